@@ -1,0 +1,1 @@
+//! Objects to Parquet shards, shards to samples.

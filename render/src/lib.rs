@@ -1,0 +1,1 @@
+//! Headless renderer: a mesh in, views with exact poses out.

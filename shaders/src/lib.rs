@@ -1,0 +1,1 @@
+//! WGSL of the renderer and the structs it reads.
