@@ -1,0 +1,194 @@
+//! Importers: the bytes of a file and a way to reach the files beside it in, a [`Mesh`] out.
+//!
+//! Nothing here knows a path or opens a file. Files are hostile until proven otherwise: an importer never
+//! panics, never loops for ever, and allocates no more than a small multiple of the bytes that it was given.
+//!
+//! Materials are not read. The `mvcnn` lighting draws every object in white, so a missing MTL or texture is no
+//! error.
+
+mod number;
+mod obj;
+mod polygon;
+mod text;
+
+use std::{collections::HashMap, fmt, io};
+
+use glam::DVec3;
+
+use crate::mesh::{Mesh, MeshError, Parts};
+
+/// File formats that can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MeshFormat {
+    /// Wavefront OBJ.
+    Obj,
+}
+
+impl MeshFormat {
+    /// The format that a file extension (without the dot, any case) stands for.
+    #[must_use]
+    pub fn from_extension(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "obj" => Some(Self::Obj),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for MeshFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Obj => "OBJ",
+        })
+    }
+}
+
+/// Reads the files that a mesh refers to, named relative to the mesh's own folder.
+///
+/// An implementation must refuse names that lead out of that folder.
+pub trait AssetResolver {
+    /// The bytes of the file of this name.
+    ///
+    /// # Errors
+    /// [`AssetError`] when there is no such file, it may not be read, or reading fails.
+    fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError>;
+}
+
+/// The resolver for a mesh that stands alone: every file is missing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoAssets;
+
+impl AssetResolver for NoAssets {
+    fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+        Err(AssetError::NotFound {
+            name: relative.to_owned(),
+        })
+    }
+}
+
+/// Why a file beside the mesh could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AssetError {
+    /// There is no such file.
+    #[error("the mesh needs a file that does not exist: {name}")]
+    NotFound {
+        /// The name as the mesh gives it.
+        name: String,
+    },
+    /// The name leads out of the mesh's folder.
+    #[error("the mesh refers to a file outside of its folder: {name}")]
+    Outside {
+        /// The name as the mesh gives it.
+        name: String,
+    },
+    /// The file is larger than the resolver reads.
+    #[error("the mesh refers to a file of more than {limit_bytes} bytes: {name}")]
+    TooLarge {
+        /// The resolver's limit.
+        limit_bytes: u64,
+        /// The name as the mesh gives it.
+        name: String,
+    },
+    /// Reading failed.
+    #[error("can't read a file that the mesh refers to: {name}")]
+    Io {
+        /// What the system says.
+        #[source]
+        source: io::Error,
+        /// The name as the mesh gives it.
+        name: String,
+    },
+}
+
+/// Why a file is not a mesh.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// A line of a text format can't be understood.
+    #[error("line {line} of the {format}: {problem}")]
+    Line {
+        /// The format.
+        format: MeshFormat,
+        /// Line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The file as a whole can't be understood.
+    #[error("not a usable {format}: {problem}")]
+    File {
+        /// The format.
+        format: MeshFormat,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A file that the mesh needs can't be had.
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    /// The file is well-formed, its triangles are not a mesh.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+}
+
+impl ImportError {
+    /// A short stable word for this kind of error, for skip lists and statistics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Line { .. } | Self::File { .. } => "malformed",
+            Self::Asset(AssetError::NotFound { .. }) => "missing_file",
+            Self::Asset(AssetError::Outside { .. }) => "outside_folder",
+            Self::Asset(AssetError::TooLarge { .. }) => "too_large",
+            Self::Asset(AssetError::Io { .. }) => "unreadable",
+            Self::Mesh(error) => error.code(),
+        }
+    }
+}
+
+/// Reads a mesh; groups, objects and nodes become its parts, node transforms are applied.
+///
+/// # Errors
+/// [`ImportError`] says what is wrong with the bytes, with a file that they refer to, or with the triangles.
+pub fn import_mesh(
+    format: MeshFormat,
+    bytes: &[u8],
+    _assets: &dyn AssetResolver,
+) -> Result<Mesh, ImportError> {
+    let soup = match format {
+        MeshFormat::Obj => obj::read(bytes)?,
+    };
+    Ok(Mesh::try_new(&soup.positions, soup.triangles, Some(soup.parts))?)
+}
+
+/// What an importer collects: triangles that nobody has checked yet.
+#[derive(Debug, Default)]
+struct Soup {
+    positions: Vec<DVec3>,
+    triangles: Vec<[u32; 3]>,
+    parts: Parts,
+    part_by_name: HashMap<String, u16>,
+}
+
+impl Soup {
+    /// The label of the part of this name, a new one at its first use.
+    ///
+    /// A label has 16 bits: names past the 65,536th share the last one's label.
+    fn part(&mut self, name: &str) -> u16 {
+        if let Some(&part) = self.part_by_name.get(name) {
+            return part;
+        }
+        let Ok(part) = u16::try_from(self.parts.names.len()) else {
+            return u16::MAX;
+        };
+        self.parts.names.push(name.to_owned());
+        self.part_by_name.insert(name.to_owned(), part);
+        part
+    }
+
+    fn push(&mut self, triangle: [u32; 3], part: u16) {
+        self.triangles.push(triangle);
+        self.parts.of_triangle.push(part);
+    }
+}

@@ -1,0 +1,107 @@
+//! What the text formats share: lines with continuation and comments, words, and UTF-16.
+
+use std::borrow::Cow;
+
+/// The bytes as ASCII-compatible text: files that begin with a byte-order mark are turned into UTF-8.
+pub(super) fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let utf16 = |unit: fn([u8; 2]) -> u16| {
+        let units = bytes[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+        let text: String = char::decode_utf16(units)
+            .map(|char| char.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect();
+        Cow::Owned(text.into_bytes())
+    };
+    match bytes {
+        [0xFE, 0xFF, ..] => utf16(u16::from_be_bytes),
+        [0xFF, 0xFE, ..] => utf16(u16::from_le_bytes),
+        [0xEF, 0xBB, 0xBF, rest @ ..] => Cow::Borrowed(rest),
+        _ => Cow::Borrowed(bytes),
+    }
+}
+
+/// The blank-separated words of a line.
+pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+}
+
+/// Calls `visit` with the number (from 1) and the text of every line.
+///
+/// A line that ends in a backslash goes on in the next one, unless it is a comment: those often end in the
+/// backslash of a Windows folder.
+pub(super) fn for_each_line<E>(
+    text: &[u8],
+    mut visit: impl FnMut(usize, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut joined = Vec::new();
+    let mut first_line = None;
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
+        let line = line.trim_ascii();
+        let number = index + 1;
+        match (line.strip_suffix(b"\\"), first_line) {
+            (Some(part), Some(_)) => joined.extend_from_slice(part),
+            (Some(part), None) if !line.starts_with(b"#") => {
+                first_line = Some(number);
+                joined.extend_from_slice(part);
+            }
+            (None, Some(first)) => {
+                joined.push(b' ');
+                joined.extend_from_slice(line);
+                visit(first, &joined)?;
+                joined.clear();
+                first_line = None;
+            }
+            _ => visit(number, line)?,
+        }
+    }
+    match first_line {
+        Some(first) => visit(first, &joined),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn lines(text: &str) -> Vec<(usize, String)> {
+        let mut lines = Vec::new();
+        for_each_line(text.as_bytes(), |number, line| {
+            lines.push((number, String::from_utf8_lossy(line).into_owned()));
+            Ok::<_, Infallible>(())
+        })
+        .unwrap();
+        lines
+    }
+
+    #[test]
+    fn a_backslash_joins_lines_outside_of_comments() {
+        let line = |number, text: &str| (number, text.to_owned());
+        assert_eq!(
+            lines("# C:\\\\\nf 1 2 \\\r\n 3\nend\\"),
+            [line(1, "# C:\\\\"), line(2, "f 1 2  3"), line(4, "end")]
+        );
+    }
+
+    #[test]
+    fn utf16_in_both_orders() {
+        let utf16: Vec<u16> = "v 1\nü".encode_utf16().collect();
+        let little: Vec<u8> = [0xFEFF]
+            .iter()
+            .chain(&utf16)
+            .flat_map(|unit| unit.to_le_bytes())
+            .collect();
+        let big: Vec<u8> = [0xFEFF]
+            .iter()
+            .chain(&utf16)
+            .flat_map(|unit| unit.to_be_bytes())
+            .collect();
+        for bytes in [little, big] {
+            assert_eq!(decode(&bytes).as_ref(), "v 1\nü".as_bytes());
+        }
+    }
+}
