@@ -1,0 +1,443 @@
+//! [`DatasetWriter`]: shards and manifest together, in the order of a plan; goes on where a killed run stopped.
+//!
+//! The plan (how many shards, which objects) is fixed before the first row, so that a row's shard never depends on
+//! what was skipped before it. After each shard the manifest is rewritten; only then does the shard exist. What a
+//! killed run left under a `.partial` name, or under a final name without being in the manifest, is removed.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectId, Result, SCHEMA_VERSION, Sample,
+    ShardCount, ShardEntry, ShardHeader, ShardWriter, SkippedObject, SourceDescription, Split, durable,
+    shard_file_name,
+};
+
+/// What is known of a dataset before its first row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatasetPlan {
+    /// What every shard says about itself.
+    pub header: ShardHeader,
+    /// What the dataset is made from.
+    pub source: SourceDescription,
+    /// How many shards each split has.
+    pub num_shards: Vec<ShardCount>,
+    /// Objects that are left out before any is read.
+    pub skipped: Vec<SkippedObject>,
+}
+
+/// Writes a dataset, shard after shard in the order of the plan.
+#[derive(Debug)]
+pub struct DatasetWriter {
+    dir: PathBuf,
+    header: ShardHeader,
+    manifest: Manifest,
+    planned: Vec<(Split, String)>,
+    shard: Option<ShardWriter>,
+    /// What the shard in work was made from.
+    shard_source: Sha256,
+    shard_skipped: Vec<SkippedObject>,
+    /// Held while the folder is written to; released by closing it.
+    _lock: Option<File>,
+}
+
+impl DatasetWriter {
+    /// Begins a dataset in `dir`, or goes on with it.
+    ///
+    /// # Errors
+    /// When `dir` holds a dataset of another plan (unless `force` says to start anew), or files of the user's, when
+    /// another program is writing to it, or when it can't be written to.
+    pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
+        fs::create_dir_all(dir).map_err(DatasetError::io("create the folder", dir))?;
+        let lock = lock(dir)?;
+        let fresh = fresh_manifest(plan);
+        let mut manifest = match Manifest::read(dir) {
+            Ok(found) if !force => {
+                let differences = differences(&found, &fresh);
+                if !differences.is_empty() {
+                    return Err(DatasetError::OtherPlan {
+                        differences: differences.join("; "),
+                        path: dir.to_owned(),
+                    });
+                }
+                found
+            }
+            Ok(_) => fresh.clone(),
+            Err(DatasetError::NoManifest { .. }) => {
+                refuse_foreign_files(dir)?;
+                fresh.clone()
+            }
+            Err(_) if force => fresh.clone(),
+            Err(e) => return Err(e),
+        };
+        let planned = manifest.planned_shards();
+        // Which shard a skipped object belonged to isn't recorded, so when one shard was lost or cut since, all are
+        // made again.
+        let is_whole = |shard: &ShardEntry| {
+            dir.join(&shard.file)
+                .metadata()
+                .is_ok_and(|m| m.is_file() && m.len() == shard.bytes)
+        };
+        if let Some(shard) = manifest.shards.iter().find(|shard| !is_whole(shard)) {
+            tracing::warn!(
+                shard = shard.file,
+                "a shard is missing or cut; all are made again"
+            );
+            manifest = fresh;
+        }
+        manifest.write(dir)?;
+        sweep(dir, &manifest)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            header: plan.header.clone(),
+            manifest,
+            planned,
+            shard: None,
+            shard_source: Sha256::new(),
+            shard_skipped: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    /// What is there so far.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// How many shards of the plan are whole; the next row goes into the one after them.
+    #[must_use]
+    pub fn num_finished_shards(&self) -> usize {
+        self.manifest.shards.len()
+    }
+
+    /// Appends a row to the shard in work.
+    ///
+    /// # Errors
+    /// When the sample doesn't fit the plan, or the disk is full.
+    pub fn append(&mut self, sample: &Sample) -> Result<()> {
+        self.add_source(sample.id.as_str(), Some(&sample.source_sha256));
+        self.shard()?.append(sample)
+    }
+
+    /// Notes that an object of the shard in work is left out.
+    pub fn skip(&mut self, skipped: SkippedObject, source_sha256: Option<&str>) {
+        self.add_source(&skipped.id, source_sha256);
+        self.shard_skipped.push(skipped);
+    }
+
+    /// Ends the shard in work: from here on it exists, whatever happens.
+    ///
+    /// # Errors
+    /// When the disk is full or the folder can't be written to.
+    ///
+    /// # Panics
+    /// When the plan has no further shard.
+    pub fn finish_shard(&mut self) -> Result<&ShardEntry> {
+        // A shard of skipped objects alone is a shard without rows.
+        self.shard()?;
+        let digest = self.shard.take().expect("a shard is in work").finish()?;
+        let (split, file) = self.planned[self.manifest.shards.len()].clone();
+        let source_sha256 = durable::hex(&std::mem::take(&mut self.shard_source).finalize());
+        let entry = ShardEntry {
+            file,
+            split,
+            rows: digest.rows,
+            bytes: digest.bytes,
+            sha256: digest.sha256,
+            source_sha256,
+        };
+        self.manifest.shards.push(entry);
+        self.manifest.skipped.append(&mut self.shard_skipped);
+        self.manifest.sort_skipped();
+        self.manifest.write(&self.dir)?;
+        Ok(self.manifest.shards.last().expect("a shard was just pushed"))
+    }
+
+    /// Declares the dataset complete.
+    ///
+    /// # Errors
+    /// When no object survived, or the manifest can't be written.
+    ///
+    /// # Panics
+    /// When the plan has further shards.
+    pub fn finish(mut self) -> Result<Manifest> {
+        assert_eq!(
+            self.manifest.shards.len(),
+            self.planned.len(),
+            "every shard of the plan is finished"
+        );
+        if self.manifest.shards.iter().all(|shard| shard.rows == 0) {
+            let num_objects = self.manifest.source.num_objects;
+            let reasons = self
+                .manifest
+                .skipped
+                .iter()
+                .take(3)
+                .map(|s| format!("{}: {} ({})", s.id, s.reason, s.message));
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            // Shards without a row are of no use, and would be in the way of the next attempt.
+            for shard in &self.manifest.shards {
+                remove(&self.dir.join(&shard.file))?;
+            }
+            remove(&self.dir.join(MANIFEST_FILE_NAME))?;
+            return Err(DatasetError::NothingSurvived { num_objects, reasons });
+        }
+        let content = self
+            .manifest
+            .shards
+            .iter()
+            .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
+        self.manifest.source.content_sha256 = Some(durable::hex(&content.finalize()));
+        self.manifest.sha256 = Some(self.manifest.hash_of_shards());
+        self.manifest.write(&self.dir)?;
+        Ok(self.manifest)
+    }
+
+    fn shard(&mut self) -> Result<&mut ShardWriter> {
+        if self.shard.is_none() {
+            let (_, file) = self
+                .planned
+                .get(self.manifest.shards.len())
+                .expect("the plan has a further shard");
+            self.shard = Some(ShardWriter::create(&self.dir, file, &self.header)?);
+        }
+        Ok(self.shard.as_mut().expect("it was just begun"))
+    }
+
+    fn add_source(&mut self, id: &str, sha256: Option<&str>) {
+        self.shard_source
+            .update(format!("{id} {}\n", sha256.unwrap_or("-")));
+    }
+}
+
+/// Writes samples that are in memory as a whole dataset; rows are sorted by id.
+///
+/// # Errors
+/// When an id appears twice, a sample doesn't fit the header, or the folder can't be written to.
+pub fn write_samples(
+    dir: &Path,
+    header: &ShardHeader,
+    rows_per_shard: usize,
+    mut samples: Vec<(Split, Sample)>,
+) -> Result<Manifest> {
+    samples.sort_by(|(split_a, a), (split_b, b)| (split_a, &a.id).cmp(&(split_b, &b.id)));
+    let mut ids: Vec<&ObjectId> = samples.iter().map(|(_, sample)| &sample.id).collect();
+    ids.sort();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(DatasetError::Row {
+            id: pair[0].to_string(),
+            what: "its id appears twice".to_owned(),
+        });
+    }
+    let mut listing = Sha256::new();
+    for (split, sample) in &samples {
+        listing.update(format!("{split} {} {}\n", sample.id, sample.source_sha256));
+    }
+    let of_split = |split| samples.iter().filter(|(s, _)| *s == split).count();
+    let plan = DatasetPlan {
+        header: header.clone(),
+        source: SourceDescription {
+            layout: "samples".to_owned(),
+            num_objects: samples.len(),
+            listing_sha256: durable::hex(&listing.finalize()),
+            content_sha256: None,
+        },
+        num_shards: num_shards(rows_per_shard, of_split),
+        skipped: Vec::new(),
+    };
+    let mut writer = DatasetWriter::open(dir, &plan, false)?;
+    let shards = samples
+        .chunk_by(|a, b| a.0 == b.0)
+        .flat_map(|split| split.chunks(rows_per_shard));
+    for shard in shards.skip(writer.num_finished_shards()) {
+        for (_, sample) in shard {
+            writer.append(sample)?;
+        }
+        writer.finish_shard()?;
+    }
+    writer.finish()
+}
+
+/// How many shards each split takes; splits without an object take none.
+pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> usize) -> Vec<ShardCount> {
+    let counts = Split::ALL.map(|split| ShardCount {
+        split,
+        shards: num_objects(split).div_ceil(rows_per_shard),
+    });
+    counts.into_iter().filter(|count| count.shards > 0).collect()
+}
+
+impl Manifest {
+    fn sort_skipped(&mut self) {
+        self.skipped
+            .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
+    }
+}
+
+fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
+    let ShardHeader {
+        layout,
+        classes,
+        parts,
+        recipe,
+        adapter,
+    } = plan.header.clone();
+    let mut manifest = Manifest {
+        schema_version: SCHEMA_VERSION,
+        generator: GENERATOR.to_owned(),
+        sha256: None,
+        source: SourceDescription {
+            content_sha256: None,
+            ..plan.source.clone()
+        },
+        recipe,
+        adapter,
+        layout,
+        classes,
+        parts,
+        num_shards: plan.num_shards.clone(),
+        shards: Vec::new(),
+        skipped: plan.skipped.clone(),
+    };
+    manifest.sort_skipped();
+    manifest
+}
+
+/// In what two plans differ, in words: `recipe.render.size_px is 64 there and 224 here`.
+fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
+    let identity = |manifest: &Manifest| {
+        // Destructured whole: a new field must be sorted into what identifies a plan and what grows.
+        let Manifest {
+            schema_version,
+            generator,
+            sha256: _,
+            source:
+                SourceDescription {
+                    layout: source_layout,
+                    num_objects,
+                    listing_sha256,
+                    content_sha256: _,
+                },
+            recipe,
+            adapter,
+            layout,
+            classes,
+            parts,
+            num_shards,
+            shards: _,
+            skipped: _,
+        } = manifest;
+        serde_json::json!({
+            "schema version": schema_version,
+            "program": generator,
+            "source": { "layout": source_layout, "number of objects": num_objects, "listing": listing_sha256 },
+            "recipe": recipe,
+            "adapter": adapter,
+            "row layout": layout,
+            "classes": classes,
+            "parts": parts,
+            "shards": num_shards,
+        })
+    };
+    let mut differences = Vec::new();
+    compare("", &identity(found), &identity(fresh), &mut differences);
+    differences
+}
+
+fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<String>) {
+    if let (Value::Object(found), Value::Object(fresh)) = (found, fresh) {
+        let keys: std::collections::BTreeSet<_> = found.keys().chain(fresh.keys()).collect();
+        for key in keys {
+            let path = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
+            let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+            compare(&path, &value(found), &value(fresh), differences);
+        }
+    } else if found != fresh {
+        let (found, fresh) = (found.to_string(), fresh.to_string());
+        differences.push(if found.len() + fresh.len() > 120 {
+            format!("{path} differs")
+        } else {
+            format!("{path} is {found} there and {fresh} here")
+        });
+    }
+}
+
+/// A folder in which somebody else keeps files is no place for a dataset.
+fn refuse_foreign_files(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
+        let name = entry
+            .map_err(DatasetError::io("read the folder", dir))?
+            .file_name();
+        if !is_ours(&name.to_string_lossy()) {
+            let name = name.to_string_lossy().into_owned();
+            return Err(DatasetError::ForeignFiles {
+                name,
+                path: dir.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Could a build have left a file of this name behind before its first manifest?
+fn is_ours(name: &str) -> bool {
+    let whole = name.strip_suffix(".partial").unwrap_or(name);
+    whole == MANIFEST_FILE_NAME || is_shard_name(whole)
+}
+
+/// `<split>-<5 digits>-of-<5 digits>.parquet`
+fn is_shard_name(name: &str) -> bool {
+    let parse = || {
+        let (split, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
+        let (shard_idx, num_shards) = rest.split_once("-of-")?;
+        let split = Split::ALL.into_iter().find(|s| s.as_str() == split)?;
+        Some(shard_file_name(
+            split,
+            shard_idx.parse().ok()?,
+            num_shards.parse().ok()?,
+        ))
+    };
+    parse().as_deref() == Some(name)
+}
+
+/// Removes what bears a name of ours and isn't in the manifest.
+fn sweep(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let mut is_swept = false;
+    for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
+        let entry = entry.map_err(DatasetError::io("read the folder", dir))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_listed = name == MANIFEST_FILE_NAME || manifest.shards.iter().any(|shard| shard.file == name);
+        if is_ours(&name) && !is_listed && !entry.path().is_dir() {
+            remove(&entry.path())?;
+            is_swept = true;
+        }
+    }
+    if is_swept { durable::sync_dir(dir) } else { Ok(()) }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(DatasetError::io("remove", path))
+}
+
+/// Keeps a second build out of the folder. The lock is the folder's own, so no file is left behind; where folders
+/// can't be opened (outside Unix) there is none.
+fn lock(dir: &Path) -> Result<Option<File>> {
+    let Ok(file) = File::open(dir) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Err(fs::TryLockError::WouldBlock) => Err(DatasetError::Busy { path: dir.to_owned() }),
+        // File systems without locks exist.
+        Err(fs::TryLockError::Error(_)) => Ok(None),
+        Ok(()) => Ok(Some(file)),
+    }
+}

@@ -1,0 +1,105 @@
+//! Files that are whole or absent after a crash, and bounded reads.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use crate::manifest::partial_path;
+use crate::{DatasetError, Result};
+
+/// Reads a file, but no more than `limit_bytes` of it.
+pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(limit_bytes + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit_bytes {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("more than {limit_bytes} bytes"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// Puts `bytes` under `path`; after a crash either the old or the new content is there.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = partial_path(path);
+    let written = File::create(&partial).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(e) = written {
+        // The old content still stands; what could not be written is of no use.
+        let _ = std::fs::remove_file(&partial);
+        return Err(DatasetError::io("write", path)(e));
+    }
+    publish(&partial, path)
+}
+
+/// Gives a synced file its final name, durably.
+pub(crate) fn publish(partial: &Path, path: &Path) -> Result<()> {
+    std::fs::rename(partial, path).map_err(DatasetError::io("rename a finished file to", path))?;
+    sync_dir(path.parent().expect("a file has a folder"))
+}
+
+/// Makes renames and removals in a folder durable.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    // Only Unix lets a folder be opened and synced; elsewhere a rename is as durable as the file system makes it.
+    if cfg!(unix) {
+        let dir = if dir.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            dir
+        };
+        File::open(dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(DatasetError::io("sync the folder", dir))?;
+    }
+    Ok(())
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a string takes all that is written");
+            text
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_read_within_bounds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        replace(&path, b"one").unwrap();
+        replace(&path, b"three").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), b"three");
+        assert_eq!(
+            read_bounded(&path, 4).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "no partial file is left"
+        );
+        read_bounded(dir.path(), 4).unwrap_err();
+    }
+
+    #[test]
+    fn bytes_are_written_as_hexadecimal() {
+        assert_eq!(hex(&[0, 0xab, 0x0f]), "00ab0f");
+    }
+}

@@ -1,0 +1,205 @@
+//! [`DatasetError`]: what can go wrong between a folder of meshes and a sample.
+//!
+//! A single bad mesh is no error: it becomes a [`SkipReason`](crate::SkipReason) row of the manifest.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+
+use crate::{SCHEMA_VERSION, Split};
+
+/// The result of this crate's fallible functions.
+pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
+
+/// What can go wrong. Messages are one line, the path comes last.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// The operating system refused.
+    #[error("could not {action} {}", .path.display())]
+    Io {
+        /// The verb and its object: "read", "create the folder", ...
+        action: &'static str,
+        /// What it was done to.
+        path: PathBuf,
+        /// The system's own words.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder holds no manifest.
+    #[error("no manifest.json, so this is no dataset (or its build never began): {}", .path.display())]
+    NoManifest {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The manifest is no JSON, or not ours.
+    #[error("the manifest is damaged: {}", .path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The manifest contradicts itself.
+    #[error("the manifest is damaged, {what}: {}", .path.display())]
+    ManifestContent {
+        /// The contradiction.
+        what: String,
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// Written by another version of the schema.
+    #[error(
+        "schema version {found}, but this program reads version {SCHEMA_VERSION}; build the dataset again: {}",
+        .path.display()
+    )]
+    SchemaVersion {
+        /// The version in the file, `none` where there is none.
+        found: String,
+        /// The manifest or shard.
+        path: PathBuf,
+    },
+    /// The build that made the dataset has not ended.
+    #[error("the build of this dataset has not ended ({finished} shards so far); run it again to go on: {}", .path.display())]
+    Unfinished {
+        /// Shards that are whole.
+        finished: usize,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds a dataset that was begun in another way.
+    #[error("the folder holds another dataset ({differences}); choose another folder or start anew by force: {}", .path.display())]
+    OtherPlan {
+        /// What differs.
+        differences: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds what no build wrote.
+    #[error("the folder holds {name}, which is no part of a dataset; choose an empty one: {}", .path.display())]
+    ForeignFiles {
+        /// The first such file.
+        name: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Another program is writing to the folder.
+    #[error("another build is writing to the folder: {}", .path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Every object was skipped.
+    #[error("none of the {num_objects} objects could be used ({reasons})")]
+    NothingSurvived {
+        /// How many were found.
+        num_objects: usize,
+        /// Why, for the first few.
+        reasons: String,
+    },
+    /// A shard's length is not what the manifest says.
+    #[error("the shard is truncated or was changed ({found} bytes instead of {expected}): {}", .path.display())]
+    ShardLength {
+        /// Bytes by the manifest.
+        expected: u64,
+        /// Bytes on disk.
+        found: u64,
+        /// The shard.
+        path: PathBuf,
+    },
+    /// A shard could not be read or written as Parquet.
+    #[error("not a whole Parquet shard: {}", .path.display())]
+    Parquet {
+        /// The shard.
+        path: PathBuf,
+        /// Parquet's own words.
+        #[source]
+        source: ParquetError,
+    },
+    /// A shard holds other columns or metadata than the schema.
+    #[error("the shard breaks the schema, {what}: {}", .path.display())]
+    ShardContent {
+        /// Which column or key, and how.
+        what: String,
+        /// The shard.
+        path: PathBuf,
+    },
+    /// A sample that doesn't fit the shard it is to be written to.
+    #[error("sample {id} does not fit the schema: {what}")]
+    Row {
+        /// Its id.
+        id: String,
+        /// How.
+        what: String,
+    },
+    /// A row that isn't there.
+    #[error("row {row} of split {split}, which has {num_rows} rows")]
+    NoSuchRow {
+        /// The split.
+        split: Split,
+        /// The row that was asked for.
+        row: usize,
+        /// How many there are.
+        num_rows: usize,
+    },
+    /// A view that isn't there.
+    #[error("view {view} of an object with {num_views} views")]
+    NoSuchView {
+        /// The view that was asked for.
+        view: usize,
+        /// How many there are.
+        num_views: usize,
+    },
+    /// An id that can't name a row.
+    #[error("\"{text}\" is no object id: {what}")]
+    ObjectId {
+        /// What was given.
+        text: String,
+        /// The rule it breaks.
+        what: &'static str,
+    },
+    /// A word that names no split.
+    #[error("\"{text}\" is no split; use train, val or test")]
+    SplitName {
+        /// What was given.
+        text: String,
+    },
+    /// A stored picture that isn't a gray 8-bit PNG of reasonable size.
+    #[error("not a gray 8-bit PNG")]
+    Png(#[from] png::DecodingError),
+    /// A stored picture of the wrong kind or size.
+    #[error("an image of the wrong kind: {0}")]
+    Image(String),
+    /// A picture could not be encoded.
+    #[error("could not encode a PNG")]
+    PngEncoding(#[from] png::EncodingError),
+}
+
+impl DatasetError {
+    /// Wraps an error of the operating system; to be used as `.map_err(DatasetError::io("read", path))`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Wraps an error of the Parquet crate; what the operating system said inside it is unpacked.
+    pub(crate) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> Self {
+        let path = path.to_owned();
+        move |source| match source {
+            ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+                Ok(source) => Self::Io {
+                    action,
+                    path,
+                    source: *source,
+                },
+                Err(inner) => Self::Parquet {
+                    path,
+                    source: ParquetError::External(inner),
+                },
+            },
+            source => Self::Parquet { path, source },
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The Arrow schema of a shard. The only file with column names, metadata keys and the schema's version.
+//!
+//! Readers without our code (pyarrow, `datasets`, `DuckDB`, polars) rely on what is written here: whoever changes it
+//! counts [`SCHEMA_VERSION`] up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Fields, Schema};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The version of the columns and metadata below, and of the manifest.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Column names.
+pub(crate) mod column {
+    pub(crate) const ID: &str = "id";
+    pub(crate) const CATEGORY: &str = "category";
+    pub(crate) const LABEL: &str = "label";
+    pub(crate) const POINTS: &str = "points";
+    pub(crate) const NORMALS: &str = "normals";
+    pub(crate) const PART_LABELS: &str = "part_labels";
+    pub(crate) const IMAGES: &str = "images";
+    pub(crate) const MASKS: &str = "masks";
+    pub(crate) const VIEW_FROM_OBJECT: &str = "view_from_object";
+    pub(crate) const CLIP_FROM_VIEW: &str = "clip_from_view";
+    pub(crate) const OBJECT_FROM_MESH: &str = "object_from_mesh";
+    pub(crate) const NUM_TRIANGLES: &str = "num_triangles";
+    pub(crate) const SURFACE_AREA: &str = "surface_area";
+    pub(crate) const IS_WATERTIGHT: &str = "is_watertight";
+    pub(crate) const COVERAGE_MIN: &str = "coverage_min";
+    pub(crate) const SOURCE_SHA256: &str = "source_sha256";
+
+    /// The columns that hold one entry a view: what a reader that wants no view leaves out.
+    pub(crate) const OF_VIEWS: [&str; 4] = [IMAGES, MASKS, VIEW_FROM_OBJECT, CLIP_FROM_VIEW];
+    /// The columns whose rows are long enough for a page each.
+    pub(crate) const ONE_ROW_PAGES: [&str; 7] = [
+        POINTS,
+        NORMALS,
+        PART_LABELS,
+        IMAGES,
+        MASKS,
+        VIEW_FROM_OBJECT,
+        CLIP_FROM_VIEW,
+    ];
+}
+
+/// Keys of the file metadata.
+pub(crate) mod key {
+    pub(crate) const SCHEMA_VERSION: &str = "tap.schema_version";
+    pub(crate) const LAYOUT: &str = "tap.layout";
+    pub(crate) const RECIPE: &str = "tap.recipe";
+    pub(crate) const CLASSES: &str = "tap.classes";
+    pub(crate) const PARTS: &str = "tap.parts";
+    pub(crate) const ADAPTER: &str = "tap.adapter";
+    pub(crate) const HUGGINGFACE: &str = "huggingface";
+}
+
+/// The sizes that all rows of a dataset share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowLayout {
+    /// N: points of an object.
+    pub num_points: usize,
+    /// V: views of an object.
+    pub num_views: usize,
+    /// H = W: pixels along a side of a view.
+    pub image_size_px: u32,
+}
+
+/// A part that points are labeled with; its number is its place in the list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartName {
+    /// The class of the objects that have it.
+    pub category: String,
+    /// Its name within that class.
+    pub name: String,
+}
+
+fn fixed_list(item: DataType, len: usize) -> DataType {
+    DataType::FixedSizeList(item_field(item), len as i32)
+}
+
+pub(crate) fn item_field(item: DataType) -> Arc<Field> {
+    Arc::new(Field::new("item", item, false))
+}
+
+/// The fields of one entry of the `images` column: what Hugging Face `datasets` decodes as an image.
+pub(crate) fn image_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("bytes", DataType::Binary, false),
+        Field::new("path", DataType::Utf8, false),
+    ])
+}
+
+/// The columns of a shard.
+pub(crate) fn arrow_schema(layout: &RowLayout) -> Schema {
+    let vectors = || fixed_list(fixed_list(DataType::Float32, 3), layout.num_points);
+    let matrices = || fixed_list(fixed_list(DataType::Float32, 16), layout.num_views);
+    Schema::new(vec![
+        Field::new(column::ID, DataType::Utf8, false),
+        Field::new(column::CATEGORY, DataType::Utf8, false),
+        Field::new(column::LABEL, DataType::Int64, false),
+        Field::new(column::POINTS, vectors(), false),
+        Field::new(column::NORMALS, vectors(), false),
+        // A list of free length: some readers can't read a fixed-size list that is null.
+        Field::new(
+            column::PART_LABELS,
+            DataType::List(item_field(DataType::UInt8)),
+            true,
+        ),
+        Field::new(
+            column::IMAGES,
+            DataType::List(item_field(DataType::Struct(image_fields()))),
+            false,
+        ),
+        Field::new(column::MASKS, DataType::List(item_field(DataType::Binary)), false),
+        Field::new(column::VIEW_FROM_OBJECT, matrices(), false),
+        Field::new(column::CLIP_FROM_VIEW, matrices(), false),
+        Field::new(column::OBJECT_FROM_MESH, fixed_list(DataType::Float32, 16), false),
+        Field::new(column::NUM_TRIANGLES, DataType::Int64, false),
+        Field::new(column::SURFACE_AREA, DataType::Float64, false),
+        Field::new(column::IS_WATERTIGHT, DataType::Boolean, false),
+        Field::new(column::COVERAGE_MIN, DataType::Float32, false),
+        Field::new(column::SOURCE_SHA256, DataType::Utf8, false),
+    ])
+}
+
+/// What `datasets` needs in order to yield images and class names.
+pub(crate) fn huggingface_metadata(layout: &RowLayout, classes: &[String]) -> serde_json::Value {
+    let value = |dtype: &str| json!({ "dtype": dtype, "_type": "Value" });
+    let list = |feature: &serde_json::Value| json!({ "feature": feature, "_type": "List" });
+    let fixed = |feature: &serde_json::Value, length: usize| json!({ "feature": feature, "length": length, "_type": "List" });
+    let vectors = fixed(&fixed(&value("float32"), 3), layout.num_points);
+    let matrices = fixed(&fixed(&value("float32"), 16), layout.num_views);
+    json!({ "info": { "features": {
+        column::ID: value("string"),
+        column::CATEGORY: value("string"),
+        column::LABEL: { "names": classes, "_type": "ClassLabel" },
+        column::POINTS: vectors,
+        column::NORMALS: vectors,
+        column::PART_LABELS: list(&value("uint8")),
+        column::IMAGES: list(&json!({ "_type": "Image" })),
+        column::MASKS: list(&value("binary")),
+        column::VIEW_FROM_OBJECT: matrices,
+        column::CLIP_FROM_VIEW: matrices,
+        column::OBJECT_FROM_MESH: fixed(&value("float32"), 16),
+        column::NUM_TRIANGLES: value("int64"),
+        column::SURFACE_AREA: value("float64"),
+        column::IS_WATERTIGHT: value("bool"),
+        column::COVERAGE_MIN: value("float32"),
+        column::SOURCE_SHA256: value("string"),
+    } } })
+}
+
+/// What a shard says about itself: the sizes of its rows and how they were made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShardHeader {
+    /// The sizes of its rows.
+    pub layout: RowLayout,
+    /// The class names that labels index.
+    pub classes: Vec<String>,
+    /// The parts that part labels index; empty without parts.
+    pub parts: Vec<PartName>,
+    /// The whole recipe.
+    pub recipe: serde_json::Value,
+    /// The adapter that drew the views.
+    pub adapter: serde_json::Value,
+}
+
+impl ShardHeader {
+    /// The file metadata, in a fixed order.
+    pub(crate) fn to_metadata(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (key::SCHEMA_VERSION, SCHEMA_VERSION.to_string()),
+            (key::LAYOUT, to_json(&self.layout)),
+            (key::RECIPE, self.recipe.to_string()),
+            (key::CLASSES, to_json(&self.classes)),
+            (key::PARTS, to_json(&self.parts)),
+            (key::ADAPTER, self.adapter.to_string()),
+            (
+                key::HUGGINGFACE,
+                huggingface_metadata(&self.layout, &self.classes).to_string(),
+            ),
+        ]
+    }
+
+    /// Reads the file metadata; says what is missing or wrong.
+    pub(crate) fn from_metadata(metadata: &HashMap<&str, &str>) -> Result<Self, String> {
+        fn parse<T: serde::de::DeserializeOwned>(
+            metadata: &HashMap<&str, &str>,
+            key: &str,
+        ) -> Result<T, String> {
+            let text = metadata.get(key).ok_or_else(|| format!("no {key}"))?;
+            serde_json::from_str(text).map_err(|e| format!("{key}: {e}"))
+        }
+        Ok(Self {
+            layout: parse(metadata, key::LAYOUT)?,
+            classes: parse(metadata, key::CLASSES)?,
+            parts: parse(metadata, key::PARTS)?,
+            recipe: parse(metadata, key::RECIPE)?,
+            adapter: parse(metadata, key::ADAPTER)?,
+        })
+    }
+}
+
+/// Plain data to JSON: writing it cannot fail.
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data has a JSON form")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn every_column_has_a_feature_of_the_same_name() {
+        let layout = RowLayout {
+            num_points: 4,
+            num_views: 2,
+            image_size_px: 8,
+        };
+        let features = huggingface_metadata(&layout, &["a".to_owned()]);
+        let features = features["info"]["features"].as_object().unwrap().clone();
+        let schema = arrow_schema(&layout);
+        assert_eq!(schema.fields().len(), features.len());
+        for field in schema.fields() {
+            assert!(
+                features.contains_key(field.name()),
+                "no feature for {}",
+                field.name()
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_survives_its_metadata() {
+        let header = ShardHeader {
+            layout: RowLayout {
+                num_points: 4,
+                num_views: 2,
+                image_size_px: 8,
+            },
+            classes: vec!["a".to_owned(), "b".to_owned()],
+            parts: vec![PartName {
+                category: "a".to_owned(),
+                name: "leg".to_owned(),
+            }],
+            recipe: json!({ "seed": 1 }),
+            adapter: serde_json::Value::Null,
+        };
+        let metadata = header.to_metadata();
+        let map = metadata.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        assert_eq!(ShardHeader::from_metadata(&map).unwrap(), header);
+        let error = ShardHeader::from_metadata(&HashMap::new()).unwrap_err();
+        assert!(error.contains("tap.layout"), "{error}");
+    }
+}

@@ -1,0 +1,271 @@
+//! Samples to Arrow columns and back.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, StringBuilder};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type, Int64Type, UInt8Type};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array, ListArray,
+    RecordBatch, StringArray, StructArray, UInt8Array,
+};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, SchemaRef};
+
+use crate::schema::{column, image_fields, item_field};
+use crate::{DatasetError, Mask1Bit, Result, RowLayout, Sample, SampleView};
+
+/// One sample as a batch of one row.
+pub(super) fn batch_of_sample(
+    sample: &Sample,
+    layout: &RowLayout,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    check_row(sample, layout).map_err(|what| DatasetError::Row {
+        id: sample.id.to_string(),
+        what,
+    })?;
+
+    let mut pngs = BinaryBuilder::new();
+    let mut paths = StringBuilder::new();
+    let mut masks = BinaryBuilder::new();
+    for (view_idx, view) in sample.views.iter().enumerate() {
+        pngs.append_value(&view.image_png);
+        paths.append_value(format!("view_{:03}.png", view_idx + 1));
+        masks.append_value(view.mask.as_bytes());
+    }
+    let images = StructArray::new(
+        image_fields(),
+        vec![Arc::new(pngs.finish()), Arc::new(paths.finish())],
+        None,
+    );
+    let part_labels = match &sample.part_labels {
+        Some(labels) => list(Arc::new(UInt8Array::from(labels.clone())), DataType::UInt8, None),
+        None => list(
+            Arc::new(UInt8Array::from(Vec::<u8>::new())),
+            DataType::UInt8,
+            Some(NullBuffer::new_null(1)),
+        ),
+    };
+    let view_from_object = sample.views.iter().flat_map(|v| v.view_from_object).collect();
+    let clip_from_view = sample.views.iter().flat_map(|v| v.clip_from_view).collect();
+
+    // In the order of the schema; `RecordBatch` checks the types against it.
+    let columns: Vec<ArrayRef> = vec![
+        string(sample.id.as_str()),
+        string(&sample.category),
+        Arc::new(Int64Array::from(vec![sample.label])),
+        vectors(sample.points.as_flattened().to_vec(), 3),
+        vectors(sample.normals.as_flattened().to_vec(), 3),
+        part_labels,
+        list(Arc::new(images), DataType::Struct(image_fields()), None),
+        list(Arc::new(masks.finish()), DataType::Binary, None),
+        vectors(view_from_object, 16),
+        vectors(clip_from_view, 16),
+        fixed_list(Arc::new(Float32Array::from(sample.object_from_mesh.to_vec())), 16),
+        Arc::new(Int64Array::from(vec![sample.num_triangles])),
+        Arc::new(Float64Array::from(vec![sample.surface_area])),
+        Arc::new(BooleanArray::from(vec![sample.is_watertight])),
+        Arc::new(Float32Array::from(vec![sample.coverage_min])),
+        string(&sample.source_sha256),
+    ];
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| DatasetError::Row {
+        id: sample.id.to_string(),
+        what: e.to_string(),
+    })
+}
+
+fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
+    let RowLayout {
+        num_points,
+        num_views,
+        image_size_px,
+    } = *layout;
+    let count = |what: &str, found: usize, expected: usize| {
+        if found == expected {
+            Ok(())
+        } else {
+            Err(format!("{found} {what} instead of {expected}"))
+        }
+    };
+    count("points", sample.points.len(), num_points)?;
+    count("normals", sample.normals.len(), num_points)?;
+    count("views", sample.views.len(), num_views)?;
+    if let Some(labels) = &sample.part_labels {
+        count("part labels", labels.len(), num_points)?;
+    }
+    for view in &sample.views {
+        count(
+            "pixels along a mask",
+            view.mask.size_px() as usize,
+            image_size_px as usize,
+        )?;
+    }
+    if sample.category == sample.id.category() {
+        Ok(())
+    } else {
+        Err(format!("category {} and an id of another", sample.category))
+    }
+}
+
+fn string(text: &str) -> ArrayRef {
+    Arc::new(StringArray::from(vec![text]))
+}
+
+/// A row that is one list of `values`.
+fn list(values: ArrayRef, item: DataType, nulls: Option<NullBuffer>) -> ArrayRef {
+    let offsets = OffsetBuffer::from_lengths([values.len()]);
+    Arc::new(ListArray::new(item_field(item), offsets, values, nulls))
+}
+
+/// Lists of `len` values each.
+fn fixed_list(values: ArrayRef, len: usize) -> ArrayRef {
+    Arc::new(FixedSizeListArray::new(
+        item_field(values.data_type().clone()),
+        len as i32,
+        values,
+        None,
+    ))
+}
+
+/// A row that is one list of all vectors (or matrices) of `len` numbers.
+fn vectors(numbers: Vec<f32>, len: usize) -> ArrayRef {
+    let num_vectors = numbers.len() / len;
+    fixed_list(
+        fixed_list(Arc::new(Float32Array::from(numbers)), len),
+        num_vectors,
+    )
+}
+
+/// The sample in row `row` of a batch, with those of its views that `view_indices` names.
+///
+/// The batch holds the columns of the schema, those of the views only where views are asked for. What a type alone
+/// does not promise (lengths of lists, null) is checked.
+pub(super) fn sample_of_batch(
+    batch: &RecordBatch,
+    row: usize,
+    layout: &RowLayout,
+    view_indices: &[usize],
+) -> Result<Sample, String> {
+    let batch = Row { batch, row };
+    let id: String = batch.string(column::ID)?;
+    let points: Vec<[f32; 3]> = batch.arrays(column::POINTS, layout.num_points)?;
+    let normals = batch.arrays(column::NORMALS, layout.num_points)?;
+    let part_labels = batch.part_labels(layout.num_points)?;
+    let views = if view_indices.is_empty() {
+        Vec::new()
+    } else {
+        batch.views(layout, view_indices)?
+    };
+    let [object_from_mesh] = batch.arrays::<16>(column::OBJECT_FROM_MESH, 1)?[..] else {
+        return Err(format!("{} is not one matrix", column::OBJECT_FROM_MESH));
+    };
+    Ok(Sample {
+        id: id.parse().map_err(|e: DatasetError| e.to_string())?,
+        category: batch.string(column::CATEGORY)?,
+        label: batch
+            .column(column::LABEL)?
+            .as_primitive::<Int64Type>()
+            .value(row),
+        points,
+        normals,
+        part_labels,
+        views,
+        object_from_mesh,
+        num_triangles: batch
+            .column(column::NUM_TRIANGLES)?
+            .as_primitive::<Int64Type>()
+            .value(row),
+        surface_area: batch
+            .column(column::SURFACE_AREA)?
+            .as_primitive::<Float64Type>()
+            .value(row),
+        is_watertight: batch.column(column::IS_WATERTIGHT)?.as_boolean().value(row),
+        coverage_min: batch
+            .column(column::COVERAGE_MIN)?
+            .as_primitive::<Float32Type>()
+            .value(row),
+        source_sha256: batch.string(column::SOURCE_SHA256)?,
+    })
+}
+
+/// One row of a batch whose column types are those of the schema.
+struct Row<'a> {
+    batch: &'a RecordBatch,
+    row: usize,
+}
+
+impl Row<'_> {
+    fn column(&self, name: &str) -> Result<&ArrayRef, String> {
+        self.batch
+            .column_by_name(name)
+            .ok_or_else(|| format!("no column {name}"))
+    }
+
+    fn string(&self, name: &str) -> Result<String, String> {
+        Ok(self.column(name)?.as_string::<i32>().value(self.row).to_owned())
+    }
+
+    /// `num` arrays of `L` numbers each.
+    fn arrays<const L: usize>(&self, name: &str, num: usize) -> Result<Vec<[f32; L]>, String> {
+        let mut values = self.column(name)?.as_fixed_size_list().value(self.row);
+        while let Some(inner) = values.as_fixed_size_list_opt() {
+            let start = inner.value_offset_at(0);
+            values = inner
+                .values()
+                .slice(start, inner.len() * inner.value_length() as usize);
+        }
+        let numbers = values.as_primitive::<Float32Type>();
+        let (arrays, []) = numbers.values().as_chunks::<L>() else {
+            return Err(format!("{name} is not made of arrays of {L} numbers"));
+        };
+        if arrays.len() != num || numbers.null_count() > 0 {
+            return Err(format!(
+                "{name} holds {} arrays instead of {num}, or null",
+                arrays.len()
+            ));
+        }
+        Ok(arrays.to_vec())
+    }
+
+    fn part_labels(&self, num_points: usize) -> Result<Option<Vec<u8>>, String> {
+        let lists = self.column(column::PART_LABELS)?.as_list::<i32>();
+        if lists.is_null(self.row) {
+            return Ok(None);
+        }
+        let labels = lists.value(self.row);
+        let labels = labels.as_primitive::<UInt8Type>();
+        if labels.len() == num_points {
+            Ok(Some(labels.values().to_vec()))
+        } else {
+            Err(format!("{} part labels instead of {num_points}", labels.len()))
+        }
+    }
+
+    fn views(&self, layout: &RowLayout, view_indices: &[usize]) -> Result<Vec<SampleView>, String> {
+        let num_views = layout.num_views;
+        let images = self.column(column::IMAGES)?.as_list::<i32>().value(self.row);
+        let pngs = images.as_struct().column(0).as_binary::<i32>();
+        let masks = self.column(column::MASKS)?.as_list::<i32>().value(self.row);
+        let masks = masks.as_binary::<i32>();
+        if pngs.len() != num_views || masks.len() != num_views {
+            return Err(format!(
+                "{} images and {} masks instead of {num_views}",
+                pngs.len(),
+                masks.len()
+            ));
+        }
+        let view_from_object = self.arrays::<16>(column::VIEW_FROM_OBJECT, num_views)?;
+        let clip_from_view = self.arrays::<16>(column::CLIP_FROM_VIEW, num_views)?;
+        let view = |&view_idx: &usize| {
+            let mask = Mask1Bit::from_bytes(layout.image_size_px, masks.value(view_idx).to_vec());
+            Ok(SampleView {
+                image_png: pngs.value(view_idx).to_vec(),
+                mask: mask.map_err(|e| e.to_string())?,
+                view_from_object: view_from_object[view_idx],
+                clip_from_view: clip_from_view[view_idx],
+            })
+        };
+        view_indices.iter().map(view).collect()
+    }
+}

@@ -1,0 +1,315 @@
+//! [`ShardReader`]: random access to the rows of one shard.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::column::sample_of_batch;
+use crate::schema::{arrow_schema, column, key};
+use crate::{DatasetError, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader};
+
+/// Which views of an object to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewSelection<'a> {
+    /// No pictures at all: points only.
+    None,
+    /// Every view, in the order of the rig.
+    All,
+    /// These, in this order.
+    Some(&'a [usize]),
+}
+
+/// An open shard. Shared by threads: each read stands alone.
+#[derive(Debug)]
+pub struct ShardReader {
+    path: PathBuf,
+    file: SharedFile,
+    metadata: ArrowReaderMetadata,
+    header: ShardHeader,
+    /// The first row of each row group.
+    row_group_starts: Vec<usize>,
+    num_rows: usize,
+    points_only: ProjectionMask,
+}
+
+impl ShardReader {
+    /// Opens a shard: reads and checks its footer, no row.
+    ///
+    /// # Errors
+    /// When it is no whole Parquet file, of another schema version, or of another schema.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(DatasetError::io("open the shard", path))?;
+        let len = file
+            .metadata()
+            .map_err(DatasetError::io("open the shard", path))?
+            .len();
+        let file = SharedFile {
+            file: Arc::new(file),
+            len,
+        };
+        // Row groups of a foreign writer may lack the offset index; they are only slower to read.
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
+        let metadata = ArrowReaderMetadata::load(&file, options)
+            .map_err(DatasetError::parquet("read the shard", path))?;
+        let header = header(&metadata, path)?;
+        let content = |what: String| DatasetError::ShardContent {
+            what,
+            path: path.to_owned(),
+        };
+        check_schema(&metadata, &header.layout).map_err(content)?;
+
+        let mut num_rows = 0;
+        let mut row_group_starts = Vec::new();
+        for row_group in metadata.metadata().row_groups() {
+            row_group_starts.push(num_rows);
+            num_rows += row_group.num_rows() as usize;
+        }
+        let points_only = roots(&metadata, |root| !column::OF_VIEWS.contains(&root));
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            metadata,
+            header,
+            row_group_starts,
+            num_rows,
+            points_only,
+        })
+    }
+
+    /// How many rows it holds.
+    #[must_use]
+    pub fn num_rows(&self) -> usize {
+        self.num_rows
+    }
+
+    /// What it says about itself.
+    #[must_use]
+    pub fn header(&self) -> &ShardHeader {
+        &self.header
+    }
+
+    /// Reads one row, and of its views those that are asked for; no picture is decoded.
+    ///
+    /// # Errors
+    /// When there is no such row or view, or the shard is damaged.
+    pub fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
+        let num_views = self.header.layout.num_views;
+        let all: Vec<usize>;
+        let view_indices = match views {
+            ViewSelection::None => &[],
+            ViewSelection::Some(indices) => indices,
+            ViewSelection::All => {
+                all = (0..num_views).collect();
+                &all
+            }
+        };
+        if let Some(&view) = view_indices.iter().find(|&&view| view >= num_views) {
+            return Err(DatasetError::NoSuchView { view, num_views });
+        }
+        let projection = if view_indices.is_empty() {
+            self.points_only.clone()
+        } else {
+            ProjectionMask::all()
+        };
+        let batch = self.read_row(row, projection)?;
+        sample_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
+    }
+
+    /// All labels, in the order of the rows.
+    ///
+    /// # Errors
+    /// When the shard is damaged.
+    pub fn labels(&self) -> Result<Vec<i64>> {
+        let mut labels = Vec::with_capacity(self.num_rows());
+        self.for_each_batch(column::LABEL, |batch| {
+            labels.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+            Ok(())
+        })?;
+        Ok(labels)
+    }
+
+    /// All ids, in the order of the rows.
+    ///
+    /// # Errors
+    /// When the shard is damaged.
+    pub fn ids(&self) -> Result<Vec<ObjectId>> {
+        let mut ids = Vec::with_capacity(self.num_rows());
+        self.for_each_batch(column::ID, |batch| {
+            for id in batch.column(0).as_string::<i32>() {
+                ids.push(id.unwrap_or_default().parse()?);
+            }
+            Ok(())
+        })?;
+        Ok(ids)
+    }
+
+    fn read_row(&self, row: usize, projection: ProjectionMask) -> Result<RecordBatch> {
+        if row >= self.num_rows {
+            return Err(self.content(format!("row {row} of {}", self.num_rows)));
+        }
+        let row_group = self.row_group_starts.partition_point(|&start| start <= row) - 1;
+        let row_in_group = row - self.row_group_starts[row_group];
+        let selection = RowSelection::from(vec![RowSelector::skip(row_in_group), RowSelector::select(1)]);
+        let mut batches =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+                .with_projection(projection)
+                .with_row_groups(vec![row_group])
+                .with_row_selection(selection)
+                .with_batch_size(1)
+                .build()
+                .map_err(DatasetError::parquet("read the shard", &self.path))?;
+        match batches.next() {
+            Some(Ok(batch)) if batch.num_rows() == 1 => Ok(batch),
+            Some(Err(e)) => Err(DatasetError::parquet("read the shard", &self.path)(e.into())),
+            _ => Err(self.content(format!("row {row} is not there"))),
+        }
+    }
+
+    /// Reads one whole column.
+    fn for_each_batch(&self, column: &str, mut visit: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        let batches =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+                .with_projection(roots(&self.metadata, |root| root == column))
+                .build()
+                .map_err(DatasetError::parquet("read the shard", &self.path))?;
+        for batch in batches {
+            visit(&batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?)?;
+        }
+        Ok(())
+    }
+
+    fn content(&self, what: String) -> DatasetError {
+        DatasetError::ShardContent {
+            what,
+            path: self.path.clone(),
+        }
+    }
+}
+
+/// The columns whose root name is chosen.
+fn roots(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&str) -> bool) -> ProjectionMask {
+    let fields = metadata.schema().fields().iter().enumerate();
+    let chosen = fields
+        .filter(|(_, field)| is_chosen(field.name()))
+        .map(|(root_idx, _)| root_idx);
+    ProjectionMask::roots(metadata.parquet_schema(), chosen)
+}
+
+fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<ShardHeader> {
+    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+    let pairs = pairs
+        .into_iter()
+        .flatten()
+        .filter_map(|pair| Some((pair.key.as_str(), pair.value.as_deref()?)));
+    let pairs: HashMap<&str, &str> = pairs.collect();
+    let version = pairs.get(key::SCHEMA_VERSION);
+    if version.is_none_or(|version| *version != SCHEMA_VERSION.to_string()) {
+        let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
+        return Err(DatasetError::SchemaVersion {
+            found,
+            path: path.to_owned(),
+        });
+    }
+    ShardHeader::from_metadata(&pairs).map_err(|what| DatasetError::ShardContent {
+        what,
+        path: path.to_owned(),
+    })
+}
+
+/// Names, order, types and nullability of the columns.
+fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout) -> Result<(), String> {
+    let expected = arrow_schema(layout);
+    let found = metadata.schema();
+    if found.fields().len() != expected.fields().len() {
+        return Err(format!(
+            "{} columns instead of {}",
+            found.fields().len(),
+            expected.fields().len()
+        ));
+    }
+    for (found, expected) in found.fields().iter().zip(expected.fields()) {
+        if found.name() != expected.name() {
+            return Err(format!(
+                "column {} where {} is due",
+                found.name(),
+                expected.name()
+            ));
+        }
+        if found.data_type() != expected.data_type() || found.is_nullable() != expected.is_nullable() {
+            return Err(format!("column {} is of another type", found.name()));
+        }
+    }
+    Ok(())
+}
+
+/// A file that many threads read at once: every read names its own place, none moves a shared cursor.
+#[derive(Debug, Clone)]
+struct SharedFile {
+    file: Arc<File>,
+    len: u64,
+}
+
+impl Length for SharedFile {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
+impl ChunkReader for SharedFile {
+    type T = SharedFileCursor;
+
+    fn get_read(&self, start: u64) -> ParquetResult<SharedFileCursor> {
+        Ok(SharedFileCursor {
+            file: Arc::clone(&self.file),
+            position: start,
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        // A damaged footer may ask for any length: no more is allocated than the file holds.
+        if start.checked_add(length as u64).is_none_or(|end| end > self.len) {
+            return Err(ParquetError::EOF(format!(
+                "{length} bytes at {start} of a file of {}",
+                self.len
+            )));
+        }
+        let mut bytes = vec![0; length];
+        let mut cursor = SharedFileCursor {
+            file: Arc::clone(&self.file),
+            position: start,
+        };
+        cursor.read_exact(&mut bytes)?;
+        Ok(bytes.into())
+    }
+}
+
+#[derive(Debug)]
+struct SharedFileCursor {
+    file: Arc<File>,
+    position: u64,
+}
+
+impl Read for SharedFileCursor {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        let num_read = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;
+        #[cfg(windows)]
+        let num_read = std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, self.position)?;
+        self.position += num_read as u64;
+        Ok(num_read)
+    }
+}

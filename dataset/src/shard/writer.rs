@@ -1,0 +1,179 @@
+//! [`ShardWriter`]: a shard grows under a `.partial` name and gets its final name when it is whole and on the disk.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use sha2::{Digest, Sha256};
+
+use super::{ROW_GROUP_ROWS, column};
+use crate::manifest::partial_path;
+use crate::schema::{arrow_schema, column as name};
+use crate::{DatasetError, Result, RowLayout, Sample, ShardHeader, durable};
+
+/// What identifies a finished shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardDigest {
+    /// How many rows it holds.
+    pub rows: usize,
+    /// How many bytes.
+    pub bytes: u64,
+    /// The hash of these bytes.
+    pub sha256: String,
+}
+
+/// Writes one shard. Holds at most one row group ([`ROW_GROUP_ROWS`] samples, encoded) in memory.
+///
+/// Dropped before [`ShardWriter::finish`], it leaves nothing behind; killed, it leaves a `.partial` file.
+#[derive(Debug)]
+pub struct ShardWriter {
+    path: PathBuf,
+    layout: RowLayout,
+    schema: SchemaRef,
+    writer: ArrowWriter<HashingFile>,
+    rows: usize,
+    // Dropped last: after the file is closed.
+    partial: PartialFile,
+}
+
+impl ShardWriter {
+    /// Begins the shard `dir/file_name`.
+    ///
+    /// # Errors
+    /// When the file can't be created.
+    pub fn create(dir: &Path, file_name: &str, header: &ShardHeader) -> Result<Self> {
+        let path = dir.join(file_name);
+        let partial = PartialFile(partial_path(&path));
+        let schema = Arc::new(arrow_schema(&header.layout));
+        let file = HashingFile::create(&partial.0).map_err(DatasetError::io("create", &partial.0))?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &schema)))
+            .map_err(DatasetError::parquet("write", &partial.0))?;
+        Ok(Self {
+            path,
+            layout: header.layout,
+            schema,
+            writer,
+            rows: 0,
+            partial,
+        })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// When the sample doesn't fit the shard's layout, or the disk is full.
+    pub fn append(&mut self, sample: &Sample) -> Result<()> {
+        let batch = column::batch_of_sample(sample, &self.layout, &self.schema)?;
+        self.writer
+            .write(&batch)
+            .map_err(DatasetError::parquet("write", &self.partial.0))?;
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// Writes what is left, makes it durable, and gives the shard its name.
+    ///
+    /// # Errors
+    /// When the disk is full, or the folder can no longer be written to; nothing is left behind then.
+    pub fn finish(self) -> Result<ShardDigest> {
+        let Self {
+            path,
+            writer,
+            rows,
+            partial,
+            ..
+        } = self;
+        let file = writer
+            .into_inner()
+            .map_err(DatasetError::parquet("write", &partial.0))?;
+        let (sha256, bytes) = file.finish().map_err(DatasetError::io("write", &partial.0))?;
+        durable::publish(&partial.0, &path)?;
+        Ok(ShardDigest { rows, bytes, sha256 })
+    }
+}
+
+/// Removes the file when dropped; after it was renamed there is nothing to remove.
+#[derive(Debug)]
+struct PartialFile(PathBuf);
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// One-row pages with an offset index for the long columns, so that a row can be read alone. Pictures are
+/// compressed already; masks shrink to a tenth; numbers don't compress. The rest are words and scalars.
+fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
+    let metadata = header
+        .to_metadata()
+        .into_iter()
+        .map(|(key, value)| KeyValue::new(key.to_owned(), value));
+    let mut properties = WriterProperties::builder()
+        .set_key_value_metadata(Some(metadata.collect()))
+        .set_created_by(crate::GENERATOR.to_owned())
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_dictionary_enabled(false)
+        .set_encoding(Encoding::PLAIN)
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_statistics_enabled(EnabledStatistics::Chunk);
+    let leaves = ArrowSchemaConverter::new()
+        .convert(schema)
+        .expect("the schema is of types that Parquet has");
+    for leaf in leaves.columns() {
+        let root = leaf.path().parts()[0].as_str();
+        if name::ONE_ROW_PAGES.contains(&root) {
+            properties = properties
+                .set_column_data_page_row_count_limit(leaf.path().clone(), 1)
+                .set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
+        }
+        if root == name::MASKS {
+            properties = properties.set_column_compression(leaf.path().clone(), Compression::LZ4_RAW);
+        }
+    }
+    properties.build()
+}
+
+/// A file that hashes what is written to it.
+#[derive(Debug)]
+struct HashingFile {
+    file: BufWriter<File>,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl HashingFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
+        Ok(Self {
+            file,
+            hasher: Sha256::new(),
+            bytes: 0,
+        })
+    }
+
+    fn finish(self) -> io::Result<(String, u64)> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok((durable::hex(&self.hasher.finalize()), self.bytes))
+    }
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let num_written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..num_written]);
+        self.bytes += num_written as u64;
+        Ok(num_written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
