@@ -13,6 +13,8 @@ mod manifest;
 mod sample;
 mod schema;
 mod shard;
+#[cfg(feature = "build")]
+mod surface;
 
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, write_samples};
@@ -25,6 +27,8 @@ pub use manifest::{
 pub use sample::{ObjectId, Sample, SampleView, Split};
 pub use schema::{PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
 pub use shard::{ROW_GROUP_ROWS, ShardDigest, ShardReader, ShardWriter, ViewSelection};
+#[cfg(feature = "build")]
+pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
 
 /// The program that makes datasets, as it stands in manifests and shards.
 pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));

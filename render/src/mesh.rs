@@ -10,9 +10,9 @@ use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
 /// Largest half extent that is accepted, in file units: areas and squared lengths then stay finite in `f32`.
-pub const MAX_HALF_EXTENT: f64 = 1e18;
-/// Smallest half extent that is accepted, in file units: `f32` differences stay normal numbers.
-pub const MIN_HALF_EXTENT: f64 = 1e-18;
+pub const MAX_HALF_EXTENT: f64 = 1e15;
+/// Smallest half extent that is accepted, in file units: squared distances stay normal numbers in `f32`.
+pub const MIN_HALF_EXTENT: f64 = 1e-15;
 
 /// A triangle is degenerate when its height is at most this share of its largest coordinate, that is, when
 /// rounding to `f32` alone may have made it (half a unit in the last place at each of two corners).
@@ -54,7 +54,7 @@ pub enum MeshError {
         num_vertices: usize,
     },
     /// The mesh is so large or so small that single precision can't hold it.
-    #[error("the mesh extends over {extent:e} units, outside of what can be drawn (1e-18 to 1e18)")]
+    #[error("the mesh extends over {extent:e} units, outside of what can be drawn (1e-15 to 1e15)")]
     Extent {
         /// Longest side of the bounding box.
         extent: f64,

@@ -1,0 +1,249 @@
+//! Points on the surface of a mesh, with normals and the triangle that each lies on.
+//!
+//! Every sampler begins with points drawn uniformly by area and differs in which of them it keeps. All of them
+//! are functions of the mesh, the number and the seed: no threads, no hash order, the same bits everywhere.
+
+mod farthest;
+mod poisson;
+mod uniform;
+
+use std::{fmt, str::FromStr};
+
+use glam::{DVec3, Vec3};
+use serde::{Deserialize, Serialize};
+use tap_render::Mesh;
+
+/// Poisson-disk sampling keeps one of this many uniform points (TAP's setting).
+pub const POISSON_POOL: usize = 4;
+/// Farthest-point sampling keeps one of this many uniform points (TAP: 1024 of 8192).
+pub const FARTHEST_POOL: usize = 8;
+
+/// How points are spread over the surface.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampler {
+    /// Evenly, with a minimum distance: weighted sample elimination (Yuksel 2015).
+    #[default]
+    Poisson,
+    /// Independently, each area element with the same chance.
+    Uniform,
+    /// Each next point is the one farthest from those chosen before.
+    Fps,
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Poisson => "poisson",
+            Self::Uniform => "uniform",
+            Self::Fps => "fps",
+        })
+    }
+}
+
+/// A sampler that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown sampler `{name}`: expected `poisson`, `uniform` or `fps`")]
+pub struct UnknownSampler {
+    name: String,
+}
+
+impl FromStr for Sampler {
+    type Err = UnknownSampler;
+
+    fn from_str(name: &str) -> Result<Self, UnknownSampler> {
+        match name {
+            "poisson" => Ok(Self::Poisson),
+            "uniform" => Ok(Self::Uniform),
+            "fps" => Ok(Self::Fps),
+            _ => Err(UnknownSampler {
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+/// Points on a surface; the three lists have the same length.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SurfaceSamples {
+    /// Positions in file units, relative to [`Mesh::origin`], like [`Mesh::positions`].
+    pub points: Vec<Vec3>,
+    /// Unit normals of the triangles that the points lie on.
+    pub normals: Vec<Vec3>,
+    /// Indices of those triangles; [`Mesh::part_of_triangle`] turns them into part labels.
+    pub triangle: Vec<u32>,
+}
+
+/// Draws `num_points` points from the surface of `mesh`.
+///
+/// Takes time in proportion to the number of points (times its logarithm), not to their clustering: a mesh that
+/// is folded a thousand times can slow the Poisson sampler down to the square of the pool, but costs no memory.
+#[must_use]
+pub fn sample_surface(mesh: &Mesh, sampler: Sampler, num_points: usize, seed: u64) -> SurfaceSamples {
+    let pool = match sampler {
+        Sampler::Uniform => num_points,
+        Sampler::Poisson => num_points.saturating_mul(POISSON_POOL),
+        Sampler::Fps => num_points.saturating_mul(FARTHEST_POOL),
+    };
+    let drawn = uniform::draw(mesh, pool, seed);
+    let kept = match sampler {
+        Sampler::Uniform => (0..drawn.points.len()).collect(),
+        Sampler::Poisson => poisson::eliminate(&drawn.points, num_points, mesh.surface_area()),
+        Sampler::Fps => farthest::choose(&drawn.points, num_points),
+    };
+    let triangle: Vec<u32> = kept.iter().map(|&index| drawn.triangle[index]).collect();
+    SurfaceSamples {
+        points: kept.iter().map(|&index| drawn.points[index]).collect(),
+        normals: triangle.iter().map(|&triangle| normal(mesh, triangle)).collect(),
+        triangle,
+    }
+}
+
+/// The unit normal of a triangle; `f64`, because the edges of a small triangle may be tiny.
+fn normal(mesh: &Mesh, triangle: u32) -> Vec3 {
+    let corners =
+        mesh.triangles()[triangle as usize].map(|index| mesh.positions()[index as usize].as_dvec3());
+    let [a, b, c]: [DVec3; 3] = corners;
+    (b - a)
+        .normalize()
+        .cross((c - a).normalize())
+        .normalize()
+        .as_vec3()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SAMPLERS: [Sampler; 3] = [Sampler::Poisson, Sampler::Uniform, Sampler::Fps];
+
+    /// A unit cube, stretched.
+    fn cuboid(size: DVec3) -> Mesh {
+        let corner = |index: u32| {
+            size * DVec3::new(
+                f64::from(index & 1),
+                f64::from(index >> 1 & 1),
+                f64::from(index >> 2),
+            )
+        };
+        let positions: Vec<DVec3> = (0..8).map(corner).collect();
+        let quads = [
+            [0, 2, 3, 1],
+            [4, 5, 7, 6],
+            [0, 1, 5, 4],
+            [2, 6, 7, 3],
+            [0, 4, 6, 2],
+            [1, 3, 7, 5],
+        ];
+        let triangles = quads
+            .iter()
+            .flat_map(|&[a, b, c, d]| [[a, b, c], [a, c, d]])
+            .collect();
+        Mesh::try_new(&positions, triangles, None).unwrap()
+    }
+
+    fn nearest_distances(points: &[Vec3]) -> Vec<f32> {
+        let others = |index: usize| {
+            points
+                .iter()
+                .enumerate()
+                .filter(move |(other, _)| *other != index)
+        };
+        (0..points.len())
+            .map(|index| {
+                others(index)
+                    .map(|(_, other)| other.distance(points[index]))
+                    .fold(f32::MAX, f32::min)
+            })
+            .collect()
+    }
+
+    fn smallest(values: &[f32]) -> f32 {
+        values.iter().copied().fold(f32::MAX, f32::min)
+    }
+
+    #[test]
+    fn poisson_and_farthest_points_keep_their_distance() {
+        let mesh = cuboid(DVec3::new(1.0, 2.0, 0.5));
+        let nearest = |sampler| nearest_distances(&sample_surface(&mesh, sampler, 500, 7).points);
+        // The densest packing of 500 discs on this area has this distance between centres.
+        let ideal = (2.0 * mesh.surface_area() / (500.0 * 3.0_f64.sqrt())).sqrt() as f32;
+        let [poisson, uniform, farthest] = SAMPLERS.map(|sampler| smallest(&nearest(sampler)) / ideal);
+        assert!(poisson > 0.55, "poisson {poisson}");
+        assert!(farthest > 0.55, "farthest {farthest}");
+        assert!(uniform < 0.2, "uniform {uniform}");
+    }
+
+    #[test]
+    fn area_decides_how_many_points_a_face_gets() {
+        let mesh = cuboid(DVec3::new(1.0, 2.0, 0.5));
+        for sampler in SAMPLERS {
+            let samples = sample_surface(&mesh, sampler, 2000, 3);
+            let front = samples
+                .normals
+                .iter()
+                .filter(|normal| normal.z.abs() > 0.5)
+                .count() as f64
+                / 2000.0;
+            let expected = 4.0 / mesh.surface_area();
+            assert!(
+                (front - expected).abs() < 0.04,
+                "{sampler}: {front} of {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_for_nothing() {
+        for sampler in SAMPLERS {
+            assert_eq!(
+                sample_surface(&cuboid(DVec3::ONE), sampler, 0, 1),
+                SurfaceSamples::default()
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_read_as_written() {
+        for sampler in SAMPLERS {
+            assert_eq!(sampler.to_string().parse(), Ok(sampler));
+        }
+        assert!("grid".parse::<Sampler>().is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn points_lie_on_their_triangles(
+            size in prop::array::uniform3(1e-3..1e3_f64), num_points in 1..300_usize, seed: u64,
+        ) {
+            let mesh = cuboid(DVec3::from(size));
+            let scale = size.iter().copied().fold(0.0, f64::max);
+            for sampler in SAMPLERS {
+                let samples = sample_surface(&mesh, sampler, num_points, seed);
+                prop_assert_eq!(samples.points.len(), num_points);
+                prop_assert_eq!(&sample_surface(&mesh, sampler, num_points, seed), &samples);
+                prop_assert_ne!(&sample_surface(&mesh, sampler, num_points, !seed), &samples);
+                for ((&point, normal), &triangle) in
+                    samples.points.iter().zip(&samples.normals).zip(&samples.triangle)
+                {
+                    prop_assert!((normal.length() - 1.0).abs() < 1e-6);
+                    let corners = mesh.triangles()[triangle as usize].map(|index| mesh.positions()[index as usize]);
+                    let [a, b, c] = corners.map(Vec3::as_dvec3);
+                    let point = point.as_dvec3();
+                    prop_assert!((point - a).dot(normal.as_dvec3()).abs() < 1e-6 * scale);
+                    // Inside of all three edges.
+                    for (from, to) in [(a, b), (b, c), (c, a)] {
+                        let inward = normal.as_dvec3().cross((to - from).normalize());
+                        prop_assert!((point - from).dot(inward) > -1e-6 * scale);
+                    }
+                }
+            }
+        }
+    }
+}
