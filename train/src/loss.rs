@@ -1,0 +1,139 @@
+//! The losses ("Losses"): pictures against pictures, logits against labels.
+
+use tch::{Kind, Tensor};
+
+/// The loss of generated pictures and its two parts, each a scalar tensor.
+#[derive(Debug)]
+pub struct PhotographLoss {
+    /// `fg_weight` · foreground + `bg_weight` · background.
+    pub total: Tensor,
+    /// Mean squared error over covered pixels, all pictures of the batch together.
+    pub foreground: Tensor,
+    /// Mean squared error over the other pixels.
+    pub background: Tensor,
+}
+
+/// Weighted mean squared error; foreground and background are each averaged over the whole batch, not by picture.
+///
+/// A part without pixels counts as zero (in the released code the loss is then not a number).
+///
+/// # Shapes
+/// - `pred`: ...,C,H,W; `target`: ...,C,H,W or ...,1,H,W
+/// - `mask`: ...,1,H,W of `bool`, true where the object covers the pixel
+#[must_use]
+pub fn photograph_loss(
+    pred: &Tensor,
+    target: &Tensor,
+    mask: &Tensor,
+    fg_weight: f64,
+    bg_weight: f64,
+) -> PhotographLoss {
+    let squared = (pred - target).square();
+    let num_elements = squared.numel() as f64;
+    let covered = mask.to_kind(Kind::Float);
+    let num_channels = squared.numel() / mask.numel().max(1);
+    // Counts are exact in f64; in f32 they would not be beyond 2^24.
+    let num_covered = mask.sum(Kind::Double) * num_channels as f64;
+    let sum_covered = (&squared * &covered).sum(Kind::Float);
+    let sum_rest = (&squared * (covered.ones_like() - &covered)).sum(Kind::Float);
+    let mean = |sum: Tensor, count: Tensor| sum / count.clamp_min(1.0).to_kind(Kind::Float);
+    let foreground = mean(sum_covered, num_covered.shallow_clone());
+    let background = mean(sum_rest, num_elements - num_covered);
+    PhotographLoss {
+        total: &foreground * fg_weight + &background * bg_weight,
+        foreground,
+        background,
+    }
+}
+
+/// Cross entropy with 1 - ε on the label and ε / (C - 1) on every other class, as the released code smooths it.
+/// (PyTorch's own smoothing spreads ε over all C classes.)
+///
+/// # Shapes
+/// - `logits`: B,C; `labels`: B of `i64`
+/// - returns a scalar
+pub fn smooth_cross_entropy(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Tensor {
+    let num_classes = logits.size()[1];
+    let log_probability = logits.log_softmax(-1, Kind::Float);
+    let of_label = log_probability
+        .gather(1, &labels.unsqueeze(1), false)
+        .squeeze_dim(1);
+    let of_all = log_probability.sum_dim_intlist(-1, false, Kind::Float);
+    let other = if num_classes > 1 {
+        epsilon / (num_classes - 1) as f64
+    } else {
+        0.0
+    };
+    let expected = &of_label * (1.0 - epsilon - other) + of_all * other;
+    -expected.mean(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    fn value(tensor: &Tensor) -> f64 {
+        tensor.double_value(&[])
+    }
+
+    #[test]
+    fn parts_are_means_over_the_whole_batch() {
+        // Two pictures of two pixels; the first has one covered pixel, the second two.
+        let pred = Tensor::from_slice(&[0.5f32, 1.0, 0.0, 0.0]).view([2, 1, 1, 2]);
+        let target = Tensor::from_slice(&[0.0f32, 0.0, 0.0, 1.0]).view([2, 1, 1, 2]);
+        let mask = Tensor::from_slice(&[true, false, true, true]).view([2, 1, 1, 2]);
+        let loss = photograph_loss(&pred, &target, &mask, 20.0, 1.0);
+        assert!(
+            (value(&loss.foreground) - 1.25 / 3.0).abs() < 1e-6,
+            "three covered pixels share 0.25 + 0 + 1"
+        );
+        assert!(
+            (value(&loss.background) - 1.0).abs() < 1e-6,
+            "one pixel of background"
+        );
+        assert!(
+            (value(&loss.total) - (20.0 * 1.25 / 3.0 + 1.0)).abs() < 1e-5,
+            "weighted"
+        );
+    }
+
+    #[test]
+    fn an_empty_part_is_finite_in_value_and_gradient() {
+        for covered in [false, true] {
+            let pred = Tensor::full([1, 3, 2, 2], 0.5, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let target = Tensor::zeros([1, 1, 2, 2], (Kind::Float, Device::Cpu));
+            let mask = Tensor::full([1, 1, 2, 2], i64::from(covered), (Kind::Bool, Device::Cpu));
+            let loss = photograph_loss(&pred, &target, &mask, 20.0, 1.0);
+            loss.total.backward();
+            let expected = if covered { 5.0 } else { 0.25 };
+            assert!(
+                (value(&loss.total) - expected).abs() < 1e-6,
+                "only one part counts"
+            );
+            assert!(
+                pred.grad().isfinite().all().int64_value(&[]) == 1,
+                "the gradient is finite"
+            );
+        }
+    }
+
+    #[test]
+    fn smoothing_leaves_the_label_its_whole_share() {
+        let logits = Tensor::from_slice(&[2.0f32, 0.0, -1.0, 0.5, 0.5, 0.5]).view([2, 3]);
+        let labels = Tensor::from_slice(&[0i64, 2]);
+        let target = Tensor::from_slice(&[0.7f32, 0.15, 0.15, 0.15, 0.15, 0.7]).view([2, 3]);
+        let expected = -(target * logits.log_softmax(-1, Kind::Float)).sum(Kind::Float) / 2.0;
+        let loss = smooth_cross_entropy(&logits, &labels, 0.3);
+        assert!(
+            (value(&loss) - value(&expected)).abs() < 1e-6,
+            "0.7 on the label, 0.15 on the others"
+        );
+        let plain = logits.cross_entropy_for_logits(&labels);
+        assert!(
+            (value(&smooth_cross_entropy(&logits, &labels, 0.0)) - value(&plain)).abs() < 1e-6,
+            "none is plain"
+        );
+    }
+}

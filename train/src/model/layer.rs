@@ -1,0 +1,290 @@
+//! Layers with PyTorch's initialization and checkpoint shapes, working on the last axis.
+//!
+//! tch's own layers start from other distributions (He-uniform for ReLU); the released code relies on PyTorch's
+//! defaults. Weights are drawn on the CPU from the default generator, in the order the layers are built, and then
+//! moved: after `tch::manual_seed(seed)` a model is a function of the seed alone, whatever the device.
+
+use std::borrow::Borrow;
+
+use tch::{Device, Kind, Tensor, nn};
+
+const BATCH_NORM_EPSILON: f64 = 1e-5;
+const BATCH_NORM_MOMENTUM: f64 = 0.1;
+const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+/// U(-bound, bound), drawn on the CPU and stored under `name`.
+fn uniform(vs: &nn::Path<'_>, name: &str, shape: &[i64], bound: f64) -> Tensor {
+    let drawn = Tensor::empty(shape, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
+    vs.var_copy(name, &drawn)
+}
+
+/// N(0, 1), drawn on the CPU and stored under `name`.
+pub(super) fn normal(vs: &nn::Path<'_>, name: &str, shape: &[i64]) -> Tensor {
+    vs.var_copy(name, &Tensor::randn(shape, (Kind::Float, Device::Cpu)))
+}
+
+/// `x · weightᵀ + bias` over the last axis. The weight may carry the trailing ones of a 1×1 convolution.
+#[derive(Debug)]
+pub(super) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    in_channels: i64,
+    out_channels: i64,
+}
+
+impl Linear {
+    /// A fully connected layer, weight `[out, in]`.
+    pub(super) fn new<'a>(
+        vs: impl Borrow<nn::Path<'a>>,
+        in_channels: i64,
+        out_channels: i64,
+        bias: bool,
+    ) -> Self {
+        Self::shaped(vs.borrow(), in_channels, out_channels, &[], bias)
+    }
+
+    /// A 1×1 convolution over `num_axes` axes, weight `[out, in, 1, ...]`.
+    pub(super) fn pointwise<'a>(
+        vs: impl Borrow<nn::Path<'a>>,
+        in_channels: i64,
+        out_channels: i64,
+        num_axes: usize,
+        bias: bool,
+    ) -> Self {
+        Self::shaped(vs.borrow(), in_channels, out_channels, &vec![1; num_axes], bias)
+    }
+
+    fn shaped(vs: &nn::Path<'_>, in_channels: i64, out_channels: i64, ones: &[i64], bias: bool) -> Self {
+        // PyTorch's kaiming_uniform(a = √5) comes to 1/√fan_in for weight and bias alike.
+        let bound = 1.0 / (in_channels as f64).sqrt();
+        let shape = [&[out_channels, in_channels], ones].concat();
+        let weight = uniform(vs, "weight", &shape, bound);
+        let bias = bias.then(|| uniform(vs, "bias", &[out_channels], bound));
+        Self {
+            weight,
+            bias,
+            in_channels,
+            out_channels,
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: ...,in
+    /// - returns ...,out
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.matrix(), self.bias.as_ref())
+    }
+
+    /// The weight as an out,in matrix.
+    pub(super) fn matrix(&self) -> Tensor {
+        self.weight.view([self.out_channels, self.in_channels])
+    }
+
+    pub(super) fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+}
+
+/// Batch normalization over all axes but the last.
+#[derive(Debug)]
+pub(super) struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+impl BatchNorm {
+    pub(super) fn new<'a>(vs: impl Borrow<nn::Path<'a>>, channels: i64) -> Self {
+        let vs = vs.borrow();
+        Self {
+            weight: vs.ones("weight", &[channels]),
+            bias: vs.zeros("bias", &[channels]),
+            running_mean: vs.zeros_no_train("running_mean", &[channels]),
+            running_var: vs.ones_no_train("running_var", &[channels]),
+        }
+    }
+
+    /// Batch statistics in training, running ones (unbiased variance, momentum 0.1) otherwise.
+    ///
+    /// # Shapes
+    /// - `x`: ...,C
+    /// - returns ...,C
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let size = x.size();
+        let channels = self.weight.size()[0];
+        x.reshape([-1, channels])
+            .batch_norm(
+                Some(&self.weight),
+                Some(&self.bias),
+                Some(&self.running_mean),
+                Some(&self.running_var),
+                train,
+                BATCH_NORM_MOMENTUM,
+                BATCH_NORM_EPSILON,
+                true,
+            )
+            .view(size.as_slice())
+    }
+}
+
+/// Layer normalization over the last axis.
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl LayerNorm {
+    pub(super) fn new<'a>(vs: impl Borrow<nn::Path<'a>>, channels: i64) -> Self {
+        let vs = vs.borrow();
+        Self {
+            weight: vs.ones("weight", &[channels]),
+            bias: vs.zeros("bias", &[channels]),
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: ...,C
+    /// - returns ...,C
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.layer_norm(
+            self.weight.size(),
+            Some(&self.weight),
+            Some(&self.bias),
+            LAYER_NORM_EPSILON,
+            true,
+        )
+    }
+}
+
+/// A transposed convolution that makes a picture `stride` times larger: kernel stride + 1, padding 1, output padding 1;
+/// weight `[in, out, k, k]`.
+#[derive(Debug)]
+pub(super) struct ConvTranspose {
+    weight: Tensor,
+    bias: Tensor,
+    stride: i64,
+}
+
+impl ConvTranspose {
+    pub(super) fn new<'a>(
+        vs: impl Borrow<nn::Path<'a>>,
+        in_channels: i64,
+        out_channels: i64,
+        stride: i64,
+    ) -> Self {
+        let vs = vs.borrow();
+        let kernel = stride + 1;
+        // PyTorch takes the fan-in of a transposed convolution from its second axis, the outputs.
+        let bound = 1.0 / ((out_channels * kernel * kernel) as f64).sqrt();
+        Self {
+            weight: uniform(vs, "weight", &[in_channels, out_channels, kernel, kernel], bound),
+            bias: uniform(vs, "bias", &[out_channels], bound),
+            stride,
+        }
+    }
+
+    /// Starts the bias at one value.
+    pub(super) fn fill_bias(&mut self, value: f64) {
+        let _ = tch::no_grad(|| self.bias.fill_(value));
+    }
+
+    /// # Shapes
+    /// - `x`: B,in,H,W
+    /// - returns B,out,H·stride,W·stride
+    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+        x.conv_transpose2d(
+            &self.weight,
+            Some(&self.bias),
+            [self.stride, self.stride],
+            [1, 1],
+            [1, 1],
+            1,
+            [1, 1],
+        )
+    }
+}
+
+/// Drops whole samples of a residual branch and scales the others up, so that the mean stays.
+///
+/// # Shapes
+/// - `x`: B,...
+pub(super) fn drop_path(x: Tensor, probability: f64, train: bool) -> Tensor {
+    if !train || probability <= 0.0 {
+        return x;
+    }
+    let keep = 1.0 - probability;
+    let mut size = vec![1; x.dim()];
+    size[0] = x.size()[0];
+    let kept = Tensor::empty(size.as_slice(), (x.kind(), x.device())).bernoulli_float_(keep) / keep;
+    x * kept
+}
+
+/// `x` with elements dropped, or `x` itself where nothing is dropped.
+pub(super) fn dropout(x: Tensor, probability: f64, train: bool) -> Tensor {
+    if !train || probability <= 0.0 {
+        x
+    } else {
+        x.dropout(probability, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_start_as_in_pytorch() {
+        tch::manual_seed(3);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let linear = Linear::pointwise(vs.root() / "conv", 16, 400, 2, true);
+        let bound = linear.weight.abs().max().double_value(&[]);
+        assert!(bound <= 0.25 && bound > 0.249, "U(±1/√16), got up to {bound}");
+        assert_eq!(
+            linear.weight.size(),
+            [400, 16, 1, 1],
+            "the shape of the checkpoint"
+        );
+        let conv = ConvTranspose::new(vs.root() / "up", 64, 16, 2);
+        let bound = conv.weight.abs().max().double_value(&[]);
+        assert!(
+            bound <= 1.0 / 12.0 && bound > 0.083,
+            "U(±1/√(16·9)), got up to {bound}"
+        );
+        assert_eq!(
+            conv.forward(&Tensor::zeros([1, 64, 4, 4], (Kind::Float, Device::Cpu)))
+                .size(),
+            [1, 16, 8, 8]
+        );
+    }
+
+    #[test]
+    fn the_seed_alone_decides_the_weights() {
+        let build = || {
+            tch::manual_seed(11);
+            let vs = nn::VarStore::new(Device::Cpu);
+            Linear::new(vs.root(), 8, 8, true).weight.copy()
+        };
+        let first = build();
+        let _ = Tensor::randn([100], (Kind::Float, Device::Cpu));
+        assert!(first.equal(&build()), "the same seed gives the same weights");
+    }
+
+    #[test]
+    fn drop_path_keeps_or_drops_whole_samples() {
+        tch::manual_seed(5);
+        let x = Tensor::ones([64, 3, 2], (Kind::Float, Device::Cpu));
+        let y = drop_path(x.shallow_clone(), 0.5, true).view([64, 6]);
+        let low = y.amin(1, false);
+        assert!(low.equal(&y.amax(1, false)), "a sample is dropped whole");
+        assert!(
+            low.eq(0.0).logical_or(&low.eq(2.0)).all().int64_value(&[]) == 1,
+            "kept samples are scaled by 1/keep"
+        );
+        assert!(
+            drop_path(x.shallow_clone(), 0.5, false).equal(&x),
+            "nothing is dropped in evaluation"
+        );
+    }
+}

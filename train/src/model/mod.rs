@@ -1,0 +1,22 @@
+//! The networks: one published model a file, top to bottom in the order of the data.
+//!
+//! Points go through an [`Encoder`] to tokens; [`Rays`] turn poses into queries; the photograph module
+//! ([`PhotographConfig`]) lets the queries look at the tokens; the 2D generator ([`DecoderConfig`]) draws the picture.
+//! [`Tap`] is the whole. A task head ([`ClassifierHead`]) takes the encoder's global feature instead.
+//! Nothing here reads a configuration file, a shard or a checkpoint.
+
+pub mod encoder;
+
+mod decoder;
+mod head;
+mod layer;
+mod photograph;
+mod query;
+mod tap;
+
+pub use decoder::{DecoderConfig, DecoderLayer};
+pub use encoder::{Cloud, Encoder, EncoderConfig, PointNet2Config, Tokens, TransformerConfig};
+pub use head::{ClassifierHead, HeadConfig};
+pub use photograph::{Compat, Photograph, PhotographConfig, RayBiasConfig};
+pub use query::{QueryConfig, RayDirection, RayOrigin, Rays, code_from_object, code_rotations};
+pub use tap::{Tap, TapConfig};

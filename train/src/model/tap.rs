@@ -1,0 +1,128 @@
+//! TAP, whole: points to tokens, poses to queries, queries to pictures (paper: "Take-A-Photo").
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn};
+
+use super::decoder::{Decoder, DecoderConfig};
+use super::encoder::{Cloud, Encoder, EncoderConfig, Tokens};
+use super::photograph::{Compat, Photograph, PhotographConfig};
+use super::query::Rays;
+
+/// All sizes and switches of a TAP model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TapConfig {
+    /// The backbone to pre-train.
+    pub encoder: EncoderConfig,
+    /// Queries and cross-attention.
+    pub photograph: PhotographConfig,
+    /// Query features to pixels.
+    pub decoder: DecoderConfig,
+}
+
+impl TapConfig {
+    /// TAP as the paper or as the released code has it, around any backbone.
+    #[must_use]
+    pub fn from_compat(compat: Compat, encoder: EncoderConfig) -> Self {
+        Self {
+            encoder,
+            photograph: PhotographConfig::from_compat(compat),
+            decoder: DecoderConfig::paper(),
+        }
+    }
+
+    /// The recipe for two cores and a few minutes: 64-pixel gray pictures, with the ray bias.
+    #[must_use]
+    pub fn mini() -> Self {
+        Self {
+            encoder: EncoderConfig::point_net2_mini(),
+            photograph: PhotographConfig::mini(),
+            decoder: DecoderConfig::mini(),
+        }
+    }
+
+    /// Side of the pictures it draws.
+    #[must_use]
+    pub fn image_size_px(&self) -> i64 {
+        self.photograph.query.grid * self.decoder.scale()
+    }
+}
+
+/// The model. Field names equal checkpoint keys.
+#[derive(Debug)]
+pub struct Tap {
+    encoder: Box<dyn Encoder>,
+    generator: Photograph,
+    decoder: Decoder,
+    config: TapConfig,
+}
+
+impl Tap {
+    /// A model with fresh weights at the root `vs`: `encoder.*`, `generator.*`, `decoder.*`.
+    ///
+    /// Weights are drawn from the default generator of the CPU: after `tch::manual_seed(seed)` they are a function of
+    /// the seed, and the encoder's are those that [`EncoderConfig::build`] alone would have drawn.
+    #[must_use]
+    pub fn new(vs: &nn::Path<'_>, config: &TapConfig) -> Self {
+        let encoder = config.encoder.build(&(vs / "encoder"));
+        let generator = Photograph::new(&(vs / "generator"), encoder.token_channels(), &config.photograph);
+        let decoder = Decoder::new(&(vs / "decoder"), config.photograph.channels, &config.decoder);
+        Self {
+            encoder,
+            generator,
+            decoder,
+            config: config.clone(),
+        }
+    }
+
+    /// Pictures of the clouds along the given optical lines.
+    ///
+    /// # Shapes
+    /// - `cloud`: B,N,3 and B,C,N
+    /// - `rays`: B,V,grid²
+    /// - returns B,V,channels,H,W in 0 to 1
+    pub fn photograph(&self, cloud: &Cloud, rays: &Rays, train: bool) -> Tensor {
+        self.draw(&self.features(&self.encoder.tokens(cloud, train), rays, train))
+    }
+
+    /// Features of the queries as images.
+    ///
+    /// # Shapes
+    /// - `tokens`: B,M,C and B,M,3; `rays`: B,V,grid²
+    /// - returns B,V,channels,grid,grid
+    pub fn features(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
+        let grid = self.config.photograph.query.grid;
+        let features = self.generator.forward(tokens, rays, train);
+        features.unflatten(2, [grid, grid]).permute([0, 1, 4, 2, 3])
+    }
+
+    /// Pictures from features of the queries.
+    ///
+    /// # Shapes
+    /// - `features`: B,V,C,grid,grid
+    /// - returns B,V,channels,H,W in 0 to 1
+    pub fn draw(&self, features: &Tensor) -> Tensor {
+        let size = features.size();
+        self.decoder
+            .forward(&features.flatten(0, 1))
+            .unflatten(0, [size[0], size[1]])
+    }
+
+    /// The backbone.
+    #[must_use]
+    pub fn encoder(&self) -> &dyn Encoder {
+        self.encoder.as_ref()
+    }
+
+    /// The photograph module.
+    #[must_use]
+    pub fn generator(&self) -> &Photograph {
+        &self.generator
+    }
+
+    /// What it was built from.
+    #[must_use]
+    pub fn config(&self) -> &TapConfig {
+        &self.config
+    }
+}

@@ -1,0 +1,18 @@
+//! Geometric primitives on batches of point clouds. They know tch and nothing else of this crate.
+//!
+//! Indices are `i64` tensors and carry no gradient; gradients flow through [`gather`] alone. On the CPU the searches
+//! run as Rust over the raw coordinates, one cloud a rayon task; elsewhere as batched tensor operations with the same
+//! results. Semantics, ties included, are those of the CUDA kernels of the released code ("Geometric primitives").
+
+mod ball_query;
+mod fps;
+mod gather;
+mod interpolate;
+mod knn;
+mod plane;
+
+pub use ball_query::ball_query;
+pub use fps::farthest_points;
+pub use gather::gather;
+pub use interpolate::{ThreeNearest, interpolate, three_nearest};
+pub use knn::{nearest, nearest_within};
