@@ -6,8 +6,10 @@
 //! Materials are not read. The `mvcnn` lighting draws every object in white, so a missing MTL or texture is no
 //! error.
 
+mod gltf;
 mod number;
 mod obj;
+mod off;
 mod polygon;
 mod text;
 
@@ -23,14 +25,23 @@ use crate::mesh::{Mesh, MeshError, Parts};
 pub enum MeshFormat {
     /// Wavefront OBJ.
     Obj,
+    /// Object File Format, text.
+    Off,
+    /// glTF 2.0: `.gltf` and `.glb`.
+    Gltf,
 }
 
 impl MeshFormat {
+    /// All extensions that [`MeshFormat::from_extension`] knows.
+    pub const EXTENSIONS: [&str; 4] = ["obj", "off", "gltf", "glb"];
+
     /// The format that a file extension (without the dot, any case) stands for.
     #[must_use]
     pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             "obj" => Some(Self::Obj),
+            "off" => Some(Self::Off),
+            "gltf" | "glb" => Some(Self::Gltf),
             _ => None,
         }
     }
@@ -40,6 +51,8 @@ impl fmt::Display for MeshFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Obj => "OBJ",
+            Self::Off => "OFF",
+            Self::Gltf => "glTF",
         })
     }
 }
@@ -124,6 +137,29 @@ pub enum ImportError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The JSON can't be parsed.
+    #[error("not a usable {format}: bad JSON")]
+    Json {
+        /// The format.
+        format: MeshFormat,
+        /// What the parser says.
+        #[source]
+        source: ::gltf::json::Error,
+    },
+    /// The JSON breaks the rules of glTF.
+    #[error("not a usable glTF: {problem} at {path}")]
+    Schema {
+        /// Which rule.
+        problem: ::gltf::json::validation::Error,
+        /// Where in the document.
+        path: String,
+    },
+    /// The glTF requires an extension that changes where its surface is, and that is not supported.
+    #[error("the glTF needs the extension `{name}`, which is not supported")]
+    Extension {
+        /// The extension's name.
+        name: String,
+    },
     /// A file that the mesh needs can't be had.
     #[error(transparent)]
     Asset(#[from] AssetError),
@@ -137,7 +173,8 @@ impl ImportError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Line { .. } | Self::File { .. } => "malformed",
+            Self::Line { .. } | Self::File { .. } | Self::Json { .. } | Self::Schema { .. } => "malformed",
+            Self::Extension { .. } => "unsupported",
             Self::Asset(AssetError::NotFound { .. }) => "missing_file",
             Self::Asset(AssetError::Outside { .. }) => "outside_folder",
             Self::Asset(AssetError::TooLarge { .. }) => "too_large",
@@ -154,10 +191,12 @@ impl ImportError {
 pub fn import_mesh(
     format: MeshFormat,
     bytes: &[u8],
-    _assets: &dyn AssetResolver,
+    assets: &dyn AssetResolver,
 ) -> Result<Mesh, ImportError> {
     let soup = match format {
         MeshFormat::Obj => obj::read(bytes)?,
+        MeshFormat::Off => off::read(bytes)?,
+        MeshFormat::Gltf => gltf::read(bytes, assets)?,
     };
     Ok(Mesh::try_new(&soup.positions, soup.triangles, Some(soup.parts))?)
 }

@@ -1,0 +1,271 @@
+//! glTF 2.0, as JSON with buffers beside it (`.gltf`) and in one file (`.glb`).
+//!
+//! The scene is drawn as a viewer shows it before any animation starts: node transforms applied, skins in their
+//! rest pose, morph targets at their default weights. Parts are the nodes that hold a mesh. The `gltf` crate
+//! gives the document; bytes are read here, because files that break its expectations make it panic.
+
+mod accessor;
+mod container;
+mod scene;
+
+use glam::{DMat4, DVec3};
+use gltf::{
+    Document, Primitive, Semantic,
+    json::{self, Root, validation::Validate},
+    mesh::Mode,
+};
+
+use self::{accessor::Reader, container::Buffers, scene::Skeleton};
+use super::{AssetResolver, ImportError, MeshFormat, Soup};
+use crate::mesh::MeshError;
+
+/// A document may show one mesh many times. This many vertices and triangles (or one a byte, where that is more)
+/// are read before it is refused.
+const MAX_ELEMENTS: usize = 1 << 24;
+
+/// Extensions that don't change where a surface is; any other that a document requires is refused by name.
+const HARMLESS_EXTENSIONS: [&str; 7] = [
+    "KHR_mesh_quantization",
+    "KHR_materials_",
+    "KHR_texture_",
+    "KHR_lights_",
+    "EXT_texture_",
+    "KHR_animation_pointer",
+    "KHR_xmp",
+];
+
+fn file_error(problem: &'static str) -> ImportError {
+    ImportError::File {
+        format: MeshFormat::Gltf,
+        problem,
+    }
+}
+
+/// Reads a glTF or a GLB.
+pub(super) fn read(bytes: &[u8], assets: &dyn AssetResolver) -> Result<Soup, ImportError> {
+    let (json, blob) = container::split(bytes)?;
+    let root: Root = json::deserialize::from_slice(json).map_err(|source| ImportError::Json {
+        format: MeshFormat::Gltf,
+        source,
+    })?;
+    check_extensions(&root)?;
+    check_schema(&root)?;
+    let compression = root
+        .extensions_used
+        .iter()
+        .find(|name| name.contains("compression"))
+        .cloned();
+    let document = Document::from_json_without_validation(root);
+    let skeleton = Skeleton::try_new(&document)?;
+    let max_elements = MAX_ELEMENTS.max(bytes.len());
+    let mut reader = Reader {
+        buffers: Buffers::new(blob, assets),
+        max_elements,
+        compression,
+    };
+
+    let mut soup = Soup::default();
+    for node in skeleton.shown(&document) {
+        let Some(mesh) = node.mesh() else { continue };
+        let pose = match node.skin() {
+            // The transform of a skinned node itself is ignored: its joints say where the vertices are.
+            Some(skin) => Pose::Skinned(skeleton.skin_matrices(&skin, &mut reader)?),
+            None => Pose::Rigid(skeleton.world_from_node[node.index()]),
+        };
+        let name = node
+            .name()
+            .or(mesh.name())
+            .map_or_else(|| format!("node {}", node.index()), str::to_owned);
+        let part = soup.part(&name);
+        let weights = node.weights().or(mesh.weights()).unwrap_or_default();
+        for primitive in mesh.primitives() {
+            push_primitive(&mut soup, &mut reader, &primitive, &pose, weights, part)?;
+            if soup.positions.len().max(soup.triangles.len()) > max_elements {
+                return Err(file_error(
+                    "it shows its meshes so many times that they don't fit in memory",
+                ));
+            }
+        }
+    }
+    Ok(soup)
+}
+
+/// Where the vertices of a mesh go.
+enum Pose {
+    Rigid(DMat4),
+    Skinned(Vec<DMat4>),
+}
+
+fn check_extensions(root: &Root) -> Result<(), ImportError> {
+    let harmless = |name: &str| HARMLESS_EXTENSIONS.iter().any(|prefix| name.starts_with(prefix));
+    match root.extensions_required.iter().find(|name| !harmless(name)) {
+        Some(name) => Err(ImportError::Extension { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The crate's own validation, less what doesn't concern the surface: materials, animations, bounds of accessors.
+fn check_schema(root: &Root) -> Result<(), ImportError> {
+    use json::validation::Error;
+    let beside_the_point = |path: &str, error: Error| {
+        let section = path.split(['[', '.']).next().unwrap_or_default();
+        error == Error::Unsupported
+            || [
+                "materials",
+                "textures",
+                "images",
+                "samplers",
+                "animations",
+                "cameras",
+            ]
+            .contains(&section)
+            || path.ends_with("min")
+            || path.ends_with("max")
+            // Compressed data lies elsewhere; what is needed and missing is found when it is read.
+            || (error == Error::Missing && path.ends_with("bufferView"))
+            || (error == Error::Invalid && (path.contains("attributes") || path.ends_with("target")))
+    };
+    // The validation indexes the accessors of attributes before it has checked them.
+    let attributes = root
+        .meshes
+        .iter()
+        .flat_map(|mesh| &mesh.primitives)
+        .flat_map(|primitive| &primitive.attributes);
+    let num_accessors = root.accessors.len();
+    if attributes
+        .into_iter()
+        .any(|(_, accessor)| accessor.value() >= num_accessors)
+    {
+        return Err(file_error("a mesh refers to an accessor that does not exist"));
+    }
+    let mut first = None;
+    root.validate(root, json::Path::new, &mut |path, error| {
+        let path = path();
+        if first.is_none() && !beside_the_point(path.as_str(), error) {
+            first = Some(ImportError::Schema {
+                problem: error,
+                path: path.as_str().to_owned(),
+            });
+        }
+    });
+    first.map_or(Ok(()), Err)
+}
+
+fn push_primitive(
+    soup: &mut Soup,
+    reader: &mut Reader<'_>,
+    primitive: &Primitive<'_>,
+    pose: &Pose,
+    morph_weights: &[f32],
+    part: u16,
+) -> Result<(), ImportError> {
+    if !matches!(
+        primitive.mode(),
+        Mode::Triangles | Mode::TriangleStrip | Mode::TriangleFan
+    ) {
+        return Ok(());
+    }
+    let Some(accessor) = primitive.get(&Semantic::Positions) else {
+        return Ok(());
+    };
+    let mut positions = reader.vectors(&accessor)?;
+    for (target, &weight) in primitive.morph_targets().zip(morph_weights) {
+        if let Some(displacement) = target.positions().filter(|_| weight != 0.0) {
+            for (position, displacement) in positions.iter_mut().zip(reader.vectors(&displacement)?) {
+                *position += f64::from(weight) * displacement;
+            }
+        }
+    }
+    let is_mirrored = match pose {
+        Pose::Rigid(world_from_mesh) => {
+            for position in &mut positions {
+                *position = world_from_mesh.transform_point3(*position);
+            }
+            world_from_mesh.determinant() < 0.0
+        }
+        Pose::Skinned(skin_matrices) => {
+            move_by_skin(&mut positions, reader, primitive, skin_matrices)?;
+            skin_matrices[0].determinant() < 0.0
+        }
+    };
+
+    let num_vertices = positions.len();
+    let indices = match primitive.indices() {
+        Some(accessor) => reader.scalars(&accessor)?,
+        None => (0..num_vertices as u32).collect(),
+    };
+    let first = soup.positions.len() as u32;
+    soup.positions.append(&mut positions);
+    let mut push = |[a, b, c]: [u32; 3]| {
+        if let Some(&index) = [a, b, c].iter().find(|&&index| index as usize >= num_vertices) {
+            return Err(MeshError::IndexOutOfRange {
+                triangle: soup.triangles.len(),
+                index,
+                num_vertices,
+            });
+        }
+        let triangle = if is_mirrored { [a, c, b] } else { [a, b, c] };
+        soup.push(triangle.map(|index| first + index), part);
+        Ok(())
+    };
+    match primitive.mode() {
+        Mode::TriangleStrip => {
+            for (index, corners) in indices.windows(3).enumerate() {
+                let [a, b, c] = [corners[0], corners[1], corners[2]];
+                push(if index % 2 == 0 { [a, b, c] } else { [b, a, c] })?;
+            }
+        }
+        Mode::TriangleFan => {
+            for pair in indices.get(1..).unwrap_or_default().windows(2) {
+                push([indices[0], pair[0], pair[1]])?;
+            }
+        }
+        _ => {
+            for corners in indices.chunks_exact(3) {
+                push([corners[0], corners[1], corners[2]])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn move_by_skin(
+    positions: &mut [DVec3],
+    reader: &mut Reader<'_>,
+    primitive: &Primitive<'_>,
+    skin_matrices: &[DMat4],
+) -> Result<(), ImportError> {
+    let mut moved = vec![DVec3::ZERO; positions.len()];
+    let mut total = vec![0.0; positions.len()];
+    for set in 0.. {
+        let joints = primitive.get(&Semantic::Joints(set));
+        let Some((joints, weights)) = joints.zip(primitive.get(&Semantic::Weights(set))) else {
+            break;
+        };
+        let (joints, weights) = (reader.numbers(&joints, 4)?, reader.numbers(&weights, 4)?);
+        for (vertex, (joints, weights)) in joints.chunks_exact(4).zip(weights.chunks_exact(4)).enumerate() {
+            let Some(&position) = positions.get(vertex) else {
+                break;
+            };
+            for (&joint, &weight) in joints.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
+                let matrix = skin_matrices.get(joint as usize);
+                let matrix =
+                    matrix.ok_or_else(|| file_error("a vertex refers to a joint that does not exist"))?;
+                moved[vertex] += weight * matrix.transform_point3(position);
+                total[vertex] += weight;
+            }
+        }
+    }
+    for ((position, moved), total) in positions.iter_mut().zip(moved).zip(total) {
+        // A vertex that no joint holds goes with the first one.
+        *position = if total == 0.0 {
+            skin_matrices[0].transform_point3(*position)
+        } else {
+            moved / total
+        };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
