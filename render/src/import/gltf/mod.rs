@@ -247,7 +247,11 @@ fn move_by_skin(
             let Some(&position) = positions.get(vertex) else {
                 break;
             };
-            for (&joint, &weight) in joints.iter().zip(weights).filter(|(_, weight)| **weight != 0.0) {
+            for (&joint, &weight) in joints
+                .iter()
+                .zip(weights)
+                .filter(|(_, weight)| weight.abs() > 0.0)
+            {
                 let matrix = skin_matrices.get(joint as usize);
                 let matrix =
                     matrix.ok_or_else(|| file_error("a vertex refers to a joint that does not exist"))?;
@@ -257,7 +261,7 @@ fn move_by_skin(
         }
     }
     for ((position, moved), total) in positions.iter_mut().zip(moved).zip(total) {
-        // A vertex that no joint holds goes with the first one.
+        // A vertex that no joint holds goes with the first one. Some writers give such vertices NaN for weights.
         *position = if total == 0.0 {
             skin_matrices[0].transform_point3(*position)
         } else {

@@ -209,7 +209,12 @@ fn a_skin_ignores_its_node_and_follows_its_joints() {
     let mut builder = Builder::default();
     let position = builder.vectors(&CORNERS);
     let joints = builder.accessor(U8, "VEC4", 3, &[0, 1, 0, 0].repeat(3));
-    let weights = builder.accessor(F32, "VEC4", 3, &floats(&[0.5, 0.5, 0.0, 0.0].repeat(3)));
+    let weights = builder.accessor(
+        F32,
+        "VEC4",
+        3,
+        &floats(&[[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [f32::NAN; 4]].concat()),
+    );
     let mut inverse_bind = [0.0; 32];
     for (joint, matrix) in inverse_bind.chunks_exact_mut(16).enumerate() {
         // The armature is a hundred times as large as the mesh; the second joint is bound one unit to the right.
