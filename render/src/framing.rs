@@ -1,0 +1,192 @@
+//! `Framed`: a mesh before its cameras, all that the device needs. Made on any thread, without a device.
+//!
+//! Here the pictures' scale is decided (the rule of each [`Framing`] in numbers); the matrices come from `camera.rs`.
+
+use glam::{DVec2, DVec3, Vec3};
+use tap_shaders::Vertex;
+
+use crate::camera::{Camera, Framing, ViewMatrices, Window};
+use crate::cull::Sieve;
+use crate::error::RenderError;
+use crate::geometry::Geometry;
+use crate::mesh::{Mesh, ObjectFromMesh};
+use crate::recipe::RenderRecipe;
+use crate::rig::Pose;
+use crate::silhouette::{Bounds, filled_area};
+
+/// `mvcnn`: longer side of the silhouette's box, of the picture's side (`facts-mvcnn.md`, camera).
+const MVCNN_SIDE: f64 = 0.9;
+/// `mvcnn`: largest area of the filled silhouette, of the picture's area.
+const MVCNN_AREA: f64 = 0.3;
+/// `box`: longer side of the silhouette's box, of the picture's side. `sphere`: diameter of the unit sphere.
+const BOX_SIDE: f64 = 200.0 / 224.0;
+
+/// A mesh with a camera for each view of a recipe, ready to be drawn.
+///
+/// All work that needs no device is done in [`Framed::try_new`], so that worker threads can do it while one thread
+/// feeds the device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Framed {
+    pub(crate) recipe: RenderRecipe,
+    pub(crate) views: Vec<(Pose, ViewMatrices)>,
+    pub(crate) vertices: Vec<Vertex>,
+    pub(crate) indices: Vec<u32>,
+    /// For each view, which of the indices are drawn.
+    pub(crate) index_ranges: Vec<std::ops::Range<u32>>,
+    pub(crate) num_triangles: usize,
+}
+
+/// Which triangles are left out before the device sees them. Pictures are the same, byte for byte, with any of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Culling {
+    /// None: what a GPU wants, which is fed slower than it draws.
+    #[default]
+    Nothing,
+    /// Those that hold no sample point of a picture. A software adapter spends its time on triangles, most of which,
+    /// in a fine mesh, fall between the points.
+    BetweenSamples,
+}
+
+impl Framed {
+    /// Places the cameras of a recipe around a mesh.
+    ///
+    /// # Errors
+    ///
+    /// A [`RenderError`] if the recipe has a setting out of range, or if no camera can frame the object.
+    pub fn try_new(
+        mesh: &Mesh,
+        object_from_mesh: &ObjectFromMesh,
+        recipe: &RenderRecipe,
+        culling: Culling,
+    ) -> Result<Self, RenderError> {
+        recipe.validate()?;
+        let geometry = Geometry::new(mesh, &object_from_mesh.local_matrix(mesh));
+        let rig = recipe.rig.rig();
+        let aim = Aim::new(&geometry.points, recipe.framing);
+        let mut views = Vec::with_capacity(rig.poses().len());
+        for (view_idx, pose) in rig.poses().iter().enumerate() {
+            let camera = Camera::new(pose, recipe.projection, aim.target, aim.diagonal);
+            let matrices = frame(&camera, recipe.framing, &geometry).ok_or(RenderError::Unframeable {
+                framing: recipe.framing,
+                view_idx,
+            })?;
+            views.push((*pose, matrices));
+        }
+        let (vertices, corners) = geometry.vertices();
+        let (indices, index_ranges) = match culling {
+            Culling::Nothing => {
+                let indices = corners.into_flattened();
+                let all = 0..indices.len() as u32;
+                (indices, vec![all; views.len()])
+            }
+            Culling::BetweenSamples => {
+                let mut indices = Vec::with_capacity(3 * corners.len());
+                let mut ranges = Vec::with_capacity(views.len());
+                for (_, matrices) in &views {
+                    let start = indices.len() as u32;
+                    let clip_from_object = matrices.clip_from_object();
+                    let sieve = Sieve::new(
+                        &clip_from_object,
+                        recipe.size_px,
+                        recipe.samples,
+                        &geometry.points,
+                    );
+                    for (triangle, corners) in geometry.triangles.iter().zip(&corners) {
+                        if sieve.keeps(*triangle) {
+                            indices.extend_from_slice(corners);
+                        }
+                    }
+                    ranges.push(start..indices.len() as u32);
+                }
+                (indices, ranges)
+            }
+        };
+        let num_triangles = geometry.triangles.len();
+        Ok(Self {
+            recipe: recipe.clone(),
+            views,
+            vertices,
+            indices,
+            index_ranges,
+            num_triangles,
+        })
+    }
+
+    /// How many views there will be.
+    #[must_use]
+    pub fn num_views(&self) -> usize {
+        self.views.len()
+    }
+
+    /// The matrices of each view, which are known before anything is drawn.
+    #[must_use]
+    pub fn matrices(&self) -> impl ExactSizeIterator<Item = &ViewMatrices> {
+        self.views.iter().map(|(_, matrices)| matrices)
+    }
+}
+
+/// What cameras look at, and the unit of their distance.
+struct Aim {
+    target: DVec3,
+    diagonal: f64,
+}
+
+impl Aim {
+    fn new(points: &[Vec3], framing: Framing) -> Self {
+        match framing {
+            Framing::Sphere => Self {
+                target: DVec3::ZERO,
+                diagonal: 2.0,
+            },
+            Framing::Mvcnn | Framing::Box => {
+                let min = points.iter().copied().fold(Vec3::INFINITY, Vec3::min).as_dvec3();
+                let max = points
+                    .iter()
+                    .copied()
+                    .fold(Vec3::NEG_INFINITY, Vec3::max)
+                    .as_dvec3();
+                Self {
+                    target: (min + max) / 2.0,
+                    diagonal: (max - min).length(),
+                }
+            }
+        }
+    }
+}
+
+/// The matrices of a camera whose picture is filled as the framing says; `None` if the object has no finite extent.
+fn frame(camera: &Camera, framing: Framing, geometry: &Geometry) -> Option<ViewMatrices> {
+    let mut on_plane = Vec::with_capacity(geometry.points.len());
+    let mut depths = (f32::INFINITY, f32::NEG_INFINITY);
+    for point in &geometry.points {
+        let (place, depth) = camera.project(*point);
+        on_plane.push(place);
+        depths = (depths.0.min(depth), depths.1.max(depth));
+    }
+    let window = match framing {
+        Framing::Sphere => Window {
+            center: DVec2::ZERO,
+            half_side: camera.half_side_of_sphere(1.0) / BOX_SIDE,
+        },
+        Framing::Box => {
+            let bounds = Bounds::of(&on_plane)?;
+            Window {
+                center: bounds.center(),
+                half_side: bounds.sides().max_element() / BOX_SIDE / 2.0,
+            }
+        }
+        Framing::Mvcnn => {
+            let bounds = Bounds::of(&on_plane)?;
+            let by_side = bounds.sides().max_element() / MVCNN_SIDE;
+            // Below this the area is within its limit at the scale that the box allows.
+            let negligible = MVCNN_AREA * by_side * by_side;
+            let area = filled_area(&on_plane, &geometry.triangles, &bounds, negligible);
+            let side = by_side.max((area / MVCNN_AREA).sqrt());
+            Window {
+                center: bounds.center(),
+                half_side: side / 2.0,
+            }
+        }
+    };
+    camera.matrices(window, depths.0..=depths.1)
+}

@@ -1,0 +1,148 @@
+//! A mesh in object space, and in the form in which the device draws it with flat normals.
+//!
+//! A flat normal belongs to a triangle, and the device takes it from the triangle's first corner. So each triangle
+//! is turned until its first corner is one that no triangle with another normal begins at, and a corner is doubled only
+//! where there is none: about one vertex a triangle instead of three, and nothing is interpolated.
+
+use glam::{Mat4, Vec3};
+use tap_shaders::Vertex;
+
+use crate::mesh::Mesh;
+
+/// The triangles of a mesh in object space. Each has an area, each point has a triangle.
+#[derive(Debug)]
+pub(crate) struct Geometry {
+    pub(crate) points: Vec<Vec3>,
+    pub(crate) triangles: Vec<[u32; 3]>,
+    /// Unit normal of each triangle.
+    pub(crate) normals: Vec<Vec3>,
+}
+
+/// Marks a point that no triangle has used yet.
+const UNUSED: u32 = u32::MAX;
+
+impl Geometry {
+    /// Triangles that have an area no more, once rounded to object space, are left out: they cover nothing.
+    pub(crate) fn new(mesh: &Mesh, object_from_local: &Mat4) -> Self {
+        let mut point_of_position = vec![UNUSED; mesh.positions().len()];
+        let mut points = Vec::with_capacity(mesh.positions().len());
+        let mut triangles = Vec::with_capacity(mesh.triangles().len());
+        let mut normals = Vec::with_capacity(mesh.triangles().len());
+        for triangle in mesh.triangles() {
+            let [a, b, c] =
+                triangle.map(|index| object_from_local.transform_point3(mesh.positions()[index as usize]));
+            let normal = (b - a)
+                .as_dvec3()
+                .cross((c - a).as_dvec3())
+                .normalize_or_zero()
+                .as_vec3();
+            if normal == Vec3::ZERO {
+                continue;
+            }
+            normals.push(normal);
+            let mut corners = [a, b, c].into_iter();
+            triangles.push(triangle.map(|index| {
+                let corner = corners.next().expect("a triangle has three corners");
+                let point = &mut point_of_position[index as usize];
+                if *point == UNUSED {
+                    *point = points.len() as u32;
+                    points.push(corner);
+                }
+                *point
+            }));
+        }
+        Self {
+            points,
+            triangles,
+            normals,
+        }
+    }
+
+    /// Vertices, and for each triangle the three of its corners, in the order of the triangles.
+    pub(crate) fn vertices(&self) -> (Vec<Vertex>, Vec<[u32; 3]>) {
+        let vertex = |point: Vec3, normal: Vec3| Vertex {
+            position: point.into(),
+            normal: normal.into(),
+        };
+        let mut vertices: Vec<Vertex> = self
+            .points
+            .iter()
+            .map(|point| vertex(*point, Vec3::ZERO))
+            .collect();
+        let normal_at = |vertices: &[Vertex], index: u32| Vec3::from(vertices[index as usize].normal);
+        let corners = self
+            .triangles
+            .iter()
+            .zip(&self.normals)
+            .map(|(&[a, b, c], normal)| {
+                let turns = [[a, b, c], [b, c, a], [c, a, b]];
+                let begins = |turn: &&[u32; 3]| normal_at(&vertices, turn[0]) == *normal;
+                let is_free = |turn: &&[u32; 3]| normal_at(&vertices, turn[0]) == Vec3::ZERO;
+                if let Some(turn) = turns.iter().find(begins).or_else(|| turns.iter().find(is_free)) {
+                    vertices[turn[0] as usize].normal = normal.to_array();
+                    return *turn;
+                }
+                vertices.push(vertex(self.points[a as usize], *normal));
+                [vertices.len() as u32 - 1, b, c]
+            });
+        let corners = corners.collect();
+        (vertices, corners)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use glam::DVec3;
+
+    use super::*;
+
+    /// A closed grid of quads, each of two triangles in one plane, bent so that all quads have different normals.
+    fn bent_sheet(n: u32) -> Mesh {
+        let position = |i: u32| {
+            let (x, y) = (f64::from(i % (n + 1)), f64::from(i / (n + 1)));
+            DVec3::new(x, y, (x * 0.3).sin() * (y * 0.2).cos())
+        };
+        let positions: Vec<DVec3> = (0..(n + 1) * (n + 1)).map(position).collect();
+        let quads = (0..n * n).flat_map(|i| {
+            let corner = i / n * (n + 1) + i % n;
+            let (right, above) = (corner + 1, corner + n + 1);
+            [[corner, right, above], [right, above + 1, above]]
+        });
+        Mesh::try_new(&positions, quads.collect(), None).unwrap()
+    }
+
+    #[test]
+    fn every_triangle_begins_at_its_own_normal() {
+        let mesh = bent_sheet(20);
+        let geometry = Geometry::new(&mesh, &Mat4::from_scale(Vec3::splat(0.1)));
+        let (vertices, corners) = geometry.vertices();
+        assert_eq!(corners.len(), geometry.triangles.len(), "all triangles are there");
+        for ((corners, triangle), normal) in corners.iter().zip(&geometry.triangles).zip(&geometry.normals) {
+            assert_eq!(
+                Vec3::from(vertices[corners[0] as usize].normal),
+                *normal,
+                "the first corner's normal"
+            );
+            let is = corners.map(|corner| Vec3::from(vertices[corner as usize].position));
+            let should = triangle.map(|point| geometry.points[point as usize]);
+            let turned = |by: usize| std::array::from_fn(|i| should[(i + by) % 3]);
+            assert!(
+                (0..3).any(|by| is == turned(by)),
+                "{is:?} is not {should:?} turned"
+            );
+        }
+        let per_triangle = vertices.len() as f32 / corners.len() as f32;
+        assert!(per_triangle < 1.3, "{per_triangle} vertices a triangle");
+    }
+
+    #[test]
+    fn points_without_triangles_are_dropped() {
+        let positions = [DVec3::splat(9.0), DVec3::ZERO, DVec3::X, DVec3::Y].map(|point| point * 2.0);
+        let mesh = Mesh::try_new(&positions, vec![[1, 2, 3]], None).unwrap();
+        let geometry = Geometry::new(&mesh, &Mat4::IDENTITY);
+        assert_eq!(geometry.points.len(), 3, "the far point is no corner");
+        assert_eq!(geometry.normals, [Vec3::Z]);
+    }
+}

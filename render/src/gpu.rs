@@ -1,0 +1,312 @@
+//! The one file that chooses an adapter. Without a GPU it is Mesa's lavapipe, a Vulkan driver in software: slower,
+//! but a first-class citizen.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::error::{ParseError, RenderError};
+
+/// Graphics interfaces that the renderer uses.
+const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
+
+/// Which adapter to render with. On a command line: `auto`, `software`, or a part of a name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum AdapterChoice {
+    /// The first discrete GPU, or else an integrated one, a virtual one, the software adapter.
+    #[default]
+    Auto,
+    /// The software adapter, whatever else there is: the same pictures everywhere.
+    Software,
+    /// The first adapter whose name holds this text, in any case.
+    Name(String),
+}
+
+impl FromStr for AdapterChoice {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        match text {
+            "" => Err(ParseError {
+                what: "adapter",
+                expected: "auto, software or a name",
+                found: String::new(),
+            }),
+            "auto" => Ok(Self::Auto),
+            "software" => Ok(Self::Software),
+            name => Ok(Self::Name(name.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Software => "software",
+            Self::Name(name) => name,
+        })
+    }
+}
+
+/// What an adapter is made of, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdapterKind {
+    /// A graphics card with its own memory.
+    DiscreteGpu,
+    /// A GPU that shares memory with the CPU.
+    IntegratedGpu,
+    /// A GPU that a virtual machine is given.
+    VirtualGpu,
+    /// The CPU: a software driver.
+    Cpu,
+    /// Unknown.
+    Other,
+}
+
+impl fmt::Display for AdapterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DiscreteGpu => "discrete GPU",
+            Self::IntegratedGpu => "integrated GPU",
+            Self::VirtualGpu => "virtual GPU",
+            Self::Cpu => "CPU",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// An adapter, as outputs name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdapterReport {
+    /// The adapter's name, for example `llvmpipe (LLVM 15.0.6, 256 bits)`.
+    pub name: String,
+    /// The driver's name.
+    pub driver: String,
+    /// The driver's version, in its own words.
+    pub driver_info: String,
+    /// The graphics interface: `vulkan`, `metal` or `dx12`.
+    pub backend: String,
+    /// What it is made of.
+    pub kind: AdapterKind,
+}
+
+impl AdapterReport {
+    fn new(info: wgpu::AdapterInfo) -> Self {
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::DiscreteGpu,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::IntegratedGpu,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::VirtualGpu,
+            wgpu::DeviceType::Cpu => AdapterKind::Cpu,
+            wgpu::DeviceType::Other => AdapterKind::Other,
+        };
+        let backend = info.backend.to_str().to_owned();
+        Self {
+            name: info.name,
+            driver: info.driver,
+            driver_info: info.driver_info,
+            backend,
+            kind,
+        }
+    }
+}
+
+impl fmt::Display for AdapterReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            driver,
+            driver_info,
+            backend,
+            kind,
+        } = self;
+        write!(f, "{name}, {kind}, {backend}, driver {driver} {driver_info}")
+    }
+}
+
+/// The adapters of this machine, the one that [`AdapterChoice::Auto`] takes first. Empty if there is no driver.
+#[must_use]
+pub fn list_adapters() -> Vec<AdapterReport> {
+    sorted_adapters().into_iter().map(|(report, _)| report).collect()
+}
+
+fn sorted_adapters() -> Vec<(AdapterReport, wgpu::Adapter)> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = BACKENDS;
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(BACKENDS));
+    let mut adapters: Vec<_> = adapters
+        .into_iter()
+        .map(|adapter| (AdapterReport::new(adapter.get_info()), adapter))
+        .collect();
+    adapters.sort_by_key(|(report, _)| report.kind);
+    adapters
+}
+
+/// An open device, and what it complained of.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    pub(crate) report: AdapterReport,
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    faults: Arc<Mutex<Option<RenderError>>>,
+}
+
+impl Gpu {
+    pub(crate) fn try_new(choice: &AdapterChoice) -> Result<Self, RenderError> {
+        let (report, adapter) = choose(sorted_adapters(), choice)?;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("tap-render"),
+            // Large meshes need large buffers; nothing else is asked for.
+            required_limits: adapter.limits(),
+            ..wgpu::DeviceDescriptor::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|source| {
+            RenderError::Device {
+                adapter: report.name.clone(),
+                source,
+            }
+        })?;
+        let faults = Arc::new(Mutex::new(None));
+        // What wgpu does by itself is to panic.
+        let sink = Arc::clone(&faults);
+        device.on_uncaptured_error(Arc::new(move |error| {
+            keep_first(
+                &sink,
+                match error {
+                    wgpu::Error::OutOfMemory { .. } => RenderError::OutOfMemory,
+                    source => RenderError::Command { source },
+                },
+            );
+        }));
+        let sink = Arc::clone(&faults);
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                keep_first(&sink, RenderError::DeviceLost { reason: message });
+            }
+        });
+        Ok(Self {
+            report,
+            device,
+            queue,
+            faults,
+        })
+    }
+
+    /// What the device complained of since the last call.
+    pub(crate) fn check(&self) -> Result<(), RenderError> {
+        match self.faults.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The first fault is the cause; those that follow are its echo.
+fn keep_first(faults: &Mutex<Option<RenderError>>, error: RenderError) {
+    faults
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get_or_insert(error);
+}
+
+fn choose<T>(
+    adapters: Vec<(AdapterReport, T)>,
+    choice: &AdapterChoice,
+) -> Result<(AdapterReport, T), RenderError> {
+    if adapters.is_empty() {
+        return Err(RenderError::NoAdapter);
+    }
+    let found = adapters
+        .iter()
+        .map(|(report, _)| report.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let is_chosen = |report: &AdapterReport| match choice {
+        AdapterChoice::Auto => true,
+        AdapterChoice::Software => report.kind == AdapterKind::Cpu,
+        AdapterChoice::Name(wanted) => report.name.to_lowercase().contains(&wanted.to_lowercase()),
+    };
+    adapters
+        .into_iter()
+        .find(|(report, _)| is_chosen(report))
+        .ok_or_else(|| match choice {
+            AdapterChoice::Name(wanted) => RenderError::NoSuchAdapter {
+                wanted: wanted.clone(),
+                found,
+            },
+            AdapterChoice::Auto | AdapterChoice::Software => RenderError::NoSoftwareAdapter { found },
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn adapters(list: &[(&str, AdapterKind)]) -> Vec<(AdapterReport, ())> {
+        let report = |&(name, kind): &(&str, AdapterKind)| AdapterReport {
+            name: name.to_owned(),
+            driver: "driver".to_owned(),
+            driver_info: "1".to_owned(),
+            backend: "vulkan".to_owned(),
+            kind,
+        };
+        list.iter().map(|entry| (report(entry), ())).collect()
+    }
+
+    fn chosen(list: &[(&str, AdapterKind)], choice: &AdapterChoice) -> Result<String, String> {
+        choose(adapters(list), choice)
+            .map(|(report, ())| report.name)
+            .map_err(|error| error.to_string())
+    }
+
+    const BOTH: [(&str, AdapterKind); 2] =
+        [("Card", AdapterKind::DiscreteGpu), ("llvmpipe", AdapterKind::Cpu)];
+
+    #[test]
+    fn the_first_is_chosen_unless_another_is_asked_for() {
+        assert_eq!(chosen(&BOTH, &AdapterChoice::Auto), Ok("Card".to_owned()));
+        assert_eq!(
+            chosen(&BOTH[1..], &AdapterChoice::Auto),
+            Ok("llvmpipe".to_owned())
+        );
+        assert_eq!(chosen(&BOTH, &AdapterChoice::Software), Ok("llvmpipe".to_owned()));
+        assert_eq!(
+            chosen(&BOTH, &AdapterChoice::Name("LLVM".to_owned())),
+            Ok("llvmpipe".to_owned())
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said_with_what_mends_it() {
+        let error = chosen(&[], &AdapterChoice::Auto).unwrap_err();
+        assert!(
+            error.contains("apt-get install mesa-vulkan-drivers libvulkan1"),
+            "{error}"
+        );
+        let error = chosen(&BOTH[..1], &AdapterChoice::Software).unwrap_err();
+        assert!(
+            error.contains("mesa-vulkan-drivers") && error.contains("Card"),
+            "{error}"
+        );
+        let error = chosen(&BOTH, &AdapterChoice::Name("other".to_owned())).unwrap_err();
+        assert_eq!(error, "no adapter is named like 'other', found Card, llvmpipe");
+    }
+
+    #[test]
+    fn better_kinds_sort_first() {
+        assert!(
+            AdapterKind::DiscreteGpu < AdapterKind::IntegratedGpu,
+            "discrete before integrated"
+        );
+        assert!(
+            AdapterKind::VirtualGpu < AdapterKind::Cpu,
+            "any GPU before the CPU"
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! `RenderRecipe`: all settings that decide what views look like. Same recipe, mesh and adapter: same bytes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::camera::{Framing, Projection};
+use crate::error::{ParseError, RenderError};
+use crate::lighting::Lighting;
+use crate::rig::RigSpec;
+
+/// Side of a view, in pixels: MVCNN's, and TAP's after it (`facts-mvcnn.md`).
+pub const DEFAULT_SIZE_PX: u32 = 224;
+/// Samples a pixel.
+pub const DEFAULT_SAMPLES: u32 = 4;
+/// The largest side of a view, in pixels: what every device that can render at all can draw.
+pub const MAX_SIZE_PX: u32 = 2048;
+
+/// All settings of a rendering.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RenderRecipe {
+    /// The poses.
+    pub rig: RigSpec,
+    /// How an object fills the picture.
+    pub framing: Framing,
+    /// Perspective or parallel.
+    pub projection: Projection,
+    /// Side of a view, in pixels.
+    pub size_px: u32,
+    /// Samples a pixel: 1 (no anti-aliasing) or 4.
+    pub samples: u32,
+    /// What is drawn.
+    pub channels: Channels,
+    /// What a covered pixel's color is.
+    pub lighting: Lighting,
+}
+
+impl Default for RenderRecipe {
+    fn default() -> Self {
+        Self {
+            rig: RigSpec::default(),
+            framing: Framing::default(),
+            projection: Projection::default(),
+            size_px: DEFAULT_SIZE_PX,
+            samples: DEFAULT_SAMPLES,
+            channels: Channels::default(),
+            lighting: Lighting::default(),
+        }
+    }
+}
+
+impl RenderRecipe {
+    /// # Errors
+    ///
+    /// A [`RenderError`] that names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), RenderError> {
+        let Self {
+            rig: _,
+            framing: _,
+            projection,
+            size_px,
+            samples,
+            channels,
+            lighting,
+        } = self;
+        if !(1..=MAX_SIZE_PX).contains(size_px) {
+            return Err(RenderError::Size {
+                size_px: *size_px,
+                limit: MAX_SIZE_PX,
+            });
+        }
+        if ![1, 4].contains(samples) {
+            return Err(RenderError::Samples { samples: *samples });
+        }
+        if channels.is_empty() {
+            return Err(RenderError::NoChannel);
+        }
+        projection.validate()?;
+        lighting.validate()
+    }
+}
+
+/// One plane of pixels of a view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    /// Lit color.
+    Color,
+    /// Covered or not.
+    Mask,
+    /// Distance from the eye's plane.
+    Depth,
+    /// Unit normals in view space.
+    Normal,
+}
+
+/// A set of channels. In a recipe it is a list of names; on a command line they are comma-separated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Channel>", into = "Vec<Channel>")]
+#[allow(clippy::struct_excessive_bools, reason = "it is a set")]
+pub struct Channels {
+    /// Is [`Channel::Color`] in the set?
+    pub color: bool,
+    /// Is [`Channel::Mask`] in the set?
+    pub mask: bool,
+    /// Is [`Channel::Depth`] in the set?
+    pub depth: bool,
+    /// Is [`Channel::Normal`] in the set?
+    pub normal: bool,
+}
+
+impl Channels {
+    /// The empty set.
+    pub const NONE: Self = Self {
+        color: false,
+        mask: false,
+        depth: false,
+        normal: false,
+    };
+    /// All channels.
+    pub const ALL: Self = Self {
+        color: true,
+        mask: true,
+        depth: true,
+        normal: true,
+    };
+
+    /// Is there no channel in the set?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+/// Color and mask: what a shard stores.
+impl Default for Channels {
+    fn default() -> Self {
+        Self {
+            color: true,
+            mask: true,
+            ..Self::NONE
+        }
+    }
+}
+
+impl From<Vec<Channel>> for Channels {
+    fn from(list: Vec<Channel>) -> Self {
+        let has = |channel| list.contains(&channel);
+        Self {
+            color: has(Channel::Color),
+            mask: has(Channel::Mask),
+            depth: has(Channel::Depth),
+            normal: has(Channel::Normal),
+        }
+    }
+}
+
+impl From<Channels> for Vec<Channel> {
+    fn from(set: Channels) -> Self {
+        let Channels {
+            color,
+            mask,
+            depth,
+            normal,
+        } = set;
+        [
+            (color, Channel::Color),
+            (mask, Channel::Mask),
+            (depth, Channel::Depth),
+            (normal, Channel::Normal),
+        ]
+        .into_iter()
+        .filter_map(|(is_in, channel)| is_in.then_some(channel))
+        .collect()
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Color => "color",
+            Self::Mask => "mask",
+            Self::Depth => "depth",
+            Self::Normal => "normal",
+        })
+    }
+}
+
+impl FromStr for Channel {
+    type Err = ParseError;
+
+    fn from_str(name: &str) -> Result<Self, ParseError> {
+        match name {
+            "color" => Ok(Self::Color),
+            "mask" => Ok(Self::Mask),
+            "depth" => Ok(Self::Depth),
+            "normal" => Ok(Self::Normal),
+            _ => Err(ParseError {
+                what: "channel",
+                expected: "color, mask, depth or normal",
+                found: name.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = Vec::from(*self).iter().map(Channel::to_string).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl FromStr for Channels {
+    type Err = ParseError;
+
+    fn from_str(names: &str) -> Result<Self, ParseError> {
+        let list: Result<Vec<Channel>, ParseError> =
+            names.split(',').map(|name| name.trim().parse()).collect();
+        Ok(list?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_default_survives_toml_and_json() {
+        let recipe = RenderRecipe::default();
+        let text = toml::to_string(&recipe).unwrap();
+        assert_eq!(toml::from_str::<RenderRecipe>(&text).unwrap(), recipe, "{text}");
+        let text = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(
+            serde_json::from_str::<RenderRecipe>(&text).unwrap(),
+            recipe,
+            "{text}"
+        );
+        assert_eq!(
+            toml::from_str::<RenderRecipe>("").unwrap(),
+            recipe,
+            "nothing said means the default"
+        );
+    }
+
+    #[test]
+    fn names_are_short() {
+        let text = "framing = 'box'\nprojection = 'parallel'\nlighting = 'mvcnn'\nchannels = ['depth']";
+        let recipe: RenderRecipe = toml::from_str(text).unwrap();
+        assert_eq!(recipe.framing, Framing::Box);
+        assert_eq!(recipe.projection, Projection::Parallel);
+        assert_eq!(
+            recipe.channels,
+            Channels {
+                depth: true,
+                ..Channels::NONE
+            }
+        );
+        assert_eq!(
+            "color,normal".parse::<Channels>().unwrap().to_string(),
+            "color,normal"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(
+            toml::from_str::<RenderRecipe>("sise_px = 224").is_err(),
+            "a misspelled key"
+        );
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let error = |change: fn(&mut RenderRecipe)| {
+            let mut recipe = RenderRecipe::default();
+            change(&mut recipe);
+            recipe.validate().unwrap_err().to_string()
+        };
+        assert!(error(|recipe| recipe.size_px = 0).contains("size"), "size 0");
+        assert!(
+            error(|recipe| recipe.samples = 3).contains("samples"),
+            "3 samples"
+        );
+        assert!(
+            error(|recipe| recipe.channels = Channels::NONE).contains("channel"),
+            "no channel"
+        );
+        assert!(
+            error(|recipe| recipe.lighting.ambient = 2.0).contains("ambient"),
+            "ambient 2"
+        );
+        let inside = |recipe: &mut RenderRecipe| {
+            recipe.projection = Projection::Perspective {
+                distance_diagonals: 0.1,
+            };
+        };
+        assert!(error(inside).contains("diagonals"), "an eye within the object");
+        assert!(RenderRecipe::default().validate().is_ok(), "the default is valid");
+    }
+}

@@ -1,0 +1,275 @@
+//! How large an object appears: the area of its silhouette with the holes filled, on the CPU, without a device.
+//!
+//! It is counted in cells, [`CELLS`] along the longer side of the silhouette's box. A cell counts if its centre is
+//! covered or if there is no way from it to the border that avoids covered cells.
+
+use glam::{DVec2, Vec2};
+
+/// Cells along the longer side: the area is right to half a percent, a scale that follows from it to a quarter.
+const CELLS: usize = 256;
+
+/// Axis-aligned bounds on the image plane.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Bounds {
+    min: Vec2,
+    max: Vec2,
+}
+
+impl Bounds {
+    /// Of at least one point; `None` if there is none or if they are not finite or all the same.
+    pub(crate) fn of(points: &[Vec2]) -> Option<Self> {
+        let first = *points.first()?;
+        let (min, max) = points.iter().fold((first, first), |(min, max), point| {
+            (min.min(*point), max.max(*point))
+        });
+        // A comparison drops NaN, a sum does not.
+        let is_finite = points.iter().sum::<Vec2>().is_finite();
+        (is_finite && (max - min).max_element() > 0.0).then_some(Self { min, max })
+    }
+
+    pub(crate) fn center(&self) -> DVec2 {
+        (self.min.as_dvec2() + self.max.as_dvec2()) / 2.0
+    }
+
+    pub(crate) fn sides(&self) -> DVec2 {
+        self.max.as_dvec2() - self.min.as_dvec2()
+    }
+}
+
+/// Area of the filled silhouette of triangles whose corners lie at `points`, within their `bounds`.
+///
+/// Areas up to `negligible` need not be told apart: whatever is returned for them is at most that.
+pub(crate) fn filled_area(points: &[Vec2], triangles: &[[u32; 3]], bounds: &Bounds, negligible: f64) -> f64 {
+    if bounds.sides().element_product() <= negligible {
+        return bounds.sides().element_product();
+    }
+    let mut grid = Grid::new(bounds);
+    for triangle in triangles {
+        grid.cover(triangle.map(|index| (points[index as usize] - bounds.min) * grid.cells_per_unit));
+    }
+    let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
+    let at_most = grid.num_within_spans() as f64 * cell_area;
+    if at_most <= negligible {
+        at_most
+    } else {
+        grid.num_not_outside() as f64 * cell_area
+    }
+}
+
+/// Cells with a border one cell wide that nothing covers.
+struct Grid {
+    width: usize,
+    height: usize,
+    cells_per_unit: f32,
+    cells: Vec<Cell>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Free,
+    Covered,
+    Outside,
+}
+
+impl Grid {
+    fn new(bounds: &Bounds) -> Self {
+        let sides = bounds.max - bounds.min;
+        let cells_per_unit = CELLS as f32 / sides.max_element();
+        let cells_along = |side: f32| ((side * cells_per_unit).ceil() as usize).clamp(1, CELLS) + 2;
+        let (width, height) = (cells_along(sides.x), cells_along(sides.y));
+        Self {
+            width,
+            height,
+            cells_per_unit,
+            cells: vec![Cell::Free; width * height],
+        }
+    }
+
+    /// Covers the cells whose centres lie in a triangle, given in cells.
+    fn cover(&mut self, corners: [Vec2; 3]) {
+        let [a, b, c] = corners;
+        let (min, max) = (a.min(b).min(c), a.max(b).max(c));
+        let rows = centers(min.y, max.y, self.height - 2);
+        if rows.is_empty() || centers(min.x, max.x, self.width - 2).is_empty() {
+            return;
+        }
+        for row in rows {
+            let y = row as f32 + 0.5;
+            let mut span = (f32::INFINITY, f32::NEG_INFINITY);
+            for (from, to) in [(a, b), (b, c), (c, a)] {
+                // Both triangles at an edge must get the same crossing, so the edge runs upwards for both.
+                let (low, high) = if (from.y, from.x) <= (to.y, to.x) {
+                    (from, to)
+                } else {
+                    (to, from)
+                };
+                if low.y <= y && y <= high.y && low.y < high.y {
+                    let x = low.x + (high.x - low.x) * ((y - low.y) / (high.y - low.y));
+                    span = (span.0.min(x), span.1.max(x));
+                }
+            }
+            let start = (row + 1) * self.width + 1;
+            let columns = centers(span.0, span.1, self.width - 2);
+            if !columns.is_empty() {
+                self.cells[start + columns.start..start + columns.end].fill(Cell::Covered);
+            }
+        }
+    }
+
+    /// Cells between the first and the last covered one of their row, or of their column if those are fewer. The filled
+    /// silhouette never has more.
+    fn num_within_spans(&self) -> usize {
+        let span = |covered: &mut dyn Iterator<Item = usize>| {
+            covered
+                .next()
+                .map_or(0, |first| covered.last().unwrap_or(first) - first + 1)
+        };
+        let is_covered = |x: usize, y: usize| self.cells[y * self.width + x] == Cell::Covered;
+        let in_rows: usize = (0..self.height)
+            .map(|y| span(&mut (0..self.width).filter(|&x| is_covered(x, y))))
+            .sum();
+        let in_columns: usize = (0..self.width)
+            .map(|x| span(&mut (0..self.height).filter(|&y| is_covered(x, y))))
+            .sum();
+        in_rows.min(in_columns)
+    }
+
+    /// Cells that cannot be reached from the border. Ways go along rows and columns.
+    fn num_not_outside(&mut self) -> usize {
+        let mut reached = vec![0];
+        self.cells[0] = Cell::Outside;
+        let mut num_outside = 0;
+        while let Some(index) = reached.pop() {
+            num_outside += 1;
+            let (x, y) = (index % self.width, index / self.width);
+            let neighbors = [
+                (x > 0).then(|| index - 1),
+                (x + 1 < self.width).then_some(index + 1),
+                (y > 0).then(|| index - self.width),
+                (y + 1 < self.height).then_some(index + self.width),
+            ];
+            for neighbor in neighbors.into_iter().flatten() {
+                if self.cells[neighbor] == Cell::Free {
+                    self.cells[neighbor] = Cell::Outside;
+                    reached.push(neighbor);
+                }
+            }
+        }
+        self.cells.len() - num_outside
+    }
+}
+
+/// The cells, of `num_cells`, whose centres lie within an interval.
+fn centers(min: f32, max: f32, num_cells: usize) -> std::ops::Range<usize> {
+    let first = (min - 0.5).ceil().max(0.0) as usize;
+    let end = ((max - 0.5).floor() + 1.0).clamp(0.0, num_cells as f32) as usize;
+    first..end
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::f32::consts::TAU;
+
+    use super::*;
+
+    fn area(points: &[Vec2], triangles: &[[u32; 3]]) -> f64 {
+        filled_area(points, triangles, &Bounds::of(points).unwrap(), 0.0)
+    }
+
+    /// A ring of `n` quads between two radii; a disc if the inner one is 0.
+    fn ring(n: u32, inner: f32, outer: f32) -> (Vec<Vec2>, Vec<[u32; 3]>) {
+        let direction = |i: u32| Vec2::from_angle(TAU * i as f32 / n as f32);
+        let points = (0..n)
+            .flat_map(|i| [direction(i) * inner, direction(i) * outer])
+            .collect();
+        let quads = (0..n).flat_map(|i| {
+            let next = (i + 1) % n;
+            let [a, b, c, d] = [2 * i, 2 * i + 1, 2 * next, 2 * next + 1];
+            [[a, b, c], [c, b, d]]
+        });
+        (points, quads.collect())
+    }
+
+    #[test]
+    fn a_rectangle_has_the_area_of_its_box() {
+        for width in [1.0, 0.7, 0.1] {
+            let points = [Vec2::ZERO, Vec2::new(width, 0.0), Vec2::new(width, 1.0), Vec2::Y];
+            let area = area(&points, &[[0, 1, 2], [0, 2, 3]]);
+            assert!((area - f64::from(width)).abs() < 0.005, "{area} is not {width}");
+        }
+    }
+
+    #[test]
+    fn holes_are_filled() {
+        let expected = std::f64::consts::PI;
+        for inner in [0.0, 0.5, 0.97] {
+            let (points, triangles) = ring(720, inner, 1.0);
+            let area = area(&points, &triangles);
+            assert!(
+                (area / expected - 1.0).abs() < 0.005,
+                "{area} with a hole of radius {inner}"
+            );
+        }
+    }
+
+    #[test]
+    fn bays_are_not_filled() {
+        let (points, mut triangles) = ring(720, 0.5, 1.0);
+        triangles.drain(..72);
+        let area = area(&points, &triangles);
+        let expected = std::f64::consts::PI * 0.75 * 0.95;
+        assert!((area / expected - 1.0).abs() < 0.01, "{area} is not {expected}");
+    }
+
+    #[test]
+    fn many_small_triangles_cover_as_one_large_one_does() {
+        let n = 700_u32;
+        let points: Vec<Vec2> = (0..=n)
+            .flat_map(|y| (0..=n).map(move |x| Vec2::new(x as f32, y as f32) / n as f32))
+            .collect();
+        let cell = |x: u32, y: u32| y * (n + 1) + x;
+        let triangles: Vec<[u32; 3]> = (0..n)
+            .flat_map(|y| (0..n - y).map(move |x| (x, y)))
+            .flat_map(|(x, y)| {
+                let lower = [cell(x, y), cell(x + 1, y), cell(x, y + 1)];
+                let upper = [cell(x + 1, y), cell(x + 1, y + 1), cell(x, y + 1)];
+                [Some(lower), (x + y + 1 < n).then_some(upper)]
+            })
+            .flatten()
+            .collect();
+        let area = area(&points, &triangles);
+        assert!((area - 0.5).abs() < 0.003, "{area} is not 0.5");
+    }
+
+    #[test]
+    fn what_cannot_matter_is_not_counted() {
+        let (points, triangles) = ring(72, 0.5, 1.0);
+        let bounds = Bounds::of(&points).unwrap();
+        assert!(
+            filled_area(&points, &triangles, &bounds, 5.0) <= 5.0,
+            "the box alone is at most 4"
+        );
+        assert!(
+            filled_area(&points, &triangles, &bounds, 3.2) <= 3.2,
+            "the spans alone are at most pi"
+        );
+    }
+
+    #[test]
+    fn bounds_need_an_extent() {
+        assert_eq!(Bounds::of(&[]), None, "no point");
+        assert_eq!(Bounds::of(&[Vec2::ONE, Vec2::ONE]), None, "one place");
+        assert_eq!(
+            Bounds::of(&[Vec2::ONE, Vec2::new(f32::NAN, 0.0), Vec2::ZERO]),
+            None,
+            "nowhere"
+        );
+        let bounds = Bounds::of(&[Vec2::ONE, Vec2::new(3.0, 0.0)]).unwrap();
+        assert_eq!(
+            (bounds.center(), bounds.sides()),
+            (DVec2::new(2.0, 0.5), DVec2::new(2.0, 1.0))
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! `View`: a picture of an object with the pose and the matrices it was taken with.
+//!
+//! Pixels are stored row by row from the top left; the centre of pixel `(x, y)` is at `(x + 1/2, y + 1/2)`.
+
+use crate::camera::ViewMatrices;
+use crate::rig::Pose;
+
+/// One picture. A channel is `Some` if the recipe asked for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// From where it was taken.
+    pub pose: Pose,
+    /// How it was taken, exactly.
+    pub matrices: ViewMatrices,
+    /// Side of the square, in pixels.
+    pub size_px: u32,
+    /// Color. A pixel within the mask is never [`BACKGROUND`](crate::BACKGROUND); one outside always is.
+    pub color: Option<ColorImage>,
+    /// The pixels that the object covers.
+    pub mask: Option<Mask>,
+    /// Distance from the eye's plane (`-z` in view space) of the nearest covered sample, in units of object space;
+    /// [`f32::INFINITY`] outside the mask.
+    pub depth: Option<Vec<f32>>,
+    /// Unit normal, in view space, of the face at the nearest covered sample, turned towards the viewer;
+    /// zero outside the mask.
+    pub normal: Option<Vec<[f32; 3]>>,
+}
+
+/// A picture's colors, 8 bits each, linear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ColorImage {
+    /// One byte a pixel.
+    Gray(Vec<u8>),
+}
+
+impl ColorImage {
+    /// The gray values, row by row.
+    #[must_use]
+    pub fn gray(&self) -> &[u8] {
+        match self {
+            Self::Gray(values) => values,
+        }
+    }
+}
+
+/// Which pixels the object covers: those of which at least one sample lies on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mask {
+    size_px: u32,
+    covered: Vec<bool>,
+}
+
+impl Mask {
+    /// A square mask of the given pixels, or `None` if their number is not `size_px` squared.
+    #[must_use]
+    pub fn try_new(size_px: u32, covered: Vec<bool>) -> Option<Self> {
+        (covered.len() as u64 == u64::from(size_px).pow(2)).then_some(Self { size_px, covered })
+    }
+
+    /// Side of the square, in pixels.
+    #[must_use]
+    pub fn size_px(&self) -> u32 {
+        self.size_px
+    }
+
+    /// Row by row: is the pixel covered?
+    #[must_use]
+    pub fn covered(&self) -> &[bool] {
+        &self.covered
+    }
+
+    /// Is the pixel in column `x` and row `y` covered? Outside of the picture nothing is.
+    #[must_use]
+    pub fn is_covered(&self, x: u32, y: u32) -> bool {
+        x < self.size_px && y < self.size_px && self.covered[(y * self.size_px + x) as usize]
+    }
+
+    /// Number of covered pixels.
+    #[must_use]
+    pub fn num_covered(&self) -> usize {
+        self.covered.iter().filter(|covered| **covered).count()
+    }
+
+    /// Part of the picture that is covered, 0 to 1.
+    #[must_use]
+    pub fn coverage(&self) -> f32 {
+        self.num_covered() as f32 / self.covered.len() as f32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_mask_is_a_square() {
+        assert_eq!(
+            Mask::try_new(2, vec![true; 3]),
+            None,
+            "three pixels are no square"
+        );
+        let mask = Mask::try_new(2, vec![false, true, false, true]).unwrap();
+        assert!(mask.is_covered(1, 0) && mask.is_covered(1, 1), "the right column");
+        assert!(
+            !mask.is_covered(0, 0) && !mask.is_covered(2, 0),
+            "the left column and outside"
+        );
+        assert!((mask.coverage() - 0.5).abs() < f32::EPSILON, "half of it");
+    }
+}
