@@ -234,11 +234,11 @@ mod tests {
 
     #[test]
     fn normals_survive_the_folding() {
-        for azimuth in 0_u8..24 {
-            for elevation in 0_u8..13 {
+        for azimuth_deg in (0_u16..360).step_by(15) {
+            for elevation_deg in (-90_i16..=90).step_by(15) {
                 let (azimuth, elevation) = (
-                    f32::from(azimuth) * 0.2618,
-                    f32::from(elevation) * 0.2618 - 1.5708,
+                    f32::from(azimuth_deg).to_radians(),
+                    f32::from(elevation_deg).to_radians(),
                 );
                 let (sin, cos) = elevation.sin_cos();
                 let normal = Vec3::new(azimuth.cos() * cos, azimuth.sin() * cos, sin).normalize();
