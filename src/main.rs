@@ -1,3 +1,39 @@
-//! The command line.
+//! `tap`: the command line. It parses, calls a library, and prints; what it can do stands in the libraries.
+//!
+//! Exit codes: 0 done, 1 failed, 2 a wrong command line, 130 interrupted.
 
-fn main() {}
+mod command;
+mod libtorch;
+mod picture;
+mod recipe;
+mod trainer;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command::Cli;
+
+fn main() -> ExitCode {
+    silence_device_select();
+    ui::start_log();
+    match Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => match error.downcast::<clap::Error>() {
+            Ok(usage) => usage.exit(),
+            Err(error) => {
+                ui::error(&error);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Mesa's device-select layer asks a Wayland display for its favorite GPU, and complains on stderr where there is no
+/// display. We have no display and order the adapters ourselves.
+#[allow(unsafe_code, reason = "setting a variable is sound while there is one thread")]
+fn silence_device_select() {
+    // SAFETY: the first thing that `main` does; no other thread runs yet.
+    unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+}

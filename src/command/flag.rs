@@ -1,0 +1,98 @@
+//! Flags that `tap render` and `tap dataset build` share: what a view looks like, and what draws it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Args;
+use tap_render::{AdapterChoice, Framing, Projection, RigSpec, UpAxis};
+use toml::Value;
+
+use crate::recipe::{self, Setting};
+
+/// What a view looks like. Each flag is a short way to write a `--set`.
+#[derive(Debug, Args)]
+pub(crate) struct ViewFlags {
+    /// From where an object is looked at: mvcnn12.
+    #[arg(long, help_heading = "Views", value_name = "RIG")]
+    rig: Option<RigSpec>,
+    /// How it fills the picture: mvcnn, box or sphere.
+    #[arg(long, help_heading = "Views", value_name = "FRAMING")]
+    framing: Option<Framing>,
+    /// perspective, perspective:D (the eye D box diagonals away) or parallel.
+    #[arg(long, help_heading = "Views", value_name = "PROJECTION")]
+    projection: Option<Projection>,
+    /// mvcnn, or a TOML file with `ambient` and `diffuse`.
+    #[arg(long, help_heading = "Views", value_name = "NAME|FILE.toml")]
+    lighting: Option<String>,
+    /// Side of a view in pixels.
+    #[arg(long, help_heading = "Views", value_name = "PIXELS")]
+    size: Option<u32>,
+    /// Samples a pixel: 1 or 4.
+    #[arg(long, help_heading = "Views", value_name = "N")]
+    samples: Option<u32>,
+}
+
+impl ViewFlags {
+    /// The flags as settings of a recipe's part, for example `render.`.
+    ///
+    /// # Errors
+    /// When a lighting's file can't be read.
+    pub(crate) fn settings(&self, prefix: &str) -> Result<Vec<Setting>> {
+        let Self {
+            rig,
+            framing,
+            projection,
+            lighting,
+            size,
+            samples,
+        } = self;
+        let lighting = match lighting {
+            Some(file)
+                if Path::new(file)
+                    .extension()
+                    .is_some_and(|extension| extension == "toml") =>
+            {
+                Some(Value::Table(recipe::read_table(Path::new(file))?))
+            }
+            Some(name) => Some(Value::String(name.clone())),
+            None => None,
+        };
+        let values = [
+            ("rig", rig.as_ref().map(|rig| Value::String(rig.to_string()))),
+            (
+                "framing",
+                framing.map(|framing| Value::String(framing.to_string())),
+            ),
+            (
+                "projection",
+                projection.map(|projection| Value::String(projection.to_string())),
+            ),
+            ("lighting", lighting),
+            ("size_px", size.map(|size| Value::Integer(i64::from(size)))),
+            (
+                "samples",
+                samples.map(|samples| Value::Integer(i64::from(samples))),
+            ),
+        ];
+        let given = values.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        Ok(given
+            .map(|(key, value)| Setting::new(format!("{prefix}{key}"), value))
+            .collect())
+    }
+}
+
+/// Where objects come from and what draws them.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceFlags {
+    /// What to render with: auto (a GPU where there is one), software, or part of an adapter's name.
+    #[arg(long, value_name = "ADAPTER", default_value_t)]
+    pub(crate) adapter: AdapterChoice,
+}
+
+/// Which axis of the files points up.
+#[derive(Debug, Args)]
+pub(crate) struct UpFlag {
+    /// The axis of the files that points up: y (ShapeNetCore, glTF) or z (ModelNet, most CAD).
+    #[arg(long, value_name = "AXIS")]
+    pub(crate) up: Option<UpAxis>,
+}

@@ -1,0 +1,55 @@
+//! Finds and starts `tap-train`. It is a program of its own because libtorch is a dynamic library: a program that
+//! is linked to it does not start without it, and someone who only renders should never meet it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Builds the trainer, and what it needs.
+pub(crate) const REMEDY: &str = "make setup && cargo build --release --package tap-train";
+
+/// The trainer beside this program, or else on `PATH`.
+pub(crate) fn find() -> Option<PathBuf> {
+    let name = format!("tap-train{}", env::consts::EXE_SUFFIX);
+    let beside = env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.parent()?.join(&name)));
+    let on_path = env::var_os("PATH").unwrap_or_default();
+    beside
+        .into_iter()
+        .chain(env::split_paths(&on_path).map(|folder| folder.join(&name)))
+        .find(|path| path.is_file())
+}
+
+/// The trainer, ready to be given arguments.
+///
+/// # Errors
+/// When it was not built; the message says how to.
+pub(crate) fn command() -> Result<Command> {
+    let Some(program) = find() else {
+        bail!("tap-train is neither beside tap nor on PATH; build it: {REMEDY}");
+    };
+    Ok(Command::new(program))
+}
+
+/// What the trainer prints for these arguments.
+///
+/// # Errors
+/// When it does not start or fails; the message holds the last line that it wrote to stderr.
+pub(crate) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("could not start {}", program.display()))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} failed: {}",
+            program.display(),
+            stderr.trim().lines().last().unwrap_or("it gave no reason")
+        );
+    }
+    String::from_utf8(output.stdout).context("the trainer's answer is no text")
+}
