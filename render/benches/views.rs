@@ -1,0 +1,105 @@
+//! How many views a second the renderer draws, of light, medium and heavy meshes, with all that a mesh costs.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+#[path = "../tests/views/shape.rs"]
+mod shape;
+
+use std::collections::VecDeque;
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use tap_render::{
+    Culling, Framed, Mesh, ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, RigSpec, UpAxis,
+};
+
+/// Sides of the generated mesh; it has about 4 times the square of it in triangles: 5.8k, 69k, 496k.
+const SIDES: [u32; 3] = [38, 131, 352];
+const SAMPLES: [u32; 2] = [1, 4];
+
+fn main() {
+    divan::main();
+}
+
+fn cases() -> impl Iterator<Item = (u32, u32)> {
+    SIDES
+        .into_iter()
+        .flat_map(|side| SAMPLES.map(|samples| (side, samples)))
+}
+
+fn setting(side: u32, samples: u32) -> (Mesh, ObjectFromMesh, RenderRecipe) {
+    let mesh = shape::bumpy(side);
+    let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, UpAxis::Y);
+    (
+        mesh,
+        object_from_mesh,
+        RenderRecipe {
+            samples,
+            ..RenderRecipe::default()
+        },
+    )
+}
+
+fn num_views() -> ItemsCount {
+    ItemsCount::new(RigSpec::Mvcnn12.num_views())
+}
+
+/// One mesh after the other, nothing in flight: the latency of an object.
+#[divan::bench(args = cases(), sample_count = 10)]
+fn alone(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
+    let (mesh, object_from_mesh, recipe) = setting(side, samples);
+    let mut renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
+    bencher.counter(num_views()).bench_local(|| {
+        renderer
+            .render(black_box(&mesh), &object_from_mesh, &recipe)
+            .unwrap()
+    });
+}
+
+/// The device always has the next mesh: the throughput of one feeding thread.
+#[divan::bench(args = cases(), sample_count = 10)]
+fn in_flight(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
+    let (mesh, object_from_mesh, recipe) = setting(side, samples);
+    let mut renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
+    let mut pending = VecDeque::new();
+    bencher.counter(num_views()).bench_local(|| {
+        let framed =
+            Framed::try_new(black_box(&mesh), &object_from_mesh, &recipe, renderer.culling()).unwrap();
+        pending.push_back(renderer.submit(&framed).unwrap());
+        if pending.len() == renderer.max_in_flight() {
+            renderer.finish(pending.pop_front().unwrap()).unwrap();
+        }
+    });
+}
+
+/// The work on the CPU before the device: framing, flat normals, culling.
+#[divan::bench(args = cases(), sample_count = 10)]
+fn framing(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
+    let (mesh, object_from_mesh, recipe) = setting(side, samples);
+    bencher.counter(num_views()).bench_local(|| {
+        Framed::try_new(
+            black_box(&mesh),
+            &object_from_mesh,
+            &recipe,
+            Culling::BetweenSamples,
+        )
+        .unwrap()
+    });
+}
+
+/// What the device does alone, with and without the CPU's culling.
+#[divan::bench(args = cases().flat_map(|(side, samples)| [(side, samples, false), (side, samples, true)]), sample_count = 10)]
+fn drawing(bencher: Bencher<'_, '_>, (side, samples, is_culled): (u32, u32, bool)) {
+    let (mesh, object_from_mesh, recipe) = setting(side, samples);
+    let mut renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
+    let culling = if is_culled {
+        Culling::BetweenSamples
+    } else {
+        Culling::Nothing
+    };
+    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, culling).unwrap();
+    bencher.counter(num_views()).bench_local(|| {
+        let pending = renderer.submit(black_box(&framed)).unwrap();
+        renderer.finish(pending).unwrap()
+    });
+}

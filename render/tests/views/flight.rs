@@ -1,0 +1,166 @@
+//! The renderer itself: the same bytes every time, bounded memory, errors instead of panics.
+
+use glam::DVec3;
+use tap_render::{
+    AdapterChoice, AdapterKind, Culling, Framed, RenderError, RenderRecipe, Renderer, RendererOptions, View,
+    list_adapters,
+};
+
+use crate::{PROJECTIONS, centered, renderer, renderer_with, shape};
+
+fn bytes(views: &[View]) -> Vec<u8> {
+    views
+        .iter()
+        .flat_map(|view| view.color.as_ref().unwrap().gray())
+        .copied()
+        .collect()
+}
+
+#[test]
+fn a_large_picture_takes_several_passes() {
+    let mut renderer = renderer();
+    let mesh = shape::axes();
+    let mut recipe = RenderRecipe {
+        size_px: 1200,
+        samples: 1,
+        ..RenderRecipe::default()
+    };
+    let large = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap();
+    recipe.size_px = 400;
+    let small = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap();
+    for (large, small) in large.iter().zip(&small) {
+        // The middle of each small pixel is the middle of the large one in the middle of nine.
+        let (large, small) = (
+            large.color.as_ref().unwrap().gray(),
+            small.color.as_ref().unwrap().gray(),
+        );
+        let num_off = (0..400 * 400)
+            .filter(|i| small[*i].abs_diff(large[(i / 400 * 3 + 1) * 1200 + i % 400 * 3 + 1]) > 1)
+            .count();
+        assert!(num_off < 40, "{num_off} pixels are not the same");
+    }
+}
+
+#[test]
+fn the_same_bytes_come_whatever_is_in_flight() {
+    let meshes = [
+        shape::axes(),
+        shape::torus(40, 0.3),
+        shape::bumpy(60),
+        shape::cuboid(DVec3::ONE),
+    ];
+    let recipe = RenderRecipe::default();
+    let mut one = renderer_with(1);
+    let expected: Vec<Vec<u8>> = meshes
+        .iter()
+        .map(|mesh| bytes(&one.render(mesh, &centered(mesh), &recipe).unwrap()))
+        .collect();
+    let mut many = renderer_with(meshes.len());
+    for _ in 0..3 {
+        let pending: Vec<_> = meshes
+            .iter()
+            .map(|mesh| {
+                let framed = Framed::try_new(mesh, &centered(mesh), &recipe, many.culling()).unwrap();
+                many.submit(&framed).unwrap()
+            })
+            .collect();
+        // The last one is finished first.
+        for (pending, expected) in pending.into_iter().zip(&expected).rev() {
+            assert!(
+                bytes(&many.finish(pending).unwrap()) == *expected,
+                "not the same pictures"
+            );
+        }
+    }
+}
+
+#[test]
+fn culling_changes_no_byte() {
+    let mut renderer = renderer();
+    for mesh in [shape::bumpy(130), shape::torus(80, 0.02), shape::axes()] {
+        for samples in [1, 4] {
+            for projection in PROJECTIONS {
+                let recipe = RenderRecipe {
+                    samples,
+                    projection,
+                    size_px: 96,
+                    ..RenderRecipe::default()
+                };
+                let mut draw = |culling| {
+                    let framed = Framed::try_new(&mesh, &centered(&mesh), &recipe, culling).unwrap();
+                    let pending = renderer.submit(&framed).unwrap();
+                    bytes(&renderer.finish(pending).unwrap())
+                };
+                let (all, culled) = (draw(Culling::Nothing), draw(Culling::BetweenSamples));
+                assert!(
+                    all == culled,
+                    "culling changed a picture of {} triangles",
+                    mesh.triangles().len()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_in_flight_is_bounded_and_what_is_dropped_counts_no_more() {
+    let mut renderer = renderer_with(2);
+    let mesh = shape::axes();
+    let framed = Framed::try_new(
+        &mesh,
+        &centered(&mesh),
+        &RenderRecipe::default(),
+        Culling::Nothing,
+    )
+    .unwrap();
+    let first = renderer.submit(&framed).unwrap();
+    let second = renderer.submit(&framed).unwrap();
+    let third = renderer.submit(&framed);
+    assert!(
+        matches!(third, Err(RenderError::TooManyInFlight { limit: 2 })),
+        "a third one"
+    );
+    drop(first);
+    let third = renderer.submit(&framed).unwrap();
+    let expected = renderer.finish(second).unwrap();
+    assert_eq!(renderer.finish(third).unwrap(), expected);
+}
+
+#[test]
+fn bad_settings_are_errors() {
+    let mut renderer = renderer();
+    let mesh = shape::axes();
+    let recipe = RenderRecipe {
+        samples: 5,
+        ..RenderRecipe::default()
+    };
+    let error = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap_err();
+    assert!(matches!(error, RenderError::Samples { samples: 5 }), "{error}");
+    let options = RendererOptions {
+        max_in_flight: 0,
+        ..RendererOptions::default()
+    };
+    assert!(
+        matches!(Renderer::try_new(&options), Err(RenderError::NoneInFlight)),
+        "no mesh in flight"
+    );
+    let adapter = AdapterChoice::Name("no such adapter".to_owned());
+    let error = Renderer::try_new(&RendererOptions {
+        adapter,
+        ..RendererOptions::default()
+    })
+    .unwrap_err();
+    assert!(matches!(error, RenderError::NoSuchAdapter { .. }), "{error}");
+}
+
+#[test]
+fn the_software_adapter_is_named() {
+    let renderer = renderer();
+    assert_eq!(renderer.adapter().kind, AdapterKind::Cpu);
+    assert!(list_adapters().contains(renderer.adapter()), "it is in the list");
+    assert!(
+        renderer.adapter().to_string().contains("CPU"),
+        "{}",
+        renderer.adapter()
+    );
+}

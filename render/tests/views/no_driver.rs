@@ -1,0 +1,40 @@
+//! A machine without any Vulkan driver: an error that says what to install, and no panic.
+
+#![cfg(target_os = "linux")]
+
+use std::env;
+use std::process::Command;
+
+use tap_render::{RenderError, Renderer, RendererOptions, list_adapters};
+
+/// Set in the process that is to find no driver; the loader reads its own variables only at its start.
+const IS_WITHOUT_DRIVER: &str = "TAP_TEST_WITHOUT_DRIVER";
+
+#[test]
+fn without_a_driver_there_is_an_error_that_mends_it() {
+    if env::var_os(IS_WITHOUT_DRIVER).is_some() {
+        assert_eq!(list_adapters(), [], "no driver, no adapter");
+        let error = Renderer::try_new(&RendererOptions::default()).unwrap_err();
+        assert!(matches!(error, RenderError::NoAdapter), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("apt-get install mesa-vulkan-drivers libvulkan1"),
+            "{error}"
+        );
+        assert_eq!(error.to_string().lines().count(), 1, "one line");
+        return;
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "no_driver::without_a_driver_there_is_an_error_that_mends_it",
+        ])
+        .env(IS_WITHOUT_DRIVER, "1")
+        .env("VK_DRIVER_FILES", "/nonexistent.json")
+        .env("VK_ICD_FILENAMES", "/nonexistent.json")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
