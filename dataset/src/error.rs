@@ -27,6 +27,18 @@ pub enum DatasetError {
         #[source]
         source: io::Error,
     },
+    /// Synthesized objects would be written among files that are there already.
+    #[error("the folder holds files; choose another folder or write into it by force: {}", .path.display())]
+    OutNotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// There is nothing to synthesize, or not that much.
+    #[error("can synthesize 1 to {max_classes} classes of at least one object")]
+    SynthesizeCount {
+        /// The number of categories.
+        max_classes: usize,
+    },
     /// The folder holds no manifest.
     #[error("no manifest.json, so this is no dataset (or its build never began): {}", .path.display())]
     NoManifest {

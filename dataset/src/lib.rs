@@ -15,6 +15,8 @@ mod schema;
 mod shard;
 #[cfg(feature = "build")]
 mod surface;
+#[cfg(feature = "build")]
+mod synthesize;
 
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, write_samples};
@@ -29,6 +31,10 @@ pub use schema::{PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
 pub use shard::{ROW_GROUP_ROWS, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
+#[cfg(feature = "build")]
+pub use synthesize::{
+    SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesizable_categories, synthesize,
+};
 
 /// The program that makes datasets, as it stands in manifests and shards.
 pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));

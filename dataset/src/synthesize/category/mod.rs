@@ -1,0 +1,124 @@
+//! The categories: what each is called, which parts it may have, and the function that builds one.
+//!
+//! Classes overlap in their overall proportions on purpose (a bench is as long as a sofa, a cabinet as tall as a
+//! bookshelf, a jug has a handle like a mug), so that telling them apart takes a look at their parts.
+
+mod airplane;
+mod device;
+mod furniture;
+mod light;
+mod seat;
+mod vehicle;
+mod vessel;
+
+use super::{dice::Dice, object::Object};
+
+/// A kind of object.
+pub(super) struct Category {
+    /// `ShapeNetCore`'s number for it.
+    pub(super) synset: &'static str,
+    pub(super) name: &'static str,
+    /// All parts that any of its objects may have.
+    pub(super) parts: &'static [&'static str],
+    pub(super) build: fn(&mut Dice) -> Object,
+}
+
+/// Ordered so that the first few are varied already.
+pub(super) const CATEGORIES: [Category; 16] = [
+    Category {
+        synset: "03001627",
+        name: "chair",
+        parts: &["arm", "back", "leg", "seat"],
+        build: seat::chair,
+    },
+    Category {
+        synset: "04379243",
+        name: "table",
+        parts: &["drawer", "leg", "shelf", "top"],
+        build: furniture::table,
+    },
+    Category {
+        synset: "03636649",
+        name: "lamp",
+        parts: &["base", "bulb", "pole", "shade"],
+        build: light::lamp,
+    },
+    Category {
+        synset: "03797390",
+        name: "mug",
+        parts: &["body", "handle", "saucer"],
+        build: vessel::mug,
+    },
+    Category {
+        synset: "02691156",
+        name: "airplane",
+        parts: &["body", "engine", "tail", "wing"],
+        build: airplane::airplane,
+    },
+    Category {
+        synset: "02958343",
+        name: "car",
+        parts: &["body", "bumper", "cabin", "wheel"],
+        build: vehicle::car,
+    },
+    Category {
+        synset: "02871439",
+        name: "bookshelf",
+        parts: &["back", "book", "shelf", "side"],
+        build: furniture::bookshelf,
+    },
+    Category {
+        synset: "04256520",
+        name: "sofa",
+        parts: &["arm", "back", "foot", "seat"],
+        build: seat::sofa,
+    },
+    Category {
+        synset: "02876657",
+        name: "bottle",
+        parts: &["body", "cap", "handle", "label"],
+        build: vessel::bottle,
+    },
+    Category {
+        synset: "02818832",
+        name: "bed",
+        parts: &["frame", "headboard", "leg", "mattress", "pillow"],
+        build: furniture::bed,
+    },
+    Category {
+        synset: "03467517",
+        name: "guitar",
+        parts: &["body", "bridge", "head", "neck", "peg"],
+        build: device::guitar,
+    },
+    Category {
+        synset: "04099429",
+        name: "rocket",
+        parts: &["body", "booster", "fin", "nozzle"],
+        build: vehicle::rocket,
+    },
+    Category {
+        synset: "03261776",
+        name: "earphone",
+        parts: &["band", "cup", "cushion", "microphone"],
+        build: device::earphone,
+    },
+    Category {
+        synset: "03642806",
+        name: "laptop",
+        parts: &["base", "hinge", "key", "screen"],
+        build: device::laptop,
+    },
+    Category {
+        synset: "02933112",
+        name: "cabinet",
+        parts: &["body", "door", "drawer", "foot", "handle"],
+        build: furniture::cabinet,
+    },
+    Category {
+        synset: "02828884",
+        name: "bench",
+        parts: &["arm", "back", "leg", "seat"],
+        build: seat::bench,
+    },
+];

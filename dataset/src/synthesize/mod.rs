@@ -1,0 +1,239 @@
+//! A labelled set of CAD-like objects, made from nothing: for demos, tests and first steps.
+//!
+//! The layout is that of `ShapeNetCore`: `<synset>/<name>/model.obj` with its `model.mtl`, and `taxonomy.json`.
+//! OBJ groups are parts, `parts.json` lists them a category, `split.csv` says what is for training. Objects are
+//! y-up and face +z; each part is made of closed solids. The same options give the same bytes.
+
+mod category;
+mod dice;
+mod object;
+mod solid;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use glam::{DAffine3, DVec3};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use self::{
+    category::{CATEGORIES, Category},
+    dice::Dice,
+    object::Object,
+};
+use crate::{DatasetError, Result, Split};
+
+/// One object of this many is for testing.
+const OBJECTS_PER_TEST_OBJECT: usize = 5;
+/// Each axis of an object is stretched by up to this factor, so that proportions alone tell little.
+const STRETCH: f64 = 1.2;
+
+/// What to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SynthesizeOptions {
+    /// The folder to write to: new or empty, unless `force` is set.
+    pub out: PathBuf,
+    /// How many of the [`synthesizable_categories`], from the first.
+    pub classes: usize,
+    /// Objects a category.
+    pub per_class: usize,
+    /// What all chance follows from.
+    pub seed: u64,
+    /// Turn each object around its upright axis. Off by default: `ShapeNetCore` is aligned.
+    pub random_yaw: bool,
+    /// Write into a folder that holds files. Objects of earlier runs are removed, nothing else is.
+    pub force: bool,
+}
+
+impl SynthesizeOptions {
+    /// All categories, 100 objects each, seed 0.
+    #[must_use]
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self {
+            out: out.into(),
+            classes: CATEGORIES.len(),
+            per_class: 100,
+            seed: 0,
+            random_yaw: false,
+            force: false,
+        }
+    }
+}
+
+/// What [`synthesize`] reports while it works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SynthesizeEvent {
+    /// Work begins.
+    Started {
+        /// Objects that will be written.
+        total: usize,
+    },
+    /// An object is written.
+    Done {
+        /// `<category>/<name>`.
+        id: String,
+    },
+}
+
+/// What [`synthesize`] made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SynthesizeSummary {
+    /// Names of the categories, in their order.
+    pub categories: Vec<&'static str>,
+    /// Objects written.
+    pub num_objects: usize,
+    /// Triangles of all objects together.
+    pub num_triangles: usize,
+}
+
+/// Names of all categories, in the order in which [`SynthesizeOptions::classes`] takes them.
+#[must_use]
+pub fn synthesizable_categories() -> [&'static str; CATEGORIES.len()] {
+    CATEGORIES.map(|category| category.name)
+}
+
+/// Makes and writes objects.
+///
+/// # Errors
+/// When `out` holds files and `force` is not set, when a number is out of range, and when writing fails.
+pub fn synthesize(
+    options: &SynthesizeOptions,
+    on_event: &mut dyn FnMut(SynthesizeEvent),
+) -> Result<SynthesizeSummary> {
+    let SynthesizeOptions {
+        out,
+        classes,
+        per_class,
+        seed,
+        random_yaw,
+        force,
+    } = options;
+    if *classes == 0 || *classes > CATEGORIES.len() || *per_class == 0 {
+        return Err(DatasetError::SynthesizeCount {
+            max_classes: CATEGORIES.len(),
+        });
+    }
+    let categories = &CATEGORIES[..*classes];
+    prepare(out, *force)?;
+    on_event(SynthesizeEvent::Started {
+        total: classes * per_class,
+    });
+
+    let mut num_triangles = 0;
+    let mut splits = String::from("id,category,split\n");
+    for category in categories {
+        let is_test = test_objects(category, *per_class, *seed);
+        for (index, is_test) in is_test.into_iter().enumerate() {
+            let mut dice = Dice::new(*seed, category.name, index);
+            let object = build(category, &mut dice, *random_yaw);
+            num_triangles += object.num_triangles();
+            let name = format!("{}_{index:04}", category.name);
+            let folder = out.join(category.synset).join(&name);
+            fs::create_dir_all(&folder).map_err(DatasetError::io("create the folder", &folder))?;
+            write(&folder.join("model.obj"), &object.to_obj())?;
+            write(&folder.join("model.mtl"), &object.to_mtl(&mut dice))?;
+            let split = if is_test { Split::Test } else { Split::Train };
+            let _ = writeln!(splits, "{name},{},{split}", category.name);
+            on_event(SynthesizeEvent::Done {
+                id: format!("{}/{name}", category.name),
+            });
+        }
+    }
+    let parts: Map<String, Value> = categories
+        .iter()
+        .map(|category| (category.name.to_owned(), json!(category.parts)))
+        .collect();
+    let taxonomy: Vec<Value> = categories
+        .iter()
+        .map(|category| {
+            json!({"synsetId": category.synset, "name": category.name, "children": [], "numInstances": per_class})
+        })
+        .collect();
+    write(&out.join("split.csv"), &splits)?;
+    write(&out.join("parts.json"), &format!("{:#}\n", Value::Object(parts)))?;
+    write(
+        &out.join("taxonomy.json"),
+        &format!("{:#}\n", Value::Array(taxonomy)),
+    )?;
+    Ok(SynthesizeSummary {
+        categories: categories.iter().map(|category| category.name).collect(),
+        num_objects: classes * per_class,
+        num_triangles,
+    })
+}
+
+fn build(category: &Category, dice: &mut Dice, random_yaw: bool) -> Object {
+    let mut object = (category.build)(dice);
+    object.transform(DAffine3::from_scale(DVec3::from_array(
+        [(); 3].map(|()| dice.factor(STRETCH)),
+    )));
+    let yaw = dice.between(0.0, std::f64::consts::TAU);
+    if random_yaw {
+        object.transform(DAffine3::from_rotation_y(yaw));
+    }
+    object.normalize();
+    object
+}
+
+/// Which objects of a category are for testing: a fifth of them, drawn by the seed.
+fn test_objects(category: &Category, per_class: usize, seed: u64) -> Vec<bool> {
+    let mut dice = Dice::new(seed, &format!("split of {}", category.name), 0);
+    let mut order: Vec<usize> = (0..per_class).collect();
+    for last in (1..per_class).rev() {
+        order.swap(last, dice.count(0, last));
+    }
+    let mut is_test = vec![false; per_class];
+    for &index in &order[..per_class / OBJECTS_PER_TEST_OBJECT] {
+        is_test[index] = true;
+    }
+    is_test
+}
+
+/// Makes sure that the folder is there and holds nothing, or nothing of ours.
+fn prepare(out: &Path, force: bool) -> Result<()> {
+    fs::create_dir_all(out).map_err(DatasetError::io("create the folder", out))?;
+    let mut entries = fs::read_dir(out).map_err(DatasetError::io("read the folder", out))?;
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    if !force {
+        return Err(DatasetError::OutNotEmpty { path: out.to_owned() });
+    }
+    for category in &CATEGORIES {
+        let folder = out.join(category.synset);
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry
+                .map_err(DatasetError::io("read the folder", &folder))?
+                .path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            let number = name
+                .strip_prefix(category.name)
+                .and_then(|rest| rest.strip_prefix('_'));
+            if number
+                .is_some_and(|number| number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit()))
+            {
+                fs::remove_dir_all(&path).map_err(DatasetError::io("remove the folder", &path))?;
+            }
+        }
+        // Stays if it holds anything else.
+        let _ = fs::remove_dir(&folder);
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(DatasetError::io("write", path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! An object of named parts, and how it is written: OBJ groups, one material a part.
+
+use std::fmt::Write as _;
+
+use glam::{DAffine3, DVec3};
+
+use super::{dice::Dice, solid::Solid};
+
+/// Parts in the order in which they were first named.
+#[derive(Debug, Default)]
+pub(super) struct Object {
+    parts: Vec<(&'static str, Solid)>,
+}
+
+impl Object {
+    pub(super) fn add(&mut self, part: &'static str, solid: Solid) {
+        match self.parts.iter_mut().find(|(name, _)| *name == part) {
+            Some((_, whole)) => whole.append(solid),
+            None => self.parts.push((part, solid)),
+        }
+    }
+
+    /// Adds a solid and its mirror image on the other side of x = 0.
+    pub(super) fn add_pair(&mut self, part: &'static str, solid: Solid) {
+        self.add(part, solid.clone());
+        self.add(part, solid.mirrored());
+    }
+
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> &[(&'static str, Solid)] {
+        &self.parts
+    }
+
+    pub(super) fn num_triangles(&self) -> usize {
+        self.parts.iter().map(|(_, solid)| solid.triangles.len()).sum()
+    }
+
+    pub(super) fn transform(&mut self, transform: DAffine3) {
+        for (_, solid) in &mut self.parts {
+            *solid = std::mem::take(solid).transformed(transform);
+        }
+    }
+
+    /// Centres the bounding box and makes its diagonal 1, as `ShapeNetCore` files are.
+    pub(super) fn normalize(&mut self) {
+        let positions = || self.parts.iter().flat_map(|(_, solid)| &solid.positions);
+        let low = positions().copied().fold(DVec3::INFINITY, DVec3::min);
+        let high = positions().copied().fold(DVec3::NEG_INFINITY, DVec3::max);
+        let scale = DAffine3::from_scale(DVec3::splat((high - low).length().recip()));
+        self.transform(scale * DAffine3::from_translation((low + high) / -2.0));
+    }
+
+    /// The OBJ. Triangles that rounding to its five decimals makes flat are left out.
+    pub(super) fn to_obj(&self) -> String {
+        let mut text = String::from("mtllib model.mtl\n");
+        let mut first = 1;
+        for (name, solid) in &self.parts {
+            let _ = write!(text, "g {name}\nusemtl {name}\n");
+            let rounded: Vec<[i64; 3]> = solid
+                .positions
+                .iter()
+                .map(|position| position.to_array().map(|number| (number * 1e5).round() as i64))
+                .collect();
+            // Points of one place are written once.
+            let mut places: Vec<[i64; 3]> = rounded.clone();
+            places.sort_unstable();
+            places.dedup();
+            for place in &places {
+                let [x, y, z] = place.map(|number| number as f64 / 1e5);
+                let _ = writeln!(text, "v {x} {y} {z}");
+            }
+            let index = |corner: usize| {
+                first
+                    + places
+                        .binary_search(&rounded[corner])
+                        .expect("every rounded position is a place")
+            };
+            for [a, b, c] in solid.triangles.iter().map(|triangle| triangle.map(index)) {
+                if a != b && b != c && c != a {
+                    let _ = writeln!(text, "f {a} {b} {c}");
+                }
+            }
+            first += places.len();
+        }
+        text
+    }
+
+    /// The MTL: a color a part.
+    pub(super) fn to_mtl(&self, dice: &mut Dice) -> String {
+        let mut text = String::new();
+        for (name, _) in &self.parts {
+            let color = [(); 3].map(|()| dice.between(0.15, 0.95));
+            let _ = write!(
+                text,
+                "newmtl {name}\nKd {:.3} {:.3} {:.3}\n",
+                color[0], color[1], color[2]
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,201 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tap_render::{
+    Mesh,
+    import::{MeshFormat, NoAssets, import_mesh},
+};
+
+use super::*;
+
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(
+                    path.strip_prefix(root).unwrap().to_owned(),
+                    fs::read(&path).unwrap(),
+                );
+            }
+        }
+    }
+    files
+}
+
+fn make(out: &Path, change: impl FnOnce(&mut SynthesizeOptions)) -> Result<SynthesizeSummary> {
+    let mut options = SynthesizeOptions {
+        classes: 3,
+        per_class: 5,
+        ..SynthesizeOptions::new(out)
+    };
+    change(&mut options);
+    synthesize(&options, &mut |_| {})
+}
+
+#[test]
+fn the_seed_decides_every_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b, c, more] = ["a", "b", "c", "more"].map(|name| folder.path().join(name));
+    make(&a, |_| {}).unwrap();
+    make(&b, |_| {}).unwrap();
+    make(&c, |options| options.seed = 1).unwrap();
+    make(&more, |options| (options.classes, options.per_class) = (5, 7)).unwrap();
+    let (first, second, other, more) = (files(&a), files(&b), files(&c), files(&more));
+    assert!(first == second && first.len() == 2 * 15 + 3);
+    let is_obj = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "obj");
+    let same = first
+        .keys()
+        .filter(is_obj)
+        .filter(|path| other[*path] == first[*path])
+        .count();
+    assert_eq!(same, 0, "another seed gives other objects");
+    assert!(
+        first.keys().filter(is_obj).all(|path| more[path] == first[path]),
+        "objects don't depend on each other"
+    );
+    let distinct: BTreeSet<&Vec<u8>> = first
+        .iter()
+        .filter(|(path, _)| is_obj(path))
+        .map(|(_, bytes)| bytes)
+        .collect();
+    assert_eq!(distinct.len(), 15, "every object differs");
+}
+
+#[test]
+fn the_layout_is_that_of_shapenet() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut events = Vec::new();
+    let options = SynthesizeOptions {
+        classes: 2,
+        per_class: 10,
+        ..SynthesizeOptions::new(folder.path())
+    };
+    let summary = synthesize(&options, &mut |event| events.push(event)).unwrap();
+    assert_eq!((summary.num_objects, events.len()), (20, 21));
+    assert_eq!(
+        events[1],
+        SynthesizeEvent::Done {
+            id: "chair/chair_0000".to_owned()
+        }
+    );
+    assert!(folder.path().join("03001627/chair_0009/model.mtl").is_file());
+    let json = |name: &str| -> Value {
+        serde_json::from_slice(&fs::read(folder.path().join(name)).unwrap()).unwrap()
+    };
+    assert_eq!(json("taxonomy.json")[1]["name"], "table");
+    assert_eq!(json("parts.json")["chair"], json!(["arm", "back", "leg", "seat"]));
+    let splits = fs::read_to_string(folder.path().join("split.csv")).unwrap();
+    for class in ["chair", "table"] {
+        let rows = |split: &str| {
+            splits
+                .lines()
+                .filter(|line| line.ends_with(&format!(",{class},{split}")))
+                .count()
+        };
+        assert_eq!((rows("train"), rows("test")), (8, 2));
+    }
+}
+
+#[test]
+fn a_folder_with_files_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("03001627/mine.txt");
+    fs::create_dir_all(mine.parent().unwrap()).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    assert!(
+        make(folder.path(), |_| {})
+            .unwrap_err()
+            .to_string()
+            .contains("force")
+    );
+    assert_eq!(files(folder.path()).len(), 1);
+    make(folder.path(), |options| {
+        (options.force, options.per_class) = (true, 8);
+    })
+    .unwrap();
+    make(folder.path(), |options| options.force = true).unwrap();
+    assert_eq!(fs::read(&mine).unwrap(), b"mine");
+    assert_eq!(
+        files(folder.path()).len(),
+        1 + 2 * 15 + 3,
+        "objects of the larger run are gone"
+    );
+    assert!(
+        make(folder.path(), |options| (options.force, options.classes) =
+            (true, 99))
+        .is_err()
+    );
+}
+
+#[test]
+fn objects_are_sound() {
+    for category in &CATEGORIES {
+        let mut seen = BTreeSet::new();
+        let mut triangles = Vec::new();
+        for index in 0..60 {
+            let object = build(category, &mut Dice::new(7, category.name, index), index % 2 == 0);
+            for (part, solid) in object.parts() {
+                assert!(
+                    category.parts.contains(part),
+                    "{}: unlisted part {part}",
+                    category.name
+                );
+                seen.insert(*part);
+                assert!(
+                    solid.volume() > 0.0,
+                    "{} {index}: {part} is inside out",
+                    category.name
+                );
+            }
+            let obj = object.to_obj();
+            let mesh = import_mesh(MeshFormat::Obj, obj.as_bytes(), &NoAssets).unwrap();
+            triangles.push(mesh.triangles().len());
+            assert!(
+                edges_match(&mesh),
+                "{} {index} has open or flipped edges",
+                category.name
+            );
+            let (low, high) = mesh.bounds();
+            assert!(
+                ((high - low).length() - 1.0).abs() < 1e-3,
+                "{} {index}",
+                category.name
+            );
+        }
+        assert_eq!(
+            seen,
+            category.parts.iter().copied().collect(),
+            "{}: parts",
+            category.name
+        );
+        assert!(
+            category.parts.is_sorted(),
+            "{}: part names are sorted",
+            category.name
+        );
+        let (fewest, most) = (triangles.iter().min().unwrap(), triangles.iter().max().unwrap());
+        assert!(
+            (150..=2200).contains(fewest) && (150..=2200).contains(most),
+            "{}: {fewest} to {most} triangles",
+            category.name
+        );
+    }
+}
+
+/// Whether every edge is gone along as often in one direction as in the other, part by part: closed, one-sided.
+fn edges_match(mesh: &Mesh) -> bool {
+    let mut balance: BTreeMap<(u16, [u32; 2]), i32> = BTreeMap::new();
+    for (&[a, b, c], &part) in mesh.triangles().iter().zip(mesh.part_of_triangle()) {
+        for [from, to] in [[a, b], [b, c], [c, a]] {
+            *balance.entry((part, [from.min(to), from.max(to)])).or_default() +=
+                if from < to { 1 } else { -1 };
+        }
+    }
+    mesh.num_degenerate() == 0 && balance.values().all(|&balance| balance == 0)
+}
