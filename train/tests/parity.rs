@@ -1,0 +1,388 @@
+//! Parity with the released code: the same weights and inputs give its tensors, losses and gradients.
+//!
+//! Weights are regenerated from their names, see `parity/weight.rs`; numbers come from the committed selection or from
+//! the folder named by `TAP_PARITY_DIR`, see `parity/reference.rs`. Everything runs in `compat = code`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "parity/reference.rs"]
+mod reference;
+#[path = "parity/weight.rs"]
+mod weight;
+
+use reference::{Folder, Run, compare, indices, record, relative_l2, values};
+use tap_train::loss::{photograph_loss, smooth_cross_entropy};
+use tap_train::model::{
+    ClassifierHead, Cloud, Compat, Encoder, EncoderConfig, HeadConfig, Rays, Tap, TapConfig,
+    TransformerConfig,
+};
+use tap_train::ops;
+use tch::{Device, Kind, Tensor, nn};
+
+/// Forward tensors in evaluation; single against double precision alone makes up to 5e-6.
+const FORWARD: f64 = 2e-5;
+const LOSS: f64 = 1e-5;
+const GRADIENT_EVAL: f64 = 5e-3;
+const GRADIENT_TRAIN: f64 = 2e-2;
+/// One near-tie of a maximum over a group that falls the other way moves a whole gradient further than its norm.
+const FULL_GRADIENT_FACTOR: f64 = 2.5;
+/// Gradients smaller than this share of the largest are noise: biases in front of a batch norm have none in theory.
+const GRADIENT_FLOOR: f64 = 1e-6;
+/// What rounding may leave of them, as a share of the largest.
+const GRADIENT_NOISE: f64 = 1e-3;
+/// Buffers after one forward in training.
+const BUFFER: f64 = 1e-5;
+
+#[test]
+fn weights_follow_the_recipe() {
+    let folder = Folder::open();
+    for (name, expected) in folder.weight_test_vectors() {
+        // The rules need the shape; these are the shapes of the published checkpoints.
+        let shape: &[i64] = match name.as_str() {
+            "encoder.embedding.net.0.weight" => &[64, 4, 1],
+            "generator.query_mlp.fc1.weight" => &[8, 8],
+            "decoder.layer1.0.weight" => &[256, 128, 5, 5],
+            "encoder.cls_pos" => &[1, 1, 384],
+            _ => &[64],
+        };
+        let got = weight::generate(&name, shape, folder.salt());
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!(
+                (f64::from(*got) - expected).abs() < 1e-9,
+                "{name}: {got} against {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn point_net2_pretraining() {
+    pretraining("pointnet++_pretrain", EncoderConfig::point_net2());
+}
+
+#[test]
+fn transformer_pretraining() {
+    pretraining("transformer_pretrain", transformer());
+}
+
+#[test]
+fn point_net2_finetuning() {
+    finetuning("pointnet++_finetune", &EncoderConfig::point_net2());
+}
+
+#[test]
+fn transformer_finetuning() {
+    finetuning("transformer_finetune", &transformer());
+}
+
+/// The reference ran in training mode with every random drop at probability 0.
+fn transformer() -> EncoderConfig {
+    EncoderConfig::Transformer(TransformerConfig {
+        drop_path: 0.0,
+        ..TransformerConfig::default()
+    })
+}
+
+fn pretraining(name: &str, encoder: EncoderConfig) {
+    let run = Folder::open().run(name);
+    let mut config = TapConfig::from_compat(Compat::Code, encoder);
+    config.photograph.dropout = 0.0;
+    let vs = nn::VarStore::new(Device::Cpu);
+    let tap = Tap::new(&vs.root(), &config);
+    assign_weights(&run, &vs);
+
+    let cloud = cloud(&run);
+    let rays = Rays::released_code(
+        run.need("in.pos"),
+        run.need("in.views"),
+        config.photograph.query.grid,
+    );
+    let num_views = rays.origin.size()[1];
+    let target = run.need("in.imgs_u8").to_kind(Kind::Float) / 255.0;
+    let mask = target.amin(2, true).lt(1.0);
+
+    let tokens = tap.encoder().tokens(&cloud, false);
+    compare(&run, "enc.coords", &tokens.centers, 0.0);
+    compare(&run, "enc.feats", &tokens.features, FORWARD);
+    compare(&run, "gen.query", &rays.query(), 1e-6);
+    compare(&run, "gen.memory", &tap.generator().memory(&tokens), FORWARD);
+    let features = tap.features(&tokens, &rays, false);
+    compare(&run, "gen.feats_img", &features, FORWARD);
+    let image = tap.draw(&features).flatten(0, 1);
+    let ends = Tensor::stack(&[image.get(0), image.get(-1)], 0);
+    compare(&run, "dec.img_full", &ends, FORWARD);
+    compare(
+        &run,
+        "dec.img_sub",
+        &image.slice(2, 0, None, 4).slice(3, 0, None, 4),
+        FORWARD,
+    );
+
+    let step = |train: bool| {
+        for parameter in vs.trainable_variables() {
+            let mut gradient = parameter.grad();
+            if gradient.defined() {
+                let _ = gradient.zero_();
+            }
+        }
+        let image = tap.photograph(&cloud, &rays, train);
+        assert_eq!(image.size()[1], num_views, "one picture a view");
+        let loss = photograph_loss(&image, &target, &mask, 20.0, 1.0);
+        loss.total.backward();
+        loss
+    };
+    let loss = step(false);
+    compare(&run, "loss", &loss.total, LOSS);
+    compare(&run, "loss_fg", &loss.foreground, LOSS);
+    compare(&run, "loss_bg", &loss.background, LOSS);
+    gradients(&run, &vs, "eval", GRADIENT_EVAL);
+    let loss = step(true);
+    compare_training_loss(&run, &loss.total);
+    gradients(&run, &vs, "train", GRADIENT_TRAIN);
+    buffers(&run, &vs);
+}
+
+fn finetuning(name: &str, config: &EncoderConfig) {
+    let run = Folder::open().run(name);
+    let vs = nn::VarStore::new(Device::Cpu);
+    let encoder = config.build(&(vs.root() / "encoder"));
+    let head = HeadConfig {
+        dropout: 0.0,
+        ..HeadConfig::default()
+    };
+    let head = ClassifierHead::new(&(vs.root() / "prediction"), encoder.global_channels(), 15, &head);
+    assign_weights(&run, &vs);
+
+    let (cloud, labels) = (cloud(&run), run.need("in.label"));
+    let feature = encoder.global_feature(&cloud, false);
+    compare(&run, "enc.global", &feature, FORWARD);
+    compare(&run, "logits", &head.forward(&feature, false), FORWARD);
+
+    let step = |encoder: &dyn Encoder, train: bool| {
+        for parameter in vs.trainable_variables() {
+            let mut gradient = parameter.grad();
+            if gradient.defined() {
+                let _ = gradient.zero_();
+            }
+        }
+        let logits = head.forward(&encoder.global_feature(&cloud, train), train);
+        let loss = smooth_cross_entropy(&logits, labels, 0.3);
+        loss.backward();
+        loss
+    };
+    compare(&run, "loss", &step(encoder.as_ref(), false), LOSS);
+    gradients(&run, &vs, "eval", GRADIENT_EVAL);
+    compare_training_loss(&run, &step(encoder.as_ref(), true));
+    gradients(&run, &vs, "train", GRADIENT_TRAIN);
+    buffers(&run, &vs);
+}
+
+fn cloud(run: &Run) -> Cloud {
+    Cloud {
+        xyz: run.need("in.pos").shallow_clone(),
+        features: run.need("in.x").shallow_clone(),
+    }
+}
+
+/// Names and shapes are those of the checkpoint, none missing and none more; then all get their values.
+fn assign_weights(run: &Run, vs: &nn::VarStore) {
+    let mut expected = run.state_dict();
+    expected.sort();
+    let variables = vs.variables();
+    let mut got: Vec<_> = variables
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.size()))
+        .collect();
+    got.sort();
+    assert_eq!(got, expected, "{}: entries of the checkpoint", run.name);
+    for (name, shape) in &expected {
+        assert_eq!(&variables[name].size(), shape, "{name}: shape");
+        weight::assign(name, &variables[name], run.salt);
+    }
+}
+
+/// Norms of all gradients against those of a run in double precision, and some gradients in full.
+fn gradients(run: &Run, vs: &nn::VarStore, mode: &str, tolerance: f64) {
+    let expected = values(run.need(&format!("grad.{mode}.l2_f64")));
+    let largest = expected
+        .iter()
+        .copied()
+        .filter(|norm| norm.is_finite())
+        .fold(0.0, f64::max);
+    let variables = vs.variables();
+    let names = run.parameter_names();
+    assert_eq!(names.len(), expected.len(), "one norm a parameter");
+    let mut worst = (0.0, "");
+    let mut vanishing: Vec<&str> = Vec::new();
+    for (name, &expected) in names.iter().zip(&expected) {
+        let parameter = &variables[name];
+        if expected.is_nan() {
+            assert!(
+                !parameter.requires_grad(),
+                "{name} has no gradient in the reference"
+            );
+            continue;
+        }
+        let norm = parameter.grad().to_kind(Kind::Double).norm().double_value(&[]);
+        if expected < GRADIENT_FLOOR * largest {
+            assert!(
+                norm < GRADIENT_NOISE * largest,
+                "{name}: gradient {norm:e} should vanish"
+            );
+            vanishing.push(name);
+            continue;
+        }
+        let error = (norm / expected - 1.0).abs();
+        if error > worst.0 {
+            worst = (error, name);
+        }
+    }
+    record(
+        run,
+        &format!("gradient norms, {mode}, worst {}", worst.1),
+        worst.0,
+        tolerance,
+    );
+    let prefix = format!("grad.{mode}.full/");
+    for name in run
+        .with_prefix(&prefix)
+        .iter()
+        .filter(|name| !vanishing.contains(&name.as_str()))
+    {
+        compare(
+            run,
+            &format!("{prefix}{name}"),
+            &variables[name].grad(),
+            FULL_GRADIENT_FACTOR * tolerance,
+        );
+    }
+}
+
+fn compare_training_loss(run: &Run, loss: &Tensor) {
+    let expected = values(run.need("loss.train"))[1];
+    record(
+        run,
+        "loss.train",
+        (loss.double_value(&[]) / expected - 1.0).abs(),
+        LOSS,
+    );
+}
+
+/// Batch-norm buffers after one forward in training.
+fn buffers(run: &Run, vs: &nn::VarStore) {
+    let variables = vs.variables();
+    let prefix = "bn_after_train_fwd/";
+    let names = run.with_prefix(prefix);
+    assert!(!names.is_empty(), "{}: no buffers to compare", run.name);
+    for name in names {
+        compare(run, &format!("{prefix}{name}"), &variables[&name], BUFFER);
+    }
+}
+
+#[test]
+fn farthest_points_and_balls() {
+    let run = Folder::open().run("pure");
+    let points = run.need("pc.center_norm").unsqueeze(0);
+    for num in [512, 256, 64] {
+        let expected = indices(run.need(&format!("fps.{num}")));
+        assert_eq!(
+            indices(&ops::farthest_points(&points, num)),
+            expected,
+            "{num} farthest points"
+        );
+    }
+    let centers = |points: &Tensor, num| ops::gather(points, &ops::farthest_points(points, num));
+    let points_512 = centers(&points, 512);
+    for (name, points, queries, radius, num) in [
+        ("ball.r0.1_n32", &points, centers(&points, 256), 0.1, 32),
+        ("ball.r0.2_n32", &points, centers(&points, 512), 0.2, 32),
+        ("ball.r0.4_n64", &points_512, centers(&points_512, 128), 0.4, 64),
+    ] {
+        if let Some(expected) = run.get(name) {
+            assert_eq!(
+                indices(&ops::ball_query(points, &queries, radius, num)),
+                indices(expected),
+                "{name}"
+            );
+        }
+    }
+    let far = Tensor::full([1, 1, 3], 50.0, (Kind::Float, Device::Cpu));
+    let expected = indices(run.need("ball.empty"));
+    assert_eq!(
+        indices(&ops::ball_query(&points, &far, 0.1, 4)),
+        expected,
+        "a query without any hit"
+    );
+}
+
+#[test]
+fn nearest_neighbors_and_interpolation() {
+    let run = Folder::open().run("pure");
+    let points = run.need("pc.center_norm").unsqueeze(0);
+    let centers = |num| ops::gather(&points, &ops::farthest_points(&points, num));
+    for (name, queries, num) in [("knn24", centers(512), 24), ("knn20", points.shallow_clone(), 20)] {
+        let (Some(expected), Some(gap)) = (
+            run.get(&format!("{name}.sorted_idx")),
+            run.get(&format!("{name}.gap")),
+        ) else {
+            continue;
+        };
+        let (got, _) = ops::nearest(&points, &queries, num).sort(-1, false);
+        let (got, expected) = (indices(&got), indices(expected));
+        let rows = got
+            .chunks(num as usize)
+            .zip(expected.chunks(num as usize))
+            .zip(values(gap));
+        let mut num_compared = 0;
+        for (row_idx, ((got, expected), _)) in rows.enumerate().filter(|(_, (_, gap))| *gap >= 1e-6) {
+            assert_eq!(got, expected, "{name}: neighbors of query {row_idx}");
+            num_compared += 1;
+        }
+        assert!(num_compared > 0, "{name}: every row is ambiguous");
+    }
+    let neighbors = ops::three_nearest(&centers(256), &points);
+    if let Some(expected) = run.get("interp.nn_idx") {
+        assert_eq!(indices(&neighbors.index), indices(expected), "three nearest");
+    }
+    compare(&run, "interp.nn_dist", &neighbors.distance, 1e-6);
+    if let (Some(features), Some(expected)) = (run.get("interp.feat"), run.get("interp.pn2")) {
+        let got = ops::interpolate(&features.transpose(1, 2), &neighbors).transpose(1, 2);
+        record(&run, "interp.pn2", relative_l2(&got, expected), FORWARD);
+    }
+}
+
+#[test]
+fn queries_of_the_twelve_views() {
+    let run = Folder::open().run("pure");
+    let points = run.need("pc.center_norm").unsqueeze(0);
+    let rays = Rays::released_code(&points, &run.need("rot12").unsqueeze(0), 7);
+    compare(&run, "query.vec", &rays.query(), 1e-6);
+    let position = rays.position.get(0).get(0);
+    compare(&run, "query.pos", &position.contiguous(), 1e-7);
+}
+
+#[test]
+fn losses_of_given_tensors() {
+    let run = Folder::open().run("pure");
+    if let (Some(pred), Some(target)) = (run.get("loss.pred_small"), run.get("loss.gt_u8")) {
+        let pred = pred.upsample_nearest2d([224, 224], None, None);
+        let target = target.to_kind(Kind::Float) / 255.0;
+        let mask = target.amin(1, true).lt(1.0);
+        let count = 3 * mask.sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(
+            count,
+            run.need("loss.fg_count").int64_value(&[0]),
+            "elements of the foreground"
+        );
+        let loss = photograph_loss(&pred, &target, &mask, 20.0, 1.0);
+        let got = Tensor::stack(&[loss.foreground, loss.background, loss.total], 0);
+        compare(&run, "loss.fg_bg_total", &got, LOSS);
+    }
+    let (logits, labels) = (run.need("ce.logits"), run.need("ce.label"));
+    compare(
+        &run,
+        "ce.smooth03",
+        &smooth_cross_entropy(logits, labels, 0.3),
+        LOSS,
+    );
+    compare(&run, "ce.plain", &smooth_cross_entropy(logits, labels, 0.0), LOSS);
+}
