@@ -2,6 +2,8 @@
 //!
 //! Here the pictures' scale is decided (the rule of each [`Framing`] in numbers); the matrices come from `camera.rs`.
 
+use std::ops::Range;
+
 use glam::{DVec2, DVec3, Vec3};
 use tap_shaders::Vertex;
 
@@ -32,7 +34,7 @@ pub struct Framed {
     pub(crate) vertices: Vec<Vertex>,
     pub(crate) indices: Vec<u32>,
     /// For each view, which of the indices are drawn.
-    pub(crate) index_ranges: Vec<std::ops::Range<u32>>,
+    pub(crate) index_ranges: Vec<Range<u32>>,
     pub(crate) num_triangles: usize,
 }
 
@@ -52,7 +54,8 @@ impl Framed {
     ///
     /// # Errors
     ///
-    /// A [`RenderError`] if the recipe has a setting out of range, or if no camera can frame the object.
+    /// A [`RenderError`] if the recipe has a setting out of range, if no camera can frame the object, or if it has more
+    /// corners than can be counted.
     pub fn try_new(
         mesh: &Mesh,
         object_from_mesh: &ObjectFromMesh,
@@ -73,35 +76,16 @@ impl Framed {
             views.push((*pose, matrices));
         }
         let (vertices, corners) = geometry.vertices();
-        let (indices, index_ranges) = match culling {
-            Culling::Nothing => {
-                let indices = corners.into_flattened();
-                let all = 0..indices.len() as u32;
-                (indices, vec![all; views.len()])
-            }
-            Culling::BetweenSamples => {
-                let mut indices = Vec::with_capacity(3 * corners.len());
-                let mut ranges = Vec::with_capacity(views.len());
-                for (_, matrices) in &views {
-                    let start = indices.len() as u32;
-                    let clip_from_object = matrices.clip_from_object();
-                    let sieve = Sieve::new(
-                        &clip_from_object,
-                        recipe.size_px,
-                        recipe.samples,
-                        &geometry.points,
-                    );
-                    for (triangle, corners) in geometry.triangles.iter().zip(&corners) {
-                        if sieve.keeps(*triangle) {
-                            indices.extend_from_slice(corners);
-                        }
-                    }
-                    ranges.push(start..indices.len() as u32);
-                }
-                (indices, ranges)
-            }
-        };
+        let (indices, index_ranges) = draws(&geometry, corners, &views, recipe, culling);
         let num_triangles = geometry.triangles.len();
+        if u32::try_from(indices.len()).is_err() {
+            let bytes_of = |num_indices: usize| (num_indices * size_of::<u32>()) as u64;
+            return Err(RenderError::MeshTooLarge {
+                num_triangles,
+                needed_bytes: bytes_of(indices.len()),
+                limit_bytes: bytes_of(u32::MAX as usize),
+            });
+        }
         Ok(Self {
             recipe: recipe.clone(),
             views,
@@ -123,6 +107,40 @@ impl Framed {
     pub fn matrices(&self) -> impl ExactSizeIterator<Item = &ViewMatrices> {
         self.views.iter().map(|(_, matrices)| matrices)
     }
+}
+
+/// The corners that are drawn, and which of them in which view.
+fn draws(
+    geometry: &Geometry,
+    corners: Vec<[u32; 3]>,
+    views: &[(Pose, ViewMatrices)],
+    recipe: &RenderRecipe,
+    culling: Culling,
+) -> (Vec<u32>, Vec<Range<u32>>) {
+    if culling == Culling::Nothing {
+        let indices = corners.into_flattened();
+        let all = 0..indices.len() as u32;
+        return (indices, vec![all; views.len()]);
+    }
+    let mut indices = Vec::with_capacity(3 * corners.len());
+    let mut ranges = Vec::with_capacity(views.len());
+    for (_, matrices) in views {
+        let start = indices.len() as u32;
+        let clip_from_object = matrices.clip_from_object();
+        let sieve = Sieve::new(
+            &clip_from_object,
+            recipe.size_px,
+            recipe.samples,
+            &geometry.points,
+        );
+        for (triangle, corners) in geometry.triangles.iter().zip(&corners) {
+            if sieve.keeps(*triangle) {
+                indices.extend_from_slice(corners);
+            }
+        }
+        ranges.push(start..indices.len() as u32);
+    }
+    (indices, ranges)
 }
 
 /// What cameras look at, and the unit of their distance.

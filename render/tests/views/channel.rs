@@ -8,7 +8,7 @@ use crate::{PROJECTIONS, centered, renderer, shape};
 #[test]
 fn depth_and_normals_are_those_of_the_sphere() {
     let mut renderer = renderer();
-    let mesh = shape::sphere(100);
+    let mesh = shape::sphere(60);
     for projection in PROJECTIONS {
         for samples in [1, 4] {
             let recipe = RenderRecipe {
@@ -16,6 +16,7 @@ fn depth_and_normals_are_those_of_the_sphere() {
                 projection,
                 samples,
                 channels: Channels::ALL,
+                size_px: 96,
                 ..RenderRecipe::default()
             };
             let views = renderer.render(&mesh, &shape::as_is(&mesh), &recipe).unwrap();

@@ -10,6 +10,7 @@ fn light_is_0_3_and_0_6_of_the_cosine_on_both_sides() {
     let mut renderer = renderer();
     let recipe = RenderRecipe {
         projection: Projection::Parallel,
+        size_px: 32,
         ..RenderRecipe::default()
     };
     for (view_idx, pose) in Rig::mvcnn12().poses().iter().enumerate() {
