@@ -1,5 +1,41 @@
-//! Samples to weights, weights to scores.
+//! Samples to weights, weights to scores: TAP pre-training and what follows it.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | plain data | [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
+//! | samples to batches | [`source`], [`loader`], [`batch`] |
+//! | networks | [`ops`], [`model`], [`loss`] |
+//! | weights | [`optim`], [`checkpoint`], [`tensor_file`] |
+//! | the loop | [`trainer`], [`run`], [`event_file`], [`picture`] |
+//! | tasks | [`task`], [`comparison`] |
+//!
+//! Every draw is a function of (seed, epoch, sample id) or of (seed, step): see [`seed`]. A task reports [`event`]s; the
+//! program `tap-train` draws them.
 
+pub mod augment;
+pub mod baseline;
+pub mod batch;
+pub mod checkpoint;
+pub mod comparison;
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod event_file;
+pub mod loader;
 pub mod loss;
+pub mod metric;
 pub mod model;
 pub mod ops;
+pub mod optim;
+pub mod picture;
+pub mod process;
+pub mod run;
+pub mod schedule;
+pub mod seed;
+pub mod source;
+pub mod svm;
+pub mod task;
+pub mod tensor_file;
+pub mod trainer;
+
+pub use error::TrainError;

@@ -1,5 +1,41 @@
-//! Trains on shards.
+//! `tap-train`: the command line of the trainer. Results go to standard output, everything else to standard error.
 
-fn main() {
-    let _ = tch::Tensor::from_slice(&[1.0f32]).sum(tch::Kind::Float);
+mod command;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use command::Command;
+
+/// Pre-train point-cloud models with pictures (TAP), fine-tune them and score them.
+///
+/// Works on shards that `tap dataset build` makes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tap-train",
+    version,
+    max_term_width = 110,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    tap_train::process::keep_freed_memory();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match Cli::parse().command.run() {
+        Ok(code) => code,
+        Err(error) => {
+            ui::error(&error);
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -1,0 +1,255 @@
+//! What is done to a cloud before the network sees it (facts section 3.2), on plain numbers in the loader's threads.
+//!
+//! Object space is y-up, so "height" is along y. Every draw is keyed by (seed, epoch, sample id).
+
+use serde::{Deserialize, Serialize};
+
+use crate::seed::Stream;
+
+/// When the height of a point above the lowest one is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeightFrom {
+    /// Before any change (facts 3.1, pre-training).
+    Original,
+    /// After scaling, before centering (facts 3.2, fine-tuning).
+    Scaled,
+}
+
+/// The transforms of one phase of training, in the order in which they are applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Augmentation {
+    /// Each axis is multiplied by its own uniform factor between these two.
+    pub scale: [f64; 2],
+    /// When the height is measured.
+    pub height: HeightFrom,
+    /// Then move the mean to the origin and the farthest point to distance 1.
+    pub normalize: bool,
+    /// Then turn by a random angle about y; the views' rays turn along, so their pictures stay right.
+    pub rotate_y: bool,
+}
+
+impl Augmentation {
+    /// The same without anything random: for evaluation.
+    #[must_use]
+    pub fn without_randomness(&self) -> Self {
+        Self {
+            scale: [1.0, 1.0],
+            rotate_y: false,
+            ..self.clone()
+        }
+    }
+
+    /// Changes `points` and the matrices of their views; returns the heights.
+    pub fn apply(
+        &self,
+        seed: u64,
+        epoch: u64,
+        id: &str,
+        points: &mut [[f32; 3]],
+        view_from_object: &mut [[f32; 16]],
+    ) -> Vec<f32> {
+        let original_heights = heights(points);
+        let mut stream = Stream::new(seed, "scale", epoch, id);
+        let factors = [(); 3].map(|()| stream.uniform(self.scale[0], self.scale[1]) as f32);
+        for point in points.iter_mut() {
+            for (coordinate, factor) in point.iter_mut().zip(factors) {
+                *coordinate *= factor;
+            }
+        }
+        let heights = match self.height {
+            HeightFrom::Original => original_heights,
+            HeightFrom::Scaled => heights(points),
+        };
+        if self.normalize {
+            normalize(points);
+        }
+        if self.rotate_y {
+            let angle_rad =
+                Stream::new(seed, "rotation", epoch, id).uniform(-std::f64::consts::PI, std::f64::consts::PI);
+            rotate_y(angle_rad, points, view_from_object);
+        }
+        heights
+    }
+}
+
+/// Height of each point above the lowest.
+fn heights(points: &[[f32; 3]]) -> Vec<f32> {
+    let lowest = points.iter().map(|point| point[1]).fold(f32::INFINITY, f32::min);
+    points.iter().map(|point| point[1] - lowest).collect()
+}
+
+/// Mean to the origin, farthest point to distance 1.
+pub fn normalize(points: &mut [[f32; 3]]) {
+    let count = points.len().max(1) as f64;
+    let sum = points.iter().fold([0.0_f64; 3], |sum, point| {
+        [0, 1, 2].map(|axis| sum[axis] + f64::from(point[axis]))
+    });
+    let mean = sum.map(|sum| (sum / count) as f32);
+    let mut farthest = 0.0_f32;
+    for point in points.iter_mut() {
+        for (coordinate, mean) in point.iter_mut().zip(mean) {
+            *coordinate -= mean;
+        }
+        farthest = farthest.max(point.iter().map(|x| x * x).sum::<f32>().sqrt());
+    }
+    if farthest > 0.0 {
+        for coordinate in points.iter_mut().flatten() {
+            *coordinate /= farthest;
+        }
+    }
+}
+
+/// Turns points by R about y, and views by its inverse: `view_from_object * R^-1` sees the turned points as before.
+pub fn rotate_y(angle_rad: f64, points: &mut [[f32; 3]], view_from_object: &mut [[f32; 16]]) {
+    let (sin, cos) = angle_rad.sin_cos();
+    for [x, _, z] in points.iter_mut() {
+        let (old_x, old_z) = (f64::from(*x), f64::from(*z));
+        *x = (cos * old_x + sin * old_z) as f32;
+        *z = (cos * old_z - sin * old_x) as f32;
+    }
+    for matrix in view_from_object.iter_mut() {
+        for row in 0..4 {
+            // R^-1 = R^T has the columns (cos, 0, sin), e_y, (-sin, 0, cos).
+            let (old_x, old_z) = (f64::from(matrix[4 * row]), f64::from(matrix[4 * row + 2]));
+            matrix[4 * row] = (cos * old_x + sin * old_z) as f32;
+            matrix[4 * row + 2] = (cos * old_z - sin * old_x) as f32;
+        }
+    }
+}
+
+/// Indices of `count` points, each farthest from those before it, from index 0 on.
+#[must_use]
+pub fn farthest_points(points: &[[f32; 3]], count: usize) -> Vec<usize> {
+    let mut nearest = vec![f32::INFINITY; points.len()];
+    let mut chosen = Vec::with_capacity(count);
+    let mut current = 0;
+    while chosen.len() < count.min(points.len()) {
+        chosen.push(current);
+        let [x, y, z] = points[current];
+        let mut farthest = f32::NEG_INFINITY;
+        for (index, (point, distance)) in points.iter().zip(&mut nearest).enumerate() {
+            let (dx, dy, dz) = (point[0] - x, point[1] - y, point[2] - z);
+            *distance = distance.min(dx * dx + dy * dy + dz * dz);
+            if *distance > farthest {
+                farthest = *distance;
+                current = index;
+            }
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn apply(matrix: &[f32; 16], point: [f32; 3]) -> [f32; 3] {
+        [0, 1, 2].map(|row| {
+            (0..3)
+                .map(|column| matrix[4 * row + column] * point[column])
+                .sum::<f32>()
+                + matrix[4 * row + 3]
+        })
+    }
+
+    const IDENTITY_MOVED: [f32; 16] = [
+        1.0, 0.0, 0.0, 0.2, 0.0, 1.0, 0.0, -0.1, 0.0, 0.0, 1.0, -3.0, 0.0, 0.0, 0.0, 1.0,
+    ];
+
+    proptest! {
+        #[test]
+        fn turned_points_look_the_same_in_turned_views(angle in -4.0..4.0_f64, first in -4.0..4.0_f64, x in -1.0..1.0_f32, y in -1.0..1.0_f32, z in -1.0..1.0_f32) {
+            let mut views = [IDENTITY_MOVED];
+            rotate_y(first, &mut [], &mut views);
+            let before = apply(&views[0], [x, y, z]);
+            let mut points = [[x, y, z]];
+            rotate_y(angle, &mut points, &mut views);
+            let after = apply(&views[0], points[0]);
+            for (a, b) in before.iter().zip(after) {
+                prop_assert!((a - b).abs() < 1e-5, "{before:?} {after:?}");
+            }
+            for row in 0..3 {
+                for other in 0..3 {
+                    let dot: f32 = (0..3).map(|k| views[0][4 * row + k] * views[0][4 * other + k]).sum();
+                    prop_assert!((dot - f32::from(u8::from(row == other))).abs() < 1e-5, "the rotation stays orthonormal");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_quarter_turn_takes_front_to_right() {
+        let mut points = [[0.0, 0.5, 1.0]];
+        rotate_y(std::f64::consts::FRAC_PI_2, &mut points, &mut []);
+        assert!(
+            (points[0][0] - 1.0).abs() < 1e-6 && points[0][2].abs() < 1e-6,
+            "+z goes to +x: {points:?}"
+        );
+    }
+
+    #[test]
+    fn draws_depend_on_seed_epoch_and_id_alone() {
+        let augmentation = Augmentation {
+            scale: [0.9, 1.1],
+            height: HeightFrom::Scaled,
+            normalize: true,
+            rotate_y: true,
+        };
+        let run = |seed, epoch, id: &str| {
+            let mut points = [[0.1, 0.2, 0.3], [-0.5, 0.4, 0.2], [0.3, -0.9, 0.0]];
+            augmentation.apply(seed, epoch, id, &mut points, &mut []);
+            points
+        };
+        assert_eq!(run(1, 2, "a/b"), run(1, 2, "a/b"), "repeatable");
+        for other in [run(2, 2, "a/b"), run(1, 3, "a/b"), run(1, 2, "a/c")] {
+            assert_ne!(run(1, 2, "a/b"), other, "each part counts");
+        }
+    }
+
+    #[test]
+    fn heights_follow_their_definition() {
+        let mut augmentation = Augmentation {
+            scale: [2.0, 2.0],
+            height: HeightFrom::Original,
+            normalize: true,
+            rotate_y: false,
+        };
+        let points = [[0.0, -0.5, 0.0], [0.0, 0.5, 0.1]];
+        assert_eq!(
+            augmentation.apply(0, 0, "a", &mut points.clone(), &mut []),
+            [0.0, 1.0],
+            "before the scale"
+        );
+        augmentation.height = HeightFrom::Scaled;
+        assert_eq!(
+            augmentation.apply(0, 0, "a", &mut points.clone(), &mut []),
+            [0.0, 2.0],
+            "after the scale, before centering"
+        );
+    }
+
+    #[test]
+    fn normalized_clouds_fill_the_unit_ball() {
+        let mut points = [[1.0, 1.0, 1.0], [3.0, 1.0, 1.0], [2.0, 4.0, 1.0]];
+        normalize(&mut points);
+        let farthest = points
+            .iter()
+            .map(|p| p.iter().map(|x| x * x).sum::<f32>().sqrt())
+            .fold(0.0, f32::max);
+        assert!((farthest - 1.0).abs() < 1e-6, "{points:?}");
+        assert!(
+            points.iter().map(|p| p[1]).sum::<f32>().abs() < 1e-6,
+            "{points:?}"
+        );
+    }
+
+    #[test]
+    fn farthest_points_start_at_the_first_and_spread() {
+        let points = [[0.0, 0.0, 0.0], [0.1, 0.0, 0.0], [1.0, 0.0, 0.0], [0.6, 0.0, 0.0]];
+        assert_eq!(farthest_points(&points, 3), [0, 2, 3], "by hand");
+        assert_eq!(farthest_points(&points, 9).len(), 4, "no more than there are");
+    }
+}

@@ -1,0 +1,113 @@
+//! A batch: first plain numbers made by the loader's threads, then tensors on the training device.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::model::Cloud;
+
+/// The numbers of a batch. Pictures stay bytes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HostBatch {
+    /// The step that it is for.
+    pub step: u64,
+    /// The epoch of its first sample.
+    pub epoch: u64,
+    /// Sample ids, B.
+    pub ids: Vec<String>,
+    /// Class labels, B.
+    pub labels: Vec<i64>,
+    /// N.
+    pub num_points: usize,
+    /// B x N x 3, after augmentation.
+    pub points: Vec<f32>,
+    /// B x N, height above the lowest point.
+    pub heights: Vec<f32>,
+    /// V, the number of views drawn per sample.
+    pub num_views: usize,
+    /// H = W.
+    pub size_px: usize,
+    /// Which view of the rig each one is, B x V.
+    pub view_indices: Vec<i64>,
+    /// B x V x H x W gray.
+    pub images: Vec<u8>,
+    /// B x V x H x W, 1 where the object covers the pixel.
+    pub masks: Vec<u8>,
+    /// B x V x 16, row-major.
+    pub view_from_object: Vec<f32>,
+    /// B x V x 16, row-major.
+    pub clip_from_view: Vec<f32>,
+}
+
+/// A batch as tensors.
+#[derive(Debug)]
+pub struct Batch {
+    /// The clouds.
+    pub cloud: Cloud,
+    /// B, int64.
+    pub labels: Tensor,
+    /// The views, where any were drawn.
+    pub views: Option<ViewBatch>,
+}
+
+/// The views of a batch as tensors.
+#[derive(Debug)]
+pub struct ViewBatch {
+    /// Gray in 0..1, [B, V, 1, H, W].
+    pub images: Tensor,
+    /// True where the object covers the pixel, [B, V, 1, H, W].
+    pub masks: Tensor,
+    /// [B, V, 4, 4].
+    pub view_from_object: Tensor,
+    /// [B, V, 4, 4].
+    pub clip_from_view: Tensor,
+}
+
+impl HostBatch {
+    /// Samples in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Is it without samples?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Moves it to `device`; bytes are widened there.
+    #[must_use]
+    pub fn to_tensors(&self, device: Device) -> Batch {
+        let (batch, points) = (self.len() as i64, self.num_points as i64);
+        let xyz = Tensor::from_slice(&self.points)
+            .view([batch, points, 3])
+            .to_device(device);
+        let height = Tensor::from_slice(&self.heights)
+            .view([batch, 1, points])
+            .to_device(device);
+        let features = Tensor::cat(&[&xyz.transpose(1, 2), &height], 1);
+        let views = (self.num_views > 0).then(|| {
+            let (views, size) = (self.num_views as i64, self.size_px as i64);
+            let picture = |bytes: &[u8]| {
+                Tensor::from_slice(bytes)
+                    .view([batch, views, 1, size, size])
+                    .to_device(device)
+            };
+            let matrix = |numbers: &[f32]| {
+                Tensor::from_slice(numbers)
+                    .view([batch, views, 4, 4])
+                    .to_device(device)
+            };
+            ViewBatch {
+                images: picture(&self.images).to_kind(Kind::Float) / 255.0,
+                masks: picture(&self.masks).to_kind(Kind::Bool),
+                view_from_object: matrix(&self.view_from_object),
+                clip_from_view: matrix(&self.clip_from_view),
+            }
+        });
+        Batch {
+            cloud: Cloud { xyz, features },
+            labels: Tensor::from_slice(&self.labels).to_device(device),
+            views,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `tap-train evaluate`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tap_dataset::Split;
+use tap_train::run::Existing;
+use tap_train::task::classify::{Votes, evaluate};
+
+use super::DeviceArgs;
+use crate::ui;
+
+/// Arguments of `evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tap-train evaluate --run out/tuned --data out/real
+  tap-train evaluate --run out/tuned --data out/real --split test --votes 10 --json")]
+pub(crate) struct Evaluate {
+    /// A fine-tuned run.
+    #[arg(long)]
+    run: PathBuf,
+    /// A data set of shards with the same classes.
+    #[arg(long)]
+    data: PathBuf,
+    /// The split to score.
+    #[arg(long, default_value = "test")]
+    split: Split,
+    /// Augmented passes that join the plain one.
+    #[arg(long, default_value_t = 0)]
+    votes: u32,
+    /// Seed of the votes.
+    #[arg(long, default_value_t = 0)]
+    votes_seed: u64,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Evaluate {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
+        let result = evaluate(
+            &options,
+            self.split,
+            Votes {
+                count: self.votes,
+                seed: self.votes_seed,
+            },
+        )?;
+        if self.json {
+            ui::json(&result)?;
+        } else {
+            ui::line(&format!(
+                "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {})",
+                100.0 * result.accuracy,
+                100.0 * result.mean_class_accuracy,
+                result.evaluation_split,
+                result.selection,
+                result.votes,
+                result.data_sha256.get(..12).unwrap_or_default()
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,90 @@
+//! `tap-train finetune`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use tap_train::task::classify::finetune;
+
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, INTERRUPTED, cancel_on_interrupt, parse_labels};
+use crate::ui;
+
+/// What to fine-tune for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TaskName {
+    /// Name the class of an object.
+    Classify,
+}
+
+/// Arguments of `finetune`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tap-train finetune --task classify --data out/real --out out/scratch --labels-per-class 5
+  tap-train finetune --task classify --data out/real --out out/tuned --init out/tap --labels-per-class 5 --seed 1
+  tap-train finetune --task classify --data out/real --out out/tuned --init encoder.safetensors --set finetune.steps=600")]
+pub(crate) struct Finetune {
+    /// The task.
+    #[arg(long, value_enum, default_value = "classify")]
+    task: TaskName,
+    /// A data set of shards.
+    #[arg(long)]
+    data: PathBuf,
+    /// The run folder to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Start from the encoder of a run or of a safetensors file; from scratch if absent.
+    #[arg(long, value_name = "RUN_OR_FILE")]
+    init: Option<PathBuf>,
+    /// From scratch, but with the encoder's sizes and the points of this run.
+    #[arg(long, value_name = "RUN", conflicts_with = "init")]
+    like: Option<PathBuf>,
+    /// Labels a class to learn from, drawn by the seed: a number or `all`.
+    #[arg(long, default_value = "all", value_parser = parse_labels)]
+    labels_per_class: usize,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    existing: ExistingArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Finetune {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self
+            .config
+            .load_for(self.init.as_deref().or(self.like.as_deref()))?;
+        let options = self
+            .device
+            .options(&self.data, &self.out, self.existing.existing())?;
+        let cancel = cancel_on_interrupt()?;
+        let mut progress = ui::Progress::new(false);
+        let TaskName::Classify = self.task;
+        let result = finetune(
+            &config,
+            &options,
+            self.labels_per_class,
+            self.init.as_deref(),
+            &cancel,
+            &mut |event| progress.show(&event),
+        )?;
+        let Some(result) = result else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        if self.json {
+            ui::json(&result)?;
+        } else {
+            ui::line(&format!(
+                "accuracy {:.1} %, mean over classes {:.1} %, on {} (last step, no voting)",
+                100.0 * result.accuracy,
+                100.0 * result.mean_class_accuracy,
+                result.evaluation_split
+            ));
+            ui::line(&format!("{}", self.out.display()));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

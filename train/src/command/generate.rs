@@ -1,0 +1,55 @@
+//! `tap-train generate`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tap_dataset::Split;
+use tap_train::run::Existing;
+use tap_train::task::generate::generate;
+
+use super::DeviceArgs;
+use crate::ui;
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tap-train generate --run out/tap --data out/real --out views.png
+  tap-train generate --run out/tap --data out/real --ids chair/0001,lamp/0002 --out views.png")]
+pub(crate) struct Generate {
+    /// A pre-trained run.
+    #[arg(long)]
+    run: PathBuf,
+    /// A data set of shards.
+    #[arg(long)]
+    data: PathBuf,
+    /// The split that the objects are in.
+    #[arg(long, default_value = "test")]
+    split: Split,
+    /// Objects; one of each class if absent.
+    #[arg(long, value_delimiter = ',')]
+    ids: Vec<String>,
+    /// The PNG to write: a row of generated above a row of true views for each object.
+    #[arg(long)]
+    out: PathBuf,
+    /// Replace the file.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Generate {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(
+            self.force || !self.out.exists(),
+            "{} exists; pass --force to replace it",
+            self.out.display()
+        );
+        let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
+        for id in generate(&options, self.split, &self.ids, &self.out)? {
+            ui::line(&id);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

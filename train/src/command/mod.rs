@@ -1,0 +1,198 @@
+//! The subcommands: one file each; arguments that several share are here.
+
+mod compare;
+mod doctor;
+mod evaluate;
+mod finetune;
+mod generate;
+mod pretrain;
+mod probe;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use tap_train::config::{Config, PRESETS, Plan};
+use tap_train::process;
+use tap_train::run::{CONFIG_FILE, Existing};
+use tap_train::trainer::RunOptions;
+
+/// The exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+/// Threads that make batches, at most.
+const MAX_LOADER_THREADS: usize = 8;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pre-train an encoder by drawing the views of each object (TAP).
+    Pretrain(pretrain::Pretrain),
+    /// Fine-tune an encoder on a task.
+    Finetune(finetune::Finetune),
+    /// Score a fine-tuned run on a split.
+    Evaluate(evaluate::Evaluate),
+    /// Score frozen features with a linear SVM, beside random encoders.
+    Probe(probe::Probe),
+    /// Fine-tune from scratch and from an encoder under the same seeds, and say what the difference shows.
+    Compare(compare::Compare),
+    /// Draw the views of objects with a pre-trained run.
+    Generate(generate::Generate),
+    /// Say which libtorch this program runs with.
+    Doctor(doctor::Doctor),
+}
+
+impl Command {
+    /// Runs it.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Pretrain(command) => command.run(),
+            Self::Finetune(command) => command.run(),
+            Self::Evaluate(command) => command.run(),
+            Self::Probe(command) => command.run(),
+            Self::Compare(command) => command.run(),
+            Self::Generate(command) => command.run(),
+            Self::Doctor(command) => command.run(),
+        }
+    }
+}
+
+/// Where to compute.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// `auto`, `cpu` or `cuda:N`.
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Threads to compute with; 0 is all cores.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+}
+
+impl DeviceArgs {
+    /// Sets threads and device up.
+    pub(crate) fn options(&self, data: &Path, out: &Path, existing: Existing) -> anyhow::Result<RunOptions> {
+        let num_threads = process::set_num_threads(self.threads);
+        Ok(RunOptions {
+            data: data.to_owned(),
+            out: out.to_owned(),
+            existing,
+            device: process::parse_device(&self.device)?,
+            loader_threads: num_threads.clamp(1, MAX_LOADER_THREADS),
+            num_threads,
+        })
+    }
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// A preset (mini, paper-point-net2, paper-transformer) or a TOML file, which may name a preset to start from.
+    #[arg(long, value_name = "PRESET_OR_FILE")]
+    pub(crate) config: Option<String>,
+    /// Change one setting, as in `--set pretrain.steps=1000`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seed of everything random; the same as `--set seed=N`.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+}
+
+impl ConfigArgs {
+    /// Loads it.
+    pub(crate) fn load(&self) -> anyhow::Result<Config> {
+        self.load_or(None)
+    }
+
+    /// Loads it for an encoder: where none is given, the preset, the sizes and the points of the encoder's run count.
+    pub(crate) fn load_for(&self, run: Option<&Path>) -> anyhow::Result<Config> {
+        let file = run
+            .map(|run| run.join(CONFIG_FILE))
+            .filter(|file| self.config.is_none() && file.is_file());
+        let Some(file) = file else {
+            return self.load();
+        };
+        let plan = Plan::read(&file)?;
+        let mut config = self.load_or(
+            PRESETS
+                .map(|(name, _)| name)
+                .into_iter()
+                .find(|name| *name == plan.preset),
+        )?;
+        config.encoder = plan.tap.encoder;
+        (config.data.num_points, config.data.point_choice) = (plan.data.num_points, plan.data.point_choice);
+        Ok(config)
+    }
+
+    fn load_or(&self, preset: Option<&str>) -> anyhow::Result<Config> {
+        let mut settings = self.set.clone();
+        settings.extend(self.seed.map(|seed| format!("seed={seed}")));
+        Ok(Config::load(self.config.as_deref().or(preset), &settings)?)
+    }
+}
+
+/// What to do with a run that is there.
+#[derive(Debug, Args)]
+pub(crate) struct ExistingArgs {
+    /// Continue the run that is in the folder.
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) resume: bool,
+    /// Replace the run that is in the folder.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+impl ExistingArgs {
+    fn existing(&self) -> Existing {
+        match (self.resume, self.force) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Replace,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
+/// Becomes true at the first Ctrl-C; the second one ends the program at once.
+fn cancel_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&cancel);
+    ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(cancel)
+}
+
+/// "5", "10" or "all".
+fn parse_labels(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(0),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| format!("'{text}' is neither a number of labels nor 'all'")),
+    }
+}
+
+/// The name of a number of labels.
+fn labels_name(labels_per_class: usize) -> String {
+    if labels_per_class == 0 {
+        String::from("all")
+    } else {
+        labels_per_class.to_string()
+    }
+}
+
+/// A folder for results that are no run: made if need be, its own files replaced only when told so.
+fn prepare_output(out: &PathBuf, file: &str, force: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        force || !out.join(file).exists(),
+        "{} exists; pass --force to replace it",
+        out.join(file).display()
+    );
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))
+}

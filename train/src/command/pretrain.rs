@@ -1,0 +1,74 @@
+//! `tap-train pretrain`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tap_train::task::pretrain::pretrain;
+
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, INTERRUPTED, cancel_on_interrupt};
+use crate::ui;
+
+/// Arguments of `pretrain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tap-train pretrain --data out/real --out out/tap
+  tap-train pretrain --data out/real --out out/tap --set pretrain.steps=1000 --seed 1
+  tap-train pretrain --data out/shapes224 --out out/paper --config paper-transformer --set compat=code --device cuda:0
+  tap-train pretrain --data out/real --out out/tap --resume")]
+pub(crate) struct Pretrain {
+    /// A data set of shards.
+    #[arg(long)]
+    data: PathBuf,
+    /// The run folder to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Start from the encoder of a run or of a safetensors file.
+    #[arg(long, value_name = "RUN_OR_FILE")]
+    init: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    existing: ExistingArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Pretrain {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.config.load()?;
+        let options = self
+            .device
+            .options(&self.data, &self.out, self.existing.existing())?;
+        let cancel = cancel_on_interrupt()?;
+        let mut progress = ui::Progress::new(false);
+        let result = pretrain(&config, &options, self.init.as_deref(), &cancel, &mut |event| {
+            progress.show(&event);
+        })?;
+        let Some(result) = result else {
+            return Ok(ExitCode::from(INTERRUPTED));
+        };
+        if self.json {
+            ui::json(&result)?;
+        } else {
+            let baselines = result.baselines;
+            ui::line(&format!(
+                "validation loss {:.4} on {} after {} steps (last step, no selection)",
+                result.validation_loss, result.evaluation_split, result.num_steps
+            ));
+            ui::line(&format!(
+                "loss-optimal image of each view {:.4}, true mask with mean gray {:.4}, loss-optimal gray {:.4}",
+                baselines.weighted_mean_image_loss, baselines.true_mask_gray_loss, baselines.constant_loss
+            ));
+            ui::line(&format!(
+                "{:.0} samples/s, {:.0} views/s, {:.0} s, {:.0} CPU-s on {} threads",
+                result.samples_per_s, result.views_per_s, result.elapsed_s, result.cpu_s, result.num_threads
+            ));
+            ui::line(&format!("{}", self.out.display()));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

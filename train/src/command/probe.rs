@@ -1,0 +1,90 @@
+//! `tap-train probe`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tap_train::run::Existing;
+use tap_train::task::probe::{ProbeOptions, probe};
+
+use super::{ConfigArgs, DeviceArgs, labels_name, parse_labels, prepare_output};
+use crate::ui;
+
+/// Arguments of `probe`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  tap-train probe --data out/real --init out/tap --random-inits 3 --labels-per-class 5,10,all --out out/probe")]
+pub(crate) struct Probe {
+    /// A data set of shards.
+    #[arg(long)]
+    data: PathBuf,
+    /// The encoder: a run or a safetensors file.
+    #[arg(long, value_name = "RUN_OR_FILE")]
+    init: PathBuf,
+    /// The folder for `probe.json`.
+    #[arg(long)]
+    out: PathBuf,
+    /// Random encoders to compare with, batch norm calibrated.
+    #[arg(long, default_value_t = 3)]
+    random_inits: u64,
+    /// Labels a class, numbers or `all`.
+    #[arg(long, value_delimiter = ',', default_value = "5,10,all", value_parser = parse_labels)]
+    labels_per_class: Vec<usize>,
+    /// Replace an earlier `probe.json`.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Probe {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.config.load_for(Some(&self.init))?;
+        let options = self.device.options(&self.data, &self.out, Existing::Refuse)?;
+        prepare_output(&self.out, "probe.json", self.force)?;
+        let what = ProbeOptions {
+            random_inits: self.random_inits,
+            labels_per_class: self.labels_per_class.clone(),
+            seed: config.seed,
+        };
+        let mut progress = ui::Progress::new(false);
+        let result = probe(&config, &options, &self.init, &what, &mut |event| {
+            progress.show(&event);
+        })?;
+        if self.json {
+            ui::json(&result)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ui::line("accuracy in %, mean and deviation over label draws: SVM, nearest neighbors");
+        for arm in &result.arms {
+            let cells = self.labels_per_class.iter().map(|&labels| {
+                let name = labels_name(labels);
+                let percent = |scores: &serde_json::Map<String, serde_json::Value>, key: &str| {
+                    100.0
+                        * scores
+                            .get(&name)
+                            .and_then(|score| score[key].as_f64())
+                            .unwrap_or(0.0)
+                };
+                format!(
+                    "{name}: {:.1} ±{:.1}, {:.1} ±{:.1}",
+                    percent(&arm.svm, "mean"),
+                    percent(&arm.svm, "std"),
+                    percent(&arm.knn, "mean"),
+                    percent(&arm.knn, "std")
+                )
+            });
+            ui::line(&format!(
+                "{:10} {}",
+                arm.name,
+                cells.collect::<Vec<_>>().join("  |  ")
+            ));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

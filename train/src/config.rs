@@ -1,0 +1,848 @@
+//! Configuration: [`Config`] is what the user typed, [`Plan`] what it means for one data set and one task.
+//!
+//! A configuration is a preset, a file that may name a preset to start from, and `--set key=value` on top, merged as
+//! TOML tables. The plan has a value for everything and is written to `config.toml` of the run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tap_dataset::Split;
+use toml::{Table, Value};
+
+use crate::augment::{Augmentation, HeightFrom};
+use crate::error::TrainError;
+use crate::loader::{Order, PointChoice, Tail};
+use crate::model::{
+    Compat, DecoderConfig, EncoderConfig, HeadConfig, PhotographConfig, RayDirection, TapConfig,
+};
+use crate::optim::AdamWConfig;
+use crate::schedule::{Curve, Schedule, ScheduleUnit};
+
+/// The presets, by name.
+pub const PRESETS: [(&str, &str); 3] = [
+    ("mini", include_str!("../../assets/presets/mini.toml")),
+    (
+        "paper-point-net2",
+        include_str!("../../assets/presets/paper-point-net2.toml"),
+    ),
+    (
+        "paper-transformer",
+        include_str!("../../assets/presets/paper-transformer.toml"),
+    ),
+];
+
+/// The preset where none is named.
+pub const DEFAULT_PRESET: &str = "mini";
+
+/// Points of a cloud (facts 3.1).
+const DEFAULT_NUM_POINTS: usize = 1024;
+/// Views drawn per sample and epoch (facts D8).
+const DEFAULT_NUM_VIEWS: usize = 6;
+/// Encoded rows kept in memory, in MiB.
+const DEFAULT_CACHE_MIB: u64 = 512;
+/// Weight of the foreground in the loss (facts section 8).
+const DEFAULT_FOREGROUND_WEIGHT: f64 = 20.0;
+/// Weight of the background in the loss (facts section 8).
+const DEFAULT_BACKGROUND_WEIGHT: f64 = 1.0;
+/// Smoothing of labels in fine-tuning (facts D12).
+const DEFAULT_LABEL_SMOOTHING: f64 = 0.3;
+/// Samples of a batch (facts section 10).
+const DEFAULT_BATCH_SIZE: usize = 32;
+/// Epochs of pre-training (facts section 10).
+const DEFAULT_EPOCHS: u64 = 100;
+/// Learning rate of pre-training with PointNet++ (facts section 10).
+const DEFAULT_LEARNING_RATE: f64 = 2e-3;
+/// Where the cosine ends (facts section 10).
+const DEFAULT_FINAL_LEARNING_RATE: f64 = 1e-5;
+/// Where a warm-up begins (facts section 10).
+const DEFAULT_WARMUP_FROM: f64 = 1e-6;
+/// Weight decay (facts section 10).
+const DEFAULT_WEIGHT_DECAY: f64 = 0.05;
+/// Total L2 norm to which gradients are clipped (facts section 10).
+const DEFAULT_CLIP_NORM: f64 = 10.0;
+/// `AdamW`: betas and epsilon (facts section 10).
+const BETAS: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+/// Anisotropic scale of the augmentation (facts 3.2).
+const DEFAULT_SCALE: [f64; 2] = [0.9, 1.1];
+/// Checkpoints kept.
+const DEFAULT_KEEP_CHECKPOINTS: usize = 2;
+/// Objects in a picture of generated and true views.
+const DEFAULT_NUM_PICTURES: usize = 4;
+
+/// What the user typed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The preset that this starts from.
+    pub preset: Option<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Follow the paper or the released code where they differ; fills in what `photograph` leaves open.
+    pub compat: Option<Compat>,
+    /// What the network sees.
+    pub data: DataConfig,
+    /// The backbone.
+    pub encoder: EncoderConfig,
+    /// The photograph module; without `compat` it has to be complete.
+    pub photograph: Table,
+    /// The 2D generator; the paper's if absent.
+    pub decoder: Option<DecoderConfig>,
+    /// The classification head.
+    pub head: HeadConfig,
+    /// The losses.
+    pub loss: LossConfig,
+    /// Pre-training.
+    pub pretrain: PhaseConfig,
+    /// Fine-tuning.
+    pub finetune: PhaseConfig,
+    /// What is written while training.
+    pub log: LogConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            preset: None,
+            seed: 0,
+            compat: None,
+            data: DataConfig::default(),
+            encoder: EncoderConfig::point_net2(),
+            photograph: Table::new(),
+            decoder: None,
+            head: HeadConfig::default(),
+            loss: LossConfig::default(),
+            pretrain: PhaseConfig::default(),
+            finetune: PhaseConfig {
+                height: HeightFrom::Scaled,
+                rotate_y: true,
+                ..PhaseConfig::default()
+            },
+            log: LogConfig::default(),
+        }
+    }
+}
+
+/// What the network sees of the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Points of a cloud.
+    pub num_points: usize,
+    /// Which points of a row.
+    pub point_choice: PointChoice,
+    /// Views drawn per sample and epoch.
+    pub num_views: usize,
+    /// What to train on.
+    pub train_splits: Vec<Split>,
+    /// What to report on; if absent, pre-training takes `val` or else `test`, classification `test` or else `val`.
+    pub evaluation_split: Option<Split>,
+    /// Encoded rows kept in memory, in MiB; what does not fit is read again.
+    pub cache_mib: u64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            num_points: DEFAULT_NUM_POINTS,
+            point_choice: PointChoice::First,
+            num_views: DEFAULT_NUM_VIEWS,
+            train_splits: vec![Split::Train],
+            evaluation_split: None,
+            cache_mib: DEFAULT_CACHE_MIB,
+        }
+    }
+}
+
+/// The losses.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// Weight of the mean squared error of foreground pixels.
+    pub foreground_weight: f64,
+    /// Weight of the mean squared error of background pixels.
+    pub background_weight: f64,
+    /// What the true label gives to the other classes.
+    pub label_smoothing: f64,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            foreground_weight: DEFAULT_FOREGROUND_WEIGHT,
+            background_weight: DEFAULT_BACKGROUND_WEIGHT,
+            label_smoothing: DEFAULT_LABEL_SMOOTHING,
+        }
+    }
+}
+
+/// One phase of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PhaseConfig {
+    /// Samples of a batch.
+    pub batch_size: usize,
+    /// Length in epochs.
+    pub epochs: u64,
+    /// Length in steps; wins over `epochs`.
+    pub steps: Option<u64>,
+    /// Length in steps where only so many labels a class are used; the next larger key counts.
+    pub steps_by_labels: BTreeMap<String, u64>,
+    /// What schedule time, `warmup` and the intervals of `log` are counted in.
+    pub unit: ScheduleUnit,
+    /// The rate after warm-up.
+    pub learning_rate: f64,
+    /// The rate at the end.
+    pub final_learning_rate: f64,
+    /// Length of the warm-up.
+    pub warmup: f64,
+    /// Length of the warm-up as a part of the whole; used where `warmup` is 0.
+    pub warmup_fraction: f64,
+    /// The rate at the beginning of a warm-up.
+    pub warmup_from: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Gradients are clipped to this total L2 norm.
+    pub clip_norm: f64,
+    /// What becomes of the end of an epoch.
+    pub tail: Tail,
+    /// Each axis of a cloud is multiplied by its own factor between these two.
+    pub scale: [f64; 2],
+    /// Center and normalize after scaling.
+    pub normalize: bool,
+    /// When height is measured.
+    pub height: HeightFrom,
+    /// Turn clouds and their views by a random angle about y.
+    pub rotate_y: bool,
+}
+
+impl Default for PhaseConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: DEFAULT_BATCH_SIZE,
+            epochs: DEFAULT_EPOCHS,
+            steps: None,
+            steps_by_labels: BTreeMap::new(),
+            unit: ScheduleUnit::Epoch,
+            learning_rate: DEFAULT_LEARNING_RATE,
+            final_learning_rate: DEFAULT_FINAL_LEARNING_RATE,
+            warmup: 0.0,
+            warmup_fraction: 0.0,
+            warmup_from: DEFAULT_WARMUP_FROM,
+            weight_decay: DEFAULT_WEIGHT_DECAY,
+            clip_norm: DEFAULT_CLIP_NORM,
+            tail: Tail::Drop,
+            scale: DEFAULT_SCALE,
+            normalize: true,
+            height: HeightFrom::Original,
+            rotate_y: false,
+        }
+    }
+}
+
+/// What is written while training. Intervals are counted in the unit of the phase's schedule; 0 is never.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// Steps between two records of `metrics.jsonl`.
+    pub record_every_steps: u64,
+    /// Between two checkpoints; there is always one at the end.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    pub keep_checkpoints: usize,
+    /// Between two looks at the evaluation split; there is always one at the end.
+    pub validate_every: u64,
+    /// Between two pictures of generated views; there is always one at the end.
+    pub pictures_every: u64,
+    /// Objects in such a picture.
+    pub num_pictures: usize,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            record_every_steps: 1,
+            checkpoint_every: 1,
+            keep_checkpoints: DEFAULT_KEEP_CHECKPOINTS,
+            validate_every: 1,
+            pictures_every: 5,
+            num_pictures: DEFAULT_NUM_PICTURES,
+        }
+    }
+}
+
+impl Config {
+    /// A preset's name or a file, with `key=value` settings on top.
+    ///
+    /// # Errors
+    /// Where there is no such preset or file, or something in it is unknown or of the wrong type.
+    pub fn load(name_or_path: Option<&str>, settings: &[String]) -> Result<Self, TrainError> {
+        let name_or_path = name_or_path.unwrap_or(DEFAULT_PRESET);
+        // Below everything lie the defaults, so that a table that names only some keys leaves the others alone.
+        let mut table = Table::try_from(Self::default()).map_err(|error| invalid(error.to_string()))?;
+        let typed = match preset(name_or_path)? {
+            Some(preset) => preset,
+            None => read_file(name_or_path)?,
+        };
+        merge(&mut table, typed);
+        for setting in settings {
+            set(&mut table, setting)?;
+        }
+        Self::deserialize(table).map_err(|error| invalid(error.message()))
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> TrainError {
+    TrainError::Config {
+        reason: reason.into(),
+    }
+}
+
+fn preset(name: &str) -> Result<Option<Table>, TrainError> {
+    let Some((_, text)) = PRESETS.iter().find(|(preset, _)| *preset == name) else {
+        return Ok(None);
+    };
+    let mut table: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| invalid(error.message()))?;
+    table.insert(String::from("preset"), Value::String(name.to_owned()));
+    Ok(Some(table))
+}
+
+fn read_file(path: &str) -> Result<Table, TrainError> {
+    let path = Path::new(path);
+    let unknown = || TrainError::UnknownPreset {
+        name: path.display().to_string(),
+        known: PRESETS.map(|(name, _)| name).join(", "),
+    };
+    if !path.is_file() {
+        return Err(unknown());
+    }
+    let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+    let table: Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| invalid(format!("{}: {}", path.display(), error.message())))?;
+    let Some(name) = table.get("preset").and_then(Value::as_str) else {
+        return Ok(table);
+    };
+    let mut base = preset(name)?.ok_or_else(unknown)?;
+    merge(&mut base, table);
+    Ok(base)
+}
+
+/// Lays `over` on top of `base`, table by table. A table of another `kind` replaces the whole.
+fn merge(base: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above))
+                if !above.contains_key("kind") || above.get("kind") == below.get("kind") =>
+            {
+                merge(below, above);
+            }
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// `a.b.c=value`, the value as TOML or else as text.
+fn set(table: &mut Table, setting: &str) -> Result<(), TrainError> {
+    let (key, text) = setting
+        .split_once('=')
+        .ok_or_else(|| invalid(format!("'{setting}' is not KEY=VALUE")))?;
+    let value = format!("value = {text}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(text.trim().to_owned()));
+    let mut keys: Vec<&str> = key.trim().split('.').collect();
+    let last = keys
+        .pop()
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| invalid(format!("'{setting}' names no key")))?;
+    let mut table = table;
+    for key in keys {
+        table = table
+            .entry(key)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| invalid(format!("'{key}' in '{setting}' is a value, not a table")))?;
+    }
+    table.insert(last.to_owned(), value);
+    Ok(())
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// TAP: draw the views.
+    Pretrain,
+    /// Name the class.
+    Classify,
+}
+
+/// What a plan has to know about the data.
+#[derive(Debug, Clone)]
+pub struct DataFacts {
+    /// Names the data.
+    pub sha256: String,
+    /// Rows of train, val and test.
+    pub num_rows: [usize; 3],
+    /// Rows to train on, after a choice of labels.
+    pub num_train_rows: usize,
+    /// Views of a row.
+    pub num_views: usize,
+    /// Pixels along a side of a view.
+    pub image_size_px: u32,
+}
+
+/// Everything that decides a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// What it does.
+    pub task: Task,
+    /// The preset it came from; "none" without one.
+    pub preset: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// SHA-256 of the data.
+    pub data_sha256: String,
+    /// Labels a class used in training; 0 is all.
+    pub labels_per_class: usize,
+    /// SHA-256 of the file that the encoder started from; "none" for random weights.
+    pub init_sha256: String,
+    /// What the network sees.
+    pub data: DataPlan,
+    /// Time, rate and transforms.
+    pub phase: PhasePlan,
+    /// The losses.
+    pub loss: LossConfig,
+    /// What is written.
+    pub log: LogPlan,
+    /// The classification head.
+    pub head: HeadConfig,
+    /// The networks of TAP.
+    pub tap: TapConfig,
+}
+
+/// What the network sees.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPlan {
+    /// Points of a cloud.
+    pub num_points: usize,
+    /// Which points of a row.
+    pub point_choice: PointChoice,
+    /// Views drawn per sample and epoch.
+    pub num_views: usize,
+    /// What to train on.
+    pub train_splits: Vec<Split>,
+    /// What to report on.
+    pub evaluation_split: Split,
+    /// Encoded rows kept in memory.
+    pub cache_bytes: u64,
+}
+
+/// Time, rate and transforms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhasePlan {
+    /// Samples of a batch.
+    pub batch_size: usize,
+    /// Length.
+    pub num_steps: u64,
+    /// What becomes of the end of an epoch.
+    pub tail: Tail,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The optimizer.
+    pub optimizer: AdamWConfig,
+    /// What is done to clouds.
+    pub augmentation: Augmentation,
+}
+
+/// What is written, intervals in steps; 0 is never.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogPlan {
+    /// Between two step records.
+    pub record_every: u64,
+    /// Between two checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    pub keep_checkpoints: usize,
+    /// Between two evaluations.
+    pub validate_every: u64,
+    /// Between two pictures.
+    pub pictures_every: u64,
+    /// Objects in a picture.
+    pub num_pictures: usize,
+}
+
+impl Plan {
+    /// Decides everything that `config` leaves open.
+    ///
+    /// # Errors
+    /// Where the configuration contradicts itself or the data.
+    pub fn resolve(
+        config: &Config,
+        task: Task,
+        labels_per_class: usize,
+        init_sha256: &str,
+        facts: &DataFacts,
+    ) -> Result<Self, TrainError> {
+        let phase = match task {
+            Task::Pretrain => &config.pretrain,
+            Task::Classify => &config.finetune,
+        };
+        if phase.batch_size == 0 || config.data.num_points == 0 {
+            return Err(invalid("batch_size and num_points have to be at least 1"));
+        }
+        if phase.tail == Tail::Drop && facts.num_train_rows < phase.batch_size {
+            let reason = format!(
+                "{} training objects do not fill a batch of {}; set a smaller batch_size, or tail = \"carry\"",
+                facts.num_train_rows, phase.batch_size
+            );
+            return Err(invalid(reason));
+        }
+        let tap = TapConfig {
+            encoder: config.encoder.clone(),
+            photograph: photograph(config)?,
+            decoder: config.decoder.clone().unwrap_or_else(DecoderConfig::paper),
+        };
+        if task == Task::Pretrain && tap.image_size_px() != i64::from(facts.image_size_px) {
+            let reason = format!(
+                "the generator draws {0}x{0} pixels and the data has {1}x{1}; build the data set with that size, or change [photograph.query] grid and [decoder]",
+                tap.image_size_px(),
+                facts.image_size_px
+            );
+            return Err(invalid(reason));
+        }
+        if task == Task::Pretrain && !(1..=facts.num_views).contains(&config.data.num_views) {
+            return Err(invalid(format!(
+                "num_views = {} of the {} views that the data has",
+                config.data.num_views, facts.num_views
+            )));
+        }
+        let order = Order {
+            num_rows: facts.num_train_rows,
+            batch_size: phase.batch_size,
+            tail: phase.tail,
+            shuffle: None,
+        };
+        let steps_per_epoch = order.steps_per_epoch().max(1);
+        let num_steps = num_steps(phase, labels_per_class, steps_per_epoch);
+        Ok(Self {
+            task,
+            preset: config.preset.clone().unwrap_or_else(|| String::from("none")),
+            seed: config.seed,
+            data_sha256: facts.sha256.clone(),
+            labels_per_class,
+            init_sha256: init_sha256.to_owned(),
+            data: DataPlan {
+                num_points: config.data.num_points,
+                point_choice: config.data.point_choice,
+                num_views: config.data.num_views.min(facts.num_views),
+                train_splits: config.data.train_splits.clone(),
+                evaluation_split: evaluation_split(config, task, facts),
+                cache_bytes: config.data.cache_mib << 20,
+            },
+            phase: phase_plan(phase, num_steps, steps_per_epoch),
+            loss: config.loss.clone(),
+            log: log_plan(&config.log, phase.unit, steps_per_epoch),
+            head: config.head.clone(),
+            tap,
+        })
+    }
+
+    /// SHA-256 of the plan: equal for equal runs.
+    ///
+    /// # Panics
+    /// Never: a plan is plain data.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a plan is plain data");
+        crate::checkpoint::hex(&Sha256::digest(json))
+    }
+
+    /// Reads `config.toml` of a run.
+    ///
+    /// # Errors
+    /// Where there is none, or it is damaged.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+        toml::from_str(&text).map_err(|error| invalid(format!("{}: {}", path.display(), error.message())))
+    }
+
+    /// As TOML.
+    ///
+    /// # Errors
+    /// Where a number does not fit into TOML: a seed above 2^63.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string(self).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
+    let mut table = match config.compat {
+        Some(compat) => Table::try_from(PhotographConfig::from_compat(compat))
+            .map_err(|error| invalid(error.to_string()))?,
+        None => Table::new(),
+    };
+    merge(&mut table, config.photograph.clone());
+    let photograph = PhotographConfig::deserialize(table)
+        .map_err(|error| invalid(format!("[photograph] {}", error.message())))?;
+    if let Some(compat) = config.compat {
+        let wanted = PhotographConfig::from_compat(compat);
+        let direction_differs = (photograph.query.direction == RayDirection::Line)
+            != (wanted.query.direction == RayDirection::Line);
+        if photograph.ray_bias.is_some() || photograph.pad_token != wanted.pad_token || direction_differs {
+            let name = if compat == Compat::Paper { "paper" } else { "code" };
+            return Err(invalid(format!(
+                "[photograph] has a ray bias, a pad token or a ray direction that compat = \"{name}\" has not"
+            )));
+        }
+    }
+    Ok(photograph)
+}
+
+fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64) -> u64 {
+    let by_labels = phase
+        .steps_by_labels
+        .iter()
+        .filter_map(|(labels, steps)| labels.parse::<usize>().ok().map(|labels| (labels, *steps)))
+        .filter(|(labels, _)| labels_per_class > 0 && *labels >= labels_per_class)
+        .min();
+    match (by_labels, phase.steps) {
+        (Some((_, steps)), _) | (None, Some(steps)) => steps,
+        (None, None) => phase.epochs * steps_per_epoch,
+    }
+}
+
+fn evaluation_split(config: &Config, task: Task, facts: &DataFacts) -> Split {
+    let (first, second) = match task {
+        Task::Pretrain => (Split::Val, Split::Test),
+        Task::Classify => (Split::Test, Split::Val),
+    };
+    config
+        .data
+        .evaluation_split
+        .unwrap_or(if facts.num_rows[first as usize] > 0 {
+            first
+        } else {
+            second
+        })
+}
+
+fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> PhasePlan {
+    let length = match phase.unit {
+        ScheduleUnit::Step => num_steps as f64,
+        ScheduleUnit::Epoch => num_steps as f64 / steps_per_epoch as f64,
+    };
+    let warmup = if phase.warmup > 0.0 {
+        phase.warmup
+    } else {
+        phase.warmup_fraction * length
+    };
+    let curve = Curve::Cosine {
+        warmup,
+        warmup_from: phase.warmup_from,
+        minimum: phase.final_learning_rate,
+        length,
+    };
+    PhasePlan {
+        batch_size: phase.batch_size,
+        num_steps,
+        tail: phase.tail,
+        schedule: Schedule {
+            base: phase.learning_rate,
+            unit: phase.unit,
+            curve,
+        },
+        optimizer: AdamWConfig {
+            beta1: BETAS[0],
+            beta2: BETAS[1],
+            epsilon: EPSILON,
+            weight_decay: phase.weight_decay,
+            clip_norm: phase.clip_norm,
+        },
+        augmentation: Augmentation {
+            scale: phase.scale,
+            height: phase.height,
+            normalize: phase.normalize,
+            rotate_y: phase.rotate_y,
+        },
+    }
+}
+
+fn log_plan(log: &LogConfig, unit: ScheduleUnit, steps_per_epoch: u64) -> LogPlan {
+    let factor = match unit {
+        ScheduleUnit::Step => 1,
+        ScheduleUnit::Epoch => steps_per_epoch,
+    };
+    LogPlan {
+        record_every: log.record_every_steps,
+        checkpoint_every: log.checkpoint_every * factor,
+        keep_checkpoints: log.keep_checkpoints.max(1),
+        validate_every: log.validate_every * factor,
+        pictures_every: log.pictures_every * factor,
+        num_pictures: log.num_pictures,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn facts(image_size_px: u32) -> DataFacts {
+        DataFacts {
+            sha256: String::from("d"),
+            num_rows: [526, 0, 133],
+            num_train_rows: 526,
+            num_views: 12,
+            image_size_px,
+        }
+    }
+
+    fn resolve(config: &Config, task: Task, labels: usize, size: u32) -> Result<Plan, TrainError> {
+        Plan::resolve(config, task, labels, "none", &facts(size))
+    }
+
+    #[test]
+    fn mini_is_the_small_model_with_the_ray_bias() {
+        let config = Config::load(Some("mini"), &[]).unwrap();
+        let plan = resolve(&config, Task::Pretrain, 0, 64).unwrap();
+        assert_eq!(
+            plan.tap.photograph,
+            TapConfig::mini().photograph,
+            "the preset and the model's own agree"
+        );
+        assert_eq!(plan.tap.decoder, TapConfig::mini().decoder, "the generator too");
+        assert_eq!(plan.phase.num_steps, 3400, "steps");
+        assert_eq!(plan.data.evaluation_split, Split::Test, "there is no val split");
+    }
+
+    #[test]
+    fn paper_presets_follow_their_table() {
+        let config = Config::load(Some("paper-transformer"), &[]).unwrap();
+        let plan = resolve(&config, Task::Pretrain, 0, 224).unwrap();
+        assert_eq!(
+            plan.tap,
+            TapConfig::from_compat(Compat::Paper, EncoderConfig::transformer()),
+            "networks"
+        );
+        assert_eq!(plan.phase.num_steps, 1600, "100 epochs of 16 full batches");
+        assert!(
+            (plan.phase.schedule.rate(16, 1) - 0.000_167_333_333_333_333_33).abs() < 1e-15,
+            "warm-up"
+        );
+        assert!((plan.phase.optimizer.weight_decay - 5e-4).abs() < 1e-12, "decay");
+        let fine = resolve(&config, Task::Classify, 0, 224).unwrap();
+        assert!(
+            (fine.phase.schedule.rate(0, 10) - 0.000_498_633_212_894_384_2).abs() < 1e-15,
+            "fine-tuning"
+        );
+        assert!(
+            fine.phase.augmentation.rotate_y && !plan.phase.augmentation.rotate_y,
+            "only fine-tuning turns the clouds"
+        );
+    }
+
+    #[test]
+    fn compat_switches_the_whole_module() {
+        let config = Config::load(Some("paper-point-net2"), &[String::from("compat=code")]).unwrap();
+        let plan = resolve(&config, Task::Pretrain, 0, 224).unwrap();
+        assert_eq!(
+            plan.tap.photograph,
+            PhotographConfig::from_compat(Compat::Code),
+            "the released code's switches"
+        );
+        let config = Config::load(Some("mini"), &[String::from("compat=paper")]).unwrap();
+        let error = resolve(&config, Task::Pretrain, 0, 64).unwrap_err();
+        assert!(
+            error.to_string().contains("ray bias"),
+            "an extension is no paper configuration: {error}"
+        );
+    }
+
+    #[test]
+    fn settings_are_typed_and_unknown_keys_refused() {
+        let settings = [
+            "seed=7",
+            "pretrain.learning_rate=5e-4",
+            "data.train_splits=[\"train\", \"val\"]",
+            "data.point_choice=first",
+        ];
+        let config = Config::load(None, &settings.map(String::from)).unwrap();
+        assert_eq!(
+            (config.seed, config.data.train_splits.len()),
+            (7, 2),
+            "number and list"
+        );
+        assert_eq!(
+            config.data.point_choice,
+            PointChoice::First,
+            "a bare word is text"
+        );
+        for wrong in ["pretrain.lr=1", "seed=minus", "seed", "seed.a=1", "=3"] {
+            assert!(Config::load(None, &[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+        let error = Config::load(Some("maxi"), &[]).unwrap_err().to_string();
+        assert!(error.contains("mini, paper-point-net2"), "{error}");
+    }
+
+    #[test]
+    fn fewer_labels_take_fewer_steps() {
+        let config = Config::load(None, &[]).unwrap();
+        let steps = |labels| {
+            resolve(&config, Task::Classify, labels, 64)
+                .unwrap()
+                .phase
+                .num_steps
+        };
+        assert_eq!(
+            [steps(5), steps(7), steps(10), steps(20), steps(0)],
+            [100, 150, 150, 330, 330],
+            "by the table"
+        );
+    }
+
+    #[test]
+    fn a_plan_survives_its_file() {
+        let plan = resolve(&Config::load(None, &[]).unwrap(), Task::Pretrain, 0, 64).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, plan.to_toml().unwrap()).unwrap();
+        assert_eq!(Plan::read(&path).unwrap(), plan, "the same plan");
+    }
+
+    #[test]
+    fn a_file_may_start_from_a_preset() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my.toml");
+        std::fs::write(&path, "preset = \"mini\"\n[loss]\nforeground_weight = 5\n").unwrap();
+        let config = Config::load(path.to_str(), &[]).unwrap();
+        assert!(
+            (config.loss.foreground_weight - 5.0).abs() < 1e-12,
+            "its own value"
+        );
+        assert!(
+            (config.loss.label_smoothing - 0.2).abs() < 1e-12,
+            "the preset's value"
+        );
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_named() {
+        let config = Config::load(None, &[]).unwrap();
+        let error = resolve(&config, Task::Pretrain, 0, 224).unwrap_err().to_string();
+        assert!(error.contains("64x64") && error.contains("224x224"), "{error}");
+    }
+}

@@ -1,0 +1,134 @@
+//! What can go wrong while training.
+
+use std::io;
+use std::path::PathBuf;
+
+use tap_dataset::DatasetError;
+use tch::TchError;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// The file system said no.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried: a verb.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The data cannot be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The data is readable but not what the task needs.
+    #[error("{reason}: {}", path.display())]
+    UnsuitableData {
+        /// What is missing, and what to do.
+        reason: String,
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// libtorch reported an error.
+    #[error("libtorch failed while {action}")]
+    Torch {
+        /// What was under way.
+        action: &'static str,
+        /// What it said.
+        #[source]
+        source: TchError,
+    },
+    /// There is no preset of that name, nor a file.
+    #[error("no preset or file is called '{name}'; presets are {known}")]
+    UnknownPreset {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The configuration does not parse or contradicts itself.
+    #[error("invalid configuration: {reason}")]
+    Config {
+        /// The key and what is wrong with it.
+        reason: String,
+    },
+    /// The output folder holds something already.
+    #[error("the run folder is not empty; pass --resume to continue it or --force to replace it: {}", path.display())]
+    RunExists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder was not written by this program, so it is not replaced.
+    #[error("the folder is not a run (it has no config.toml), so --force does not replace it: {}", path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A run cannot be continued.
+    #[error("cannot resume: {reason}: {}", path.display())]
+    Resume {
+        /// What does not fit.
+        reason: String,
+        /// The run folder or checkpoint.
+        path: PathBuf,
+    },
+    /// A file of tensors is damaged.
+    #[error("not a readable safetensors file ({reason}): {}", path.display())]
+    TensorFile {
+        /// What is wrong with it.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Weights belong to another network.
+    #[error("the weights do not fit this network: {report}: {}", path.display())]
+    Weights {
+        /// Missing, unexpected and differently shaped tensors.
+        report: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A moment belongs to no parameter.
+    #[error("the optimizer state holds '{name}', which fits no parameter of this network")]
+    OptimizerState {
+        /// The tensor's name.
+        name: String,
+    },
+    /// The gradient is infinite or not a number.
+    #[error("the gradient is not finite")]
+    NonFiniteGradient,
+    /// The loss is infinite or not a number.
+    #[error(
+        "{what} is not finite at step {step}; samples of the batch: {ids}; weights of the last checkpoint are kept"
+    )]
+    NonFinite {
+        /// The loss or the gradient.
+        what: &'static str,
+        /// The step.
+        step: u64,
+        /// The samples that made it.
+        ids: String,
+    },
+    /// The device that was asked for is not there.
+    #[error("device '{device}' cannot be used: {reason}")]
+    Device {
+        /// What was asked for.
+        device: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A picture could not be encoded.
+    #[error("cannot encode a picture")]
+    Picture(#[from] png::EncodingError),
+}
+
+impl TrainError {
+    /// An I/O error with its verb and path.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}

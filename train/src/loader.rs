@@ -1,0 +1,384 @@
+//! Batches in a fixed order, made ahead of time by background threads.
+//!
+//! What a batch holds is a function of (seed, step) alone: the order of an epoch of (seed, epoch), the views and the
+//! augmentation of a sample of (seed, epoch, id). Thread k makes the steps k, k + n, k + 2n, ... into a channel of its
+//! own, and the consumer takes from the channels in turn, so the number of threads changes nothing but the speed.
+//!
+//! Memory: [`BATCHES_AHEAD`] batches a thread, and a cache of encoded rows of at most `cache_bytes`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+use serde::{Deserialize, Serialize};
+use tap_dataset::{SampleView, ViewSelection, decode_gray_png};
+
+use crate::augment::{Augmentation, farthest_points};
+use crate::batch::HostBatch;
+use crate::error::TrainError;
+use crate::seed::Stream;
+use crate::source::SampleSource;
+
+/// Finished batches that a thread may have waiting.
+pub const BATCHES_AHEAD: usize = 2;
+
+/// What becomes of the samples that do not fill the last batch of an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tail {
+    /// They are left out (another set of them each epoch), as the reference does.
+    Drop,
+    /// They make a smaller batch.
+    Keep,
+    /// They are joined by the first samples of the next epoch, so that every batch is full.
+    Carry,
+}
+
+/// Which samples make which batch.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Rows of an epoch.
+    pub num_rows: usize,
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// The end of an epoch.
+    pub tail: Tail,
+    /// Shuffled by this seed, or in row order.
+    pub shuffle: Option<u64>,
+}
+
+impl Order {
+    /// Steps of an epoch; with [`Tail::Carry`] rounded up, since the last batch reaches into the next epoch.
+    #[must_use]
+    pub fn steps_per_epoch(&self) -> u64 {
+        (match self.tail {
+            Tail::Drop => self.num_rows / self.batch_size,
+            Tail::Keep | Tail::Carry => self.num_rows.div_ceil(self.batch_size),
+        }) as u64
+    }
+
+    /// The epoch in which `step` begins.
+    #[must_use]
+    pub fn epoch_of(&self, step: u64) -> u64 {
+        match self.tail {
+            Tail::Drop | Tail::Keep => step / self.steps_per_epoch().max(1),
+            Tail::Carry => step * self.batch_size as u64 / self.num_rows.max(1) as u64,
+        }
+    }
+
+    /// (epoch, row) of every sample of the batch of `step`.
+    #[must_use]
+    pub fn batch(&self, step: u64) -> Vec<(u64, usize)> {
+        let (rows, size) = (self.num_rows as u64, self.batch_size as u64);
+        let (first_epoch, first, count) = match self.tail {
+            Tail::Carry => (step * size / rows, step * size % rows, size),
+            Tail::Drop | Tail::Keep => {
+                let first = step % self.steps_per_epoch() * size;
+                (self.epoch_of(step), first, size.min(rows - first))
+            }
+        };
+        let mut batch = Vec::with_capacity(self.batch_size);
+        let (mut epoch, mut place) = (first_epoch, first as usize);
+        let mut permutation = self.permutation(epoch);
+        for _ in 0..count {
+            if place == self.num_rows {
+                (epoch, place) = (epoch + 1, 0);
+                permutation = self.permutation(epoch);
+            }
+            batch.push((epoch, permutation[place]));
+            place += 1;
+        }
+        batch
+    }
+
+    fn permutation(&self, epoch: u64) -> Vec<usize> {
+        let mut rows: Vec<usize> = (0..self.num_rows).collect();
+        if let Some(seed) = self.shuffle {
+            Stream::new(seed, "order", epoch, "").shuffle(&mut rows);
+        }
+        rows
+    }
+}
+
+/// How points are chosen from those of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PointChoice {
+    /// The first ones: right where the sampler's order is already farthest-first.
+    First,
+    /// Farthest-point sampling from the first point on.
+    Farthest,
+}
+
+/// Which views of a sample come with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewChoice {
+    /// None.
+    None,
+    /// So many of them, drawn anew each epoch.
+    Random(usize),
+    /// All of them, in the rig's order.
+    All,
+}
+
+/// What the batches hold.
+#[derive(Debug, Clone)]
+pub struct LoaderOptions {
+    /// Seed of every draw.
+    pub seed: u64,
+    /// N.
+    pub num_points: usize,
+    /// Which N.
+    pub point_choice: PointChoice,
+    /// Views.
+    pub views: ViewChoice,
+    /// Transforms.
+    pub augmentation: Augmentation,
+    /// Bytes of encoded rows that may be kept.
+    pub cache_bytes: u64,
+}
+
+/// A row as it is kept: chosen points, encoded pictures.
+#[derive(Debug)]
+struct Row {
+    label: i64,
+    points: Vec<[f32; 3]>,
+    views: Vec<SampleView>,
+}
+
+/// Makes batches of a source.
+pub struct BatchMaker {
+    source: Arc<dyn SampleSource>,
+    order: Order,
+    options: LoaderOptions,
+    cache: Vec<OnceLock<Arc<Row>>>,
+    cached_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for BatchMaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BatchMaker")
+            .field("order", &self.order)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl BatchMaker {
+    /// Over all rows of `source`.
+    #[must_use]
+    pub fn new(source: Arc<dyn SampleSource>, order: Order, options: LoaderOptions) -> Self {
+        let cache = (0..source.len()).map(|_| OnceLock::new()).collect();
+        Self {
+            source,
+            order,
+            options,
+            cache,
+            cached_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// The order of its batches.
+    #[must_use]
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The batch of `step`.
+    ///
+    /// # Errors
+    /// Where a row cannot be read, or has fewer points than asked for.
+    pub fn batch(&self, step: u64) -> Result<HostBatch, TrainError> {
+        self.make(step, self.order.batch(step))
+    }
+
+    /// These rows as a batch of epoch 0, whatever the order.
+    ///
+    /// # Errors
+    /// As for [`BatchMaker::batch`].
+    pub fn rows(&self, rows: &[usize]) -> Result<HostBatch, TrainError> {
+        self.make(0, rows.iter().map(|&row| (0, row)).collect())
+    }
+
+    fn make(&self, step: u64, rows: Vec<(u64, usize)>) -> Result<HostBatch, TrainError> {
+        let num_views = match self.options.views {
+            ViewChoice::None => 0,
+            ViewChoice::Random(count) => count.min(self.source.num_views()),
+            ViewChoice::All => self.source.num_views(),
+        };
+        let mut batch = HostBatch {
+            step,
+            epoch: rows.first().map_or(0, |(epoch, _)| *epoch),
+            num_points: self.options.num_points,
+            num_views,
+            size_px: self.source.image_size_px() as usize,
+            ..HostBatch::default()
+        };
+        for (epoch, row) in rows {
+            self.push(&mut batch, epoch, row)?;
+        }
+        Ok(batch)
+    }
+
+    fn push(&self, batch: &mut HostBatch, epoch: u64, row: usize) -> Result<(), TrainError> {
+        let id = self.source.ids()[row].as_str();
+        let seed = self.options.seed;
+        let drawn: Vec<usize> = match self.options.views {
+            ViewChoice::None => Vec::new(),
+            ViewChoice::Random(_) => {
+                Stream::new(seed, "views", epoch, id).choose(self.source.num_views(), batch.num_views)
+            }
+            ViewChoice::All => (0..self.source.num_views()).collect(),
+        };
+        let (kept, views) = if let Some(kept) = self.cached(row)? {
+            let views: Vec<SampleView> = drawn.iter().map(|&view| kept.views[view].clone()).collect();
+            (kept, views)
+        } else {
+            let wanted = if drawn.is_empty() {
+                ViewSelection::None
+            } else {
+                ViewSelection::Some(&drawn)
+            };
+            let mut read = self.read(row, wanted)?;
+            let views = std::mem::take(&mut read.views);
+            (Arc::new(read), views)
+        };
+        let mut points = kept.points.clone();
+        let mut matrices: Vec<[f32; 16]> = views.iter().map(|view| view.view_from_object).collect();
+        let heights = self
+            .options
+            .augmentation
+            .apply(seed, epoch, id, &mut points, &mut matrices);
+        for view in &views {
+            let image = decode_gray_png(&view.image_png)?;
+            batch.images.extend_from_slice(&image.pixels);
+            batch.masks.extend_from_slice(&view.mask.to_pixels());
+            batch.clip_from_view.extend_from_slice(&view.clip_from_view);
+        }
+        batch.view_from_object.extend(matrices.iter().flatten());
+        batch.view_indices.extend(drawn.iter().map(|&view| view as i64));
+        batch.ids.push(id.to_owned());
+        batch.labels.push(kept.label);
+        batch.points.extend(points.iter().flatten());
+        batch.heights.extend(heights);
+        Ok(())
+    }
+
+    /// The row from the cache, or into it while there is room.
+    fn cached(&self, row: usize) -> Result<Option<Arc<Row>>, TrainError> {
+        if let Some(kept) = self.cache[row].get() {
+            return Ok(Some(Arc::clone(kept)));
+        }
+        if self.cached_bytes.load(Ordering::Relaxed) >= self.options.cache_bytes {
+            return Ok(None);
+        }
+        let wanted = if self.options.views == ViewChoice::None {
+            ViewSelection::None
+        } else {
+            ViewSelection::All
+        };
+        let kept = Arc::new(self.read(row, wanted)?);
+        let view_bytes: usize = kept
+            .views
+            .iter()
+            .map(|view| view.image_png.len() + view.mask.as_bytes().len() + 128)
+            .sum();
+        self.cached_bytes
+            .fetch_add((view_bytes + kept.points.len() * 12) as u64, Ordering::Relaxed);
+        Ok(Some(Arc::clone(self.cache[row].get_or_init(|| kept))))
+    }
+
+    fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Row, TrainError> {
+        let sample = self.source.read(row, views)?;
+        let num_points = self.options.num_points;
+        if sample.points.len() < num_points {
+            let reason = format!(
+                "{} has {} points and the configuration asks for {num_points}",
+                sample.id,
+                sample.points.len()
+            );
+            return Err(TrainError::Config { reason });
+        }
+        let points = match self.options.point_choice {
+            PointChoice::First => sample.points[..num_points].to_vec(),
+            PointChoice::Farthest => farthest_points(&sample.points, num_points)
+                .into_iter()
+                .map(|point| sample.points[point])
+                .collect(),
+        };
+        Ok(Row {
+            label: sample.label,
+            points,
+            views: sample.views,
+        })
+    }
+}
+
+/// An iterator over the batches of `steps`, made ahead by threads that end when it is dropped.
+#[derive(Debug)]
+pub struct Loader {
+    channels: Vec<Receiver<Result<HostBatch, TrainError>>>,
+    threads: Vec<JoinHandle<()>>,
+    next_channel: usize,
+    remaining: u64,
+}
+
+impl Loader {
+    /// Starts `num_threads` threads on the batches of `steps`.
+    #[must_use]
+    pub fn start(maker: &Arc<BatchMaker>, steps: std::ops::Range<u64>, num_threads: usize) -> Self {
+        let num_threads = num_threads.max(1);
+        let (mut channels, mut threads) = (Vec::new(), Vec::new());
+        for thread_idx in 0..num_threads as u64 {
+            let (sender, receiver) = bounded(BATCHES_AHEAD);
+            let (maker, steps) = (Arc::clone(maker), steps.clone());
+            threads.push(std::thread::spawn(move || {
+                for step in (steps.start + thread_idx..steps.end).step_by(num_threads) {
+                    let batch = maker.batch(step);
+                    let is_over = batch.is_err();
+                    // A closed channel means that the consumer has gone.
+                    if sender.send(batch).is_err() || is_over {
+                        return;
+                    }
+                }
+            }));
+            channels.push(receiver);
+        }
+        Self {
+            channels,
+            threads,
+            next_channel: 0,
+            remaining: steps.end.saturating_sub(steps.start),
+        }
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<HostBatch, TrainError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.remaining == 0 {
+            return None;
+        }
+        self.remaining -= 1;
+        let channel = &self.channels[self.next_channel];
+        self.next_channel = (self.next_channel + 1) % self.channels.len();
+        let batch = channel.recv().ok();
+        if !matches!(batch, Some(Ok(_))) {
+            self.remaining = 0;
+        }
+        batch
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Without receivers every send fails, so the threads end.
+        self.channels.clear();
+        for thread in self.threads.drain(..) {
+            // A panic of a thread has been printed; nothing is left to save.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Grids of gray pictures: what was generated above what is true.
+
+use crate::error::TrainError;
+
+/// A gray picture of any size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels across.
+    pub width_px: u32,
+    /// Pixels down.
+    pub height_px: u32,
+    /// Row by row from the top.
+    pub pixels: Vec<u8>,
+}
+
+/// Pixels between two pictures of a grid.
+const GAP_PX: usize = 2;
+/// The gray between them.
+const GAP_GRAY: u8 = 128;
+
+impl Picture {
+    /// Lays square pictures out in rows; every row has the same number of them.
+    #[must_use]
+    pub fn grid(size_px: usize, rows: &[Vec<&[u8]>]) -> Self {
+        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = columns * (size_px + GAP_PX) + GAP_PX;
+        let height = rows.len() * (size_px + GAP_PX) + GAP_PX;
+        let mut pixels = vec![GAP_GRAY; width * height];
+        for (row_idx, row) in rows.iter().enumerate() {
+            for (column_idx, picture) in row.iter().enumerate() {
+                let (left, top) = (
+                    GAP_PX + column_idx * (size_px + GAP_PX),
+                    GAP_PX + row_idx * (size_px + GAP_PX),
+                );
+                for (y, line) in picture.chunks_exact(size_px).enumerate() {
+                    let start = (top + y) * width + left;
+                    pixels[start..start + size_px].copy_from_slice(line);
+                }
+            }
+        }
+        Self {
+            width_px: width as u32,
+            height_px: height as u32,
+            pixels,
+        }
+    }
+
+    /// As a PNG file.
+    ///
+    /// # Errors
+    /// Where the encoder refuses.
+    pub fn to_png(&self) -> Result<Vec<u8>, TrainError> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, self.width_px, self.height_px);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.pixels)?;
+        writer.finish()?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_lie_where_they_should() {
+        let (black, white) = ([0_u8; 4], [255_u8; 4]);
+        let picture = Picture::grid(2, &[vec![&black, &white], vec![&white, &black]]);
+        assert_eq!(
+            (picture.width_px, picture.height_px),
+            (10, 10),
+            "two pictures and three gaps"
+        );
+        let at = |x: usize, y: usize| picture.pixels[y * 10 + x];
+        assert_eq!(
+            (at(2, 2), at(6, 3), at(3, 6), at(7, 7)),
+            (0, 255, 255, 0),
+            "the checkerboard"
+        );
+        assert_eq!((at(0, 0), at(4, 4), at(9, 9)), (128, 128, 128), "the gaps");
+    }
+}

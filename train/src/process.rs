@@ -1,0 +1,168 @@
+//! What concerns the whole process: memory allocator, threads, CPU time, and finding libtorch's CUDA part.
+//!
+//! The only `unsafe` of this crate outside `ops` is here: three calls of the C library and one of the dynamic loader.
+
+use tch::{Cuda, Device};
+
+use crate::error::TrainError;
+
+/// Tells glibc's allocator to keep what libtorch frees.
+///
+/// By default every large tensor is a fresh mapping of the kernel, returned when freed: a fifth of the time of a small
+/// training step goes into page faults. Other allocators are left alone. Call it before the first tensor exists.
+#[allow(
+    unsafe_code,
+    reason = "mallopt is how glibc's thresholds are set from inside a process"
+)]
+pub fn keep_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: mallopt only stores numbers inside the allocator, under its own lock; both keys take any such value.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TOP_PAD, 256 << 20);
+    }
+}
+
+/// CPU seconds that all threads of this process have used.
+#[must_use]
+#[allow(unsafe_code, reason = "the standard library has no clock of CPU time")]
+pub fn cpu_s() -> f64 {
+    #[cfg(unix)]
+    {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the pointer is to a local that lives through the call.
+        let status = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+        if status == 0 {
+            return time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9;
+        }
+    }
+    0.0
+}
+
+/// Cores that this process may use.
+#[must_use]
+pub fn num_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Sets how many threads torch and rayon compute with; 0 is all cores. Returns the number.
+///
+/// Call it once, before the first operation.
+#[expect(clippy::must_use_candidate, reason = "called for its effect")]
+pub fn set_num_threads(num_threads: usize) -> usize {
+    let num_threads = if num_threads == 0 {
+        num_cores()
+    } else {
+        num_threads
+    };
+    tch::set_num_threads(num_threads as i32);
+    // A pool that exists already keeps its size; that can only happen in tests.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(num_threads)
+        .build_global();
+    num_threads
+}
+
+/// Opens libtorch's CUDA part where it lies beside its CPU part, so that one program serves both.
+///
+/// A program linked to the CPU part alone has no CUDA kernels until then: they register themselves when loaded.
+/// Returns whether a CUDA device can be used.
+#[expect(clippy::must_use_candidate, reason = "called for its effect")]
+#[allow(unsafe_code, reason = "loading a library runs its initializers")]
+pub fn load_cuda() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+        let folder = libtorch_file().and_then(|file| file.parent().map(std::path::Path::to_owned));
+        let beside = folder
+            .map(|folder| folder.join("libtorch_cuda.so"))
+            .filter(|path| path.is_file());
+        let path = beside.unwrap_or_else(|| "libtorch_cuda.so".into());
+        // SAFETY: the library is the counterpart of the libtorch that is linked, found beside it or by the loader's own
+        // rules; its initializers register kernels and nothing else.
+        if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
+            // Registered kernels point into it, so it has to stay.
+            std::mem::forget(library);
+        }
+    }
+    Cuda::is_available()
+}
+
+/// The file of libtorch that is loaded.
+#[must_use]
+pub fn libtorch_file() -> Option<std::path::PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    maps.lines()
+        .filter_map(|line| line.find('/').map(|start| &line[start..]))
+        .find(|path| path.contains("libtorch_cpu."))
+        .map(std::path::PathBuf::from)
+}
+
+/// `auto`, `cpu`, `cuda` or `cuda:N`.
+///
+/// # Errors
+/// Where the device does not exist.
+pub fn parse_device(name: &str) -> Result<Device, TrainError> {
+    let has_cuda = if name == "cpu" { false } else { load_cuda() };
+    let unusable = |reason: &str| TrainError::Device {
+        device: name.to_owned(),
+        reason: reason.to_owned(),
+    };
+    match name {
+        "auto" => Ok(if has_cuda { Device::Cuda(0) } else { Device::Cpu }),
+        "cpu" => Ok(Device::Cpu),
+        _ => {
+            let index = match name.strip_prefix("cuda") {
+                Some("") => 0,
+                Some(rest) => rest
+                    .strip_prefix(':')
+                    .and_then(|index| index.parse().ok())
+                    .ok_or_else(|| unusable("names are auto, cpu, cuda and cuda:N"))?,
+                None => return Err(unusable("names are auto, cpu, cuda and cuda:N")),
+            };
+            if !has_cuda {
+                return Err(unusable(
+                    "this libtorch has no CUDA part, or there is no CUDA device",
+                ));
+            }
+            if index as i64 >= Cuda::device_count() {
+                return Err(unusable("there are fewer CUDA devices"));
+            }
+            Ok(Device::Cuda(index))
+        }
+    }
+}
+
+/// How a device is written.
+#[must_use]
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => String::from("cpu"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_as_they_are_parsed() {
+        assert!(matches!(parse_device("cpu"), Ok(Device::Cpu)), "cpu");
+        for wrong in ["gpu", "cuda:x", "cuda1", "cuda:99"] {
+            let error = parse_device(wrong).map(device_name);
+            assert!(error.is_err(), "{wrong}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn cpu_time_goes_on() {
+        let before = cpu_s();
+        let sum: f64 = (0..3_000_000).map(f64::from).map(f64::sqrt).sum();
+        assert!(sum > 0.0 && cpu_s() > before, "work takes time");
+    }
+}

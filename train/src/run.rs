@@ -1,0 +1,316 @@
+//! The run folder: `config.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`, `encoder.safetensors`, `result.json`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::config::Plan;
+use crate::error::TrainError;
+use crate::event::Record;
+use crate::event_file::{EventFile, EventImage};
+use crate::picture::Picture;
+use crate::tensor_file::write_whole;
+
+/// The resolved configuration.
+pub const CONFIG_FILE: &str = "config.toml";
+/// One record a line.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+/// The numbers at the end.
+pub const RESULT_FILE: &str = "result.json";
+
+/// What to do with a folder that holds a run already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// Refuse.
+    #[default]
+    Refuse,
+    /// Replace it, if it is a run.
+    Replace,
+    /// Continue it; begin where there is nothing yet.
+    Resume,
+}
+
+/// An open run folder.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    metrics: BufWriter<File>,
+    events: EventFile,
+}
+
+/// Is there a run to go on with?
+#[must_use]
+pub fn is_run(path: &Path) -> bool {
+    path.join(CONFIG_FILE).is_file()
+}
+
+/// Makes `path` ready for a run: empty, or the same run to be continued. Nothing is written into it yet.
+///
+/// # Errors
+/// Where the folder holds something else, or a run of another plan.
+pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
+    let is_empty = match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(TrainError::io("read", path)(error)),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    match existing {
+        Existing::Refuse => Err(TrainError::RunExists {
+            path: path.to_owned(),
+        }),
+        Existing::Replace if !is_run(path) => Err(TrainError::NotARun {
+            path: path.to_owned(),
+        }),
+        Existing::Replace => fs::remove_dir_all(path).map_err(TrainError::io("remove", path)),
+        Existing::Resume if !is_run(path) => {
+            let reason = String::from("the folder holds something that is no run");
+            Err(TrainError::Resume {
+                reason,
+                path: path.to_owned(),
+            })
+        }
+        Existing::Resume => {
+            let begun = Plan::read(&path.join(CONFIG_FILE))?;
+            if begun == *plan {
+                return Ok(());
+            }
+            let reason = format!(
+                "the run was begun with another {}",
+                first_difference(&begun, plan)
+            );
+            Err(TrainError::Resume {
+                reason,
+                path: path.to_owned(),
+            })
+        }
+    }
+}
+
+/// The first key in which two plans differ.
+fn first_difference(begun: &Plan, now: &Plan) -> String {
+    fn walk(name: &str, begun: &toml::Value, now: &toml::Value) -> Option<String> {
+        match (begun, now) {
+            (toml::Value::Table(begun), toml::Value::Table(now)) => begun
+                .iter()
+                .find_map(|(key, value)| match now.get(key) {
+                    Some(other) => walk(&format!("{name}.{key}"), value, other),
+                    None => Some(format!("{name}.{key}")),
+                })
+                .or_else(|| {
+                    now.keys()
+                        .find(|key| !begun.contains_key(*key))
+                        .map(|key| format!("{name}.{key}"))
+                }),
+            _ if begun == now => None,
+            _ => Some(format!("{name} ({begun}, now {now})")),
+        }
+    }
+    let (begun, now) = (toml::Value::try_from(begun), toml::Value::try_from(now));
+    begun
+        .ok()
+        .zip(now.ok())
+        .and_then(|(begun, now)| walk("", &begun, &now))
+        .map_or_else(
+            || String::from("configuration"),
+            |name| name.trim_start_matches('.').to_owned(),
+        )
+}
+
+impl RunFolder {
+    /// Opens a prepared folder at `first_step`: later records of an interrupted session are dropped.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn open(path: &Path, plan: &Plan, first_step: u64) -> Result<Self, TrainError> {
+        for folder in ["checkpoints", "samples", "events"] {
+            fs::create_dir_all(path.join(folder)).map_err(TrainError::io("create", path.join(folder)))?;
+        }
+        write_whole(&path.join(CONFIG_FILE), plan.to_toml()?.as_bytes())?;
+        let metrics_path = path.join(METRICS_FILE);
+        let kept = kept_records(&metrics_path, first_step, plan.phase.num_steps)?;
+        write_whole(&metrics_path, kept.as_bytes())?;
+        let metrics = OpenOptions::new()
+            .append(true)
+            .open(&metrics_path)
+            .map_err(TrainError::io("open", &metrics_path))?;
+        let events = EventFile::create(&path.join("events"), first_step)
+            .map_err(TrainError::io("write", path.join("events")))?;
+        Ok(Self {
+            path: path.to_owned(),
+            metrics: BufWriter::new(metrics),
+            events,
+        })
+    }
+
+    /// Where the checkpoints lie.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a record to the metrics and the event file.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn record(&mut self, record: &Record) -> Result<(), TrainError> {
+        let path = self.path.join(METRICS_FILE);
+        let mut line =
+            serde_json::to_vec(record).map_err(|error| TrainError::io("write", &path)(error.into()))?;
+        line.push(b'\n');
+        self.metrics
+            .write_all(&line)
+            .map_err(TrainError::io("write", &path))?;
+        let mut scalars = Vec::new();
+        match record {
+            Record::Step(step) => {
+                scalars.extend([
+                    ("train/loss", step.loss),
+                    ("train/learning_rate", step.learning_rate),
+                ]);
+                scalars.extend([
+                    ("train/gradient_norm", step.gradient_norm),
+                    ("train/samples_per_s", step.samples_per_s),
+                ]);
+                scalars.extend(step.loss_foreground.map(|loss| ("train/loss_foreground", loss)));
+                scalars.extend(step.loss_background.map(|loss| ("train/loss_background", loss)));
+            }
+            Record::Validation(validation) => scalars.extend([
+                ("validation/loss", validation.loss),
+                ("validation/loss_foreground", validation.loss_foreground),
+                ("validation/loss_background", validation.loss_background),
+            ]),
+            Record::Evaluation(evaluation) => scalars.extend([
+                ("evaluation/accuracy", evaluation.accuracy),
+                ("evaluation/mean_class_accuracy", evaluation.mean_class_accuracy),
+            ]),
+        }
+        self.events
+            .scalars(record.step(), &scalars)
+            .map_err(TrainError::io("write", self.events.path()))
+    }
+
+    /// Writes a picture under `samples/NAME.png` and into the event file.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn picture(&mut self, step: u64, name: &str, picture: &Picture) -> Result<PathBuf, TrainError> {
+        let png = picture.to_png()?;
+        let path = self.path.join("samples").join(format!("{name}.png"));
+        write_whole(&path, &png)?;
+        let image = EventImage {
+            height_px: picture.height_px,
+            width_px: picture.width_px,
+            colorspace: 1,
+            png: &png,
+        };
+        self.events
+            .image(step, "samples", image)
+            .map_err(TrainError::io("write", self.events.path()))?;
+        Ok(path)
+    }
+
+    /// Hands everything written so far to the system.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn flush(&mut self) -> Result<(), TrainError> {
+        self.metrics
+            .flush()
+            .map_err(TrainError::io("write", self.path.join(METRICS_FILE)))?;
+        self.events
+            .flush()
+            .map_err(TrainError::io("write", self.events.path()))
+    }
+
+    /// Writes the final numbers.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn result(&self, result: &impl Serialize) -> Result<(), TrainError> {
+        write_json(&self.path.join(RESULT_FILE), result)
+    }
+}
+
+/// Writes a value as readable JSON.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError> {
+    let mut json =
+        serde_json::to_vec_pretty(value).map_err(|error| TrainError::io("write", path)(error.into()))?;
+    json.push(b'\n');
+    write_whole(path, &json)
+}
+
+/// Whole lines of records up to `step`; a line torn by a kill is later than any checkpoint. Scores of the last step are
+/// dropped, since they are taken after its checkpoint and will be taken again.
+fn kept_records(path: &Path, step: u64, num_steps: u64) -> Result<String, TrainError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(TrainError::io("read", path)(error)),
+    };
+    let is_kept = |line: &&str| {
+        serde_json::from_str::<Record>(line).is_ok_and(|record| {
+            record.step() <= step && (matches!(record, Record::Step(_)) || record.step() < num_steps)
+        })
+    };
+    Ok(text
+        .lines()
+        .take_while(is_kept)
+        .fold(String::new(), |text, line| text + line + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::event::EvaluationRecord;
+
+    #[test]
+    fn records_after_the_checkpoint_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(METRICS_FILE);
+        let line = |step| {
+            let record = Record::Evaluation(EvaluationRecord {
+                step,
+                accuracy: 0.5,
+                mean_class_accuracy: 0.5,
+            });
+            serde_json::to_string(&record).unwrap() + "\n"
+        };
+        fs::write(&path, line(1) + &line(2) + &line(3) + "{\"kind\":\"step\",\"st").unwrap();
+        assert_eq!(
+            kept_records(&path, 2, 9).unwrap(),
+            line(1) + &line(2),
+            "up to step 2"
+        );
+        assert_eq!(
+            kept_records(&path, 9, 9).unwrap(),
+            line(1) + &line(2) + &line(3),
+            "without the torn line"
+        );
+        assert_eq!(
+            kept_records(&path, 3, 3).unwrap(),
+            line(1) + &line(2),
+            "the last score is taken again"
+        );
+        assert_eq!(
+            kept_records(&folder.path().join("none"), 9, 9).unwrap(),
+            "",
+            "no file, no records"
+        );
+    }
+}

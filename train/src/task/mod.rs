@@ -1,0 +1,142 @@
+//! What can be done with shards and weights: one file a task.
+
+pub mod classify;
+pub mod generate;
+pub mod pretrain;
+pub mod probe;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tap_dataset::{Dataset, Split};
+
+use crate::config::{Config, DataFacts, DataPlan, Plan};
+use crate::error::TrainError;
+use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::source::{SampleSource, ShardSource};
+
+/// An open data set and its folder.
+#[derive(Debug, Clone)]
+pub struct OpenData {
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// Its folder.
+    pub path: std::path::PathBuf,
+}
+
+impl OpenData {
+    /// Opens a data set.
+    ///
+    /// # Errors
+    /// Where there is none, or it is damaged.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        Ok(Self {
+            dataset: Arc::new(Dataset::open(path)?),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The training rows: all, or `labels_per_class` of each class drawn by `seed`.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn train_rows(
+        &self,
+        splits: &[Split],
+        labels_per_class: usize,
+        seed: u64,
+    ) -> Result<ShardSource, TrainError> {
+        let all = ShardSource::try_new(&self.dataset, &self.path, splits)?;
+        Ok(if labels_per_class == 0 {
+            all
+        } else {
+            all.subset(labels_per_class, seed)
+        })
+    }
+
+    /// The rows of one split.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub fn rows(&self, split: Split) -> Result<ShardSource, TrainError> {
+        ShardSource::try_new(&self.dataset, &self.path, &[split])
+    }
+
+    /// What a plan has to know, for these training rows.
+    #[must_use]
+    pub fn facts(&self, train: &dyn SampleSource) -> DataFacts {
+        DataFacts {
+            sha256: self.dataset.sha256().to_owned(),
+            num_rows: Split::ALL.map(|split| self.dataset.len(split)),
+            num_train_rows: train.len(),
+            num_views: self.dataset.num_views(),
+            image_size_px: self.dataset.image_size_px(),
+        }
+    }
+
+    /// Resolves a configuration for `task` on this data.
+    ///
+    /// # Errors
+    /// Where the configuration contradicts itself or the data.
+    pub fn plan(
+        &self,
+        config: &Config,
+        task: crate::config::Task,
+        labels_per_class: usize,
+        init_sha256: &str,
+    ) -> Result<(Plan, ShardSource), TrainError> {
+        let train = self.train_rows(&config.data.train_splits, labels_per_class, config.seed)?;
+        let plan = Plan::resolve(config, task, labels_per_class, init_sha256, &self.facts(&train))?;
+        Ok((plan, train))
+    }
+}
+
+/// Batches to train on.
+#[must_use]
+pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewChoice) -> Arc<BatchMaker> {
+    let order = Order {
+        num_rows: source.len(),
+        batch_size: plan.phase.batch_size,
+        tail: plan.phase.tail,
+        shuffle: Some(plan.seed),
+    };
+    let options = LoaderOptions {
+        augmentation: plan.phase.augmentation.clone(),
+        ..loader_options(plan, views)
+    };
+    Arc::new(BatchMaker::new(source, order, options))
+}
+
+/// Batches to look at, every row once in its order, without randomness.
+#[must_use]
+pub fn plain_batches(
+    plan: &Plan,
+    source: Arc<dyn SampleSource>,
+    views: ViewChoice,
+    batch_size: usize,
+) -> Arc<BatchMaker> {
+    let order = Order {
+        num_rows: source.len(),
+        batch_size,
+        tail: Tail::Keep,
+        shuffle: None,
+    };
+    Arc::new(BatchMaker::new(source, order, loader_options(plan, views)))
+}
+
+fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
+    let DataPlan {
+        num_points,
+        point_choice,
+        cache_bytes,
+        ..
+    } = plan.data;
+    LoaderOptions {
+        seed: plan.seed,
+        num_points,
+        point_choice,
+        views,
+        augmentation: plan.phase.augmentation.without_randomness(),
+        cache_bytes,
+    }
+}

@@ -1,0 +1,343 @@
+//! TAP pre-training: draw the views of an object from its points (paper: "Take-A-Photo").
+//!
+//! Nothing is selected: the weights of the last step are what a run gives. The validation loss is reported beside those
+//! of predictors that look at no cloud.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor, no_grad};
+
+use super::{OpenData, plain_batches, train_batches};
+use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
+use crate::batch::{Batch, HostBatch};
+use crate::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors, read_encoder};
+use crate::config::{Config, Plan, Task};
+use crate::error::TrainError;
+use crate::event::{OnEvent, Record, TrainEvent, ValidationRecord};
+use crate::loader::{BatchMaker, Loader, ViewChoice};
+use crate::loss::photograph_loss;
+use crate::model::{Tap, TapConfig};
+use crate::picture::Picture;
+use crate::process::device_name;
+use crate::run;
+use crate::seed::torch_seed;
+use crate::source::SampleSource;
+use crate::tensor_file::write_tensors;
+use crate::trainer::{Objective, Outcome, RunOptions, StepLoss, Training};
+
+/// Objects of a validation batch, at most; each comes with all its views.
+const MAX_EVALUATION_BATCH: usize = 16;
+
+/// The numbers of a finished pre-training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PretrainResult {
+    /// SHA-256 of the data.
+    pub data_sha256: String,
+    /// SHA-256 of the resolved configuration.
+    pub config_sha256: String,
+    /// Its preset.
+    pub preset: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// What the losses were measured on.
+    pub evaluation_split: String,
+    /// Which weights they are of.
+    pub selection: String,
+    /// Steps taken.
+    pub num_steps: u64,
+    /// Trainable numbers.
+    pub num_weights: usize,
+    /// Weighted loss over all views of the evaluation split.
+    pub validation_loss: f64,
+    /// Mean squared error of its foreground.
+    pub validation_loss_foreground: f64,
+    /// Mean squared error of its background.
+    pub validation_loss_background: f64,
+    /// Mean squared error of all its pixels.
+    pub validation_loss_plain: f64,
+    /// Losses to compare with.
+    #[serde(flatten)]
+    pub baselines: Baselines,
+    /// Samples a second while training.
+    pub samples_per_s: f64,
+    /// Views a second while training.
+    pub views_per_s: f64,
+    /// Wall-clock seconds.
+    pub elapsed_s: f64,
+    /// CPU seconds.
+    pub cpu_s: f64,
+    /// Threads of torch.
+    pub num_threads: usize,
+    /// Where it was computed.
+    pub device: String,
+}
+
+/// TAP as an objective.
+#[derive(Debug)]
+struct PretrainObjective<'a> {
+    plan: &'a Plan,
+    tap: &'a Tap,
+    device: Device,
+    evaluation: Arc<BatchMaker>,
+    loader_threads: usize,
+}
+
+/// Pre-trains; `None` where it was interrupted, to be resumed.
+///
+/// # Errors
+/// Where configuration, data, disk or numbers fail.
+pub fn pretrain(
+    config: &Config,
+    options: &RunOptions,
+    init: Option<&std::path::Path>,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Option<PretrainResult>, TrainError> {
+    let data = OpenData::open(&options.data)?;
+    let init = init.map(read_encoder).transpose()?;
+    let init_sha256 = super::classify::init_sha256(init.as_ref())?;
+    let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256)?;
+    let train: Arc<dyn SampleSource> = Arc::new(train);
+    let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
+
+    let (store, tap) = build(&plan, options.device);
+    if let Some((tensors, path)) = &init {
+        let report = copy_weights(&store, tensors, crate::checkpoint::ENCODER_PREFIX);
+        if !report.is_exact() {
+            return Err(TrainError::Weights {
+                report: report.to_string(),
+                path: path.clone(),
+            });
+        }
+    }
+    let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
+    let evaluation = plain_batches(&plan, evaluation, ViewChoice::All, batch_size);
+    let baselines = baselines(&plan, &train, &evaluation, options.loader_threads)?;
+    on_event(TrainEvent::Note(format!(
+        "loss to beat on {}: {:.4} (loss-optimal image of each view), {:.4} (true mask, mean gray), {:.4} (loss-optimal gray)",
+        plan.data.evaluation_split,
+        baselines.weighted_mean_image_loss,
+        baselines.true_mask_gray_loss,
+        baselines.constant_loss
+    )));
+
+    let batches = train_batches(&plan, train, ViewChoice::Random(plan.data.num_views));
+    // From here on the folder is written to; what could be refused has been.
+    run::prepare(&options.out, options.existing, &plan)?;
+    let training = Training {
+        plan: &plan,
+        options,
+        store: &store,
+        batches,
+    };
+    let mut objective = PretrainObjective {
+        plan: &plan,
+        tap: &tap,
+        device: options.device,
+        evaluation,
+        loader_threads: options.loader_threads,
+    };
+    let outcome = training.run(&mut objective, cancel, on_event)?;
+    let Some(result) = result(&plan, options, &store, baselines, &outcome) else {
+        return Ok(None);
+    };
+    let metadata = BTreeMap::from([
+        (String::from("config_sha256"), plan.sha256()),
+        (String::from("data_sha256"), plan.data_sha256.clone()),
+        (
+            String::from("encoder"),
+            serde_json::to_string(&plan.tap.encoder).unwrap_or_default(),
+        ),
+        (String::from("num_steps"), outcome.step.to_string()),
+    ]);
+    write_tensors(
+        &options.out.join(ENCODER_FILE),
+        encoder_tensors(&store),
+        &metadata,
+    )?;
+    run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
+    Ok(Some(result))
+}
+
+fn result(
+    plan: &Plan,
+    options: &RunOptions,
+    store: &VarStore,
+    baselines: Baselines,
+    outcome: &Outcome,
+) -> Option<PretrainResult> {
+    let Some(Record::Validation(validation)) = &outcome.score else {
+        return None;
+    };
+    Some(PretrainResult {
+        data_sha256: plan.data_sha256.clone(),
+        config_sha256: plan.sha256(),
+        preset: plan.preset.clone(),
+        seed: plan.seed,
+        evaluation_split: plan.data.evaluation_split.to_string(),
+        selection: String::from("last step"),
+        num_steps: outcome.step,
+        num_weights: store.trainable_variables().iter().map(Tensor::numel).sum(),
+        validation_loss: validation.loss,
+        validation_loss_foreground: validation.loss_foreground,
+        validation_loss_background: validation.loss_background,
+        validation_loss_plain: validation.loss_plain,
+        baselines,
+        samples_per_s: outcome.samples_per_s,
+        views_per_s: outcome.views_per_s,
+        elapsed_s: outcome.elapsed_s,
+        cpu_s: outcome.cpu_s,
+        num_threads: options.num_threads,
+        device: device_name(options.device),
+    })
+}
+
+/// A TAP network with weights drawn by the plan's seed.
+#[must_use]
+pub fn build(plan: &Plan, device: Device) -> (VarStore, Tap) {
+    build_tap(&plan.tap, plan.seed, device)
+}
+
+fn build_tap(config: &TapConfig, seed: u64, device: Device) -> (VarStore, Tap) {
+    let store = VarStore::new(device);
+    tch::manual_seed(torch_seed(seed, "weights", 0));
+    let tap = Tap::new(&store.root(), config);
+    (store, tap)
+}
+
+/// Losses of predictors that look at no cloud.
+fn baselines(
+    plan: &Plan,
+    train: &Arc<dyn SampleSource>,
+    evaluation: &Arc<BatchMaker>,
+    loader_threads: usize,
+) -> Result<Baselines, TrainError> {
+    let batches = plain_batches(plan, Arc::clone(train), ViewChoice::All, MAX_EVALUATION_BATCH);
+    let num_steps = batches
+        .order()
+        .steps_per_epoch()
+        .min((MAX_BASELINE_ROWS / MAX_EVALUATION_BATCH) as u64);
+    let mut sums = PixelSums::new(train.num_views(), train.image_size_px() as usize);
+    for batch in Loader::start(&batches, 0..num_steps, loader_threads) {
+        sums.add(&batch?);
+    }
+    let fit = BaselineFit::new(&sums, &plan.loss);
+    fit.evaluate(Loader::start(
+        evaluation,
+        0..evaluation.order().steps_per_epoch(),
+        loader_threads,
+    ))
+}
+
+/// Pictures of a batch, as TAP draws them.
+///
+/// # Shapes
+/// - returns [B, V, C, H, W] in 0..1
+#[must_use]
+pub fn photograph(tap: &Tap, batch: &Batch, train: bool) -> Option<Tensor> {
+    let views = batch.views.as_ref()?;
+    let query = &tap.config().photograph.query;
+    let rays = query.rays(&batch.cloud.xyz, &views.view_from_object, &views.clip_from_view);
+    Some(tap.photograph(&batch.cloud, &rays, train))
+}
+
+/// Generated pictures as gray bytes, B x V x H x W.
+#[must_use]
+pub fn gray_bytes(pictures: &Tensor) -> Vec<u8> {
+    let gray = pictures.mean_dim(2, false, Kind::Float) * 255.0;
+    let gray = gray
+        .round()
+        .clamp(0.0, 255.0)
+        .to_kind(Kind::Uint8)
+        .to_device(Device::Cpu)
+        .contiguous();
+    let mut bytes = vec![0; gray.numel()];
+    gray.copy_data(&mut bytes, gray.numel());
+    bytes
+}
+
+/// A grid with a row of generated and a row of true views for each object of a batch that holds all views.
+#[must_use]
+pub fn compare_rows(generated: &[u8], host: &HostBatch) -> Picture {
+    let picture = host.size_px * host.size_px;
+    let object = picture * host.num_views;
+    let mut rows = Vec::new();
+    for (generated, truth) in generated
+        .chunks_exact(object)
+        .zip(host.images.chunks_exact(object))
+    {
+        rows.push(generated.chunks_exact(picture).collect());
+        rows.push(truth.chunks_exact(picture).collect());
+    }
+    Picture::grid(host.size_px, &rows)
+}
+
+impl Objective for PretrainObjective<'_> {
+    fn loss(&self, batch: &Batch) -> StepLoss {
+        let pictures = photograph(self.tap, batch, true).expect("a pre-training batch has views");
+        let views = batch.views.as_ref().expect("a pre-training batch has views");
+        let loss = &self.plan.loss;
+        let loss = photograph_loss(
+            &pictures,
+            &views.images,
+            &views.masks,
+            loss.foreground_weight,
+            loss.background_weight,
+        );
+        StepLoss {
+            total: loss.total,
+            parts: Some((loss.foreground, loss.background)),
+        }
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
+        // Sums over the whole split, so that the loss is that of one batch of everything.
+        let (mut errors, mut counts) = ([0.0; 2], [0.0; 2]);
+        for host in Loader::start(
+            &self.evaluation,
+            0..self.evaluation.order().steps_per_epoch(),
+            self.loader_threads,
+        ) {
+            let batch = host?.to_tensors(self.device);
+            no_grad(|| {
+                let pictures =
+                    photograph(self.tap, &batch, false).expect("the evaluation loader gives views");
+                let views = batch.views.as_ref().expect("the evaluation loader gives views");
+                let squared = (&pictures - &views.images).square();
+                let channels = pictures.size()[2] as f64;
+                let covered = views.masks.to_kind(Kind::Float);
+                let foreground = (&squared * &covered).sum(Kind::Double).double_value(&[]);
+                let num_foreground = covered.sum(Kind::Double).double_value(&[]) * channels;
+                errors[0] += foreground;
+                errors[1] += squared.sum(Kind::Double).double_value(&[]) - foreground;
+                counts[0] += num_foreground;
+                counts[1] += squared.numel() as f64 - num_foreground;
+            });
+        }
+        let [loss_foreground, loss_background] =
+            [0, 1].map(|part| errors[part] / f64::max(counts[part], 1.0));
+        let weights = &self.plan.loss;
+        Ok(Record::Validation(ValidationRecord {
+            step,
+            loss: weights.foreground_weight * loss_foreground + weights.background_weight * loss_background,
+            loss_foreground,
+            loss_background,
+            loss_plain: (errors[0] + errors[1]) / f64::max(counts[0] + counts[1], 1.0),
+        }))
+    }
+
+    fn picture(&mut self) -> Result<Option<Picture>, TrainError> {
+        let order = self.evaluation.order();
+        let (num_rows, wanted) = (order.num_rows, self.plan.log.num_pictures.min(order.num_rows));
+        // Rows spread evenly over the split, so over its categories.
+        let rows: Vec<usize> = (0..wanted).map(|picture| picture * num_rows / wanted).collect();
+        let host = self.evaluation.rows(&rows)?;
+        let generated = no_grad(|| photograph(self.tap, &host.to_tensors(self.device), false))
+            .expect("the evaluation loader gives views");
+        Ok(Some(compare_rows(&gray_bytes(&generated), &host)))
+    }
+}

@@ -1,0 +1,373 @@
+//! The one training loop. Tasks plug an [`Objective`] in; events come out.
+//!
+//! A step is a function of (plan, step, weights, moments): its batch is drawn by the loader from (seed, epoch, id), and
+//! torch's own generator (dropout, drop path) is seeded anew from (seed, step). That is why a resumed run needs nothing
+//! but a checkpoint to give the losses of an unbroken one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+use crate::batch::{Batch, HostBatch};
+use crate::checkpoint::{self, CheckpointState};
+use crate::config::Plan;
+use crate::error::TrainError;
+use crate::event::{OnEvent, Record, StepRecord, TrainEvent};
+use crate::loader::{BatchMaker, Loader};
+use crate::optim::AdamW;
+use crate::picture::Picture;
+use crate::process::{cpu_s, device_name};
+use crate::run::{Existing, RunFolder};
+use crate::seed::torch_seed;
+
+/// Seconds between two moments at which records are handed to the system.
+const FLUSH_EVERY_S: f64 = 1.0;
+
+/// What is minimized, and how progress is judged.
+pub trait Objective {
+    /// The loss of a training batch.
+    fn loss(&self, batch: &Batch) -> StepLoss;
+
+    /// Scores the evaluation split after `step` steps.
+    ///
+    /// # Errors
+    /// Where the data cannot be read.
+    fn evaluate(&mut self, step: u64) -> Result<Record, TrainError>;
+
+    /// A picture of what the network does, if it makes pictures.
+    ///
+    /// # Errors
+    /// Where the data cannot be read.
+    fn picture(&mut self) -> Result<Option<Picture>, TrainError>;
+}
+
+/// A loss and its parts, scalars.
+#[derive(Debug)]
+pub struct StepLoss {
+    /// What is minimized.
+    pub total: Tensor,
+    /// Foreground and background, for the photograph loss.
+    pub parts: Option<(Tensor, Tensor)>,
+}
+
+/// Where and how a run is carried out; nothing here changes its numbers on a CPU but the number of torch's threads.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The data set.
+    pub data: PathBuf,
+    /// The run folder.
+    pub out: PathBuf,
+    /// What to do with a run that is there.
+    pub existing: Existing,
+    /// Where to compute.
+    pub device: Device,
+    /// Threads that make batches.
+    pub loader_threads: usize,
+    /// Threads that torch computes with, for the record.
+    pub num_threads: usize,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Steps taken, earlier sessions included.
+    pub step: u64,
+    /// Was it asked to stop before the end?
+    pub is_interrupted: bool,
+    /// The last record of the evaluation split; none where it was interrupted.
+    pub score: Option<Record>,
+    /// Wall-clock seconds of training and evaluation, earlier sessions included.
+    pub elapsed_s: f64,
+    /// CPU seconds, earlier sessions included.
+    pub cpu_s: f64,
+    /// Samples a second of this session's steps alone, without evaluation.
+    pub samples_per_s: f64,
+    /// Views a second of this session's steps alone, without evaluation.
+    pub views_per_s: f64,
+}
+
+/// A network with its data, ready to train.
+#[derive(Debug)]
+pub struct Training<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// Where.
+    pub options: &'a RunOptions,
+    /// The weights.
+    pub store: &'a VarStore,
+    /// The training batches.
+    pub batches: Arc<BatchMaker>,
+}
+
+/// Counts the time of steps.
+#[derive(Debug, Default)]
+struct Pace {
+    steps_s: f64,
+    samples: u64,
+    views: u64,
+}
+
+impl Pace {
+    fn add(&mut self, seconds: f64, batch: &HostBatch) {
+        self.steps_s += seconds;
+        self.samples += batch.len() as u64;
+        self.views += (batch.len() * batch.num_views) as u64;
+    }
+
+    fn rates(&self) -> (f64, f64) {
+        let seconds = self.steps_s.max(1e-9);
+        (self.samples as f64 / seconds, self.views as f64 / seconds)
+    }
+}
+
+impl Training<'_> {
+    /// Trains to the end, or until `cancel`; resumes where the folder holds a checkpoint.
+    ///
+    /// # Errors
+    /// Where data, disk or numbers fail. The last checkpoint stays.
+    pub fn run(
+        &self,
+        objective: &mut dyn Objective,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<Outcome, TrainError> {
+        let Self {
+            plan,
+            options,
+            store,
+            batches,
+        } = self;
+        let mut optimizer = AdamW::new(plan.phase.optimizer.clone(), store.variables());
+        let mut state = CheckpointState::start(plan.sha256(), plan.seed);
+        if let Some(path) = checkpoint::latest(&options.out.join("checkpoints"))? {
+            state = checkpoint::load(&path, &plan.sha256(), store, &mut optimizer)?;
+        }
+        let mut folder = RunFolder::open(&options.out, plan, state.step)?;
+        on_event(TrainEvent::Started {
+            num_steps: plan.phase.num_steps,
+            first_step: state.step,
+            num_weights: optimizer.num_weights(),
+            num_samples: batches.order().num_rows,
+            device: device_name(options.device),
+        });
+        let clock = SessionClock::start(&state);
+        let (mut total_pace, mut pace, mut flushed_s) = (Pace::default(), Pace::default(), 0.0);
+        let mut loader = Loader::start(batches, state.step..plan.phase.num_steps, options.loader_threads);
+        while state.step < plan.phase.num_steps && !cancel.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            let Some(host) = loader.next().transpose()? else {
+                break;
+            };
+            // What was recorded before a failure is worth keeping.
+            let _epoch = tracing::debug_span!("epoch", epoch = host.epoch).entered();
+            let mut record = match self.step(&host, objective, &mut optimizer, state.step) {
+                Ok(record) => record,
+                Err(error) => return folder.flush().and(Err(error)),
+            };
+            state.step += 1;
+            let seconds = begin.elapsed().as_secs_f64();
+            pace.add(seconds, &host);
+            total_pace.add(seconds, &host);
+            if is_due(state.step, plan.log.record_every) {
+                (record.samples_per_s, record.views_per_s) = std::mem::take(&mut pace).rates();
+                record.elapsed_s = clock.elapsed_s();
+                report(&mut folder, Record::Step(record), on_event)?;
+            }
+            if clock.elapsed_s() - flushed_s > FLUSH_EVERY_S {
+                folder.flush()?;
+                flushed_s = clock.elapsed_s();
+            }
+            // At the end everything is due once, in another order.
+            if state.step == plan.phase.num_steps {
+                break;
+            }
+            if is_due(state.step, plan.log.validate_every) {
+                let record = objective.evaluate(state.step)?;
+                note_best(&mut state, &record);
+                report(&mut folder, record, on_event)?;
+            }
+            if is_due(state.step, plan.log.pictures_every) {
+                self.picture(
+                    &mut folder,
+                    objective,
+                    state.step,
+                    &format!("step-{:010}", state.step),
+                    on_event,
+                )?;
+            }
+            if is_due(state.step, plan.log.checkpoint_every) {
+                self.save(&mut folder, &mut state, &optimizer, &clock, on_event)?;
+            }
+        }
+        drop(loader);
+        self.save(&mut folder, &mut state, &optimizer, &clock, on_event)?;
+        let is_interrupted = state.step < plan.phase.num_steps;
+        let score = if is_interrupted {
+            on_event(TrainEvent::Interrupted { step: state.step });
+            None
+        } else {
+            Some(self.finish(&mut folder, objective, state.step, on_event)?)
+        };
+        let (samples_per_s, views_per_s) = total_pace.rates();
+        Ok(Outcome {
+            step: state.step,
+            is_interrupted,
+            score,
+            elapsed_s: clock.elapsed_s(),
+            cpu_s: clock.cpu_s(),
+            samples_per_s,
+            views_per_s,
+        })
+    }
+
+    /// One step down the loss of a batch, after `step` steps.
+    fn step(
+        &self,
+        host: &HostBatch,
+        objective: &dyn Objective,
+        optimizer: &mut AdamW,
+        step: u64,
+    ) -> Result<StepRecord, TrainError> {
+        let not_finite = |what| TrainError::NonFinite {
+            what,
+            step: step + 1,
+            ids: host.ids.join(", "),
+        };
+        let batch = host.to_tensors(self.options.device);
+        tch::manual_seed(torch_seed(self.plan.seed, "step", step));
+        let loss = objective.loss(&batch);
+        let value = loss.total.double_value(&[]);
+        if !value.is_finite() {
+            return Err(not_finite("the loss"));
+        }
+        let learning_rate = self.plan.phase.schedule.rate(step, host.epoch);
+        let gradient_norm = optimizer
+            .step(&loss.total, learning_rate)
+            .map_err(|error| match error {
+                TrainError::NonFiniteGradient => not_finite("the gradient"),
+                error => error,
+            })?;
+        let part = |part: &Tensor| part.double_value(&[]);
+        Ok(StepRecord {
+            step: step + 1,
+            epoch: host.epoch,
+            loss: value,
+            loss_foreground: loss.parts.as_ref().map(|(foreground, _)| part(foreground)),
+            loss_background: loss.parts.as_ref().map(|(_, background)| part(background)),
+            learning_rate,
+            gradient_norm,
+            samples_per_s: 0.0,
+            views_per_s: 0.0,
+            elapsed_s: 0.0,
+        })
+    }
+
+    /// Scores and draws the final weights.
+    fn finish(
+        &self,
+        folder: &mut RunFolder,
+        objective: &mut dyn Objective,
+        step: u64,
+        on_event: OnEvent<'_>,
+    ) -> Result<Record, TrainError> {
+        let record = objective.evaluate(step)?;
+        report(folder, record.clone(), on_event)?;
+        self.picture(folder, objective, step, "final", on_event)?;
+        folder.flush()?;
+        on_event(TrainEvent::Finished { step });
+        Ok(record)
+    }
+
+    fn save(
+        &self,
+        folder: &mut RunFolder,
+        state: &mut CheckpointState,
+        optimizer: &AdamW,
+        clock: &SessionClock,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        // Records come first: a checkpoint must not be ahead of them.
+        folder.flush()?;
+        (state.elapsed_s, state.cpu_s) = (clock.elapsed_s(), clock.cpu_s());
+        state.optimizer_steps = optimizer.num_steps();
+        let path = checkpoint::save(
+            &folder.checkpoints(),
+            state,
+            self.store,
+            optimizer,
+            self.plan.log.keep_checkpoints,
+        )?;
+        on_event(TrainEvent::CheckpointWritten {
+            step: state.step,
+            path,
+        });
+        Ok(())
+    }
+
+    fn picture(
+        &self,
+        folder: &mut RunFolder,
+        objective: &mut dyn Objective,
+        step: u64,
+        name: &str,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        if self.plan.log.num_pictures == 0 {
+            return Ok(());
+        }
+        if let Some(picture) = objective.picture()? {
+            let path = folder.picture(step, name, &picture)?;
+            on_event(TrainEvent::PictureWritten { path });
+        }
+        Ok(())
+    }
+}
+
+/// Wall clock and CPU clock over all sessions of a run.
+#[derive(Debug)]
+struct SessionClock {
+    start: Instant,
+    start_cpu_s: f64,
+    before_s: f64,
+    before_cpu_s: f64,
+}
+
+impl SessionClock {
+    fn start(state: &CheckpointState) -> Self {
+        Self {
+            start: Instant::now(),
+            start_cpu_s: cpu_s(),
+            before_s: state.elapsed_s,
+            before_cpu_s: state.cpu_s,
+        }
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.before_s + self.start.elapsed().as_secs_f64()
+    }
+
+    fn cpu_s(&self) -> f64 {
+        self.before_cpu_s + cpu_s() - self.start_cpu_s
+    }
+}
+
+fn is_due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+fn note_best(state: &mut CheckpointState, record: &Record) {
+    if let Record::Validation(validation) = record {
+        let best = state.best_validation_loss.unwrap_or(f64::INFINITY);
+        state.best_validation_loss = Some(best.min(validation.loss));
+    }
+}
+
+fn report(folder: &mut RunFolder, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
+    folder.record(&record)?;
+    on_event(TrainEvent::Recorded(record));
+    Ok(())
+}

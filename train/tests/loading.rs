@@ -1,0 +1,129 @@
+//! Batches are a function of (seed, step): not of threads, of the cache, or of where one begins.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shape;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tap_dataset::Split;
+use tap_train::augment::{Augmentation, HeightFrom};
+use tap_train::batch::HostBatch;
+use tap_train::loader::{BatchMaker, Loader, LoaderOptions, Order, PointChoice, Tail, ViewChoice};
+use tap_train::source::SampleSource;
+use tap_train::task::OpenData;
+
+fn batches(
+    source: &Arc<dyn SampleSource>,
+    seed: u64,
+    cache_bytes: u64,
+    steps: std::ops::Range<u64>,
+    threads: usize,
+) -> Vec<HostBatch> {
+    let order = Order {
+        num_rows: source.len(),
+        batch_size: 4,
+        tail: Tail::Carry,
+        shuffle: Some(seed),
+    };
+    let augmentation = Augmentation {
+        scale: [0.9, 1.1],
+        height: HeightFrom::Scaled,
+        normalize: false,
+        rotate_y: true,
+    };
+    let options = LoaderOptions {
+        seed,
+        num_points: 32,
+        point_choice: PointChoice::Farthest,
+        views: ViewChoice::Random(3),
+        augmentation,
+        cache_bytes,
+    };
+    let maker = Arc::new(BatchMaker::new(Arc::clone(source), order, options));
+    Loader::start(&maker, steps, threads)
+        .map(Result::unwrap)
+        .collect()
+}
+
+#[test]
+fn threads_cache_and_beginning_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(folder.path(), 5, 16, 64);
+    let data = OpenData::open(folder.path()).unwrap();
+    let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
+    let all = batches(&source, 1, 1 << 30, 0..9, 1);
+    assert_eq!(all, batches(&source, 1, 1 << 30, 0..9, 4), "threads");
+    assert_eq!(all, batches(&source, 1, 0, 0..9, 2), "without a cache");
+    assert_eq!(all, batches(&source, 1, 3000, 0..9, 2), "with a small cache");
+    assert_eq!(all[4..], batches(&source, 1, 1 << 30, 4..9, 3), "from step 4 on");
+    assert_ne!(all, batches(&source, 2, 1 << 30, 0..9, 1), "the seed counts");
+    assert_eq!(
+        (
+            all[0].images.len(),
+            all[0].points.len(),
+            all[0].view_indices.len()
+        ),
+        (4 * 3 * 256, 4 * 32 * 3, 12),
+        "sizes"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_early_ends_the_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(folder.path(), 5, 16, 64);
+    let data = OpenData::open(folder.path()).unwrap();
+    let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
+    let order = Order {
+        num_rows: source.len(),
+        batch_size: 4,
+        tail: Tail::Drop,
+        shuffle: None,
+    };
+    let augmentation = Augmentation {
+        scale: [1.0, 1.0],
+        height: HeightFrom::Scaled,
+        normalize: false,
+        rotate_y: false,
+    };
+    let options = LoaderOptions {
+        seed: 0,
+        num_points: 32,
+        point_choice: PointChoice::First,
+        views: ViewChoice::None,
+        augmentation,
+        cache_bytes: 0,
+    };
+    let maker = Arc::new(BatchMaker::new(source, order, options));
+    let mut loader = Loader::start(&maker, 0..u64::MAX, 3);
+    assert_eq!(loader.next().unwrap().unwrap().len(), 4, "one batch");
+    drop(loader);
+    assert_eq!(Arc::strong_count(&maker), 1, "no thread holds the data any more");
+}
+
+proptest! {
+    #[test]
+    fn every_row_comes_once_an_epoch(num_rows in 1..60_usize, batch_size in 1..20_usize, seed in any::<u64>()) {
+        for tail in [Tail::Drop, Tail::Keep, Tail::Carry] {
+            let order = Order { num_rows, batch_size, tail, shuffle: Some(seed) };
+            let num_steps = 3 * order.steps_per_epoch();
+            let drawn: Vec<(u64, usize)> = (0..num_steps).flat_map(|step| order.batch(step)).collect();
+            let distinct: BTreeSet<_> = drawn.iter().copied().collect();
+            prop_assert_eq!(distinct.len(), drawn.len(), "no row twice in an epoch");
+            for epoch in 0..2 {
+                let count = drawn.iter().filter(|(of, _)| *of == epoch).count();
+                let expected = match tail {
+                    Tail::Drop => num_rows / batch_size * batch_size,
+                    Tail::Keep | Tail::Carry => num_rows,
+                };
+                prop_assert_eq!(count, expected, "{:?}", tail);
+            }
+            for step in 0..num_steps {
+                prop_assert_eq!(order.epoch_of(step), order.batch(step)[0].0, "the epoch of a step");
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The trainer on real shards: resumed runs equal unbroken ones, losses fall, bad input is refused in one line.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shape;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tap_train::TrainError;
+use tap_train::config::Config;
+use tap_train::event::{Record, TrainEvent};
+use tap_train::run::Existing;
+use tap_train::task::classify::{Votes, evaluate, finetune};
+use tap_train::task::pretrain::{PretrainResult, pretrain};
+use tap_train::task::probe::{ProbeOptions, probe};
+use tap_train::trainer::RunOptions;
+use tch::Device;
+
+/// torch's generator belongs to the process, so runs whose numbers are compared take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Waits for its turn. One thread is quicker than many for networks this small.
+fn turn() -> MutexGuard<'static, ()> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::set_num_threads(1);
+    turn
+}
+
+/// A small network with dropout, so that resuming has to restore the generator too.
+const SETTINGS: [&str; 12] = [
+    "data.num_points=64",
+    "data.num_views=2",
+    "photograph.channels=16",
+    "photograph.dropout=0.1",
+    "photograph.query.grid=2",
+    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
+    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
+    "encoder.last={kind=\"per_token\",widths=[16]}",
+    "pretrain.batch_size=4",
+    "pretrain.steps=12",
+    "log={checkpoint_every=4,validate_every=6,pictures_every=6}",
+    "finetune.steps=6",
+];
+
+fn config(more: &[&str]) -> Config {
+    let settings: Vec<String> = SETTINGS
+        .iter()
+        .chain(more)
+        .map(|&setting| setting.to_owned())
+        .collect();
+    Config::load(Some("mini"), &settings).unwrap()
+}
+
+fn options(data: &Path, out: PathBuf, existing: Existing, loader_threads: usize) -> RunOptions {
+    RunOptions {
+        data: data.to_owned(),
+        out,
+        existing,
+        device: Device::Cpu,
+        loader_threads,
+        num_threads: 1,
+    }
+}
+
+/// Runs until the end, or until the step at which it is cancelled.
+fn run(config: &Config, options: &RunOptions, stop_at: u64) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
+    let cancel = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    let result = pretrain(config, options, None, &cancel, &mut |event| {
+        if let TrainEvent::Recorded(Record::Step(step)) = event {
+            losses.push((step.step, step.loss));
+            if step.step == stop_at {
+                cancel.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    (result.unwrap(), losses)
+}
+
+/// Step and loss of every line of `metrics.jsonl`.
+fn recorded(out: &Path) -> Vec<(String, u64, f64)> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines
+        .map(|line| {
+            (
+                line["kind"].as_str().unwrap().to_owned(),
+                line["step"].as_u64().unwrap(),
+                line["loss"].as_f64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_resumed_run_gives_the_losses_of_an_unbroken_one() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    shape::write(&data, 6, 16, 96);
+    let config = config(&[]);
+    let (unbroken, losses) = run(
+        &config,
+        &options(&data, folder.path().join("a"), Existing::Refuse, 1),
+        u64::MAX,
+    );
+    assert_eq!(losses.len(), 12, "every step");
+
+    // Interrupted between checkpoints, then as if killed: the newest checkpoint is lost, and more threads are used.
+    let out = folder.path().join("b");
+    let (interrupted, _) = run(&config, &options(&data, out.clone(), Existing::Refuse, 2), 7);
+    assert!(interrupted.is_none(), "there is no result yet");
+    assert!(
+        !out.join("result.json").exists() && !out.join("encoder.safetensors").exists(),
+        "nothing half-done under a final name"
+    );
+    std::fs::remove_dir_all(out.join("checkpoints/step-0000000007")).unwrap();
+    let (resumed, again) = run(
+        &config,
+        &options(&data, out.clone(), Existing::Resume, 3),
+        u64::MAX,
+    );
+    assert_eq!(again, losses[4..], "from step 4 on, bit for bit");
+    assert_eq!(
+        recorded(&out),
+        recorded(&folder.path().join("a")),
+        "the same records, none twice"
+    );
+    let bits = |result: &Option<PretrainResult>| result.as_ref().unwrap().validation_loss.to_bits();
+    assert_eq!(bits(&resumed), bits(&unbroken), "the same score");
+    for name in ["encoder.safetensors", "samples/final.png", "config.toml"] {
+        let read = |run: &str| std::fs::read(folder.path().join(run).join(name)).unwrap();
+        assert_eq!(read("a"), read("b"), "{name} is the same, byte for byte");
+    }
+}
+
+#[test]
+fn the_loss_falls_on_a_few_objects() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    shape::write(&data, 3, 16, 96);
+    let more = [
+        "pretrain.steps=150",
+        "pretrain.learning_rate=5e-3",
+        "photograph.dropout=0.0",
+        "pretrain.rotate_y=false",
+        "photograph.channels=32",
+    ];
+    let (result, losses) = run(
+        &config(&more),
+        &options(&data, folder.path().join("run"), Existing::Refuse, 1),
+        u64::MAX,
+    );
+    let mean = |losses: &[(u64, f64)]| losses.iter().map(|(_, loss)| loss).sum::<f64>() / losses.len() as f64;
+    let (first, last) = (mean(&losses[..5]), mean(&losses[145..]));
+    assert!(last < 0.75 * first, "{first} to {last}");
+    let result = result.unwrap();
+    assert!(
+        last < result.baselines.constant_loss,
+        "better than a gray picture: {result:?}"
+    );
+}
+
+#[test]
+fn weights_go_from_pretraining_to_a_score() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    shape::write(&data, 6, 16, 96);
+    let config = config(&["finetune.steps=40"]);
+    let pretrained = folder.path().join("tap");
+    run(
+        &config,
+        &options(&data, pretrained.clone(), Existing::Refuse, 1),
+        u64::MAX,
+    );
+    let cancel = AtomicBool::new(false);
+    let out = folder.path().join("tuned");
+    let tune = |existing| {
+        finetune(
+            &config,
+            &options(&data, out.clone(), existing, 1),
+            4,
+            Some(&pretrained),
+            &cancel,
+            &mut |_| {},
+        )
+    };
+    let result = tune(Existing::Refuse).unwrap().unwrap();
+    assert_eq!(
+        (result.confusion.total(), result.labels_per_class, result.votes),
+        (9, 4, 0),
+        "three test objects a class"
+    );
+    assert!(
+        result.accuracy > 0.5,
+        "three shapes can be told apart: {result:?}"
+    );
+
+    let read = evaluate(
+        &options(&data, out.clone(), Existing::Resume, 1),
+        tap_dataset::Split::Test,
+        Votes::default(),
+    )
+    .unwrap();
+    assert_eq!(
+        read.confusion, result.confusion,
+        "the saved weights give the same score"
+    );
+    let voted = evaluate(
+        &options(&data, out.clone(), Existing::Resume, 1),
+        tap_dataset::Split::Test,
+        Votes { count: 2, seed: 1 },
+    )
+    .unwrap();
+    assert_eq!(
+        (voted.votes, voted.votes_seed, voted.confusion.total()),
+        (2, 1, 9),
+        "votes are named"
+    );
+
+    assert!(
+        matches!(tune(Existing::Refuse), Err(TrainError::RunExists { .. })),
+        "a run is not overwritten"
+    );
+    let again = tune(Existing::Replace).unwrap().unwrap();
+    assert_eq!(
+        again.confusion, result.confusion,
+        "the same run again gives the same score"
+    );
+
+    let what = ProbeOptions {
+        random_inits: 1,
+        labels_per_class: vec![2, 0],
+        seed: 0,
+    };
+    let probed = probe(
+        &config,
+        &options(&data, folder.path().join("probe"), Existing::Refuse, 1),
+        &pretrained,
+        &what,
+        &mut |_| {},
+    )
+    .unwrap();
+    let names: Vec<&str> = probed.arms.iter().map(|arm| arm.name.as_str()).collect();
+    assert_eq!(names, ["tap", "random-0"], "the arms");
+    assert!(
+        probed.arms[0].svm["all"]["mean"].as_f64().unwrap() > 0.5,
+        "{probed:?}"
+    );
+}
+
+/// A data set and what `pretrain` says to bad input, always on one line.
+struct Refusal {
+    folder: tempfile::TempDir,
+}
+
+impl Refusal {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        shape::write(&folder.path().join("data"), 6, 16, 96);
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, more: &[&str], data: &str, out: &str, existing: Existing, init: Option<&str>) -> String {
+        let options = options(&self.path(data), self.path(out), existing, 1);
+        let init = init.map(|init| self.path(init));
+        let cancel = AtomicBool::new(false);
+        let error = pretrain(&config(more), &options, init.as_deref(), &cancel, &mut |_| {}).unwrap_err();
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert!(!text.contains('\n'), "one line: {text}");
+        text
+    }
+}
+
+#[test]
+fn data_that_does_not_fit_is_refused_in_one_line() {
+    let _turn = turn();
+    let refusal = Refusal::new();
+    std::fs::create_dir(refusal.path("nothing")).unwrap();
+    assert!(
+        refusal
+            .text(&[], "nothing", "run", Existing::Refuse, None)
+            .contains("manifest"),
+        "no manifest"
+    );
+    for (setting, word) in [
+        ("data.num_points=500", "96 points"),
+        ("data.num_views=13", "12 views"),
+        ("photograph.query.grid=4", "32x32"),
+        ("pretrain.batch_size=99", "batch_size"),
+    ] {
+        let text = refusal.text(&[setting], "data", "run", Existing::Refuse, None);
+        assert!(text.contains(word), "{setting}: {text}");
+    }
+    let mut files = std::fs::read_dir(refusal.path("data"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let shard = files
+        .find(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .unwrap();
+    let bytes = std::fs::read(&shard).unwrap();
+    std::fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
+    let name = shard.file_name().unwrap().to_str().unwrap();
+    assert!(
+        refusal
+            .text(&[], "data", "run", Existing::Refuse, None)
+            .contains(name),
+        "a truncated shard is named"
+    );
+    assert!(!refusal.path("run").exists(), "nothing was written");
+}
+
+#[test]
+fn runs_that_do_not_fit_are_refused_in_one_line() {
+    let _turn = turn();
+    let refusal = Refusal::new();
+    run(
+        &config(&[]),
+        &options(&refusal.path("data"), refusal.path("run"), Existing::Refuse, 1),
+        u64::MAX,
+    );
+    let wider = ["encoder.last={kind=\"per_token\",widths=[24]}"];
+    let text = refusal.text(&wider, "data", "other", Existing::Refuse, Some("run"));
+    assert!(
+        text.contains("of another shape") && text.contains("[16, 19"),
+        "every name is listed: {text}"
+    );
+    let text = refusal.text(&["pretrain.steps=13"], "data", "run", Existing::Resume, None);
+    assert!(
+        text.contains("phase.num_steps (12, now 13)"),
+        "another plan: {text}"
+    );
+    let text = refusal.text(&[], "data", "data", Existing::Replace, None);
+    assert!(text.contains("not a run"), "the data set stays: {text}");
+    let text = refusal.text(&[], "data", "run", Existing::Refuse, None);
+    assert!(text.contains("--resume"), "a run is not overwritten: {text}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_its_batch() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    shape::write(&data, 6, 16, 96);
+    let cancel = AtomicBool::new(false);
+    let config = config(&["loss.foreground_weight=inf"]);
+    let error = pretrain(
+        &config,
+        &options(&data, folder.path().join("run"), Existing::Refuse, 1),
+        None,
+        &cancel,
+        &mut |_| {},
+    )
+    .unwrap_err();
+    assert!(
+        matches!(&error, TrainError::NonFinite { step: 1, ids, .. } if ids.contains('/')),
+        "{error}"
+    );
+}
