@@ -3,6 +3,8 @@
 //! It is counted in cells, [`CELLS`] along the longer side of the silhouette's box. A cell counts if its centre is
 //! covered or if there is no way from it to the border that avoids covered cells.
 
+use std::ops::Range;
+
 use glam::{DVec2, Vec2};
 
 /// Cells along the longer side: the area is right to half a percent, a scale that follows from it to a quarter.
@@ -44,8 +46,12 @@ pub(crate) fn filled_area(points: &[Vec2], triangles: &[[u32; 3]], bounds: &Boun
         return bounds.sides().element_product();
     }
     let mut grid = Grid::new(bounds);
+    let in_cells: Vec<Vec2> = points
+        .iter()
+        .map(|point| (*point - bounds.min) * grid.cells_per_unit)
+        .collect();
     for triangle in triangles {
-        grid.cover(triangle.map(|index| (points[index as usize] - bounds.min) * grid.cells_per_unit));
+        grid.cover(triangle.map(|index| in_cells[index as usize]));
     }
     let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
     let at_most = grid.num_within_spans() as f64 * cell_area;
@@ -88,9 +94,12 @@ impl Grid {
     /// Covers the cells whose centres lie in a triangle, given in cells.
     fn cover(&mut self, corners: [Vec2; 3]) {
         let [a, b, c] = corners;
-        let (min, max) = (a.min(b).min(c), a.max(b).max(c));
-        let rows = centers(min.y, max.y, self.height - 2);
-        if rows.is_empty() || centers(min.x, max.x, self.width - 2).is_empty() {
+        let rows = centers(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y), self.height - 2);
+        if rows.is_empty() {
+            return;
+        }
+        let columns = centers(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x), self.width - 2);
+        if columns.is_empty() {
             return;
         }
         for row in rows {
@@ -159,11 +168,10 @@ impl Grid {
     }
 }
 
-/// The cells, of `num_cells`, whose centres lie within an interval.
-fn centers(min: f32, max: f32, num_cells: usize) -> std::ops::Range<usize> {
-    let first = (min - 0.5).ceil().max(0.0) as usize;
-    let end = ((max - 0.5).floor() + 1.0).clamp(0.0, num_cells as f32) as usize;
-    first..end
+/// The cells, of `num_cells`, whose centres lie within an interval; its ends are not negative. A centre on the common end
+/// of two intervals is in one of them. (Casts instead of `floor`, which is a function call on most processors' baseline.)
+fn centers(min: f32, max: f32, num_cells: usize) -> Range<usize> {
+    (min + 0.5) as usize..((max + 0.5) as usize).min(num_cells)
 }
 
 #[cfg(test)]
