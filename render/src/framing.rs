@@ -23,6 +23,9 @@ const MVCNN_AREA: f64 = 0.3;
 /// `box`: longer side of the silhouette's box, of the picture's side. `sphere`: diameter of the unit sphere.
 const BOX_SIDE: f64 = 200.0 / 224.0;
 
+/// A mesh of fewer triangles is never culled: sorting it costs more than drawing it.
+const FINE_MESH: usize = 32_000;
+
 /// A mesh with a camera for each view of a recipe, ready to be drawn.
 ///
 /// All work that needs no device is done in [`Framed::try_new`], so that worker threads can do it while one thread
@@ -45,7 +48,7 @@ pub enum Culling {
     #[default]
     Nothing,
     /// Those that hold no sample point of a picture. A software adapter spends its time on triangles, most of which,
-    /// in a fine mesh, fall between the points.
+    /// in a fine mesh, fall between the points. A coarse mesh is left as it is.
     BetweenSamples,
 }
 
@@ -117,7 +120,7 @@ fn draws(
     recipe: &RenderRecipe,
     culling: Culling,
 ) -> (Vec<u32>, Vec<Range<u32>>) {
-    if culling == Culling::Nothing {
+    if culling == Culling::Nothing || corners.len() < FINE_MESH {
         let indices = corners.into_flattened();
         let all = 0..indices.len() as u32;
         return (indices, vec![all; views.len()]);
