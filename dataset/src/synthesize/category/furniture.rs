@@ -238,7 +238,7 @@ pub(super) fn cabinet(dice: &mut Dice) -> Object {
     let clearance = dice.between(0.03, 0.2);
     object.add(
         "body",
-        Solid::block(width, height, depth).moved(0.0, clearance, 0.0),
+        Solid::beveled_block(width, height, depth, 0.012).moved(0.0, clearance, 0.0),
     );
     if dice.chance(0.4) {
         object.add(
