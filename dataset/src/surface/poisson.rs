@@ -4,7 +4,7 @@
 //! Neighbors are found in a sorted grid and looked up again at each elimination instead of being stored, so memory
 //! is linear in the points, however they cluster.
 
-use std::{cmp::Ordering, collections::BinaryHeap, ops::Range};
+use std::ops::Range;
 
 use glam::Vec3;
 
@@ -23,10 +23,10 @@ pub(super) fn eliminate(points: &[Vec3], num_kept: usize, area: f64) -> Vec<usiz
     }
     let disk = Disk::new(points.len(), num_kept, area);
     let grid = Grid::new(points, disk.reach);
-    let mut weights: Vec<f64> = (0..points.len())
+    let weights = (0..points.len())
         .map(|sorted| {
             let mut weight = 0.0;
-            grid.for_each_candidate(sorted, |other, distance2| {
+            grid.for_each_neighbor(sorted, |other, distance2| {
                 weight += if other == sorted {
                     0.0
                 } else {
@@ -36,69 +36,79 @@ pub(super) fn eliminate(points: &[Vec3], num_kept: usize, area: f64) -> Vec<usiz
             weight
         })
         .collect();
-
-    // Weights only fall, so an entry of the heap is never too low: one that is out of date goes back with its
-    // present weight, one that is not is the most crowded point.
-    let mut heap: BinaryHeap<Crowded> = (0..points.len())
-        .map(|sorted| Crowded {
-            weight: weights[sorted],
-            sorted,
-        })
-        .collect();
-    let mut alive = vec![true; points.len()];
-    let mut num_left = points.len();
-    while num_left > num_kept {
-        let Crowded { weight, sorted } = heap.pop().expect("every point that is left has an entry");
-        if weight > weights[sorted] {
-            heap.push(Crowded {
-                weight: weights[sorted],
-                sorted,
-            });
-            continue;
-        }
-        alive[sorted] = false;
-        num_left -= 1;
-        grid.for_each_candidate(sorted, |other, distance2| {
-            if alive[other] {
-                weights[other] -= disk.weight(distance2);
+    let mut tournament = Tournament::new(weights);
+    for _ in num_kept..points.len() {
+        let crowded = tournament.winner();
+        tournament.set(crowded, f64::NEG_INFINITY);
+        grid.for_each_neighbor(crowded, |other, distance2| {
+            let weight = tournament.weights[other];
+            if weight > f64::NEG_INFINITY {
+                tournament.set(other, weight - disk.weight(distance2));
             }
         });
     }
+    let is_left = |sorted: &usize| tournament.weights[*sorted] > f64::NEG_INFINITY;
     let mut kept: Vec<usize> = (0..points.len())
-        .filter(|&sorted| alive[sorted])
+        .filter(is_left)
         .map(|sorted| grid.index[sorted])
         .collect();
     kept.sort_unstable();
     kept
 }
 
-/// An entry of the heap: most crowded first, among equals the one that comes first in the grid.
-struct Crowded {
-    weight: f64,
-    sorted: usize,
+/// Who has the largest weight, kept up to date: a binary tree of winners.
+///
+/// Faster than a heap here: most changes are to points that have lost at the bottom already, and end there.
+struct Tournament {
+    weights: Vec<f64>,
+    /// The root is 1, the children of `node` are `2 * node` and one more, the points are the leaves.
+    winners: Vec<u32>,
+    num_leaves: usize,
 }
 
-impl Ord for Crowded {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.weight
-            .total_cmp(&other.weight)
-            .then(other.sorted.cmp(&self.sorted))
+impl Tournament {
+    fn new(mut weights: Vec<f64>) -> Self {
+        let num_leaves = weights.len().next_power_of_two();
+        weights.resize(num_leaves, f64::NEG_INFINITY);
+        let mut winners: Vec<u32> = (0..2 * num_leaves)
+            .map(|node| node.saturating_sub(num_leaves) as u32)
+            .collect();
+        for node in (1..num_leaves).rev() {
+            winners[node] = better(&weights, winners[2 * node], winners[2 * node + 1]);
+        }
+        Self {
+            weights,
+            winners,
+            num_leaves,
+        }
+    }
+
+    fn winner(&self) -> usize {
+        self.winners[1] as usize
+    }
+
+    fn set(&mut self, point: usize, weight: f64) {
+        self.weights[point] = weight;
+        let mut node = (self.num_leaves + point) / 2;
+        while node > 0 {
+            let winner = better(&self.weights, self.winners[2 * node], self.winners[2 * node + 1]);
+            if winner == self.winners[node] && winner as usize != point {
+                return;
+            }
+            self.winners[node] = winner;
+            node /= 2;
+        }
     }
 }
 
-impl PartialOrd for Crowded {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+/// The more crowded of two points; the left one if they are equal.
+fn better(weights: &[f64], left: u32, right: u32) -> u32 {
+    if weights[right as usize] > weights[left as usize] {
+        right
+    } else {
+        left
     }
 }
-
-impl PartialEq for Crowded {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Crowded {}
 
 /// How much a neighbor counts.
 struct Disk {
@@ -121,10 +131,11 @@ impl Disk {
     }
 
     fn weight(&self, distance2: f32) -> f64 {
-        let distance = f64::from(distance2).sqrt().max(self.nearest);
-        if distance >= self.reach {
+        let distance2 = f64::from(distance2);
+        if distance2 >= self.reach * self.reach {
             return 0.0;
         }
+        let distance = distance2.sqrt().max(self.nearest);
         let closeness = 1.0 - distance / self.reach;
         let squared = closeness * closeness;
         let fourth = squared * squared;
@@ -142,6 +153,7 @@ struct Grid {
     cell: Vec<u32>,
     /// For every cell that holds points, the runs of its own and the eight neighboring rows.
     runs: Vec<[Range<u32>; 9]>,
+    reach2: f32,
 }
 
 impl Grid {
@@ -177,17 +189,21 @@ impl Grid {
             index: order.iter().map(|&(_, index)| index).collect(),
             cell,
             runs: neighbor_runs(&order, &keys),
+            reach2: (reach * reach) as f32,
         }
     }
 
-    /// Calls `visit` with the place and the squared distance of every point in the 27 cells around `sorted`'s,
-    /// itself included.
-    fn for_each_candidate(&self, sorted: usize, mut visit: impl FnMut(usize, f32)) {
+    /// Calls `visit` with the place and the squared distance of every point within reach of `sorted`, itself
+    /// included.
+    fn for_each_neighbor(&self, sorted: usize, mut visit: impl FnMut(usize, f32)) {
         let point = self.points[sorted];
         for run in &self.runs[self.cell[sorted] as usize] {
             let run = run.start as usize..run.end as usize;
             for (other, candidate) in run.clone().zip(&self.points[run]) {
-                visit(other, point.distance_squared(*candidate));
+                let distance2 = point.distance_squared(*candidate);
+                if distance2 < self.reach2 {
+                    visit(other, distance2);
+                }
             }
         }
     }
@@ -259,14 +275,13 @@ mod tests {
             let grid = Grid::new(&points, reach);
             for sorted in 0..points.len() {
                 let mut found = Vec::new();
-                grid.for_each_candidate(sorted, |other, distance2| {
-                    if f64::from(distance2).sqrt() < reach {
-                        found.push(grid.index[other]);
-                    }
+                grid.for_each_neighbor(sorted, |other, distance2| {
+                    assert!(distance2 < grid.reach2, "only neighbors within reach");
+                    found.push(grid.index[other]);
                 });
                 found.sort_unstable();
                 let point = points[grid.index[sorted]];
-                let near = |index: &usize| f64::from(point.distance_squared(points[*index])).sqrt() < reach;
+                let near = |index: &usize| point.distance_squared(points[*index]) < grid.reach2;
                 prop_assert_eq!(found, (0..points.len()).filter(near).collect::<Vec<_>>());
             }
         }
