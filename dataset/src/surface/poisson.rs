@@ -89,7 +89,7 @@ impl Tournament {
 
     fn set(&mut self, point: usize, weight: f64) {
         self.weights[point] = weight;
-        let mut node = (self.num_leaves + point) / 2;
+        let mut node = (self.num_leaves + point) >> 1;
         while node > 0 {
             let winner = better(&self.weights, self.winners[2 * node], self.winners[2 * node + 1]);
             if winner == self.winners[node] && winner as usize != point {
