@@ -1,0 +1,403 @@
+//! `tap dataset`: make shapes, build shards, prove them, sum them up.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tap_dataset::{
+    BuildEvent, BuildOptions, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason, Source, SourceOptions,
+    SynthesizeEvent, SynthesizeOptions, VerifyEvent, inspect, synthesizable_categories, synthesize, verify,
+};
+use toml::Value;
+
+use super::flag::{DeviceFlags, UpFlag, ViewFlags};
+use crate::recipe::{self, Setting};
+use crate::{interrupt, ui};
+
+/// Make shapes, build shards from meshes, prove them, sum them up.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: DatasetCommand,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap dataset synthesize --out meshes
+  tap dataset build meshes --out shards
+  tap dataset verify shards
+  tap dataset inspect shards --json";
+
+#[derive(Debug, Subcommand)]
+enum DatasetCommand {
+    Synthesize(SynthesizeArguments),
+    Build(Box<BuildArguments>),
+    Verify(VerifyArguments),
+    Inspect(InspectArguments),
+}
+
+/// Make a labelled set of CAD-like objects of parts, in the layout of `ShapeNetCore`.
+///
+/// Every object differs; the same seed gives the same bytes.
+#[derive(Debug, Args)]
+#[command(after_help = SYNTHESIZE_EXAMPLES)]
+struct SynthesizeArguments {
+    /// The folder to make.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Categories; all of them unless given.
+    #[arg(long, value_name = "K")]
+    classes: Option<usize>,
+    /// Objects of each category.
+    #[arg(long, value_name = "M", default_value_t = 100)]
+    per_class: usize,
+    /// What all chance follows from.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Turn each object around its upright axis by an angle of its own.
+    #[arg(long)]
+    random_yaw: bool,
+    /// Write into a folder that holds files; only synthetic objects in it are replaced.
+    #[arg(long)]
+    force: bool,
+}
+
+const SYNTHESIZE_EXAMPLES: &str = "\
+Examples:
+  tap dataset synthesize --out meshes
+  tap dataset synthesize --out small --classes 4 --per-class 10 --seed 7";
+
+/// Build shards from a folder of meshes: views, poses, masks and points.
+///
+/// A build may be killed at any moment: the same command goes on with it, and the bytes are those of an unbroken build,
+/// whatever the number of workers. A mesh that can't be used is skipped and listed in manifest.json with its reason.
+#[derive(Debug, Args)]
+#[command(after_help = BUILD_EXAMPLES)]
+struct BuildArguments {
+    /// A folder of meshes, or a CSV file with the columns path and category.
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
+    /// The folder of shards to make, or to go on with.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// How the meshes are laid out: auto, shapenet, modelnet, folders or csv.
+    #[arg(long, value_name = "LAYOUT", default_value_t)]
+    layout: Layout,
+    /// Which object is for what: a CSV file with the columns id, category and split.
+    #[arg(long, value_name = "FILE.csv")]
+    splits: Option<PathBuf>,
+    /// All settings in a file; --set and flags go before it.
+    #[arg(long, value_name = "FILE.toml")]
+    recipe: Option<PathBuf>,
+    /// One setting of the recipe, for example render.framing=box or `rows_per_shard=64`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
+    /// Points of an object.
+    #[arg(long, value_name = "N")]
+    num_points: Option<usize>,
+    /// How points are spread: poisson, uniform or fps.
+    #[arg(long, value_name = "SAMPLER")]
+    sampler: Option<Sampler>,
+    /// What the choice of points follows from.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    up: UpFlag,
+    #[command(flatten)]
+    views: ViewFlags,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// How many meshes may be lost before the exit code says so.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    max_skipped: usize,
+    /// Begin anew where the folder holds another dataset.
+    #[arg(long)]
+    force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  tap dataset build ShapeNetCore.v2 --out shards
+  tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
+  tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
+  tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards";
+
+/// Prove a dataset: hashes, schema, pictures, and every object's own points within its own masks.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+struct VerifyArguments {
+    /// The folder of shards.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  tap dataset verify shards && echo whole";
+
+/// Sum a dataset up: objects, classes, splits, what was skipped, how it was made.
+#[derive(Debug, Args)]
+#[command(after_help = INSPECT_EXAMPLES)]
+struct InspectArguments {
+    /// The folder of shards.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  tap dataset inspect shards
+  tap dataset inspect shards --json";
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    match &arguments.command {
+        DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
+        DatasetCommand::Build(arguments) => run_build(arguments),
+        DatasetCommand::Verify(arguments) => run_verify(arguments),
+        DatasetCommand::Inspect(arguments) => run_inspect(arguments),
+    }
+}
+
+fn run_synthesize(arguments: &SynthesizeArguments) -> Result<ExitCode> {
+    let SynthesizeArguments { out, classes, per_class, seed, random_yaw, force } = arguments;
+    let classes = classes.unwrap_or(synthesizable_categories().len());
+    let options = SynthesizeOptions {
+        out: out.clone(),
+        classes,
+        per_class: *per_class,
+        seed: *seed,
+        random_yaw: *random_yaw,
+        force: *force,
+    };
+    let num_objects = synthesize_with_bar(&options)?;
+    ui::result(format_args!("{num_objects} objects of {classes} classes: {}", out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes synthetic objects and says how many.
+///
+/// # Errors
+/// When a number is out of range, or the folder can't be written or holds files.
+pub(super) fn synthesize_with_bar(options: &SynthesizeOptions) -> Result<usize> {
+    let bar = ui::Bar::new("synthesizing", (options.classes * options.per_class) as u64);
+    let summary = synthesize(options, &mut |event| {
+        if let SynthesizeEvent::Done { .. } = event {
+            bar.advance();
+        }
+    })?;
+    Ok(summary.num_objects)
+}
+
+/// What `--json` prints of a build.
+#[derive(Debug, Serialize)]
+struct BuildResult<'a> {
+    out: &'a Path,
+    sha256: Option<&'a str>,
+    num_rows: usize,
+    num_shards: usize,
+    num_lost: usize,
+}
+
+fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
+    let mut settings = arguments.set.clone();
+    settings.extend(arguments.settings()?);
+    let recipe: BuildRecipe = recipe::resolve(arguments.recipe.as_deref(), &settings)?;
+    let source_options = SourceOptions { layout: arguments.layout, splits: arguments.splits.clone() };
+    let source = Source::open(&arguments.source, &source_options)?;
+    let options = BuildOptions {
+        workers: arguments.workers,
+        adapter: arguments.device.adapter.clone(),
+        force: arguments.force,
+        ..BuildOptions::new(arguments.out.clone())
+    };
+    let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
+        ui::note(format_args!("stopped; run the same command again to go on: {}", arguments.out.display()));
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    };
+    if arguments.json {
+        ui::json(&BuildResult {
+            out: &arguments.out,
+            sha256: summary.manifest.sha256.as_deref(),
+            num_rows: summary.num_rows(),
+            num_shards: summary.manifest.shards.len(),
+            num_lost: summary.num_lost(),
+        })?;
+    } else {
+        ui::result(format_args!(
+            "{} objects in {} shards, {} skipped: {}",
+            summary.num_rows(),
+            summary.manifest.shards.len(),
+            summary.num_lost(),
+            arguments.out.display()
+        ));
+    }
+    if summary.num_lost() > arguments.max_skipped {
+        bail!(
+            "{} of {} meshes were skipped, --max-skipped allows {}; the shards are whole without them, the reasons are \
+             in {}",
+            summary.num_lost(),
+            source.objects().len() + source.skipped().len(),
+            arguments.max_skipped,
+            arguments.out.join(tap_dataset::MANIFEST_FILE_NAME).display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl BuildArguments {
+    /// The flags that are settings of the recipe.
+    fn settings(&self) -> Result<Vec<Setting>> {
+        let number = |number: u64| i64::try_from(number).map(Value::Integer).context("a number is too large");
+        let mut settings = self.views.settings("render.")?;
+        if let Some(num_points) = self.num_points {
+            settings.push(Setting::new("num_points", number(num_points as u64)?));
+        }
+        if let Some(sampler) = self.sampler {
+            settings.push(Setting::new("sampler", sampler.to_string()));
+        }
+        if let Some(seed) = self.seed {
+            settings.push(Setting::new("seed", number(seed)?));
+        }
+        if let Some(up) = self.up.up {
+            settings.push(Setting::new("up", up.to_string()));
+        }
+        Ok(settings)
+    }
+}
+
+/// Builds, or goes on with a build; `None` if Ctrl-C stopped it.
+///
+/// # Errors
+/// As [`tap_dataset::build`].
+pub(super) fn build_with_bar(
+    source: &Source,
+    recipe: &BuildRecipe,
+    options: &BuildOptions,
+) -> Result<Option<BuildSummary>> {
+    let cancel = interrupt::listen()?;
+    let bar = ui::Bar::new("building", source.objects().len() as u64);
+    source.notes().iter().for_each(|note| bar.note(format_args!("note: {note}")));
+    let mut on_event = |event| match event {
+        BuildEvent::Started { total, adapter } => {
+            bar.set_length(total as u64);
+            bar.message(adapter);
+        }
+        BuildEvent::Resumed { objects } => {
+            bar.skip(objects as u64);
+            bar.note(format_args!("note: going on after {objects} objects"));
+        }
+        BuildEvent::Done { .. } => bar.advance(),
+        // What a list of splits leaves out is left out on purpose, and none of the objects that the bar counts.
+        BuildEvent::Skipped { reason: SkipReason::NotInSplits, .. } => {}
+        BuildEvent::Skipped { id, reason, message } => {
+            bar.note(format_args!("skipped {id}, {reason}: {message}"));
+            bar.advance();
+        }
+        _ => {}
+    };
+    let summary = tap_dataset::build(source, recipe, options, &cancel, &mut on_event)?;
+    Ok(summary.is_complete.then_some(summary))
+}
+
+fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
+    let bar = ui::Bar::new("verifying", 0);
+    let report = verify(&arguments.dir, &mut |event| match event {
+        VerifyEvent::Started { rows } => bar.set_length(rows as u64),
+        VerifyEvent::Row => bar.advance(),
+        _ => {}
+    })?;
+    drop(bar);
+    if arguments.json {
+        ui::json(&report)?;
+    }
+    let Some(first) = report.problems.first() else {
+        if !arguments.json {
+            ui::result(format_args!(
+                "whole: {} objects, {} pictures, {} shards; at least {:.1} % of an object's points lie within its \
+                 masks; {}",
+                report.num_rows,
+                report.num_images,
+                report.num_shards,
+                100.0 * report.points_in_mask_min,
+                report.sha256
+            ));
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let describe = |problem: &tap_dataset::Problem| match problem.row {
+        Some(row) => format!("{}, row {row}: {}", problem.file, problem.what),
+        None => format!("{}: {}", problem.file, problem.what),
+    };
+    if !arguments.json {
+        report.problems.iter().for_each(|problem| ui::result(describe(problem)));
+    }
+    bail!("{} problems, build the dataset again; the first is {}", report.num_problems, describe(first));
+}
+
+fn run_inspect(arguments: &InspectArguments) -> Result<ExitCode> {
+    let inspection = inspect(&arguments.dir)?;
+    if arguments.json {
+        ui::json(&inspection)?;
+    } else {
+        print(&inspection);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(inspection: &Inspection) {
+    let Inspection {
+        sha256,
+        generator,
+        source,
+        layout,
+        num_shards,
+        num_shards_planned,
+        bytes,
+        num_rows,
+        classes,
+        num_parts,
+        skipped,
+        recipe,
+        adapter,
+    } = inspection;
+    let state = match sha256 {
+        Some(sha256) => sha256.clone(),
+        None => format!("unfinished, {num_shards} of {num_shards_planned} shards"),
+    };
+    ui::result(format_args!("data       {state}"));
+    ui::result(format_args!("made by    {generator}, {}", adapter["name"].as_str().unwrap_or("an unnamed adapter")));
+    ui::result(format_args!("source     {} objects, layout {}", source.num_objects, source.layout));
+    ui::result(format_args!("objects    {num_rows} in {num_shards} shards, {}", ui::bytes(*bytes)));
+    ui::result(format_args!(
+        "a row      {} points, {} views of {} pixels, {num_parts} part labels",
+        layout.num_points, layout.num_views, layout.image_size_px
+    ));
+    for (reason, count) in skipped {
+        ui::result(format_args!("skipped    {count}, {reason}"));
+    }
+    ui::result(format_args!("recipe     {recipe}\n"));
+    let heading = ["class", "train", "val", "test"].map(str::to_owned).to_vec();
+    let row = |name: &str, counts: [usize; 3]| {
+        [name.to_owned()].into_iter().chain(counts.map(|count| count.to_string())).collect()
+    };
+    let mut rows = vec![heading];
+    rows.extend(classes.iter().map(|class| row(&class.name, [class.train, class.val, class.test])));
+    let total = |count: fn(&tap_dataset::ClassCount) -> usize| classes.iter().map(count).sum();
+    rows.push(row("all", [total(|class| class.train), total(|class| class.val), total(|class| class.test)]));
+    ui::result(ui::table(&rows));
+}

@@ -1,0 +1,245 @@
+//! `tap demo`: the main job from meshes to a score, on shapes of its own, with a report at the end.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tap_dataset::{BuildOptions, BuildRecipe, Dataset, Source, SourceOptions, Split, SynthesizeOptions};
+
+use super::dataset;
+use crate::report::{self, Comparison, Curve, Pretraining, Probe, Report, Stage};
+use crate::{recipe, trainer, ui};
+
+/// Do the main job on synthetic shapes: meshes, views, shards, pre-training, scores, and a report.
+///
+/// Prints one table and writes DIR/report.html, which shows the loss curves, generated views beside the true ones, and
+/// where the classifiers err. Takes less than ten minutes on two cores. A demo that is there already is begun again
+/// with --force, from nothing.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Where everything goes.
+    #[arg(long, value_name = "DIR", default_value = "out/demo")]
+    out: PathBuf,
+    /// Categories of shapes.
+    #[arg(long, value_name = "K", default_value_t = 12)]
+    classes: usize,
+    /// Shapes of each category.
+    #[arg(long, value_name = "M", default_value_t = 48)]
+    per_class: usize,
+    /// Steps of pre-training.
+    #[arg(long, value_name = "N", default_value_t = 1200)]
+    steps: usize,
+    /// Labels per class to fine-tune with.
+    #[arg(long, value_name = "LIST", default_value = "5")]
+    labels_per_class: String,
+    /// Paired seeds of the comparison.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    seeds: usize,
+    /// Begin again where a demo is already.
+    #[arg(long)]
+    force: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap demo
+  tap demo --out /tmp/demo --steps 3400 --labels-per-class 5,10";
+
+/// The recipe of the shards, and what the trainer does with them.
+const DATA_RECIPE: &str = include_str!("../../assets/presets/mini-data.toml");
+const TRAINER_CONFIG: &str = include_str!("../../assets/presets/mini.toml");
+/// Marks a folder as a demo's, so that `--force` never removes anything else.
+const MARKER: &str = "demo.toml";
+/// Random encoders that the pre-trained one is probed beside.
+const RANDOM_INITS: &str = "3";
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let trainer = trainer::find().with_context(|| format!("the demo needs tap-train; build it: {}", trainer::REMEDY))?;
+    prepare(&arguments.out, arguments.force)?;
+    let place = Place { out: &arguments.out, trainer: &trainer };
+    let mut log = StageLog::default();
+
+    log.time("synthesize", || place.synthesize(arguments), |num_objects| {
+        (format!("{num_objects} meshes of {} classes", arguments.classes), None)
+    })?;
+    let dataset = log.time("build", || place.build(), |dataset| {
+        let num_views = num_objects(dataset) * dataset.num_views();
+        (format!("{num_views} views of {} px", dataset.image_size_px()), Some(num_views as f64))
+    })?;
+    let pretraining = log.time("pre-train", || place.pretrain(arguments.steps), |result| {
+        (format!("{} steps", result.num_steps), Some(result.views_per_s * result.elapsed_s))
+    })?;
+    let probe: Probe = log.time("probe", || place.probe(&arguments.labels_per_class), |_| {
+        ("linear SVM on frozen features".to_owned(), None)
+    })?;
+    let comparison: Comparison = log.time("compare", || place.compare(arguments), |_| {
+        (format!("fine-tuning, {} paired seeds", arguments.seeds), None)
+    })?;
+
+    let report = Report {
+        stages: log.stages,
+        data: describe(&dataset),
+        adapter: dataset.manifest().adapter["name"].as_str().unwrap_or("an unnamed adapter").to_owned(),
+        curve: Curve::read(&place.path("pretrain/metrics.jsonl"))?,
+        pretraining,
+        probe,
+        comparison,
+        samples_png: read(&place.path("pretrain/samples/final.png"))?,
+    };
+    let path = place.path("report.html");
+    write(&path, &report::html(&report))?;
+    ui::result(report::summary(&report));
+    ui::result(format_args!("\nThe report: {}", path.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The times of the stages.
+#[derive(Debug, Default)]
+struct StageLog {
+    stages: Vec<Stage>,
+}
+
+impl StageLog {
+    /// Does a job; `describe` says what was done, and how many views went through.
+    fn time<T>(
+        &mut self,
+        name: &'static str,
+        job: impl FnOnce() -> Result<T>,
+        describe: impl FnOnce(&T) -> (String, Option<f64>),
+    ) -> Result<T> {
+        let started = Instant::now();
+        let outcome = job().with_context(|| format!("the stage '{name}' failed"))?;
+        let (what, num_views) = describe(&outcome);
+        let elapsed_s = started.elapsed().as_secs_f64();
+        ui::note(format_args!("{name}: {what}, {}", ui::seconds(elapsed_s)));
+        self.stages.push(Stage { name, what, elapsed_s, num_views });
+        Ok(outcome)
+    }
+}
+
+/// The demo's folder, and the program that works in it.
+#[derive(Debug)]
+struct Place<'a> {
+    out: &'a Path,
+    trainer: &'a Path,
+}
+
+impl Place<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+
+    fn synthesize(&self, arguments: &Arguments) -> Result<usize> {
+        dataset::synthesize_with_bar(&SynthesizeOptions {
+            classes: arguments.classes,
+            per_class: arguments.per_class,
+            random_yaw: true,
+            ..SynthesizeOptions::new(self.path("meshes"))
+        })
+    }
+
+    fn build(&self) -> Result<Dataset> {
+        let recipe_file = self.path("data.toml");
+        write(&recipe_file, DATA_RECIPE)?;
+        let recipe: BuildRecipe = recipe::resolve(Some(&recipe_file), &[])?;
+        let source = Source::open(&self.path("meshes"), &SourceOptions::default())?;
+        let Some(summary) = dataset::build_with_bar(&source, &recipe, &BuildOptions::new(self.path("data")))? else {
+            bail!("stopped; run it again to begin anew");
+        };
+        if summary.num_lost() > 0 {
+            bail!("{} synthetic meshes were skipped", summary.num_lost());
+        }
+        Ok(Dataset::open(&self.path("data"))?)
+    }
+
+    fn pretrain(&self, num_steps: usize) -> Result<Pretraining> {
+        let config = self.path("trainer.toml");
+        write(&config, TRAINER_CONFIG)?;
+        let steps = format!("pretrain.steps={num_steps}");
+        self.train("pretrain", &["--config".as_ref(), config.as_os_str(), "--set".as_ref(), steps.as_ref()])?;
+        report::read_json(&self.path("pretrain/result.json"))
+    }
+
+    fn probe(&self, labels_per_class: &str) -> Result<Probe> {
+        let labels = format!("{labels_per_class},all");
+        let run = self.path("pretrain");
+        let arguments = ["--init".as_ref(), run.as_os_str(), "--random-inits".as_ref(), RANDOM_INITS.as_ref()];
+        self.train("probe", &[&arguments[..], &["--labels-per-class".as_ref(), labels.as_ref()]].concat())?;
+        report::read_json(&self.path("probe/probe.json"))
+    }
+
+    fn compare(&self, arguments: &Arguments) -> Result<Comparison> {
+        let run = self.path("pretrain");
+        let seeds = arguments.seeds.to_string();
+        let labels = &arguments.labels_per_class;
+        let init = ["--init".as_ref(), run.as_os_str(), "--seeds".as_ref(), seeds.as_ref()];
+        self.train("compare", &[&init[..], &["--labels-per-class".as_ref(), labels.as_ref()]].concat())?;
+        report::read_json(&self.path("compare/compare.json"))
+    }
+
+    /// Runs a command of the trainer on the demo's data, its output in a folder of the command's name. What it draws
+    /// on stderr is seen; the one table on stdout is ours.
+    fn train(&self, command: &str, arguments: &[&OsStr]) -> Result<()> {
+        let status = Command::new(self.trainer)
+            .arg(command)
+            .arg("--data")
+            .arg(self.path("data"))
+            .arg("--out")
+            .arg(self.path(command))
+            .args(arguments)
+            .stdout(Stdio::null())
+            .status()
+            .with_context(|| format!("could not start {}", self.trainer.display()))?;
+        if !status.success() {
+            bail!("tap-train {command} ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+/// An empty folder with the demo's mark in it. What is there already is removed only if it is a demo.
+fn prepare(out: &Path, force: bool) -> Result<()> {
+    let marker = out.join(MARKER);
+    let is_empty = fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
+    if !is_empty {
+        if !marker.is_file() {
+            bail!("not a demo's folder, and not empty: {}", out.display());
+        }
+        if !force {
+            bail!("there is a demo already (--force begins again): {}", out.display());
+        }
+        fs::remove_dir_all(out).with_context(|| format!("could not remove {}", out.display()))?;
+    }
+    fs::create_dir_all(out).with_context(|| format!("could not create {}", out.display()))?;
+    write(&marker, "# Everything in this folder is made by `tap demo`, and removed by `tap demo --force`.\n")
+}
+
+fn num_objects(dataset: &Dataset) -> usize {
+    Split::ALL.map(|split| dataset.len(split)).iter().sum()
+}
+
+fn describe(dataset: &Dataset) -> String {
+    format!(
+        "{} synthetic objects of {} classes ({} to learn from, {} to test on), {} points and {} views of {} pixels each",
+        num_objects(dataset),
+        dataset.classes().len(),
+        dataset.len(Split::Train),
+        dataset.len(Split::Test),
+        dataset.num_points(),
+        dataset.num_views(),
+        dataset.image_size_px()
+    )
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("could not read {}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
+}

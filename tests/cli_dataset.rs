@@ -1,0 +1,388 @@
+//! `tap dataset` as a user meets it: the same bytes always, nothing lost, and faults that say what to do.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod util;
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use util::{CUBE, Outcome, Place, nan_cube};
+
+/// How often the kill test kills.
+const NUM_KILLS: usize = 10;
+
+#[test]
+fn the_same_seed_gives_the_same_shapes() {
+    let place = Place::new();
+    for (out, seed) in [("a", "7"), ("b", "7"), ("c", "8")] {
+        place
+            .run(&[
+                "dataset",
+                "synthesize",
+                "--out",
+                out,
+                "--classes",
+                "3",
+                "--per-class",
+                "2",
+                "--seed",
+                seed,
+            ])
+            .succeeds();
+    }
+    let [a, b, c] = ["a", "b", "c"].map(|out| place.files(out));
+    assert!(
+        a.keys().any(|name| name.ends_with("taxonomy.json")),
+        "{:?}",
+        a.keys()
+    );
+    assert_eq!(
+        a.keys().filter(|name| name.ends_with("model.obj")).count(),
+        6,
+        "{:?}",
+        a.keys()
+    );
+    assert!(a == b, "the same seed, other bytes");
+    assert!(a != c, "another seed, the same bytes");
+}
+
+#[test]
+fn meshes_become_shards_that_verify_and_sum_up() {
+    let place = Place::new();
+    place.synthesize(3, 4);
+    place.build().succeeds();
+    place.run(&["dataset", "verify", "data"]).succeeds();
+    let inspection = place
+        .run(&["dataset", "inspect", "data", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(inspection["num_rows"], 12, "{inspection:#}");
+    assert_eq!(
+        inspection["classes"].as_array().unwrap().len(),
+        3,
+        "{inspection:#}"
+    );
+    assert_eq!(inspection["layout"]["image_size_px"], 32, "{inspection:#}");
+    assert!(inspection["adapter"]["name"].is_string(), "{inspection:#}");
+}
+
+#[test]
+fn the_number_of_workers_leaves_no_trace() {
+    let place = Place::new();
+    place.synthesize(2, 5);
+    let build = |out, workers| {
+        let arguments = [
+            "dataset",
+            "build",
+            "meshes",
+            "--out",
+            out,
+            "--size",
+            "32",
+            "--num-points",
+            "64",
+        ];
+        place
+            .run(&[&arguments[..], &["--workers", workers]].concat())
+            .succeeds();
+        place.files(out)
+    };
+    assert!(
+        build("one", "1") == build("three", "3"),
+        "one worker and three give other bytes"
+    );
+}
+
+/// SIGKILL at ten random moments; another number of workers each time. The end is the unbroken build's, to the byte.
+#[test]
+fn a_killed_build_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    place.synthesize(4, 12);
+    let build = |out: &str, workers: &str| {
+        let arguments = [
+            "dataset",
+            "build",
+            "meshes",
+            "--out",
+            out,
+            "--size",
+            "48",
+            "--num-points",
+            "128",
+        ];
+        let mut command = place.command(&arguments);
+        command.args(["--set", "rows_per_shard=4", "--workers", workers]);
+        command
+    };
+    let started = Instant::now();
+    Outcome::of(&mut build("unbroken", "2")).succeeds();
+    let unbroken_s = started.elapsed().as_secs_f64();
+
+    let seed = RandomState::new().hash_one(0);
+    for kill_idx in 0..NUM_KILLS {
+        let mut child = build("killed", ["1", "2", "3"][kill_idx % 3])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let part = (seed.rotate_left(6 * kill_idx as u32) % 1000) as f64 / 1000.0;
+        sleep(Duration::from_secs_f64(0.6 * unbroken_s * part));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    Outcome::of(&mut build("killed", "3")).succeeds();
+    assert!(
+        place.files("killed") == place.files("unbroken"),
+        "other bytes after {NUM_KILLS} kills, seed {seed}"
+    );
+    place.run(&["dataset", "verify", "killed"]).succeeds();
+}
+
+/// Ctrl-C ends a build with a word on how to go on, and going on gives the unbroken build's bytes.
+#[cfg(unix)]
+#[test]
+fn an_interrupted_build_says_how_to_go_on() {
+    let place = Place::new();
+    place.synthesize(4, 12);
+    let arguments = [
+        "dataset",
+        "build",
+        "meshes",
+        "--size",
+        "48",
+        "--num-points",
+        "128",
+        "--set",
+        "rows_per_shard=4",
+    ];
+    let arguments = |out| [&arguments[..], &["--out", out]].concat();
+    let started = Instant::now();
+    place.run(&arguments("unbroken")).succeeds();
+    let unbroken = started.elapsed();
+
+    let child = place
+        .command(&arguments("stopped"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    sleep(unbroken / 2);
+    Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(stderr.contains("run the same command again"), "{stderr}");
+
+    place.run(&arguments("stopped")).succeeds();
+    assert!(
+        place.files("stopped") == place.files("unbroken"),
+        "other bytes after an interruption"
+    );
+}
+
+#[test]
+fn a_broken_mesh_is_listed_and_counted() {
+    let place = Place::new();
+    for name in ["a", "b"] {
+        place.write(&format!("meshes/box/{name}.obj"), CUBE);
+    }
+    place.write("meshes/box/nan.obj", nan_cube());
+    let build = [
+        "dataset",
+        "build",
+        "meshes",
+        "--out",
+        "data",
+        "--size",
+        "16",
+        "--num-points",
+        "32",
+    ];
+    let outcome = place.run(&[&build[..], &["--max-skipped", "0"]].concat());
+    outcome.fails_with(&["1 of 3", "--max-skipped"]);
+    place
+        .run(&[&build[..], &["--max-skipped", "1"]].concat())
+        .succeeds();
+
+    let manifest: serde_json::Value = serde_json::from_slice(&place.files("data")["manifest.json"]).unwrap();
+    let skipped = manifest["skipped"].as_array().unwrap();
+    assert_eq!(skipped.len(), 1, "{manifest:#}");
+    assert_eq!(
+        (skipped[0]["id"].as_str(), skipped[0]["reason"].as_str()),
+        (Some("box/nan"), Some("non-finite"))
+    );
+    place.run(&["dataset", "verify", "data"]).succeeds();
+}
+
+#[test]
+fn sources_without_a_usable_mesh_are_refused() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    place
+        .run(&["dataset", "build", "empty", "--out", "data"])
+        .fails_with(&["no mesh", "empty"]);
+    place
+        .run(&["dataset", "build", "nowhere", "--out", "data"])
+        .fails_with(&["nowhere"]);
+    for name in ["a", "b"] {
+        place.write(&format!("broken/box/{name}.obj"), nan_cube());
+    }
+    let outcome = place.run(&[
+        "dataset",
+        "build",
+        "broken",
+        "--out",
+        "data",
+        "--max-skipped",
+        "9",
+    ]);
+    outcome.fails_with(&["every", "broken"]);
+    let left: Vec<String> = place
+        .files("data")
+        .into_keys()
+        .filter(|name| name.ends_with(".parquet"))
+        .collect();
+    assert!(left.is_empty(), "shards of nothing: {left:?}");
+}
+
+#[test]
+fn damage_is_found_and_named() {
+    let place = Place::new();
+    place.synthesize(2, 3);
+    place.build().succeeds();
+    let files = place.files("data");
+    let (name, bytes) = files.iter().find(|(name, _)| name.ends_with(".parquet")).unwrap();
+    let shard = place.path("data").join(name);
+    let verify = || place.run(&["dataset", "verify", "data"]);
+
+    fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
+    verify().fails_with(&["truncated", name]);
+    place.run(&["dataset", "inspect", "data"]).fails_with(&[name]);
+
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    fs::write(&shard, flipped).unwrap();
+    verify().fails_with(&[name]);
+
+    fs::write(&shard, bytes).unwrap();
+    verify().succeeds();
+    let manifest = String::from_utf8(files["manifest.json"].clone()).unwrap();
+    place.write(
+        "data/manifest.json",
+        manifest.replacen("\"schema_version\": 1", "\"schema_version\": 99", 1),
+    );
+    verify().fails_with(&["schema version 99", "build"]);
+    place
+        .run(&["dataset", "inspect", "data"])
+        .fails_with(&["schema version 99"]);
+}
+
+#[test]
+fn nothing_is_overwritten_without_force() {
+    let place = Place::new();
+    place.synthesize(2, 2);
+    place.write("data/thesis.txt", "my thesis");
+    place.build().fails_with(&["data"]);
+    assert_eq!(place.files("data").len(), 1, "the folder is as it was");
+    let again = [
+        "dataset",
+        "synthesize",
+        "--out",
+        "meshes",
+        "--classes",
+        "2",
+        "--per-class",
+        "2",
+    ];
+    place.run(&again).fails_with(&["meshes", "--force"]);
+}
+
+#[test]
+fn a_machine_without_a_driver_is_told_what_to_install() {
+    let place = Place::new();
+    place.synthesize(2, 2);
+    place
+        .run_with(
+            "VK_DRIVER_FILES",
+            "/nonexistent",
+            &["dataset", "build", "meshes", "--out", "data"],
+        )
+        .fails_with(&["Vulkan driver", "apt-get install mesa-vulkan-drivers"]);
+    assert!(
+        !place.files("data").keys().any(|name| name.ends_with(".parquet")),
+        "nothing was made"
+    );
+}
+
+#[test]
+fn an_output_that_cannot_be_made_is_named() {
+    let place = Place::new();
+    place.synthesize(2, 2);
+    place.write("file", "no folder");
+    place
+        .run(&["dataset", "build", "meshes", "--out", "file/data"])
+        .fails_with(&["file/data"]);
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_half_made() {
+    let Some((outcome, left)) = build_on_tmpfs("size=60k") else {
+        return;
+    };
+    outcome.fails_with(&["No space left"]);
+    assert!(
+        !left.iter().any(|name| name.ends_with(".parquet")),
+        "a shard under its final name: {left:?}"
+    );
+}
+
+#[test]
+fn a_read_only_disk_is_named() {
+    let Some((outcome, left)) = build_on_tmpfs("ro") else {
+        return;
+    };
+    outcome.fails_with(&["Read-only file system"]);
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Builds onto a disk of its own, which is gone afterwards: what happened, and the names that were left on it.
+fn build_on_tmpfs(options: &str) -> Option<(Outcome, Vec<String>)> {
+    const MARK: &str = "left on the disk:";
+    let script = format!(
+        "mount -t tmpfs -o {options} tmpfs disk || exit 99; \"$0\" dataset build meshes --out disk/data --size 64; \
+         code=$?; echo '{MARK}' $(find disk -type f); exit $code"
+    );
+    let place = Place::new();
+    place.synthesize(4, 6);
+    fs::create_dir(place.path("disk")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        &script,
+        env!("CARGO_BIN_EXE_tap"),
+    ]);
+    let outcome = command
+        .current_dir(place.path(""))
+        .output()
+        .ok()
+        .map(Outcome::from);
+    let outcome = outcome.filter(|outcome| outcome.stdout.contains(MARK));
+    let Some(mut outcome) = outcome else {
+        util::skip("this machine lets no test mount a disk of its own");
+        return None;
+    };
+    let (stdout, left) = outcome.stdout.split_once(MARK).unwrap();
+    let left = left.split_whitespace().map(str::to_owned).collect();
+    outcome.stdout = stdout.to_owned();
+    Some((outcome, left))
+}
