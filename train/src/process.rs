@@ -1,6 +1,6 @@
 //! What concerns the whole process: memory allocator, threads, CPU time, and finding libtorch's CUDA part.
 //!
-//! The only `unsafe` of this crate outside `ops` is here: three calls of the C library and one of the dynamic loader.
+//! The only `unsafe` of this crate outside `ops` is here: calls of the C library and one of the dynamic loader.
 
 use tch::{Cuda, Device};
 
@@ -21,6 +21,32 @@ pub fn keep_freed_memory() {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 256 << 20);
+    }
+}
+
+/// Starts this program again, once, so that OpenMP threads sleep while they wait for each other.
+///
+/// By default they spin. On cores that anybody else uses too, a spinning thread takes the time of the one it waits for:
+/// with twelve processes on two cores a training step was seventeen times as slow. libgomp reads the variable when it
+/// is loaded, before `main`, so setting it takes a second start; whoever has set one of the variables is left alone.
+pub fn wait_asleep() {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt as _;
+        let is_set = |name| std::env::var_os(name).is_some();
+        if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"]
+            .into_iter()
+            .any(is_set)
+        {
+            return;
+        }
+        if let Ok(program) = std::env::current_exe() {
+            // It only returns if it failed; then threads spin, which is slower and nothing else.
+            let _ = std::process::Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .env("OMP_WAIT_POLICY", "passive")
+                .exec();
+        }
     }
 }
 
@@ -81,10 +107,11 @@ pub fn load_cuda() -> bool {
         let beside = folder
             .map(|folder| folder.join("libtorch_cuda.so"))
             .filter(|path| path.is_file());
-        let path = beside.unwrap_or_else(|| "libtorch_cuda.so".into());
-        // SAFETY: the library is the counterpart of the libtorch that is linked, found beside it or by the loader's own
-        // rules; its initializers register kernels and nothing else.
-        if let Ok(library) = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) } {
+        // SAFETY: the library is the counterpart of the libtorch that is linked and lies in its folder; its initializers
+        // register kernels and nothing else.
+        let library =
+            beside.and_then(|path| unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.ok());
+        if let Some(library) = library {
             // Registered kernels point into it, so it has to stay.
             std::mem::forget(library);
         }
