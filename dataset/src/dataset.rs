@@ -21,7 +21,7 @@ struct SplitShards {
 
 impl Dataset {
     /// Opens a dataset: reads the manifest and the footer of every shard, and checks that they agree. Hashes and
-    /// rows are left to `verify`, so that training starts at once.
+    /// rows are left to [`verify`](crate::verify()), so that training starts at once.
     ///
     /// # Errors
     /// When the folder is no dataset, its build has not ended, it is of another schema version, or a shard is

@@ -187,6 +187,76 @@ pub enum DatasetError {
     /// A picture could not be encoded.
     #[error("could not encode a PNG")]
     PngEncoding(#[from] png::EncodingError),
+    /// A word that names no layout.
+    #[error("\"{text}\" is no layout; use auto, shapenet, modelnet, folders or csv")]
+    LayoutName {
+        /// What was given.
+        text: String,
+    },
+    /// The source holds nothing that could become a row.
+    #[error("no object found, {what}: {}", .path.display())]
+    NoObjects {
+        /// What was looked for.
+        what: &'static str,
+        /// The source.
+        path: PathBuf,
+    },
+    /// A JSON file of the source is damaged.
+    #[error("the {what} is no JSON of its form: {}", .path.display())]
+    Json {
+        /// Which file.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The list of parts contradicts itself.
+    #[error("the list of parts is unusable, {what}: {}", .path.display())]
+    Parts {
+        /// How.
+        what: String,
+        /// The list.
+        path: PathBuf,
+    },
+    /// A table lacks a column or holds a wrong word.
+    #[error("line {line} of the table: {what}: {}", .path.display())]
+    Table {
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        what: String,
+        /// The table.
+        path: PathBuf,
+    },
+    /// A table is no CSV.
+    #[cfg(feature = "build")]
+    #[error("not a table of comma-separated values: {}", .path.display())]
+    Csv {
+        /// The table.
+        path: PathBuf,
+        /// Where it is wrong.
+        #[source]
+        source: csv::Error,
+    },
+    /// A setting of a recipe is out of range.
+    #[error("recipe: {key} is {value}, but must be {rule}")]
+    Recipe {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The renderer can't be set up, or is lost.
+    #[cfg(feature = "build")]
+    #[error("the renderer failed")]
+    Render(#[from] tap_render::RenderError),
+    /// A thread of the build died: a bug.
+    #[error("a thread of the build died: {0}")]
+    Died(&'static str),
 }
 
 impl DatasetError {

@@ -1,40 +1,60 @@
 //! Objects to Parquet shards, shards to samples.
 //!
 //! A dataset is a folder with a [`Manifest`] and, per [`Split`], shards whose rows are [`Sample`]s sorted by id.
-//! [`Dataset`] reads it at random; `verify` proves it; `inspect` sums it up. With the
-//! feature `build`, `build` makes one from a folder of meshes.
+//! [`Dataset`] reads it at random; [`verify`](fn@verify) proves it; [`inspect`](fn@inspect) sums it up. With the
+//! feature `build`, `build` makes one from a `Source`, a folder of meshes.
 
+#[cfg(feature = "build")]
+mod build;
 mod dataset;
 mod dataset_writer;
 mod durable;
 mod error;
 mod image;
+mod inspect;
 mod manifest;
+mod pose_contract;
+#[cfg(feature = "build")]
+mod recipe;
 mod sample;
 mod schema;
 mod shard;
 #[cfg(feature = "build")]
+mod source;
+#[cfg(feature = "build")]
 mod surface;
 #[cfg(feature = "build")]
 mod synthesize;
+mod verify;
 
+#[cfg(feature = "build")]
+pub use build::{BuildEvent, BuildOptions, BuildSummary, MAX_IN_FLIGHT_BYTES, build};
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, write_samples};
 pub use error::{DatasetError, Result};
 pub use image::{GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, encode_gray_png};
+pub use inspect::{ClassCount, Inspection, inspect};
 pub use manifest::{
     MANIFEST_FILE_NAME, Manifest, ShardCount, ShardEntry, SkipReason, SkippedObject, SourceDescription,
     shard_file_name,
 };
+pub use pose_contract::{MIN_POINTS_IN_MASK, points_in_mask};
+#[cfg(feature = "build")]
+pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normalization};
 pub use sample::{ObjectId, Sample, SampleView, Split};
 pub use schema::{PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
 pub use shard::{ROW_GROUP_ROWS, ShardDigest, ShardReader, ShardWriter, ViewSelection};
+#[cfg(feature = "build")]
+pub use source::{
+    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, PartTable, Source, SourceObject, SourceOptions,
+};
 #[cfg(feature = "build")]
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
 #[cfg(feature = "build")]
 pub use synthesize::{
     SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesizable_categories, synthesize,
 };
+pub use verify::{Problem, VerifyEvent, VerifyReport, verify};
 
 /// The program that makes datasets, as it stands in manifests and shards.
 pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));

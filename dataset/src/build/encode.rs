@@ -1,0 +1,85 @@
+//! The last stage: views to a row, and the checks that a row must pass, on the workers.
+
+use tap_render::{View, row_major};
+
+use super::Skip;
+use super::prepare::Prepared;
+use crate::{
+    MIN_POINTS_IN_MASK, Mask1Bit, Sample, SampleView, SkipReason, Source, encode_gray_png, points_in_mask,
+};
+
+pub(super) fn encode(
+    source: &Source,
+    object_idx: usize,
+    prepared: Prepared,
+    views: &[View],
+) -> Result<Sample, Skip> {
+    let object = &source.objects()[object_idx];
+    let _span = tracing::debug_span!("object", id = %object.id).entered();
+    let skip = |reason, message| Skip {
+        reason,
+        message,
+        source_sha256: None,
+    };
+    let mut sample_views = Vec::with_capacity(views.len());
+    let mut coverage_min = f32::INFINITY;
+    for (view_idx, view) in views.iter().enumerate() {
+        let (Some(color), Some(mask)) = (&view.color, &view.mask) else {
+            return Err(skip(
+                SkipReason::RenderFailed,
+                format!("view {view_idx} has no color or no mask"),
+            ));
+        };
+        let mask = Mask1Bit::from_covered(view.size_px, mask.covered().iter().copied());
+        if mask.num_covered() == 0 {
+            return Err(skip(
+                SkipReason::EmptyView,
+                format!("nothing is seen in view {view_idx}"),
+            ));
+        }
+        coverage_min = coverage_min.min(mask.coverage());
+        let image_png = encode_gray_png(view.size_px, color.gray())
+            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
+        let view = SampleView {
+            image_png,
+            mask,
+            view_from_object: row_major(&view.matrices.view_from_object),
+            clip_from_view: row_major(&view.matrices.clip_from_view),
+        };
+        let share = points_in_mask(&prepared.points, &view);
+        if share < MIN_POINTS_IN_MASK {
+            let percent = 100.0 * share;
+            let message = format!("only {percent:.1} % of its points lie in the mask of view {view_idx}");
+            return Err(skip(SkipReason::PoseContract, message));
+        }
+        sample_views.push(view);
+    }
+    let category = object.id.category().to_owned();
+    let label = source.label_of(&category);
+    let Prepared {
+        framed: _,
+        points,
+        normals,
+        part_labels,
+        object_from_mesh,
+        num_triangles,
+        surface_area,
+        is_watertight,
+        source_sha256,
+    } = prepared;
+    Ok(Sample {
+        id: object.id.clone(),
+        category,
+        label,
+        points,
+        normals,
+        part_labels,
+        views: sample_views,
+        object_from_mesh,
+        num_triangles,
+        surface_area,
+        is_watertight,
+        coverage_min,
+        source_sha256,
+    })
+}

@@ -1,0 +1,149 @@
+//! The first stage: a file to a framed mesh with points, on the workers.
+
+use std::io;
+
+use sha2::{Digest, Sha256};
+use tap_render::import::{AssetError, ImportError, import_mesh};
+use tap_render::{Culling, Framed, Mesh, MeshError, ObjectFromMesh, row_major};
+
+use super::Skip;
+use crate::{
+    BuildRecipe, FolderAssets, Normalization, SkipReason, Source, SourceObject, durable, sample_surface,
+};
+
+/// An object ready to be drawn, and all of its row but the views.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) framed: Framed,
+    pub(super) points: Vec<[f32; 3]>,
+    pub(super) normals: Vec<[f32; 3]>,
+    pub(super) part_labels: Option<Vec<u8>>,
+    pub(super) object_from_mesh: [f32; 16],
+    pub(super) num_triangles: i64,
+    pub(super) surface_area: f64,
+    pub(super) is_watertight: bool,
+    pub(super) source_sha256: String,
+}
+
+pub(super) fn prepare(
+    source: &Source,
+    object_idx: usize,
+    recipe: &BuildRecipe,
+    culling: Culling,
+    max_mesh_bytes: u64,
+) -> Result<Prepared, Skip> {
+    let object = &source.objects()[object_idx];
+    let _span = tracing::debug_span!("object", id = %object.id).entered();
+    let bytes =
+        durable::read_bounded(&source.root().join(&object.path), max_mesh_bytes).map_err(|e| Skip {
+            reason: if e.kind() == io::ErrorKind::FileTooLarge {
+                SkipReason::TooLarge
+            } else {
+                SkipReason::Unreadable
+            },
+            message: e.to_string(),
+            source_sha256: None,
+        })?;
+    let source_sha256 = durable::hex(&Sha256::digest(&bytes));
+    let skip = |(reason, message)| Skip {
+        reason,
+        message,
+        source_sha256: Some(source_sha256.clone()),
+    };
+    let assets = FolderAssets::new(source.root(), &object.path, max_mesh_bytes - bytes.len() as u64);
+    let mesh = import_mesh(object.format, &bytes, &assets).map_err(|e| skip((reason_of(&e), in_full(&e))))?;
+    drop(bytes);
+
+    let samples = sample_surface(
+        &mesh,
+        recipe.sampler,
+        recipe.num_points,
+        recipe.seed_of(&object.id),
+    );
+    let object_from_mesh = match recipe.normalization {
+        Normalization::Points => ObjectFromMesh::from_points(&mesh, &samples.points, recipe.up),
+        Normalization::BoundingBox => ObjectFromMesh::from_bounding_box(&mesh, recipe.up),
+        Normalization::Surface => ObjectFromMesh::from_surface(&mesh, recipe.up),
+    };
+    let local = object_from_mesh.local_matrix(&mesh);
+    let points: Vec<_> = samples
+        .points
+        .iter()
+        .map(|&point| local.transform_point3(point))
+        .collect();
+    let normals: Vec<_> = samples
+        .normals
+        .iter()
+        .map(|&normal| local.transform_vector3(normal).normalize())
+        .collect();
+    if points.len() != recipe.num_points || !points.iter().chain(&normals).all(|v| v.is_finite()) {
+        return Err(skip((
+            SkipReason::NonFinite,
+            "its points can't be brought to unit size".to_owned(),
+        )));
+    }
+    let matrix = row_major(&object_from_mesh.matrix().as_mat4());
+    if !matrix.iter().all(|x| x.is_finite()) {
+        return Err(skip((
+            SkipReason::NonFinite,
+            "its place or size is beyond single precision".to_owned(),
+        )));
+    }
+    let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
+    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe.render, culling)
+        .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
+    Ok(Prepared {
+        framed,
+        points: points.iter().map(glam::Vec3::to_array).collect(),
+        normals: normals.iter().map(glam::Vec3::to_array).collect(),
+        part_labels,
+        object_from_mesh: matrix,
+        num_triangles: mesh.triangles().len() as i64,
+        surface_area: mesh.surface_area() * object_from_mesh.scale() * object_from_mesh.scale(),
+        is_watertight: mesh.is_watertight(),
+        source_sha256,
+    })
+}
+
+/// The part of each point, if the source names the parts of this category.
+fn part_labels(
+    source: &Source,
+    object: &SourceObject,
+    mesh: &Mesh,
+    triangle_of_point: &[u32],
+) -> Result<Option<Vec<u8>>, (SkipReason, String)> {
+    let labels = source
+        .parts()
+        .labels(object.id.category(), mesh.part_names())
+        .map_err(|group| {
+            let message = format!("its group \"{group}\" is no part of {}", object.id.category());
+            (SkipReason::UnknownPart, message)
+        })?;
+    let label =
+        |labels: &Vec<u8>, triangle: u32| labels[usize::from(mesh.part_of_triangle()[triangle as usize])];
+    Ok(labels.map(|labels| {
+        triangle_of_point
+            .iter()
+            .map(|&triangle| label(&labels, triangle))
+            .collect()
+    }))
+}
+
+fn reason_of(error: &ImportError) -> SkipReason {
+    match error {
+        ImportError::Asset(AssetError::NotFound { .. }) => SkipReason::Missing,
+        ImportError::Asset(AssetError::Outside { .. }) => SkipReason::OutsideSource,
+        ImportError::Asset(AssetError::TooLarge { .. })
+        | ImportError::Mesh(MeshError::TooManyVertices { .. }) => SkipReason::TooLarge,
+        ImportError::Asset(AssetError::Io { .. }) => SkipReason::Unreadable,
+        ImportError::Mesh(MeshError::NoTriangles | MeshError::AllDegenerate { .. }) => SkipReason::Empty,
+        ImportError::Mesh(MeshError::NonFinite { .. }) => SkipReason::NonFinite,
+        _ => SkipReason::Malformed,
+    }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

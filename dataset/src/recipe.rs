@@ -1,0 +1,182 @@
+//! [`BuildRecipe`]: all settings that decide what a dataset holds. Same source, recipe and adapter: same bytes.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tap_render::{Channels, RenderRecipe, UpAxis};
+
+use crate::{DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, Result, RowLayout, Sampler};
+
+/// Points of an object: TAP's (section 4.1 of the paper).
+pub const DEFAULT_NUM_POINTS: usize = 1024;
+/// Rows of a shard: what a killed build loses at most, and small enough to copy about.
+pub const DEFAULT_ROWS_PER_SHARD: usize = 128;
+/// More points than any encoder reads.
+const MAX_NUM_POINTS: usize = 1 << 18;
+/// More would make a resumed build repeat hours.
+const MAX_ROWS_PER_SHARD: usize = 1 << 20;
+
+/// All settings of a dataset.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BuildRecipe {
+    /// The views.
+    pub render: RenderRecipe,
+    /// Points of an object.
+    pub num_points: usize,
+    /// How points are spread over the surface.
+    pub sampler: Sampler,
+    /// What, together with an object's id, decides its points.
+    pub seed: u64,
+    /// Which axis of the meshes points up.
+    pub up: UpAxis,
+    /// How objects are moved and scaled into object space.
+    pub normalization: Normalization,
+    /// Objects of a shard; those that are skipped leave it shorter.
+    pub rows_per_shard: usize,
+}
+
+/// How an object is moved and scaled into object space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Normalization {
+    /// The centroid of the sampled points becomes the origin, the farthest of them gets the distance 1.
+    #[default]
+    Points,
+    /// The center of the bounding box becomes the origin, the farthest vertex gets the distance 1.
+    BoundingBox,
+    /// The centroid of the surface becomes the origin, the farthest vertex gets the distance 1.
+    Surface,
+}
+
+impl Default for BuildRecipe {
+    fn default() -> Self {
+        Self {
+            render: RenderRecipe::default(),
+            num_points: DEFAULT_NUM_POINTS,
+            sampler: Sampler::default(),
+            seed: 0,
+            up: UpAxis::default(),
+            normalization: Normalization::default(),
+            rows_per_shard: DEFAULT_ROWS_PER_SHARD,
+        }
+    }
+}
+
+impl BuildRecipe {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// The first setting that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        // Destructured whole: a new field must be checked or named here.
+        let Self {
+            render,
+            num_points,
+            sampler: _,
+            seed: _,
+            up: _,
+            normalization: _,
+            rows_per_shard,
+        } = self;
+        render.validate()?;
+        let out_of_range = |key, value: String, rule| Err(DatasetError::Recipe { key, value, rule });
+        if !(1..=MAX_NUM_POINTS).contains(num_points) {
+            return out_of_range("num_points", num_points.to_string(), "1 to 262144");
+        }
+        if !(1..=MAX_ROWS_PER_SHARD).contains(rows_per_shard) {
+            return out_of_range("rows_per_shard", rows_per_shard.to_string(), "1 to 1048576");
+        }
+        if render.size_px > MAX_IMAGE_SIZE_PX {
+            return out_of_range("render.size_px", render.size_px.to_string(), "at most 4096");
+        }
+        if render.channels != Channels::default() {
+            return out_of_range(
+                "render.channels",
+                render.channels.to_string(),
+                "color,mask: what a shard stores",
+            );
+        }
+        Ok(())
+    }
+
+    /// The sizes of a row.
+    pub(crate) fn row_layout(&self) -> RowLayout {
+        RowLayout {
+            num_points: self.num_points,
+            num_views: self.render.rig.num_views(),
+            image_size_px: self.render.size_px,
+        }
+    }
+
+    /// What decides an object's points: the first eight bytes of a hash over the seed and the id, so that it
+    /// doesn't depend on any other object.
+    pub(crate) fn seed_of(&self, id: &ObjectId) -> u64 {
+        let hash = Sha256::new()
+            .chain_update(self.seed.to_le_bytes())
+            .chain_update(id.as_str())
+            .finalize();
+        u64::from_le_bytes(*hash.first_chunk().expect("a SHA-256 hash has 32 bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_survives_json() {
+        let recipe = BuildRecipe::default();
+        recipe.validate().unwrap();
+        let json = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<BuildRecipe>(&json).unwrap(), recipe);
+        assert_eq!(
+            recipe.row_layout(),
+            RowLayout {
+                num_points: 1024,
+                num_views: 12,
+                image_size_px: 224
+            }
+        );
+        serde_json::from_str::<BuildRecipe>("{\"num_point\": 3}").unwrap_err();
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let recipe = BuildRecipe {
+            num_points: 0,
+            ..BuildRecipe::default()
+        };
+        assert!(recipe.validate().unwrap_err().to_string().contains("num_points"));
+        let recipe = BuildRecipe {
+            rows_per_shard: 0,
+            ..BuildRecipe::default()
+        };
+        assert!(
+            recipe
+                .validate()
+                .unwrap_err()
+                .to_string()
+                .contains("rows_per_shard")
+        );
+        let mut recipe = BuildRecipe::default();
+        recipe.render.channels = Channels::ALL;
+        assert!(recipe.validate().unwrap_err().to_string().contains("channels"));
+    }
+
+    #[test]
+    fn each_object_has_a_seed_of_its_own() {
+        let recipe = BuildRecipe::default();
+        let seed = |seed, name| {
+            BuildRecipe {
+                seed,
+                ..recipe.clone()
+            }
+            .seed_of(&ObjectId::try_new("a", name).unwrap())
+        };
+        assert_eq!(seed(0, "b"), seed(0, "b"));
+        assert_ne!(seed(0, "b"), seed(0, "c"));
+        assert_ne!(seed(0, "b"), seed(1, "b"));
+    }
+}

@@ -1,0 +1,135 @@
+//! [`FolderAssets`]: reads the files that a mesh refers to, and no other file of the machine.
+
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tap_render::import::{AssetError, AssetResolver};
+
+use super::within;
+use crate::{DatasetError, Result, durable};
+
+/// How many bytes a mesh and the files around it may have if nothing else is said.
+pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
+
+/// The files that one mesh may read: those of a folder, up to a number of bytes in all. Whatever the mesh says,
+/// nothing outside of the folder is opened, through `..`, an absolute path or a link neither.
+#[derive(Debug)]
+pub struct FolderAssets {
+    /// Canonical.
+    root: PathBuf,
+    /// The mesh's folder, relative to `root`.
+    dir: PathBuf,
+    limit_bytes: u64,
+    left_bytes: Cell<u64>,
+}
+
+impl FolderAssets {
+    /// The files in `folder` and below, for a mesh that lies in it; [`DEFAULT_MAX_MESH_BYTES`] in all.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        let root = folder
+            .canonicalize()
+            .map_err(DatasetError::io("open the folder", folder))?;
+        Ok(Self::new(&root, Path::new(""), DEFAULT_MAX_MESH_BYTES))
+    }
+
+    /// The files around the mesh at `mesh_path`, which is relative to `root`, a canonical path.
+    pub(crate) fn new(root: &Path, mesh_path: &Path, limit_bytes: u64) -> Self {
+        let dir = mesh_path.parent().unwrap_or(Path::new("")).to_owned();
+        Self {
+            root: root.to_owned(),
+            dir,
+            limit_bytes,
+            left_bytes: Cell::new(limit_bytes),
+        }
+    }
+}
+
+impl AssetResolver for FolderAssets {
+    fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+        let name = || relative.to_owned();
+        let outside = || AssetError::Outside { name: name() };
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => AssetError::NotFound { name: name() },
+            io::ErrorKind::FileTooLarge => AssetError::TooLarge {
+                limit_bytes: self.limit_bytes,
+                name: name(),
+            },
+            _ => AssetError::Io { source, name: name() },
+        };
+        // Backslashes are what some exporters write; as part of a name they occur nowhere.
+        let asked = PathBuf::from(relative.replace('\\', "/"));
+        if asked.is_absolute() {
+            return Err(outside());
+        }
+        let path = within(&self.dir.join(asked)).ok_or_else(outside)?;
+        let path = self.root.join(path).canonicalize().map_err(failed)?;
+        if !path.starts_with(&self.root) {
+            return Err(outside());
+        }
+        let bytes = durable::read_bounded(&path, self.left_bytes.get()).map_err(failed)?;
+        self.left_bytes.set(self.left_bytes.get() - bytes.len() as u64);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_the_source_is_read_and_not_without_bound() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("source");
+        fs::create_dir_all(root.join("chair")).unwrap();
+        fs::create_dir_all(root.join("shared")).unwrap();
+        fs::write(outer.path().join("secret"), "secret").unwrap();
+        fs::write(root.join("chair/a.bin"), "12345").unwrap();
+        fs::write(root.join("shared/b.bin"), "1234").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(outer.path().join("secret"), root.join("chair/link")).unwrap();
+        let root = root.canonicalize().unwrap();
+        let assets = FolderAssets::new(&root, Path::new("chair/a.gltf"), 10);
+
+        let secret = outer.path().join("secret");
+        for name in [
+            "../../secret",
+            "a/../../../secret",
+            "..\\..\\secret",
+            secret.to_str().unwrap(),
+        ] {
+            assert!(
+                matches!(assets.read(name), Err(AssetError::Outside { .. })),
+                "{name}"
+            );
+        }
+        #[cfg(unix)]
+        assert!(
+            matches!(assets.read("link"), Err(AssetError::Outside { .. })),
+            "a link out of the source"
+        );
+        assert!(
+            matches!(assets.read("b.bin"), Err(AssetError::NotFound { .. })),
+            "it lies elsewhere"
+        );
+        assert!(matches!(assets.read("."), Err(AssetError::Io { .. })), "a folder");
+        assert_eq!(assets.read("./a.bin").unwrap(), b"12345");
+        assert_eq!(assets.read("../shared/b.bin").unwrap(), b"1234");
+        assert!(
+            matches!(assets.read("a.bin"), Err(AssetError::TooLarge { .. })),
+            "10 bytes in all"
+        );
+    }
+}

@@ -1,0 +1,122 @@
+//! `parts.json`: which named groups of a mesh are parts, and their numbers.
+//!
+//! `{"<category>": ["<group>", ...]}`. Parts are numbered over all categories in sorted order, within a category in
+//! the order of the list.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{DatasetError, PartName, Result, durable};
+
+const PARTS_FILE_NAME: &str = "parts.json";
+const MAX_PARTS_FILE_BYTES: u64 = 16 << 20;
+/// A label is a byte.
+const MAX_PARTS: usize = 256;
+
+/// The parts that a source names; empty if it names none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartTable {
+    label: BTreeMap<String, BTreeMap<String, u8>>,
+    names: Vec<PartName>,
+}
+
+impl PartTable {
+    pub(super) fn read(root: &Path) -> Result<Self> {
+        let path = root.join(PARTS_FILE_NAME);
+        if !path.is_file() {
+            return Ok(Self::default());
+        }
+        let bytes = durable::read_bounded(&path, MAX_PARTS_FILE_BYTES)
+            .map_err(DatasetError::io("read the list of parts", &path))?;
+        let json = |source| DatasetError::Json {
+            what: "list of parts",
+            path: path.clone(),
+            source,
+        };
+        let groups: BTreeMap<String, Vec<String>> = serde_json::from_slice(&bytes).map_err(json)?;
+        Self::try_new(groups).map_err(|what| DatasetError::Parts { what, path })
+    }
+
+    fn try_new(groups: BTreeMap<String, Vec<String>>) -> Result<Self, String> {
+        let mut table = Self::default();
+        for (category, groups) in groups {
+            let labels = table.label.entry(category.clone()).or_default();
+            for name in groups {
+                let Ok(label) = u8::try_from(table.names.len()) else {
+                    return Err(format!("more than {MAX_PARTS} parts"));
+                };
+                if labels.insert(name.clone(), label).is_some() {
+                    return Err(format!("part {name} of {category} is named twice"));
+                }
+                table.names.push(PartName {
+                    category: category.clone(),
+                    name,
+                });
+            }
+        }
+        Ok(table)
+    }
+
+    /// All parts; a label is a place in this list.
+    #[must_use]
+    pub fn names(&self) -> &[PartName] {
+        &self.names
+    }
+
+    /// The label of each of a mesh's groups; `None` for a category without parts.
+    ///
+    /// # Errors
+    /// The first group that is no part.
+    pub(crate) fn labels<'a>(
+        &self,
+        category: &str,
+        groups: &'a [String],
+    ) -> Result<Option<Vec<u8>>, &'a str> {
+        let Some(label) = self.label.get(category) else {
+            return Ok(None);
+        };
+        let labels = groups
+            .iter()
+            .map(|group| label.get(group).copied().ok_or(group.as_str()));
+        labels.collect::<Result<_, _>>().map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    #[test]
+    fn parts_are_numbered_over_sorted_categories() {
+        let groups = [("table", ["top", "leg"]), ("chair", ["seat", "leg"])];
+        let groups = groups.map(|(category, names)| (category.to_owned(), strings(&names)));
+        let table = PartTable::try_new(groups.into()).unwrap();
+        assert_eq!(
+            table.labels("chair", &strings(&["leg", "seat"])),
+            Ok(Some(vec![1, 0]))
+        );
+        assert_eq!(table.labels("table", &strings(&["leg"])), Ok(Some(vec![3])));
+        assert_eq!(table.labels("table", &strings(&["leg", "wheel"])), Err("wheel"));
+        assert_eq!(table.labels("lamp", &strings(&["anything"])), Ok(None));
+        assert_eq!(
+            table.names()[2],
+            PartName {
+                category: "table".to_owned(),
+                name: "top".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn too_many_parts_and_twins_are_refused() {
+        let many = (0..257).map(|i| i.to_string()).collect();
+        PartTable::try_new([("a".to_owned(), many)].into()).unwrap_err();
+        PartTable::try_new([("a".to_owned(), strings(&["b", "b"]))].into()).unwrap_err();
+    }
+}

@@ -1,0 +1,100 @@
+//! Lists of splits: a table `id,category,split`, or `ShapeNet`'s own `id,synsetId,subSynsetId,modelId,split`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::table::Table;
+use super::{Candidate, Layout, SPLITS_FILE_NAME};
+use crate::{Result, Split};
+
+/// What a list says about each object.
+#[derive(Debug)]
+pub(super) struct SplitList {
+    path: PathBuf,
+    /// By category and name; the category is empty where the list has none.
+    splits: BTreeMap<(String, String), (Split, bool)>,
+}
+
+impl SplitList {
+    /// The list that was asked for, or else the one in the source's folder; a table of meshes has its own column.
+    pub(super) fn choose(asked: Option<&Path>, root: &Path, layout: Layout) -> Result<Option<Self>> {
+        let own = root.join(SPLITS_FILE_NAME);
+        match asked {
+            Some(path) => Self::read(path).map(Some),
+            None if layout != Layout::Csv && own.is_file() => Self::read(&own).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let table = Table::read(path)?;
+        // `ShapeNet`'s `id` is a running number; the name of the model is in `modelId`.
+        let name_column = table.column(&["modelId"]).or_else(|_| table.column(&["id"]))?;
+        let category_column = table.column(&["category", "synsetId"]).ok();
+        let split_column = table.column(&["split"])?;
+        let mut splits = BTreeMap::new();
+        for (line, row) in &table.rows {
+            let cell = |column: usize| row.get(column).unwrap_or_default();
+            let split: Split = cell(split_column)
+                .parse()
+                .map_err(|e: crate::DatasetError| table.malformed(*line, e.to_string()))?;
+            let (mut category, mut name) = (category_column.map_or("", cell), cell(name_column));
+            // An id may be written whole.
+            if let Some((of_id, rest)) = name.split_once('/') {
+                (category, name) = (if category.is_empty() { of_id } else { category }, rest);
+            }
+            let key = (padded(category), name.to_owned());
+            if let Some((other, _)) = splits.insert(key, (split, false))
+                && other != split
+            {
+                return Err(table.malformed(*line, format!("{name} is in both {other} and {split}")));
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            splits,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The split of an object, `None` if the list doesn't name it.
+    pub(super) fn split_of(&mut self, candidate: &Candidate) -> Option<Split> {
+        let categories = [
+            Some(candidate.category.as_str()),
+            candidate.category_alias.as_deref(),
+            Some(""),
+        ];
+        for category in categories.into_iter().flatten() {
+            if let Some((split, is_used)) = self
+                .splits
+                .get_mut(&(category.to_owned(), candidate.name.clone()))
+            {
+                *is_used = true;
+                return Some(*split);
+            }
+        }
+        None
+    }
+
+    /// What the list names and nobody asked for, of the categories that are there: whoever has a part of a
+    /// collection isn't told about all the rest.
+    pub(super) fn unused(&self, categories: &BTreeSet<String>) -> Vec<(String, Split)> {
+        let unused = self.splits.iter().filter(|(_, (_, is_used))| !is_used);
+        let unused = unused.filter(|((category, _), _)| category.is_empty() || categories.contains(category));
+        unused
+            .map(|((category, name), (split, _))| (format!("{category}/{name}"), *split))
+            .collect()
+    }
+}
+
+/// Spreadsheets drop the leading zeros of synsets.
+fn padded(category: &str) -> String {
+    if category.len() == 7 && category.bytes().all(|b| b.is_ascii_digit()) {
+        format!("0{category}")
+    } else {
+        category.to_owned()
+    }
+}

@@ -1,0 +1,390 @@
+//! [`verify`]: proves a dataset, from the hash of each file to each point in its mask.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use glam::Mat3;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::pose_contract::{from_row_major, points_in_mask};
+use crate::{
+    DatasetError, MIN_POINTS_IN_MASK, Manifest, ObjectId, Result, Sample, SampleView, ShardEntry,
+    ShardReader, ViewSelection, decode_gray_png, durable,
+};
+
+/// How many problems are spelled out; the others are counted.
+const MAX_PROBLEMS: usize = 100;
+/// How far from 1 a unit may be, and how far from orthonormal a rotation.
+const UNIT_TOLERANCE: f32 = 1e-3;
+/// The value of a pixel that no object covers.
+const BACKGROUND: u8 = 255;
+
+/// What happens while a dataset is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyEvent {
+    /// It begins.
+    Started {
+        /// How many rows there are.
+        rows: usize,
+    },
+    /// A row was checked.
+    Row,
+    /// A shard was checked.
+    Shard {
+        /// Its name.
+        file: String,
+    },
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// The hash that names the data.
+    pub sha256: String,
+    /// How many shards were read.
+    pub num_shards: usize,
+    /// How many rows.
+    pub num_rows: usize,
+    /// How many pictures.
+    pub num_images: usize,
+    /// The smallest share of an object's points in one of its own masks.
+    pub points_in_mask_min: f64,
+    /// How many things are wrong.
+    pub num_problems: usize,
+    /// The first of them.
+    pub problems: Vec<Problem>,
+}
+
+impl VerifyReport {
+    /// Is the dataset whole and right?
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.num_problems == 0
+    }
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The shard.
+    pub file: String,
+    /// The row, if it is one row's fault.
+    pub row: Option<usize>,
+    /// What is wrong, in a sentence.
+    pub what: String,
+}
+
+/// Checks every byte and every row of a dataset, on all cores.
+///
+/// # Errors
+/// When the folder holds no finished dataset of this schema version. What is wrong inside is no error but part of
+/// the report.
+pub fn verify(dir: &Path, on_event: &mut dyn FnMut(VerifyEvent)) -> Result<VerifyReport> {
+    let manifest = Manifest::read(dir)?;
+    let Some(sha256) = manifest.sha256.clone() else {
+        return Err(DatasetError::Unfinished {
+            finished: manifest.shards.len(),
+            path: dir.to_owned(),
+        });
+    };
+    on_event(VerifyEvent::Started {
+        rows: manifest.shards.iter().map(|s| s.rows).sum(),
+    });
+
+    let next = AtomicUsize::new(0);
+    let num_threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(manifest.shards.len());
+    let mut findings: BTreeMap<usize, Findings> = BTreeMap::new();
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..num_threads {
+            let (sender, next, manifest) = (sender.clone(), &next, &manifest);
+            scope.spawn(move || {
+                loop {
+                    let shard_idx = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(entry) = manifest.shards.get(shard_idx) else {
+                        break;
+                    };
+                    // The receiver lives until all senders are gone.
+                    let on_row = || drop(sender.send(Message::Row));
+                    let findings = check_shard(dir, entry, manifest, on_row);
+                    let _ = sender.send(Message::Shard(shard_idx, findings));
+                }
+            });
+        }
+        drop(sender);
+        for message in receiver {
+            match message {
+                Message::Row => on_event(VerifyEvent::Row),
+                Message::Shard(shard_idx, found) => {
+                    on_event(VerifyEvent::Shard {
+                        file: manifest.shards[shard_idx].file.clone(),
+                    });
+                    findings.insert(shard_idx, found);
+                }
+            }
+        }
+    });
+    Ok(report(&manifest, sha256, findings))
+}
+
+enum Message {
+    Row,
+    Shard(usize, Findings),
+}
+
+/// What was found in one shard.
+#[derive(Debug)]
+struct Findings {
+    ids: Vec<ObjectId>,
+    num_images: usize,
+    points_in_mask_min: f64,
+    problems: Vec<Problem>,
+}
+
+/// Puts the findings together in the order of the shards, whichever thread was first.
+fn report(manifest: &Manifest, sha256: String, findings: BTreeMap<usize, Findings>) -> VerifyReport {
+    let mut report = VerifyReport {
+        sha256,
+        num_shards: manifest.shards.len(),
+        num_rows: 0,
+        num_images: 0,
+        points_in_mask_min: 1.0,
+        num_problems: 0,
+        problems: Vec::new(),
+    };
+    let mut problems = Vec::new();
+    let mut place_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
+    for (shard_idx, found) in findings {
+        let file = &manifest.shards[shard_idx].file;
+        report.num_rows += found.ids.len();
+        report.num_images += found.num_images;
+        report.points_in_mask_min = report.points_in_mask_min.min(found.points_in_mask_min);
+        problems.extend(found.problems);
+        for (row, id) in found.ids.into_iter().enumerate() {
+            if let Some(other) = place_of_id.get(&id) {
+                let what = format!("{id} is in {} too", manifest.shards[*other].file);
+                problems.push(Problem {
+                    file: file.clone(),
+                    row: Some(row),
+                    what,
+                });
+            }
+            place_of_id.insert(id, shard_idx);
+        }
+    }
+    report.num_problems = problems.len();
+    problems.truncate(MAX_PROBLEMS);
+    report.problems = problems;
+    report
+}
+
+fn check_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest, on_row: impl Fn()) -> Findings {
+    let mut findings = Findings {
+        ids: Vec::new(),
+        num_images: 0,
+        points_in_mask_min: 1.0,
+        problems: Vec::new(),
+    };
+    let path = dir.join(&entry.file);
+    let mut problem = |row: Option<usize>, what: String| {
+        findings.problems.push(Problem {
+            file: entry.file.clone(),
+            row,
+            what,
+        });
+    };
+    match hash_file(&path) {
+        Ok((sha256, bytes)) if sha256 == entry.sha256 && bytes == entry.bytes => {}
+        Ok((_, bytes)) if bytes != entry.bytes => {
+            problem(None, format!("{bytes} bytes instead of {}", entry.bytes));
+        }
+        Ok(_) => problem(
+            None,
+            "its bytes were changed: the hash is not the manifest's".to_owned(),
+        ),
+        Err(e) => problem(None, format!("could not be read: {e}")),
+    }
+    let shard = match ShardReader::open(&path) {
+        Ok(shard) => shard,
+        Err(e) => {
+            problem(None, in_full(&e));
+            return findings;
+        }
+    };
+    if shard.num_rows() != entry.rows {
+        problem(
+            None,
+            format!("{} rows instead of {}", shard.num_rows(), entry.rows),
+        );
+    }
+    let header = shard.header();
+    let of_shard = (
+        header.layout,
+        &header.classes,
+        &header.parts,
+        &header.recipe,
+        &header.adapter,
+    );
+    if of_shard
+        != (
+            manifest.layout,
+            &manifest.classes,
+            &manifest.parts,
+            &manifest.recipe,
+            &manifest.adapter,
+        )
+    {
+        problem(None, "its metadata is not the manifest's".to_owned());
+    }
+    for row in 0..shard.num_rows() {
+        on_row();
+        let sample = match shard.read(row, ViewSelection::All) {
+            Ok(sample) => sample,
+            Err(e) => {
+                problem(Some(row), in_full(&e));
+                continue;
+            }
+        };
+        if findings.ids.last().is_some_and(|last| *last >= sample.id) {
+            problem(Some(row), format!("{} is out of order", sample.id));
+        }
+        if let Err(what) = check_row(&sample, manifest) {
+            problem(Some(row), format!("{}: {what}", sample.id));
+        }
+        for (view_idx, view) in sample.views.iter().enumerate() {
+            findings.num_images += 1;
+            if let Err(what) = check_view(view) {
+                problem(Some(row), format!("{}: view {view_idx} {what}", sample.id));
+            }
+            let share = points_in_mask(&sample.points, view);
+            findings.points_in_mask_min = findings.points_in_mask_min.min(share);
+            if share < MIN_POINTS_IN_MASK {
+                let percent = 100.0 * share;
+                let what = format!(
+                    "{}: only {percent:.1} % of its points lie in mask {view_idx}",
+                    sample.id
+                );
+                problem(Some(row), what);
+            }
+        }
+        findings.ids.push(sample.id);
+    }
+    findings
+}
+
+/// An error with its causes, in one line.
+fn in_full(error: &DatasetError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+fn hash_file(path: &Path) -> io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut bytes = 0;
+    loop {
+        let num_read = file.read(&mut buffer)?;
+        if num_read == 0 {
+            return Ok((durable::hex(&hasher.finalize()), bytes));
+        }
+        hasher.update(&buffer[..num_read]);
+        bytes += num_read as u64;
+    }
+}
+
+fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
+    // Destructured whole: a new field must be checked or named here.
+    let Sample {
+        id,
+        category,
+        label,
+        points,
+        normals,
+        part_labels,
+        views,
+        object_from_mesh,
+        num_triangles,
+        surface_area,
+        is_watertight: _,
+        coverage_min,
+        source_sha256,
+    } = sample;
+    let ensure = |is_right: bool, what: &str| if is_right { Ok(()) } else { Err(what.to_owned()) };
+    ensure(category == id.category(), "its category is not that of its id")?;
+    let class = usize::try_from(*label)
+        .ok()
+        .and_then(|label| manifest.classes.get(label));
+    ensure(class == Some(category), "its label is not that of its category")?;
+    let is_in_ball = |p: &[f32; 3]| p.iter().map(|x| x * x).sum::<f32>().sqrt() <= 1.0 + UNIT_TOLERANCE;
+    ensure(
+        points.iter().all(is_in_ball),
+        "a point lies outside the unit ball or is not finite",
+    )?;
+    let is_unit = |n: &[f32; 3]| (n.iter().map(|x| x * x).sum::<f32>().sqrt() - 1.0).abs() <= UNIT_TOLERANCE;
+    ensure(normals.iter().all(is_unit), "a normal is not of length 1")?;
+    let max_part = part_labels.iter().flatten().max();
+    ensure(
+        max_part.is_none_or(|&max| usize::from(max) < manifest.parts.len()),
+        "a part label names no part",
+    )?;
+    ensure(
+        object_from_mesh.iter().all(|x| x.is_finite()),
+        "object_from_mesh is not finite",
+    )?;
+    ensure(*num_triangles > 0, "it has no triangle")?;
+    ensure(
+        surface_area.is_finite() && *surface_area > 0.0,
+        "its surface area is not positive",
+    )?;
+    let coverage = views
+        .iter()
+        .map(|view| view.mask.coverage())
+        .fold(f32::INFINITY, f32::min);
+    ensure(
+        (coverage - coverage_min).abs() <= f32::EPSILON,
+        "coverage_min is not that of its masks",
+    )?;
+    ensure(*coverage_min > 0.0, "a mask is empty")?;
+    let is_hash = source_sha256.len() == 64 && source_sha256.bytes().all(|b| b.is_ascii_hexdigit());
+    ensure(is_hash, "source_sha256 is no hash")
+}
+
+fn check_view(view: &SampleView) -> Result<(), String> {
+    let SampleView {
+        image_png,
+        mask,
+        view_from_object,
+        clip_from_view,
+    } = view;
+    let image = decode_gray_png(image_png).map_err(|e| in_full(&e))?;
+    if (image.width_px, image.height_px) != (mask.size_px(), mask.size_px()) {
+        return Err(format!("is of {}x{} pixels", image.width_px, image.height_px));
+    }
+    let mut pixels = image.pixels.iter().zip(mask.to_pixels());
+    if pixels.any(|(&value, covered)| (value == BACKGROUND) == (covered == 1)) {
+        return Err("does not show the background exactly where its mask is not covered".to_owned());
+    }
+    if !clip_from_view.iter().all(|x| x.is_finite()) {
+        return Err("has a clip_from_view that is not finite".to_owned());
+    }
+    let view_from_object = from_row_major(view_from_object);
+    let rotation = Mat3::from_mat4(view_from_object);
+    let is_rigid = (rotation * rotation.transpose()).abs_diff_eq(Mat3::IDENTITY, UNIT_TOLERANCE)
+        && rotation.determinant() > 0.0
+        && view_from_object.row(3) == glam::Vec4::W;
+    if is_rigid {
+        Ok(())
+    } else {
+        Err("has a view_from_object that is not rigid".to_owned())
+    }
+}

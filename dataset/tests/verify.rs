@@ -1,0 +1,173 @@
+//! `verify` finds what is wrong and says where; `inspect` counts.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod fixture;
+
+use std::path::Path;
+
+use fixture::{header, sample};
+use tap_dataset::{
+    Dataset, DatasetError, Manifest, RowLayout, Sample, Split, VerifyReport, encode_gray_png, inspect,
+    verify, write_samples,
+};
+
+const LAYOUT: RowLayout = RowLayout {
+    num_points: 64,
+    num_views: 2,
+    image_size_px: 16,
+};
+
+fn write(dir: &Path, change: impl FnOnce(&mut Vec<(Split, Sample)>)) -> Manifest {
+    let split = |seed: u64| if seed % 4 == 3 { Split::Test } else { Split::Train };
+    let mut samples: Vec<_> = (0..12).map(|seed| (split(seed), sample(LAYOUT, seed))).collect();
+    change(&mut samples);
+    write_samples(dir, &header(LAYOUT), 4, samples).unwrap()
+}
+
+fn report(dir: &Path) -> VerifyReport {
+    verify(dir, &mut |_| {}).unwrap()
+}
+
+/// Writes a dataset whose first sample is changed, and says what is found wrong with it.
+fn problem_of(change: impl FnOnce(&mut Sample)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), |samples| change(&mut samples[0].1));
+    let report = report(dir.path());
+    assert!(!report.is_ok(), "the change is found");
+    assert!(
+        report
+            .problems
+            .iter()
+            .all(|p| p.what.starts_with("chair/object_0000")),
+        "{:?}",
+        report.problems
+    );
+    report.problems[0].what.clone()
+}
+
+#[test]
+fn a_right_dataset_passes_and_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = write(dir.path(), |_| {});
+    let mut num_events = 0;
+    let report = verify(dir.path(), &mut |_| num_events += 1).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems);
+    assert_eq!(
+        (report.num_rows, report.num_images, report.num_shards),
+        (12, 24, 4)
+    );
+    assert_eq!(
+        num_events,
+        1 + 12 + 4,
+        "one for the start, each row and each shard"
+    );
+    assert_eq!(report.sha256, manifest.sha256.unwrap());
+    assert!(report.points_in_mask_min > 0.99, "{}", report.points_in_mask_min);
+
+    let inspection = inspect(dir.path()).unwrap();
+    let counts: Vec<_> = inspection
+        .classes
+        .iter()
+        .map(|c| (c.name.as_str(), c.train, c.val, c.test))
+        .collect();
+    assert_eq!(counts, [("chair", 3, 0, 1), ("lamp", 3, 0, 1), ("mug", 3, 0, 1)]);
+    assert_eq!(
+        (
+            inspection.num_rows,
+            inspection.num_shards,
+            inspection.num_shards_planned
+        ),
+        (12, 4, 4)
+    );
+}
+
+type Change = fn(&mut Sample);
+
+#[test]
+fn each_broken_promise_is_named() {
+    let cases: [(&str, Change); 12] = [
+        ("points lie in mask", |s| s.views[1].view_from_object[3] = 1.0),
+        ("not rigid", |s| s.views[0].view_from_object[0] *= 1.5),
+        ("clip_from_view", |s| s.views[0].clip_from_view[2] = f32::NAN),
+        ("unit ball", |s| s.points[3] = [f32::NAN, 0.0, 0.0]),
+        ("length 1", |s| s.normals[0] = [0.0; 3]),
+        ("label", |s| s.label = 2),
+        ("label", |s| s.label = -1),
+        ("names no part", |s| s.part_labels = Some(vec![7; 64])),
+        ("coverage_min", |s| s.coverage_min = 0.1),
+        ("no triangle", |s| s.num_triangles = 0),
+        ("background", |s| {
+            s.views[1].image_png = encode_gray_png(16, &[255; 256]).unwrap();
+        }),
+        ("PNG", |s| s.views[1].image_png.truncate(40)),
+    ];
+    for (expected, change) in cases {
+        let what = problem_of(change);
+        assert!(what.contains(expected), "{expected}: {what}");
+    }
+}
+
+#[test]
+fn one_flipped_byte_anywhere_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = write(dir.path(), |_| {});
+    let path = dir.path().join(&manifest.shards[0].file);
+    let whole = std::fs::read(&path).unwrap();
+    for at in (0..whole.len()).step_by(whole.len() / 40) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        std::fs::write(&path, flipped).unwrap();
+        let report = report(dir.path());
+        assert!(
+            report.problems[0].file == manifest.shards[0].file,
+            "byte {at}: {:?}",
+            report.problems
+        );
+    }
+}
+
+#[test]
+fn a_truncated_shard_and_a_missing_one_are_problems_of_that_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = write(dir.path(), |_| {});
+    let path = dir.path().join(&manifest.shards[1].file);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..100]).unwrap();
+    std::fs::remove_file(dir.path().join(&manifest.shards[2].file)).unwrap();
+    let report = report(dir.path());
+    for shard in [1, 2] {
+        assert!(
+            report
+                .problems
+                .iter()
+                .any(|p| p.file == manifest.shards[shard].file),
+            "{:?}",
+            report.problems
+        );
+    }
+    assert_eq!(report.num_rows, 7, "the other shards were read");
+    Dataset::open(dir.path()).unwrap_err();
+}
+
+#[test]
+fn a_folder_that_is_no_dataset_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(
+        matches!(
+            verify(dir.path(), &mut |_| {}),
+            Err(DatasetError::NoManifest { .. })
+        ),
+        "empty folder"
+    );
+    assert!(
+        matches!(inspect(dir.path()), Err(DatasetError::NoManifest { .. })),
+        "empty folder"
+    );
+    assert!(
+        matches!(
+            Dataset::open(&dir.path().join("nowhere")),
+            Err(DatasetError::NoManifest { .. })
+        ),
+        "no folder"
+    );
+}
