@@ -49,8 +49,20 @@ pub fn is_run(path: &Path) -> bool {
 /// Makes `path` ready for a run: empty, or the same run to be continued. Nothing is written into it yet.
 ///
 /// # Errors
-/// Where the folder holds something else, or a run of another plan.
+/// As for [`check`], or where an old run cannot be removed.
 pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
+    check(path, existing, plan)?;
+    if existing == Existing::Replace && is_run(path) {
+        fs::remove_dir_all(path).map_err(TrainError::io("remove", path))?;
+    }
+    Ok(())
+}
+
+/// Refuses what [`prepare`] would refuse, and changes nothing.
+///
+/// # Errors
+/// Where the folder holds something else, or a run of another plan.
+pub fn check(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
     let is_empty = match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
@@ -66,7 +78,7 @@ pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), Train
         Existing::Replace if !is_run(path) => Err(TrainError::NotARun {
             path: path.to_owned(),
         }),
-        Existing::Replace => fs::remove_dir_all(path).map_err(TrainError::io("remove", path)),
+        Existing::Replace => Ok(()),
         Existing::Resume if !is_run(path) => {
             let reason = String::from("the folder holds something that is no run");
             Err(TrainError::Resume {

@@ -172,6 +172,7 @@ pub fn finetune(
         labels_per_class,
         &init_sha256(init.as_ref())?,
     )?;
+    run::check(&options.out, options.existing, &plan)?;
     let classes = data.dataset.classes().to_vec();
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let (store, network) = Network::build(&plan, classes.len(), options.device);

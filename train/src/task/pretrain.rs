@@ -101,6 +101,7 @@ pub fn pretrain(
     let init = init.map(read_encoder).transpose()?;
     let init_sha256 = super::classify::init_sha256(init.as_ref())?;
     let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256)?;
+    run::check(&options.out, options.existing, &plan)?;
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
 
