@@ -3,9 +3,11 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 130 interrupted.
 
 mod command;
+mod interrupt;
 mod libtorch;
 mod picture;
 mod recipe;
+mod report;
 mod trainer;
 mod ui;
 

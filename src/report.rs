@@ -96,8 +96,8 @@ pub(crate) struct Comparison {
 /// One number of labels.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Setting {
-    /// A number, or `all`.
-    pub(crate) labels_per_class: serde_json::Value,
+    /// 0 means all of them.
+    pub(crate) labels_per_class: usize,
     pub(crate) seeds: Vec<u64>,
     pub(crate) scratch: Vec<f64>,
     pub(crate) tap: Vec<f64>,
@@ -116,9 +116,9 @@ pub(crate) struct Confusion {
 
 impl Setting {
     pub(crate) fn labels(&self) -> String {
-        match &self.labels_per_class {
-            serde_json::Value::String(text) => text.clone(),
-            number => number.to_string(),
+        match self.labels_per_class {
+            0 => "all".to_owned(),
+            count => count.to_string(),
         }
     }
 }
@@ -134,8 +134,10 @@ impl Probe {
 
     /// The numbers of labels, few before many, `all` last.
     pub(crate) fn labels(&self) -> Vec<String> {
-        let mut labels: Vec<String> =
-            self.tap().map(|arm| arm.svm.keys().cloned().collect()).unwrap_or_default();
+        let mut labels: Vec<String> = self
+            .tap()
+            .map(|arm| arm.svm.keys().cloned().collect())
+            .unwrap_or_default();
         labels.sort_by_key(|label| label.parse::<u64>().unwrap_or(u64::MAX));
         labels
     }
@@ -156,9 +158,11 @@ impl Curve {
         let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
         let mut curve = Self::default();
         for line in text.lines() {
-            let line: Line =
-                serde_json::from_str(line).with_context(|| format!("not a line of metrics: {}", path.display()))?;
-            let (Some(step), Some(loss)) = (line.step, line.loss) else { continue };
+            let line: Line = serde_json::from_str(line)
+                .with_context(|| format!("not a line of metrics: {}", path.display()))?;
+            let (Some(step), Some(loss)) = (line.step, line.loss) else {
+                continue;
+            };
             match line.kind.as_str() {
                 "step" => curve.training.push((step, loss)),
                 "validation" => curve.validation.push((step, loss)),
@@ -214,12 +218,25 @@ pub(crate) mod tests {
         ]});
         Report {
             stages: vec![
-                Stage { name: "build", what: "24 objects".to_owned(), elapsed_s: 10.0, num_views: Some(288.0) },
-                Stage { name: "compare", what: "3 seeds".to_owned(), elapsed_s: 90.0, num_views: None },
+                Stage {
+                    name: "build",
+                    what: "24 objects".to_owned(),
+                    elapsed_s: 10.0,
+                    num_views: Some(288.0),
+                },
+                Stage {
+                    name: "compare",
+                    what: "3 seeds".to_owned(),
+                    elapsed_s: 90.0,
+                    num_views: None,
+                },
             ],
             data: "24 objects of 2 classes".to_owned(),
             adapter: "llvmpipe".to_owned(),
-            curve: Curve { training: vec![(1.0, 0.9), (50.0, 0.4), (100.0, 0.25)], validation: vec![(100.0, 0.22)] },
+            curve: Curve {
+                training: vec![(1.0, 0.9), (50.0, 0.4), (100.0, 0.25)],
+                validation: vec![(100.0, 0.22)],
+            },
             pretraining: Pretraining {
                 data_sha256: "0123456789abcdef".to_owned(),
                 num_steps: 100,
@@ -245,7 +262,10 @@ pub(crate) mod tests {
              {\"kind\":\"validation\",\"step\":2,\"loss\":0.4}\n",
         )
         .unwrap();
-        let expected = Curve { training: vec![(1.0, 0.5)], validation: vec![(2.0, 0.4)] };
+        let expected = Curve {
+            training: vec![(1.0, 0.5)],
+            validation: vec![(2.0, 0.4)],
+        };
         assert_eq!(Curve::read(&path).unwrap(), expected);
         fs::write(&path, "no JSON\n").unwrap();
         assert!(Curve::read(&path).is_err(), "a line that is no JSON");

@@ -64,6 +64,17 @@ impl Bar {
         Self(bar)
     }
 
+    /// Sets how many items there are.
+    pub(crate) fn set_length(&self, num_items: u64) {
+        self.0.set_length(num_items);
+    }
+
+    /// Items that were there already: they count, but not for the rate.
+    pub(crate) fn skip(&self, num_items: u64) {
+        self.0.inc(num_items);
+        self.0.reset_eta();
+    }
+
     pub(crate) fn advance(&self) {
         self.0.inc(1);
     }
@@ -85,7 +96,76 @@ impl Drop for Bar {
     }
 }
 
+/// Lays rows out in columns; the first row is the heading. The first column is aligned left, the others right.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let num_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..num_columns).map(width).collect();
+    let mut lines = Vec::new();
+    for (row_idx, row) in rows.iter().enumerate() {
+        let cells = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, &width))| match column {
+                0 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+        lines.push(cells.collect::<Vec<_>>().join("  ").trim_end().to_owned());
+        if row_idx == 0 {
+            lines.push(
+                widths
+                    .iter()
+                    .map(|&width| "-".repeat(width))
+                    .collect::<Vec<_>>()
+                    .join("  "),
+            );
+        }
+    }
+    lines.join("\n")
+}
+
 /// Bytes as a person reads them.
 pub(crate) fn bytes(num_bytes: u64) -> String {
     indicatif::BinaryBytes(num_bytes).to_string()
+}
+
+/// A time as a person reads it: `8.3 s`, `2 min 05 s`.
+pub(crate) fn seconds(elapsed_s: f64) -> String {
+    if elapsed_s < 60.0 {
+        return format!("{elapsed_s:.1} s");
+    }
+    let whole = elapsed_s.round() as u64;
+    format!("{} min {:02} s", whole / 60, whole % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let text = table(&[
+            row(["stage", "time"]),
+            row(["build", "12.0 s"]),
+            row(["a longer one", "1 s"]),
+        ]);
+        assert_eq!(
+            text,
+            "stage           time\n------------  ------\nbuild         12.0 s\na longer one     1 s"
+        );
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(seconds(8.26), "8.3 s");
+        assert_eq!(seconds(125.2), "2 min 05 s");
+    }
 }

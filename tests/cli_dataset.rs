@@ -226,7 +226,7 @@ fn sources_without_a_usable_mesh_are_refused() {
     fs::create_dir(place.path("empty")).unwrap();
     place
         .run(&["dataset", "build", "empty", "--out", "data"])
-        .fails_with(&["no mesh", "empty"]);
+        .fails_with(&["no object", "empty"]);
     place
         .run(&["dataset", "build", "nowhere", "--out", "data"])
         .fails_with(&["nowhere"]);
@@ -242,7 +242,7 @@ fn sources_without_a_usable_mesh_are_refused() {
         "--max-skipped",
         "9",
     ]);
-    outcome.fails_with(&["every", "broken"]);
+    outcome.fails_with(&["none of the 2 objects", "nan"]);
     let left: Vec<String> = place
         .files("data")
         .into_keys()
@@ -262,7 +262,7 @@ fn damage_is_found_and_named() {
     let verify = || place.run(&["dataset", "verify", "data"]);
 
     fs::write(&shard, &bytes[..bytes.len() / 2]).unwrap();
-    verify().fails_with(&["truncated", name]);
+    verify().fails_with(&["bytes instead of", name]);
     place.run(&["dataset", "inspect", "data"]).fails_with(&[name]);
 
     let mut flipped = bytes.clone();
@@ -300,7 +300,7 @@ fn nothing_is_overwritten_without_force() {
         "--per-class",
         "2",
     ];
-    place.run(&again).fails_with(&["meshes", "--force"]);
+    place.run(&again).fails_with(&["meshes", "force"]);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason, Source, SourceOptions,
-    SynthesizeEvent, SynthesizeOptions, VerifyEvent, inspect, synthesizable_categories, synthesize, verify,
+    BuildEvent, BuildOptions, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason, Source,
+    SourceOptions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, inspect, synthesizable_categories,
+    synthesize, verify,
 };
 use toml::Value;
 
@@ -174,7 +175,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn run_synthesize(arguments: &SynthesizeArguments) -> Result<ExitCode> {
-    let SynthesizeArguments { out, classes, per_class, seed, random_yaw, force } = arguments;
+    let SynthesizeArguments {
+        out,
+        classes,
+        per_class,
+        seed,
+        random_yaw,
+        force,
+    } = arguments;
     let classes = classes.unwrap_or(synthesizable_categories().len());
     let options = SynthesizeOptions {
         out: out.clone(),
@@ -185,7 +193,10 @@ fn run_synthesize(arguments: &SynthesizeArguments) -> Result<ExitCode> {
         force: *force,
     };
     let num_objects = synthesize_with_bar(&options)?;
-    ui::result(format_args!("{num_objects} objects of {classes} classes: {}", out.display()));
+    ui::result(format_args!(
+        "{num_objects} objects of {classes} classes: {}",
+        out.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -217,7 +228,10 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     let mut settings = arguments.set.clone();
     settings.extend(arguments.settings()?);
     let recipe: BuildRecipe = recipe::resolve(arguments.recipe.as_deref(), &settings)?;
-    let source_options = SourceOptions { layout: arguments.layout, splits: arguments.splits.clone() };
+    let source_options = SourceOptions {
+        layout: arguments.layout,
+        splits: arguments.splits.clone(),
+    };
     let source = Source::open(&arguments.source, &source_options)?;
     let options = BuildOptions {
         workers: arguments.workers,
@@ -226,7 +240,10 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
         ..BuildOptions::new(arguments.out.clone())
     };
     let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
-        ui::note(format_args!("stopped; run the same command again to go on: {}", arguments.out.display()));
+        ui::note(format_args!(
+            "stopped; run the same command again to go on: {}",
+            arguments.out.display()
+        ));
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     };
     if arguments.json {
@@ -262,7 +279,11 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
 impl BuildArguments {
     /// The flags that are settings of the recipe.
     fn settings(&self) -> Result<Vec<Setting>> {
-        let number = |number: u64| i64::try_from(number).map(Value::Integer).context("a number is too large");
+        let number = |number: u64| {
+            i64::try_from(number)
+                .map(Value::Integer)
+                .context("a number is too large")
+        };
         let mut settings = self.views.settings("render.")?;
         if let Some(num_points) = self.num_points {
             settings.push(Setting::new("num_points", number(num_points as u64)?));
@@ -291,7 +312,10 @@ pub(super) fn build_with_bar(
 ) -> Result<Option<BuildSummary>> {
     let cancel = interrupt::listen()?;
     let bar = ui::Bar::new("building", source.objects().len() as u64);
-    source.notes().iter().for_each(|note| bar.note(format_args!("note: {note}")));
+    source
+        .notes()
+        .iter()
+        .for_each(|note| bar.note(format_args!("note: {note}")));
     let mut on_event = |event| match event {
         BuildEvent::Started { total, adapter } => {
             bar.set_length(total as u64);
@@ -303,7 +327,10 @@ pub(super) fn build_with_bar(
         }
         BuildEvent::Done { .. } => bar.advance(),
         // What a list of splits leaves out is left out on purpose, and none of the objects that the bar counts.
-        BuildEvent::Skipped { reason: SkipReason::NotInSplits, .. } => {}
+        BuildEvent::Skipped {
+            reason: SkipReason::NotInSplits,
+            ..
+        } => {}
         BuildEvent::Skipped { id, reason, message } => {
             bar.note(format_args!("skipped {id}, {reason}: {message}"));
             bar.advance();
@@ -344,9 +371,16 @@ fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
         None => format!("{}: {}", problem.file, problem.what),
     };
     if !arguments.json {
-        report.problems.iter().for_each(|problem| ui::result(describe(problem)));
+        report
+            .problems
+            .iter()
+            .for_each(|problem| ui::result(describe(problem)));
     }
-    bail!("{} problems, build the dataset again; the first is {}", report.num_problems, describe(first));
+    bail!(
+        "{} problems, build the dataset again; the first is {}",
+        report.num_problems,
+        describe(first)
+    );
 }
 
 fn run_inspect(arguments: &InspectArguments) -> Result<ExitCode> {
@@ -380,9 +414,18 @@ fn print(inspection: &Inspection) {
         None => format!("unfinished, {num_shards} of {num_shards_planned} shards"),
     };
     ui::result(format_args!("data       {state}"));
-    ui::result(format_args!("made by    {generator}, {}", adapter["name"].as_str().unwrap_or("an unnamed adapter")));
-    ui::result(format_args!("source     {} objects, layout {}", source.num_objects, source.layout));
-    ui::result(format_args!("objects    {num_rows} in {num_shards} shards, {}", ui::bytes(*bytes)));
+    ui::result(format_args!(
+        "made by    {generator}, {}",
+        adapter["name"].as_str().unwrap_or("an unnamed adapter")
+    ));
+    ui::result(format_args!(
+        "source     {} objects, layout {}",
+        source.num_objects, source.layout
+    ));
+    ui::result(format_args!(
+        "objects    {num_rows} in {num_shards} shards, {}",
+        ui::bytes(*bytes)
+    ));
     ui::result(format_args!(
         "a row      {} points, {} views of {} pixels, {num_parts} part labels",
         layout.num_points, layout.num_views, layout.image_size_px
@@ -393,11 +436,25 @@ fn print(inspection: &Inspection) {
     ui::result(format_args!("recipe     {recipe}\n"));
     let heading = ["class", "train", "val", "test"].map(str::to_owned).to_vec();
     let row = |name: &str, counts: [usize; 3]| {
-        [name.to_owned()].into_iter().chain(counts.map(|count| count.to_string())).collect()
+        [name.to_owned()]
+            .into_iter()
+            .chain(counts.map(|count| count.to_string()))
+            .collect()
     };
     let mut rows = vec![heading];
-    rows.extend(classes.iter().map(|class| row(&class.name, [class.train, class.val, class.test])));
+    rows.extend(
+        classes
+            .iter()
+            .map(|class| row(&class.name, [class.train, class.val, class.test])),
+    );
     let total = |count: fn(&tap_dataset::ClassCount) -> usize| classes.iter().map(count).sum();
-    rows.push(row("all", [total(|class| class.train), total(|class| class.val), total(|class| class.test)]));
+    rows.push(row(
+        "all",
+        [
+            total(|class| class.train),
+            total(|class| class.val),
+            total(|class| class.test),
+        ],
+    ));
     ui::result(ui::table(&rows));
 }

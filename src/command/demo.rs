@@ -50,41 +50,75 @@ Examples:
   tap demo
   tap demo --out /tmp/demo --steps 3400 --labels-per-class 5,10";
 
-/// The recipe of the shards, and what the trainer does with them.
+/// The recipe of the shards, and the trainer's preset for them.
 const DATA_RECIPE: &str = include_str!("../../assets/presets/mini-data.toml");
-const TRAINER_CONFIG: &str = include_str!("../../assets/presets/mini.toml");
+const PRESET: &str = "mini";
+/// Points of the curve of the validation loss.
+const NUM_VALIDATIONS: usize = 8;
 /// Marks a folder as a demo's, so that `--force` never removes anything else.
 const MARKER: &str = "demo.toml";
 /// Random encoders that the pre-trained one is probed beside.
 const RANDOM_INITS: &str = "3";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let trainer = trainer::find().with_context(|| format!("the demo needs tap-train; build it: {}", trainer::REMEDY))?;
+    let trainer = trainer::find()
+        .with_context(|| format!("the demo needs tap-train; build it: {}", trainer::REMEDY))?;
     prepare(&arguments.out, arguments.force)?;
-    let place = Place { out: &arguments.out, trainer: &trainer };
+    let place = Place {
+        out: &arguments.out,
+        trainer: &trainer,
+    };
     let mut log = StageLog::default();
 
-    log.time("synthesize", || place.synthesize(arguments), |num_objects| {
-        (format!("{num_objects} meshes of {} classes", arguments.classes), None)
-    })?;
-    let dataset = log.time("build", || place.build(), |dataset| {
-        let num_views = num_objects(dataset) * dataset.num_views();
-        (format!("{num_views} views of {} px", dataset.image_size_px()), Some(num_views as f64))
-    })?;
-    let pretraining = log.time("pre-train", || place.pretrain(arguments.steps), |result| {
-        (format!("{} steps", result.num_steps), Some(result.views_per_s * result.elapsed_s))
-    })?;
-    let probe: Probe = log.time("probe", || place.probe(&arguments.labels_per_class), |_| {
-        ("linear SVM on frozen features".to_owned(), None)
-    })?;
-    let comparison: Comparison = log.time("compare", || place.compare(arguments), |_| {
-        (format!("fine-tuning, {} paired seeds", arguments.seeds), None)
-    })?;
+    log.time(
+        "synthesize",
+        || place.synthesize(arguments),
+        |num_objects| {
+            (
+                format!("{num_objects} meshes of {} classes", arguments.classes),
+                None,
+            )
+        },
+    )?;
+    let dataset = log.time(
+        "build",
+        || place.build(),
+        |dataset| {
+            let num_views = num_objects(dataset) * dataset.num_views();
+            (
+                format!("{num_views} views of {} px", dataset.image_size_px()),
+                Some(num_views as f64),
+            )
+        },
+    )?;
+    let pretraining = log.time(
+        "pre-train",
+        || place.pretrain(arguments.steps),
+        |result| {
+            (
+                format!("{} steps", result.num_steps),
+                Some(result.views_per_s * result.elapsed_s),
+            )
+        },
+    )?;
+    let probe: Probe = log.time(
+        "probe",
+        || place.probe(&arguments.labels_per_class),
+        |_| ("linear SVM on frozen features".to_owned(), None),
+    )?;
+    let comparison: Comparison = log.time(
+        "compare",
+        || place.compare(arguments),
+        |_| (format!("fine-tuning, {} paired seeds", arguments.seeds), None),
+    )?;
 
     let report = Report {
         stages: log.stages,
         data: describe(&dataset),
-        adapter: dataset.manifest().adapter["name"].as_str().unwrap_or("an unnamed adapter").to_owned(),
+        adapter: dataset.manifest().adapter["name"]
+            .as_str()
+            .unwrap_or("an unnamed adapter")
+            .to_owned(),
         curve: Curve::read(&place.path("pretrain/metrics.jsonl"))?,
         pretraining,
         probe,
@@ -117,7 +151,12 @@ impl StageLog {
         let (what, num_views) = describe(&outcome);
         let elapsed_s = started.elapsed().as_secs_f64();
         ui::note(format_args!("{name}: {what}, {}", ui::seconds(elapsed_s)));
-        self.stages.push(Stage { name, what, elapsed_s, num_views });
+        self.stages.push(Stage {
+            name,
+            what,
+            elapsed_s,
+            num_views,
+        });
         Ok(outcome)
     }
 }
@@ -148,7 +187,8 @@ impl Place<'_> {
         write(&recipe_file, DATA_RECIPE)?;
         let recipe: BuildRecipe = recipe::resolve(Some(&recipe_file), &[])?;
         let source = Source::open(&self.path("meshes"), &SourceOptions::default())?;
-        let Some(summary) = dataset::build_with_bar(&source, &recipe, &BuildOptions::new(self.path("data")))? else {
+        let Some(summary) = dataset::build_with_bar(&source, &recipe, &BuildOptions::new(self.path("data")))?
+        else {
             bail!("stopped; run it again to begin anew");
         };
         if summary.num_lost() > 0 {
@@ -158,18 +198,26 @@ impl Place<'_> {
     }
 
     fn pretrain(&self, num_steps: usize) -> Result<Pretraining> {
-        let config = self.path("trainer.toml");
-        write(&config, TRAINER_CONFIG)?;
         let steps = format!("pretrain.steps={num_steps}");
-        self.train("pretrain", &["--config".as_ref(), config.as_os_str(), "--set".as_ref(), steps.as_ref()])?;
+        let validate_every = format!("log.validate_every={}", num_steps.div_ceil(NUM_VALIDATIONS));
+        let settings = ["--config", PRESET, "--set", &steps, "--set", &validate_every];
+        self.train("pretrain", &settings.map(OsStr::new))?;
         report::read_json(&self.path("pretrain/result.json"))
     }
 
     fn probe(&self, labels_per_class: &str) -> Result<Probe> {
         let labels = format!("{labels_per_class},all");
         let run = self.path("pretrain");
-        let arguments = ["--init".as_ref(), run.as_os_str(), "--random-inits".as_ref(), RANDOM_INITS.as_ref()];
-        self.train("probe", &[&arguments[..], &["--labels-per-class".as_ref(), labels.as_ref()]].concat())?;
+        let arguments = [
+            "--init".as_ref(),
+            run.as_os_str(),
+            "--random-inits".as_ref(),
+            RANDOM_INITS.as_ref(),
+        ];
+        self.train(
+            "probe",
+            &[&arguments[..], &["--labels-per-class".as_ref(), labels.as_ref()]].concat(),
+        )?;
         report::read_json(&self.path("probe/probe.json"))
     }
 
@@ -177,8 +225,16 @@ impl Place<'_> {
         let run = self.path("pretrain");
         let seeds = arguments.seeds.to_string();
         let labels = &arguments.labels_per_class;
-        let init = ["--init".as_ref(), run.as_os_str(), "--seeds".as_ref(), seeds.as_ref()];
-        self.train("compare", &[&init[..], &["--labels-per-class".as_ref(), labels.as_ref()]].concat())?;
+        let init = [
+            "--init".as_ref(),
+            run.as_os_str(),
+            "--seeds".as_ref(),
+            seeds.as_ref(),
+        ];
+        self.train(
+            "compare",
+            &[&init[..], &["--labels-per-class".as_ref(), labels.as_ref()]].concat(),
+        )?;
         report::read_json(&self.path("compare/compare.json"))
     }
 
@@ -211,12 +267,18 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
             bail!("not a demo's folder, and not empty: {}", out.display());
         }
         if !force {
-            bail!("there is a demo already (--force begins again): {}", out.display());
+            bail!(
+                "there is a demo already (--force begins again): {}",
+                out.display()
+            );
         }
         fs::remove_dir_all(out).with_context(|| format!("could not remove {}", out.display()))?;
     }
     fs::create_dir_all(out).with_context(|| format!("could not create {}", out.display()))?;
-    write(&marker, "# Everything in this folder is made by `tap demo`, and removed by `tap demo --force`.\n")
+    write(
+        &marker,
+        "# Everything in this folder is made by `tap demo`, and removed by `tap demo --force`.\n",
+    )
 }
 
 fn num_objects(dataset: &Dataset) -> usize {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use tap_render::{AdapterReport, list_adapters};
@@ -128,14 +128,10 @@ fn look_at_rendering(missing: &mut Vec<Missing>) -> Rendering {
 /// What `tap-train doctor --json` says of libtorch; other fields are its own affair.
 #[derive(Debug, Deserialize)]
 struct TrainerDiagnosis {
-    libtorch: TrainerLibtorch,
-}
-
-#[derive(Debug, Deserialize)]
-struct TrainerLibtorch {
-    version: Option<String>,
-    path: Option<PathBuf>,
-    cuda: bool,
+    libtorch_version: String,
+    libtorch_path: Option<PathBuf>,
+    has_cuda: bool,
+    is_working: bool,
 }
 
 fn look_at_libtorch(trainer: Option<&Path>, missing: &mut Vec<Missing>) -> Libtorch {
@@ -151,9 +147,10 @@ fn look_at_libtorch(trainer: Option<&Path>, missing: &mut Vec<Missing>) -> Libto
         Some(program) => match ask_trainer(program) {
             Ok(loaded) => {
                 libtorch.is_loaded = true;
-                libtorch.cuda = Some(loaded.cuda);
-                libtorch.path = loaded.path.or(libtorch.path);
-                libtorch.version = loaded.version.or(libtorch.version);
+                libtorch.cuda = Some(loaded.has_cuda);
+                libtorch.path = loaded.libtorch_path.or(libtorch.path);
+                let version = Some(loaded.libtorch_version).filter(|version| version != "unknown");
+                libtorch.version = version.or(libtorch.version);
             }
             Err(error) => missing.push(Missing {
                 what: format!("a trainer that starts ({error:#})"),
@@ -180,11 +177,14 @@ fn look_at_libtorch(trainer: Option<&Path>, missing: &mut Vec<Missing>) -> Libto
     libtorch
 }
 
-fn ask_trainer(program: &Path) -> Result<TrainerLibtorch> {
+fn ask_trainer(program: &Path) -> Result<TrainerDiagnosis> {
     let answer = trainer::output(program, &["doctor", "--json"])?;
     let diagnosis: TrainerDiagnosis =
         serde_json::from_str(&answer).context("tap-train doctor gave no usable answer")?;
-    Ok(diagnosis.libtorch)
+    if !diagnosis.is_working {
+        bail!("its libtorch computes wrongly");
+    }
+    Ok(diagnosis)
 }
 
 /// The disk that outputs go to unless told otherwise: the current folder's.

@@ -1,5 +1,7 @@
 //! The commands, and what their arguments are called. A command is one function that reads as prose.
 
+mod dataset;
+mod demo;
 mod doctor;
 mod flag;
 mod render;
@@ -33,7 +35,9 @@ TAP_LOG=debug says more; TAP_LOG=tap_render=trace says it of one crate.";
 enum Command {
     Doctor(doctor::Arguments),
     Render(render::Arguments),
+    Dataset(dataset::Arguments),
     Train(train::Arguments),
+    Demo(demo::Arguments),
 }
 
 impl Cli {
@@ -43,7 +47,9 @@ impl Cli {
         match self.command {
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Render(arguments) => render::run(&arguments),
+            Command::Dataset(arguments) => dataset::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),
+            Command::Demo(arguments) => demo::run(&arguments),
         }
     }
 }

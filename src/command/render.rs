@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
-use tap_render::import::{MeshFormat, NoAssets, import_mesh};
+use tap_dataset::FolderAssets;
+use tap_render::import::{MeshFormat, import_mesh};
 use tap_render::{
     AdapterReport, Channels, Mesh, ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, UpAxis, View,
     row_major,
@@ -242,7 +243,8 @@ fn read_mesh(path: &Path) -> Result<Mesh> {
         .and_then(|extension| MeshFormat::from_extension(extension.to_str()?))
         .ok_or_else(|| anyhow!("not a mesh format that can be read (OBJ, OFF, GLB, glTF)"))?;
     let bytes = fs::read(path).context("could not read the file")?;
-    Ok(import_mesh(format, &bytes, &NoAssets)?)
+    let assets = FolderAssets::open(path.parent().unwrap_or(Path::new("")))?;
+    Ok(import_mesh(format, &bytes, &assets)?)
 }
 
 fn encode(view_idx: usize, view: &View, files: &mut Vec<(String, Vec<u8>)>) -> Result<ViewEntry> {

@@ -29,9 +29,19 @@ pub(super) struct Level<'a> {
 
 /// Lines over a linear x axis and a logarithmic y axis, with levels across.
 pub(super) fn lines(x_label: &str, lines: &[Line<'_>], levels: &[Level<'_>]) -> String {
-    let points = || lines.iter().flat_map(|line| &line.points).copied().filter(|(x, y)| x.is_finite() && *y > 0.0);
+    let points = || {
+        lines
+            .iter()
+            .flat_map(|line| &line.points)
+            .copied()
+            .filter(|(x, y)| x.is_finite() && *y > 0.0)
+    };
     let x_max = points().map(|(x, _)| x).fold(1.0, f64::max);
-    let values = || points().map(|(_, y)| y).chain(levels.iter().map(|level| level.value).filter(|y| *y > 0.0));
+    let values = || {
+        points()
+            .map(|(_, y)| y)
+            .chain(levels.iter().map(|level| level.value).filter(|y| *y > 0.0))
+    };
     let y_min = values().fold(f64::INFINITY, f64::min) / 1.08;
     let y_max = values().fold(0.0, f64::max) * 1.08;
     if y_max <= 0.0 {
@@ -70,16 +80,38 @@ pub(super) fn lines(x_label: &str, lines: &[Line<'_>], levels: &[Level<'_>]) -> 
     );
     for level in levels {
         let y = y_px(level.value);
-        let _ = write!(svg, "<line class='level' x1='{LEFT}' x2='{}' y1='{y:.1}' y2='{y:.1}'/>", WIDTH - RIGHT);
+        let _ = write!(
+            svg,
+            "<line class='level' x1='{LEFT}' x2='{}' y1='{y:.1}' y2='{y:.1}'/>",
+            WIDTH - RIGHT
+        );
     }
-    let mut labels: Vec<(f64, String, &str)> =
-        levels.iter().map(|level| (y_px(level.value), format!("{} {:.3}", level.label, level.value), "level")).collect();
+    let mut labels: Vec<(f64, String, &str)> = levels
+        .iter()
+        .map(|level| {
+            (
+                y_px(level.value),
+                format!("{} {:.3}", level.label, level.value),
+                "level",
+            )
+        })
+        .collect();
     for line in lines {
-        let drawn: Vec<(f64, f64)> =
-            thin(&line.points).into_iter().filter(|(x, y)| x.is_finite() && *y > 0.0).collect();
+        let drawn: Vec<(f64, f64)> = thin(&line.points)
+            .into_iter()
+            .filter(|(x, y)| x.is_finite() && *y > 0.0)
+            .collect();
         let Some(&(_, last)) = drawn.last() else { continue };
-        let path: Vec<String> = drawn.iter().map(|&(x, y)| format!("{:.1},{:.1}", x_px(x), y_px(y))).collect();
-        let _ = write!(svg, "<polyline class='{}' points='{}'/>", line.class, path.join(" "));
+        let path: Vec<String> = drawn
+            .iter()
+            .map(|&(x, y)| format!("{:.1},{:.1}", x_px(x), y_px(y)))
+            .collect();
+        let _ = write!(
+            svg,
+            "<polyline class='{}' points='{}'/>",
+            line.class,
+            path.join(" ")
+        );
         if let [only] = path.as_slice() {
             let (x, y) = only.split_once(',').unwrap_or_default();
             let _ = write!(svg, "<circle class='{}' cx='{x}' cy='{y}' r='3'/>", line.class);
@@ -140,7 +172,11 @@ pub(super) fn pairs(first_label: &str, second_label: &str, pairs: &[(f64, f64)])
 
 /// Text as HTML shows it.
 pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// At most [`MAX_POINTS`] points, each the mean of its neighbours.
@@ -148,7 +184,10 @@ fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let per_point = points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |chunk: &[(f64, f64)]| {
         let count = chunk.len() as f64;
-        (chunk.iter().map(|(x, _)| x).sum::<f64>() / count, chunk.iter().map(|(_, y)| y).sum::<f64>() / count)
+        (
+            chunk.iter().map(|(x, _)| x).sum::<f64>() / count,
+            chunk.iter().map(|(_, y)| y).sum::<f64>() / count,
+        )
     };
     points.chunks(per_point).map(mean).collect()
 }
@@ -162,7 +201,10 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
             (tick * 1e6).round() / 1e6
         })
     };
-    decades.flat_map(round).filter(|tick| (low..=high).contains(tick)).collect()
+    decades
+        .flat_map(round)
+        .filter(|tick| (low..=high).contains(tick))
+        .collect()
 }
 
 /// Moves labels apart that would lie upon each other.
@@ -181,24 +223,49 @@ mod tests {
 
     #[test]
     fn a_chart_draws_every_line_and_level() {
-        let line = Line { label: "training", class: "train", points: (1..1000).map(|i| (f64::from(i), 1.0 / f64::from(i))).collect() };
-        let svg = lines("step", &[line], &[Level { label: "mean <image>", value: 0.288 }]);
+        let line = Line {
+            label: "training",
+            class: "train",
+            points: (1..1000).map(|i| (f64::from(i), 1.0 / f64::from(i))).collect(),
+        };
+        let svg = lines(
+            "step",
+            &[line],
+            &[Level {
+                label: "mean <image>",
+                value: 0.288,
+            }],
+        );
         assert_eq!(svg.matches("<polyline").count(), 1, "one line");
-        assert!(svg.contains("mean &lt;image&gt; 0.288"), "the level is named, and is no HTML");
+        assert!(
+            svg.contains("mean &lt;image&gt; 0.288"),
+            "the level is named, and is no HTML"
+        );
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
     #[test]
     fn nothing_to_draw_is_said() {
         assert!(lines("step", &[], &[]).contains("nothing"), "no line");
-        let svg = lines("step", &[Line { label: "a", class: "a", points: vec![(1.0, f64::NAN), (2.0, 0.5), (3.0, 0.4)] }], &[]);
+        let svg = lines(
+            "step",
+            &[Line {
+                label: "a",
+                class: "a",
+                points: vec![(1.0, f64::NAN), (2.0, 0.5), (3.0, 0.4)],
+            }],
+            &[],
+        );
         assert!(!svg.contains("NaN"), "a loss that is not a number is left out");
     }
 
     #[test]
     fn long_curves_are_thinned() {
         let points: Vec<_> = (0..10_000).map(|i| (f64::from(i), 1.0)).collect();
-        assert!(thin(&points).len() <= MAX_POINTS, "not more points than can be seen");
+        assert!(
+            thin(&points).len() <= MAX_POINTS,
+            "not more points than can be seen"
+        );
         assert_eq!(ticks(0.18, 0.95), [0.2, 0.3, 0.5, 0.7]);
     }
 }

@@ -52,7 +52,11 @@ pub(crate) fn html(report: &Report) -> String {
     section(&mut page, "What was found", &claims(report));
     section(&mut page, "Stages", &stages(report));
     section(&mut page, "Loss", &losses(report));
-    section(&mut page, "Generated views beside the true ones", &samples(report));
+    section(
+        &mut page,
+        "Generated views beside the true ones",
+        &samples(report),
+    );
     section(&mut page, "Fine-tuning, seed by seed", &comparison(report));
     section(&mut page, "Frozen features", &probe(report));
     section(&mut page, "Where the classifiers err", &confusion(report));
@@ -84,7 +88,9 @@ fn claims(report: &Report) -> String {
 fn stages(report: &Report) -> String {
     let mut html = "<table><tr><th>stage</th><th>time</th><th>views/s</th></tr>".to_owned();
     for stage in &report.stages {
-        let rate = stage.num_views.map(|num_views| format!("{:.0}", num_views / stage.elapsed_s.max(1e-3)));
+        let rate = stage
+            .num_views
+            .map(|num_views| format!("{:.0}", num_views / stage.elapsed_s.max(1e-3)));
         let _ = write!(
             html,
             "<tr><td>{}: {}</td><td>{}</td><td>{}</td></tr>",
@@ -103,12 +109,26 @@ fn losses(report: &Report) -> String {
     let chart = chart::lines(
         "step",
         &[
-            Line { label: "training", class: "train", points: report.curve.training.clone() },
-            Line { label: "validation", class: "validation", points: report.curve.validation.clone() },
+            Line {
+                label: "training",
+                class: "train",
+                points: report.curve.training.clone(),
+            },
+            Line {
+                label: "validation",
+                class: "validation",
+                points: report.curve.validation.clone(),
+            },
         ],
         &[
-            Level { label: "best image a view", value: pretraining.weighted_mean_image_loss },
-            Level { label: "true mask, one gray", value: pretraining.true_mask_gray_loss },
+            Level {
+                label: "best image a view",
+                value: pretraining.weighted_mean_image_loss,
+            },
+            Level {
+                label: "true mask, one gray",
+                value: pretraining.true_mask_gray_loss,
+            },
         ],
     );
     format!(
@@ -129,7 +149,12 @@ fn samples(report: &Report) -> String {
 fn comparison(report: &Report) -> String {
     let mut html = "<div class='side'>".to_owned();
     for setting in &report.comparison.settings {
-        let pairs: Vec<(f64, f64)> = setting.scratch.iter().copied().zip(setting.tap.iter().copied()).collect();
+        let pairs: Vec<(f64, f64)> = setting
+            .scratch
+            .iter()
+            .copied()
+            .zip(setting.tap.iter().copied())
+            .collect();
         let _ = write!(
             html,
             "<figure>{}<figcaption>{} labels a class, {} seeds: {}</figcaption></figure>",
@@ -153,7 +178,10 @@ fn probe(report: &Report) -> String {
     for arm in &report.probe.arms {
         let _ = write!(html, "<tr><td>{}</td>", escape(&arm.name));
         for label in &labels {
-            let cell = arm.svm.get(label).map(|score| super::percent(score.mean, score.std));
+            let cell = arm
+                .svm
+                .get(label)
+                .map(|score| super::percent(score.mean, score.std));
             let _ = write!(html, "<td>{}</td>", cell.unwrap_or_default());
         }
         html.push_str("</tr>");
@@ -165,7 +193,8 @@ fn probe(report: &Report) -> String {
 fn confusion(report: &Report) -> String {
     let confusion = &report.comparison.confusion;
     let matrix = |title: &str, counts: &[Vec<f64>]| {
-        let mut html = format!("<figure><figcaption>{title}</figcaption><table class='confusion'><tr><th></th>");
+        let mut html =
+            format!("<figure><figcaption>{title}</figcaption><table class='confusion'><tr><th></th>");
         for class in &confusion.classes {
             let _ = write!(html, "<th class='column'>{}</th>", escape(class));
         }
@@ -175,7 +204,11 @@ fn confusion(report: &Report) -> String {
             let _ = write!(html, "<tr><th class='row'>{}</th>", escape(class));
             for count in row {
                 let part = (100.0 * count / total).round();
-                let text = if *count > 0.0 { format!("{part:.0}") } else { String::new() };
+                let text = if *count > 0.0 {
+                    format!("{part:.0}")
+                } else {
+                    String::new()
+                };
                 let _ = write!(
                     html,
                     "<td style='background: color-mix(in srgb, var(--tap) {:.0}%, transparent)'>{text}</td>",
@@ -208,13 +241,21 @@ mod tests {
     #[test]
     fn the_page_stands_alone() {
         let page = html(&example());
-        for part in ["data:image/png;base64,AQID", "<polyline", "best image a view 0.288", "tap better by 10.0 points"] {
+        for part in [
+            "data:image/png;base64,AQID",
+            "<polyline",
+            "best image a view 0.288",
+            "tap better by 10.0 points",
+        ] {
             assert!(page.contains(part), "{part}");
         }
         for part in ["http", "<link", "<script", "<b>", "NaN"] {
             assert!(!page.contains(part), "{part} in the page");
         }
         assert!(page.contains("&lt;b&gt;"), "a class name is text");
-        assert!(page.contains("0123456789ab") && !page.contains("0123456789abc"), "the data's hash is named");
+        assert!(
+            page.contains("0123456789ab") && !page.contains("0123456789abc"),
+            "the data's hash is named"
+        );
     }
 }

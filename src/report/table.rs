@@ -6,7 +6,16 @@ use crate::ui;
 /// The table, and under it what may be claimed.
 pub(crate) fn summary(report: &Report) -> String {
     let mut rows = vec![
-        ["stage", "time", "views/s", "loss", "random or scratch", "with TAP"].map(str::to_owned).to_vec(),
+        [
+            "stage",
+            "time",
+            "views/s",
+            "loss",
+            "random or scratch",
+            "with TAP",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for stage in &report.stages {
         let rate = match stage.num_views {
@@ -18,7 +27,14 @@ pub(crate) fn summary(report: &Report) -> String {
             _ => String::new(),
         };
         let name = format!("{}: {}", stage.name, stage.what);
-        rows.push(vec![name, ui::seconds(stage.elapsed_s), rate, loss, String::new(), String::new()]);
+        rows.push(vec![
+            name,
+            ui::seconds(stage.elapsed_s),
+            rate,
+            loss,
+            String::new(),
+            String::new(),
+        ]);
         match stage.name {
             "probe" => rows.extend(probe_rows(report)),
             "compare" => rows.extend(comparison_rows(report)),
@@ -52,9 +68,15 @@ pub(super) fn claims(report: &Report) -> Vec<String> {
         ));
     }
     for labels in report.probe.labels() {
-        let Some(tap) = report.probe.tap().and_then(|arm| arm.svm.get(&labels)) else { continue };
-        let random: Vec<f64> =
-            report.probe.random().filter_map(|arm| arm.svm.get(&labels)).map(|score| score.mean).collect();
+        let Some(tap) = report.probe.tap().and_then(|arm| arm.svm.get(&labels)) else {
+            continue;
+        };
+        let random: Vec<f64> = report
+            .probe
+            .random()
+            .filter_map(|arm| arm.svm.get(&labels))
+            .map(|score| score.mean)
+            .collect();
         let beaten = random.iter().filter(|&&mean| tap.mean > mean).count();
         claims.push(format!(
             "Linear SVM on frozen features, {labels} labels a class: TAP's are better than {beaten} of {} random \
@@ -68,11 +90,20 @@ pub(super) fn claims(report: &Report) -> Vec<String> {
 fn probe_rows(report: &Report) -> Vec<Vec<String>> {
     let cells = |labels: String| {
         let tap = report.probe.tap()?.svm.get(&labels)?;
-        let random: Vec<&Score> = report.probe.random().filter_map(|arm| arm.svm.get(&labels)).collect();
+        let random: Vec<&Score> = report
+            .probe
+            .random()
+            .filter_map(|arm| arm.svm.get(&labels))
+            .collect();
         let count = random.len().max(1) as f64;
         let mean = random.iter().map(|score| score.mean).sum::<f64>() / count;
         let deviation = random.iter().map(|score| score.std).sum::<f64>() / count;
-        Some(accuracy_row("frozen SVM", &labels, percent(mean, deviation), percent(tap.mean, tap.std)))
+        Some(accuracy_row(
+            "frozen SVM",
+            &labels,
+            percent(mean, deviation),
+            percent(tap.mean, tap.std),
+        ))
     };
     report.probe.labels().into_iter().filter_map(cells).collect()
 }
@@ -85,7 +116,12 @@ fn comparison_rows(report: &Report) -> Vec<Vec<String>> {
     let settings = report.comparison.settings.iter();
     settings
         .map(|setting| {
-            accuracy_row("fine-tuned", &setting.labels(), accuracy(&setting.scratch), accuracy(&setting.tap))
+            accuracy_row(
+                "fine-tuned",
+                &setting.labels(),
+                accuracy(&setting.scratch),
+                accuracy(&setting.tap),
+            )
         })
         .collect()
 }
@@ -103,7 +139,15 @@ mod tests {
     #[test]
     fn the_table_says_what_was_measured() {
         let text = summary(&example());
-        for part in ["build: 24 objects", "29", "44.0 ± 4.0 %", "54.0 ± 5.3 %", "+10.0 points", "2 of 2 random", "1 min 40 s"] {
+        for part in [
+            "build: 24 objects",
+            "29",
+            "44.0 ± 4.0 %",
+            "54.0 ± 5.3 %",
+            "+10.0 points",
+            "2 of 2 random",
+            "1 min 40 s",
+        ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
     }

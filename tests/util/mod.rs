@@ -169,7 +169,7 @@ impl Outcome {
         let talk: Vec<&str> = self
             .stderr
             .lines()
-            .filter(|line| line != error && !is_of_a_driver(line))
+            .filter(|line| line != error && !is_allowed(line))
             .collect();
         assert!(talk.is_empty(), "more than one line: {self:#?}");
         self
@@ -187,9 +187,10 @@ impl Outcome {
     }
 }
 
-/// Lines that a graphics driver writes on its own.
-fn is_of_a_driver(line: &str) -> bool {
-    line.contains("WARNING: ") && line.contains("vulkan")
+/// Lines beside an error: what a graphics driver writes on its own, notes, and objects that were skipped.
+fn is_allowed(line: &str) -> bool {
+    let is_of_a_driver = line.contains("WARNING: ") && line.contains("vulkan");
+    is_of_a_driver || line.starts_with("note: ") || line.starts_with("skipped ")
 }
 
 /// A unit cube as OBJ.
