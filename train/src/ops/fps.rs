@@ -105,13 +105,23 @@ fn farthest(cloud: Axes<'_>, current: usize, distances: &mut [f32], num_slots: u
     first_by_rank(distances, max, num_slots).unwrap_or(current)
 }
 
+/// Where the distance is `max`; among several places the one of lowest rank.
 fn first_by_rank(distances: &[f32], max: f32, num_slots: usize) -> Option<usize> {
-    distances
-        .iter()
-        .enumerate()
-        .filter(|&(_, &distance)| distance >= max)
-        .map(|(idx, _)| idx)
-        .min_by_key(|&idx| tie_rank(idx, num_slots))
+    const BLOCK: usize = 32;
+    let blocks = distances.chunks(BLOCK).enumerate();
+    // One vectorized test a block passes over nearly all of them.
+    let num_hits = |block: &[f32]| {
+        block
+            .iter()
+            .map(|&distance| u32::from(distance >= max))
+            .sum::<u32>()
+    };
+    let hits = blocks.filter(|(_, block)| num_hits(block) > 0);
+    let places = hits.flat_map(|(block_idx, block)| {
+        let place = move |(i, &distance): (usize, &f32)| (distance >= max).then_some(block_idx * BLOCK + i);
+        block.iter().enumerate().filter_map(place)
+    });
+    places.min_by_key(|&idx| tie_rank(idx, num_slots))
 }
 
 /// The same on any device: points are put in the order of their tie rank, so that the first maximum is the right one.
