@@ -1,0 +1,156 @@
+//! The main job through the programs that users run: meshes, shards, a falling loss, a fine-tuned score.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod util;
+
+use std::path::Path;
+
+use serde_json::Value;
+use util::Place;
+
+/// Set where the trainer must be there: its absence is a failure then.
+const REQUIRE_TRAIN: &str = "TAP_REQUIRE_TRAIN";
+/// Enough for a loss to fall far; no more than a test may take.
+const STEPS: &str = "pretrain.steps=80";
+
+#[test]
+fn meshes_become_a_score() {
+    if !has_trainer() {
+        return;
+    }
+    let place = Place::new();
+    place.run(&["doctor"]).succeeds();
+    place.synthesize(4, 10);
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/presets/mini-data.toml");
+    place
+        .run(&["dataset", "build", "meshes", "--recipe", recipe, "--out", "data"])
+        .succeeds();
+
+    let pretrain = [
+        "train", "pretrain", "--data", "data", "--out", "run", "--config", "mini", "--set", STEPS,
+    ];
+    place.run(&pretrain).succeeds();
+    let losses = losses(&place.files("run")["metrics.jsonl"]);
+    let quarter = losses.len() / 4;
+    assert!(quarter > 0, "too few steps were recorded: {losses:?}");
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&losses[..quarter]), mean(&losses[losses.len() - quarter..]));
+    assert!(
+        last < 0.9 * first,
+        "the loss does not fall: {first} in the first quarter, {last} in the last"
+    );
+    let result: Value = serde_json::from_slice(&place.files("run")["result.json"]).unwrap();
+    let loss = |name: &str| result[name].as_f64().unwrap();
+    assert!(
+        loss("validation_loss") < loss("constant_loss"),
+        "no better than the best single gray: {result:#}"
+    );
+    assert!(
+        place.path("run/samples/final.png").is_file(),
+        "generated views are there to look at"
+    );
+
+    let finetune = [
+        "train", "finetune", "--task", "classify", "--data", "data", "--init", "run", "--out", "tuned",
+    ];
+    place
+        .run(&[&finetune[..], &["--set", "finetune.steps=40"]].concat())
+        .succeeds();
+    let score = place
+        .run(&["train", "evaluate", "--run", "tuned", "--data", "data", "--json"])
+        .succeeds()
+        .json();
+    let accuracy = score["accuracy"].as_f64().unwrap();
+    assert!(
+        accuracy > 0.3,
+        "no better than guessing among four classes: {score:#}"
+    );
+
+    let inspection = place
+        .run(&["dataset", "inspect", "data", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(
+        score["data_sha256"], inspection["sha256"],
+        "the score names the data it was measured on"
+    );
+}
+
+/// The demo, cut down: every stage runs, the table is printed, the report stands alone.
+#[test]
+fn the_demo_ends_with_a_report() {
+    if !has_trainer() {
+        return;
+    }
+    let place = Place::new();
+    let demo = [
+        "demo",
+        "--out",
+        "demo",
+        "--classes",
+        "3",
+        "--per-class",
+        "15",
+        "--steps",
+        "20",
+        "--seeds",
+        "2",
+    ];
+    let outcome = place
+        .run(&[&demo[..], &["--labels-per-class", "5"]].concat())
+        .succeeds();
+    for part in [
+        "synthesize",
+        "views/s",
+        "frozen SVM, 5 labels",
+        "fine-tuned, 5 labels",
+        "demo/report.html",
+    ] {
+        assert!(outcome.stdout.contains(part), "{part} is missing: {outcome:#?}");
+    }
+    let page = String::from_utf8(place.files("demo")["report.html"].clone()).unwrap();
+    assert!(
+        page.contains("data:image/png;base64,") && page.contains("<polyline"),
+        "pictures and curves are in it"
+    );
+    assert!(!page.contains("http"), "it needs nothing from elsewhere");
+    place.run(&demo).fails_with(&["--force", "demo"]);
+}
+
+#[test]
+fn a_trainer_without_data_says_so_in_one_line() {
+    if !has_trainer() {
+        return;
+    }
+    let place = Place::new();
+    place
+        .run(&["train", "pretrain", "--data", "nowhere", "--out", "run"])
+        .fails_with(&["nowhere"]);
+    assert!(!place.path("run").exists(), "nothing half-made");
+}
+
+fn has_trainer() -> bool {
+    let name = format!("tap-train{}", std::env::consts::EXE_SUFFIX);
+    let is_there = Path::new(env!("CARGO_BIN_EXE_tap"))
+        .with_file_name(name)
+        .is_file();
+    let is_required = std::env::var_os(REQUIRE_TRAIN).is_some_and(|value| value == "1");
+    assert!(
+        is_there || !is_required,
+        "{REQUIRE_TRAIN}=1, but tap-train is not beside tap: cargo build --workspace"
+    );
+    if !is_there {
+        util::skip("tap-train is not built (cargo test --workspace builds it)");
+    }
+    is_there
+}
+
+/// The training losses of a `metrics.jsonl`.
+fn losses(metrics: &[u8]) -> Vec<f64> {
+    let lines = std::str::from_utf8(metrics).unwrap().lines();
+    let records = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+    records
+        .filter(|record| record["kind"] == "step")
+        .map(|record| record["loss"].as_f64().unwrap())
+        .collect()
+}
