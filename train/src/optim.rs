@@ -132,7 +132,11 @@ impl AdamW {
                 .collect();
             flat_gradients.push(Tensor::cat(&parts, 0));
         }
-        let norms: Vec<Tensor> = flat_gradients.iter().map(Tensor::norm).collect();
+        // In f64: summed in f32, the norm of twenty million numbers is off by two in a thousand.
+        let norms: Vec<Tensor> = flat_gradients
+            .iter()
+            .map(|gradient| gradient.norm_scalaropt_dtype(2, Kind::Double))
+            .collect();
         let norm = Tensor::stack(&norms, 0).norm().double_value(&[]);
         if !norm.is_finite() {
             return Err(TrainError::NonFiniteGradient);

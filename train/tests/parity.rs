@@ -16,6 +16,8 @@ use tap_train::model::{
     TransformerConfig,
 };
 use tap_train::ops;
+use tap_train::optim::{AdamW, AdamWConfig};
+use tap_train::schedule::{Curve, Schedule, ScheduleUnit};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Forward tensors in evaluation; single against double precision alone makes up to 5e-6.
@@ -29,6 +31,12 @@ const FULL_GRADIENT_FACTOR: f64 = 2.5;
 const GRADIENT_FLOOR: f64 = 1e-6;
 /// What rounding may leave of them, as a share of the largest.
 const GRADIENT_NOISE: f64 = 1e-3;
+/// Norm of all gradients before a step; the reference summed it in single precision.
+const TOTAL_NORM: f64 = 1e-4;
+/// Weights after a step.
+const STEP: f64 = 1e-5;
+/// Length of a parameter's step. A first step is the sign of the gradient; where that is noise it may be either.
+const STEP_LENGTH: f64 = 1e-3;
 /// Buffers after one forward in training: means are small against the values they are taken over.
 const BUFFER: f64 = 1e-4;
 
@@ -174,6 +182,45 @@ fn finetuning(name: &str, config: &EncoderConfig) {
     compare_training_loss(&run, &step(encoder.as_ref(), true));
     gradients(&run, &vs, "train", GRADIENT_TRAIN);
     buffers(&run, &vs);
+
+    // The forward in training moved the buffers; the step starts from the given weights again.
+    assign_weights(&run, &vs);
+    let logits = head.forward(&encoder.global_feature(&cloud, false), false);
+    optimizer_step(&run, &vs, &smooth_cross_entropy(&logits, labels, 0.3));
+}
+
+/// One step of the fine-tuning optimizer, gradient in evaluation, from the weights of the recipe.
+fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor) {
+    let config = AdamWConfig {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.05,
+        clip_norm: 10.0,
+    };
+    let variables = vs.variables();
+    let names = run.parameter_names();
+    let before: Vec<Tensor> = names.iter().map(|name| variables[name].detach().copy()).collect();
+    let norm = AdamW::new(config, vs.variables()).step(loss, 5e-4).unwrap();
+    let expected = run.need("step.total_grad_norm").double_value(&[0]);
+    record(
+        run,
+        "step.total_grad_norm",
+        (norm / expected - 1.0).abs(),
+        TOTAL_NORM,
+    );
+    let expected = values(run.need("step.delta_l2"));
+    for ((name, before), expected) in names.iter().zip(&before).zip(expected) {
+        let delta = (variables[name].detach() - before).norm().double_value(&[]);
+        let error = (delta / expected - 1.0).abs();
+        assert!(
+            error <= STEP_LENGTH,
+            "{name}: the step is {delta:e} long, not {expected:e}"
+        );
+    }
+    for name in run.with_prefix("step.after/") {
+        compare(run, &format!("step.after/{name}"), &variables[&name], STEP);
+    }
 }
 
 fn cloud(run: &Run) -> Cloud {
@@ -358,6 +405,50 @@ fn queries_of_the_twelve_views() {
     compare(&run, "query.vec", &rays.query(), 1e-6);
     let position = rays.position.get(0).get(0);
     compare(&run, "query.pos", &position.contiguous(), 1e-7);
+}
+
+#[test]
+fn learning_rates_of_the_published_runs() {
+    let run = Folder::open().run("pure");
+    let cosine = |base, warmup, minimum, length| Schedule {
+        base,
+        unit: ScheduleUnit::Epoch,
+        curve: Curve::Cosine {
+            warmup,
+            warmup_from: 1e-6,
+            minimum,
+            length,
+        },
+    };
+    let milestones = Curve::Multistep {
+        milestones: vec![209.0, 269.0],
+        factor: 0.1,
+    };
+    let runs = [
+        ("shapenet_pointmlp", cosine(2e-3, 0.0, 1e-5, 100.0)),
+        ("shapenet_pointnet2", cosine(2e-3, 0.0, 1e-5, 100.0)),
+        ("shapenet_dgcnn", cosine(1e-3, 0.0, 5e-6, 100.0)),
+        ("shapenet_transformer", cosine(5e-4, 3.0, 1e-6, 100.0)),
+        ("scan_finetune", cosine(5e-4, 10.0, 1e-6, 300.0)),
+        (
+            "partseg",
+            Schedule {
+                base: 1e-3,
+                unit: ScheduleUnit::Epoch,
+                curve: milestones,
+            },
+        ),
+    ];
+    for (name, schedule) in runs {
+        for (epoch, expected) in values(run.need(&format!("lr.{name}"))).into_iter().enumerate() {
+            let rate = schedule.rate(0, epoch as u64);
+            assert!(
+                (rate / expected - 1.0).abs() < 1e-9,
+                "{name}, epoch {}: {rate} not {expected}",
+                epoch + 1
+            );
+        }
+    }
 }
 
 #[test]
