@@ -6,6 +6,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -15,6 +17,10 @@ use crate::{
     ShardCount, ShardEntry, ShardHeader, ShardWriter, SkippedObject, SourceDescription, Split, durable,
     shard_file_name,
 };
+
+/// How long to wait for another build to let go of the folder.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is known of a dataset before its first row.
 #[derive(Debug, Clone, PartialEq)]
@@ -434,10 +440,15 @@ fn lock(dir: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(dir) else {
         return Ok(None);
     };
-    match file.try_lock() {
-        Err(fs::TryLockError::WouldBlock) => Err(DatasetError::Busy { path: dir.to_owned() }),
-        // File systems without locks exist.
-        Err(fs::TryLockError::Error(_)) => Ok(None),
-        Ok(()) => Ok(Some(file)),
+    // A build that was just killed may hold its lock for a moment still.
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            // File systems without locks exist.
+            Err(fs::TryLockError::Error(_)) => return Ok(None),
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_INTERVAL),
+            Err(fs::TryLockError::WouldBlock) => return Err(DatasetError::Busy { path: dir.to_owned() }),
+        }
     }
 }

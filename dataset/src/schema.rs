@@ -84,27 +84,30 @@ fn fixed_list(item: DataType, len: usize) -> DataType {
 }
 
 pub(crate) fn item_field(item: DataType) -> Arc<Field> {
-    Arc::new(Field::new("item", item, false))
+    Arc::new(Field::new("item", item, true))
 }
 
 /// The fields of one entry of the `images` column: what Hugging Face `datasets` decodes as an image.
 pub(crate) fn image_fields() -> Fields {
     Fields::from(vec![
-        Field::new("bytes", DataType::Binary, false),
-        Field::new("path", DataType::Utf8, false),
+        Field::new("bytes", DataType::Binary, true),
+        Field::new("path", DataType::Utf8, true),
     ])
 }
 
 /// The columns of a shard.
+///
+/// All are nullable, though only part labels ever are null: `datasets` takes a column for images or class names only
+/// where its type is exactly the one that it would write itself, and that is nullable throughout.
 pub(crate) fn arrow_schema(layout: &RowLayout) -> Schema {
     let vectors = || fixed_list(fixed_list(DataType::Float32, 3), layout.num_points);
     let matrices = || fixed_list(fixed_list(DataType::Float32, 16), layout.num_views);
     Schema::new(vec![
-        Field::new(column::ID, DataType::Utf8, false),
-        Field::new(column::CATEGORY, DataType::Utf8, false),
-        Field::new(column::LABEL, DataType::Int64, false),
-        Field::new(column::POINTS, vectors(), false),
-        Field::new(column::NORMALS, vectors(), false),
+        Field::new(column::ID, DataType::Utf8, true),
+        Field::new(column::CATEGORY, DataType::Utf8, true),
+        Field::new(column::LABEL, DataType::Int64, true),
+        Field::new(column::POINTS, vectors(), true),
+        Field::new(column::NORMALS, vectors(), true),
         // A list of free length: some readers can't read a fixed-size list that is null.
         Field::new(
             column::PART_LABELS,
@@ -114,17 +117,17 @@ pub(crate) fn arrow_schema(layout: &RowLayout) -> Schema {
         Field::new(
             column::IMAGES,
             DataType::List(item_field(DataType::Struct(image_fields()))),
-            false,
+            true,
         ),
-        Field::new(column::MASKS, DataType::List(item_field(DataType::Binary)), false),
-        Field::new(column::VIEW_FROM_OBJECT, matrices(), false),
-        Field::new(column::CLIP_FROM_VIEW, matrices(), false),
-        Field::new(column::OBJECT_FROM_MESH, fixed_list(DataType::Float32, 16), false),
-        Field::new(column::NUM_TRIANGLES, DataType::Int64, false),
-        Field::new(column::SURFACE_AREA, DataType::Float64, false),
-        Field::new(column::IS_WATERTIGHT, DataType::Boolean, false),
-        Field::new(column::COVERAGE_MIN, DataType::Float32, false),
-        Field::new(column::SOURCE_SHA256, DataType::Utf8, false),
+        Field::new(column::MASKS, DataType::List(item_field(DataType::Binary)), true),
+        Field::new(column::VIEW_FROM_OBJECT, matrices(), true),
+        Field::new(column::CLIP_FROM_VIEW, matrices(), true),
+        Field::new(column::OBJECT_FROM_MESH, fixed_list(DataType::Float32, 16), true),
+        Field::new(column::NUM_TRIANGLES, DataType::Int64, true),
+        Field::new(column::SURFACE_AREA, DataType::Float64, true),
+        Field::new(column::IS_WATERTIGHT, DataType::Boolean, true),
+        Field::new(column::COVERAGE_MIN, DataType::Float32, true),
+        Field::new(column::SOURCE_SHA256, DataType::Utf8, true),
     ])
 }
 
@@ -229,6 +232,11 @@ mod tests {
         let schema = arrow_schema(&layout);
         assert_eq!(schema.fields().len(), features.len());
         for field in schema.fields() {
+            assert!(
+                field.is_nullable(),
+                "`datasets` does not know {} otherwise",
+                field.name()
+            );
             assert!(
                 features.contains_key(field.name()),
                 "no feature for {}",

@@ -183,6 +183,17 @@ fn a_folder_with_files_of_the_user_is_refused() {
 }
 
 #[test]
+fn a_second_build_in_the_same_folder_waits_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = std::fs::File::open(dir.path()).unwrap();
+    held.lock().unwrap();
+    let error = write_samples(dir.path(), &header(LAYOUT), 8, samples(4)).unwrap_err();
+    assert!(matches!(error, DatasetError::Busy { .. }), "{error}");
+    drop(held);
+    write_samples(dir.path(), &header(LAYOUT), 8, samples(4)).unwrap();
+}
+
+#[test]
 fn stale_partial_and_unlisted_shards_are_swept() {
     let (broken, clean) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for name in [

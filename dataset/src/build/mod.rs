@@ -483,7 +483,13 @@ impl Feed<'_> {
         let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
         for shard in shards {
             for object_idx in shard.clone() {
-                while !waiting.contains_key(&object_idx) {
+                loop {
+                    if self.context.is_cancelled() {
+                        return Ok(false);
+                    }
+                    if waiting.contains_key(&object_idx) {
+                        break;
+                    }
                     while next_job < objects.len()
                         && next_job - object_idx < self.max_in_flight
                         && (next_job == object_idx
@@ -497,9 +503,6 @@ impl Feed<'_> {
                     }
                     if next_job == objects.len() {
                         self.jobs = None;
-                    }
-                    if self.context.is_cancelled() {
-                        return Ok(false);
                     }
                     match self.finished.recv_timeout(CANCEL_INTERVAL) {
                         Ok(finished) => drop(waiting.insert(finished.object_idx, finished)),

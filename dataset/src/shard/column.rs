@@ -197,6 +197,15 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn column(&self, name: &str) -> Result<&ArrayRef, String> {
+        let column = self.column_or_null(name)?;
+        if column.is_null(self.row) {
+            Err(format!("{name} is null"))
+        } else {
+            Ok(column)
+        }
+    }
+
+    fn column_or_null(&self, name: &str) -> Result<&ArrayRef, String> {
         self.batch
             .column_by_name(name)
             .ok_or_else(|| format!("no column {name}"))
@@ -229,16 +238,19 @@ impl Row<'_> {
     }
 
     fn part_labels(&self, num_points: usize) -> Result<Option<Vec<u8>>, String> {
-        let lists = self.column(column::PART_LABELS)?.as_list::<i32>();
+        let lists = self.column_or_null(column::PART_LABELS)?.as_list::<i32>();
         if lists.is_null(self.row) {
             return Ok(None);
         }
         let labels = lists.value(self.row);
         let labels = labels.as_primitive::<UInt8Type>();
-        if labels.len() == num_points {
+        if labels.len() == num_points && labels.null_count() == 0 {
             Ok(Some(labels.values().to_vec()))
         } else {
-            Err(format!("{} part labels instead of {num_points}", labels.len()))
+            Err(format!(
+                "{} part labels instead of {num_points}, or null",
+                labels.len()
+            ))
         }
     }
 
@@ -248,9 +260,10 @@ impl Row<'_> {
         let pngs = images.as_struct().column(0).as_binary::<i32>();
         let masks = self.column(column::MASKS)?.as_list::<i32>().value(self.row);
         let masks = masks.as_binary::<i32>();
-        if pngs.len() != num_views || masks.len() != num_views {
+        let num_null = images.null_count() + pngs.null_count() + masks.null_count();
+        if pngs.len() != num_views || masks.len() != num_views || num_null > 0 {
             return Err(format!(
-                "{} images and {} masks instead of {num_views}",
+                "{} images and {} masks instead of {num_views}, or null",
                 pngs.len(),
                 masks.len()
             ));

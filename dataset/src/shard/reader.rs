@@ -6,9 +6,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use arrow_array::{Array as _, RecordBatch};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -187,7 +187,11 @@ impl ShardReader {
                 .build()
                 .map_err(DatasetError::parquet("read the shard", &self.path))?;
         for batch in batches {
-            visit(&batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?)?;
+            let batch = batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?;
+            if batch.column(0).null_count() > 0 {
+                return Err(self.content(format!("{column} is null")));
+            }
+            visit(&batch)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! [`ShardWriter`]: a shard grows under a `.partial` name and gets its final name when it is whole and on the disk.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,13 @@ impl ShardWriter {
     pub fn create(dir: &Path, file_name: &str, header: &ShardHeader) -> Result<Self> {
         let path = dir.join(file_name);
         let partial = PartialFile(partial_path(&path));
-        let schema = Arc::new(arrow_schema(&header.layout));
+        // Parquet's own metadata is what every tool shows; readers of Arrow, `datasets` among them, see the schema's.
+        let metadata = header
+            .to_metadata()
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value));
+        let metadata: HashMap<String, String> = metadata.collect();
+        let schema = Arc::new(arrow_schema(&header.layout).with_metadata(metadata));
         let file = HashingFile::create(&partial.0).map_err(DatasetError::io("create", &partial.0))?;
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &schema)))
             .map_err(DatasetError::parquet("write", &partial.0))?;
