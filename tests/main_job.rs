@@ -97,7 +97,18 @@ fn the_demo_ends_with_a_report() {
         "2",
     ];
     let outcome = place
-        .run(&[&demo[..], &["--labels-per-class", "5"]].concat())
+        .run(
+            &[
+                &demo[..],
+                &[
+                    "--labels-per-class",
+                    "5",
+                    "--set",
+                    "finetune.steps_by_labels.5=15",
+                ],
+            ]
+            .concat(),
+        )
         .succeeds();
     for part in [
         "synthesize",

@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Paired seeds of the comparison.
     #[arg(long, value_name = "N", default_value_t = 5)]
     seeds: usize,
+    /// One setting of the trainer's, for example `finetune.steps_by_labels.5=50`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     /// Begin again where a demo is already.
     #[arg(long)]
     force: bool,
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let place = Place {
         out: &arguments.out,
         trainer: &trainer,
+        settings: &arguments.set,
     };
     let mut log = StageLog::default();
 
@@ -166,6 +170,8 @@ impl StageLog {
 struct Place<'a> {
     out: &'a Path,
     trainer: &'a Path,
+    /// Of the trainer, from the command line.
+    settings: &'a [String],
 }
 
 impl Place<'_> {
@@ -248,6 +254,7 @@ impl Place<'_> {
             .arg("--out")
             .arg(self.path(command))
             .args(arguments)
+            .args(self.settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::null())
             .status()
             .with_context(|| format!("could not start {}", self.trainer.display()))?;
