@@ -129,7 +129,7 @@ pub enum Framing {
     /// Per view: the longer side of the silhouette's box is 200/224 of the picture's side. The box is centred.
     Box,
     /// The same camera, but for its direction, for all views and objects: it looks at the origin, and the unit sphere
-    /// appears 200/224 of the picture wide. The eye's distance counts the sphere's diameter as the diagonal.
+    /// appears as wide as the picture. The eye's distance counts the sphere's diameter as the diagonal.
     Sphere,
 }
 

@@ -187,7 +187,7 @@ fn frame(camera: &Camera, framing: Framing, geometry: &Geometry) -> Option<ViewM
     let window = match framing {
         Framing::Sphere => Window {
             center: DVec2::ZERO,
-            half_side: camera.half_side_of_sphere(1.0) / BOX_SIDE,
+            half_side: camera.half_side_of_sphere(1.0),
         },
         Framing::Box => {
             let bounds = Bounds::of(&on_plane)?;

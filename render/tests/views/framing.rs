@@ -104,11 +104,11 @@ fn sphere_framing_has_one_scale() {
         for view in &of_ball {
             let [left, top, right, bottom] = mask_box(view.mask.as_ref().unwrap());
             assert!(
-                (199..=201).contains(&(right - left + 1)),
+                (222..=224).contains(&(right - left + 1)),
                 "the ball is {left} to {right}"
             );
             assert!(
-                (199..=201).contains(&(bottom - top + 1)),
+                (222..=224).contains(&(bottom - top + 1)),
                 "the ball is {top} to {bottom}"
             );
         }
