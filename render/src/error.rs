@@ -129,7 +129,7 @@ pub enum RenderError {
         /// Which part.
         part: &'static str,
         /// Its value.
-        value: f32,
+        value: f64,
     },
     /// The eye would be inside or too near the object.
     #[error("the eye must be 0.75 to 1000 diagonals away, not {distance_diagonals}")]

@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::error::{ParseError, RenderError};
 
 /// Ambient part of the `mvcnn` preset.
-const MVCNN_AMBIENT: f32 = 0.3;
+const MVCNN_AMBIENT: f64 = 0.3;
 /// Diffuse part of the `mvcnn` preset.
-const MVCNN_DIFFUSE: f32 = 0.6;
+const MVCNN_DIFFUSE: f64 = 0.6;
 /// Value of a pixel that the object does not cover.
 pub const BACKGROUND: u8 = 255;
 /// The brightest value of a pixel that the object covers: the background's value means 'not covered'.
@@ -25,9 +25,9 @@ pub const BRIGHTEST_COVERED: u8 = BACKGROUND - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Lighting {
     /// What a face gets whatever its direction, 0 to 1.
-    pub ambient: f32,
+    pub ambient: f64,
     /// What a face gets more when it looks straight at the light, 0 to 1.
-    pub diffuse: f32,
+    pub diffuse: f64,
 }
 
 impl Lighting {
@@ -80,8 +80,8 @@ impl<'de> Deserialize<'de> for Lighting {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Table {
-            ambient: f32,
-            diffuse: f32,
+            ambient: f64,
+            diffuse: f64,
         }
         #[derive(Deserialize)]
         #[serde(

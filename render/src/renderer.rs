@@ -406,8 +406,8 @@ fn view_uniform(matrices: &ViewMatrices, recipe: &RenderRecipe, origin_px: UVec2
         ray_scale: ray_scale.into(),
         ray_offset: ray_offset.into(),
         distance_from_depth,
-        ambient: recipe.lighting.ambient,
-        diffuse: recipe.lighting.diffuse,
+        ambient: recipe.lighting.ambient as f32,
+        diffuse: recipe.lighting.diffuse as f32,
         origin_px: origin_px.into(),
     }
 }
