@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// One setting of the recipe, for example framing=box.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<Setting>,
-    /// Also write DIR/<name>/sheet.png with all views.
+    /// Also write DIR/NAME/sheet.png with all views.
     #[arg(long)]
     sheet: bool,
     #[command(flatten)]
