@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn parts_lie_within_0_and_1() {
         assert!(Lighting::mvcnn().validate().is_ok(), "the preset is valid");
-        for ambient in [-0.1, 1.1, f32::NAN] {
+        for ambient in [-0.1, 1.1, f64::NAN] {
             assert!(
                 Lighting {
                     ambient,
