@@ -24,12 +24,17 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Starts this program again, once, so that OpenMP threads sleep while they wait for each other.
+/// Turns of an OpenMP thread's wait before it sleeps, about a tenth of a millisecond: longer than the gap between two
+/// operations of a small network, shorter than anybody else's turn on a shared core.
+const SPIN_COUNT: &str = "20000";
+
+/// Starts this program again, once, so that OpenMP threads spin briefly while they wait for each other, then sleep.
 ///
-/// By default they spin. On cores that anybody else uses too, a spinning thread takes the time of the one it waits for:
-/// with twelve processes on two cores a training step was seventeen times as slow. libgomp reads the variable when it
-/// is loaded, before `main`, so setting it takes a second start; whoever has set one of the variables is left alone.
-pub fn wait_asleep() {
+/// By default they spin for milliseconds. On cores that anybody else uses too, a spinning thread takes the time of the
+/// one it waits for: with twelve processes on two cores a training step was seventeen times as slow. Sleeping at once
+/// makes the second of two quiet cores useless. libgomp reads the variable when it is loaded, before `main`, so setting
+/// it takes a second start; whoever has set one of the variables is left alone.
+pub fn spin_briefly() {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt as _;
@@ -44,7 +49,7 @@ pub fn wait_asleep() {
             // It only returns if it failed; then threads spin, which is slower and nothing else.
             let _ = std::process::Command::new(program)
                 .args(std::env::args_os().skip(1))
-                .env("OMP_WAIT_POLICY", "passive")
+                .env("GOMP_SPINCOUNT", SPIN_COUNT)
                 .exec();
         }
     }
