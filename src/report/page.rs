@@ -23,14 +23,14 @@ th, td { padding: .25rem .8rem .25rem 0; text-align: right; border-bottom: 1px s
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; image-rendering: pixelated; }
 svg { width: 100%; height: auto; } svg.pairs { width: 15rem; }
-.grid { stroke: var(--line); } .level { stroke: var(--faint); stroke-dasharray: 5 4; }
+line.grid { stroke: var(--line); } line.level { stroke: var(--faint); stroke-dasharray: 5 4; }
 polyline { fill: none; stroke-width: 1.8; }
-.train { stroke: var(--other); } .validation { stroke: var(--tap); }
+polyline.train { stroke: var(--other); } polyline.validation { stroke: var(--tap); }
 circle.train { fill: var(--other); } circle.validation { fill: var(--tap); }
-text { stroke: none; font-size: 12px; fill: var(--ink); } .tick, text.level { fill: var(--faint); }
+text { font-size: 12px; fill: var(--ink); } .tick, text.level { fill: var(--faint); }
 text.train { fill: var(--other); } text.validation { fill: var(--tap); }
 .end { text-anchor: end; } .mid { text-anchor: middle; }
-.up { stroke: var(--tap); } .down { stroke: var(--other); stroke-dasharray: 3 3; }
+line.up { stroke: var(--tap); } line.down { stroke: var(--other); stroke-dasharray: 3 3; }
 circle.scratch { fill: var(--other); } circle.tap { fill: var(--tap); }
 .side { display: flex; flex-wrap: wrap; gap: 2rem; align-items: flex-start; }
 .confusion { font-size: .72rem; } .confusion td, .confusion th { padding: .12rem .3rem; border: 0; text-align: center; }
