@@ -5,6 +5,7 @@
 //! | from | through | to |
 //! |---|---|---|
 //! | bytes of an OBJ, OFF, glTF or GLB file | [`import::import_mesh`] | [`Mesh`], valid by construction |
+//! | materials, textures, vertex colors | [`Mesh::try_with_surface`] | a mesh that is more than white |
 //! | a mesh and points on it | [`ObjectFromMesh`] | object space: +y up, +z front, unit size |
 //! | all settings of a picture | [`RenderRecipe`] | [`Rig`], [`Framing`], [`Projection`], [`Lighting`], [`Channels`] |
 //! | mesh, transform and recipe | [`Framed::try_new`], on any thread | cameras placed, vertices ready for the device |
@@ -65,6 +66,7 @@ mod recipe;
 mod renderer;
 mod rig;
 mod silhouette;
+mod surface;
 mod target;
 mod view;
 
@@ -79,4 +81,5 @@ pub use mesh::{
 pub use recipe::{Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, RenderRecipe};
 pub use renderer::{DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions};
 pub use rig::{Pose, Rig, RigSpec};
+pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
 pub use view::{ColorImage, Mask, View};

@@ -9,6 +9,8 @@ use std::{fmt, str::FromStr};
 use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
+use crate::surface::{Surface, SurfaceError};
+
 /// Largest half extent that is accepted, in file units: areas and squared lengths then stay finite in `f32`.
 pub const MAX_HALF_EXTENT: f64 = 1e15;
 /// Smallest half extent that is accepted, in file units: squared distances stay normal numbers in `f32`.
@@ -67,6 +69,9 @@ pub enum MeshError {
         /// Number of triangles given.
         num_triangles: usize,
     },
+    /// The [`Surface`] is not valid, or does not fit the triangles.
+    #[error(transparent)]
+    Surface(#[from] SurfaceError),
 }
 
 impl MeshError {
@@ -81,6 +86,7 @@ impl MeshError {
             Self::TooManyVertices { .. } => "too_large",
             Self::Extent { .. } => "bad_extent",
             Self::Parts { .. } => "bad_parts",
+            Self::Surface(error) => error.code(),
         }
     }
 }
@@ -105,6 +111,8 @@ pub struct Mesh {
     part_of_triangle: Vec<u16>,
     part_names: Vec<String>,
     num_degenerate: usize,
+    surface: Option<Surface>,
+    warnings: Vec<String>,
 }
 
 impl Mesh {
@@ -120,6 +128,29 @@ impl Mesh {
         positions: &[DVec3],
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
+    ) -> Result<Self, MeshError> {
+        Self::try_build(positions, triangles, parts, None)
+    }
+
+    /// As [`Mesh::try_new`], for triangles that are more than white.
+    ///
+    /// # Errors
+    /// Those of [`Mesh::try_new`], and [`MeshError::Surface`] for a surface that is not valid or does not fit the
+    /// triangles.
+    pub fn try_with_surface(
+        positions: &[DVec3],
+        triangles: Vec<[u32; 3]>,
+        parts: Option<Parts>,
+        surface: Surface,
+    ) -> Result<Self, MeshError> {
+        Self::try_build(positions, triangles, parts, Some(surface))
+    }
+
+    fn try_build(
+        positions: &[DVec3],
+        triangles: Vec<[u32; 3]>,
+        parts: Option<Parts>,
+        surface: Option<Surface>,
     ) -> Result<Self, MeshError> {
         let num_vertices = positions.len();
         if triangles.is_empty() {
@@ -142,6 +173,10 @@ impl Mesh {
             });
         }
 
+        if let Some(surface) = &surface {
+            surface.check(num_triangles)?;
+        }
+
         let (low, high) = bounding_box(positions, &triangles)?;
         let half_extent = (high / 2.0 - low / 2.0).max_element();
         if half_extent == 0.0 {
@@ -161,15 +196,22 @@ impl Mesh {
             part_of_triangle: Vec::with_capacity(num_triangles),
             part_names: names,
             num_degenerate: 0,
+            surface,
+            warnings: Vec::new(),
         };
+        let mut dropped = Vec::new();
         let local = |index: u32| (positions[index as usize] - origin).as_vec3();
-        for (triangle, part) in triangles.into_iter().zip(of_triangle) {
+        for (index, (triangle, part)) in triangles.into_iter().zip(of_triangle).enumerate() {
             if is_degenerate(triangle.map(local)) {
-                mesh.num_degenerate += 1;
+                dropped.push(index);
             } else {
                 mesh.triangles.push(triangle);
                 mesh.part_of_triangle.push(part);
             }
+        }
+        mesh.num_degenerate = dropped.len();
+        if let Some(surface) = &mut mesh.surface {
+            surface.drop_triangles(&dropped);
         }
         if mesh.triangles.is_empty() {
             return Err(MeshError::AllDegenerate { num_triangles });
@@ -227,6 +269,19 @@ impl Mesh {
     #[must_use]
     pub fn part_names(&self) -> &[String] {
         &self.part_names
+    }
+
+    /// What the triangles look like; nothing where all of them are white.
+    #[must_use]
+    pub fn surface(&self) -> Option<&Surface> {
+        self.surface.as_ref()
+    }
+
+    /// What the importer had to leave out: a texture that is not there, a material that no file defines. A bounded
+    /// number of sentences of bounded length.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// Centre of the file's bounding box, in file coordinates; positions are relative to it.
@@ -483,6 +538,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::surface::Material;
 
     fn tetrahedron(offset: DVec3, size: f64) -> (Vec<DVec3>, Vec<[u32; 3]>) {
         let corners = [DVec3::ZERO, DVec3::X, DVec3::Y, DVec3::Z].map(|corner| offset + size * corner);
@@ -502,6 +558,25 @@ mod tests {
             "the vertex of the dropped triangle goes with it"
         );
         assert!(mesh.is_watertight());
+    }
+
+    #[test]
+    fn a_surface_loses_the_degenerate_triangles_too() {
+        let (positions, mut triangles) = tetrahedron(DVec3::ZERO, 1.0);
+        triangles.insert(1, [0, 0, 1]);
+        let surface = Surface {
+            materials: (0..5).map(|_| Material::white()).collect(),
+            material_of_triangle: vec![0, 1, 2, 3, 4],
+            ..Surface::default()
+        };
+        let mesh = Mesh::try_with_surface(&positions, triangles.clone(), None, surface.clone()).unwrap();
+        assert_eq!(mesh.surface().unwrap().material_of_triangle, [0, 2, 3, 4]);
+        triangles.pop();
+        let error = Mesh::try_with_surface(&positions, triangles, None, surface).unwrap_err();
+        assert_eq!(
+            (error.code(), error.to_string()),
+            ("bad_surface", "5 materials for 4 triangles".to_owned())
+        );
     }
 
     #[test]
