@@ -41,7 +41,7 @@ fn setting(side: u32, samples: u32) -> (Mesh, ObjectFromMesh, RenderRecipe) {
 }
 
 fn num_views() -> ItemsCount {
-    ItemsCount::new(RigSpec::Mvcnn12.num_views())
+    ItemsCount::new(RigSpec::default().num_views())
 }
 
 /// One mesh after the other, nothing in flight: the latency of an object.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::camera::{Framing, Projection};
 use crate::error::{ParseError, RenderError};
 use crate::lighting::Lighting;
-use crate::rig::RigSpec;
+use crate::rig_spec::RigSpec;
 
 /// Side of a view, in pixels: MVCNN's, and TAP's after it (`facts-mvcnn.md`).
 pub const DEFAULT_SIZE_PX: u32 = 224;
