@@ -61,6 +61,7 @@ pub mod import;
 mod lighting;
 mod mesh;
 mod pipeline;
+pub mod pose_format;
 mod readback;
 mod recipe;
 mod renderer;
