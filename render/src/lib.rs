@@ -82,7 +82,7 @@ pub use mesh::{
 };
 pub use recipe::{Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, RenderRecipe};
 pub use renderer::{DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions};
-pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
 pub use rig::{Pose, PoseDegrees, Rig};
 pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
+pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
 pub use view::{ColorImage, Mask, View};
