@@ -69,6 +69,7 @@ mod rig;
 mod rig_spec;
 mod silhouette;
 mod surface;
+mod surfel;
 mod target;
 mod view;
 
@@ -85,4 +86,5 @@ pub use renderer::{DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions};
 pub use rig::{Pose, PoseDegrees, Rig};
 pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
 pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
+pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
 pub use view::{ColorImage, Mask, View};

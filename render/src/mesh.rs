@@ -284,6 +284,10 @@ impl Mesh {
         &self.warnings
     }
 
+    pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
     /// Centre of the file's bounding box, in file coordinates; positions are relative to it.
     #[must_use]
     pub fn origin(&self) -> DVec3 {

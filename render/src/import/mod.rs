@@ -3,21 +3,31 @@
 //! Nothing here knows a path or opens a file. Files are hostile until proven otherwise: an importer never
 //! panics, never loops for ever, and allocates no more than a small multiple of the bytes that it was given.
 //!
-//! Materials are not read. The `mvcnn` lighting draws every object in white, so a missing MTL or texture is no
-//! error.
+//! Materials, textures and vertex colors are read where [`ImportOptions::appearance`] asks for them: who draws every
+//! object in white need not decode an image. A missing MTL or texture is no error but a sentence in
+//! [`Mesh::warnings`].
 
 mod gltf;
+mod mtl;
 mod number;
 mod obj;
 mod off;
 mod polygon;
+mod soup;
 mod text;
+mod texture;
+mod warning;
 
-use std::{collections::HashMap, fmt, io};
+use std::{fmt, io};
 
-use glam::DVec3;
+use self::soup::Soup;
+use crate::{
+    mesh::{Mesh, MeshError},
+    surfel::SurfelOptions,
+};
 
-use crate::mesh::{Mesh, MeshError, Parts};
+/// How long a texture's longer side may be if nothing else is said; larger ones are shrunk.
+pub const DEFAULT_MAX_TEXTURE_SIDE_PX: u32 = 2048;
 
 /// File formats that can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -184,7 +194,30 @@ impl ImportError {
     }
 }
 
-/// Reads a mesh; groups, objects and nodes become its parts, node transforms are applied.
+/// What is read besides the triangles.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImportOptions {
+    /// Materials, textures and vertex colors. Without them the mesh is white, and neither its MTL nor an image is
+    /// opened.
+    pub appearance: bool,
+    /// How long a texture's longer side may be; larger ones are shrunk to it.
+    pub max_texture_side_px: u32,
+    /// How points become a surface, where a file has no triangles.
+    pub surfels: SurfelOptions,
+}
+
+impl Default for ImportOptions {
+    /// Triangles only.
+    fn default() -> Self {
+        Self {
+            appearance: false,
+            max_texture_side_px: DEFAULT_MAX_TEXTURE_SIDE_PX,
+            surfels: SurfelOptions::default(),
+        }
+    }
+}
+
+/// Reads a white mesh; groups, objects and nodes become its parts, node transforms are applied.
 ///
 /// # Errors
 /// [`ImportError`] says what is wrong with the bytes, with a file that they refer to, or with the triangles.
@@ -193,41 +226,23 @@ pub fn import_mesh(
     bytes: &[u8],
     assets: &dyn AssetResolver,
 ) -> Result<Mesh, ImportError> {
+    import_object(format, bytes, assets, &ImportOptions::default())
+}
+
+/// As [`import_mesh`], with all that the options ask for.
+///
+/// # Errors
+/// Those of [`import_mesh`]. Looks that can't be had are no error, see [`Mesh::warnings`].
+pub fn import_object(
+    format: MeshFormat,
+    bytes: &[u8],
+    assets: &dyn AssetResolver,
+    options: &ImportOptions,
+) -> Result<Mesh, ImportError> {
     let soup = match format {
-        MeshFormat::Obj => obj::read(bytes)?,
+        MeshFormat::Obj => obj::read(bytes, assets, options)?,
         MeshFormat::Off => off::read(bytes)?,
-        MeshFormat::Gltf => gltf::read(bytes, assets)?,
+        MeshFormat::Gltf => gltf::read(bytes, assets, options)?,
     };
-    Ok(Mesh::try_new(&soup.positions, soup.triangles, Some(soup.parts))?)
-}
-
-/// What an importer collects: triangles that nobody has checked yet.
-#[derive(Debug, Default)]
-struct Soup {
-    positions: Vec<DVec3>,
-    triangles: Vec<[u32; 3]>,
-    parts: Parts,
-    part_by_name: HashMap<String, u16>,
-}
-
-impl Soup {
-    /// The label of the part of this name, a new one at its first use.
-    ///
-    /// A label has 16 bits: names past the 65,536th share the last one's label.
-    fn part(&mut self, name: &str) -> u16 {
-        if let Some(&part) = self.part_by_name.get(name) {
-            return part;
-        }
-        let Ok(part) = u16::try_from(self.parts.names.len()) else {
-            return u16::MAX;
-        };
-        self.parts.names.push(name.to_owned());
-        self.part_by_name.insert(name.to_owned(), part);
-        part
-    }
-
-    fn push(&mut self, triangle: [u32; 3], part: u16) {
-        self.triangles.push(triangle);
-        self.parts.of_triangle.push(part);
-    }
+    Ok(soup.into_mesh()?)
 }

@@ -1,105 +1,353 @@
-//! Wavefront OBJ: `v`, `f`, `g` and `o`; everything else (materials, normals, lines, points, curves) is passed over.
+//! Wavefront OBJ: `v`, `vt`, `f`, `g`, `o`, `usemtl` and `mtllib`; everything else (normals, lines, points, curves) is
+//! passed over.
 //!
 //! A parser of our own, because the usual crate reads `l` elements as faces, cuts concave faces wrongly, overflows
 //! on wild texture indices, stops at text that is not UTF-8, and takes several times as long.
 
-use glam::DVec3;
+use std::collections::HashMap;
 
-use super::{ImportError, MeshFormat, Soup, number, polygon, text};
+use glam::{DVec3, Vec2};
 
-/// A face as it stands in the file: the end of its corners in `corners`, its part and its line.
+use super::{
+    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon,
+    soup::{self, Paint, Soup},
+    text,
+    texture::{self, Decoder},
+};
+use crate::surface::Material;
+
+/// Stands for a corner without texture coordinates, and for a face without a material.
+const NONE: u32 = u32::MAX;
+/// How many libraries a file may name.
+const MAX_LIBRARIES: usize = 64;
+
+/// A face as it stands in the file: the end of its corners in `corners`, its part, its material and its line.
 struct Face {
     end: usize,
     part: u16,
+    material: u32,
     line: usize,
 }
 
-/// Reads an OBJ. A group is a part; faces outside of any group belong to the part of their object's name.
-pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
-    let mut soup = Soup::default();
-    let mut corners: Vec<u32> = Vec::new();
-    let mut faces: Vec<Face> = Vec::new();
-    let mut object = String::new();
-    let mut part = None;
+/// What a face looks like, as the file says it; empty where looks are not asked for.
+#[derive(Default)]
+struct Looks {
+    uvs: Vec<Vec2>,
+    /// One a corner: an index into `uvs`.
+    uv_of_corner: Vec<u32>,
+    /// One a vertex, or fewer: those behind have none.
+    colors: Vec<[f32; 3]>,
+    /// The materials that `usemtl` names, in order.
+    materials: Vec<String>,
+    material_by_name: HashMap<String, u32>,
+    libraries: Vec<String>,
+}
 
+impl Looks {
+    fn material(&mut self, name: &[u8]) -> u32 {
+        let name = text::name(name);
+        if let Some(&material) = self.material_by_name.get(&name) {
+            return material;
+        }
+        let material = self.materials.len() as u32;
+        self.materials.push(name.clone());
+        self.material_by_name.insert(name, material);
+        material
+    }
+
+    /// A texture coordinate may have one to three numbers; one that is broken must still be counted.
+    fn push_uv<'a>(&mut self, mut words: impl Iterator<Item = &'a [u8]>) {
+        let mut number = || number::parse_f64(words.next()?);
+        let uv = number().map(|u| Vec2::new(u as f32, number().unwrap_or(0.0) as f32));
+        self.uvs.push(uv.unwrap_or(Vec2::NAN));
+    }
+
+    /// Three numbers behind a vertex's coordinates are its color; one is the weight of a rational curve.
+    fn push_color<'a>(&mut self, vertex: usize, mut words: impl Iterator<Item = &'a [u8]>) {
+        let mut channel = || {
+            let number = number::parse_f64(words.next()?)? as f32;
+            number.is_finite().then_some(number.max(0.0))
+        };
+        if let (Some(r), Some(g), Some(b)) = (channel(), channel(), channel()) {
+            self.colors.resize(vertex, [1.0; 3]);
+            self.colors.push([r, g, b]);
+        }
+    }
+
+    fn uv_index(&self, index: Option<&[u8]>) -> u32 {
+        let index = match index.and_then(number::parse_i64) {
+            Some(index @ 1..) => index - 1,
+            Some(back @ ..=-1) => self.uvs.len() as i64 + back,
+            _ => return NONE,
+        };
+        u32::try_from(index).unwrap_or(NONE)
+    }
+}
+
+/// Reads an OBJ. A group is a part; faces outside of any group belong to the part of their object's name.
+pub(super) fn read(
+    bytes: &[u8],
+    assets: &dyn AssetResolver,
+    options: &ImportOptions,
+) -> Result<Soup, ImportError> {
+    let mut file = File {
+        material: NONE,
+        reads_looks: options.appearance,
+        ..File::default()
+    };
     text::for_each_line(&text::decode(bytes), |line, text| {
-        let at = |problem| ImportError::Line {
+        file.push_line(line, text).map_err(|problem| ImportError::Line {
             format: MeshFormat::Obj,
             line,
             problem,
-        };
-        let mut words = text::words(text);
-        match words.next() {
-            Some(b"v") => {
-                // A fourth number is the weight of a rational curve, or the first of a color: neither moves the point.
-                let mut coordinate = || number::parse_f64(words.next()?);
-                let position = coordinate().zip(coordinate()).zip(coordinate());
-                let ((x, y), z) = position.ok_or_else(|| at("a vertex needs three numbers"))?;
-                soup.positions.push(DVec3::new(x, y, z));
-            }
-            Some(b"f") => {
-                let start = corners.len();
-                for word in words {
-                    let index = word
-                        .split(|&byte| byte == b'/')
-                        .next()
-                        .and_then(number::parse_i64);
-                    let index = match index {
-                        Some(index @ 1..) => index - 1,
-                        Some(back @ ..=-1) => soup.positions.len() as i64 + back,
-                        Some(0) => return Err(at("face indices count from 1, this one is 0")),
-                        None => return Err(at("a corner of a face is not a number")),
-                    };
-                    let index = u32::try_from(index)
-                        .map_err(|_| at("a face refers to a vertex that does not exist"))?;
-                    corners.push(index);
-                }
-                if corners.len() - start < 3 {
-                    corners.truncate(start);
-                } else {
-                    let part = *part.get_or_insert_with(|| soup.part(&object));
-                    faces.push(Face {
-                        end: corners.len(),
-                        part,
-                        line,
-                    });
-                }
-            }
-            Some(b"g") => {
-                let name = name_after(text, 1);
-                part = (!name.is_empty()).then(|| soup.part(&name));
-            }
-            Some(b"o") => {
-                object = name_after(text, 1);
-                part = None;
-            }
-            _ => {}
-        }
-        Ok(())
+        })
     })?;
 
+    let File {
+        mut soup,
+        corners,
+        faces,
+        looks,
+        ..
+    } = file;
+    let painter = options
+        .appearance
+        .then(|| Painter::new(&mut soup, looks, &faces, assets, options));
     let mut polygon = Vec::new();
     let mut start = 0;
-    for Face { end, part, line } in faces {
-        let corners = &corners[start..end];
-        start = end;
+    for face in faces {
+        let of_face = start..face.end;
+        start = face.end;
+        let corners = &corners[of_face.clone()];
         polygon.clear();
         for &corner in corners {
             polygon.push(*soup.positions.get(corner as usize).ok_or(ImportError::Line {
                 format: MeshFormat::Obj,
-                line,
+                line: face.line,
                 problem: "a face refers to a vertex that does not exist",
             })?);
         }
         polygon::triangulate(&polygon, |triangle| {
-            soup.push(triangle.map(|corner| corners[corner]), part);
+            let vertices = triangle.map(|corner| corners[corner]);
+            match &painter {
+                Some(painter) => {
+                    let corners = triangle.map(|corner| of_face.start + corner);
+                    soup.push_painted(
+                        vertices,
+                        face.part,
+                        painter.paint(face.material, corners, vertices),
+                    );
+                }
+                None => soup.push(vertices, face.part),
+            }
         });
     }
     Ok(soup)
 }
 
+/// What the lines so far have said.
+#[derive(Default)]
+struct File {
+    soup: Soup,
+    corners: Vec<u32>,
+    faces: Vec<Face>,
+    looks: Looks,
+    reads_looks: bool,
+    object: String,
+    part: Option<u16>,
+    material: u32,
+}
+
+impl File {
+    fn push_line(&mut self, line: usize, text: &[u8]) -> Result<(), &'static str> {
+        let mut words = text::words(text);
+        match words.next() {
+            Some(b"v") => {
+                let mut coordinate = || number::parse_f64(words.next()?);
+                let position = coordinate().zip(coordinate()).zip(coordinate());
+                let ((x, y), z) = position.ok_or("a vertex needs three numbers")?;
+                if self.reads_looks {
+                    self.looks.push_color(self.soup.positions.len(), words);
+                }
+                self.soup.positions.push(DVec3::new(x, y, z));
+            }
+            Some(b"f") => self.push_face(line, words)?,
+            Some(b"g") => {
+                let name = name_after(text, 1);
+                self.part = (!name.is_empty()).then(|| self.soup.part(&name));
+            }
+            Some(b"o") => {
+                self.object = name_after(text, 1);
+                self.part = None;
+            }
+            Some(b"vt") if self.reads_looks => self.looks.push_uv(words),
+            Some(b"usemtl") if self.reads_looks => self.material = self.looks.material(&text[6..]),
+            Some(b"mtllib") if self.reads_looks && self.looks.libraries.len() < MAX_LIBRARIES => {
+                self.looks.libraries.push(text::name(&text[6..]));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn push_face<'a>(
+        &mut self,
+        line: usize,
+        words: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), &'static str> {
+        let start = self.corners.len();
+        for word in words {
+            let mut indices = word.split(|&byte| byte == b'/');
+            let index = match indices.next().and_then(number::parse_i64) {
+                Some(index @ 1..) => index - 1,
+                Some(back @ ..=-1) => self.soup.positions.len() as i64 + back,
+                Some(0) => return Err("face indices count from 1, this one is 0"),
+                None => return Err("a corner of a face is not a number"),
+            };
+            let index = u32::try_from(index).map_err(|_| "a face refers to a vertex that does not exist")?;
+            self.corners.push(index);
+            if self.reads_looks {
+                let uv = self.looks.uv_index(indices.next());
+                self.looks.uv_of_corner.push(uv);
+            }
+        }
+        if self.corners.len() - start < 3 {
+            self.corners.truncate(start);
+            self.looks.uv_of_corner.truncate(start);
+            return Ok(());
+        }
+        let part = *self.part.get_or_insert_with(|| self.soup.part(&self.object));
+        self.faces.push(Face {
+            end: self.corners.len(),
+            part,
+            material: self.material,
+            line,
+        });
+        Ok(())
+    }
+}
+
 fn name_after(line: &[u8], keyword_len: usize) -> String {
-    String::from_utf8_lossy(line[keyword_len..].trim_ascii()).into_owned()
+    text::string(line[keyword_len..].trim_ascii())
+}
+
+/// What the file says of its looks, brought together with what its libraries say.
+struct Painter {
+    uvs: Vec<Vec2>,
+    uv_of_corner: Vec<u32>,
+    colors: Vec<[u8; 4]>,
+    /// In the order of `usemtl`.
+    materials: Vec<(u16, mtl::UvTransform)>,
+    /// That of faces before the first `usemtl`.
+    default_material: (u16, mtl::UvTransform),
+}
+
+impl Painter {
+    fn new(
+        soup: &mut Soup,
+        looks: Looks,
+        faces: &[Face],
+        assets: &dyn AssetResolver,
+        options: &ImportOptions,
+    ) -> Self {
+        let definitions = read_libraries(soup, &looks.libraries, assets);
+        let mut decoder = Decoder::new(assets, options.max_texture_side_px);
+        let mut default_material = (0, mtl::UvTransform::IDENTITY);
+        if faces.iter().any(|face| face.material == NONE)
+            && !(definitions.is_empty() && looks.materials.is_empty())
+        {
+            // A file that names one material and forgets to use it means that one.
+            default_material = match definitions.as_slice() {
+                [only] if looks.materials.is_empty() => {
+                    let (material, transform) = only.load(soup, &mut decoder);
+                    (soup.material(material), transform)
+                }
+                _ => (soup.material(Material::white()), mtl::UvTransform::IDENTITY),
+            };
+        }
+        let mut definition_by_name: HashMap<&str, &mtl::Definition> = HashMap::new();
+        for definition in &definitions {
+            definition_by_name.entry(&definition.name).or_insert(definition);
+        }
+        let mut materials = Vec::with_capacity(looks.materials.len());
+        for name in looks.materials {
+            let (material, transform) = if let Some(definition) = definition_by_name.get(name.as_str()) {
+                definition.load(soup, &mut decoder)
+            } else {
+                if !name.is_empty() {
+                    soup.warnings
+                        .push(format!("no library defines the material \"{name}\": it is white"));
+                }
+                let material = Material {
+                    name,
+                    ..Material::white()
+                };
+                (material, mtl::UvTransform::IDENTITY)
+            };
+            materials.push((soup.material(material), transform));
+        }
+        Self {
+            uvs: looks.uvs,
+            uv_of_corner: looks.uv_of_corner,
+            colors: soup::bytes_of_colors(&looks.colors),
+            materials,
+            default_material,
+        }
+    }
+
+    fn paint(&self, material: u32, corners: [usize; 3], vertices: [u32; 3]) -> Paint {
+        let (material, transform) = match self.materials.get(material as usize) {
+            Some(&material) => material,
+            None => self.default_material,
+        };
+        let uv = |corner: usize| self.uvs.get(self.uv_of_corner[corner] as usize);
+        let uvs = corners.map(uv);
+        let color = |vertex: u32| self.colors.get(vertex as usize).copied().unwrap_or(soup::WHITE);
+        Paint {
+            material,
+            uvs: uvs
+                .iter()
+                .any(Option::is_some)
+                .then(|| uvs.map(|uv| transform.apply(uv.copied().unwrap_or_default()))),
+            colors: (!self.colors.is_empty()).then(|| vertices.map(color)),
+        }
+    }
+}
+
+/// All materials of all libraries; a library that can't be read is left out.
+fn read_libraries(soup: &mut Soup, libraries: &[String], assets: &dyn AssetResolver) -> Vec<mtl::Definition> {
+    let mut definitions = Vec::new();
+    for (index, line) in libraries.iter().enumerate() {
+        if line.is_empty() || libraries[..index].contains(line) {
+            continue;
+        }
+        let error = match texture::read_beside(assets, line) {
+            Ok(bytes) => {
+                definitions.extend(mtl::parse(&bytes));
+                continue;
+            }
+            Err(error) => error,
+        };
+        // A line may name several libraries; and one name may hold blanks.
+        let mut num_read = 0;
+        let names: Vec<&str> = line.split_ascii_whitespace().take(MAX_LIBRARIES).collect();
+        for name in names.iter().filter(|_| names.len() > 1) {
+            match texture::read_beside(assets, name) {
+                Ok(bytes) => {
+                    definitions.extend(mtl::parse(&bytes));
+                    num_read += 1;
+                }
+                Err(error) => soup
+                    .warnings
+                    .push(format!("the material library \"{name}\" is left out: {error}")),
+            }
+        }
+        if num_read == 0 {
+            soup.warnings
+                .push(format!("the material library \"{line}\" is left out: {error}"));
+        }
+    }
+    definitions
 }
 
 #[cfg(test)]
@@ -108,7 +356,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{MeshFormat, NoAssets, import_mesh};
+    use super::super::{AssetError, MeshFormat, NoAssets, import_mesh, import_object};
     use super::*;
     use crate::mesh::Mesh;
 
@@ -221,17 +469,138 @@ mod tests {
         }
     }
 
+    /// A red and a green texel side by side, and a library beside them.
+    struct Folder {
+        library: &'static str,
+    }
+
+    impl AssetResolver for Folder {
+        fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+            match relative {
+                "a b.mtl" | "c.mtl" => Ok(self.library.as_bytes().to_vec()),
+                "my map.png" => {
+                    let mut bytes = Vec::new();
+                    let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
+                    encoder.set_color(png::ColorType::Rgba);
+                    let mut writer = encoder.write_header().unwrap();
+                    writer.write_image_data(&[255, 0, 0, 255, 0, 255, 0, 0]).unwrap();
+                    drop(writer);
+                    Ok(bytes)
+                }
+                _ => Err(AssetError::NotFound {
+                    name: relative.to_owned(),
+                }),
+            }
+        }
+    }
+
+    fn import_painted(text: &str, library: &'static str) -> Mesh {
+        let options = ImportOptions {
+            appearance: true,
+            ..ImportOptions::default()
+        };
+        import_object(MeshFormat::Obj, text.as_bytes(), &Folder { library }, &options).unwrap()
+    }
+
+    #[test]
+    fn materials_and_their_maps() {
+        let library =
+            "newmtl plain\nKd 0.2 0.4 0.6\nnewmtl mapped\nKd 0 0 0\nmap_Kd -s 2 1 C:\\maps\\my map.png\n";
+        let text = format!(
+            "mtllib a b.mtl\n{SQUARE}vt 0.25 0.5\nvt 1 0\nvt 1 1\nf 1 2 3\nusemtl mapped\nf 1/1 2/2 3/-1\nusemtl plain\nf 1 3 4\nusemtl lost\nf 2 3 4\nusemtl plain\nf 1 2 4"
+        );
+        let mesh = import_painted(&text, library);
+        let surface = mesh.surface().unwrap();
+        let names: Vec<&str> = surface
+            .materials
+            .iter()
+            .map(|material| material.name.as_str())
+            .collect();
+        assert_eq!(names, ["", "mapped", "plain", "lost"]);
+        assert_eq!(surface.material_of_triangle, [0, 1, 2, 3, 2]);
+        let mapped = &surface.materials[1];
+        assert_eq!(
+            (mapped.base_color, mapped.texture, mapped.cutout),
+            ([255; 4], Some(0), Some(0.5)),
+            "black beside a map is unset, and the map has holes"
+        );
+        assert_eq!(surface.materials[2].base_color, [51, 102, 153, 255]);
+        assert_eq!(surface.materials[3].base_color, [255; 4]);
+        assert_eq!(
+            surface.uvs[1],
+            [Vec2::new(0.5, 0.5), Vec2::new(2.0, 1.0), Vec2::new(2.0, 0.0)]
+        );
+        assert_eq!(surface.textures[0].texels, [[255, 0, 0, 255], [0, 255, 0, 0]]);
+        assert_eq!(
+            mesh.warnings(),
+            ["no library defines the material \"lost\": it is white"]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_said_and_left_out() {
+        let text = format!("mtllib no.mtl\nmtllib none.mtl c.mtl\n{SQUARE}usemtl a\nf 1 2 3");
+        let mesh = import_painted(&text, "newmtl a\nKd 1 0 0\nmap_Kd ../../etc/no.png");
+        assert_eq!(mesh.surface().unwrap().materials[0].base_color, [255, 0, 0, 255]);
+        assert!(
+            mesh.warnings()
+                .iter()
+                .any(|warning| warning.contains("\"no.mtl\""))
+                && mesh.warnings().iter().any(|warning| warning.contains("no.png")),
+            "{:?}",
+            mesh.warnings()
+        );
+        let white = import_mesh(MeshFormat::Obj, text.as_bytes(), &Folder { library: "" }).unwrap();
+        assert!(
+            white.surface().is_none() && white.warnings().is_empty(),
+            "nobody asked for looks"
+        );
+    }
+
+    #[test]
+    fn one_material_that_nobody_uses_is_meant_for_all() {
+        let mesh = import_painted(&format!("mtllib a b.mtl\n{SQUARE}f 1 2 3"), "newmtl a\nKd 0 1 0");
+        assert_eq!(mesh.surface().unwrap().materials[0].base_color, [0, 255, 0, 255]);
+    }
+
+    #[test]
+    fn vertex_colors_of_both_ranges() {
+        for (text, expected) in [
+            (
+                "v 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0\nf 1 2 3",
+                [[255, 0, 0, 255], [0, 255, 0, 255], [255; 4]],
+            ),
+            (
+                "v 0 0 0 255 0 0\nv 1 0 0 0 51 0\nv 0 1 0 1 1 1\nf 1 2 3",
+                [[255, 0, 0, 255], [0, 51, 0, 255], [1, 1, 1, 255]],
+            ),
+        ] {
+            let mesh = import_painted(text, "");
+            assert_eq!(mesh.surface().unwrap().colors, [expected], "{text}");
+        }
+        assert!(
+            import_painted("v 0 0 0 1\nv 1 0 0 1\nv 0 1 0 1\nf 1 2 3", "")
+                .surface()
+                .is_none()
+        );
+    }
+
     proptest! {
         #[test]
         fn never_panics(
             words in prop::collection::vec(
-                prop_oneof!["[vfgol#]", "-?[0-9]{1,3}(/-?[0-9]{0,2}){0,2}", "-?[0-9]\\.[0-9]", "\n", "\\\\\n", ".{0,4}"],
+                prop_oneof!["[vfgol#]|vt|usemtl|mtllib a b.mtl", "-?[0-9]{1,3}(/-?[0-9]{0,2}){0,2}", "-?[0-9]\\.[0-9]", "\n", "\\\\\n", ".{0,4}"],
                 0..200,
             ),
             bytes in prop::collection::vec(any::<u8>(), 0..50),
         ) {
             let text = [words.join(" ").as_bytes(), &bytes].concat();
-            let _ = import_mesh(MeshFormat::Obj, &text, &NoAssets);
+            let options = ImportOptions { appearance: true, ..ImportOptions::default() };
+            let library = "newmtl 1\nmap_Kd my map.png";
+            let painted = import_object(MeshFormat::Obj, &text, &Folder { library }, &options);
+            let white = import_mesh(MeshFormat::Obj, &text, &NoAssets);
+            prop_assert_eq!(white.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()),
+                painted.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()));
         }
     }
 }

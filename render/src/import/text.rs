@@ -19,6 +19,18 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// Text as a string: UTF-8, or else Latin-1, which older exporters write.
+pub(super) fn string(text: &[u8]) -> String {
+    String::from_utf8(text.to_vec()).unwrap_or_else(|_| text.iter().copied().map(char::from).collect())
+}
+
+/// What names a thing or a file, without blanks and quotes around it.
+pub(super) fn name(text: &[u8]) -> String {
+    let text = text.trim_ascii();
+    let unquoted = text.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    string(unquoted.unwrap_or(text))
+}
+
 /// The blank-separated words of a line.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace)

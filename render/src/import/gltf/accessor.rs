@@ -13,8 +13,6 @@ use super::{Buffers, ImportError, file_error};
 pub(super) struct Reader<'a> {
     pub(super) buffers: Buffers<'a>,
     pub(super) max_elements: usize,
-    /// The extension that a document keeps its data in where an accessor has none, if it names one.
-    pub(super) compression: Option<String>,
 }
 
 /// How elements lie in a buffer view.
@@ -66,12 +64,7 @@ impl Reader<'_> {
             (Some(view), _) => self.dense(&view, &layout)?,
             (None, Some(_)) if count <= self.max_elements => vec![0.0; count * num_components],
             (None, Some(_)) => return Err(file_error("a sparse accessor is larger than memory allows")),
-            (None, None) => {
-                let name = self.compression.clone();
-                return Err(name.map_or(file_error("an accessor has no data"), |name| {
-                    ImportError::Extension { name }
-                }));
-            }
+            (None, None) => return Err(self.buffers.no_data("an accessor has no data")),
         };
         if let Some(sparse) = accessor.sparse() {
             let indices = Layout {

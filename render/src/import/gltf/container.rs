@@ -55,16 +55,34 @@ pub(super) struct Buffers<'a> {
     assets: &'a dyn AssetResolver,
     loaded: Vec<Option<Cow<'a, [u8]>>>,
     budget_bytes: usize,
+    /// The extension that a document keeps its data in where a buffer has none, if it names one.
+    compression: Option<String>,
 }
 
 impl<'a> Buffers<'a> {
-    pub(super) fn new(blob: Option<&'a [u8]>, assets: &'a dyn AssetResolver) -> Self {
+    pub(super) fn new(
+        blob: Option<&'a [u8]>,
+        assets: &'a dyn AssetResolver,
+        compression: Option<String>,
+    ) -> Self {
         Self {
+            compression,
             blob,
             assets,
             loaded: Vec::new(),
             budget_bytes: MAX_BUFFER_BYTES,
         }
+    }
+
+    /// The files beside the document.
+    pub(super) fn assets(&self) -> &'a dyn AssetResolver {
+        self.assets
+    }
+
+    /// An error for what has no data of its own: if the document names a compression, that is why.
+    pub(super) fn no_data(&self, problem: &'static str) -> ImportError {
+        let name = self.compression.clone();
+        name.map_or(file_error(problem), |name| ImportError::Extension { name })
     }
 
     pub(super) fn view(&mut self, view: &View<'_>) -> Result<&[u8], ImportError> {
@@ -88,31 +106,36 @@ impl<'a> Buffers<'a> {
 
     fn load(&self, buffer: &Buffer<'_>) -> Result<Cow<'a, [u8]>, ImportError> {
         let uri = match buffer.source() {
+            // The binary chunk is the first buffer; compression leaves others without bytes.
             Source::Bin => {
-                let blob = self
-                    .blob
-                    .ok_or_else(|| file_error("a buffer has neither a URI nor a binary chunk"))?;
-                return Ok(Cow::Borrowed(blob));
+                let blob = self.blob.filter(|_| buffer.index() == 0);
+                return blob
+                    .map(Cow::Borrowed)
+                    .ok_or_else(|| self.no_data("a buffer has neither a URI nor a binary chunk"));
             }
             Source::Uri(uri) => uri,
         };
-        let Some(data) = uri.strip_prefix("data:") else {
-            return Ok(Cow::Owned(self.assets.read(&percent_decode(uri))?));
-        };
-        let (kind, data) = data.split_once(',').unwrap_or_default();
-        if !kind.ends_with(";base64") {
-            return Err(file_error("a data URI is not base64"));
+        match data_of_uri(uri) {
+            Some(data) => Ok(Cow::Owned(data?)),
+            None => Ok(Cow::Owned(self.assets.read(&percent_decode(uri))?)),
         }
-        let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let bytes = GeneralPurpose::new(&STANDARD, padding).decode(data);
-        Ok(Cow::Owned(
-            bytes.map_err(|_| file_error("a data URI is not valid base64"))?,
-        ))
     }
 }
 
+/// The bytes that a data URI holds; nothing for the URI of a file.
+pub(super) fn data_of_uri(uri: &str) -> Option<Result<Vec<u8>, ImportError>> {
+    let data = uri.strip_prefix("data:")?;
+    let (kind, data) = data.split_once(',').unwrap_or_default();
+    if !kind.ends_with(";base64") {
+        return Some(Err(file_error("a data URI is not base64")));
+    }
+    let padding = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes = GeneralPurpose::new(&STANDARD, padding).decode(data);
+    Some(bytes.map_err(|_| file_error("a data URI is not valid base64")))
+}
+
 /// `my%20mesh.bin` to `my mesh.bin`; what is no escape stays as it is.
-fn percent_decode(uri: &str) -> String {
+pub(super) fn percent_decode(uri: &str) -> String {
     let mut bytes = Vec::with_capacity(uri.len());
     let mut rest = uri.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

@@ -6,6 +6,7 @@
 
 mod accessor;
 mod container;
+mod material;
 mod scene;
 
 use glam::{DMat4, DVec3};
@@ -15,8 +16,17 @@ use gltf::{
     mesh::Mode,
 };
 
-use self::{accessor::Reader, container::Buffers, scene::Skeleton};
-use super::{AssetResolver, ImportError, MeshFormat, Soup};
+use self::{
+    accessor::Reader,
+    container::Buffers,
+    material::{Look, Painter},
+    scene::Skeleton,
+};
+use super::{
+    AssetResolver, ImportError, ImportOptions, MeshFormat,
+    soup::{Paint, Soup, WHITE},
+    texture::Decoder,
+};
 use crate::mesh::MeshError;
 
 /// A document may show one mesh many times. This many vertices and triangles (or one a byte, where that is more)
@@ -42,7 +52,11 @@ fn file_error(problem: &'static str) -> ImportError {
 }
 
 /// Reads a glTF or a GLB.
-pub(super) fn read(bytes: &[u8], assets: &dyn AssetResolver) -> Result<Soup, ImportError> {
+pub(super) fn read(
+    bytes: &[u8],
+    assets: &dyn AssetResolver,
+    options: &ImportOptions,
+) -> Result<Soup, ImportError> {
     let (json, blob) = container::split(bytes)?;
     let root: Root = json::deserialize::from_slice(json).map_err(|source| ImportError::Json {
         format: MeshFormat::Gltf,
@@ -59,10 +73,12 @@ pub(super) fn read(bytes: &[u8], assets: &dyn AssetResolver) -> Result<Soup, Imp
     let skeleton = Skeleton::try_new(&document)?;
     let max_elements = MAX_ELEMENTS.max(bytes.len());
     let mut reader = Reader {
-        buffers: Buffers::new(blob, assets),
+        buffers: Buffers::new(blob, assets, compression),
         max_elements,
-        compression,
     };
+    let mut painter = options
+        .appearance
+        .then(|| Painter::new(Decoder::new(assets, options.max_texture_side_px)));
 
     let mut soup = Soup::default();
     for node in skeleton.shown(&document) {
@@ -79,7 +95,21 @@ pub(super) fn read(bytes: &[u8], assets: &dyn AssetResolver) -> Result<Soup, Imp
         let part = soup.part(&name);
         let weights = node.weights().or(mesh.weights()).unwrap_or_default();
         for primitive in mesh.primitives() {
-            push_primitive(&mut soup, &mut reader, &primitive, &pose, weights, part)?;
+            if !is_surface(&primitive) {
+                continue;
+            }
+            let look = painter
+                .as_mut()
+                .map(|painter| painter.look(&mut soup, &mut reader, &document, &primitive));
+            push_primitive(
+                &mut soup,
+                &mut reader,
+                &primitive,
+                &pose,
+                weights,
+                part,
+                look.as_ref(),
+            )?;
             if soup.positions.len().max(soup.triangles.len()) > max_elements {
                 return Err(file_error(
                     "it shows its meshes so many times that they don't fit in memory",
@@ -151,6 +181,15 @@ fn check_schema(root: &Root) -> Result<(), ImportError> {
     first.map_or(Ok(()), Err)
 }
 
+/// Whether a primitive is made of triangles, and has any.
+fn is_surface(primitive: &Primitive<'_>) -> bool {
+    let is_filled = matches!(
+        primitive.mode(),
+        Mode::Triangles | Mode::TriangleStrip | Mode::TriangleFan
+    );
+    is_filled && primitive.get(&Semantic::Positions).is_some()
+}
+
 fn push_primitive(
     soup: &mut Soup,
     reader: &mut Reader<'_>,
@@ -158,13 +197,8 @@ fn push_primitive(
     pose: &Pose,
     morph_weights: &[f32],
     part: u16,
+    look: Option<&Look>,
 ) -> Result<(), ImportError> {
-    if !matches!(
-        primitive.mode(),
-        Mode::Triangles | Mode::TriangleStrip | Mode::TriangleFan
-    ) {
-        return Ok(());
-    }
     let Some(accessor) = primitive.get(&Semantic::Positions) else {
         return Ok(());
     };
@@ -205,7 +239,11 @@ fn push_primitive(
             });
         }
         let triangle = if is_mirrored { [a, c, b] } else { [a, b, c] };
-        soup.push(triangle.map(|index| first + index), part);
+        let vertices = triangle.map(|index| first + index);
+        match look {
+            Some(look) => soup.push_painted(vertices, part, look.paint(triangle)),
+            None => soup.push(vertices, part),
+        }
         Ok(())
     };
     match primitive.mode() {
@@ -227,6 +265,23 @@ fn push_primitive(
         }
     }
     Ok(())
+}
+
+impl Look {
+    fn paint(&self, triangle: [u32; 3]) -> Paint {
+        let Self {
+            material,
+            uvs,
+            colors,
+        } = self;
+        let uv = |index: u32| uvs.get(index as usize).copied().unwrap_or_default();
+        let color = |index: u32| colors.get(index as usize).copied().unwrap_or(WHITE);
+        Paint {
+            material: *material,
+            uvs: (!uvs.is_empty()).then(|| triangle.map(uv)),
+            colors: (!colors.is_empty()).then(|| triangle.map(color)),
+        }
+    }
 }
 
 fn move_by_skin(

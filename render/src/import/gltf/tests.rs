@@ -1,12 +1,17 @@
 //! Small documents of our own, one for each way to say where a surface is.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use glam::{DVec3, Vec3};
+use glam::{DVec3, Vec2, Vec3};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{AssetError, AssetResolver, ImportError, MeshFormat, NoAssets, import_mesh};
-use crate::mesh::Mesh;
+use super::super::{
+    AssetError, AssetResolver, ImportError, ImportOptions, MeshFormat, NoAssets, import_mesh, import_object,
+};
+use crate::{
+    mesh::Mesh,
+    surface::{Surface, Wrap},
+};
 
 const TRIANGLE: &[u8] = include_bytes!("../../../../assets/triangle.gltf");
 const F32: u32 = 5126;
@@ -86,6 +91,32 @@ fn floats(numbers: &[f32]) -> Vec<u8> {
 
 fn import(bytes: &[u8]) -> Result<Mesh, ImportError> {
     import_mesh(MeshFormat::Gltf, bytes, &NoAssets)
+}
+
+/// With its looks, and with `red.png`, a texel that is half transparent, beside it.
+fn painted(bytes: &[u8]) -> Mesh {
+    struct Folder;
+    impl AssetResolver for Folder {
+        fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+            match relative {
+                "red.png" => Ok(png([255, 0, 0, 128])),
+                _ => NoAssets.read(relative),
+            }
+        }
+    }
+    let options = ImportOptions {
+        appearance: true,
+        ..ImportOptions::default()
+    };
+    import_object(MeshFormat::Gltf, bytes, &Folder, &options).unwrap()
+}
+
+fn png(texel: [u8; 4]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.write_header().unwrap().write_image_data(&texel).unwrap();
+    bytes
 }
 
 fn message(bytes: &[u8]) -> String {
@@ -376,6 +407,193 @@ fn origins_are_exact_for_far_nodes() {
         json!({"translation": [1e6, 0, 0]}),
     );
     assert_eq!(import(&bytes).unwrap().origin(), DVec3::new(1e6 + 0.5, 0.5, 0.0));
+}
+
+/// A triangle with two sets of texture coordinates and a material; what is around it is `rest`.
+fn textured(material: &Value, rest: &Value) -> Surface {
+    let mut builder = Builder::default();
+    let position = builder.vectors(&CORNERS);
+    let first = builder.accessor(F32, "VEC2", 3, &floats(&[9.0; 6]));
+    let second = builder.accessor(U8, "VEC2", 3, &[0, 0, 255, 0, 0, 255]);
+    builder.accessors[second]["normalized"] = json!(true);
+    let embedded = builder.view(&png([0, 255, 0, 255]));
+    let mut document = json!({
+        "meshes": [{"primitives": [{
+            "attributes": {"POSITION": position, "TEXCOORD_0": first, "TEXCOORD_1": second}, "material": 0,
+        }]}],
+        "nodes": [{"mesh": 0}],
+        "materials": [material],
+        "textures": [{"source": 0, "sampler": 0}, {"source": 1}, {"source": 2}, {"source": 7}],
+        "samplers": [{"wrapS": 33071, "wrapT": 33648}],
+        "images": [
+            {"uri": "red.png"},
+            {"bufferView": embedded, "mimeType": "image/png", "name": "green"},
+            {"uri": "lost.png"},
+        ],
+    });
+    document
+        .as_object_mut()
+        .unwrap()
+        .extend(rest.as_object().unwrap().clone());
+    let mesh = painted(&builder.glb(document));
+    let mut surface = mesh.surface().unwrap().clone();
+    // So that one value tells all.
+    surface.materials[0].name = mesh.warnings().join("; ");
+    surface
+}
+
+#[test]
+fn base_colors_textures_and_their_transforms() {
+    let surface = textured(
+        &json!({"pbrMetallicRoughness": {
+            "baseColorFactor": [0.215, 1, 0, 0.25],
+            "baseColorTexture": {"index": 0, "texCoord": 1},
+        }}),
+        &json!({}),
+    );
+    let material = &surface.materials[0];
+    assert_eq!(
+        (material.base_color, material.texture, material.cutout),
+        ([128, 255, 0, 64], Some(0), None)
+    );
+    let texture = &surface.textures[0];
+    assert_eq!(
+        (texture.texels[0], texture.wrap),
+        ([255, 0, 0, 128], [Wrap::Clamp, Wrap::Mirror])
+    );
+    assert_eq!(surface.uvs, [[Vec2::ZERO, Vec2::X, Vec2::Y]]);
+
+    let surface = textured(
+        &json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": 1, "extensions": {
+            "KHR_texture_transform": {
+                "offset": [0.5, 0], "rotation": std::f64::consts::FRAC_PI_2, "scale": [2, 3], "texCoord": 1,
+            },
+        }}}}),
+        &json!({}),
+    );
+    assert_eq!(
+        surface.textures[0].texels,
+        [[0, 255, 0, 255]],
+        "an embedded image"
+    );
+    let expected = [Vec2::new(0.5, 0.0), Vec2::new(0.5, -2.0), Vec2::new(3.5, 0.0)];
+    assert!(
+        surface.uvs[0]
+            .iter()
+            .zip(expected)
+            .all(|(uv, expected)| uv.abs_diff_eq(expected, 1e-6)),
+        "{:?}",
+        surface.uvs
+    );
+
+    let surface = textured(
+        &json!({"extensions": {"KHR_materials_pbrSpecularGlossiness": {"diffuseFactor": [0, 0, 1, 1]}}}),
+        &json!({}),
+    );
+    assert_eq!(surface.materials[0].base_color, [0, 0, 255, 255]);
+}
+
+#[test]
+fn holes_come_from_images_or_from_masks() {
+    let cutout = |mode: &str, texture: u32, cutoff: &Value| {
+        let mut material = json!({
+            "alphaMode": mode,
+            "pbrMetallicRoughness": {
+                "baseColorFactor": [1, 1, 1, 0.25],
+                "baseColorTexture": {"index": texture, "texCoord": 1},
+            },
+        });
+        if !cutoff.is_null() {
+            material["alphaCutoff"] = cutoff.clone();
+        }
+        let material = textured(&material, &json!({})).materials.remove(0);
+        (material.cutout, material.base_color[3])
+    };
+    let default = Value::Null;
+    assert_eq!(cutout("OPAQUE", 0, &default), (None, 64));
+    assert_eq!(cutout("MASK", 0, &default), (Some(0.5), 64));
+    assert_eq!(cutout("MASK", 1, &json!(0.75)), (Some(0.75), 64));
+    assert_eq!(cutout("MASK", 1, &json!(7)), (Some(1.0), 64));
+    assert_eq!(
+        cutout("BLEND", 0, &default),
+        (Some(0.5), 255),
+        "the image has holes"
+    );
+    assert_eq!(cutout("BLEND", 1, &default), (None, 64), "glass stays");
+}
+
+#[test]
+fn images_that_are_lost_are_left_out_and_named() {
+    let lost = |texture: u32, rest: Value| {
+        let material = json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": texture}}});
+        let surface = textured(&material, &rest);
+        assert!(surface.textures.is_empty() && surface.materials[0].texture.is_none());
+        surface.materials[0].name.clone()
+    };
+    assert!(lost(2, json!({})).contains("lost.png"));
+    assert!(lost(3, json!({})).contains("no image"));
+    assert!(lost(9, json!({})).contains("texture 9"));
+    let outside = json!({"images": [{"uri": "../../etc/passwd"}]});
+    assert!(lost(0, outside).contains("../../etc/passwd"));
+    let garbage = json!({"images": [{"uri": "data:image/png;base64,AAAA"}]});
+    assert!(lost(0, garbage).contains("image 0"));
+    let nowhere = json!({"images": [{"bufferView": 99, "mimeType": "image/png"}]});
+    assert!(lost(0, nowhere).contains("neither a URI nor a buffer view"));
+}
+
+#[test]
+fn vertex_colors_of_all_kinds() {
+    let colors = |component: u32, kind: &str, bytes: &[u8], normalized: bool| {
+        let mut builder = Builder::default();
+        let position = builder.vectors(&CORNERS);
+        let color = builder.accessor(component, kind, 3, bytes);
+        if normalized {
+            builder.accessors[color]["normalized"] = json!(true);
+        }
+        let primitive = json!({"attributes": {"POSITION": position, "COLOR_0": color}});
+        painted(&builder.one(&primitive, json!({})))
+            .surface()
+            .unwrap()
+            .colors[0]
+    };
+    let expected = [[255, 0, 0, 255], [0, 188, 0, 255], [0, 0, 255, 255]];
+    let linear = [1.0, 0.0, 0.0, 0.0, 0.502_886, 0.0, 0.0, 0.0, 1.0_f32];
+    assert_eq!(colors(F32, "VEC3", &floats(&linear), false), expected);
+    let with_opacity: Vec<f32> = linear.chunks(3).flat_map(|rgb| [rgb, &[0.5]].concat()).collect();
+    let half = expected.map(|[r, g, b, _]| [r, g, b, 128]);
+    assert_eq!(colors(F32, "VEC4", &floats(&with_opacity), false), half);
+    let shorts: Vec<u8> = linear
+        .iter()
+        .flat_map(|&number| ((number * 65535.0).round() as u16).to_le_bytes())
+        .collect();
+    assert_eq!(colors(U16, "VEC3", &shorts[..18], true), expected);
+    let bytes: Vec<u8> = with_opacity
+        .iter()
+        .map(|&number| (number * 255.0).round() as u8)
+        .collect();
+    assert_eq!(colors(U8, "VEC4", &bytes, true), half);
+    assert_eq!(
+        colors(U8, "VEC4", &bytes, false),
+        half,
+        "a writer that forgot to normalize"
+    );
+}
+
+#[test]
+fn a_mirrored_primitive_keeps_its_texture() {
+    let mut builder = Builder::default();
+    let position = builder.vectors(&CORNERS);
+    let uv = builder.accessor(F32, "VEC2", 3, &floats(&[0., 0., 1., 0., 0., 1.]));
+    let bytes = builder.glb(json!({
+        "meshes": [{"primitives": [{"attributes": {"POSITION": position, "TEXCOORD_0": uv}, "material": 0}]}],
+        "nodes": [{"mesh": 0, "scale": [-1, 1, 1]}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
+        "textures": [{"source": 0}],
+        "images": [{"uri": "red.png"}],
+    }));
+    let mesh = painted(&bytes);
+    assert_eq!(mesh.triangles(), [[0, 2, 1]]);
+    assert_eq!(mesh.surface().unwrap().uvs, [[Vec2::ZERO, Vec2::Y, Vec2::X]]);
 }
 
 proptest! {

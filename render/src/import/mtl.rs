@@ -1,0 +1,243 @@
+//! MTL, the material library of OBJ: diffuse color, its map, and the map of its opacity.
+//!
+//! `Kd` is taken as files are painted, sRGB-encoded. `d` and `Tr` don't make a whole material vanish (exporters
+//! disagree on which of 0 and 1 is opaque); opacity cuts holes only where an image has it, below one half.
+
+use glam::Vec2;
+
+use super::{
+    number,
+    soup::Soup,
+    text,
+    texture::{Decoder, Request},
+};
+use crate::surface::{Material, Wrap};
+
+/// Below this opacity a textured material has a hole.
+pub(super) const CUTOUT: f32 = 0.5;
+
+/// One `newmtl` block.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Definition {
+    pub(super) name: String,
+    diffuse: Option<[f64; 3]>,
+    opacity: Option<f64>,
+    map: Option<Map>,
+    opacity_map: Option<Map>,
+}
+
+/// An image and how texture coordinates go into it.
+#[derive(Debug, PartialEq)]
+struct Map {
+    file: String,
+    scale: Vec2,
+    offset: Vec2,
+    clamps: bool,
+}
+
+/// The way of a material's texture coordinates from the file to the texture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UvTransform {
+    scale: Vec2,
+    offset: Vec2,
+}
+
+impl UvTransform {
+    pub(super) const IDENTITY: Self = Self {
+        scale: Vec2::ONE,
+        offset: Vec2::ZERO,
+    };
+
+    /// In OBJ v grows upwards.
+    pub(super) fn apply(self, uv: Vec2) -> Vec2 {
+        let Vec2 { x, y } = uv * self.scale + self.offset;
+        Vec2::new(x, 1.0 - y)
+    }
+}
+
+/// All materials of a library, in order; what can't be understood is passed over.
+pub(super) fn parse(bytes: &[u8]) -> Vec<Definition> {
+    let mut definitions: Vec<Definition> = Vec::new();
+    for line in text::decode(bytes).split(|&byte| byte == b'\n') {
+        let line = line.trim_ascii();
+        let keyword_len = line.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
+        let (keyword, rest) = (
+            line[..keyword_len].to_ascii_lowercase(),
+            line[keyword_len..].trim_ascii(),
+        );
+        if keyword == b"newmtl" {
+            definitions.push(Definition {
+                name: text::name(rest),
+                ..Definition::default()
+            });
+        }
+        let Some(definition) = definitions.last_mut() else {
+            continue;
+        };
+        let number = || number::parse_f64(text::words(rest).next()?).filter(|number| number.is_finite());
+        match keyword.as_slice() {
+            b"kd" => definition.diffuse = color(rest).or(definition.diffuse),
+            b"d" => definition.opacity = number().or(definition.opacity),
+            b"tr" => definition.opacity = definition.opacity.or(number().map(|number| 1.0 - number)),
+            b"map_kd" => definition.map = map(rest).or(definition.map.take()),
+            b"map_d" | b"map_opacity" => {
+                definition.opacity_map = map(rest).or(definition.opacity_map.take());
+            }
+            _ => {}
+        }
+    }
+    definitions
+}
+
+/// Three numbers, or one for all; neither spectra nor CIE coordinates.
+fn color(text: &[u8]) -> Option<[f64; 3]> {
+    let mut numbers = text::words(text).map(number::parse_f64);
+    let r = numbers.next()??;
+    let g = numbers.next().unwrap_or(Some(r))?;
+    let b = numbers.next().unwrap_or(Some(r))?;
+    let color = [r, g, b];
+    color.iter().all(|channel| channel.is_finite()).then_some(color)
+}
+
+/// `-option value... file name`; names may hold blanks.
+fn map(text: &[u8]) -> Option<Map> {
+    let (mut scale, mut offset, mut clamps) = (Vec2::ONE, Vec2::ZERO, false);
+    let mut rest = text;
+    loop {
+        let (option, after) = word(rest);
+        let max_values = match option.to_ascii_lowercase().as_slice() {
+            b"-o" | b"-s" | b"-t" => 3,
+            b"-mm" => 2,
+            b"-blendu" | b"-blendv" | b"-boost" | b"-texres" | b"-clamp" | b"-bm" | b"-imfchan"
+            | b"-type" | b"-cc" | b"-colorspace" => 1,
+            _ => break,
+        };
+        rest = after;
+        let mut numbers = Vec::new();
+        for _ in 0..max_values {
+            let (value, after) = word(rest);
+            let number = number::parse_f64(value).filter(|number| number.is_finite());
+            // The vectors may be shorter than three; the other options have one value, number or not.
+            if number.is_none() && max_values != 1 {
+                break;
+            }
+            if option.eq_ignore_ascii_case(b"-clamp") {
+                clamps = value.eq_ignore_ascii_case(b"on");
+            }
+            numbers.extend(number);
+            rest = after;
+        }
+        let vector = |missing: f32| {
+            let number = |index: usize| numbers.get(index).map_or(missing, |&number| number as f32);
+            Vec2::new(number(0), number(1))
+        };
+        match option.to_ascii_lowercase().as_slice() {
+            b"-s" => scale = vector(1.0),
+            b"-o" => offset = vector(0.0),
+            _ => {}
+        }
+    }
+    let file = text::name(rest);
+    (!file.is_empty()).then_some(Map {
+        file,
+        scale,
+        offset,
+        clamps,
+    })
+}
+
+/// The first word and what comes behind it.
+fn word(text: &[u8]) -> (&[u8], &[u8]) {
+    let text = text.trim_ascii_start();
+    let len = text.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
+    (&text[..len], text[len..].trim_ascii_start())
+}
+
+impl Definition {
+    /// Puts the material's images into the soup; the material is the caller's to add.
+    pub(super) fn load(&self, soup: &mut Soup, decoder: &mut Decoder<'_>) -> (Material, UvTransform) {
+        let channel = |number: f64| (number.clamp(0.0, 1.0) * 255.0).round() as u8;
+        let [r, g, b] = self.diffuse.unwrap_or([1.0; 3]).map(channel);
+        let mut material = Material {
+            name: self.name.clone(),
+            base_color: [r, g, b, self.opacity.map_or(u8::MAX, channel)],
+            texture: None,
+            cutout: None,
+        };
+        let Some(map) = self.map.as_ref().or(self.opacity_map.as_ref()) else {
+            return (material, UvTransform::IDENTITY);
+        };
+        // Exporters leave the color black where a map takes its place.
+        if self.map.is_some() && [r, g, b] == [0; 3] {
+            material.base_color[..3].fill(u8::MAX);
+        }
+        let opacity = self
+            .opacity_map
+            .as_ref()
+            .filter(|opacity| opacity.file != map.file || self.map.is_none());
+        let wrap = if map.clamps { Wrap::Clamp } else { Wrap::Repeat };
+        let loaded = decoder.file(
+            soup,
+            Request {
+                name: map.file.clone(),
+                opacity: opacity.map(|opacity| opacity.file.clone()),
+                wrap: [wrap; 2],
+            },
+        );
+        if let Some(loaded) = loaded {
+            material.texture = Some(loaded.index);
+            if loaded.has_holes {
+                material.cutout = Some(CUTOUT);
+                material.base_color[3] = u8::MAX;
+            }
+        }
+        let transform = UvTransform {
+            scale: map.scale,
+            offset: map.offset,
+        };
+        (material, transform)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_with_options_and_blanks() {
+        let map = |text: &str| map(text.as_bytes()).map(|map| (map.file, map.scale, map.offset, map.clamps));
+        let plain = |file: &str| Some((file.to_owned(), Vec2::ONE, Vec2::ZERO, false));
+        assert_eq!(map("my wood.png"), plain("my wood.png"));
+        assert_eq!(map("\"my wood.png\""), plain("my wood.png"));
+        assert_eq!(map("-bm 0.3 -imfchan l -mm 0 1 7.png"), plain("7.png"));
+        assert_eq!(
+            map("-blendu on -blendv off -texres 512 -type sphere a b.jpg"),
+            plain("a b.jpg")
+        );
+        assert_eq!(
+            map("-s 2 3 1 -o 0.5 -clamp on ..\\maps\\a.tga"),
+            Some((
+                "..\\maps\\a.tga".to_owned(),
+                Vec2::new(2.0, 3.0),
+                Vec2::new(0.5, 0.0),
+                true
+            ))
+        );
+        assert_eq!(map("-s 1 1 1"), None);
+        assert_eq!(map(""), None);
+    }
+
+    #[test]
+    fn libraries() {
+        let text = b"Kd 9 9 9\n newmtl  dark wood \r\n\tKd 0.5 .25 1\nTr 1\nd 0.75\nmap_Kd a.png\nnewmtl gray\nKd 0.5\nnewmtl\nKd spectral a.rfl";
+        let definitions = parse(text);
+        assert_eq!(definitions.len(), 3);
+        assert_eq!(definitions[0].name, "dark wood");
+        assert_eq!(
+            (definitions[0].diffuse, definitions[0].opacity),
+            (Some([0.5, 0.25, 1.0]), Some(0.75))
+        );
+        assert_eq!(definitions[1].diffuse, Some([0.5; 3]));
+        assert_eq!((definitions[2].name.as_str(), definitions[2].diffuse), ("", None));
+    }
+}

@@ -1,0 +1,393 @@
+//! Bytes of image files to [`Texture`]s, in bounded memory: what is larger than a view could show is shrunk, what is
+//! larger than any camera or painter makes is refused by name.
+
+use std::{collections::HashMap, io::Cursor};
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+
+use super::{AssetError, AssetResolver, ImportError, soup::Soup};
+use crate::surface::{Texture, Wrap};
+
+/// How many bytes an image may take while it is decoded: 8192 x 8192 texels of 4 bytes.
+const MAX_DECODED_BYTES: u64 = 1 << 28;
+/// How many bytes all images of a mesh may take, one after the other: that bounds the time.
+const MAX_DECODED_BYTES_IN_ALL: u64 = 1 << 32;
+/// How many texels the textures of a mesh may have together; further ones are shrunk until they fit.
+const MAX_TEXELS_IN_ALL: usize = 1 << 26;
+
+/// Why an image can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TextureProblem {
+    #[error("{width} x {height} texels are more than can be held")]
+    TooLarge { width: u32, height: u32 },
+    #[error("the textures of this mesh are more than can be decoded")]
+    TooMany,
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Asset(#[from] AssetError),
+    #[error(transparent)]
+    Embedded(Box<ImportError>),
+}
+
+/// An image as a mesh asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    /// What the texture is called: the file's name, or the container's word for it.
+    pub(super) name: String,
+    /// A second image whose brightness or opacity is the opacity of the first. If it is the first, that one gives
+    /// nothing but opacity.
+    pub(super) opacity: Option<String>,
+    pub(super) wrap: [Wrap; 2],
+}
+
+/// A texture that was put into the soup.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loaded {
+    pub(super) index: u16,
+    /// Whether any texel is less than opaque.
+    pub(super) has_holes: bool,
+}
+
+/// Decodes images for a soup, each once.
+pub(super) struct Decoder<'a> {
+    assets: &'a dyn AssetResolver,
+    max_side_px: u32,
+    known: HashMap<Request, Option<Loaded>>,
+    left_decoded_bytes: u64,
+    left_texels: usize,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(assets: &'a dyn AssetResolver, max_side_px: u32) -> Self {
+        Self {
+            assets,
+            max_side_px: max_side_px.max(1),
+            known: HashMap::new(),
+            left_decoded_bytes: MAX_DECODED_BYTES_IN_ALL,
+            left_texels: MAX_TEXELS_IN_ALL,
+        }
+    }
+
+    /// The texture of image files beside the mesh; where they can't be had, a warning says so and the mesh does
+    /// without.
+    pub(super) fn file(&mut self, soup: &mut Soup, request: Request) -> Option<Loaded> {
+        let name = request.name.clone();
+        let assets = self.assets;
+        self.get(soup, request, || Ok(read_beside(assets, &name)?))
+    }
+
+    /// As [`Decoder::file`], where the first image's bytes come from elsewhere.
+    pub(super) fn get(
+        &mut self,
+        soup: &mut Soup,
+        request: Request,
+        read: impl FnOnce() -> Result<Vec<u8>, TextureProblem>,
+    ) -> Option<Loaded> {
+        if let Some(&known) = self.known.get(&request) {
+            return known;
+        }
+        let loaded = self.load(soup, &request, read);
+        self.known.insert(request, loaded);
+        loaded
+    }
+
+    fn load(
+        &mut self,
+        soup: &mut Soup,
+        request: &Request,
+        read: impl FnOnce() -> Result<Vec<u8>, TextureProblem>,
+    ) -> Option<Loaded> {
+        let Ok(index) = u16::try_from(soup.surface.textures.len()) else {
+            soup.warnings
+                .push("more than 65,536 textures: the rest is left out".to_owned());
+            return None;
+        };
+        let name = &request.name;
+        let mut picture = match read().and_then(|bytes| self.decode(name, &bytes)) {
+            Ok(picture) => picture,
+            Err(problem) => {
+                soup.warnings
+                    .push(format!("the texture \"{name}\" is left out: {problem}"));
+                return None;
+            }
+        };
+        if let Some(opacity) = &request.opacity {
+            let decoded = read_beside(self.assets, opacity)
+                .map_err(TextureProblem::from)
+                .and_then(|bytes| self.decode(opacity, &bytes));
+            match decoded {
+                Ok(map) => {
+                    picture.set_opacity(&map);
+                    if opacity == name {
+                        picture.whiten();
+                    }
+                }
+                Err(problem) => soup
+                    .warnings
+                    .push(format!("the opacity map \"{opacity}\" is left out: {problem}")),
+            }
+        }
+        self.left_texels -= picture.texels.len().min(self.left_texels);
+        let has_holes = picture.has_holes();
+        soup.surface.textures.push(Texture {
+            name: name.clone(),
+            width: picture.width,
+            height: picture.height,
+            texels: picture.texels,
+            wrap: request.wrap,
+        });
+        Some(Loaded { index, has_holes })
+    }
+
+    fn decode(&mut self, name: &str, bytes: &[u8]) -> Result<Picture, TextureProblem> {
+        let mut reader = ImageReader::new(Cursor::new(bytes))
+            .with_guessed_format()
+            .map_err(ImageError::IoError)?;
+        // TGA has no magic number.
+        if reader.format().is_none() && name.to_ascii_lowercase().ends_with(".tga") {
+            reader.set_format(ImageFormat::Tga);
+        }
+        let decoder = reader.into_decoder()?;
+        let (width, height) = decoder.dimensions();
+        let decoded_bytes = decoder.total_bytes();
+        if decoded_bytes > MAX_DECODED_BYTES || width == 0 || height == 0 {
+            return Err(TextureProblem::TooLarge { width, height });
+        }
+        self.left_decoded_bytes = self
+            .left_decoded_bytes
+            .checked_sub(decoded_bytes)
+            .ok_or(TextureProblem::TooMany)?;
+        let image = DynamicImage::from_decoder(decoder)?;
+        let longer = width.max(height);
+        let mut side = longer.min(self.max_side_px);
+        let size_at = |side: u32| {
+            let scaled = |length: u32| {
+                ((u64::from(length) * u64::from(side) + u64::from(longer) / 2) / u64::from(longer)).max(1)
+            };
+            (scaled(width) as u32, scaled(height) as u32)
+        };
+        while side > 1 {
+            let (width, height) = size_at(side);
+            if width as usize * height as usize <= self.left_texels {
+                break;
+            }
+            side /= 2;
+        }
+        let (width, height) = size_at(side);
+        Ok(Picture::shrink(&image, width, height))
+    }
+}
+
+/// Reads a file as it is named, or else the file of its name beside the mesh: exporters write the folders of the
+/// machine that they ran on.
+pub(super) fn read_beside(assets: &dyn AssetResolver, name: &str) -> Result<Vec<u8>, AssetError> {
+    let portable = name.replace('\\', "/");
+    let error = match assets.read(&portable) {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    match (portable.rsplit_once('/'), &error) {
+        (
+            Some((_, file)),
+            AssetError::NotFound { .. } | AssetError::Outside { .. } | AssetError::Io { .. },
+        ) if !file.is_empty() => assets.read(file).map_err(|_| error),
+        _ => Err(error),
+    }
+}
+
+/// Texels, row by row from the top.
+struct Picture {
+    width: u32,
+    height: u32,
+    texels: Vec<[u8; 4]>,
+}
+
+impl Picture {
+    /// The image with `width` x `height` texels, no more than it has: each the mean of those that it covers, weighted
+    /// with their opacity.
+    fn shrink(image: &DynamicImage, width: u32, height: u32) -> Self {
+        let texels = match image {
+            DynamicImage::ImageLuma8(image) => shrink(
+                image.as_raw(),
+                image.dimensions(),
+                width,
+                height,
+                |&[l]: &[u8; 1]| [l, l, l, u8::MAX],
+            ),
+            DynamicImage::ImageRgb8(image) => shrink(
+                image.as_raw(),
+                image.dimensions(),
+                width,
+                height,
+                |&[r, g, b]: &[u8; 3]| [r, g, b, u8::MAX],
+            ),
+            DynamicImage::ImageRgba8(image) => {
+                shrink(image.as_raw(), image.dimensions(), width, height, |&texel| texel)
+            }
+            other => {
+                let image = other.to_rgba8();
+                shrink(image.as_raw(), image.dimensions(), width, height, |&texel| texel)
+            }
+        };
+        Self {
+            width,
+            height,
+            texels,
+        }
+    }
+
+    fn has_holes(&self) -> bool {
+        self.texels.iter().any(|texel| texel[3] != u8::MAX)
+    }
+
+    /// Takes over the opacity of another picture, or where that one is opaque everywhere its brightness.
+    fn set_opacity(&mut self, opacity: &Self) {
+        let has_holes = opacity.has_holes();
+        for (row, texels) in self.texels.chunks_exact_mut(self.width as usize).enumerate() {
+            let from_row = row as u64 * u64::from(opacity.height) / u64::from(self.height);
+            for (column, texel) in texels.iter_mut().enumerate() {
+                let from_column = column as u64 * u64::from(opacity.width) / u64::from(self.width);
+                let from = opacity.texels[(from_row * u64::from(opacity.width) + from_column) as usize];
+                texel[3] = if has_holes { from[3] } else { from[1] };
+            }
+        }
+    }
+
+    fn whiten(&mut self) {
+        for texel in &mut self.texels {
+            texel[..3].fill(u8::MAX);
+        }
+    }
+}
+
+fn shrink<const N: usize>(
+    raw: &[u8],
+    (from_width, from_height): (u32, u32),
+    width: u32,
+    height: u32,
+    texel_of: impl Fn(&[u8; N]) -> [u8; 4],
+) -> Vec<[u8; 4]> {
+    let pixels = raw.as_chunks::<N>().0;
+    if (from_width, from_height) == (width, height) {
+        return pixels.iter().map(texel_of).collect();
+    }
+    let span = |index: u32, to: u32, from: u32| {
+        let at = |index: u32| (u64::from(index) * u64::from(from) / u64::from(to)) as usize;
+        at(index)..at(index + 1)
+    };
+    let mut texels = Vec::with_capacity(width as usize * height as usize);
+    for row in 0..height {
+        let rows = span(row, height, from_height);
+        for column in 0..width {
+            let columns = span(column, width, from_width);
+            let (mut plain, mut weighted) = ([0_u64; 4], [0_u64; 3]);
+            for row in rows.clone() {
+                let start = row * from_width as usize;
+                for pixel in &pixels[start + columns.start..start + columns.end] {
+                    let texel = texel_of(pixel).map(u64::from);
+                    for channel in 0..3 {
+                        plain[channel] += texel[channel];
+                        weighted[channel] += texel[channel] * texel[3];
+                    }
+                    plain[3] += texel[3];
+                }
+            }
+            let num_pixels = (rows.len() * columns.len()) as u64;
+            let mean = |sum: u64, weight: u64| ((sum + weight / 2) / weight) as u8;
+            let channel = |channel: usize| match plain[3] {
+                0 => mean(plain[channel], num_pixels),
+                opacity => mean(weighted[channel], opacity),
+            };
+            texels.push([channel(0), channel(1), channel(2), mean(plain[3], num_pixels)]);
+        }
+    }
+    texels
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::super::NoAssets;
+    use super::*;
+
+    fn png(width: u32, height: u32, color: png::ColorType, pixels: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(color);
+        encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+        bytes
+    }
+
+    fn decode(bytes: &[u8], max_side_px: u32) -> Result<Picture, TextureProblem> {
+        Decoder::new(&NoAssets, max_side_px).decode("image", bytes)
+    }
+
+    #[test]
+    fn large_images_shrink_and_transparent_texels_lend_no_color() {
+        let pixels = [[200, 0, 0, 255], [0, 0, 0, 0], [100, 0, 0, 255], [0, 0, 0, 0]].concat();
+        let picture = decode(&png(2, 2, png::ColorType::Rgba, &pixels), 1).unwrap();
+        assert_eq!((picture.width, picture.height), (1, 1));
+        assert_eq!(picture.texels, [[150, 0, 0, 128]]);
+        let picture = decode(&png(3, 1, png::ColorType::Grayscale, &[10, 20, 30]), 2).unwrap();
+        assert_eq!((picture.width, picture.height), (2, 1));
+        assert_eq!(picture.texels, [[10, 10, 10, 255], [25, 25, 25, 255]]);
+    }
+
+    #[test]
+    fn a_gigantic_image_is_refused_before_it_is_decoded() {
+        // The header of a PNG of 60,000 x 60,000 pixels, and nothing behind it that would fill them.
+        let mut bytes = png(1, 1, png::ColorType::Rgb, &[0, 0, 0]);
+        bytes[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
+        bytes[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
+        let mut crc = u32::MAX;
+        for &byte in &bytes[12..29] {
+            crc ^= u32::from(byte);
+            for _ in 0..8 {
+                crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+            }
+        }
+        bytes[29..33].copy_from_slice(&(!crc).to_be_bytes());
+        let problem = decode(&bytes, 2048).err().unwrap().to_string();
+        assert!(problem.contains("60000 x 60000"), "{problem}");
+    }
+
+    #[test]
+    fn foreign_paths_fall_back_to_the_name_beside_the_mesh() {
+        struct Folder;
+        impl AssetResolver for Folder {
+            fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+                match relative {
+                    "wood.png" => Ok(vec![1]),
+                    "maps/wood.png" => Ok(vec![2]),
+                    _ => Err(AssetError::Outside {
+                        name: relative.to_owned(),
+                    }),
+                }
+            }
+        }
+        for (name, expected) in [
+            ("wood.png", 1),
+            ("C:\\Users\\me\\maps\\wood.png", 1),
+            ("/home/me/wood.png", 1),
+            ("../../wood.png", 1),
+            ("maps\\wood.png", 2),
+        ] {
+            assert_eq!(read_beside(&Folder, name).unwrap(), [expected], "{name}");
+        }
+        assert!(matches!(
+            read_beside(&Folder, "../../etc/passwd"),
+            Err(AssetError::Outside { name }) if name == "../../etc/passwd"
+        ));
+    }
+
+    #[test]
+    fn opacity_comes_from_the_second_image() {
+        let mut picture = decode(&png(2, 1, png::ColorType::Grayscale, &[50, 60]), 8).unwrap();
+        picture.set_opacity(&decode(&png(1, 1, png::ColorType::Grayscale, &[7]), 8).unwrap());
+        assert_eq!(picture.texels, [[50, 50, 50, 7], [60, 60, 60, 7]]);
+        picture.set_opacity(&decode(&png(1, 1, png::ColorType::Rgba, &[1, 2, 3, 4]), 8).unwrap());
+        assert_eq!(picture.texels[0], [50, 50, 50, 4]);
+    }
+}

@@ -1,0 +1,61 @@
+//! What an importer leaves out and goes on: a bounded number of sentences of bounded length, each once.
+
+/// How many sentences are kept; what is past them is counted.
+const MAX_WARNINGS: usize = 20;
+/// How long a sentence may be, in bytes: files name things as long as they like.
+const MAX_WARNING_BYTES: usize = 300;
+
+/// Sentences for [`crate::Mesh::warnings`].
+#[derive(Debug, Default)]
+pub(super) struct Warnings {
+    sentences: Vec<String>,
+    num_further: usize,
+}
+
+impl Warnings {
+    pub(super) fn push(&mut self, mut sentence: String) {
+        if sentence.len() > MAX_WARNING_BYTES {
+            sentence.truncate(sentence.floor_char_boundary(MAX_WARNING_BYTES));
+            sentence.push_str("...");
+        }
+        if self.sentences.contains(&sentence) {
+            return;
+        }
+        if self.sentences.len() < MAX_WARNINGS {
+            self.sentences.push(sentence);
+        } else {
+            self.num_further += 1;
+        }
+    }
+
+    pub(super) fn into_sentences(mut self) -> Vec<String> {
+        if self.num_further > 0 {
+            self.sentences
+                .push(format!("and {} further warnings", self.num_further));
+        }
+        self.sentences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_bounded() {
+        let mut warnings = Warnings::default();
+        for number in 0..100 {
+            warnings.push(format!("{number} {}", "ü".repeat(1000)));
+            warnings.push("the same".to_owned());
+        }
+        let sentences = warnings.into_sentences();
+        assert_eq!(sentences.len(), MAX_WARNINGS + 1);
+        assert_eq!(sentences[MAX_WARNINGS], "and 81 further warnings");
+        assert!(
+            sentences
+                .iter()
+                .all(|sentence| sentence.len() <= MAX_WARNING_BYTES + 3),
+            "{sentences:?}"
+        );
+    }
+}
