@@ -141,6 +141,57 @@ fn a_killed_build_goes_on_to_the_same_bytes() {
     place.run(&["dataset", "verify", "killed"]).succeeds();
 }
 
+/// Two machines' shares, joined under SIGKILL: the end is one machine's build, to the byte.
+#[test]
+fn a_killed_merge_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    place.synthesize(4, 10);
+    let build = |more: &[&str]| {
+        let arguments = [
+            "dataset",
+            "build",
+            "meshes",
+            "--size",
+            "32",
+            "--num-points",
+            "64",
+            "--set",
+            "rows_per_shard=2",
+        ];
+        place.run(&[&arguments[..], more].concat()).succeeds()
+    };
+    build(&["--out", "one"]);
+    let part = build(&["--out", "a", "--part", "1/2", "--json"]).json();
+    assert_eq!(part["part"]["count"], 2, "{part:#}");
+    build(&["--out", "b", "--part", "2/2"]);
+    place
+        .run(&["dataset", "verify", "a"])
+        .fails_with(&["part 1/2", "tap dataset merge"]);
+    place
+        .run(&["dataset", "merge", "a", "--out", "joined"])
+        .fails_with(&["missing: part 2/2"]);
+
+    let merge = ["dataset", "merge", "b", "a", "--out", "joined"];
+    let seed = RandomState::new().hash_one(0);
+    for kill_idx in 0..NUM_KILLS {
+        let mut child = place
+            .command(&merge)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(seed.rotate_left(6 * kill_idx as u32) % 40));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run(&merge).succeeds();
+    assert!(
+        place.files("joined") == place.files("one"),
+        "other bytes after {NUM_KILLS} kills, seed {seed}"
+    );
+    place.run(&["dataset", "verify", "joined"]).succeeds();
+}
+
 /// Ctrl-C ends a build with a word on how to go on, and going on gives the unbroken build's bytes.
 #[cfg(unix)]
 #[test]
@@ -275,7 +326,7 @@ fn damage_is_found_and_named() {
     let manifest = String::from_utf8(files["manifest.json"].clone()).unwrap();
     place.write(
         "data/manifest.json",
-        manifest.replacen("\"schema_version\": 1", "\"schema_version\": 99", 1),
+        manifest.replacen("\"schema_version\": 2", "\"schema_version\": 99", 1),
     );
     verify().fails_with(&["schema version 99", "build"]);
     place

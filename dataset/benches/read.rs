@@ -64,6 +64,8 @@ fn write(dir: &Path) {
         is_watertight: true,
         coverage_min: 0.4,
         source_sha256: "0".repeat(64),
+        assets_sha256: None,
+        findings: None,
     };
     let header = ShardHeader {
         layout: LAYOUT,

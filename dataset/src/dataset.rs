@@ -28,12 +28,7 @@ impl Dataset {
     /// missing, truncated or of another dataset.
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
-        let Some(sha256) = manifest.sha256.clone() else {
-            return Err(DatasetError::Unfinished {
-                finished: manifest.shards.len(),
-                path: dir.to_owned(),
-            });
-        };
+        let sha256 = manifest.finished(dir)?.to_owned();
         let mut splits = Split::ALL.map(|_| SplitShards {
             shards: Vec::new(),
             starts: vec![0],

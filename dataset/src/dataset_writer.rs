@@ -2,10 +2,13 @@
 //!
 //! The plan (how many shards, which objects) is fixed before the first row, so that a row's shard never depends on
 //! what was skipped before it. After each shard the manifest is rewritten; only then does the shard exist. What a
-//! killed run left under a `.partial` name, or under a final name without being in the manifest, is removed.
+//! killed run left under a `.partial` name, or under a final name without being in the manifest, is removed; a shard
+//! of the manifest whose bytes are not those that were written is made again, and no other.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,9 +16,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectId, Result, SCHEMA_VERSION, Sample,
-    ShardCount, ShardEntry, ShardHeader, ShardWriter, SkippedObject, SourceDescription, Split, durable,
-    shard_file_name,
+    BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
+    SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
+    SourceDescription, Split, durable, shard_file_name,
 };
 
 /// How long to wait for another build to let go of the folder.
@@ -31,8 +34,19 @@ pub struct DatasetPlan {
     pub source: SourceDescription,
     /// How many shards each split has.
     pub num_shards: Vec<ShardCount>,
+    /// Which of them are to be written; `None` for all.
+    pub part: Option<BuildPart>,
     /// Objects that are left out before any is read.
     pub skipped: Vec<SkippedObject>,
+}
+
+/// The file that an object was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectFile<'a> {
+    /// Relative to the source.
+    pub path: &'a str,
+    /// Its length when the source was looked through.
+    pub bytes: u64,
 }
 
 /// Writes a dataset, shard after shard in the order of the plan.
@@ -42,16 +56,27 @@ pub struct DatasetWriter {
     header: ShardHeader,
     manifest: Manifest,
     planned: Vec<(Split, String)>,
-    shard: Option<ShardWriter>,
-    /// What the shard in work was made from.
-    shard_source: Sha256,
-    shard_skipped: Vec<SkippedObject>,
+    /// The places in the plan of the shards that are still to be made.
+    missing: VecDeque<usize>,
+    /// Shards of an earlier run that were lost or damaged.
+    lost: Vec<String>,
+    in_work: ShardInWork,
     /// Held while the folder is written to; released by closing it.
     _lock: Option<File>,
 }
 
+/// The shard that rows are being appended to, and what its entry will say.
+#[derive(Debug, Default)]
+struct ShardInWork {
+    writer: Option<ShardWriter>,
+    /// What it was made from.
+    source: Sha256,
+    objects: Vec<ObjectEntry>,
+    skipped: Vec<SkippedObject>,
+}
+
 impl DatasetWriter {
-    /// Begins a dataset in `dir`, or goes on with it.
+    /// Begins a dataset in `dir`, or goes on with it: reads what shards there are and proves their hashes.
     ///
     /// # Errors
     /// When `dir` holds a dataset of another plan (unless `force` says to start anew), or files of the user's, when
@@ -80,20 +105,18 @@ impl DatasetWriter {
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
-        // Which shard a skipped object belonged to isn't recorded, so when one shard was lost or cut since, all are
-        // made again.
-        let is_whole = |shard: &ShardEntry| {
-            dir.join(&shard.file)
-                .metadata()
-                .is_ok_and(|m| m.is_file() && m.len() == shard.bytes)
-        };
-        if let Some(shard) = manifest.shards.iter().find(|shard| !is_whole(shard)) {
-            tracing::warn!(
-                shard = shard.file,
-                "a shard is missing or cut; all are made again"
-            );
-            manifest = fresh;
+        let lost = manifest.forget_damaged_shards(dir, &planned);
+        for shard in &lost {
+            tracing::warn!(shard, "the shard is missing or damaged; it is made again");
         }
+        let places = manifest
+            .places(&planned)
+            .map_err(|what| DatasetError::ManifestContent {
+                what,
+                path: dir.join(MANIFEST_FILE_NAME),
+            })?;
+        let mut missing: VecDeque<usize> = manifest.own_shards().into();
+        missing.retain(|shard| places.binary_search(shard).is_err());
         manifest.write(dir)?;
         sweep(dir, &manifest)?;
         Ok(Self {
@@ -101,9 +124,9 @@ impl DatasetWriter {
             header: plan.header.clone(),
             manifest,
             planned,
-            shard: None,
-            shard_source: Sha256::new(),
-            shard_skipped: Vec::new(),
+            missing,
+            lost,
+            in_work: ShardInWork::default(),
             _lock: lock,
         })
     }
@@ -114,25 +137,62 @@ impl DatasetWriter {
         &self.manifest
     }
 
-    /// How many shards of the plan are whole; the next row goes into the one after them.
+    /// The places in the plan of the shards that are still to be made, in order; rows go into the first of them.
     #[must_use]
-    pub fn num_finished_shards(&self) -> usize {
-        self.manifest.shards.len()
+    pub fn missing_shards(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.missing.iter().copied()
+    }
+
+    /// Shards of an earlier run that were lost or damaged since, and are to be made again.
+    #[must_use]
+    pub fn lost_shards(&self) -> &[String] {
+        &self.lost
     }
 
     /// Appends a row to the shard in work.
     ///
     /// # Errors
     /// When the sample doesn't fit the plan, or the disk is full.
-    pub fn append(&mut self, sample: &Sample) -> Result<()> {
-        self.add_source(sample.id.as_str(), Some(&sample.source_sha256));
-        self.shard()?.append(sample)
+    pub fn append(&mut self, sample: &Sample, file: ObjectFile<'_>) -> Result<()> {
+        self.shard()?.append(sample)?;
+        self.in_work.add_object(ObjectEntry {
+            id: sample.id.clone(),
+            path: file.path.to_owned(),
+            bytes: file.bytes,
+            sha256: Some(sample.source_sha256.clone()),
+            assets_sha256: sample.assets_sha256.clone(),
+            row: Some(sample.digest()),
+        });
+        Ok(())
     }
 
     /// Notes that an object of the shard in work is left out.
-    pub fn skip(&mut self, skipped: SkippedObject, source_sha256: Option<&str>) {
-        self.add_source(&skipped.id, source_sha256);
-        self.shard_skipped.push(skipped);
+    ///
+    /// # Panics
+    /// When the plan has no further shard.
+    pub fn skip(&mut self, id: &ObjectId, file: ObjectFile<'_>, skip: Skipped) {
+        let shard = *self.missing.front().expect("the plan has a further shard");
+        let Skipped {
+            reason,
+            message,
+            source_sha256,
+        } = skip;
+        self.in_work.skipped.push(SkippedObject {
+            id: id.to_string(),
+            split: Some(self.planned[shard].0),
+            path: file.path.to_owned(),
+            reason,
+            message,
+            shard: Some(shard),
+        });
+        self.in_work.add_object(ObjectEntry {
+            id: id.clone(),
+            path: file.path.to_owned(),
+            bytes: file.bytes,
+            sha256: source_sha256,
+            assets_sha256: None,
+            row: None,
+        });
     }
 
     /// Ends the shard in work: from here on it exists, whatever happens.
@@ -145,25 +205,70 @@ impl DatasetWriter {
     pub fn finish_shard(&mut self) -> Result<&ShardEntry> {
         // A shard of skipped objects alone is a shard without rows.
         self.shard()?;
-        let digest = self.shard.take().expect("a shard is in work").finish()?;
-        let (split, file) = self.planned[self.manifest.shards.len()].clone();
-        let source_sha256 = durable::hex(&std::mem::take(&mut self.shard_source).finalize());
+        let ShardInWork {
+            writer,
+            source,
+            objects,
+            skipped,
+        } = std::mem::take(&mut self.in_work);
+        let digest = writer.expect("a shard is in work").finish()?;
+        let (split, file) = self.planned[self.missing[0]].clone();
         let entry = ShardEntry {
             file,
             split,
             rows: digest.rows,
             bytes: digest.bytes,
             sha256: digest.sha256,
-            source_sha256,
+            source_sha256: durable::hex(&source.finalize()),
+            objects,
         };
-        self.manifest.shards.push(entry);
-        self.manifest.skipped.append(&mut self.shard_skipped);
-        self.manifest.sort_skipped();
-        self.manifest.write(&self.dir)?;
-        Ok(self.manifest.shards.last().expect("a shard was just pushed"))
+        self.take_in(entry, skipped)
     }
 
-    /// Declares the dataset complete.
+    /// Takes over a finished shard of another folder as the next one, with what was left out of it.
+    ///
+    /// # Errors
+    /// When its bytes are not those that its entry promises, when it can't be read, or the disk is full.
+    ///
+    /// # Panics
+    /// When the plan's next shard is another one.
+    pub(crate) fn adopt_shard(
+        &mut self,
+        from: &Path,
+        entry: ShardEntry,
+        skipped: Vec<SkippedObject>,
+    ) -> Result<&ShardEntry> {
+        assert_eq!(
+            self.planned[self.missing[0]],
+            (entry.split, entry.file.clone()),
+            "shards are adopted in the order of the plan"
+        );
+        let from = from.join(&entry.file);
+        let sha256 = durable::copy(&from, &self.dir.join(&entry.file))?;
+        if sha256 == entry.sha256 {
+            self.take_in(entry, skipped)
+        } else {
+            // Not in the manifest yet, so it does not exist; but it bears a final name.
+            remove(&self.dir.join(&entry.file))?;
+            Err(DatasetError::ShardChanged { path: from })
+        }
+    }
+
+    fn take_in(&mut self, entry: ShardEntry, mut skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
+        let shard = self.missing.pop_front().expect("a shard was in work");
+        let before = &self.planned[..shard];
+        let shards = &mut self.manifest.shards;
+        let at = before.iter().fold(0, |at, (_, file)| {
+            at + usize::from(shards.get(at).is_some_and(|other| other.file == *file))
+        });
+        shards.insert(at, entry);
+        self.manifest.skipped.append(&mut skipped);
+        self.manifest.sort_skipped();
+        self.manifest.write(&self.dir)?;
+        Ok(&self.manifest.shards[at])
+    }
+
+    /// Declares the dataset complete; a part of one is left as it is, whole when it has all of its shards.
     ///
     /// # Errors
     /// When no object survived, or the manifest can't be written.
@@ -171,11 +276,10 @@ impl DatasetWriter {
     /// # Panics
     /// When the plan has further shards.
     pub fn finish(mut self) -> Result<Manifest> {
-        assert_eq!(
-            self.manifest.shards.len(),
-            self.planned.len(),
-            "every shard of the plan is finished"
-        );
+        assert!(self.missing.is_empty(), "every shard of the plan is finished");
+        if self.manifest.part.is_some() {
+            return Ok(self.manifest);
+        }
         if self.manifest.shards.iter().all(|shard| shard.rows == 0) {
             let num_objects = self.manifest.source.num_objects;
             let reasons = self
@@ -204,19 +308,41 @@ impl DatasetWriter {
     }
 
     fn shard(&mut self) -> Result<&mut ShardWriter> {
-        if self.shard.is_none() {
-            let (_, file) = self
-                .planned
-                .get(self.manifest.shards.len())
-                .expect("the plan has a further shard");
-            self.shard = Some(ShardWriter::create(&self.dir, file, &self.header)?);
+        if self.in_work.writer.is_none() {
+            let shard = *self.missing.front().expect("the plan has a further shard");
+            let (_, file) = &self.planned[shard];
+            self.in_work.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
         }
-        Ok(self.shard.as_mut().expect("it was just begun"))
+        Ok(self.in_work.writer.as_mut().expect("it was just begun"))
     }
+}
 
-    fn add_source(&mut self, id: &str, sha256: Option<&str>) {
-        self.shard_source
-            .update(format!("{id} {}\n", sha256.unwrap_or("-")));
+/// Why an object is left out, and the hash of its mesh as far as that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Why, in a word.
+    pub reason: SkipReason,
+    /// Why, in a sentence.
+    pub message: String,
+    /// The hash of the mesh file; `None` if it could not be read.
+    pub source_sha256: Option<String>,
+}
+
+impl ShardInWork {
+    fn add_object(&mut self, object: ObjectEntry) {
+        let ObjectEntry {
+            id,
+            sha256,
+            assets_sha256,
+            ..
+        } = &object;
+        self.source
+            .update(format!("{id} {}", sha256.as_deref().unwrap_or("-")));
+        if let Some(assets) = assets_sha256 {
+            self.source.update(format!(" {assets}"));
+        }
+        self.source.update("\n");
+        self.objects.push(object);
     }
 }
 
@@ -253,15 +379,18 @@ pub fn write_samples(
             content_sha256: None,
         },
         num_shards: num_shards(rows_per_shard, of_split),
+        part: None,
         skipped: Vec::new(),
     };
     let mut writer = DatasetWriter::open(dir, &plan, false)?;
-    let shards = samples
+    let shards: Vec<_> = samples
         .chunk_by(|a, b| a.0 == b.0)
-        .flat_map(|split| split.chunks(rows_per_shard));
-    for shard in shards.skip(writer.num_finished_shards()) {
-        for (_, sample) in shard {
-            writer.append(sample)?;
+        .flat_map(|split| split.chunks(rows_per_shard))
+        .collect();
+    let missing: Vec<usize> = writer.missing_shards().collect();
+    for shard in missing {
+        for (_, sample) in shards[shard] {
+            writer.append(sample, ObjectFile { path: "", bytes: 0 })?;
         }
         writer.finish_shard()?;
     }
@@ -282,9 +411,65 @@ impl Manifest {
         self.skipped
             .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
     }
+
+    /// Strikes the shards out whose files are gone or are not what was written, and says which.
+    fn forget_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Vec<String> {
+        let is_whole = prove(dir, &self.shards);
+        let damaged: Vec<String> = self
+            .shards
+            .iter()
+            .zip(is_whole)
+            .filter(|(_, is_whole)| !is_whole)
+            .map(|(shard, _)| shard.file.clone())
+            .collect();
+        if damaged.is_empty() {
+            return damaged;
+        }
+        self.shards.retain(|shard| !damaged.contains(&shard.file));
+        let is_damaged = |shard: usize| planned.get(shard).is_some_and(|(_, file)| damaged.contains(file));
+        self.skipped
+            .retain(|skipped| !skipped.shard.is_some_and(is_damaged));
+        self.sha256 = None;
+        self.source.content_sha256 = None;
+        damaged
+    }
 }
 
-fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
+/// Are the shards on disk what the manifest says? Hashed side by side, because a resumed build waits for it.
+fn prove(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
+    let next = AtomicUsize::new(0);
+    let num_threads = thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(shards.len());
+    let prove_some = || {
+        let mut proven = Vec::new();
+        while let Some((shard_idx, shard)) = {
+            let shard_idx = next.fetch_add(1, Ordering::Relaxed);
+            shards.get(shard_idx).map(|shard| (shard_idx, shard))
+        } {
+            let path = dir.join(&shard.file);
+            let is_of_length = path
+                .metadata()
+                .is_ok_and(|m| m.is_file() && m.len() == shard.bytes);
+            let is_whole =
+                is_of_length && durable::hash_file(&path).is_ok_and(|(sha256, _)| sha256 == shard.sha256);
+            proven.push((shard_idx, is_whole));
+        }
+        proven
+    };
+    let proven: BTreeMap<usize, bool> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(prove_some)).collect();
+        let proven = threads.into_iter().flat_map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        proven.collect()
+    });
+    proven.into_values().collect()
+}
+
+pub(crate) fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
     let ShardHeader {
         layout,
         classes,
@@ -296,6 +481,7 @@ fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
         schema_version: SCHEMA_VERSION,
         generator: GENERATOR.to_owned(),
         sha256: None,
+        part: plan.part,
         source: SourceDescription {
             content_sha256: None,
             ..plan.source.clone()
@@ -314,13 +500,14 @@ fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
 }
 
 /// In what two plans differ, in words: `recipe.render.size_px is 64 there and 224 here`.
-fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
+pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
     let identity = |manifest: &Manifest| {
         // Destructured whole: a new field must be sorted into what identifies a plan and what grows.
         let Manifest {
             schema_version,
             generator,
             sha256: _,
+            part,
             source:
                 SourceDescription {
                     layout: source_layout,
@@ -340,6 +527,7 @@ fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
         serde_json::json!({
             "schema version": schema_version,
             "program": generator,
+            "part": part.map_or_else(|| "all".to_owned(), |part| part.to_string()),
             "source": { "layout": source_layout, "number of objects": num_objects, "listing": listing_sha256 },
             "recipe": recipe,
             "adapter": adapter,

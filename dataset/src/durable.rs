@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::manifest::partial_path;
 use crate::{DatasetError, Result};
 
@@ -38,6 +40,55 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         return Err(DatasetError::io("write", path)(e));
     }
     publish(&partial, path)
+}
+
+/// Copies a file so that after a crash it is whole or absent, and says the hash of what was copied.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<String> {
+    let mut source = File::open(from).map_err(DatasetError::io("open", from))?;
+    let partial = partial_path(to);
+    let copied = File::create(&partial).and_then(|mut file| {
+        let mut hasher = Sha256::new();
+        for_each_chunk(&mut source, |chunk| {
+            hasher.update(chunk);
+            file.write_all(chunk)
+        })?;
+        file.sync_all()?;
+        Ok(hex(&hasher.finalize()))
+    });
+    match copied {
+        Ok(sha256) => {
+            publish(&partial, to)?;
+            Ok(sha256)
+        }
+        Err(e) => {
+            let _ = std::fs::remove_file(&partial);
+            Err(DatasetError::io("copy to", to)(e))
+        }
+    }
+}
+
+/// The hash of a file and its length.
+pub(crate) fn hash_file(path: &Path) -> io::Result<(String, u64)> {
+    let mut hasher = Sha256::new();
+    let mut bytes = 0;
+    for_each_chunk(&mut File::open(path)?, |chunk| {
+        hasher.update(chunk);
+        bytes += chunk.len() as u64;
+        Ok(())
+    })?;
+    Ok((hex(&hasher.finalize()), bytes))
+}
+
+fn for_each_chunk(file: &mut File, mut visit: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(num_read) => visit(&buffer[..num_read])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Gives a synced file its final name, durably.

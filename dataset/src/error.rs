@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 
-use crate::{SCHEMA_VERSION, Split};
+use crate::{BuildPart, OLDEST_SCHEMA_VERSION, SCHEMA_VERSION, Split};
 
 /// The result of this crate's fallible functions.
 pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
@@ -64,7 +64,8 @@ pub enum DatasetError {
     },
     /// Written by another version of the schema.
     #[error(
-        "schema version {found}, but this program reads version {SCHEMA_VERSION}; build the dataset again: {}",
+        "schema version {found}, but this program reads versions {OLDEST_SCHEMA_VERSION} to {SCHEMA_VERSION}; build \
+         the dataset again: {}",
         .path.display()
     )]
     SchemaVersion {
@@ -87,6 +88,48 @@ pub enum DatasetError {
         /// What differs.
         differences: String,
         /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds one part of a dataset.
+    #[error("the folder holds part {part} of a dataset; join the parts with `tap dataset merge`: {}", .path.display())]
+    Part {
+        /// Which.
+        part: BuildPart,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A word that names no part.
+    #[error("\"{text}\" names no part; write I/N, for example 1/8 for the first of eight")]
+    PartName {
+        /// What was given.
+        text: String,
+    },
+    /// A folder that is to be joined with others holds no part.
+    #[error("the folder holds a whole dataset, and no part of one: {}", .path.display())]
+    NotAPart {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Parts that are of different datasets.
+    #[error("the parts are of different builds ({differences}): {} and {}", .first.display(), .path.display())]
+    OtherPart {
+        /// What differs.
+        differences: String,
+        /// The part that others are compared with.
+        first: PathBuf,
+        /// The one that differs.
+        path: PathBuf,
+    },
+    /// Parts that are not there, or not whole.
+    #[error("the dataset can't be joined, {missing}; what is whole has been left where it is")]
+    PartsMissing {
+        /// Which, and what they lack.
+        missing: String,
+    },
+    /// A shard's bytes are not those that were written.
+    #[error("the shard was changed since it was written; run the build of its part again: {}", .path.display())]
+    ShardChanged {
+        /// The shard.
         path: PathBuf,
     },
     /// The folder holds what no build wrote.

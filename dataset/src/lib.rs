@@ -10,9 +10,12 @@ mod dataset;
 mod dataset_writer;
 mod durable;
 mod error;
+mod finding;
 mod image;
 mod inspect;
 mod manifest;
+mod merge;
+mod part;
 mod pose_contract;
 #[cfg(feature = "build")]
 mod recipe;
@@ -25,24 +28,29 @@ mod source;
 mod surface;
 #[cfg(feature = "build")]
 mod synthesize;
+#[cfg(feature = "build")]
+mod topology;
 mod verify;
 
 #[cfg(feature = "build")]
 pub use build::{BuildEvent, BuildOptions, BuildSummary, MAX_IN_FLIGHT_BYTES, build};
 pub use dataset::Dataset;
-pub use dataset_writer::{DatasetPlan, DatasetWriter, write_samples};
+pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
 pub use error::{DatasetError, Result};
+pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
 pub use image::{GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, encode_gray_png};
 pub use inspect::{ClassCount, Inspection, inspect};
 pub use manifest::{
-    MANIFEST_FILE_NAME, Manifest, ShardCount, ShardEntry, SkipReason, SkippedObject, SourceDescription,
-    shard_file_name,
+    MANIFEST_FILE_NAME, Manifest, ObjectEntry, RowDigest, ShardCount, ShardEntry, SkipReason, SkippedObject,
+    SourceDescription, shard_file_name,
 };
+pub use merge::{MergeEvent, merge};
+pub use part::BuildPart;
 pub use pose_contract::{MIN_POINTS_IN_MASK, points_in_mask};
 #[cfg(feature = "build")]
 pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normalization};
 pub use sample::{ObjectId, Sample, SampleView, Split};
-pub use schema::{PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
+pub use schema::{OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
 pub use shard::{ROW_GROUP_ROWS, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{

@@ -3,30 +3,41 @@
 //! It is rewritten whole after each shard; a shard that it does not list does not exist. It holds no time, no
 //! path of the machine and no number of workers, so that the same build gives the same bytes.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, PartName, Result, RowLayout, SCHEMA_VERSION, Split, durable};
+use crate::{
+    BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
+    Split, durable,
+};
 
 /// The manifest's file name.
 pub const MANIFEST_FILE_NAME: &str = "manifest.json";
 
-/// The longest manifest that is read: room for millions of skipped objects.
+/// The longest manifest that is read: room for millions of objects.
 const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+/// More shards than any build has; a plan of more would only fill memory.
+const MAX_SHARDS: usize = 300_000;
+/// How deep a manifest is indented: the fields of a shard are, those of its objects are not.
+const MAX_INDENT: usize = 4;
 
 /// What a dataset is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Always [`SCHEMA_VERSION`].
+    /// [`SCHEMA_VERSION`], or an older one that can be read still.
     pub schema_version: u32,
     /// The program that made it.
     pub generator: String,
     /// Names the data: the hash of the shards' hashes. `None` until the build has ended.
     pub sha256: Option<String>,
+    /// Which share of the shards this folder is for; `None` for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<BuildPart>,
     /// What it was made from.
     pub source: SourceDescription,
     /// Everything that the views and points depend on.
@@ -87,6 +98,38 @@ pub struct ShardEntry {
     pub sha256: String,
     /// Hash over the ids and the hashes of the meshes that it was made from, the skipped ones included.
     pub source_sha256: String,
+    /// What it was made from, object by object; empty in a manifest of version 1.
+    #[serde(default)]
+    pub objects: Vec<ObjectEntry>,
+}
+
+/// An object of a shard, row or not: enough to find its mesh again and to prove what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectEntry {
+    /// Its id.
+    pub id: ObjectId,
+    /// Its file, relative to the source.
+    pub path: String,
+    /// The length of the file when the source was looked through.
+    pub bytes: u64,
+    /// The hash of the file; `None` if it could not be read.
+    pub sha256: Option<String>,
+    /// The hash of the files that the mesh refers to; `None` if it reads none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets_sha256: Option<String>,
+    /// The hashes of its row; `None` if it was left out.
+    pub row: Option<RowDigest>,
+}
+
+/// What tells two rows apart, and in which of their halves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowDigest {
+    /// The hash of points, normals, part labels and the transform that brought them into object space.
+    pub points_sha256: String,
+    /// The hash of pictures, masks and poses.
+    pub views_sha256: String,
 }
 
 /// An object that was left out.
@@ -103,6 +146,10 @@ pub struct SkippedObject {
     pub reason: SkipReason,
     /// Why, in a sentence.
     pub message: String,
+    /// The place in the plan of the shard that it would have been in; `None` if it was left out before any mesh was
+    /// read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<usize>,
 }
 
 /// Why an object was left out.
@@ -184,7 +231,7 @@ impl Manifest {
         let path = dir.join(MANIFEST_FILE_NAME);
         let bytes = match durable::read_bounded(&path, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(DatasetError::NoManifest { path: dir.to_owned() });
             }
             Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
@@ -195,7 +242,11 @@ impl Manifest {
         };
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
         let version = value.get("schema_version");
-        if version.and_then(serde_json::Value::as_u64) != Some(u64::from(SCHEMA_VERSION)) {
+        let readable = u64::from(OLDEST_SCHEMA_VERSION)..=u64::from(SCHEMA_VERSION);
+        if !version
+            .and_then(serde_json::Value::as_u64)
+            .is_some_and(|version| readable.contains(&version))
+        {
             let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
             return Err(DatasetError::SchemaVersion { found, path });
         }
@@ -208,15 +259,41 @@ impl Manifest {
 
     /// Writes the manifest so that after a crash either the old or the new one is there.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest has a JSON form");
+        durable::replace(&dir.join(MANIFEST_FILE_NAME), &self.to_json())
+    }
+
+    /// Indented as far as the shards; an object is a line.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Indented::default());
+        self.serialize(&mut serializer)
+            .expect("a manifest has a JSON form");
         bytes.push(b'\n');
-        durable::replace(&dir.join(MANIFEST_FILE_NAME), &bytes)
+        bytes
     }
 
     /// Has the build ended?
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.sha256.is_some()
+    }
+
+    /// The hash that names the data.
+    ///
+    /// # Errors
+    /// When the build has not ended, or this is a part of one.
+    pub(crate) fn finished(&self, dir: &Path) -> Result<&str> {
+        let path = || dir.to_owned();
+        match (&self.sha256, self.part) {
+            (Some(sha256), _) => Ok(sha256),
+            (None, Some(part)) if self.shards.len() == self.own_shards().len() => {
+                Err(DatasetError::Part { part, path: path() })
+            }
+            (None, _) => Err(DatasetError::Unfinished {
+                finished: self.shards.len(),
+                path: path(),
+            }),
+        }
     }
 
     /// How many rows a split has so far.
@@ -255,15 +332,55 @@ impl Manifest {
         self.num_shards.iter().flat_map(of_split).collect()
     }
 
+    /// The places in the plan of the shards that this folder is for.
+    #[must_use]
+    pub fn own_shards(&self) -> Vec<usize> {
+        let num_planned = self.num_shards.iter().map(|count| count.shards).sum();
+        match self.part {
+            Some(part) => part.shards(num_planned).collect(),
+            None => (0..num_planned).collect(),
+        }
+    }
+
+    /// The places in the plan of the shards that are whole, in the order of [`Manifest::shards`].
+    ///
+    /// # Errors
+    /// The first shard that the plan doesn't have at its place.
+    pub(crate) fn places(&self, planned: &[(Split, String)]) -> Result<Vec<usize>, String> {
+        let mut places = Vec::with_capacity(self.shards.len());
+        let mut next = 0;
+        for shard in &self.shards {
+            let is_it = |(split, file): &(Split, String)| (file, *split) == (&shard.file, shard.split);
+            let Some(skipped) = planned[next..].iter().position(is_it) else {
+                return Err(format!(
+                    "shard {} is not in the plan or not at its place",
+                    shard.file
+                ));
+            };
+            places.push(next + skipped);
+            next += skipped + 1;
+        }
+        Ok(places)
+    }
+
     /// What the manifest claims must hold together; file names must not lead out of the folder.
     fn check(&self) -> Result<(), String> {
-        let planned = self.planned_shards();
-        if self.shards.len() > planned.len() {
-            return Err(format!("{} shards of {}", self.shards.len(), planned.len()));
+        let num_planned = self
+            .num_shards
+            .iter()
+            .try_fold(0_usize, |sum, count| sum.checked_add(count.shards));
+        if num_planned.is_none_or(|num_planned| num_planned > MAX_SHARDS) {
+            return Err("more shards than can be".to_owned());
         }
-        for (shard, (split, file)) in self.shards.iter().zip(&planned) {
-            if (&shard.file, shard.split) != (file, *split) {
-                return Err(format!("shard {} where {file} is due", shard.file));
+        let planned = self.planned_shards();
+        let places = self.places(&planned)?;
+        if let Some(part) = self.part {
+            part.check()?;
+            if let Some(&place) = places.iter().find(|&&place| !part.has(place)) {
+                return Err(format!("shard {} is not of part {part}", planned[place].1));
+            }
+            if self.sha256.is_some() {
+                return Err("a part that claims to be whole".to_owned());
             }
         }
         if let Some(sha256) = &self.sha256 {
@@ -293,6 +410,83 @@ impl Manifest {
     }
 }
 
+/// Writes JSON that a person can read and that has no more lines than there are objects.
+#[derive(Debug, Default)]
+struct Indented {
+    depth: usize,
+    has_value: bool,
+}
+
+impl Indented {
+    fn begin<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.has_value = false;
+        writer.write_all(bracket)
+    }
+
+    fn end<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.has_value && self.depth < MAX_INDENT {
+            self.new_line(writer)?;
+        }
+        self.has_value = true;
+        writer.write_all(bracket)
+    }
+
+    fn item<W: ?Sized + io::Write>(&self, writer: &mut W, is_first: bool) -> io::Result<()> {
+        if self.depth > MAX_INDENT {
+            return writer.write_all(if is_first { b"" } else { b", " });
+        }
+        writer.write_all(if is_first { b"" } else { b"," })?;
+        self.new_line(writer)
+    }
+
+    fn new_line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b"\n")?;
+        (0..self.depth).try_for_each(|_| writer.write_all(b"  "))
+    }
+}
+
+impl Formatter for Indented {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.has_value = true;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.has_value = true;
+        Ok(())
+    }
+}
+
 /// The name of a shard.
 #[must_use]
 pub fn shard_file_name(split: Split, shard_idx: usize, num_shards: usize) -> String {
@@ -318,6 +512,7 @@ mod tests {
             schema_version: SCHEMA_VERSION,
             generator: "test".to_owned(),
             sha256: None,
+            part: None,
             source: SourceDescription {
                 layout: "folders".to_owned(),
                 num_objects: 1,
@@ -344,6 +539,7 @@ mod tests {
                 path: "a/b.obj".to_owned(),
                 reason: SkipReason::NonFinite,
                 message: "a NaN".to_owned(),
+                shard: Some(0),
             }],
         }
     }
@@ -378,6 +574,7 @@ mod tests {
             bytes: 1,
             sha256: String::new(),
             source_sha256: String::new(),
+            objects: Vec::new(),
         };
         Manifest {
             shards: vec![entry],
@@ -393,6 +590,54 @@ mod tests {
             matches!(Manifest::read(dir.path()), Err(DatasetError::Manifest { .. })),
             "not JSON"
         );
+    }
+
+    #[test]
+    fn a_manifest_has_a_line_for_each_object() {
+        let object = |name: &str| ObjectEntry {
+            id: ObjectId::try_new("a", name).unwrap(),
+            path: format!("a/{name}.obj"),
+            bytes: 7,
+            sha256: Some("0".to_owned()),
+            assets_sha256: None,
+            row: None,
+        };
+        let entry = ShardEntry {
+            file: shard_file_name(Split::Train, 0, 1),
+            split: Split::Train,
+            rows: 0,
+            bytes: 1,
+            sha256: String::new(),
+            source_sha256: String::new(),
+            objects: vec![object("b"), object("c")],
+        };
+        let manifest = Manifest {
+            shards: vec![entry],
+            ..manifest()
+        };
+        let text = String::from_utf8(manifest.to_json()).unwrap();
+        assert!(
+            text.contains("\n        {\"id\": \"a/b\", \"path\": \"a/b.obj\", \"bytes\": 7, "),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  \"classes\": [\n    \"a\"\n  ],\n  \"parts\": [],\n"),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_manifest_of_version_1_is_read() {
+        let mut value = serde_json::to_value(Manifest {
+            skipped: Vec::new(),
+            ..manifest()
+        })
+        .unwrap();
+        value["schema_version"] = 1.into();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap().schema_version, 1);
     }
 
     #[test]

@@ -10,8 +10,11 @@ use arrow_schema::{DataType, Field, Fields, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The version of the columns and metadata below, and of the manifest.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of the columns and metadata below, and of the manifest. Version 2 added what is wrong with a mesh, and
+/// to the manifest the objects of each shard.
+pub const SCHEMA_VERSION: u32 = 2;
+/// The oldest version that can be read still.
+pub const OLDEST_SCHEMA_VERSION: u32 = 1;
 
 /// Column names.
 pub(crate) mod column {
@@ -31,7 +34,28 @@ pub(crate) mod column {
     pub(crate) const IS_WATERTIGHT: &str = "is_watertight";
     pub(crate) const COVERAGE_MIN: &str = "coverage_min";
     pub(crate) const SOURCE_SHA256: &str = "source_sha256";
+    pub(crate) const ASSETS_SHA256: &str = "assets_sha256";
+    pub(crate) const NUM_OPEN_EDGES: &str = "num_open_edges";
+    pub(crate) const NUM_NON_MANIFOLD_EDGES: &str = "num_non_manifold_edges";
+    pub(crate) const NUM_FLIPPED_EDGES: &str = "num_flipped_edges";
+    pub(crate) const NUM_COINCIDENT_TRIANGLES: &str = "num_coincident_triangles";
+    pub(crate) const NUM_DEGENERATE_TRIANGLES: &str = "num_degenerate_triangles";
+    pub(crate) const IS_INSIDE_OUT: &str = "is_inside_out";
+    pub(crate) const FINDINGS: &str = "findings";
+    pub(crate) const WARNINGS: &str = "warnings";
 
+    /// The columns that came with version 2.
+    pub(crate) const SINCE_2: [&str; 9] = [
+        ASSETS_SHA256,
+        NUM_OPEN_EDGES,
+        NUM_NON_MANIFOLD_EDGES,
+        NUM_FLIPPED_EDGES,
+        NUM_COINCIDENT_TRIANGLES,
+        NUM_DEGENERATE_TRIANGLES,
+        IS_INSIDE_OUT,
+        FINDINGS,
+        WARNINGS,
+    ];
     /// The columns that hold one entry a view: what a reader that wants no view leaves out.
     pub(crate) const OF_VIEWS: [&str; 4] = [IMAGES, MASKS, VIEW_FROM_OBJECT, CLIP_FROM_VIEW];
     /// The columns whose rows are long enough for a page each.
@@ -97,12 +121,13 @@ pub(crate) fn image_fields() -> Fields {
 
 /// The columns of a shard.
 ///
-/// All are nullable, though only part labels ever are null: `datasets` takes a column for images or class names only
+/// All are nullable, though only part labels and what is known of meshes alone ever are null: `datasets` takes a column for images or class names only
 /// where its type is exactly the one that it would write itself, and that is nullable throughout.
-pub(crate) fn arrow_schema(layout: &RowLayout) -> Schema {
+pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
     let vectors = || fixed_list(fixed_list(DataType::Float32, 3), layout.num_points);
     let matrices = || fixed_list(fixed_list(DataType::Float32, 16), layout.num_views);
-    Schema::new(vec![
+    let words = || DataType::List(item_field(DataType::Utf8));
+    let mut fields = vec![
         Field::new(column::ID, DataType::Utf8, true),
         Field::new(column::CATEGORY, DataType::Utf8, true),
         Field::new(column::LABEL, DataType::Int64, true),
@@ -128,7 +153,20 @@ pub(crate) fn arrow_schema(layout: &RowLayout) -> Schema {
         Field::new(column::IS_WATERTIGHT, DataType::Boolean, true),
         Field::new(column::COVERAGE_MIN, DataType::Float32, true),
         Field::new(column::SOURCE_SHA256, DataType::Utf8, true),
-    ])
+        Field::new(column::ASSETS_SHA256, DataType::Utf8, true),
+        Field::new(column::NUM_OPEN_EDGES, DataType::Int64, true),
+        Field::new(column::NUM_NON_MANIFOLD_EDGES, DataType::Int64, true),
+        Field::new(column::NUM_FLIPPED_EDGES, DataType::Int64, true),
+        Field::new(column::NUM_COINCIDENT_TRIANGLES, DataType::Int64, true),
+        Field::new(column::NUM_DEGENERATE_TRIANGLES, DataType::Int64, true),
+        Field::new(column::IS_INSIDE_OUT, DataType::Boolean, true),
+        Field::new(column::FINDINGS, words(), true),
+        Field::new(column::WARNINGS, words(), true),
+    ];
+    if version < 2 {
+        fields.retain(|field| !column::SINCE_2.contains(&field.name().as_str()));
+    }
+    Schema::new(fields)
 }
 
 /// What `datasets` needs in order to yield images and class names.
@@ -138,24 +176,34 @@ pub(crate) fn huggingface_metadata(layout: &RowLayout, classes: &[String]) -> se
     let fixed = |feature: &serde_json::Value, length: usize| json!({ "feature": feature, "length": length, "_type": "List" });
     let vectors = fixed(&fixed(&value("float32"), 3), layout.num_points);
     let matrices = fixed(&fixed(&value("float32"), 16), layout.num_views);
-    json!({ "info": { "features": {
-        column::ID: value("string"),
-        column::CATEGORY: value("string"),
-        column::LABEL: { "names": classes, "_type": "ClassLabel" },
-        column::POINTS: vectors,
-        column::NORMALS: vectors,
-        column::PART_LABELS: list(&value("uint8")),
-        column::IMAGES: list(&json!({ "_type": "Image" })),
-        column::MASKS: list(&value("binary")),
-        column::VIEW_FROM_OBJECT: matrices,
-        column::CLIP_FROM_VIEW: matrices,
-        column::OBJECT_FROM_MESH: fixed(&value("float32"), 16),
-        column::NUM_TRIANGLES: value("int64"),
-        column::SURFACE_AREA: value("float64"),
-        column::IS_WATERTIGHT: value("bool"),
-        column::COVERAGE_MIN: value("float32"),
-        column::SOURCE_SHA256: value("string"),
-    } } })
+    let features = [
+        (column::ID, value("string")),
+        (column::CATEGORY, value("string")),
+        (column::LABEL, json!({ "names": classes, "_type": "ClassLabel" })),
+        (column::POINTS, vectors.clone()),
+        (column::NORMALS, vectors.clone()),
+        (column::PART_LABELS, list(&value("uint8"))),
+        (column::IMAGES, list(&json!({ "_type": "Image" }))),
+        (column::MASKS, list(&value("binary"))),
+        (column::VIEW_FROM_OBJECT, matrices.clone()),
+        (column::CLIP_FROM_VIEW, matrices.clone()),
+        (column::OBJECT_FROM_MESH, fixed(&value("float32"), 16)),
+        (column::NUM_TRIANGLES, value("int64")),
+        (column::SURFACE_AREA, value("float64")),
+        (column::IS_WATERTIGHT, value("bool")),
+        (column::COVERAGE_MIN, value("float32")),
+        (column::SOURCE_SHA256, value("string")),
+        (column::ASSETS_SHA256, value("string")),
+        (column::NUM_OPEN_EDGES, value("int64")),
+        (column::NUM_NON_MANIFOLD_EDGES, value("int64")),
+        (column::NUM_FLIPPED_EDGES, value("int64")),
+        (column::NUM_COINCIDENT_TRIANGLES, value("int64")),
+        (column::NUM_DEGENERATE_TRIANGLES, value("int64")),
+        (column::IS_INSIDE_OUT, value("bool")),
+        (column::FINDINGS, list(&value("string"))),
+        (column::WARNINGS, list(&value("string"))),
+    ];
+    json!({ "info": { "features": serde_json::Map::from_iter(features.map(|(name, feature)| (name.to_owned(), feature))) } })
 }
 
 /// What a shard says about itself: the sizes of its rows and how they were made.
@@ -229,7 +277,7 @@ mod tests {
         };
         let features = huggingface_metadata(&layout, &["a".to_owned()]);
         let features = features["info"]["features"].as_object().unwrap().clone();
-        let schema = arrow_schema(&layout);
+        let schema = arrow_schema(&layout, SCHEMA_VERSION);
         assert_eq!(schema.fields().len(), features.len());
         for field in schema.fields() {
             assert!(
@@ -243,6 +291,21 @@ mod tests {
                 field.name()
             );
         }
+    }
+
+    #[test]
+    fn version_1_lacks_what_came_with_version_2() {
+        let layout = RowLayout {
+            num_points: 4,
+            num_views: 2,
+            image_size_px: 8,
+        };
+        let [old, new] = [1, 2].map(|version| arrow_schema(&layout, version));
+        assert_eq!(old.fields().len() + column::SINCE_2.len(), new.fields().len());
+        assert!(
+            new.fields().iter().zip(old.fields()).all(|(new, old)| new == old),
+            "columns are added at the end"
+        );
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! [`verify`]: proves a dataset, from the hash of each file to each point in its mask.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -10,12 +8,11 @@ use std::thread;
 
 use glam::Mat3;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::pose_contract::{from_row_major, points_in_mask};
 use crate::{
-    DatasetError, MIN_POINTS_IN_MASK, Manifest, ObjectId, Result, Sample, SampleView, ShardEntry,
-    ShardReader, ViewSelection, decode_gray_png, durable,
+    DatasetError, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectId, Result, Sample, SampleView,
+    ShardEntry, ShardReader, ViewSelection, decode_gray_png, durable,
 };
 
 /// How many problems are spelled out; the others are counted.
@@ -88,12 +85,7 @@ pub struct Problem {
 /// the report.
 pub fn verify(dir: &Path, on_event: &mut dyn FnMut(VerifyEvent)) -> Result<VerifyReport> {
     let manifest = Manifest::read(dir)?;
-    let Some(sha256) = manifest.sha256.clone() else {
-        return Err(DatasetError::Unfinished {
-            finished: manifest.shards.len(),
-            path: dir.to_owned(),
-        });
-    };
+    let sha256 = manifest.finished(dir)?.to_owned();
     on_event(VerifyEvent::Started {
         rows: manifest.shards.iter().map(|s| s.rows).sum(),
     });
@@ -202,7 +194,7 @@ fn check_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest, on_row: impl
             what,
         });
     };
-    match hash_file(&path) {
+    match durable::hash_file(&path) {
         Ok((sha256, bytes)) if sha256 == entry.sha256 && bytes == entry.bytes => {}
         Ok((_, bytes)) if bytes != entry.bytes => {
             problem(None, format!("{bytes} bytes instead of {}", entry.bytes));
@@ -287,21 +279,6 @@ fn in_full(error: &DatasetError) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-fn hash_file(path: &Path) -> io::Result<(String, u64)> {
-    let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    let mut bytes = 0;
-    loop {
-        let num_read = file.read(&mut buffer)?;
-        if num_read == 0 {
-            return Ok((durable::hex(&hasher.finalize()), bytes));
-        }
-        hasher.update(&buffer[..num_read]);
-        bytes += num_read as u64;
-    }
-}
-
 fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
     // Destructured whole: a new field must be checked or named here.
     let Sample {
@@ -315,9 +292,11 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         object_from_mesh,
         num_triangles,
         surface_area,
-        is_watertight: _,
+        is_watertight,
         coverage_min,
         source_sha256,
+        assets_sha256,
+        findings,
     } = sample;
     let ensure = |is_right: bool, what: &str| if is_right { Ok(()) } else { Err(what.to_owned()) };
     ensure(category == id.category(), "its category is not that of its id")?;
@@ -355,8 +334,41 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         "coverage_min is not that of its masks",
     )?;
     ensure(*coverage_min > 0.0, "a mask is empty")?;
-    let is_hash = source_sha256.len() == 64 && source_sha256.bytes().all(|b| b.is_ascii_hexdigit());
-    ensure(is_hash, "source_sha256 is no hash")
+    let is_hash = |sha256: &String| sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+    ensure(is_hash(source_sha256), "source_sha256 is no hash")?;
+    ensure(
+        assets_sha256.as_ref().is_none_or(is_hash),
+        "assets_sha256 is no hash",
+    )?;
+    ensure(
+        findings
+            .as_ref()
+            .is_none_or(|findings| is_consistent(findings, *is_watertight)),
+        "its findings contradict each other",
+    )
+}
+
+fn is_consistent(findings: &MeshFindings, is_watertight: bool) -> bool {
+    // Destructured whole: a new count must be checked or named here.
+    let MeshFindings {
+        num_open_edges,
+        num_non_manifold_edges,
+        num_flipped_edges,
+        num_coincident_triangles,
+        num_degenerate_triangles,
+        is_inside_out,
+        warnings: _,
+    } = *findings;
+    let counts = [
+        num_open_edges,
+        num_non_manifold_edges,
+        num_flipped_edges,
+        num_coincident_triangles,
+        num_degenerate_triangles,
+    ];
+    counts.into_iter().all(|count| count >= 0)
+        && is_watertight == (num_open_edges == 0 && num_non_manifold_edges == 0)
+        && (!is_inside_out || (is_watertight && num_flipped_edges == 0))
 }
 
 fn check_view(view: &SampleView) -> Result<(), String> {

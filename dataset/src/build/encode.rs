@@ -66,6 +66,8 @@ pub(super) fn encode(
         surface_area,
         is_watertight,
         source_sha256,
+        assets_sha256,
+        findings,
     } = prepared;
     Ok(Sample {
         id: object.id.clone(),
@@ -81,5 +83,7 @@ pub(super) fn encode(
         is_watertight,
         coverage_min,
         source_sha256,
+        assets_sha256,
+        findings: Some(findings),
     })
 }

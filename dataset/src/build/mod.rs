@@ -26,8 +26,9 @@ use tap_render::{AdapterChoice, Culling, Renderer, RendererOptions, View};
 
 use crate::dataset_writer::num_shards;
 use crate::{
-    BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter, Manifest, ObjectId,
-    Result, Sample, ShardHeader, SkipReason, SkippedObject, Source, SourceObject, Split,
+    BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter, Manifest,
+    ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject, Source,
+    SourceObject, Split,
 };
 use prepare::Prepared;
 
@@ -49,6 +50,8 @@ pub struct BuildOptions {
     pub force: bool,
     /// The most bytes that a mesh may have, with the files that it refers to; larger ones are skipped.
     pub max_mesh_bytes: u64,
+    /// Build this share alone; [`merge`](crate::merge()) joins the shares.
+    pub part: Option<BuildPart>,
 }
 
 impl BuildOptions {
@@ -61,6 +64,7 @@ impl BuildOptions {
             adapter: AdapterChoice::default(),
             force: false,
             max_mesh_bytes: DEFAULT_MAX_MESH_BYTES,
+            part: None,
         }
     }
 
@@ -78,7 +82,8 @@ impl BuildOptions {
 pub enum BuildEvent {
     /// It begins.
     Started {
-        /// Objects of the source, those that an earlier run has dealt with included.
+        /// Objects of the source (or of the part of it that is built), those that an earlier run has dealt with
+        /// included.
         total: usize,
         /// The adapter that draws.
         adapter: String,
@@ -87,6 +92,11 @@ pub enum BuildEvent {
     Resumed {
         /// How many.
         objects: usize,
+    },
+    /// A shard of an earlier run is gone or damaged, and is made again.
+    ShardLost {
+        /// Its name.
+        file: String,
     },
     /// An object became a row.
     Done {
@@ -116,7 +126,7 @@ pub enum BuildEvent {
 /// What a build came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildSummary {
-    /// Is the dataset whole? `false` if the build was told to stop; the same call goes on then.
+    /// Is the dataset (or the part of it that was asked for) whole? `false` if the build was told to stop; the same call goes on then.
     pub is_complete: bool,
     /// What is there.
     pub manifest: Manifest,
@@ -169,13 +179,16 @@ pub fn build(
     };
     let renderer = Renderer::try_new(&renderer_options)?;
     let adapter = renderer.adapter();
+    let plan = plan(source, recipe, to_value(adapter), options.part);
+    let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
+    let own = shards.iter().enumerate();
+    let own = own.filter(|(shard, _)| options.part.is_none_or(|part| part.has(*shard)));
+    let total = own.map(|(_, objects)| objects.len()).sum();
     on_event(BuildEvent::Started {
-        total: source.objects().len(),
+        total,
         adapter: adapter.to_string(),
     });
 
-    let adapter = to_value(adapter);
-    let plan = plan(source, recipe, adapter);
     let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
     for SkippedObject {
         id, reason, message, ..
@@ -187,11 +200,18 @@ pub fn build(
             message: message.clone(),
         });
     }
-    let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
-    let shards = &shards[writer.num_finished_shards()..];
-    let first = shards.first().map_or(source.objects().len(), |shard| shard.start);
-    if first > 0 {
-        on_event(BuildEvent::Resumed { objects: first });
+    for file in writer.lost_shards() {
+        on_event(BuildEvent::ShardLost { file: file.clone() });
+    }
+    let shards: Vec<_> = writer
+        .missing_shards()
+        .map(|shard| shards[shard].clone())
+        .collect();
+    let num_missing: usize = shards.iter().map(Range::len).sum();
+    if num_missing < total {
+        on_event(BuildEvent::Resumed {
+            objects: total - num_missing,
+        });
     }
     let stop = AtomicBool::new(false);
     let context = Context {
@@ -203,7 +223,7 @@ pub fn build(
         stop: &stop,
         cancel,
     };
-    if context.run(renderer, shards, &mut writer, on_event)? {
+    if context.run(renderer, &shards, &mut writer, on_event)? {
         let manifest = writer.finish()?;
         Ok(BuildSummary {
             is_complete: true,
@@ -217,7 +237,12 @@ pub fn build(
     }
 }
 
-fn plan(source: &Source, recipe: &BuildRecipe, adapter: serde_json::Value) -> DatasetPlan {
+fn plan(
+    source: &Source,
+    recipe: &BuildRecipe,
+    adapter: serde_json::Value,
+    part: Option<BuildPart>,
+) -> DatasetPlan {
     DatasetPlan {
         header: ShardHeader {
             layout: recipe.row_layout(),
@@ -234,6 +259,7 @@ fn plan(source: &Source, recipe: &BuildRecipe, adapter: serde_json::Value) -> Da
                 .filter(|object| object.split == split)
                 .count()
         }),
+        part,
         skipped: source.skipped().to_vec(),
     }
 }
@@ -260,14 +286,6 @@ fn shard_ranges(objects: &[SourceObject], rows_per_shard: usize) -> Vec<Range<us
         }
     }
     ranges
-}
-
-/// Why an object is left out, and the hash of its mesh as far as that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Skip {
-    reason: SkipReason,
-    message: String,
-    source_sha256: Option<String>,
 }
 
 /// An object on its way from the device to the encoder.
@@ -477,7 +495,10 @@ impl Feed<'_> {
         on_event: &mut dyn FnMut(BuildEvent),
     ) -> Result<bool> {
         let objects = self.context.source.objects();
-        let mut next_job = shards.first().map_or(0, |shard| shard.start);
+        // In the order in which they are written; shards that are there already leave gaps between the numbers.
+        let order: Vec<usize> = shards.iter().cloned().flatten().collect();
+        let mut next_job = 0;
+        let mut next_row = 0;
         // Read by workers, in work, or waiting for their turn to be written: all count as on their way.
         let mut in_flight_bytes = 0;
         let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
@@ -490,18 +511,18 @@ impl Feed<'_> {
                     if waiting.contains_key(&object_idx) {
                         break;
                     }
-                    while next_job < objects.len()
-                        && next_job - object_idx < self.max_in_flight
-                        && (next_job == object_idx
-                            || in_flight_bytes + objects[next_job].bytes <= MAX_IN_FLIGHT_BYTES)
+                    while next_job < order.len()
+                        && next_job - next_row < self.max_in_flight
+                        && (next_job == next_row
+                            || in_flight_bytes + objects[order[next_job]].bytes <= MAX_IN_FLIGHT_BYTES)
                     {
-                        in_flight_bytes += objects[next_job].bytes;
+                        in_flight_bytes += objects[order[next_job]].bytes;
                         let jobs = self.jobs.as_ref().expect("jobs are fed until the last");
-                        jobs.send(next_job)
+                        jobs.send(order[next_job])
                             .map_err(|_| DatasetError::Died("all workers ended"))?;
                         next_job += 1;
                     }
-                    if next_job == objects.len() {
+                    if next_job == order.len() {
                         self.jobs = None;
                     }
                     match self.finished.recv_timeout(CANCEL_INTERVAL) {
@@ -514,6 +535,7 @@ impl Feed<'_> {
                 }
                 let finished = waiting.remove(&object_idx).expect("it was waited for");
                 in_flight_bytes -= objects[object_idx].bytes;
+                next_row += 1;
                 write(&objects[object_idx], finished.outcome, writer, on_event)?;
             }
             let entry = writer.finish_shard()?;
@@ -533,29 +555,23 @@ fn write(
     writer: &mut DatasetWriter,
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<()> {
+    let path = crate::source::portable(&object.path);
+    let file = ObjectFile {
+        path: &path,
+        bytes: object.bytes,
+    };
     match outcome {
         Ok(sample) => {
-            writer.append(&sample)?;
+            writer.append(&sample, file)?;
             on_event(BuildEvent::Done { id: sample.id });
         }
-        Err(Skip {
-            reason,
-            message,
-            source_sha256,
-        }) => {
-            let skipped = SkippedObject {
-                id: object.id.to_string(),
-                split: Some(object.split),
-                path: crate::source::portable(&object.path),
-                reason,
-                message: message.clone(),
-            };
-            writer.skip(skipped, source_sha256.as_deref());
+        Err(skip) => {
             on_event(BuildEvent::Skipped {
                 id: object.id.to_string(),
-                reason,
-                message,
+                reason: skip.reason,
+                message: skip.message.clone(),
             });
+            writer.skip(&object.id, file, skip);
         }
     }
     Ok(())

@@ -7,8 +7,10 @@ use tap_render::import::{AssetError, ImportError, import_mesh};
 use tap_render::{Culling, Framed, Mesh, MeshError, ObjectFromMesh, row_major};
 
 use super::Skip;
+use crate::topology::Topology;
 use crate::{
-    BuildRecipe, FolderAssets, Normalization, SkipReason, Source, SourceObject, durable, sample_surface,
+    BuildRecipe, FolderAssets, MeshFindings, Normalization, SkipReason, Source, SourceObject, durable,
+    sample_surface,
 };
 
 /// An object ready to be drawn, and all of its row but the views.
@@ -23,6 +25,8 @@ pub(super) struct Prepared {
     pub(super) surface_area: f64,
     pub(super) is_watertight: bool,
     pub(super) source_sha256: String,
+    pub(super) assets_sha256: Option<String>,
+    pub(super) findings: MeshFindings,
 }
 
 pub(super) fn prepare(
@@ -92,6 +96,10 @@ pub(super) fn prepare(
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
     let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe.render, culling)
         .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
+    let Topology {
+        is_watertight,
+        findings,
+    } = Topology::of(&mesh);
     Ok(Prepared {
         framed,
         points: points.iter().map(glam::Vec3::to_array).collect(),
@@ -100,8 +108,10 @@ pub(super) fn prepare(
         object_from_mesh: matrix,
         num_triangles: mesh.triangles().len() as i64,
         surface_area: mesh.surface_area() * object_from_mesh.scale() * object_from_mesh.scale(),
-        is_watertight: mesh.is_watertight(),
+        is_watertight,
         source_sha256,
+        assets_sha256: assets.sha256(),
+        findings,
     })
 }
 

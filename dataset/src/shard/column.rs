@@ -13,7 +13,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, SchemaRef};
 
 use crate::schema::{column, image_fields, item_field};
-use crate::{DatasetError, Mask1Bit, Result, RowLayout, Sample, SampleView};
+use crate::{DatasetError, Finding, Mask1Bit, MeshFindings, Result, RowLayout, Sample, SampleView};
 
 /// One sample as a batch of one row.
 pub(super) fn batch_of_sample(
@@ -50,6 +50,11 @@ pub(super) fn batch_of_sample(
     let view_from_object = sample.views.iter().flat_map(|v| v.view_from_object).collect();
     let clip_from_view = sample.views.iter().flat_map(|v| v.clip_from_view).collect();
 
+    let findings = sample.findings.as_ref();
+    let count_of_mesh = |count: fn(&MeshFindings) -> i64| -> ArrayRef {
+        Arc::new(Int64Array::from(vec![findings.map(count)]))
+    };
+
     // In the order of the schema; `RecordBatch` checks the types against it.
     let columns: Vec<ArrayRef> = vec![
         string(sample.id.as_str()),
@@ -68,6 +73,22 @@ pub(super) fn batch_of_sample(
         Arc::new(BooleanArray::from(vec![sample.is_watertight])),
         Arc::new(Float32Array::from(vec![sample.coverage_min])),
         string(&sample.source_sha256),
+        Arc::new(StringArray::from(vec![sample.assets_sha256.as_deref()])),
+        count_of_mesh(|findings| findings.num_open_edges),
+        count_of_mesh(|findings| findings.num_non_manifold_edges),
+        count_of_mesh(|findings| findings.num_flipped_edges),
+        count_of_mesh(|findings| findings.num_coincident_triangles),
+        count_of_mesh(|findings| findings.num_degenerate_triangles),
+        Arc::new(BooleanArray::from(vec![
+            findings.map(|findings| findings.is_inside_out),
+        ])),
+        words(findings.map(|findings| {
+            findings
+                .kinds(sample.num_triangles)
+                .map(Finding::as_str)
+                .collect()
+        })),
+        words(findings.map(|findings| findings.warnings.iter().map(String::as_str).collect())),
     ];
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| DatasetError::Row {
         id: sample.id.to_string(),
@@ -106,6 +127,16 @@ fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
     } else {
         Err(format!("category {} and an id of another", sample.category))
     }
+}
+
+/// A row that is a list of words, or null.
+fn words(words: Option<Vec<&str>>) -> ArrayRef {
+    let nulls = words.is_none().then(|| NullBuffer::new_null(1));
+    list(
+        Arc::new(StringArray::from(words.unwrap_or_default())),
+        DataType::Utf8,
+        nulls,
+    )
 }
 
 fn string(text: &str) -> ArrayRef {
@@ -186,6 +217,8 @@ pub(super) fn sample_of_batch(
             .as_primitive::<Float32Type>()
             .value(row),
         source_sha256: batch.string(column::SOURCE_SHA256)?,
+        assets_sha256: batch.assets_sha256(),
+        findings: batch.findings()?,
     })
 }
 
@@ -252,6 +285,58 @@ impl Row<'_> {
                 labels.len()
             ))
         }
+    }
+
+    /// `None` where it is null, and in shards of version 1.
+    fn assets_sha256(&self) -> Option<String> {
+        let hashes = self
+            .batch
+            .column_by_name(column::ASSETS_SHA256)?
+            .as_string::<i32>();
+        hashes
+            .is_valid(self.row)
+            .then(|| hashes.value(self.row).to_owned())
+    }
+
+    fn findings(&self) -> Result<Option<MeshFindings>, String> {
+        let is_there = self
+            .batch
+            .column_by_name(column::NUM_OPEN_EDGES)
+            .is_some_and(|column| column.is_valid(self.row));
+        if !is_there {
+            return Ok(None);
+        }
+        let count = |name| Ok::<_, String>(self.column(name)?.as_primitive::<Int64Type>().value(self.row));
+        let findings = MeshFindings {
+            num_open_edges: count(column::NUM_OPEN_EDGES)?,
+            num_non_manifold_edges: count(column::NUM_NON_MANIFOLD_EDGES)?,
+            num_flipped_edges: count(column::NUM_FLIPPED_EDGES)?,
+            num_coincident_triangles: count(column::NUM_COINCIDENT_TRIANGLES)?,
+            num_degenerate_triangles: count(column::NUM_DEGENERATE_TRIANGLES)?,
+            is_inside_out: self.column(column::IS_INSIDE_OUT)?.as_boolean().value(self.row),
+            warnings: self.words(column::WARNINGS)?,
+        };
+        // Stored for those who filter by it; here it follows from the counts.
+        let kinds: Vec<_> = findings
+            .kinds(count(column::NUM_TRIANGLES)?)
+            .map(Finding::as_str)
+            .collect();
+        if self.words(column::FINDINGS)? == kinds {
+            Ok(Some(findings))
+        } else {
+            Err(format!("{} do not follow from the counts", column::FINDINGS))
+        }
+    }
+
+    fn words(&self, name: &str) -> Result<Vec<String>, String> {
+        let words = self.column(name)?.as_list::<i32>().value(self.row);
+        let words = words.as_string::<i32>().iter();
+        words
+            .map(|word| {
+                word.map(str::to_owned)
+                    .ok_or_else(|| format!("{name} holds null"))
+            })
+            .collect()
     }
 
     fn views(&self, layout: &RowLayout, view_indices: &[usize]) -> Result<Vec<SampleView>, String> {

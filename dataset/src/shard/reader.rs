@@ -20,7 +20,9 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::column::sample_of_batch;
 use crate::schema::{arrow_schema, column, key};
-use crate::{DatasetError, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader};
+use crate::{
+    DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
+};
 
 /// Which views of an object to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,12 +67,12 @@ impl ShardReader {
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options)
             .map_err(DatasetError::parquet("read the shard", path))?;
-        let header = header(&metadata, path)?;
+        let (version, header) = header(&metadata, path)?;
         let content = |what: String| DatasetError::ShardContent {
             what,
             path: path.to_owned(),
         };
-        check_schema(&metadata, &header.layout).map_err(content)?;
+        check_schema(&metadata, &header.layout, version).map_err(content)?;
 
         let mut num_rows = 0;
         let mut row_group_starts = Vec::new();
@@ -213,7 +215,8 @@ fn roots(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&str) -> bool) -> Pr
     ProjectionMask::roots(metadata.parquet_schema(), chosen)
 }
 
-fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<ShardHeader> {
+/// What the file says about itself, and by which version of the schema.
+fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<(u32, ShardHeader)> {
     let pairs = metadata.metadata().file_metadata().key_value_metadata();
     let pairs = pairs
         .into_iter()
@@ -221,22 +224,25 @@ fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<ShardHeader> {
         .filter_map(|pair| Some((pair.key.as_str(), pair.value.as_deref()?)));
     let pairs: HashMap<&str, &str> = pairs.collect();
     let version = pairs.get(key::SCHEMA_VERSION);
-    if version.is_none_or(|version| *version != SCHEMA_VERSION.to_string()) {
+    let readable = OLDEST_SCHEMA_VERSION..=SCHEMA_VERSION;
+    let parsed = version.and_then(|version| version.parse::<u32>().ok());
+    let Some(version) = parsed.filter(|version| readable.contains(version)) else {
         let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
         return Err(DatasetError::SchemaVersion {
             found,
             path: path.to_owned(),
         });
-    }
-    ShardHeader::from_metadata(&pairs).map_err(|what| DatasetError::ShardContent {
+    };
+    let header = ShardHeader::from_metadata(&pairs).map_err(|what| DatasetError::ShardContent {
         what,
         path: path.to_owned(),
-    })
+    })?;
+    Ok((version, header))
 }
 
 /// Names, order, types and nullability of the columns.
-fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout) -> Result<(), String> {
-    let expected = arrow_schema(layout);
+fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u32) -> Result<(), String> {
+    let expected = arrow_schema(layout, version);
     let found = metadata.schema();
     if found.fields().len() != expected.fields().len() {
         return Err(format!(

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{ROW_GROUP_ROWS, column};
 use crate::manifest::partial_path;
 use crate::schema::{arrow_schema, column as name};
-use crate::{DatasetError, Result, RowLayout, Sample, ShardHeader, durable};
+use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, durable};
 
 /// What identifies a finished shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl ShardWriter {
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
         let metadata: HashMap<String, String> = metadata.collect();
-        let schema = Arc::new(arrow_schema(&header.layout).with_metadata(metadata));
+        let schema = Arc::new(arrow_schema(&header.layout, SCHEMA_VERSION).with_metadata(metadata));
         let file = HashingFile::create(&partial.0).map_err(DatasetError::io("create", &partial.0))?;
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &schema)))
             .map_err(DatasetError::parquet("write", &partial.0))?;

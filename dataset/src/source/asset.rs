@@ -1,13 +1,14 @@
 //! [`FolderAssets`]: reads the files that a mesh refers to, and no other file of the machine.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
-use super::within;
-use crate::{DatasetError, Result, durable};
+use super::{canonical, within};
+use crate::{Result, durable};
 
 /// How many bytes a mesh and the files around it may have if nothing else is said.
 pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
@@ -22,6 +23,8 @@ pub struct FolderAssets {
     dir: PathBuf,
     limit_bytes: u64,
     left_bytes: Cell<u64>,
+    /// Hash over the names and the bytes of what was read; `None` until something was.
+    read: RefCell<Option<Sha256>>,
 }
 
 impl FolderAssets {
@@ -30,14 +33,7 @@ impl FolderAssets {
     /// # Errors
     /// When there is no such folder.
     pub fn open(folder: &Path) -> Result<Self> {
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        let root = folder
-            .canonicalize()
-            .map_err(DatasetError::io("open the folder", folder))?;
+        let root = canonical(folder, "open the folder")?;
         Ok(Self::new(&root, Path::new(""), DEFAULT_MAX_MESH_BYTES))
     }
 
@@ -49,7 +45,14 @@ impl FolderAssets {
             dir,
             limit_bytes,
             left_bytes: Cell::new(limit_bytes),
+            read: RefCell::new(None),
         }
+    }
+
+    /// The hash over the names and the bytes of all that was read so far; `None` if nothing was.
+    pub(crate) fn sha256(&self) -> Option<String> {
+        let hasher = self.read.borrow().clone();
+        hasher.map(|hasher| durable::hex(&hasher.finalize()))
     }
 }
 
@@ -77,6 +80,10 @@ impl AssetResolver for FolderAssets {
         }
         let bytes = durable::read_bounded(&path, self.left_bytes.get()).map_err(failed)?;
         self.left_bytes.set(self.left_bytes.get() - bytes.len() as u64);
+        let mut read = self.read.borrow_mut();
+        let hasher = read.get_or_insert_default();
+        hasher.update(format!("{relative} {}\n", bytes.len()));
+        hasher.update(&bytes);
         Ok(bytes)
     }
 }
@@ -125,8 +132,11 @@ mod tests {
             "it lies elsewhere"
         );
         assert!(matches!(assets.read("."), Err(AssetError::Io { .. })), "a folder");
+        assert_eq!(assets.sha256(), None, "nothing was read yet");
         assert_eq!(assets.read("./a.bin").unwrap(), b"12345");
+        let one = assets.sha256();
         assert_eq!(assets.read("../shared/b.bin").unwrap(), b"1234");
+        assert!(one.is_some() && assets.sha256() != one, "all that is read counts");
         assert!(
             matches!(assets.read("a.bin"), Err(AssetError::TooLarge { .. })),
             "10 bytes in all"

@@ -152,14 +152,7 @@ impl Source {
         } else {
             path
         };
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        let root = folder
-            .canonicalize()
-            .map_err(DatasetError::io("open the source", folder))?;
+        let root = canonical(folder, "open the source")?;
         if layout != Layout::Csv && !root.is_dir() {
             return Err(DatasetError::NoObjects {
                 what: "not a folder",
@@ -310,6 +303,7 @@ impl Source {
                         path,
                         reason,
                         message,
+                        shard: None,
                     });
                 }
             }
@@ -327,6 +321,7 @@ impl Source {
                 path,
                 reason: SkipReason::Missing,
                 message,
+                shard: None,
             });
         }
     }
@@ -474,6 +469,16 @@ pub(crate) fn portable(path: &Path) -> String {
         _ => None,
     });
     names.collect::<Vec<_>>().join("/")
+}
+
+/// The folder without links and dots; an empty path is the folder that the program runs in.
+fn canonical(folder: &Path, action: &'static str) -> Result<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    folder.canonicalize().map_err(DatasetError::io(action, folder))
 }
 
 /// A path that stays within the folder that it is relative to; `None` if it leads out, going by its words alone.

@@ -1,5 +1,7 @@
 //! `tap dataset`: make shapes, build shards, prove them, sum them up.
 
+mod merge;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason, Source,
-    SourceOptions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, inspect, synthesizable_categories,
-    synthesize, verify,
+    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason,
+    Source, SourceOptions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, inspect,
+    synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
 
@@ -29,6 +31,7 @@ const EXAMPLES: &str = "\
 Examples:
   tap dataset synthesize --out meshes
   tap dataset build meshes --out shards
+  tap dataset merge shards-1 shards-2 --out shards     what two machines built, one half each
   tap dataset verify shards
   tap dataset inspect shards --json";
 
@@ -36,6 +39,7 @@ Examples:
 enum DatasetCommand {
     Synthesize(SynthesizeArguments),
     Build(Box<BuildArguments>),
+    Merge(merge::Arguments),
     Verify(VerifyArguments),
     Inspect(InspectArguments),
 }
@@ -114,6 +118,9 @@ struct BuildArguments {
     /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     workers: usize,
+    /// Build the I-th of N equal shares, for machines side by side; tap dataset merge joins them.
+    #[arg(long, value_name = "I/N")]
+    part: Option<BuildPart>,
     /// How many meshes may be lost before the exit code says so.
     #[arg(long, value_name = "M", default_value_t = 0)]
     max_skipped: usize,
@@ -130,7 +137,8 @@ Examples:
   tap dataset build ShapeNetCore.v2 --out shards
   tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
-  tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards";
+  tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards
+  tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
 
 /// Prove a dataset: hashes, schema, pictures, and every object's own points within its own masks.
 #[derive(Debug, Args)]
@@ -169,6 +177,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
+        DatasetCommand::Merge(arguments) => merge::run(arguments),
         DatasetCommand::Verify(arguments) => run_verify(arguments),
         DatasetCommand::Inspect(arguments) => run_inspect(arguments),
     }
@@ -218,6 +227,7 @@ pub(super) fn synthesize_with_bar(options: &SynthesizeOptions) -> Result<usize> 
 #[derive(Debug, Serialize)]
 struct BuildResult<'a> {
     out: &'a Path,
+    part: Option<BuildPart>,
     sha256: Option<&'a str>,
     num_rows: usize,
     num_shards: usize,
@@ -237,6 +247,7 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
         workers: arguments.workers,
         adapter: arguments.device.adapter.clone(),
         force: arguments.force,
+        part: arguments.part,
         ..BuildOptions::new(arguments.out.clone())
     };
     let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
@@ -249,14 +260,19 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     if arguments.json {
         ui::json(&BuildResult {
             out: &arguments.out,
+            part: arguments.part,
             sha256: summary.manifest.sha256.as_deref(),
             num_rows: summary.num_rows(),
             num_shards: summary.manifest.shards.len(),
             num_lost: summary.num_lost(),
         })?;
     } else {
+        let of_part = arguments
+            .part
+            .map(|part| format!("part {part}: "))
+            .unwrap_or_default();
         ui::result(format_args!(
-            "{} objects in {} shards, {} skipped: {}",
+            "{of_part}{} objects in {} shards, {} skipped: {}",
             summary.num_rows(),
             summary.manifest.shards.len(),
             summary.num_lost(),
@@ -324,6 +340,9 @@ pub(super) fn build_with_bar(
         BuildEvent::Resumed { objects } => {
             bar.skip(objects as u64);
             bar.note(format_args!("note: going on after {objects} objects"));
+        }
+        BuildEvent::ShardLost { file } => {
+            bar.note(format_args!("note: {file} is missing or damaged, and made again"));
         }
         BuildEvent::Done { .. } => bar.advance(),
         // What a list of splits leaves out is left out on purpose, and none of the objects that the bar counts.

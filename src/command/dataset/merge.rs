@@ -1,0 +1,90 @@
+//! `tap dataset merge`: the parts of a build to one dataset.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+use tap_dataset::{MergeEvent, merge};
+
+use crate::ui;
+
+/// Join the parts that machines built side by side: the bytes are those of one machine's build.
+///
+/// Parts of other settings, sources or adapters are refused by name, and all that is missing is listed. A merge may be
+/// killed at any moment: the same command goes on with it. The parts stay as they are.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The folders of all parts, in any order.
+    #[arg(value_name = "PART", required = true)]
+    parts: Vec<PathBuf>,
+    /// The folder of shards to make, or to go on with.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Begin anew where the folder holds another dataset.
+    #[arg(long)]
+    force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap dataset build meshes --part 1/2 --out part-1      on one machine
+  tap dataset build meshes --part 2/2 --out part-2      on another one
+  tap dataset merge part-1 part-2 --out shards";
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Merged<'a> {
+    out: &'a PathBuf,
+    sha256: Option<&'a str>,
+    num_rows: usize,
+    num_shards: usize,
+    num_lost: usize,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let Arguments {
+        parts,
+        out,
+        force,
+        json,
+    } = arguments;
+    let bar = ui::Bar::new("merging", 0);
+    let manifest = merge(parts, out, *force, &mut |event| match event {
+        MergeEvent::Started { total } => bar.set_length(total as u64),
+        MergeEvent::Resumed { shards } => {
+            bar.skip(shards as u64);
+            bar.note(format_args!("note: going on after {shards} shards"));
+        }
+        MergeEvent::Shard { .. } => bar.advance(),
+        _ => {}
+    })?;
+    drop(bar);
+    let merged = Merged {
+        out,
+        sha256: manifest.sha256.as_deref(),
+        num_rows: manifest.shards.iter().map(|shard| shard.rows).sum(),
+        num_shards: manifest.shards.len(),
+        num_lost: manifest.num_lost(),
+    };
+    if *json {
+        ui::json(&merged)?;
+    } else {
+        let Merged {
+            num_rows,
+            num_shards,
+            num_lost,
+            ..
+        } = merged;
+        ui::result(format_args!(
+            "{num_rows} objects in {num_shards} shards, {num_lost} skipped: {}",
+            out.display()
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
