@@ -1,6 +1,6 @@
 //! The losses ("Losses"): pictures against pictures, logits against labels.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// The loss of generated pictures and its two parts, each a scalar tensor.
 #[derive(Debug)]
@@ -66,6 +66,32 @@ pub fn smooth_cross_entropy(logits: &Tensor, labels: &Tensor, epsilon: f64) -> T
     };
     let expected = &of_label * (1.0 - epsilon - other) + of_all * other;
     -expected.mean(Kind::Float)
+}
+
+/// Shape of the focal loss, as published.
+const FOCAL_ALPHA: f64 = 0.25;
+/// Weight of the polynomial term.
+const POLY_EPSILON: f64 = 1.0;
+
+/// Poly-1 focal loss of part labels ("Losses", part segmentation), the mean over all points and parts.
+///
+/// Parity: the released code gives it the logarithms of probabilities as if they were logits of one sigmoid a part.
+///
+/// # Shapes
+/// - `log_probability`: ...,P; `labels`: ... of `i64`
+/// - returns a scalar
+pub fn poly1_focal(log_probability: &Tensor, labels: &Tensor) -> Tensor {
+    let num_parts = log_probability.size()[log_probability.dim() - 1];
+    let target = labels.one_hot(num_parts).to_kind(Kind::Float);
+    let probability = log_probability.sigmoid();
+    let cross_entropy =
+        log_probability.binary_cross_entropy_with_logits::<Tensor>(&target, None, None, Reduction::None);
+    // 1 - pt, where pt is what the true answer, yes or no, was given.
+    let missed = (&target - probability).abs();
+    let alpha = &target * (2.0 * FOCAL_ALPHA - 1.0) + (1.0 - FOCAL_ALPHA);
+    let square = missed.square();
+    let focal = alpha * &square * cross_entropy;
+    (focal + square * missed * POLY_EPSILON).mean(Kind::Float)
 }
 
 #[cfg(test)]

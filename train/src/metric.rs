@@ -66,6 +66,100 @@ impl Confusion {
     }
 }
 
+/// Mean intersection over union of the parts of one object, 0 to 1. A part that neither names counts as 1.
+#[must_use]
+pub fn part_iou(prediction: &[u8], truth: &[u8], parts: &[u8]) -> f64 {
+    let of_part = |part: u8| {
+        let (mut both, mut either) = (0_u32, 0_u32);
+        for (&predicted, &true_part) in prediction.iter().zip(truth) {
+            both += u32::from(predicted == part && true_part == part);
+            either += u32::from(predicted == part || true_part == part);
+        }
+        if either == 0 {
+            1.0
+        } else {
+            f64::from(both) / f64::from(either)
+        }
+    };
+    mean(&parts.iter().map(|&part| of_part(part)).collect::<Vec<_>>())
+}
+
+/// Scores of part segmentation over many objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartScore {
+    /// Mean over objects of [`part_iou`].
+    pub instance_miou: f64,
+    /// Mean over the classes that occur of the mean over their objects.
+    pub class_miou: f64,
+    /// Mean over the objects of each class; none where there is no object.
+    pub by_class: Vec<Option<f64>>,
+}
+
+impl PartScore {
+    /// Of (class, IoU) pairs.
+    #[must_use]
+    pub fn of(ious: &[(usize, f64)], num_classes: usize) -> Self {
+        let of_class = |class| {
+            let ious: Vec<f64> = ious
+                .iter()
+                .filter(|(of, _)| *of == class)
+                .map(|(_, iou)| *iou)
+                .collect();
+            (!ious.is_empty()).then(|| mean(&ious))
+        };
+        let by_class: Vec<Option<f64>> = (0..num_classes).map(of_class).collect();
+        Self {
+            instance_miou: mean(&ious.iter().map(|(_, iou)| *iou).collect::<Vec<_>>()),
+            class_miou: mean(&by_class.iter().copied().flatten().collect::<Vec<_>>()),
+            by_class,
+        }
+    }
+}
+
+/// Points of one label below which it is taken for noise.
+const MIN_POINTS_OF_LABEL: usize = 10;
+/// Points that vote on a doubtful one, itself among them.
+const NUM_VOTERS: usize = 11;
+
+/// The clean-up that published part scores are measured behind ("Part-seg evaluation"): where more than one label is
+/// predicted, points of a label that is no part of the class, or that has fewer than ten points, take the majority of
+/// their eleven nearest points, that label left out. A point whose voters all have it keeps it.
+pub fn refine_parts(prediction: &mut [u8], points: &[[f32; 3]], parts: &[u8]) {
+    let mut labels = prediction.to_vec();
+    labels.sort_unstable();
+    labels.dedup();
+    if labels.len() < 2 {
+        return;
+    }
+    for label in labels {
+        let doubtful: Vec<usize> = (0..prediction.len())
+            .filter(|&i| prediction[i] == label)
+            .collect();
+        if parts.contains(&label) && doubtful.len() >= MIN_POINTS_OF_LABEL {
+            continue;
+        }
+        for point_idx in doubtful {
+            let from = points[point_idx];
+            let squared = |to: &[f32; 3]| from.iter().zip(to).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+            let mut nearest: Vec<(f32, usize)> = points.iter().map(squared).zip(0..).collect();
+            let num_voters = NUM_VOTERS.min(nearest.len());
+            nearest.select_nth_unstable_by(num_voters - 1, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let mut votes = [0_u32; 256];
+            for &(_, voter) in &nearest[..num_voters] {
+                if prediction[voter] != label {
+                    votes[usize::from(prediction[voter])] += 1;
+                }
+            }
+            let most = votes.iter().copied().max().unwrap_or(0);
+            if most > 0
+                && let Some(winner) = votes.iter().position(|&count| count == most)
+            {
+                prediction[point_idx] = winner as u8;
+            }
+        }
+    }
+}
+
 /// A mean and how far single values lie from it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -179,5 +273,36 @@ mod tests {
     fn deviation_divides_by_n_minus_one() {
         let summary = Summary::of(&[1.0, 2.0, 3.0]);
         assert!((summary.std - 1.0).abs() < 1e-12, "{summary:?}");
+    }
+
+    #[test]
+    fn absent_parts_count_as_found_and_classes_weigh_the_same() {
+        // Part 2 is in neither; part 0 has 1 of 2, part 1 has 2 of 3.
+        let iou = part_iou(&[0, 1, 1, 1], &[0, 0, 1, 1], &[0, 1, 2]);
+        assert!((iou - (0.5 + 2.0 / 3.0 + 1.0) / 3.0).abs() < 1e-12, "{iou}");
+        let score = PartScore::of(&[(0, 1.0), (0, 0.5), (2, 0.0)], 4);
+        assert!((score.instance_miou - 0.5).abs() < 1e-12, "{score:?}");
+        assert!((score.class_miou - 0.375).abs() < 1e-12, "{score:?}");
+        assert_eq!(
+            score.by_class,
+            [Some(0.75), None, Some(0.0), None],
+            "absent classes do not count"
+        );
+    }
+
+    #[test]
+    fn stray_labels_take_the_majority_around_them() {
+        let points: Vec<[f32; 3]> = (0..40).map(|i| [i as f32, 0.0, 0.0]).collect();
+        let mut prediction: Vec<u8> = (0..40).map(|i| u8::from(i >= 14)).collect();
+        // One point of a part of the class, and fifteen of another class's part.
+        prediction[3] = 2;
+        prediction[25..40].fill(7);
+        refine_parts(&mut prediction, &points, &[0, 1, 2]);
+        assert_eq!(prediction[3], 0, "too few to be a part");
+        assert_eq!(prediction[25..27], [1, 1], "no part of the class");
+        assert_eq!(prediction[13..15], [0, 1], "the border between two parts stays");
+        let mut alone = vec![7; 40];
+        refine_parts(&mut alone, &points, &[0, 1]);
+        assert_eq!(alone, [7; 40], "one label alone is left");
     }
 }

@@ -143,18 +143,39 @@ impl BatchNorm {
         let mean = rows.mean_dim(0, false, None);
         let centered = rows - &mean;
         let variance = centered.square().mean_dim(0, false, None);
+        self.follow(&mean, &variance, num_rows);
+        let scale = &self.weight * (variance + BATCH_NORM_EPSILON).rsqrt();
+        self.bias.addcmul(&centered, &scale)
+    }
+
+    /// In training, with statistics of `num_rows` rows of which `x` need hold only some.
+    ///
+    /// # Shapes
+    /// - `x`: ...,C; `mean`, `variance` (biased): C
+    /// - returns ...,C
+    pub(super) fn forward_with(&self, x: &Tensor, mean: &Tensor, variance: &Tensor, num_rows: f64) -> Tensor {
+        self.follow(mean, variance, num_rows);
+        let scale = &self.weight * (variance + BATCH_NORM_EPSILON).rsqrt();
+        self.bias.addcmul(&(x - mean), &scale)
+    }
+
+    /// Moves the running statistics towards those of a batch.
+    fn follow(&self, mean: &Tensor, variance: &Tensor, num_rows: f64) {
         tch::no_grad(|| {
             let update = |running: &Tensor, batch: &Tensor| {
                 let _ = running.shallow_clone().lerp_(batch, BATCH_NORM_MOMENTUM);
             };
-            update(&self.running_mean, &mean);
+            update(&self.running_mean, mean);
             update(
                 &self.running_var,
-                &(&variance * (num_rows / (num_rows - 1.0).max(1.0))),
+                &(variance * (num_rows / (num_rows - 1.0).max(1.0))),
             );
         });
-        let scale = &self.weight * (variance + BATCH_NORM_EPSILON).rsqrt();
-        self.bias.addcmul(&centered, &scale)
+    }
+
+    /// For each channel 1 where larger inputs give larger outputs, else -1; without gradient.
+    pub(super) fn sign(&self) -> Tensor {
+        tch::no_grad(|| self.weight.ge(0.0).to_kind(Kind::Float) * 2.0 - 1.0)
     }
 }
 

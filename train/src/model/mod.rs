@@ -8,15 +8,23 @@
 pub mod encoder;
 
 mod decoder;
+mod group;
 mod head;
 mod layer;
 mod photograph;
 mod query;
+mod segmenter;
 mod tap;
 
 pub use decoder::{DecoderConfig, DecoderLayer};
-pub use encoder::{Cloud, Encoder, EncoderConfig, PointNet2Config, Tokens, TransformerConfig};
+pub use encoder::{
+    Cloud, DgcnnConfig, Encoder, EncoderConfig, PointMlpConfig, PointNet2Config, PointNextConfig, Tokens,
+    TransformerConfig,
+};
 pub use head::{ClassifierHead, HeadConfig};
 pub use photograph::{Compat, Photograph, PhotographConfig, RayBiasConfig};
 pub use query::{QueryConfig, RayDirection, RayOrigin, Rays, code_from_object, code_rotations};
+pub use segmenter::{
+    PartInput, PointMlpSegmenter, Segmenter, SegmenterSizes, TokenSegmenter, Trace, build_segmenter,
+};
 pub use tap::{Tap, TapConfig};

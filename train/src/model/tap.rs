@@ -6,7 +6,7 @@ use tch::{Tensor, nn};
 use super::decoder::{Decoder, DecoderConfig};
 use super::encoder::{Cloud, Encoder, EncoderConfig, Tokens};
 use super::photograph::{Compat, Photograph, PhotographConfig};
-use super::query::Rays;
+use super::query::{QueryConfig, Rays};
 
 /// All sizes and switches of a TAP model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub struct Tap {
     encoder: Box<dyn Encoder>,
     generator: Photograph,
     decoder: Decoder,
-    config: TapConfig,
+    query: QueryConfig,
 }
 
 impl Tap {
@@ -65,13 +65,22 @@ impl Tap {
     #[must_use]
     pub fn new(vs: &nn::Path<'_>, config: &TapConfig) -> Self {
         let encoder = config.encoder.build(&(vs / "encoder"));
-        let generator = Photograph::new(&(vs / "generator"), encoder.token_channels(), &config.photograph);
-        let decoder = Decoder::new(&(vs / "decoder"), config.photograph.channels, &config.decoder);
+        Self::with_encoder(vs, encoder, &config.photograph, &config.decoder)
+    }
+
+    /// A model around any backbone, one of one's own for instance, which by convention was built at `vs / "encoder"`.
+    #[must_use]
+    pub fn with_encoder(
+        vs: &nn::Path<'_>,
+        encoder: Box<dyn Encoder>,
+        photograph: &PhotographConfig,
+        decoder: &DecoderConfig,
+    ) -> Self {
         Self {
+            generator: Photograph::new(&(vs / "generator"), encoder.token_channels(), photograph),
+            decoder: Decoder::new(&(vs / "decoder"), photograph.channels, decoder),
+            query: photograph.query,
             encoder,
-            generator,
-            decoder,
-            config: config.clone(),
         }
     }
 
@@ -91,7 +100,7 @@ impl Tap {
     /// - `tokens`: B,M,C and B,M,3; `rays`: B,V,grid²
     /// - returns B,V,channels,grid,grid
     pub fn features(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
-        let grid = self.config.photograph.query.grid;
+        let grid = self.query.grid;
         let features = self.generator.forward(tokens, rays, train);
         features.unflatten(2, [grid, grid]).permute([0, 1, 4, 2, 3])
     }
@@ -120,9 +129,9 @@ impl Tap {
         &self.generator
     }
 
-    /// What it was built from.
+    /// How its queries come from poses.
     #[must_use]
-    pub fn config(&self) -> &TapConfig {
-        &self.config
+    pub fn query(&self) -> &QueryConfig {
+        &self.query
     }
 }

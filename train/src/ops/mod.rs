@@ -5,14 +5,18 @@
 //! results. Semantics, ties included, are those of the CUDA kernels of the released code ("Geometric primitives").
 
 mod ball_query;
+mod expanded;
 mod fps;
 mod gather;
 mod interpolate;
 mod knn;
 mod plane;
+mod pool;
 
 pub use ball_query::ball_query;
+pub use expanded::interpolate_expanded;
 pub use fps::farthest_points;
 pub use gather::gather;
 pub use interpolate::{ThreeNearest, interpolate, three_nearest};
 pub use knn::{nearest, nearest_within};
+pub use pool::gather_max;

@@ -241,8 +241,9 @@ fn baselines(
 #[must_use]
 pub fn photograph(tap: &Tap, batch: &Batch, train: bool) -> Option<Tensor> {
     let views = batch.views.as_ref()?;
-    let query = &tap.config().photograph.query;
-    let rays = query.rays(&batch.cloud.xyz, &views.view_from_object, &views.clip_from_view);
+    let rays = tap
+        .query()
+        .rays(&batch.cloud.xyz, &views.view_from_object, &views.clip_from_view);
     Some(tap.photograph(&batch.cloud, &rays, train))
 }
 

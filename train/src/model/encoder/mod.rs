@@ -1,15 +1,71 @@
-//! Point-cloud backbones behind one trait ("Backbones"). One file a backbone.
-
-mod point_net2;
-mod transformer;
+//! Point-cloud backbones behind one trait ("Backbones"). One file a backbone, and one line of the list below.
+//!
+//! # A backbone of one's own
+//!
+//! **Inside this crate**: write `train/src/model/encoder/my_net.rs` with two types, and add the line
+//! `my_net: MyNet(MyNetConfig),` to the list. That is all: `kind = "my_net"` in a configuration then selects it for
+//! pre-training, fine-tuning, segmentation, probes and comparisons.
+//! - `MyNetConfig` holds the sizes: plain data with `Debug, Clone, PartialEq, Serialize, Deserialize`, a `Default`, and
+//!   `#[serde(default, deny_unknown_fields)]`.
+//! - `MyNet` is the network: `MyNet::new(vs: &nn::Path, config: &MyNetConfig)` builds it under `vs`, and it implements
+//!   [`Encoder`]. Name its fields as the checkpoint does.
+//!
+//! `cargo fmt` finds files by their `mod` lines, which the list hides: format with `rustfmt train/src/model/encoder/*.rs`.
+//!
+//! **Outside of it**: implement [`Encoder`] for a type of your own and give it to
+//! [`Tap::with_encoder`](crate::model::Tap::with_encoder). `train/examples/own_backbone.rs` does so and pre-trains for
+//! some steps: `cargo run -p tap-train --example own_backbone`.
 
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
-pub use point_net2::{LastStage, NeighborRule, PointFeature, PointNet2Config, StageConfig};
-pub use transformer::TransformerConfig;
+/// Declares the file of each backbone, its place in [`EncoderConfig`], and how it is built.
+macro_rules! backbones {
+    ($($(#[$doc:meta])* $module:ident: $Network:ident($Config:ident),)+) => {
+        $(pub(in crate::model) mod $module;)+
+        $(pub use $module::*;)+
+
+        /// Which backbone, and all its sizes.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum EncoderConfig {
+            $($(#[$doc])* $Network($Config),)+
+        }
+
+        impl EncoderConfig {
+            /// Builds the backbone with fresh weights under `vs`, by convention `root / "encoder"`.
+            ///
+            /// Weights are drawn from the default generator of the CPU: call `tch::manual_seed` before.
+            #[must_use]
+            pub fn build(&self, vs: &nn::Path<'_>) -> Box<dyn Encoder> {
+                match self {
+                    $(Self::$Network(config) => Box::new($module::$Network::new(vs, config)),)+
+                }
+            }
+        }
+
+        $(impl From<$Config> for EncoderConfig {
+            fn from(config: $Config) -> Self {
+                Self::$Network(config)
+            }
+        })+
+    };
+}
+
+backbones! {
+    /// A standard Transformer over groups of points, as in Point-BERT.
+    transformer: Transformer(TransformerConfig),
+    /// PointNet++, single-scale grouping.
+    point_net2: PointNet2(PointNet2Config),
+    /// PointMLP, and its elite variant.
+    point_mlp: PointMlp(PointMlpConfig),
+    /// DGCNN: edge convolutions over graphs that are rebuilt from features.
+    dgcnn: Dgcnn(DgcnnConfig),
+    /// PointNeXt, by default its variant S.
+    point_next: PointNext(PointNextConfig),
+}
 
 /// A batch of point clouds as the networks take them.
 #[derive(Debug)]
@@ -32,6 +88,15 @@ pub struct Tokens {
 /// A backbone: clouds to tokens for pre-training, clouds to one feature for classification.
 ///
 /// Its parameters lie under the [`nn::Path`] it was built at; `encoder.` in every checkpoint.
+///
+/// What an implementation has to keep:
+/// - A cloud is a set: another order of the points gives the same tokens. Published exceptions: farthest-point sampling
+///   begins at point 0, and a ball query takes the first points of a crowded ball.
+/// - `centers` are in the space of `cloud.xyz`. The photograph module reads them as positions, and the ray bias measures
+///   their distance to the rays, so they have to be where the token looks.
+/// - `train` is true in training: batch norms then use and update the statistics of the batch, dropout drops.
+/// - Coordinates carry no gradient. Searches (neighbours, centres) belong into [`tch::no_grad`].
+/// - Random weights and random drops come from torch's default generator alone, so that a seed fixes a run.
 pub trait Encoder: Debug + Send {
     /// Tokens with their positions.
     ///
@@ -43,6 +108,19 @@ pub trait Encoder: Debug + Send {
     /// Width of a token.
     fn token_channels(&self) -> i64;
 
+    /// Tokens for part segmentation; those of pre-training, unless the backbone has more to say about each place.
+    ///
+    /// # Shapes
+    /// - returns B,M,[`dense_channels`](Self::dense_channels) and B,M,3
+    fn dense_tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+        self.tokens(cloud, train)
+    }
+
+    /// Width of such a token.
+    fn dense_channels(&self) -> i64 {
+        self.token_channels()
+    }
+
     /// One feature a cloud, for a classification head.
     ///
     /// # Shapes
@@ -52,16 +130,6 @@ pub trait Encoder: Debug + Send {
 
     /// Width of the global feature.
     fn global_channels(&self) -> i64;
-}
-
-/// Which backbone, and all its sizes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum EncoderConfig {
-    /// A standard Transformer over groups of points, as in Point-BERT.
-    Transformer(TransformerConfig),
-    /// PointNet++, single-scale grouping.
-    PointNet2(PointNet2Config),
 }
 
 impl EncoderConfig {
@@ -82,15 +150,115 @@ impl EncoderConfig {
     pub fn point_net2_mini() -> Self {
         Self::PointNet2(PointNet2Config::mini())
     }
+}
 
-    /// Builds the backbone with fresh weights under `vs`, by convention `root / "encoder"`.
-    ///
-    /// Weights are drawn from the default generator of the CPU: call `tch::manual_seed` before.
-    #[must_use]
-    pub fn build(&self, vs: &nn::Path<'_>) -> Box<dyn Encoder> {
-        match self {
-            Self::Transformer(config) => Box::new(transformer::Transformer::new(vs, config)),
-            Self::PointNet2(config) => Box::new(point_net2::PointNet2::new(vs, config)),
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind, no_grad};
+
+    use super::*;
+
+    const NUM_POINTS: i64 = 512;
+
+    fn minis() -> [EncoderConfig; 5] {
+        [
+            EncoderConfig::point_net2_mini(),
+            TransformerConfig::mini().into(),
+            PointMlpConfig::mini().into(),
+            DgcnnConfig::mini().into(),
+            // The published ball query takes the first points of a ball; with room for all of them none is first.
+            EncoderConfig::PointNext(PointNextConfig {
+                num_neighbors: NUM_POINTS,
+                blocks: vec![1, 2, 1, 1],
+                ..PointNextConfig::mini()
+            }),
+        ]
+    }
+
+    fn cloud(xyz: Tensor) -> Cloud {
+        let height = xyz.narrow(2, 1, 1) - xyz.narrow(2, 1, 1).amin(1, true);
+        let features = Tensor::cat(&[&xyz, &height], 2).transpose(1, 2).contiguous();
+        Cloud { xyz, features }
+    }
+
+    fn random_cloud(batch: i64) -> Cloud {
+        let normal = Tensor::randn([batch, NUM_POINTS, 3], (Kind::Float, Device::Cpu));
+        cloud(&normal / normal.norm_scalaropt_dim(2, [-1], true).amax(1, true))
+    }
+
+    fn num_parameters(vs: &nn::VarStore) -> usize {
+        vs.trainable_variables().iter().map(Tensor::numel).sum()
+    }
+
+    #[test]
+    fn shapes_are_as_promised_and_gradients_reach_every_weight() {
+        tch::manual_seed(0);
+        let cloud = random_cloud(2);
+        for config in minis() {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let encoder = config.build(&(vs.root() / "encoder"));
+            let tokens = encoder.tokens(&cloud, true);
+            let (batch, num_tokens, channels) = tokens.features.size3().expect("B,M,C");
+            assert_eq!((batch, channels), (2, encoder.token_channels()), "{config:?}");
+            assert_eq!(tokens.centers.size(), [2, num_tokens, 3], "{config:?}");
+            let dense = encoder.dense_tokens(&cloud, false);
+            assert_eq!(
+                dense.features.size(),
+                [2, num_tokens, encoder.dense_channels()],
+                "{config:?}"
+            );
+            let feature = encoder.global_feature(&cloud, true);
+            assert_eq!(feature.size(), [2, encoder.global_channels()], "{config:?}");
+            (feature.square().mean(Kind::Float) + tokens.features.square().mean(Kind::Float)).backward();
+            for (name, parameter) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {
+                let gradient = parameter.grad();
+                assert!(gradient.defined(), "{config:?}: no gradient for {name}");
+                assert!(
+                    gradient.isfinite().all().int64_value(&[]) == 1,
+                    "{config:?}: {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_points_does_not_count() {
+        tch::manual_seed(1);
+        let given = random_cloud(2);
+        // Point 0, where farthest-point sampling begins, stays.
+        let order = Tensor::randperm(NUM_POINTS - 1, (Kind::Int64, Device::Cpu)) + 1;
+        let order = Tensor::cat(&[Tensor::zeros([1], (Kind::Int64, Device::Cpu)), order], 0);
+        let shuffled = cloud(given.xyz.index_select(1, &order));
+        for config in minis() {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let encoder = config.build(&vs.root());
+            let [one, other] =
+                [&given, &shuffled].map(|cloud| no_grad(|| encoder.global_feature(cloud, false)));
+            assert!(one.allclose(&other, 1e-3, 1e-4, false), "{config:?}");
+            let moved = cloud(&given.xyz * 0.5);
+            let moved = no_grad(|| encoder.global_feature(&moved, false));
+            assert!(
+                !one.allclose(&moved, 1e-3, 1e-4, false),
+                "{config:?}: the points count"
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_that_were_published() {
+        let sizes: [(EncoderConfig, usize); 5] = [
+            (PointMlpConfig::default().into(), 12_570_624),
+            // 0.72 million with three input channels and a head of 512 and 256 for 40 classes.
+            (PointMlpConfig::elite().into(), 441_536),
+            (DgcnnConfig::default().into(), 617_984),
+            (EncoderConfig::transformer(), 21_858_816),
+            // 1.367 million with a head of 512 and 256 for 15 classes.
+            (PointNextConfig::default().into(), 1_367_119 - 398_607),
+        ];
+        for (config, expected) in sizes {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let _ = config.build(&vs.root());
+            assert_eq!(num_parameters(&vs), expected, "{config:?}");
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
 use super::{Cloud, Encoder, Tokens};
+use crate::model::group::max_over_group;
 use crate::model::layer::{BatchNorm, Linear};
 use crate::ops;
 
@@ -123,7 +124,7 @@ impl PointNet2Config {
 /// The network. Its one field is called as in the checkpoint.
 #[derive(Debug)]
 #[expect(non_snake_case, reason = "field names equal checkpoint keys")]
-pub(super) struct PointNet2 {
+pub(in crate::model) struct PointNet2 {
     SA_modules: Vec<SharedMlp>,
     config: PointNet2Config,
     token_channels: i64,
@@ -342,18 +343,6 @@ fn grouped_input(level: &Level, centers: &Tensor, neighbors: &Tensor) -> Tensor 
     let grouped = ops::gather(&rows, neighbors);
     let relative = grouped.narrow(-1, 0, 3) - centers.unsqueeze(2);
     Tensor::cat(&[relative, grouped.narrow(-1, 3, grouped.size()[3] - 3)], -1)
-}
-
-/// # Shapes
-/// - `rows`: B,G,K,C
-/// - returns B,G,C; the gradient goes to one of equal maxima
-fn max_over_group(rows: &Tensor) -> Tensor {
-    let num_neighbors = rows.size()[2];
-    // As an image with channels last, which libtorch pools without a copy.
-    rows.permute([0, 3, 1, 2])
-        .max_pool2d([1, num_neighbors], [1, 1], [0, 0], [1, 1], false)
-        .squeeze_dim(3)
-        .transpose(1, 2)
 }
 
 #[cfg(test)]

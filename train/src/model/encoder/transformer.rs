@@ -6,9 +6,12 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, Tokens};
+use super::{Cloud, Encoder, NeighborRule, Tokens};
 use crate::model::layer::{BatchNorm, LayerNorm, Linear, drop_path, normal};
 use crate::ops;
+
+/// How many blocks' outputs make a token for part segmentation.
+const DENSE_TAPS: i64 = 3;
 
 /// Sizes of the Transformer. The default is the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,8 +21,14 @@ pub struct TransformerConfig {
     pub num_groups: i64,
     /// Places in a group; free ones repeat its first point.
     pub num_neighbors: i64,
-    /// Radius of a group; the released code takes the first points within it.
+    /// Radius of a group.
     pub radius: f64,
+    /// Which points within the radius belong to a group; the released code takes the first.
+    pub neighbors: NeighborRule,
+    /// Positions in a group are divided by this.
+    pub unit: f64,
+    /// Widths of the two layers of the small PointNet in front of its first maximum.
+    pub group_widths: [i64; 2],
     /// Width of the embedding of a group, before it is brought to `channels`.
     pub group_channels: i64,
     /// Width of a token.
@@ -40,6 +49,9 @@ impl Default for TransformerConfig {
             num_groups: 256,
             num_neighbors: 32,
             radius: 0.1,
+            neighbors: NeighborRule::FirstInBall,
+            unit: 1.0,
+            group_widths: [128, 256],
             group_channels: 256,
             channels: 384,
             num_blocks: 12,
@@ -50,9 +62,29 @@ impl Default for TransformerConfig {
     }
 }
 
+impl TransformerConfig {
+    /// 32 groups of 16, four blocks of 128 channels.
+    #[must_use]
+    pub fn mini() -> Self {
+        Self {
+            num_groups: 32,
+            num_neighbors: 16,
+            radius: 0.5,
+            neighbors: NeighborRule::NearestInBall,
+            unit: 0.25,
+            group_widths: [64, 128],
+            group_channels: 128,
+            channels: 128,
+            num_blocks: 4,
+            num_heads: 4,
+            ..Self::default()
+        }
+    }
+}
+
 /// The network.
 #[derive(Debug)]
-pub(super) struct Transformer {
+pub(in crate::model) struct Transformer {
     encoder: GroupEncoder,
     reduce_dim: Linear,
     cls_token: Tensor,
@@ -82,7 +114,7 @@ impl Transformer {
             Block::new(&(&blocks / i), config, drop_path)
         };
         Self {
-            encoder: GroupEncoder::new(&(vs / "encoder"), config.group_channels),
+            encoder: GroupEncoder::new(&(vs / "encoder"), config),
             reduce_dim: Linear::new(vs / "reduce_dim", config.group_channels, channels, true),
             cls_token: vs.zeros("cls_token", &[1, 1, channels]),
             cls_pos: normal(vs, "cls_pos", &[1, 1, channels]),
@@ -97,6 +129,11 @@ impl Transformer {
     }
 
     fn forward(&self, cloud: &Cloud, train: bool) -> Output {
+        self.forward_with(cloud, train, |_| ())
+    }
+
+    /// `after_block` sees what each block made.
+    fn forward_with(&self, cloud: &Cloud, train: bool, mut after_block: impl FnMut(&Tensor)) -> Output {
         let (centers, groups) = no_grad(|| self.groups(cloud));
         let tokens = self.reduce_dim.forward(&self.encoder.forward(&groups, train));
         let position = self
@@ -109,6 +146,7 @@ impl Transformer {
         let position = Tensor::cat(&[expand(&self.cls_pos), position], 1);
         for block in &self.blocks {
             x = block.forward(&(x + &position), train);
+            after_block(&x);
         }
         let x = self.norm.forward(&x);
         Output {
@@ -125,11 +163,16 @@ impl Transformer {
             num_groups,
             num_neighbors,
             radius,
+            neighbors,
+            unit,
             ..
         } = self.config;
         let centers = ops::gather(&cloud.xyz, &ops::farthest_points(&cloud.xyz, num_groups));
-        let neighbors = ops::ball_query(&cloud.xyz, &centers, radius, num_neighbors);
-        let groups = ops::gather(&cloud.xyz, &neighbors) - centers.unsqueeze(2);
+        let neighbors = match neighbors {
+            NeighborRule::FirstInBall => ops::ball_query(&cloud.xyz, &centers, radius, num_neighbors),
+            NeighborRule::NearestInBall => ops::nearest_within(&cloud.xyz, &centers, radius, num_neighbors),
+        };
+        let groups = (ops::gather(&cloud.xyz, &neighbors) - centers.unsqueeze(2)) / unit;
         (centers, groups)
     }
 }
@@ -145,6 +188,26 @@ impl Encoder for Transformer {
 
     fn token_channels(&self) -> i64 {
         self.config.channels
+    }
+
+    /// What stands behind a third, two thirds and all of the blocks, each normalized, as in Point-MAE.
+    fn dense_tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+        let num_blocks = self.config.num_blocks;
+        let taps = [1, 2, 3].map(|third| (num_blocks * third / DENSE_TAPS - 1).max(0));
+        let mut behind_block = Vec::new();
+        let output = self.forward_with(cloud, train, |x| behind_block.push(x.shallow_clone()));
+        let tapped = taps.map(|i| {
+            let x = behind_block[i as usize].narrow(1, 1, self.config.num_groups);
+            self.norm.forward(&x)
+        });
+        Tokens {
+            features: Tensor::cat(&tapped, 2),
+            centers: output.centers,
+        }
+    }
+
+    fn dense_channels(&self) -> i64 {
+        DENSE_TAPS * self.config.channels
     }
 
     fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
@@ -165,7 +228,8 @@ struct GroupEncoder {
 }
 
 impl GroupEncoder {
-    fn new(vs: &nn::Path<'_>, out_channels: i64) -> Self {
+    fn new(vs: &nn::Path<'_>, config: &TransformerConfig) -> Self {
+        let [first, second] = config.group_widths;
         let conv = |name: &str, [input, hidden, output]: [i64; 3]| {
             let vs = vs / name;
             (
@@ -175,8 +239,8 @@ impl GroupEncoder {
             )
         };
         Self {
-            first_conv: conv("first_conv", [3, 128, 256]),
-            second_conv: conv("second_conv", [512, 512, out_channels]),
+            first_conv: conv("first_conv", [3, first, second]),
+            second_conv: conv("second_conv", [2 * second, 2 * second, config.group_channels]),
         }
     }
 

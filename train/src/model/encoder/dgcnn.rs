@@ -1,0 +1,186 @@
+//! DGCNN ("Backbones", 9.3; Wang et al., "Dynamic Graph CNN for Learning on Point Clouds").
+//!
+//! Edge convolutions over the graph of nearest neighbours: the first on coordinates, each later one on the features
+//! that the one before it made. All outputs are joined and fused to one feature a point.
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn, no_grad};
+
+use super::{Cloud, Encoder, Tokens};
+use crate::model::group::max_over_edges;
+use crate::model::layer::{BatchNorm, Linear};
+use crate::ops;
+
+/// What a leaky ReLU leaves of negative values.
+const NEGATIVE_SLOPE: f32 = 0.2;
+/// x, y, z and height.
+const INPUT_CHANNELS: i64 = 4;
+
+/// Sizes of a DGCNN. The default is the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DgcnnConfig {
+    /// How many points the encoder looks at, and so how many tokens it gives, by farthest-point sampling; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_points: Option<i64>,
+    /// Neighbours of a point, itself among them.
+    pub num_neighbors: i64,
+    /// Widths of the edge convolutions.
+    pub widths: Vec<i64>,
+    /// Width of a token.
+    pub channels: i64,
+}
+
+impl Default for DgcnnConfig {
+    fn default() -> Self {
+        Self {
+            num_points: None,
+            num_neighbors: 20,
+            widths: vec![64, 64, 128, 256],
+            channels: 1024,
+        }
+    }
+}
+
+impl DgcnnConfig {
+    /// 256 points, and so 256 tokens, of 256 channels.
+    #[must_use]
+    pub fn mini() -> Self {
+        Self {
+            num_points: Some(256),
+            num_neighbors: 12,
+            widths: vec![32, 32, 64, 128],
+            channels: 256,
+        }
+    }
+}
+
+/// The network.
+#[derive(Debug)]
+pub(in crate::model) struct Dgcnn {
+    head: EdgeConv,
+    backbone: Vec<EdgeConv>,
+    fusion_block: (Linear, BatchNorm),
+    config: DgcnnConfig,
+}
+
+impl Dgcnn {
+    pub(super) fn new(vs: &nn::Path<'_>, config: &DgcnnConfig) -> Self {
+        let (&first, rest) = config.widths.split_first().expect("there is a layer");
+        let mut channels = first;
+        let build = |(i, &width): (usize, &i64)| {
+            let conv = EdgeConv::new(&(vs / "backbone" / i), channels, width);
+            channels = width;
+            conv
+        };
+        let fusion_block = vs / "fusion_block";
+        Self {
+            head: EdgeConv::new(&(vs / "head"), INPUT_CHANNELS, first),
+            backbone: rest.iter().enumerate().map(build).collect(),
+            fusion_block: (
+                Linear::pointwise(
+                    &fusion_block / 0,
+                    config.widths.iter().sum(),
+                    config.channels,
+                    1,
+                    false,
+                ),
+                BatchNorm::new(&fusion_block / 1, config.channels),
+            ),
+            config: config.clone(),
+        }
+    }
+
+    /// # Shapes
+    /// - `features`: B,N,C
+    /// - returns N' neighbours of each point in the space of the features: B,N,K
+    fn graph(&self, features: &Tensor) -> Tensor {
+        no_grad(|| {
+            let features = features.detach();
+            // The released code's own way to distances, so that near-ties fall the same way.
+            let distances = Tensor::cdist(&features, &features, 2.0, None);
+            distances.topk(self.config.num_neighbors, -1, false, false).1
+        })
+    }
+}
+
+impl Encoder for Dgcnn {
+    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+        let (xyz, features) = no_grad(|| {
+            let features = cloud.features.narrow(1, 0, INPUT_CHANNELS).transpose(1, 2);
+            match self.config.num_points {
+                None => (cloud.xyz.shallow_clone(), features),
+                Some(num_points) => {
+                    let index = ops::farthest_points(&cloud.xyz, num_points);
+                    (ops::gather(&cloud.xyz, &index), ops::gather(&features, &index))
+                }
+            }
+        });
+        let neighbors = ops::nearest(&xyz, &xyz, self.config.num_neighbors);
+        let mut outputs = vec![self.head.forward(&features, &neighbors, train)];
+        for conv in &self.backbone {
+            let input = &outputs[outputs.len() - 1];
+            outputs.push(conv.forward(input, &self.graph(input), train));
+        }
+        let (conv, norm) = &self.fusion_block;
+        let fused = norm.forward(&conv.forward(&Tensor::cat(&outputs, 2)), train);
+        Tokens {
+            features: leaky_relu(&fused),
+            centers: xyz,
+        }
+    }
+
+    fn token_channels(&self) -> i64 {
+        self.config.channels
+    }
+
+    /// The maximum and the mean of the tokens.
+    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
+        let tokens = self.tokens(cloud, train).features;
+        Tensor::cat(&[tokens.amax(1, false), tokens.mean_dim(1, false, None)], 1)
+    }
+
+    fn global_channels(&self) -> i64 {
+        2 * self.config.channels
+    }
+}
+
+/// A linear layer on `(x_i ‖ x_j - x_i)` with batch norm and leaky ReLU, and the maximum over the edges of a point. Keys
+/// `gconv.nn.0.weight`, `gconv.nn.1.*`.
+#[derive(Debug)]
+struct EdgeConv {
+    conv: Linear,
+    norm: BatchNorm,
+    in_channels: i64,
+}
+
+impl EdgeConv {
+    fn new(vs: &nn::Path<'_>, in_channels: i64, width: i64) -> Self {
+        let vs = vs / "gconv" / "nn";
+        Self {
+            conv: Linear::pointwise(&vs / 0, 2 * in_channels, width, 2, false),
+            norm: BatchNorm::new(&vs / 1, width),
+            in_channels,
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: B,N,C; `neighbors`: B,N,K
+    /// - returns B,N,width
+    fn forward(&self, x: &Tensor, neighbors: &Tensor, train: bool) -> Tensor {
+        // W (x_i ‖ x_j - x_i) = (W₁ - W₂) x_i + W₂ x_j: two products a point instead of one an edge.
+        let matrix = self.conv.matrix();
+        let of_self = matrix.narrow(1, 0, self.in_channels);
+        let of_difference = matrix.narrow(1, self.in_channels, self.in_channels);
+        let of_center = x.matmul(&(of_self - &of_difference).tr());
+        let of_point = x.matmul(&of_difference.tr());
+        // A leaky ReLU is monotone: the maximum may be taken before it.
+        leaky_relu(&max_over_edges(
+            &of_center, &of_point, neighbors, &self.norm, train,
+        ))
+    }
+}
+
+fn leaky_relu(x: &Tensor) -> Tensor {
+    x.prelu(&Tensor::from(NEGATIVE_SLOPE).view(1).to_device(x.device()))
+}

@@ -1,0 +1,373 @@
+//! PointMLP ("Backbones", 9.1; Ma et al., "Rethinking Network Design and Local Geometry in Point Cloud"), and its elite
+//! variant.
+//!
+//! A stage halves the points: neighbours around each centre, their differences to the centre brought to one scale by a
+//! geometric affine module, residual MLPs before and after the maximum over each group.
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn, no_grad};
+
+use super::{Cloud, Encoder, Tokens};
+use crate::model::group::max_over_group;
+use crate::model::layer::{BatchNorm, Linear};
+use crate::ops;
+
+/// x, y, z and height.
+const INPUT_CHANNELS: i64 = 4;
+/// Added to a deviation before it divides.
+const DEVIATION_EPSILON: f64 = 1e-5;
+
+/// Sizes of a PointMLP. The default is the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PointMlpConfig {
+    /// Width of the embedding of a point.
+    pub channels: i64,
+    /// Width inside a residual block, as a part of the block's own.
+    pub bottleneck: f64,
+    /// The stages.
+    pub stages: Vec<PointMlpStage>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointMlpStage {
+    /// Of so many points one stays.
+    pub reduction: i64,
+    /// Members of a group.
+    pub num_neighbors: i64,
+    /// Width behind the stage, in multiples of that before it.
+    pub expansion: i64,
+    /// Residual blocks on every neighbour.
+    pub num_pre_blocks: i64,
+    /// Residual blocks on every centre.
+    pub num_pos_blocks: i64,
+}
+
+impl PointMlpStage {
+    /// Half of the points stay.
+    #[must_use]
+    pub const fn halving(num_neighbors: i64, expansion: i64, num_blocks: i64) -> Self {
+        Self {
+            reduction: 2,
+            num_neighbors,
+            expansion,
+            num_pre_blocks: num_blocks,
+            num_pos_blocks: num_blocks,
+        }
+    }
+}
+
+impl Default for PointMlpConfig {
+    fn default() -> Self {
+        Self {
+            channels: 64,
+            bottleneck: 1.0,
+            stages: vec![PointMlpStage::halving(24, 2, 2); 4],
+        }
+    }
+}
+
+impl PointMlpConfig {
+    /// PointMLP-elite of the same publication: narrow residual blocks, half the width.
+    #[must_use]
+    pub fn elite() -> Self {
+        let stage = |expansion, num_blocks| PointMlpStage::halving(24, expansion, num_blocks);
+        Self {
+            channels: 32,
+            bottleneck: 0.25,
+            stages: vec![stage(2, 1), stage(2, 1), stage(2, 2), stage(1, 1)],
+        }
+    }
+
+    /// An elite of half its width: 32 tokens of 256 channels from 512 points.
+    #[must_use]
+    pub fn mini() -> Self {
+        Self {
+            channels: 16,
+            bottleneck: 0.25,
+            stages: vec![PointMlpStage::halving(12, 2, 1); 4],
+        }
+    }
+}
+
+/// The network.
+#[derive(Debug)]
+pub(in crate::model) struct PointMlp {
+    embedding: ConvBnRelu,
+    local_grouper_list: Vec<LocalGrouper>,
+    pre_blocks_list: Vec<PreExtraction>,
+    pos_blocks_list: Vec<Vec<Residual>>,
+    /// Width of each level, the embedding first.
+    widths: Vec<i64>,
+}
+
+/// Points that a stage hands to the next: rows are points.
+#[derive(Debug)]
+pub(in crate::model) struct Level {
+    /// B,N,3.
+    pub(in crate::model) xyz: Tensor,
+    /// B,N,C.
+    pub(in crate::model) features: Tensor,
+}
+
+impl PointMlp {
+    pub(super) fn new(vs: &nn::Path<'_>, config: &PointMlpConfig) -> Self {
+        Self::with_input(vs, config, INPUT_CHANNELS)
+    }
+
+    /// With `in_channels` features a point instead of position and height.
+    pub(in crate::model) fn with_input(vs: &nn::Path<'_>, config: &PointMlpConfig, in_channels: i64) -> Self {
+        let embedding = ConvBnRelu::new(&(vs / "embedding"), in_channels, config.channels);
+        let mut network = Self {
+            embedding,
+            local_grouper_list: Vec::new(),
+            pre_blocks_list: Vec::new(),
+            pos_blocks_list: Vec::new(),
+            widths: vec![config.channels],
+        };
+        for (i, stage) in config.stages.iter().enumerate() {
+            let input = network.widths[i];
+            let width = input * stage.expansion;
+            network.local_grouper_list.push(LocalGrouper::new(
+                &(vs / "local_grouper_list" / i),
+                input,
+                stage,
+            ));
+            network.pre_blocks_list.push(PreExtraction::new(
+                &(vs / "pre_blocks_list" / i),
+                input,
+                width,
+                stage.num_pre_blocks,
+                config.bottleneck,
+            ));
+            network.pos_blocks_list.push(residuals(
+                &(vs / "pos_blocks_list" / i),
+                width,
+                stage.num_pos_blocks,
+                config.bottleneck,
+            ));
+            network.widths.push(width);
+        }
+        network
+    }
+
+    /// Widths of the levels.
+    pub(in crate::model) fn widths(&self) -> &[i64] {
+        &self.widths
+    }
+
+    /// The embedded points and what each stage makes of them.
+    ///
+    /// # Shapes
+    /// - `xyz`: B,N,3; `features`: B,N,C
+    pub(in crate::model) fn levels(&self, xyz: &Tensor, features: &Tensor, train: bool) -> Vec<Level> {
+        let mut levels = vec![Level {
+            xyz: xyz.shallow_clone(),
+            features: self.embedding.forward(features, train),
+        }];
+        let stages = self.local_grouper_list.iter().zip(&self.pre_blocks_list);
+        for ((grouper, pre), pos) in stages.zip(&self.pos_blocks_list) {
+            let groups = grouper.forward(&levels[levels.len() - 1]);
+            let pooled = max_over_group(&pre.forward(&groups, train));
+            levels.push(Level {
+                xyz: groups.xyz,
+                features: run(pos, pooled, train),
+            });
+        }
+        levels
+    }
+
+    fn last_level(&self, cloud: &Cloud, train: bool) -> Level {
+        let features = cloud.features.narrow(1, 0, INPUT_CHANNELS).transpose(1, 2);
+        self.levels(&cloud.xyz, &features, train)
+            .pop()
+            .expect("the embedding is a level")
+    }
+}
+
+impl Encoder for PointMlp {
+    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+        let level = self.last_level(cloud, train);
+        Tokens {
+            features: level.features,
+            centers: level.xyz,
+        }
+    }
+
+    fn token_channels(&self) -> i64 {
+        *self.widths.last().expect("the embedding is a level")
+    }
+
+    /// The maximum of the tokens.
+    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
+        self.last_level(cloud, train).features.amax(1, false)
+    }
+
+    fn global_channels(&self) -> i64 {
+        self.token_channels()
+    }
+}
+
+/// Groups of neighbours and their normalization ("geometric affine module").
+#[derive(Debug)]
+struct LocalGrouper {
+    affine_alpha: Tensor,
+    affine_beta: Tensor,
+    reduction: i64,
+    num_neighbors: i64,
+}
+
+/// What a grouper makes.
+struct Groups {
+    /// B,G,3.
+    xyz: Tensor,
+    /// B,G,C: features of the centres.
+    of_center: Tensor,
+    /// B,G,K,C: normalized differences to the centre.
+    differences: Tensor,
+}
+
+impl LocalGrouper {
+    fn new(vs: &nn::Path<'_>, channels: i64, stage: &PointMlpStage) -> Self {
+        Self {
+            affine_alpha: vs.ones("affine_alpha", &[1, 1, 1, channels]),
+            affine_beta: vs.zeros("affine_beta", &[1, 1, 1, channels]),
+            reduction: stage.reduction,
+            num_neighbors: stage.num_neighbors,
+        }
+    }
+
+    /// Each cloud's differences have one deviation, over all groups, neighbours and channels; alpha and beta rescale
+    /// them by channel.
+    fn forward(&self, level: &Level) -> Groups {
+        let (xyz, centers, neighbors) = no_grad(|| {
+            let num_centers = level.xyz.size()[1] / self.reduction;
+            let centers = ops::farthest_points(&level.xyz, num_centers);
+            let xyz = ops::gather(&level.xyz, &centers);
+            let neighbors = ops::nearest(&level.xyz, &xyz, self.num_neighbors);
+            (xyz, centers, neighbors)
+        });
+        let of_center = ops::gather(&level.features, &centers);
+        let differences = ops::gather(&level.features, &neighbors) - of_center.unsqueeze(2);
+        let deviation = differences.flatten(1, 3).std_dim(1, true, true) + DEVIATION_EPSILON;
+        let scale = &self.affine_alpha / deviation.view([-1, 1, 1, 1]);
+        Groups {
+            xyz,
+            of_center,
+            differences: self.affine_beta.addcmul(&differences, &scale),
+        }
+    }
+}
+
+/// A layer on (difference ‖ centre) of every neighbour, then residual blocks.
+#[derive(Debug)]
+struct PreExtraction {
+    transfer: ConvBnRelu,
+    operation: Vec<Residual>,
+}
+
+impl PreExtraction {
+    fn new(vs: &nn::Path<'_>, input: i64, width: i64, num_blocks: i64, bottleneck: f64) -> Self {
+        Self {
+            transfer: ConvBnRelu::new(&(vs / "transfer"), 2 * input, width),
+            operation: residuals(vs, width, num_blocks, bottleneck),
+        }
+    }
+
+    /// # Shapes
+    /// - returns B,G,K,width
+    fn forward(&self, groups: &Groups, train: bool) -> Tensor {
+        // The centre's half of the product is the same for its whole group: formed once and added.
+        let matrix = self.transfer.matrix();
+        let channels = groups.of_center.size()[2];
+        let of_difference = groups.differences.matmul(&matrix.narrow(1, 0, channels).tr());
+        let of_center = groups
+            .of_center
+            .matmul(&matrix.narrow(1, channels, channels).tr());
+        let rows = of_difference + of_center.unsqueeze(2);
+        run(&self.operation, self.transfer.activate(&rows, train), train)
+    }
+}
+
+fn residuals(vs: &nn::Path<'_>, channels: i64, num_blocks: i64, bottleneck: f64) -> Vec<Residual> {
+    let operation = vs / "operation";
+    (0..num_blocks)
+        .map(|i| Residual::new(&(&operation / i), channels, bottleneck))
+        .collect()
+}
+
+fn run(blocks: &[Residual], rows: Tensor, train: bool) -> Tensor {
+    blocks
+        .iter()
+        .fold(rows, |rows, block| block.forward(&rows, train))
+}
+
+/// `relu(net2(net1(x)) + x)`.
+#[derive(Debug)]
+pub(in crate::model) struct Residual {
+    net1: (Linear, BatchNorm),
+    net2: (Linear, BatchNorm),
+}
+
+impl Residual {
+    pub(in crate::model) fn new(vs: &nn::Path<'_>, channels: i64, bottleneck: f64) -> Self {
+        let hidden = (channels as f64 * bottleneck) as i64;
+        let layer = |name: &str, input, output| {
+            let vs = vs / name;
+            (
+                Linear::pointwise(&vs / 0, input, output, 1, false),
+                BatchNorm::new(&vs / 1, output),
+            )
+        };
+        Self {
+            net1: layer("net1", channels, hidden),
+            net2: layer("net2", hidden, channels),
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: ...,C
+    /// - returns ...,C
+    pub(in crate::model) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let (conv, norm) = &self.net1;
+        let hidden = norm.forward(&conv.forward(x), train).relu_();
+        let (conv, norm) = &self.net2;
+        (norm.forward(&conv.forward(&hidden), train) + x).relu_()
+    }
+}
+
+/// 1×1 convolution, batch norm, ReLU. Keys `net.0.weight`, `net.1.*`.
+#[derive(Debug)]
+pub(in crate::model) struct ConvBnRelu {
+    conv: Linear,
+    norm: BatchNorm,
+}
+
+impl ConvBnRelu {
+    pub(in crate::model) fn new(vs: &nn::Path<'_>, in_channels: i64, out_channels: i64) -> Self {
+        let vs = vs / "net";
+        Self {
+            conv: Linear::pointwise(&vs / 0, in_channels, out_channels, 1, false),
+            norm: BatchNorm::new(&vs / 1, out_channels),
+        }
+    }
+
+    /// # Shapes
+    /// - `x`: ...,in
+    /// - returns ...,out
+    pub(in crate::model) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        self.activate(&self.conv.forward(x), train)
+    }
+
+    /// The convolution's weight as an out,in matrix, for those who multiply by parts of it.
+    pub(in crate::model) fn matrix(&self) -> Tensor {
+        self.conv.matrix()
+    }
+
+    /// What follows the convolution.
+    pub(in crate::model) fn activate(&self, rows: &Tensor, train: bool) -> Tensor {
+        self.norm.forward(rows, train).relu_()
+    }
+}

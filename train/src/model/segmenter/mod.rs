@@ -1,0 +1,143 @@
+//! Part segmentation: a cloud and its class in, a part for every point out.
+//!
+//! PointMLP has the decoder of its publication; any other backbone, the Transformer among them, gets its tokens carried
+//! back to the points.
+
+mod point_mlp;
+mod token;
+
+use std::fmt::Debug;
+
+use tch::{Kind, Tensor, nn};
+
+use super::encoder::{Cloud, EncoderConfig};
+
+pub use point_mlp::{PointMlpSegmenter, Trace};
+pub use token::TokenSegmenter;
+
+/// What a segmenter is told.
+#[derive(Debug)]
+pub struct PartInput<'a> {
+    /// The cloud.
+    pub cloud: &'a Cloud,
+    /// B,N,3 unit normals; zeros where they are withheld.
+    pub normals: &'a Tensor,
+    /// B of `i64`: the class of each object.
+    pub class: &'a Tensor,
+}
+
+/// What the last layer depends on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SegmenterSizes {
+    /// Classes of objects.
+    pub num_classes: i64,
+    /// Parts, over all classes.
+    pub num_parts: i64,
+    /// Probability to drop an element in front of the last layer.
+    pub dropout: f64,
+}
+
+/// A backbone with a decoder to the points.
+///
+/// Parameters of the backbone have the names that they have in its own checkpoint, beside those of the decoder: encoder
+/// weights load into a segmenter by name.
+pub trait Segmenter: Debug + Send {
+    /// The logarithm of each part's probability, over the parts of all classes.
+    ///
+    /// # Shapes
+    /// - returns B,N,parts
+    fn log_probabilities(&self, input: &PartInput<'_>, train: bool) -> Tensor;
+}
+
+/// A segmenter around a backbone, with fresh weights under `vs`, by convention `root / "segmentor"`.
+#[must_use]
+pub fn build_segmenter(
+    encoder: &EncoderConfig,
+    vs: &nn::Path<'_>,
+    sizes: &SegmenterSizes,
+) -> Box<dyn Segmenter> {
+    match encoder {
+        EncoderConfig::PointMlp(config) => Box::new(PointMlpSegmenter::new(vs, config, sizes)),
+        other => Box::new(TokenSegmenter::new(vs, other.build(vs), sizes)),
+    }
+}
+
+/// # Shapes
+/// - `class`: B of `i64`
+/// - returns B,classes of zeros and ones
+fn one_hot(class: &Tensor, num_classes: i64) -> Tensor {
+    class.one_hot(num_classes).to_kind(Kind::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, no_grad};
+
+    use super::*;
+    use crate::model::{DgcnnConfig, PointMlpConfig, TransformerConfig};
+
+    #[test]
+    fn every_point_gets_a_distribution_that_depends_on_class_and_place() {
+        tch::manual_seed(0);
+        let options = (Kind::Float, Device::Cpu);
+        let xyz = Tensor::randn([2, 256, 3], options) * 0.4;
+        let height = xyz.narrow(2, 1, 1) - xyz.narrow(2, 1, 1).amin(1, true);
+        let cloud = Cloud {
+            features: Tensor::cat(&[&xyz, &height], 2).transpose(1, 2),
+            xyz,
+        };
+        let normals = Tensor::randn([2, 256, 3], options);
+        let sizes = SegmenterSizes {
+            num_classes: 3,
+            num_parts: 7,
+            dropout: 0.5,
+        };
+        let encoders = [
+            PointMlpConfig::mini().into(),
+            TransformerConfig::mini().into(),
+            DgcnnConfig::mini().into(),
+            EncoderConfig::point_net2_mini(),
+        ];
+        for encoder in encoders {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let segmenter = build_segmenter(&encoder, &(vs.root() / "segmentor"), &sizes);
+            let run = |class: [i64; 2], train| {
+                let class = Tensor::from_slice(&class);
+                let input = PartInput {
+                    cloud: &cloud,
+                    normals: &normals,
+                    class: &class,
+                };
+                segmenter.log_probabilities(&input, train)
+            };
+            let got = no_grad(|| run([0, 1], false));
+            assert_eq!(got.size(), [2, 256, 7], "{encoder:?}");
+            let sums = got.exp().sum_dim_intlist(-1, false, Kind::Float);
+            assert!(
+                sums.allclose(&sums.ones_like(), 1e-4, 1e-4, false),
+                "{encoder:?}: sums"
+            );
+            let other = no_grad(|| run([0, 2], false));
+            assert!(
+                got.get(0).allclose(&other.get(0), 1e-4, 1e-5, false),
+                "{encoder:?}: same class"
+            );
+            assert!(
+                !got.get(1).allclose(&other.get(1), 1e-4, 1e-5, false),
+                "{encoder:?}: the class counts"
+            );
+            assert!(
+                got.get(0).std_dim(0, true, false).min().double_value(&[]) > 0.0,
+                "{encoder:?}: the place counts"
+            );
+            run([0, 1], true).select(2, 3).mean(Kind::Float).backward();
+            for (name, parameter) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {
+                let gradient = parameter.grad();
+                assert!(
+                    gradient.defined() && gradient.isfinite().all().int64_value(&[]) == 1,
+                    "{encoder:?}: gradient of {name}"
+                );
+            }
+        }
+    }
+}
