@@ -65,12 +65,64 @@ impl Augmentation {
         if self.normalize {
             normalize(points);
         }
-        if self.rotate_y {
-            let angle_rad =
-                Stream::new(seed, "rotation", epoch, id).uniform(-std::f64::consts::PI, std::f64::consts::PI);
+        if let Some(angle_rad) = self.angle_rad(seed, epoch, id) {
             rotate_y(angle_rad, points, view_from_object);
         }
         heights
+    }
+
+    /// The angle about y by which [`apply`](Self::apply) turns this sample, if it does.
+    #[must_use]
+    pub fn angle_rad(&self, seed: u64, epoch: u64, id: &str) -> Option<f64> {
+        let mut stream = Stream::new(seed, "rotation", epoch, id);
+        self.rotate_y
+            .then(|| stream.uniform(-std::f64::consts::PI, std::f64::consts::PI))
+    }
+}
+
+/// What is done to points and normals on top, for part segmentation (facts section 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PartAugmentation {
+    /// Standard deviation of the noise on every coordinate.
+    pub jitter: f64,
+    /// Bound of that noise.
+    pub jitter_bound: f64,
+    /// Probability that a sample's normals are withheld: all zero.
+    pub drop_normals: f64,
+}
+
+impl Default for PartAugmentation {
+    /// As published.
+    fn default() -> Self {
+        Self {
+            jitter: 0.001,
+            jitter_bound: 0.005,
+            drop_normals: 0.2,
+        }
+    }
+}
+
+impl PartAugmentation {
+    /// None of it: for evaluation.
+    pub const NONE: Self = Self {
+        jitter: 0.0,
+        jitter_bound: 0.0,
+        drop_normals: 0.0,
+    };
+
+    /// Changes points that went through [`Augmentation::apply`], and their normals.
+    pub fn apply(&self, seed: u64, epoch: u64, id: &str, points: &mut [[f32; 3]], normals: &mut [[f32; 3]]) {
+        if self.jitter > 0.0 {
+            let mut stream = Stream::new(seed, "jitter", epoch, id);
+            for coordinate in points.iter_mut().flatten() {
+                let noise = self.jitter * stream.normal();
+                *coordinate += noise.clamp(-self.jitter_bound, self.jitter_bound) as f32;
+            }
+        }
+        if Stream::new(seed, "drop normals", epoch, id).unit() < self.drop_normals {
+            normals.fill([0.0; 3]);
+        }
     }
 }
 
@@ -229,6 +281,36 @@ mod tests {
             [0.0, 2.0],
             "after the scale, before centering"
         );
+    }
+
+    #[test]
+    fn jitter_is_bounded_and_normals_go_as_a_whole() {
+        let augmentation = PartAugmentation {
+            jitter: 0.01,
+            jitter_bound: 0.02,
+            drop_normals: 0.5,
+        };
+        let (mut num_dropped, mut sum_of_squares, mut largest) = (0, 0.0, 0.0_f32);
+        for sample in 0..200 {
+            let (mut points, mut normals) = ([[0.0; 3]; 10], [[0.0, 1.0, 0.0]; 10]);
+            augmentation.apply(3, 0, &sample.to_string(), &mut points, &mut normals);
+            num_dropped += usize::from(normals == [[0.0; 3]; 10]);
+            assert!(
+                normals == [[0.0; 3]; 10] || normals == [[0.0, 1.0, 0.0]; 10],
+                "all or none"
+            );
+            for coordinate in points.iter().flatten() {
+                largest = largest.max(coordinate.abs());
+                sum_of_squares += coordinate * coordinate;
+            }
+        }
+        assert!((70..130).contains(&num_dropped), "about half: {num_dropped}");
+        let deviation = (sum_of_squares / 6000.0).sqrt();
+        assert!(
+            (0.0085..0.01).contains(&deviation),
+            "a normal distribution without its tails: {deviation}"
+        );
+        assert!((largest - 0.02).abs() < 1e-6, "the bound is reached: {largest}");
     }
 
     #[test]

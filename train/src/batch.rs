@@ -21,6 +21,10 @@ pub struct HostBatch {
     pub points: Vec<f32>,
     /// B x N, height above the lowest point.
     pub heights: Vec<f32>,
+    /// B x N x 3, where parts were asked for.
+    pub normals: Vec<f32>,
+    /// B x N, where parts were asked for.
+    pub part_labels: Vec<i64>,
     /// V, the number of views drawn per sample.
     pub num_views: usize,
     /// H = W.
@@ -46,6 +50,17 @@ pub struct Batch {
     pub labels: Tensor,
     /// The views, where any were drawn.
     pub views: Option<ViewBatch>,
+    /// Normals and parts, where they were asked for.
+    pub parts: Option<PartBatch>,
+}
+
+/// Normals and parts of the points of a batch as tensors.
+#[derive(Debug)]
+pub struct PartBatch {
+    /// [B, N, 3].
+    pub normals: Tensor,
+    /// [B, N], int64.
+    pub labels: Tensor,
 }
 
 /// The views of a batch as tensors.
@@ -104,7 +119,16 @@ impl HostBatch {
                 clip_from_view: matrix(&self.clip_from_view),
             }
         });
+        let parts = (!self.part_labels.is_empty()).then(|| PartBatch {
+            normals: Tensor::from_slice(&self.normals)
+                .view([batch, points, 3])
+                .to_device(device),
+            labels: Tensor::from_slice(&self.part_labels)
+                .view([batch, points])
+                .to_device(device),
+        });
         Batch {
+            parts,
             cloud: Cloud { xyz, features },
             labels: Tensor::from_slice(&self.labels).to_device(device),
             views,

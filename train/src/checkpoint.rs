@@ -19,7 +19,8 @@ use crate::tensor_file::{read_tensors, write_tensors, write_whole};
 
 /// The version of the checkpoint's layout.
 const FORMAT_VERSION: u32 = 1;
-const MODEL_FILE: &str = "model.safetensors";
+/// The file of all weights, of a checkpoint and of a finished fine-tuning.
+pub const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 /// The file of encoder weights that a finished pre-training leaves.
@@ -159,6 +160,24 @@ pub fn read_state(path: &Path) -> Result<CheckpointState, TrainError> {
         )));
     }
     Ok(state)
+}
+
+/// All weights of a run: those that it finished with, or those of its newest checkpoint.
+///
+/// # Errors
+/// Where there are none.
+pub fn model_file(run: &Path) -> Result<PathBuf, TrainError> {
+    let file = run.join(MODEL_FILE);
+    if file.is_file() {
+        return Ok(file);
+    }
+    let reason =
+        String::from("there is no model.safetensors and no checkpoint; has this run been fine-tuned?");
+    let checkpoint = latest(&run.join("checkpoints"))?.ok_or(TrainError::Resume {
+        reason,
+        path: run.to_owned(),
+    })?;
+    Ok(checkpoint.join(MODEL_FILE))
 }
 
 /// The weights of a checkpoint.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use tap_dataset::Split;
 use toml::{Table, Value};
 
-use crate::augment::{Augmentation, HeightFrom};
+use crate::augment::{Augmentation, HeightFrom, PartAugmentation};
 use crate::error::TrainError;
 use crate::loader::{Order, PointChoice, Tail};
 use crate::model::{
@@ -20,17 +20,29 @@ use crate::model::{
 use crate::optim::AdamWConfig;
 use crate::schedule::{Curve, Schedule, ScheduleUnit};
 
-/// The presets, by name.
-pub const PRESETS: [(&str, &str); 3] = [
-    ("mini", include_str!("../../assets/presets/mini.toml")),
-    (
-        "paper-point-net2",
-        include_str!("../../assets/presets/paper-point-net2.toml"),
-    ),
-    (
-        "paper-transformer",
-        include_str!("../../assets/presets/paper-transformer.toml"),
-    ),
+/// A preset's name and text.
+macro_rules! preset {
+    ($name:literal) => {
+        (
+            $name,
+            include_str!(concat!("../../assets/presets/", $name, ".toml")),
+        )
+    };
+}
+
+/// The presets, by name: `mini` and its variants for minutes on a CPU, `paper` for published sizes and schedules.
+pub const PRESETS: [(&str, &str); 11] = [
+    preset!("mini"),
+    preset!("mini-dgcnn"),
+    preset!("mini-point-mlp"),
+    preset!("mini-point-next"),
+    preset!("mini-transformer"),
+    preset!("paper-dgcnn"),
+    preset!("paper-point-mlp"),
+    preset!("paper-point-mlp-elite"),
+    preset!("paper-point-net2"),
+    preset!("paper-point-next"),
+    preset!("paper-transformer"),
 ];
 
 /// The preset where none is named.
@@ -67,6 +79,17 @@ const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 /// Anisotropic scale of the augmentation (facts 3.2).
 const DEFAULT_SCALE: [f64; 2] = [0.9, 1.1];
+/// Part segmentation (facts 3.4 and section 10): samples of a batch, epochs, learning rate and the 0-based epochs at
+/// which it falls, weight decay, gradient norm, scale.
+const SEGMENT_BATCH_SIZE: usize = 16;
+const SEGMENT_EPOCHS: u64 = 300;
+const SEGMENT_LEARNING_RATE: f64 = 1e-3;
+const SEGMENT_MILESTONES: [f64; 2] = [209.0, 269.0];
+const SEGMENT_WEIGHT_DECAY: f64 = 1e-4;
+const SEGMENT_CLIP_NORM: f64 = 1.0;
+const SEGMENT_SCALE: [f64; 2] = [0.8, 1.2];
+/// What a rate is multiplied by at a milestone.
+const DEFAULT_MILESTONE_FACTOR: f64 = 0.1;
 /// Checkpoints kept.
 const DEFAULT_KEEP_CHECKPOINTS: usize = 2;
 /// Objects in a picture of generated and true views.
@@ -98,6 +121,10 @@ pub struct Config {
     pub pretrain: PhaseConfig,
     /// Fine-tuning.
     pub finetune: PhaseConfig,
+    /// Part segmentation.
+    pub segment: PhaseConfig,
+    /// What part segmentation does to points and normals on top.
+    pub parts: PartAugmentation,
     /// What is written while training.
     pub log: LogConfig,
 }
@@ -120,6 +147,18 @@ impl Default for Config {
                 rotate_y: true,
                 ..PhaseConfig::default()
             },
+            segment: PhaseConfig {
+                batch_size: SEGMENT_BATCH_SIZE,
+                epochs: SEGMENT_EPOCHS,
+                learning_rate: SEGMENT_LEARNING_RATE,
+                milestones: SEGMENT_MILESTONES.to_vec(),
+                weight_decay: SEGMENT_WEIGHT_DECAY,
+                clip_norm: SEGMENT_CLIP_NORM,
+                scale: SEGMENT_SCALE,
+                height: HeightFrom::Scaled,
+                ..PhaseConfig::default()
+            },
+            parts: PartAugmentation::default(),
             log: LogConfig::default(),
         }
     }
@@ -202,6 +241,10 @@ pub struct PhaseConfig {
     pub warmup_fraction: f64,
     /// The rate at the beginning of a warm-up.
     pub warmup_from: f64,
+    /// Where there are any, the rate is constant but for these 0-based times, at which it falls by `milestone_factor`.
+    pub milestones: Vec<f64>,
+    /// What the rate is multiplied by at a milestone.
+    pub milestone_factor: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Gradients are clipped to this total L2 norm.
@@ -231,6 +274,8 @@ impl Default for PhaseConfig {
             warmup: 0.0,
             warmup_fraction: 0.0,
             warmup_from: DEFAULT_WARMUP_FROM,
+            milestones: Vec::new(),
+            milestone_factor: DEFAULT_MILESTONE_FACTOR,
             weight_decay: DEFAULT_WEIGHT_DECAY,
             clip_norm: DEFAULT_CLIP_NORM,
             tail: Tail::Drop,
@@ -307,6 +352,12 @@ fn preset(name: &str) -> Result<Option<Table>, TrainError> {
     let mut table: Table = text
         .parse()
         .map_err(|error: toml::de::Error| invalid(error.message()))?;
+    // A preset may start from another one.
+    let base = table.get("preset").and_then(Value::as_str).map(str::to_owned);
+    if let Some(mut base) = base.as_deref().map(preset).transpose()?.flatten() {
+        merge(&mut base, table);
+        table = base;
+    }
     table.insert(String::from("preset"), Value::String(name.to_owned()));
     Ok(Some(table))
 }
@@ -371,6 +422,10 @@ fn set(table: &mut Table, setting: &str) -> Result<(), TrainError> {
             .as_table_mut()
             .ok_or_else(|| invalid(format!("'{key}' in '{setting}' is a value, not a table")))?;
     }
+    // As in a file, a table of another kind has nothing in common with the one before.
+    if last == "kind" && table.get(last).is_some_and(|kind| *kind != value) {
+        table.clear();
+    }
     table.insert(last.to_owned(), value);
     Ok(())
 }
@@ -383,6 +438,8 @@ pub enum Task {
     Pretrain,
     /// Name the class.
     Classify,
+    /// Name the part of every point.
+    Segment,
 }
 
 /// What a plan has to know about the data.
@@ -398,6 +455,8 @@ pub struct DataFacts {
     pub num_views: usize,
     /// Pixels along a side of a view.
     pub image_size_px: u32,
+    /// The parts of each class; empty lists without part labels.
+    pub parts_by_class: Vec<Vec<u8>>,
 }
 
 /// Everything that decides a run.
@@ -420,6 +479,9 @@ pub struct Plan {
     pub data: DataPlan,
     /// Time, rate and transforms.
     pub phase: PhasePlan,
+    /// Parts, for part segmentation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<PartPlan>,
     /// The losses.
     pub loss: LossConfig,
     /// What is written.
@@ -466,6 +528,16 @@ pub struct PhasePlan {
     pub augmentation: Augmentation,
 }
 
+/// Parts of objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartPlan {
+    /// The parts of each class.
+    pub by_class: Vec<Vec<u8>>,
+    /// What is done to points and normals in training.
+    pub augmentation: PartAugmentation,
+}
+
 /// What is written, intervals in steps; 0 is never.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -499,6 +571,7 @@ impl Plan {
         let phase = match task {
             Task::Pretrain => &config.pretrain,
             Task::Classify => &config.finetune,
+            Task::Segment => &config.segment,
         };
         if phase.batch_size == 0 || config.data.num_points == 0 {
             return Err(invalid("batch_size and num_points have to be at least 1"));
@@ -529,6 +602,11 @@ impl Plan {
                 config.data.num_views, facts.num_views
             )));
         }
+        if task == Task::Segment && facts.parts_by_class.iter().all(Vec::is_empty) {
+            return Err(invalid(
+                "the data set has no part labels, and part segmentation needs them",
+            ));
+        }
         let order = Order {
             num_rows: facts.num_train_rows,
             batch_size: phase.batch_size,
@@ -553,6 +631,10 @@ impl Plan {
                 cache_bytes: config.data.cache_mib << 20,
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),
+            parts: (task == Task::Segment).then(|| PartPlan {
+                by_class: facts.parts_by_class.clone(),
+                augmentation: config.parts,
+            }),
             loss: config.loss.clone(),
             log: log_plan(&config.log, phase.unit, steps_per_epoch),
             head: config.head.clone(),
@@ -627,7 +709,7 @@ fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64)
 fn evaluation_split(config: &Config, task: Task, facts: &DataFacts) -> Split {
     let (first, second) = match task {
         Task::Pretrain => (Split::Val, Split::Test),
-        Task::Classify => (Split::Test, Split::Val),
+        Task::Classify | Task::Segment => (Split::Test, Split::Val),
     };
     config
         .data
@@ -649,11 +731,18 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
     } else {
         phase.warmup_fraction * length
     };
-    let curve = Curve::Cosine {
-        warmup,
-        warmup_from: phase.warmup_from,
-        minimum: phase.final_learning_rate,
-        length,
+    let curve = if phase.milestones.is_empty() {
+        Curve::Cosine {
+            warmup,
+            warmup_from: phase.warmup_from,
+            minimum: phase.final_learning_rate,
+            length,
+        }
+    } else {
+        Curve::Multistep {
+            milestones: phase.milestones.clone(),
+            factor: phase.milestone_factor,
+        }
     };
     PhasePlan {
         batch_size: phase.batch_size,
@@ -700,6 +789,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+    use crate::model::{DgcnnConfig, PointMlpConfig, PointNet2Config, PointNextConfig, TransformerConfig};
 
     fn facts(image_size_px: u32) -> DataFacts {
         DataFacts {
@@ -708,6 +798,7 @@ mod tests {
             num_train_rows: 526,
             num_views: 12,
             image_size_px,
+            parts_by_class: Vec::new(),
         }
     }
 
@@ -756,6 +847,70 @@ mod tests {
     }
 
     #[test]
+    fn each_backbone_has_its_presets() {
+        let encoders: [(&str, EncoderConfig); 10] = [
+            ("mini", PointNet2Config::mini().into()),
+            ("mini-dgcnn", DgcnnConfig::mini().into()),
+            ("mini-point-mlp", PointMlpConfig::mini().into()),
+            ("mini-point-next", PointNextConfig::mini().into()),
+            ("mini-transformer", TransformerConfig::mini().into()),
+            ("paper-dgcnn", DgcnnConfig::default().into()),
+            ("paper-point-mlp", PointMlpConfig::default().into()),
+            ("paper-point-mlp-elite", PointMlpConfig::elite().into()),
+            ("paper-point-net2", PointNet2Config::default().into()),
+            ("paper-point-next", PointNextConfig::default().into()),
+        ];
+        for (name, mut encoder) in encoders {
+            let config = Config::load(Some(name), &[]).unwrap();
+            if let (EncoderConfig::PointNet2(encoder), "mini") = (&mut encoder, name) {
+                // The loader chooses the points already.
+                encoder.num_points = None;
+            }
+            assert_eq!(config.encoder, encoder, "{name}");
+            assert_eq!(config.preset.as_deref(), Some(name), "its own name");
+            let size = if name.starts_with("mini") { 64 } else { 224 };
+            resolve(&config, Task::Pretrain, 0, size).unwrap();
+            resolve(&config, Task::Classify, 0, size).unwrap();
+        }
+        let decay = |name| Config::load(Some(name), &[]).unwrap().segment.milestones;
+        assert_eq!(decay("paper-point-mlp"), SEGMENT_MILESTONES, "as published");
+        assert_eq!(decay("mini"), [0.0; 0], "a cosine");
+    }
+
+    #[test]
+    fn another_kind_starts_from_its_own_sizes() {
+        let config = Config::load(Some("mini"), &[String::from("encoder.kind=dgcnn")]).unwrap();
+        assert_eq!(
+            config.encoder,
+            DgcnnConfig::default().into(),
+            "nothing of PointNet++ is left"
+        );
+        let settings = ["encoder.kind=dgcnn", "encoder.channels=128"].map(String::from);
+        let config = Config::load(Some("mini"), &settings).unwrap();
+        assert_ne!(
+            config.encoder,
+            DgcnnConfig::default().into(),
+            "later settings count"
+        );
+    }
+
+    #[test]
+    fn segmentation_needs_parts() {
+        let config = Config::load(Some("paper-point-mlp"), &[]).unwrap();
+        let error = resolve(&config, Task::Segment, 0, 224).unwrap_err().to_string();
+        assert!(error.contains("part labels"), "{error}");
+        let facts = DataFacts {
+            parts_by_class: vec![vec![0, 1], vec![2, 3, 4]],
+            ..facts(224)
+        };
+        let plan = Plan::resolve(&config, Task::Segment, 0, "none", &facts).unwrap();
+        assert_eq!(plan.phase.num_steps, 300 * 32, "300 epochs of 32 full batches");
+        let rate = |epoch| plan.phase.schedule.rate(0, epoch);
+        assert!((rate(208) - 1e-3).abs() < 1e-12, "before the first milestone");
+        assert!((rate(269) - 1e-5).abs() < 1e-12, "behind the second");
+    }
+
+    #[test]
     fn compat_switches_the_whole_module() {
         let config = Config::load(Some("paper-point-net2"), &[String::from("compat=code")]).unwrap();
         let plan = resolve(&config, Task::Pretrain, 0, 224).unwrap();
@@ -795,7 +950,7 @@ mod tests {
             assert!(Config::load(None, &[wrong.to_owned()]).is_err(), "{wrong}");
         }
         let error = Config::load(Some("maxi"), &[]).unwrap_err().to_string();
-        assert!(error.contains("mini, paper-point-net2"), "{error}");
+        assert!(error.contains("mini, mini-dgcnn"), "{error}");
     }
 
     #[test]

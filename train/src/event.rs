@@ -14,6 +14,8 @@ pub enum Record {
     Validation(ValidationRecord),
     /// A classification score on held-out objects.
     Evaluation(EvaluationRecord),
+    /// A part-segmentation score on held-out objects.
+    Segmentation(SegmentationRecord),
 }
 
 impl Record {
@@ -24,6 +26,7 @@ impl Record {
             Self::Step(record) => record.step,
             Self::Validation(record) => record.step,
             Self::Evaluation(record) => record.step,
+            Self::Segmentation(record) => record.step,
         }
     }
 }
@@ -79,6 +82,19 @@ pub struct EvaluationRecord {
     pub accuracy: f64,
     /// The mean over classes of the part that is right, 0 to 1.
     pub mean_class_accuracy: f64,
+}
+
+/// A part-segmentation score on held-out objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentationRecord {
+    /// Steps taken.
+    pub step: u64,
+    /// Mean over objects of the mean intersection over union of their parts, 0 to 1.
+    pub instance_miou: f64,
+    /// Mean over classes of that mean, 0 to 1.
+    pub class_miou: f64,
+    /// The part of the points that is right, 0 to 1.
+    pub point_accuracy: f64,
 }
 
 /// What happened.

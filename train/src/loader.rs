@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::{Deserialize, Serialize};
 use tap_dataset::{SampleView, ViewSelection, decode_gray_png};
 
-use crate::augment::{Augmentation, farthest_points};
+use crate::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
 use crate::batch::HostBatch;
 use crate::error::TrainError;
 use crate::seed::Stream;
@@ -135,6 +135,8 @@ pub struct LoaderOptions {
     pub views: ViewChoice,
     /// Transforms.
     pub augmentation: Augmentation,
+    /// Normals and parts, and what is done to them; without them if absent.
+    pub parts: Option<PartAugmentation>,
     /// Bytes of encoded rows that may be kept.
     pub cache_bytes: u64,
 }
@@ -144,6 +146,9 @@ pub struct LoaderOptions {
 struct Row {
     label: i64,
     points: Vec<[f32; 3]>,
+    /// Of each point its normal and part, where they were asked for.
+    normals: Vec<[f32; 3]>,
+    part_labels: Vec<u8>,
     views: Vec<SampleView>,
 }
 
@@ -250,6 +255,17 @@ impl BatchMaker {
             .options
             .augmentation
             .apply(seed, epoch, id, &mut points, &mut matrices);
+        if let Some(augmentation) = &self.options.parts {
+            let mut normals = kept.normals.clone();
+            if let Some(angle_rad) = self.options.augmentation.angle_rad(seed, epoch, id) {
+                rotate_y(angle_rad, &mut normals, &mut []);
+            }
+            augmentation.apply(seed, epoch, id, &mut points, &mut normals);
+            batch.normals.extend(normals.iter().flatten());
+            batch
+                .part_labels
+                .extend(kept.part_labels.iter().map(|&part| i64::from(part)));
+        }
         for view in &views {
             let image = decode_gray_png(&view.image_png)?;
             batch.images.extend_from_slice(&image.pixels);
@@ -284,8 +300,10 @@ impl BatchMaker {
             .iter()
             .map(|view| view.image_png.len() + view.mask.as_bytes().len() + 128)
             .sum();
-        self.cached_bytes
-            .fetch_add((view_bytes + kept.points.len() * 12) as u64, Ordering::Relaxed);
+        self.cached_bytes.fetch_add(
+            (view_bytes + (kept.points.len() + kept.normals.len()) * 12 + kept.part_labels.len()) as u64,
+            Ordering::Relaxed,
+        );
         Ok(Some(Arc::clone(self.cache[row].get_or_init(|| kept))))
     }
 
@@ -300,16 +318,24 @@ impl BatchMaker {
             );
             return Err(TrainError::Config { reason });
         }
-        let points = match self.options.point_choice {
-            PointChoice::First => sample.points[..num_points].to_vec(),
-            PointChoice::Farthest => farthest_points(&sample.points, num_points)
-                .into_iter()
-                .map(|point| sample.points[point])
-                .collect(),
+        let chosen: Vec<usize> = match self.options.point_choice {
+            PointChoice::First => (0..num_points).collect(),
+            PointChoice::Farthest => farthest_points(&sample.points, num_points),
         };
+        let (mut normals, mut part_labels) = (Vec::new(), Vec::new());
+        if self.options.parts.is_some() {
+            let Some(of_points) = &sample.part_labels else {
+                let reason = format!("{} has no part labels", sample.id);
+                return Err(TrainError::Config { reason });
+            };
+            normals = chosen.iter().map(|&point| sample.normals[point]).collect();
+            part_labels = chosen.iter().map(|&point| of_points[point]).collect();
+        }
         Ok(Row {
             label: sample.label,
-            points,
+            points: chosen.iter().map(|&point| sample.points[point]).collect(),
+            normals,
+            part_labels,
             views: sample.views,
         })
     }

@@ -206,6 +206,11 @@ impl RunFolder {
                 ("evaluation/accuracy", evaluation.accuracy),
                 ("evaluation/mean_class_accuracy", evaluation.mean_class_accuracy),
             ]),
+            Record::Segmentation(segmentation) => scalars.extend([
+                ("evaluation/instance_miou", segmentation.instance_miou),
+                ("evaluation/class_miou", segmentation.class_miou),
+                ("evaluation/point_accuracy", segmentation.point_accuracy),
+            ]),
         }
         self.events
             .scalars(record.step(), &scalars)

@@ -34,6 +34,12 @@ impl Stream {
         low + (high - low) * self.unit()
     }
 
+    /// From the standard normal distribution (Box and Muller).
+    pub fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
     /// A whole number below `bound`, each equally likely.
     pub fn below(&mut self, bound: usize) -> usize {
         let bound = bound.max(1) as u64;

@@ -107,6 +107,14 @@ impl Progress {
                     100.0 * evaluation.accuracy
                 ));
             }
+            TrainEvent::Recorded(Record::Segmentation(segmentation)) => {
+                self.say(&format!(
+                    "step {}: mean IoU over objects {:.1} %, over classes {:.1} %",
+                    segmentation.step,
+                    100.0 * segmentation.instance_miou,
+                    100.0 * segmentation.class_miou
+                ));
+            }
             TrainEvent::Note(text) => self.say(text),
             TrainEvent::Interrupted { step } => {
                 self.finish();

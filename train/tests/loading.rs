@@ -40,6 +40,7 @@ fn batches(
         point_choice: PointChoice::Farthest,
         views: ViewChoice::Random(3),
         augmentation,
+        parts: None,
         cache_bytes,
     };
     let maker = Arc::new(BatchMaker::new(Arc::clone(source), order, options));
@@ -95,6 +96,7 @@ fn a_reader_that_leaves_early_ends_the_threads() {
         point_choice: PointChoice::First,
         views: ViewChoice::None,
         augmentation,
+        parts: None,
         cache_bytes: 0,
     };
     let maker = Arc::new(BatchMaker::new(source, order, options));

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tap_dataset::Split;
-use tap_train::run::Existing;
+use tap_train::config::{Plan, Task};
+use tap_train::run::{CONFIG_FILE, Existing};
 use tap_train::task::classify::{Votes, evaluate};
+use tap_train::task::segment;
 
 use super::DeviceArgs;
+use super::finetune::segment_line;
 use crate::ui;
 
 /// Arguments of `evaluate`.
@@ -42,14 +45,24 @@ pub(crate) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
-        let result = evaluate(
-            &options,
-            self.split,
-            Votes {
-                count: self.votes,
-                seed: self.votes_seed,
-            },
-        )?;
+        let votes = Votes {
+            count: self.votes,
+            seed: self.votes_seed,
+        };
+        if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
+            let result = segment::evaluate(&options, self.split, votes)?;
+            if self.json {
+                ui::json(&result)?;
+            } else {
+                ui::line(&segment_line(
+                    &result.score,
+                    &result.evaluation_split,
+                    result.votes,
+                ));
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        let result = evaluate(&options, self.split, votes)?;
         if self.json {
             ui::json(&result)?;
         } else {

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use tap_train::task::classify::finetune;
+use serde::Serialize;
+use tap_train::task::{classify, segment};
 
 use super::{ConfigArgs, DeviceArgs, ExistingArgs, INTERRUPTED, cancel_on_interrupt, parse_labels};
 use crate::ui;
@@ -14,6 +15,8 @@ use crate::ui;
 enum TaskName {
     /// Name the class of an object.
     Classify,
+    /// Name the part of every point.
+    Segment,
 }
 
 /// Arguments of `finetune`.
@@ -21,7 +24,8 @@ enum TaskName {
 #[command(after_help = "Examples:
   tap-train finetune --task classify --data out/real --out out/scratch --labels-per-class 5
   tap-train finetune --task classify --data out/real --out out/tuned --init out/tap --labels-per-class 5 --seed 1
-  tap-train finetune --task classify --data out/real --out out/tuned --init encoder.safetensors --set finetune.steps=600")]
+  tap-train finetune --task classify --data out/real --out out/tuned --init encoder.safetensors --set finetune.steps=600
+  tap-train finetune --task segment --data out/shapes --out out/parts --init out/tap --set segment.steps=600")]
 pub(crate) struct Finetune {
     /// The task.
     #[arg(long, value_enum, default_value = "classify")]
@@ -62,29 +66,55 @@ impl Finetune {
             .options(&self.data, &self.out, self.existing.existing())?;
         let cancel = cancel_on_interrupt()?;
         let mut progress = ui::Progress::new(false);
-        let TaskName::Classify = self.task;
-        let result = finetune(
-            &config,
-            &options,
-            self.labels_per_class,
-            self.init.as_deref(),
-            &cancel,
-            &mut |event| progress.show(&event),
-        )?;
+        let mut on_event = |event| progress.show(&event);
+        let (labels, init) = (self.labels_per_class, self.init.as_deref());
+        match self.task {
+            TaskName::Classify => {
+                let result = classify::finetune(&config, &options, labels, init, &cancel, &mut on_event)?;
+                self.report(result, |result| {
+                    format!(
+                        "accuracy {:.1} %, mean over classes {:.1} %, on {} (last step, no voting)",
+                        100.0 * result.accuracy,
+                        100.0 * result.mean_class_accuracy,
+                        result.evaluation_split
+                    )
+                })
+            }
+            TaskName::Segment => {
+                let result = segment::finetune(&config, &options, labels, init, &cancel, &mut on_event)?;
+                self.report(result, |result| {
+                    segment_line(&result.score, &result.evaluation_split, 0)
+                })
+            }
+        }
+    }
+
+    /// The result, if the run came to its end.
+    fn report<R: Serialize>(
+        &self,
+        result: Option<R>,
+        line: impl FnOnce(&R) -> String,
+    ) -> anyhow::Result<ExitCode> {
         let Some(result) = result else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
         if self.json {
             ui::json(&result)?;
         } else {
-            ui::line(&format!(
-                "accuracy {:.1} %, mean over classes {:.1} %, on {} (last step, no voting)",
-                100.0 * result.accuracy,
-                100.0 * result.mean_class_accuracy,
-                result.evaluation_split
-            ));
+            ui::line(&line(&result));
             ui::line(&format!("{}", self.out.display()));
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Scores of part segmentation in a line.
+pub(super) fn segment_line(score: &segment::SegmentScore, split: &str, votes: u32) -> String {
+    format!(
+        "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {split} (last step, {votes} votes)",
+        100.0 * score.plain.instance_miou,
+        100.0 * score.plain.class_miou,
+        100.0 * score.refined.instance_miou,
+        100.0 * score.refined.class_miou,
+    )
 }

@@ -88,7 +88,9 @@ impl DeviceArgs {
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// A preset (mini, paper-point-net2, paper-transformer) or a TOML file, which may name a preset to start from.
+    /// A preset or a TOML file, which may name a preset to start from. Presets are `mini`, `mini-dgcnn`,
+    /// `mini-point-mlp`, `mini-point-next`, `mini-transformer`, `paper-dgcnn`, `paper-point-mlp`,
+    /// `paper-point-mlp-elite`, `paper-point-net2`, `paper-point-next` and `paper-transformer`.
     #[arg(long, value_name = "PRESET_OR_FILE")]
     pub(crate) config: Option<String>,
     /// Change one setting, as in `--set pretrain.steps=1000`; may be given again.

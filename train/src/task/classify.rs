@@ -13,13 +13,13 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, plain_batches, train_batches};
+use super::{OpenData, plain_batches, train_batches, vote_batches};
 use crate::batch::Batch;
-use crate::checkpoint::{self, ENCODER_PREFIX, copy_weights, file_sha256, read_encoder};
+use crate::checkpoint::{self, ENCODER_PREFIX, MODEL_FILE, copy_weights, file_sha256, read_encoder};
 use crate::config::{Config, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
-use crate::loader::{BatchMaker, Loader, LoaderOptions, Order, Tail, ViewChoice};
+use crate::loader::{Loader, ViewChoice};
 use crate::loss::smooth_cross_entropy;
 use crate::metric::Confusion;
 use crate::model::{ClassifierHead, Encoder};
@@ -31,8 +31,6 @@ use crate::source::SampleSource;
 use crate::tensor_file::{read_metadata, read_tensors, write_tensors};
 use crate::trainer::{Objective, RunOptions, StepLoss, Training};
 
-/// The file of all weights that a finished fine-tuning leaves.
-pub const MODEL_FILE: &str = "model.safetensors";
 /// Objects of an evaluation batch.
 const EVALUATION_BATCH: usize = 32;
 /// Where `model.safetensors` keeps the class names.
@@ -279,20 +277,7 @@ fn result(
 pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<ClassifyResult, TrainError> {
     let plan = Plan::read(&options.out.join(run::CONFIG_FILE))?;
     let data = OpenData::open(&options.data)?;
-    let file = options.out.join(MODEL_FILE);
-    let file = if file.is_file() {
-        file
-    } else {
-        let reason =
-            String::from("there is no model.safetensors and no checkpoint; has this run been fine-tuned?");
-        let checkpoint = checkpoint::latest(&options.out.join("checkpoints"))?;
-        checkpoint
-            .ok_or(TrainError::Resume {
-                reason,
-                path: options.out.clone(),
-            })?
-            .join(MODEL_FILE)
-    };
+    let file = checkpoint::model_file(&options.out)?;
     let tensors = read_tensors(&file)?;
     let classes = data.dataset.classes().to_vec();
     if let Some(trained) = read_metadata(&file)?.get(CLASSES_KEY)
@@ -341,7 +326,7 @@ fn score(
         let batches = if vote == 0 {
             plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH)
         } else {
-            vote_batches(plan, rows, votes.seed, vote)
+            vote_batches(plan, rows, votes.seed, vote, EVALUATION_BATCH)
         };
         let mut of_vote = Vec::new();
         for host in Loader::start(&batches, 0..batches.order().steps_per_epoch(), loader_threads) {
@@ -374,25 +359,6 @@ fn score(
         confusion.add(label as usize, prediction as usize);
     }
     Ok(confusion)
-}
-
-/// Every row once, augmented as in training, with draws of its own for each vote.
-fn vote_batches(plan: &Plan, rows: &Arc<dyn SampleSource>, seed: u64, vote: u32) -> Arc<BatchMaker> {
-    let order = Order {
-        num_rows: rows.len(),
-        batch_size: EVALUATION_BATCH,
-        tail: Tail::Keep,
-        shuffle: None,
-    };
-    let options = LoaderOptions {
-        seed: torch_seed(seed, "vote", u64::from(vote)) as u64,
-        num_points: plan.data.num_points,
-        point_choice: plan.data.point_choice,
-        views: ViewChoice::None,
-        augmentation: plan.phase.augmentation.clone(),
-        cache_bytes: 0,
-    };
-    Arc::new(BatchMaker::new(Arc::clone(rows), order, options))
 }
 
 impl Objective for ClassifyObjective<'_> {

@@ -4,15 +4,18 @@ pub mod classify;
 pub mod generate;
 pub mod pretrain;
 pub mod probe;
+pub mod segment;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tap_dataset::{Dataset, Split};
 
+use crate::augment::PartAugmentation;
 use crate::config::{Config, DataFacts, DataPlan, Plan};
 use crate::error::TrainError;
 use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::seed::torch_seed;
 use crate::source::{SampleSource, ShardSource};
 
 /// An open data set and its folder.
@@ -71,7 +74,21 @@ impl OpenData {
             num_train_rows: train.len(),
             num_views: self.dataset.num_views(),
             image_size_px: self.dataset.image_size_px(),
+            parts_by_class: self.parts_by_class(),
         }
+    }
+
+    /// The parts of each class, by number.
+    fn parts_by_class(&self) -> Vec<Vec<u8>> {
+        let parts = &self.dataset.manifest().parts;
+        let of_class = |class: &String| {
+            let numbered = parts.iter().zip(0_u8..=u8::MAX);
+            numbered
+                .filter(|(part, _)| part.category == *class)
+                .map(|(_, number)| number)
+                .collect()
+        };
+        self.dataset.classes().iter().map(of_class).collect()
     }
 
     /// Resolves a configuration for `task` on this data.
@@ -102,6 +119,7 @@ pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewChoi
     };
     let options = LoaderOptions {
         augmentation: plan.phase.augmentation.clone(),
+        parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, views)
     };
     Arc::new(BatchMaker::new(source, order, options))
@@ -124,6 +142,30 @@ pub fn plain_batches(
     Arc::new(BatchMaker::new(source, order, loader_options(plan, views)))
 }
 
+/// Every row once, augmented as in training, with draws of its own for each vote.
+fn vote_batches(
+    plan: &Plan,
+    rows: &Arc<dyn SampleSource>,
+    seed: u64,
+    vote: u32,
+    batch_size: usize,
+) -> Arc<BatchMaker> {
+    let order = Order {
+        num_rows: rows.len(),
+        batch_size,
+        tail: Tail::Keep,
+        shuffle: None,
+    };
+    let options = LoaderOptions {
+        seed: torch_seed(seed, "vote", u64::from(vote)) as u64,
+        augmentation: plan.phase.augmentation.clone(),
+        parts: plan.parts.as_ref().map(|parts| parts.augmentation),
+        cache_bytes: 0,
+        ..loader_options(plan, ViewChoice::None)
+    };
+    Arc::new(BatchMaker::new(Arc::clone(rows), order, options))
+}
+
 fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
     let DataPlan {
         num_points,
@@ -137,6 +179,7 @@ fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
         point_choice,
         views,
         augmentation: plan.phase.augmentation.without_randomness(),
+        parts: plan.parts.as_ref().map(|_| PartAugmentation::NONE),
         cache_bytes,
     }
 }
