@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use tap_dataset::{
-    Mask1Bit, ObjectId, RowLayout, Sample, SampleView, ShardHeader, Split, encode_gray_png, write_samples,
+    Mask1Bit, ObjectId, PartName, RowLayout, Sample, SampleView, ShardHeader, Split, encode_gray_png,
+    write_samples,
 };
 use tap_train::seed::Stream;
 
@@ -14,6 +15,17 @@ pub(crate) const NUM_VIEWS: usize = 12;
 
 /// Writes `per_class` objects of each class for training and half as many for the test split.
 pub(crate) fn write(dir: &Path, per_class: usize, size_px: u32, num_points: usize) {
+    write_parts(dir, per_class, size_px, num_points, &[]);
+}
+
+/// The same, with two parts a class for the classes named: what is below the middle, and what is above.
+pub(crate) fn write_parts(
+    dir: &Path,
+    per_class: usize,
+    size_px: u32,
+    num_points: usize,
+    classes_with_parts: &[&str],
+) {
     let mut samples = Vec::new();
     for (label, class) in CLASSES.iter().enumerate() {
         for object in 0..per_class + per_class.div_ceil(2) {
@@ -22,7 +34,12 @@ pub(crate) fn write(dir: &Path, per_class: usize, size_px: u32, num_points: usiz
             } else {
                 Split::Test
             };
-            samples.push((split, sample(class, label, object, size_px, num_points)));
+            let mut sample = sample(class, label, object, size_px, num_points);
+            if let Some(place) = classes_with_parts.iter().position(|with| with == class) {
+                let part = |point: &[f32; 3]| 2 * place as u8 + u8::from(point[1] > 0.0);
+                sample.part_labels = Some(sample.points.iter().map(part).collect());
+            }
+            samples.push((split, sample));
         }
     }
     let header = ShardHeader {
@@ -32,11 +49,18 @@ pub(crate) fn write(dir: &Path, per_class: usize, size_px: u32, num_points: usiz
             image_size_px: size_px,
         },
         classes: CLASSES.map(String::from).to_vec(),
-        parts: Vec::new(),
+        parts: classes_with_parts.iter().flat_map(|class| parts(class)).collect(),
         recipe: serde_json::json!({}),
         adapter: serde_json::json!({}),
     };
     write_samples(dir, &header, 7, samples).expect("a temporary folder can be written");
+}
+
+fn parts(class: &str) -> [PartName; 2] {
+    ["below", "above"].map(|name| PartName {
+        category: class.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 fn sample(class: &str, label: usize, object: usize, size_px: u32, num_points: usize) -> Sample {

@@ -1,0 +1,144 @@
+//! Part segmentation through the program: pre-trained weights in, a score out, and the same score again from the file.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shape;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Small networks on small clouds.
+const SETTINGS: [&str; 7] = [
+    "data.num_points=96",
+    "data.num_views=2",
+    "photograph.channels=16",
+    "photograph.query.grid=2",
+    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
+    "pretrain={batch_size=4,steps=4}",
+    "segment={batch_size=6,steps=40,learning_rate=5e-3}",
+];
+const POINT_MLP: [&str; 4] = [
+    "encoder.kind=point_mlp",
+    "encoder.channels=8",
+    "encoder.bottleneck=0.5",
+    "encoder.stages=[{reduction=2,num_neighbors=6,expansion=2,num_pre_blocks=1,num_pos_blocks=1},{reduction=2,num_neighbors=6,expansion=2,num_pre_blocks=1,num_pos_blocks=1}]",
+];
+const TRANSFORMER: [&str; 8] = [
+    "encoder.kind=transformer",
+    "encoder.num_groups=12",
+    "encoder.num_neighbors=8",
+    "encoder.radius=0.5",
+    "encoder.channels=24",
+    "encoder.num_blocks=3",
+    "encoder.num_heads=2",
+    "encoder.group_widths=[16,32]",
+];
+
+fn tap_train(folder: &Path, arguments: &[&str], settings: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
+    command.current_dir(folder).args(arguments);
+    for setting in settings {
+        command.args(["--set", setting]);
+    }
+    command.output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn miou(result: &Value) -> f64 {
+    result["score"]["plain"]["instance_miou"].as_f64().unwrap()
+}
+
+/// Pre-trains, segments from those weights, evaluates; returns what the program noted about the weights.
+fn from_pretraining_to_a_score(folder: &Path, encoder: &[&str]) -> String {
+    let settings = [&SETTINGS[..], encoder].concat();
+    let common = ["--data", "data", "--threads", "1"];
+    let pretrain = [&["pretrain", "--out", "tap", "--json"], &common[..]].concat();
+    json(&tap_train(folder, &pretrain, &settings));
+    let finetune = ["finetune", "--task", "segment", "--init", "tap", "--json"];
+    let run = |out: &str, more: &[&str]| {
+        let arguments = [&finetune[..], &["--out", out], &common[..]].concat();
+        tap_train(folder, &arguments, &[&settings, more].concat())
+    };
+    let untrained = miou(&json(&run("untrained", &["segment.steps=0"])));
+    let output = run("parts", &[]);
+    let result = json(&output);
+    assert!(
+        miou(&result) > 0.75 && miou(&result) > untrained + 0.2,
+        "halves are told apart: {untrained} to {result}"
+    );
+    let classes = result["score"]["plain"]["by_class"].as_array().unwrap();
+    assert_eq!(classes.len(), 3, "every class has its score: {result}");
+
+    let evaluate = [&["evaluate", "--run", "parts", "--json"], &common[..]].concat();
+    let again = json(&tap_train(folder, &evaluate, &[]));
+    assert_eq!(
+        again["score"], result["score"],
+        "the saved weights give the same score"
+    );
+    let voted = [&evaluate, &["--votes", "2"][..]].concat();
+    let voted = json(&tap_train(folder, &voted, &[]));
+    assert_eq!(voted["votes"], 2, "{voted}");
+    assert!(
+        (miou(&voted) - miou(&result)).abs() < 0.2,
+        "votes are of the same points: {voted}"
+    );
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn point_mlp_takes_all_of_its_encoder_but_the_input() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write_parts(&folder.path().join("data"), 8, 16, 96, &shape::CLASSES);
+    let note = from_pretraining_to_a_score(folder.path(), &POINT_MLP);
+    assert!(
+        note.contains(
+            "1 of another shape, at random as well (embedding.net.0.weight: [8, 4, 1] in the file, [8, 6, 1]"
+        ),
+        "positions and normals instead of positions and heights: {note}"
+    );
+    assert!(!note.contains("without use"), "{note}");
+}
+
+#[test]
+fn a_transformer_takes_all_of_its_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write_parts(&folder.path().join("data"), 8, 16, 96, &shape::CLASSES);
+    let note = from_pretraining_to_a_score(folder.path(), &TRANSFORMER);
+    assert!(
+        note.contains("tensors fit") && !note.contains("another shape") && !note.contains("without use"),
+        "{note}"
+    );
+}
+
+#[test]
+fn data_without_parts_is_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |name: &str, classes: &[&str], expected: &str| {
+        shape::write_parts(&folder.path().join(name), 6, 16, 96, classes);
+        let arguments = [
+            "finetune",
+            "--task",
+            "segment",
+            "--data",
+            name,
+            "--out",
+            "run",
+            "--threads",
+            "1",
+        ];
+        let output = tap_train(folder.path(), &arguments, &[&SETTINGS[..], &POINT_MLP].concat());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let error = text.lines().find(|line| line.starts_with("error")).unwrap();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused("none", &[], "no part labels");
+    refused("some", &["box"], "has no part labels");
+}
