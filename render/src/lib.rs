@@ -4,7 +4,7 @@
 //!
 //! | from | through | to |
 //! |---|---|---|
-//! | bytes of an OBJ, OFF, glTF or GLB file | [`import::import_mesh`] | [`Mesh`], valid by construction |
+//! | bytes of an OBJ, OFF, PLY, STL, glTF or GLB file, or of points | [`import::import_object`] | [`Mesh`], valid by construction |
 //! | materials, textures, vertex colors | [`Mesh::try_with_surface`] | a mesh that is more than white |
 //! | a mesh and points on it | [`ObjectFromMesh`] | object space: +y up, +z front, unit size |
 //! | all settings of a picture | [`RenderRecipe`] | [`Rig`], [`Framing`], [`Projection`], [`Lighting`], [`Channels`] |

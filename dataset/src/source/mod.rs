@@ -30,9 +30,9 @@ use crate::{DatasetError, ObjectId, Result, SkipReason, SkippedObject, SourceDes
 /// The file of splits that is used if none is named.
 const SPLITS_FILE_NAME: &str = "split.csv";
 /// Mesh formats that exist and can't be read: to be reported where everything else beside a mesh is passed over.
-const UNSUPPORTED_EXTENSIONS: [&str; 20] = [
-    "3ds", "3mf", "abc", "blend", "dae", "fbx", "iges", "igs", "lwo", "off.gz", "ply", "skp", "step", "stl",
-    "stp", "usd", "usda", "usdc", "usdz", "wrl",
+const UNSUPPORTED_EXTENSIONS: [&str; 18] = [
+    "3ds", "3mf", "abc", "blend", "dae", "fbx", "iges", "igs", "lwo", "off.gz", "skp", "step", "stp", "usd",
+    "usda", "usdc", "usdz", "wrl",
 ];
 
 /// How a folder of meshes is laid out.
@@ -432,10 +432,11 @@ impl Entry {
         let extension = Path::new(&self.name)
             .extension()
             .and_then(OsStr::to_str)
-            .unwrap_or_default();
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         !self.is_dir
-            && (MeshFormat::from_extension(extension).is_some()
-                || UNSUPPORTED_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
+            && (MeshFormat::EXTENSIONS.contains(&extension.as_str())
+                || UNSUPPORTED_EXTENSIONS.contains(&extension.as_str()))
     }
 }
 

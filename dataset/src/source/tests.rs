@@ -69,7 +69,7 @@ fn folders_hold_meshes_beside_other_files() {
 
 #[test]
 fn what_cannot_become_a_row_is_listed() {
-    let dir = folder(&["chair/a.obj", "chair/a.off", "chair/b.stl"], &[]);
+    let dir = folder(&["chair/a.obj", "chair/a.off", "chair/b.fbx"], &[]);
     #[cfg(unix)]
     std::os::unix::fs::symlink("/etc/hostname", dir.path().join("chair/c.obj")).unwrap();
     #[cfg(unix)]

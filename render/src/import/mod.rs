@@ -9,21 +9,26 @@
 
 mod gltf;
 mod mtl;
+mod npy;
 mod number;
 mod obj;
 mod off;
+mod ply;
+mod point;
 mod polygon;
 mod soup;
+mod stl;
 mod text;
 mod texture;
 mod warning;
+mod xyz;
 
 use std::{fmt, io};
 
 use self::soup::Soup;
 use crate::{
     mesh::{Mesh, MeshError},
-    surfel::SurfelOptions,
+    surfel::{PointCloud, SurfelOptions},
 };
 
 /// How long a texture's longer side may be if nothing else is said; larger ones are shrunk.
@@ -39,11 +44,20 @@ pub enum MeshFormat {
     Off,
     /// glTF 2.0: `.gltf` and `.glb`.
     Gltf,
+    /// Polygon File Format, text and binary, with faces or of points alone.
+    Ply,
+    /// Stereolithography, text and binary.
+    Stl,
+    /// Points as rows of text.
+    Xyz,
+    /// Points as an array of numpy.
+    Npy,
 }
 
 impl MeshFormat {
-    /// All extensions that [`MeshFormat::from_extension`] knows.
-    pub const EXTENSIONS: [&str; 4] = ["obj", "off", "gltf", "glb"];
+    /// The extensions that tell a mesh or a cloud of points from the other files of a folder. Those that
+    /// [`MeshFormat::from_extension`] knows besides, `txt`, `pts` and `asc`, stand for many things.
+    pub const EXTENSIONS: [&str; 8] = ["obj", "off", "gltf", "glb", "ply", "stl", "xyz", "npy"];
 
     /// The format that a file extension (without the dot, any case) stands for.
     #[must_use]
@@ -52,6 +66,10 @@ impl MeshFormat {
             "obj" => Some(Self::Obj),
             "off" => Some(Self::Off),
             "gltf" | "glb" => Some(Self::Gltf),
+            "ply" => Some(Self::Ply),
+            "stl" => Some(Self::Stl),
+            "xyz" | "txt" | "pts" | "asc" => Some(Self::Xyz),
+            "npy" => Some(Self::Npy),
             _ => None,
         }
     }
@@ -63,6 +81,10 @@ impl fmt::Display for MeshFormat {
             Self::Obj => "OBJ",
             Self::Off => "OFF",
             Self::Gltf => "glTF",
+            Self::Ply => "PLY",
+            Self::Stl => "STL",
+            Self::Xyz => "XYZ",
+            Self::Npy => "NPY",
         })
     }
 }
@@ -170,6 +192,12 @@ pub enum ImportError {
         /// The extension's name.
         name: String,
     },
+    /// Points were asked for, and the file has triangles or a format of triangles.
+    #[error("the {format} holds triangles, not points")]
+    NoPoints {
+        /// The format.
+        format: MeshFormat,
+    },
     /// A file that the mesh needs can't be had.
     #[error(transparent)]
     Asset(#[from] AssetError),
@@ -185,6 +213,7 @@ impl ImportError {
         match self {
             Self::Line { .. } | Self::File { .. } | Self::Json { .. } | Self::Schema { .. } => "malformed",
             Self::Extension { .. } => "unsupported",
+            Self::NoPoints { .. } => "no_points",
             Self::Asset(AssetError::NotFound { .. }) => "missing_file",
             Self::Asset(AssetError::Outside { .. }) => "outside_folder",
             Self::Asset(AssetError::TooLarge { .. }) => "too_large",
@@ -217,7 +246,8 @@ impl Default for ImportOptions {
     }
 }
 
-/// Reads a white mesh; groups, objects and nodes become its parts, node transforms are applied.
+/// Reads a white mesh; groups, objects and nodes become its parts, node transforms are applied. Points that no
+/// triangles connect become small discs.
 ///
 /// # Errors
 /// [`ImportError`] says what is wrong with the bytes, with a file that they refer to, or with the triangles.
@@ -229,7 +259,7 @@ pub fn import_mesh(
     import_object(format, bytes, assets, &ImportOptions::default())
 }
 
-/// As [`import_mesh`], with all that the options ask for.
+/// As [`import_mesh`], with all that the options ask for. Points that no triangles connect become small discs.
 ///
 /// # Errors
 /// Those of [`import_mesh`]. Looks that can't be had are no error, see [`Mesh::warnings`].
@@ -239,10 +269,53 @@ pub fn import_object(
     assets: &dyn AssetResolver,
     options: &ImportOptions,
 ) -> Result<Mesh, ImportError> {
-    let soup = match format {
-        MeshFormat::Obj => obj::read(bytes, assets, options)?,
-        MeshFormat::Off => off::read(bytes)?,
-        MeshFormat::Gltf => gltf::read(bytes, assets, options)?,
+    match read(format, bytes, assets, options)? {
+        Content::Triangles(soup) => Ok(soup.into_mesh()?),
+        Content::Points(cloud) => Ok(cloud.to_mesh(&options.surfels)?),
+    }
+}
+
+/// Reads points that no triangles connect, with normals and colors where the file has them.
+///
+/// # Errors
+/// [`ImportError::NoPoints`] for a file that has triangles, otherwise those of [`import_mesh`].
+pub fn import_points(format: MeshFormat, bytes: &[u8]) -> Result<PointCloud, ImportError> {
+    let options = ImportOptions {
+        appearance: true,
+        ..ImportOptions::default()
     };
-    Ok(soup.into_mesh()?)
+    match format {
+        MeshFormat::Obj | MeshFormat::Off | MeshFormat::Gltf | MeshFormat::Stl => {
+            Err(ImportError::NoPoints { format })
+        }
+        MeshFormat::Ply | MeshFormat::Xyz | MeshFormat::Npy => {
+            match read(format, bytes, &NoAssets, &options)? {
+                Content::Triangles(_) => Err(ImportError::NoPoints { format }),
+                Content::Points(cloud) => Ok(cloud),
+            }
+        }
+    }
+}
+
+/// What a file holds.
+enum Content {
+    Triangles(Box<Soup>),
+    Points(PointCloud),
+}
+
+fn read(
+    format: MeshFormat,
+    bytes: &[u8],
+    assets: &dyn AssetResolver,
+    options: &ImportOptions,
+) -> Result<Content, ImportError> {
+    Ok(match format {
+        MeshFormat::Obj => Content::Triangles(Box::new(obj::read(bytes, assets, options)?)),
+        MeshFormat::Off => Content::Triangles(Box::new(off::read(bytes, options.appearance)?)),
+        MeshFormat::Gltf => Content::Triangles(Box::new(gltf::read(bytes, assets, options)?)),
+        MeshFormat::Ply => ply::read(bytes, assets, options)?,
+        MeshFormat::Stl => Content::Triangles(Box::new(stl::read(bytes)?)),
+        MeshFormat::Xyz => Content::Points(xyz::read(bytes, options.appearance)?),
+        MeshFormat::Npy => Content::Points(npy::read(bytes, options.appearance)?),
+    })
 }

@@ -60,11 +60,8 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<Definition> {
     let mut definitions: Vec<Definition> = Vec::new();
     for line in text::decode(bytes).split(|&byte| byte == b'\n') {
         let line = line.trim_ascii();
-        let keyword_len = line.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
-        let (keyword, rest) = (
-            line[..keyword_len].to_ascii_lowercase(),
-            line[keyword_len..].trim_ascii(),
-        );
+        let (keyword, rest) = text::split_word(line);
+        let (keyword, rest) = (keyword.to_ascii_lowercase(), rest.trim_ascii());
         if keyword == b"newmtl" {
             definitions.push(Definition {
                 name: text::name(rest),
@@ -104,7 +101,7 @@ fn map(text: &[u8]) -> Option<Map> {
     let (mut scale, mut offset, mut clamps) = (Vec2::ONE, Vec2::ZERO, false);
     let mut rest = text;
     loop {
-        let (option, after) = word(rest);
+        let (option, after) = text::split_word(rest);
         let max_values = match option.to_ascii_lowercase().as_slice() {
             b"-o" | b"-s" | b"-t" => 3,
             b"-mm" => 2,
@@ -115,7 +112,7 @@ fn map(text: &[u8]) -> Option<Map> {
         rest = after;
         let mut numbers = Vec::new();
         for _ in 0..max_values {
-            let (value, after) = word(rest);
+            let (value, after) = text::split_word(rest);
             let number = number::parse_f64(value).filter(|number| number.is_finite());
             // The vectors may be shorter than three; the other options have one value, number or not.
             if number.is_none() && max_values != 1 {
@@ -144,13 +141,6 @@ fn map(text: &[u8]) -> Option<Map> {
         offset,
         clamps,
     })
-}
-
-/// The first word and what comes behind it.
-fn word(text: &[u8]) -> (&[u8], &[u8]) {
-    let text = text.trim_ascii_start();
-    let len = text.iter().take_while(|byte| !byte.is_ascii_whitespace()).count();
-    (&text[..len], text[len..].trim_ascii_start())
 }
 
 impl Definition {

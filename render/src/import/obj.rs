@@ -69,7 +69,7 @@ impl Looks {
             number.is_finite().then_some(number.max(0.0))
         };
         if let (Some(r), Some(g), Some(b)) = (channel(), channel(), channel()) {
-            self.colors.resize(vertex, [1.0; 3]);
+            self.colors.resize(vertex, soup::NO_COLOR);
             self.colors.push([r, g, b]);
         }
     }

@@ -1,12 +1,16 @@
 //! OFF, as `ModelNet` has it: counts, vertices, faces, a line each.
 //!
 //! Known deviations are read as meant: counts glued to the keyword (`OFF490 518 0`, hundreds of `ModelNet40`'s
-//! files), blank lines, comments, colors and normals behind the coordinates (`COFF`, `NOFF`), a missing number of
-//! edges.
+//! files), blank lines, comments, a missing number of edges. Normals (`NOFF`) are passed over; colors are those of
+//! the faces where faces have some, else those of the vertices (`COFF`).
 
 use glam::DVec3;
 
-use super::{ImportError, MeshFormat, Soup, number, polygon, text};
+use super::{
+    ImportError, MeshFormat, number, polygon,
+    soup::{self, Soup},
+    text,
+};
 
 fn error(line: usize, problem: &'static str) -> ImportError {
     ImportError::Line {
@@ -16,8 +20,14 @@ fn error(line: usize, problem: &'static str) -> ImportError {
     }
 }
 
+/// Three numbers, if there are as many.
+fn color<'a>(words: impl Iterator<Item = &'a [u8]>) -> Option<[f32; 3]> {
+    let mut channels = words.map_while(number::parse_f64).map(|channel| channel as f32);
+    Some([channels.next()?, channels.next()?, channels.next()?])
+}
+
 /// Reads an OFF file.
-pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
+pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError> {
     let bytes = text::decode(bytes);
     let mut lines = bytes
         .split(|&byte| byte == b'\n')
@@ -46,6 +56,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
         b"OFF" | b"COFF" | b"NOFF" | b"CNOFF" | b"NCOFF" | b"STOFF" | b"STCOFF" | b"STNOFF" | b"STCNOFF" => {}
         _ => return Err(error(line, "an OFF file begins with the word OFF")),
     }
+    let has_colors = reads_colors && keyword.contains(&b'C');
+    let num_passed_over = if keyword.contains(&b'N') { 3 } else { 0 };
     lines.next();
     if counts.starts_with(b"BINARY") {
         return Err(error(line, "binary OFF is not supported"));
@@ -71,6 +83,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
     let (num_vertices, num_faces) = (count()?, count()?);
 
     let mut soup = Soup::default();
+    let (mut vertex_colors, mut face_colors) = (Vec::new(), Vec::new());
     for _ in 0..num_vertices {
         let (line, text) = lines.next().ok_or_else(|| at_end("it ends among the vertices"))?;
         let mut words = text::words(text);
@@ -78,9 +91,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
         let position = coordinate().zip(coordinate()).zip(coordinate());
         let ((x, y), z) = position.ok_or_else(|| error(line, "a vertex needs three numbers"))?;
         soup.positions.push(DVec3::new(x, y, z));
+        if has_colors {
+            vertex_colors.push(color(words.skip(num_passed_over)).unwrap_or(soup::NO_COLOR));
+        }
     }
     let part = soup.part("");
     let (mut corners, mut polygon) = (Vec::new(), Vec::new());
+    // The number of triangles after each face.
+    let mut ends = Vec::new();
     for _ in 0..num_faces {
         let (line, text) = lines.next().ok_or_else(|| at_end("it ends among the faces"))?;
         let mut words = text::words(text);
@@ -101,11 +119,38 @@ pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
         if num_corners < 0 {
             return Err(error(line, "a face begins with the number of its corners"));
         }
+        if reads_colors {
+            face_colors.push(color(words).unwrap_or(soup::NO_COLOR));
+        }
         polygon::triangulate(&polygon, |triangle| {
             soup.push(triangle.map(|corner| corners[corner]), part);
         });
+        ends.push(soup.triangles.len());
+    }
+    let is_painted = |colors: &[[f32; 3]]| colors.iter().any(|color| !color[0].is_nan());
+    if is_painted(&vertex_colors) || is_painted(&face_colors) {
+        paint(&mut soup, &vertex_colors, &face_colors, &ends);
     }
     Ok(soup)
+}
+
+fn paint(soup: &mut Soup, vertex_colors: &[[f32; 3]], face_colors: &[[f32; 3]], ends: &[usize]) {
+    let (of_vertex, of_face) = (
+        soup::bytes_of_colors(vertex_colors),
+        soup::bytes_of_colors(face_colors),
+    );
+    let mut start = 0;
+    for (face, &end) in ends.iter().enumerate() {
+        let has_color = !face_colors[face][0].is_nan();
+        for corners in &soup.triangles[start..end] {
+            let of_corners =
+                corners.map(|vertex| of_vertex.get(vertex as usize).copied().unwrap_or(soup::WHITE));
+            soup.surface
+                .colors
+                .push(if has_color { [of_face[face]; 3] } else { of_corners });
+        }
+        start = end;
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +159,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{NoAssets, import_mesh};
+    use super::super::{ImportOptions, NoAssets, import_mesh, import_object};
     use super::*;
     use crate::mesh::Mesh;
 
@@ -147,6 +192,43 @@ mod tests {
         }
         let colored = "COFF\n3 1 0\n0 0 0 255 0 0 1\n1 0 0 255 0 0 1\n0 1 0 255 0 0 1\n3 0 1 2 0.5 0.5 0.5\n";
         assert_eq!(import(colored).unwrap().triangles().len(), 1);
+    }
+
+    #[test]
+    fn colors_of_vertices_and_faces() {
+        let colors = |text: &str| {
+            let options = ImportOptions {
+                appearance: true,
+                ..ImportOptions::default()
+            };
+            let mesh = import_object(MeshFormat::Off, text.as_bytes(), &NoAssets, &options).unwrap();
+            mesh.surface().map(|surface| surface.colors.clone())
+        };
+        let [red, green, blue] = [[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 255, 255]];
+        let plain = "3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2";
+        assert_eq!(colors(&format!("OFF\n{plain}")), None);
+        assert_eq!(
+            colors(&format!("OFF\n{plain} 7")),
+            None,
+            "an index into a color map"
+        );
+        assert_eq!(colors(&format!("OFF\n{plain} 0 0.0 1.0")), Some(vec![[blue; 3]]));
+        assert_eq!(
+            colors(&format!("OFF\n{plain} 0 255 0 128")),
+            Some(vec![[green; 3]])
+        );
+        let vertices = "3 1 0\n0 0 0 255 0 0 255\n1 0 0 0 255 0 255\n0 1 0 0 0 255 255\n3 0 1 2";
+        assert_eq!(
+            colors(&format!("COFF\n{vertices}")),
+            Some(vec![[red, green, blue]])
+        );
+        assert_eq!(
+            colors(&format!("OFF\n{vertices}")),
+            None,
+            "not what the header says"
+        );
+        let both = "NCOFF 3 1 0\n0 0 0 0 0 1 1 0 0 1\n1 0 0 0 0 1 0 1 0 1\n0 1 0 0 0 1 0 0 1 1\n3 0 1 2";
+        assert_eq!(colors(both), Some(vec![[red, green, blue]]));
     }
 
     #[test]

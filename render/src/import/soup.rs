@@ -13,6 +13,9 @@ use crate::{
 /// The color of what has none.
 pub(super) const WHITE: [u8; 4] = [u8::MAX; 4];
 
+/// Stands in a list of colors for what has none.
+pub(super) const NO_COLOR: [f32; 3] = [f32::NAN; 3];
+
 /// Triangles, their parts, and their looks where those are asked for.
 #[derive(Debug, Default)]
 pub(super) struct Soup {
@@ -129,13 +132,17 @@ impl Soup {
     }
 }
 
-/// Colors as a file gives them, numbers from 0 to 1 or, where one of them is larger than 1, from 0 to 255.
+/// Colors as a file gives them: numbers from 0 to 1 or, where one of them is larger than 1, from 0 to 255. What has
+/// none is white.
 pub(super) fn bytes_of_colors(colors: &[[f32; 3]]) -> Vec<[u8; 4]> {
     let is_byte = colors.as_flattened().iter().any(|&channel| channel > 1.0);
     let factor = if is_byte { 1.0 } else { 255.0 };
     colors
         .iter()
         .map(|color| {
+            if color.iter().any(|channel| channel.is_nan()) {
+                return WHITE;
+            }
             let [r, g, b] = color.map(|channel| (channel * factor).round() as u8);
             [r, g, b, u8::MAX]
         })

@@ -37,6 +37,16 @@ pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|word| !word.is_empty())
 }
 
+/// The first word and what comes behind it; no word where there is nothing but blanks.
+pub(super) fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let text = text.trim_ascii_start();
+    let len = text
+        .iter()
+        .position(u8::is_ascii_whitespace)
+        .unwrap_or(text.len());
+    text.split_at(len)
+}
+
 /// Calls `visit` with the number (from 1) and the text of every line.
 ///
 /// A line that ends in a backslash goes on in the next one, unless it is a comment: those often end in the

@@ -1,0 +1,175 @@
+//! Points as an array of numpy: N rows of 3 or more little-endian f4 or f8, in C order.
+
+use super::{
+    ImportError, MeshFormat,
+    point::{self, MAX_COLUMNS, Row},
+};
+use crate::surfel::PointCloud;
+
+fn error(problem: &'static str) -> ImportError {
+    ImportError::File {
+        format: MeshFormat::Npy,
+        problem,
+    }
+}
+
+/// The header: numbers of 8 bytes rather than 4, rows, columns; and what lies behind it.
+fn split(bytes: &[u8]) -> Result<(bool, usize, usize, &[u8]), ImportError> {
+    let cut = || error("it ends within its header");
+    let rest = bytes
+        .strip_prefix(b"\x93NUMPY")
+        .ok_or_else(|| error("it does not begin as arrays of numpy do"))?;
+    let (&[major, _minor], rest) = rest.split_first_chunk().ok_or_else(cut)?;
+    let (len, rest) = if major == 1 {
+        let (&len, rest) = rest.split_first_chunk().ok_or_else(cut)?;
+        (usize::from(u16::from_le_bytes(len)), rest)
+    } else {
+        let (&len, rest) = rest.split_first_chunk().ok_or_else(cut)?;
+        (u32::from_le_bytes(len) as usize, rest)
+    };
+    let (header, data) = rest.split_at_checked(len).ok_or_else(cut)?;
+    let header = str::from_utf8(header).map_err(|_| error("its header is not text"))?;
+    let after = |key: &str| {
+        let (_, after) = header.split_once(key)?;
+        Some(after.trim_start_matches(['\'', '"', ':', ' ']))
+    };
+    let (Some(kind), Some(order), Some(shape)) = (after("descr"), after("fortran_order"), after("shape"))
+    else {
+        return Err(error("its header lacks a kind, an order or a shape"));
+    };
+    let is_wide = match kind.get(..3) {
+        Some("<f4") => false,
+        Some("<f8") => true,
+        _ => return Err(error("its numbers are not little-endian f4 or f8")),
+    };
+    if !order.starts_with("False") {
+        return Err(error("it is in Fortran order"));
+    }
+    let shape = shape
+        .strip_prefix('(')
+        .and_then(|shape| Some(shape.split_once(')')?.0))
+        .unwrap_or_default();
+    let mut sizes = shape
+        .split(',')
+        .map(str::trim)
+        .filter(|size| !size.is_empty())
+        .map(str::parse::<usize>);
+    match (sizes.next(), sizes.next(), sizes.next()) {
+        (Some(Ok(rows)), Some(Ok(columns @ 3..)), None) => Ok((is_wide, rows, columns, data)),
+        _ => Err(error("its shape is not N rows of 3 or more columns")),
+    }
+}
+
+/// Reads an array of points.
+pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<PointCloud, ImportError> {
+    let (is_wide, num_rows, num_columns, data) = split(bytes)?;
+    let size = if is_wide { 8 } else { 4 };
+    let row_bytes = num_columns
+        .checked_mul(size)
+        .ok_or_else(|| error("its rows are larger than the file"))?;
+    let data = num_rows
+        .checked_mul(row_bytes)
+        .and_then(|len| data.get(..len))
+        .ok_or_else(|| error("its shape is larger than the file"))?;
+    let rows = || {
+        data.chunks_exact(row_bytes).map(|bytes| {
+            let mut row: Row = [0.0; MAX_COLUMNS];
+            if is_wide {
+                for (place, &number) in row.iter_mut().zip(bytes.as_chunks().0) {
+                    *place = f64::from_le_bytes(number);
+                }
+            } else {
+                for (place, &number) in row.iter_mut().zip(bytes.as_chunks().0) {
+                    *place = f64::from(f32::from_le_bytes(number));
+                }
+            }
+            Ok(row)
+        })
+    };
+    point::read(rows, num_columns, false, reads_colors)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use glam::{DVec3, Vec3};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn npy(major: u8, header: &str, data: &[u8]) -> Vec<u8> {
+        let len = header.len() as u32;
+        let len = if major == 1 {
+            (len as u16).to_le_bytes().to_vec()
+        } else {
+            len.to_le_bytes().to_vec()
+        };
+        [b"\x93NUMPY", &[major, 0][..], &len, header.as_bytes(), data].concat()
+    }
+
+    fn header(kind: &str, shape: &str) -> String {
+        format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}   \n")
+    }
+
+    #[test]
+    fn both_widths_and_more_columns() {
+        let wide: Vec<u8> = [1.5, 2.0, 3.0, 4.0, 5.0, 6.0_f64]
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let cloud = read(&npy(1, &header("<f8", "(2, 3)"), &wide), true).unwrap();
+        assert_eq!(
+            cloud.positions(),
+            [DVec3::new(1.5, 2., 3.), DVec3::new(4., 5., 6.)]
+        );
+        let narrow: Vec<u8> = [1.0, 2.0, 3.0, 0.0, 0.0, -1.0_f32]
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let cloud = read(&npy(2, &header("<f4", "(1, 6)"), &narrow), true).unwrap();
+        assert_eq!(
+            (cloud.positions().len(), cloud.normals()),
+            (1, [Vec3::NEG_Z].as_slice())
+        );
+    }
+
+    #[test]
+    fn refuses_by_name() {
+        let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 3)}";
+        for (bytes, says) in [
+            (b"PK".to_vec(), "begin as"),
+            (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "within its header"),
+            (npy(1, &header(">f4", "(1, 3)"), &[0; 12]), "little-endian"),
+            (npy(1, &header("<i4", "(1, 3)"), &[0; 12]), "little-endian"),
+            (npy(1, fortran, &[0; 12]), "Fortran"),
+            (npy(1, &header("<f4", "(3,)"), &[0; 12]), "its shape is not"),
+            (npy(1, &header("<f4", "(1, 2)"), &[0; 8]), "its shape is not"),
+            (npy(1, &header("<f4", "(2, 3)"), &[0; 12]), "larger than the file"),
+            (
+                npy(1, &header("<f8", "(4611686018427387904, 4)"), &[0; 12]),
+                "larger than the file",
+            ),
+            (
+                npy(1, &header("<f8", "(1, 4611686018427387904)"), &[0; 12]),
+                "larger than the file",
+            ),
+            (npy(1, &header("<f4", "(0, 3)"), &[]), "no faces"),
+        ] {
+            let error = read(&bytes, true).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}, but expected {says}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(
+            change in any::<prop::sample::Index>(), byte: u8, noise in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let mut bytes = npy(1, &header("<f4", "(3, 3)"), &[7; 36]);
+            *change.get_mut(&mut bytes) = byte;
+            let _ = read(&bytes, true);
+            let _ = read(&[b"\x93NUMPY".as_slice(), &noise].concat(), true);
+        }
+    }
+}
