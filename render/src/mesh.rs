@@ -350,6 +350,34 @@ impl Mesh {
             .all(|uses| uses.len() == 2)
     }
 
+    /// The triangles, in ascending order, whose corners are at the same three places as those of an earlier one,
+    /// whichever way they turn.
+    ///
+    /// Modellers lay a face upon a face to give the two sides different materials. A renderer that shows materials
+    /// leaves these triangles out, so that the first in the order of the file is seen, always and everywhere; a
+    /// white picture is the same either way. Sorts positions and triangles: about the cost of importing the mesh.
+    #[must_use]
+    pub fn coincident_triangles(&self) -> Vec<u32> {
+        let welded = self.weld();
+        let mut places: Vec<([u32; 3], u32)> = self
+            .triangles
+            .iter()
+            .zip(0..)
+            .map(|(triangle, index)| {
+                let mut place = triangle.map(|vertex| welded[vertex as usize]);
+                place.sort_unstable();
+                (place, index)
+            })
+            .collect();
+        places.sort_unstable();
+        let mut coincident: Vec<u32> = places
+            .chunk_by(|(left, _), (right, _)| left == right)
+            .flat_map(|equal| equal[1..].iter().map(|&(_, index)| index))
+            .collect();
+        coincident.sort_unstable();
+        coincident
+    }
+
     /// For every vertex, the smallest vertex index at the same position.
     fn weld(&self) -> Vec<u32> {
         // Adding zero turns -0 into +0, which are equal but differ in bits.
@@ -581,6 +609,19 @@ mod tests {
             (error.code(), error.to_string()),
             ("bad_surface", "5 materials for 4 triangles".to_owned())
         );
+    }
+
+    #[test]
+    fn of_faces_at_one_place_the_first_stays() {
+        let (mut positions, mut triangles) = tetrahedron(DVec3::ZERO, 1.0);
+        positions.extend_from_within(0..3);
+        triangles.extend([[2, 1, 0], [4, 5, 6]]);
+        triangles.insert(0, [3, 2, 1]);
+        let mesh = Mesh::try_new(&positions, triangles, None).unwrap();
+        assert_eq!(mesh.coincident_triangles(), [4, 5, 6]);
+        let (positions, triangles) = tetrahedron(DVec3::ZERO, 1.0);
+        let mesh = Mesh::try_new(&positions, triangles, None).unwrap();
+        assert!(mesh.coincident_triangles().is_empty());
     }
 
     #[test]

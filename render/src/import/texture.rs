@@ -10,6 +10,8 @@ use crate::surface::{Texture, Wrap};
 
 /// How many bytes an image may take while it is decoded: 8192 x 8192 texels of 4 bytes.
 const MAX_DECODED_BYTES: u64 = 1 << 28;
+/// How many bytes an image may become for each that it has: more than deflate can make of one.
+const MAX_INFLATION: u64 = 2048;
 /// How many bytes all images of a mesh may take, one after the other: that bounds the time.
 const MAX_DECODED_BYTES_IN_ALL: u64 = 1 << 32;
 /// How many texels the textures of a mesh may have together; further ones are shrunk until they fit.
@@ -151,7 +153,8 @@ impl<'a> Decoder<'a> {
         let decoder = reader.into_decoder()?;
         let (width, height) = decoder.dimensions();
         let decoded_bytes = decoder.total_bytes();
-        if decoded_bytes > MAX_DECODED_BYTES || width == 0 || height == 0 {
+        let could_become = MAX_INFLATION * bytes.len() as u64;
+        if decoded_bytes > MAX_DECODED_BYTES.min(could_become) || width == 0 || height == 0 {
             return Err(TextureProblem::TooLarge { width, height });
         }
         self.left_decoded_bytes = self

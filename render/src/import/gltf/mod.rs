@@ -31,7 +31,7 @@ use crate::mesh::MeshError;
 
 /// A document may show one mesh many times. This many vertices and triangles (or one a byte, where that is more)
 /// are read before it is refused.
-const MAX_ELEMENTS: usize = 1 << 24;
+const MAX_ELEMENTS: usize = 1 << 22;
 
 /// Extensions that don't change where a surface is; any other that a document requires is refused by name.
 const HARMLESS_EXTENSIONS: [&str; 7] = [

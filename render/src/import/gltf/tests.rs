@@ -605,13 +605,29 @@ proptest! {
     ) {
         let mut builder = Builder::default();
         let (position, indices) = (builder.vectors(&CORNERS), builder.indices(&[0, 1, 2]));
-        let good = builder.one(&json!({"attributes": {"POSITION": position}, "indices": indices}), json!({}));
+        let uv = builder.accessor(F32, "VEC2", 3, &floats(&[0.5; 6]));
+        let image = builder.view(&png([1, 2, 3, 4]));
+        let attributes = json!({"POSITION": position, "TEXCOORD_0": uv, "COLOR_0": position});
+        let good = builder.glb(json!({
+            "meshes": [{"primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}],
+            "nodes": [{"mesh": 0}],
+            "materials": [{"alphaMode": "BLEND", "pbrMetallicRoughness": {"baseColorTexture": {"index": 0, "texCoord": 0}}}],
+            "textures": [{"source": 0, "sampler": 0}],
+            "samplers": [{"wrapS": 33071}],
+            "images": [{"bufferView": image, "mimeType": "image/png"}],
+        }));
         for source in [good.as_slice(), TRIANGLE] {
             let mut bytes = source.to_vec();
             for (place, byte) in &changes {
                 *place.get_mut(&mut bytes) = *byte;
             }
-            let _ = import(&bytes);
+            let white = import(&bytes).map(|mesh| mesh.triangles().to_vec()).map_err(|error| error.to_string());
+            let options = ImportOptions { appearance: true, ..ImportOptions::default() };
+            let painted = import_object(MeshFormat::Gltf, &bytes, &NoAssets, &options);
+            prop_assert_eq!(
+                white,
+                painted.map(|mesh| mesh.triangles().to_vec()).map_err(|error| error.to_string())
+            );
             let _ = import(&bytes[..cut.index(bytes.len())]);
         }
         let _ = import(&noise);
