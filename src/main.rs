@@ -5,11 +5,14 @@
 mod command;
 mod interrupt;
 mod libtorch;
+mod npy;
 mod picture;
 mod recipe;
 mod report;
+mod rig_file;
 mod trainer;
 mod ui;
+mod views_file;
 
 use std::process::ExitCode;
 

@@ -1,21 +1,17 @@
 //! Channels of a view as PNG files, and all views of an object on one sheet.
 
-use std::io::Write;
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use png::{BitDepth, ColorType, Encoder, Filter};
+use tap_render::ColorImage;
 
 /// White between the pictures of a sheet, as wide as this part of a picture.
 const SHEET_GAP: f32 = 1.0 / 56.0;
-/// Pictures in a row of a sheet of twelve.
-const SHEET_COLUMNS: usize = 4;
 /// The value of a depth pixel at the far end; 0 means that nothing is there and 1 is the near end.
 const DEPTH_FAR: f32 = 65535.0;
 
 /// The range that a depth picture spans: `depth = near + (value - 1) / 65534 * (far - near)`, in units of object
 /// space, and value 0 is 'nothing'.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct DepthRange {
     pub(crate) near: f32,
     pub(crate) far: f32,
@@ -65,18 +61,23 @@ pub(crate) fn normal_png(size_px: u32, normals: &[[f32; 3]]) -> Result<Vec<u8>> 
     encode(size_px, size_px, ColorType::Rgb, BitDepth::Eight, &bytes)
 }
 
-/// Square gray pictures of one size in rows of four, white between them.
-pub(crate) fn sheet_png(size_px: u32, pictures: &[&[u8]]) -> Result<Vec<u8>> {
+/// An 8-bit PNG of a square picture, gray or RGB as it is.
+pub(crate) fn color_png(size_px: u32, picture: &ColorImage) -> Result<Vec<u8>> {
+    gray_png(size_px, picture.gray())
+}
+
+/// Square pictures of one size, white between them, about as many in a row as there are rows: four by three for twelve.
+pub(crate) fn sheet_png(size_px: u32, pictures: &[&ColorImage]) -> Result<Vec<u8>> {
     let size = size_px as usize;
     let gap = (size_px as f32 * SHEET_GAP).ceil() as usize;
-    let columns = pictures.len().clamp(1, SHEET_COLUMNS);
+    let columns = num_columns(pictures.len());
     let rows = pictures.len().div_ceil(columns);
     let (width, height) = (columns * (size + gap) + gap, rows * (size + gap) + gap);
     let mut sheet = vec![u8::MAX; width * height];
     for (view_idx, picture) in pictures.iter().enumerate() {
         let left = gap + view_idx % columns * (size + gap);
         let top = gap + view_idx / columns * (size + gap);
-        for (y, row) in picture.chunks_exact(size).enumerate() {
+        for (y, row) in picture.gray().chunks_exact(size).enumerate() {
             let start = (top + y) * width + left;
             sheet[start..start + size].copy_from_slice(row);
         }
@@ -90,15 +91,8 @@ pub(crate) fn sheet_png(size_px: u32, pictures: &[&[u8]]) -> Result<Vec<u8>> {
     )
 }
 
-/// Writes a file that must not be there yet.
-///
-/// # Errors
-/// When it is there, or can't be written.
-pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file =
-        std::fs::File::create_new(path).with_context(|| format!("could not create {}", path.display()))?;
-    file.write_all(bytes)
-        .with_context(|| format!("could not write {}", path.display()))
+fn num_columns(num_pictures: usize) -> usize {
+    ((num_pictures as f64).sqrt().ceil() as usize).max(1)
 }
 
 fn encode(width_px: u32, height_px: u32, color: ColorType, depth: BitDepth, bytes: &[u8]) -> Result<Vec<u8>> {
@@ -149,17 +143,18 @@ mod tests {
 
     #[test]
     fn a_sheet_holds_every_picture_once() {
-        let pictures: Vec<Vec<u8>> = (0..12).map(|k| vec![k; 56 * 56]).collect();
-        let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
-        let (width, height, bytes) = decode(&sheet_png(56, &pictures).unwrap());
+        let pictures: Vec<ColorImage> = (0..12).map(|k| ColorImage::Gray(vec![k; 56 * 56])).collect();
+        let (width, height, bytes) = decode(&sheet_png(56, &pictures.iter().collect::<Vec<_>>()).unwrap());
         assert_eq!((width, height), (4 * 57 + 1, 3 * 57 + 1));
         for (k, picture) in pictures.iter().enumerate() {
             let pixels: Vec<u8> = bytes
                 .iter()
                 .copied()
-                .filter(|value| *value == picture[0])
+                .filter(|value| *value == picture.gray()[0])
                 .collect();
-            assert_eq!(pixels, *picture, "picture {k}");
+            assert_eq!(pixels, picture.gray(), "picture {k}");
         }
+        let columns = [1, 2, 3, 5, 12, 80].map(num_columns);
+        assert_eq!(columns, [1, 2, 2, 3, 4, 9]);
     }
 }

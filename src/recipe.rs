@@ -112,7 +112,8 @@ fn line_index(text: &str, error: &toml::de::Error) -> usize {
         .count()
 }
 
-fn usage(problem: impl std::fmt::Display) -> anyhow::Error {
+/// An error of the command line: it is printed as such, and the exit code is 2.
+pub(crate) fn usage(problem: impl std::fmt::Display) -> anyhow::Error {
     clap::Error::raw(ErrorKind::ValueValidation, format!("{problem}\n")).into()
 }
 

@@ -84,6 +84,11 @@ impl Bar {
         self.0.set_message(text.to_string());
     }
 
+    /// Prints a result, on stdout, above the bar.
+    pub(crate) fn result(&self, text: impl Display) {
+        self.0.suspend(|| result(text));
+    }
+
     /// Prints a line above the bar.
     pub(crate) fn note(&self, text: impl Display) {
         self.0.suspend(|| note(text));

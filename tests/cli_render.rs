@@ -105,19 +105,314 @@ fn one_bad_mesh_does_not_stop_the_others() {
     let outcome = place.run(&[
         "render", "nan.obj", "cube.obj", "--out", "views", "--size", "16", "--json",
     ]);
-    let outcome = outcome.fails_with(&["nan.obj"]);
+    let outcome = outcome.fails_with(&["1 of 2", "non-finite", "nan.obj"]);
+    let lines = outcome.json_lines();
+    assert_eq!(lines[0]["reason"], "non-finite");
     assert!(
-        outcome.json()[0]["error"].is_string() && outcome.json()[1]["folder"].is_string(),
+        lines[0]["error"].is_string() && lines[1]["folder"].is_string(),
         "{outcome:?}"
     );
+    assert_eq!(lines[2]["summary"]["reasons"]["non-finite"], 1, "a line for all");
     assert!(
         place.path("views/cube/views.json").is_file(),
         "the good one is drawn"
     );
     assert!(
-        !place.path("views/nan").exists() && !place.path("views/nan.partial").exists(),
+        place.files("views").keys().all(|name| name.starts_with("cube/")),
         "nothing half-made"
     );
+    place
+        .run(&[
+            "render",
+            "nan.obj",
+            "cube.obj",
+            "--out",
+            "allowed",
+            "--size",
+            "16",
+            "--max-failed",
+            "1",
+        ])
+        .succeeds();
+}
+
+/// Four meshes in folders, two of them of one name.
+fn write_folder(place: &Place) {
+    for name in ["a/model.obj", "b/model.obj", "b/c/lamp.obj"] {
+        place.write(&format!("meshes/{name}"), CUBE);
+    }
+    place.write(
+        "meshes/b/cone.off",
+        "OFF 4 4 0\n0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n",
+    );
+    place.write("meshes/b/notes.txt", "no mesh");
+}
+
+fn folders(place: &Place, out: &str) -> Vec<String> {
+    let files = place.files(out).into_keys();
+    files
+        .filter_map(|name| Some(name.strip_suffix("/views.json")?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn folders_patterns_and_lists_keep_their_paths() {
+    let place = Place::new();
+    write_folder(&place);
+    let names = ["a/model", "b/c/lamp", "b/cone", "b/model"];
+    place
+        .run(&["render", "meshes", "--out", "folder", "--size", "16"])
+        .succeeds();
+    assert_eq!(folders(&place, "folder"), names);
+    place
+        .run(&["render", "meshes/**/model.*", "--out", "pattern", "--size", "16"])
+        .succeeds();
+    assert_eq!(folders(&place, "pattern"), ["a/model", "b/model"]);
+    // As Windows writes it, with an empty line and a file that isn't there.
+    let list = b"\xef\xbb\xbfmeshes/a/model.obj\r\n\r\nmeshes/b/c/lamp.obj\r\nmeshes/g\xffne.obj\r\n";
+    let outcome = place.run_fed(list, &["render", "-", "--out", "list", "--size", "16"]);
+    outcome.fails_with(&["1 of 3", "missing"]);
+    assert_eq!(folders(&place, "list"), ["a/model", "b/c/lamp"]);
+    place.write("list.txt", "meshes/a/model.obj\n");
+    place
+        .run(&[
+            "render", "--list", "list.txt", "--root", "meshes", "--out", "rooted", "--size", "16",
+        ])
+        .succeeds();
+    assert_eq!(folders(&place, "rooted"), ["a/model"]);
+    place
+        .run(&["render", "no*thing", "--out", "none"])
+        .fails_with(&["no mesh matches", "no*thing"]);
+}
+
+#[test]
+fn the_number_of_workers_changes_no_byte() {
+    let place = Place::new();
+    write_folder(&place);
+    for workers in ["1", "5"] {
+        let render = [
+            "render",
+            "meshes",
+            "--size",
+            "24",
+            "--sheet",
+            "--workers",
+            workers,
+            "--out",
+        ];
+        let outcome = place.run(&[&render[..], &[workers]].concat()).succeeds();
+        assert_eq!(
+            outcome.stdout.replace(&format!("{workers}/"), ""),
+            "a/model\nb/c/lamp\nb/cone\nb/model\n",
+            "in order"
+        );
+    }
+    assert_eq!(place.files("1"), place.files("5"));
+}
+
+#[test]
+fn resume_draws_what_is_missing_or_would_differ() {
+    let place = Place::new();
+    write_folder(&place);
+    let status = |more: &[&str]| -> Vec<String> {
+        let render = [
+            "render", "meshes", "--out", "views", "--size", "16", "--resume", "--json",
+        ];
+        let outcome = place.run(&[&render[..], more].concat()).succeeds();
+        let lines = outcome.json_lines();
+        lines
+            .iter()
+            .filter_map(|line| Some(line["status"].as_str()?.to_owned()))
+            .collect()
+    };
+    let (drawn, kept) = ("rendered", "unchanged");
+    assert_eq!(status(&[]), [drawn; 4]);
+    let whole = place.files("views");
+    assert_eq!(status(&[]), [kept; 4]);
+
+    fs::remove_file(place.path("views/a/model/view_003.png")).unwrap();
+    fs::remove_file(place.path("views/b/cone/views.json")).unwrap();
+    fs::remove_dir_all(place.path("views/b/cone")).unwrap();
+    assert_eq!(status(&[]), [drawn, kept, drawn, kept]);
+    assert_eq!(place.files("views"), whole, "as if it had never stopped");
+
+    place.write("meshes/b/model.obj", CUBE.replace("v 1 1 1", "v 1 1 2"));
+    assert_eq!(status(&[]), [kept, kept, kept, drawn]);
+    assert_eq!(status(&["--framing", "box"]), [drawn; 4]);
+    assert_eq!(status(&["--framing", "box", "--sheet"]), [drawn; 4]);
+
+    place.write("views/a/model/views.json", "{}");
+    assert_eq!(
+        status(&["--framing", "box", "--sheet"])[0],
+        drawn,
+        "it is no record"
+    );
+}
+
+#[test]
+fn poses_are_written_for_others_and_read_again() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    let formats = "opencv,opengl,pytorch3d,nerf,colmap,tap";
+    let rig = "random:3:7:10..60";
+    place
+        .run(&[
+            "render", "cube.obj", "--out", "views", "--size", "16", "--rig", rig, "--poses", formats,
+        ])
+        .succeeds();
+    let files = place.files("views/cube");
+    for name in [
+        "poses_opencv.json",
+        "poses_opengl.json",
+        "poses_pytorch3d.json",
+        "transforms.json",
+        "colmap/cameras.txt",
+        "colmap/images.txt",
+        "colmap/points3D.txt",
+        "poses_tap.json",
+    ] {
+        assert!(files.contains_key(name), "{name} is there: {:?}", files.keys());
+    }
+    let json = |name: &str| -> serde_json::Value { serde_json::from_slice(&files[name]).unwrap() };
+    assert_eq!(json("poses_opencv.json")["views"][2]["file"], "view_003.png");
+    assert_eq!(
+        json("transforms.json")["frames"][0]["mask_path"],
+        "view_001_mask.png"
+    );
+    let lines = String::from_utf8(files["colmap/images.txt"].clone()).unwrap();
+    assert!(lines.contains(" 3 view_003.png\n\n"), "{lines}");
+
+    place
+        .run(&[
+            "render",
+            "cube.obj",
+            "--out",
+            "again",
+            "--size",
+            "16",
+            "--rig",
+            "views/cube/views.json",
+        ])
+        .succeeds();
+    let again = place.files("again/cube");
+    assert_eq!(
+        again["view_002.png"], files["view_002.png"],
+        "the same poses, bit for bit"
+    );
+
+    let outcome = place
+        .run(&[
+            "render",
+            "cube.obj",
+            "--out",
+            "parallel",
+            "--projection",
+            "parallel",
+            "--poses",
+            "tap,colmap",
+        ])
+        .exits_with_2();
+    assert!(outcome.stderr.contains("colmap"), "it is named: {outcome:?}");
+    place
+        .run(&["render", "cube.obj", "--out", "x", "--rig", "sphere:0"])
+        .exits_with_2();
+    place
+        .run(&["render", "cube.obj", "--out", "x", "--rig", "missing.json"])
+        .fails_with(&["missing.json"]);
+}
+
+#[test]
+fn depth_is_floats_and_normals_are_the_objects_on_demand() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    place
+        .run(&[
+            "render",
+            "cube.obj",
+            "--out",
+            "views",
+            "--size",
+            "16",
+            "--rig",
+            "poses:0/0,90/0",
+            "--channels",
+            "depth,normal",
+            "--depth-format",
+            "npy",
+            "--normal-space",
+            "object",
+        ])
+        .succeeds();
+    let files = place.files("views/cube");
+    let depth = &files["view_001_depth.npy"];
+    let values: Vec<f32> = depth[depth.len() - 16 * 16 * 4..]
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    assert!(values[0].is_infinite(), "a corner is empty");
+    assert!(values[8 * 16 + 8].is_finite(), "the middle is not");
+    // The faces that look to the front and to the right.
+    for (name, normal) in [
+        ("view_001_normal.png", [128, 128, 255]),
+        ("view_002_normal.png", [255, 128, 128]),
+    ] {
+        let pixels = decode_png(&files[name]);
+        let middle = 3 * (8 * 16 + 8);
+        let found = &pixels[middle..middle + 3];
+        let is_near = found
+            .iter()
+            .zip(normal)
+            .all(|(found, normal)| found.abs_diff(normal) <= 1);
+        assert!(is_near, "{name}: {found:?}");
+    }
+}
+
+fn decode_png(png: &[u8]) -> Vec<u8> {
+    let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut bytes).unwrap();
+    bytes
+}
+
+/// Ctrl-C while meshes are on their way.
+#[cfg(unix)]
+#[test]
+fn an_interrupt_leaves_nothing_half_made() {
+    let place = Place::new();
+    for mesh_idx in 0..300 {
+        place.write(&format!("meshes/{mesh_idx:03}.obj"), CUBE);
+    }
+    let render = [
+        "render",
+        "meshes",
+        "--out",
+        "views",
+        "--size",
+        "48",
+        "--workers",
+        "2",
+    ];
+    let mut child = place
+        .command(&render)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while folders(&place, "views").is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it is not over yet");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = child.id().to_string();
+    let killed = std::process::Command::new("kill").args(["-INT", &pid]).status();
+    assert!(killed.unwrap().success(), "the signal is sent");
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(130));
+    let whole = folders(&place, "views");
+    assert!(!whole.is_empty() && whole.len() < 300, "{} of 300", whole.len());
+    for name in fs::read_dir(place.path("views")).unwrap() {
+        let name = name.unwrap().file_name().into_string().unwrap();
+        assert!(whole.contains(&name), "{name} is half-made");
+    }
 }
 
 #[test]

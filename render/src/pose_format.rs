@@ -22,13 +22,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use glam::{DMat3, DMat4, DQuat, DVec2, DVec3, DVec4};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::camera::ViewMatrices;
 use crate::error::ParseError;
 
 /// A library whose conventions poses can be written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoseFormat {
     /// [`OpenCvCamera`].

@@ -1,20 +1,23 @@
 //! Flags that `tap render` and `tap dataset build` share: what a view looks like, and what draws it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use tap_render::{AdapterChoice, Framing, Projection, RigSpec, UpAxis};
+use tap_render::{AdapterChoice, Framing, Projection, RigError, RigSpec, UpAxis};
 use toml::Value;
 
 use crate::recipe::{self, Setting};
+use crate::rig_file;
 
 /// What a view looks like. Each flag is a short way to write a `--set`.
 #[derive(Debug, Args)]
 pub(crate) struct ViewFlags {
-    /// From where an object is looked at: mvcnn12.
-    #[arg(long, help_heading = "Views", value_name = "RIG")]
-    rig: Option<RigSpec>,
+    /// From where an object is looked at: mvcnn12, dodecahedron80, sphere:N, random:N[:SEED[:LOW..HIGH]],
+    /// turntable:N[:ELEVATION,...], poses:AZIMUTH/ELEVATION[/ROLL],... or a JSON file of poses (a list, or a views.json).
+    #[arg(long, help_heading = "Views", value_name = "RIG|FILE.json")]
+    rig: Option<RigArgument>,
     /// How it fills the picture: mvcnn, box or sphere.
     #[arg(long, help_heading = "Views", value_name = "FRAMING")]
     framing: Option<Framing>,
@@ -36,7 +39,7 @@ impl ViewFlags {
     /// The flags as settings of a recipe's part, for example `render.`.
     ///
     /// # Errors
-    /// When a lighting's file can't be read.
+    /// When the file of a lighting or of poses can't be read.
     pub(crate) fn settings(&self, prefix: &str) -> Result<Vec<Setting>> {
         let Self {
             rig,
@@ -58,7 +61,7 @@ impl ViewFlags {
             None => None,
         };
         let values = [
-            ("rig", rig.as_ref().map(|rig| Value::String(rig.to_string()))),
+            ("rig", rig.as_ref().map(RigArgument::value).transpose()?),
             (
                 "framing",
                 framing.map(|framing| Value::String(framing.to_string())),
@@ -78,6 +81,36 @@ impl ViewFlags {
         Ok(given
             .map(|(key, value)| Setting::new(format!("{prefix}{key}"), value))
             .collect())
+    }
+}
+
+/// A rig by its name, or the file that holds its poses.
+#[derive(Debug, Clone)]
+enum RigArgument {
+    Spec(RigSpec),
+    File(PathBuf),
+}
+
+impl RigArgument {
+    /// The setting, with the poses of a file in it.
+    fn value(&self) -> Result<Value> {
+        let spec = match self {
+            Self::Spec(spec) => spec.clone(),
+            Self::File(path) => rig_file::read(path)?,
+        };
+        Value::try_from(spec).context("a rig has no TOML form")
+    }
+}
+
+impl FromStr for RigArgument {
+    type Err = RigError;
+
+    fn from_str(text: &str) -> Result<Self, RigError> {
+        let path = Path::new(text);
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return Ok(Self::File(path.to_owned()));
+        }
+        text.parse().map(Self::Spec)
     }
 }
 

@@ -34,7 +34,7 @@ TAP_LOG=debug says more; TAP_LOG=tap_render=trace says it of one crate.";
 #[derive(Debug, Subcommand)]
 enum Command {
     Doctor(doctor::Arguments),
-    Render(render::Arguments),
+    Render(Box<render::Arguments>),
     Dataset(dataset::Arguments),
     Train(train::Arguments),
     Demo(demo::Arguments),

@@ -60,6 +60,19 @@ impl Place {
         Outcome::of(&mut self.command(arguments))
     }
 
+    /// Runs with these bytes on stdin.
+    pub(crate) fn run_fed(&self, stdin: &[u8], arguments: &[&str]) -> Outcome {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(stdin).unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+
     pub(crate) fn run_with(&self, variable: &str, value: impl AsRef<OsStr>, arguments: &[&str]) -> Outcome {
         Outcome::of(self.command(arguments).env(variable, value))
     }
@@ -180,6 +193,14 @@ impl Outcome {
     pub(crate) fn exits_with_2(self) -> Self {
         assert_eq!(self.code, Some(2), "{self:#?}");
         self
+    }
+
+    /// Each line of stdout, as JSON.
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:#?}")))
+            .collect()
     }
 
     pub(crate) fn json(&self) -> Value {

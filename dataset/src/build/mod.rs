@@ -12,6 +12,7 @@
 mod draw;
 mod encode;
 mod prepare;
+mod reason;
 
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -3,8 +3,8 @@
 use std::io;
 
 use sha2::{Digest, Sha256};
-use tap_render::import::{AssetError, ImportError, import_mesh};
-use tap_render::{Culling, Framed, Mesh, MeshError, ObjectFromMesh, row_major};
+use tap_render::import::import_mesh;
+use tap_render::{Culling, Framed, Mesh, ObjectFromMesh, row_major};
 
 use super::Skip;
 use crate::topology::Topology;
@@ -55,7 +55,8 @@ pub(super) fn prepare(
         source_sha256: Some(source_sha256.clone()),
     };
     let assets = FolderAssets::new(source.root(), &object.path, max_mesh_bytes - bytes.len() as u64);
-    let mesh = import_mesh(object.format, &bytes, &assets).map_err(|e| skip((reason_of(&e), in_full(&e))))?;
+    let mesh =
+        import_mesh(object.format, &bytes, &assets).map_err(|e| skip((SkipReason::from(&e), in_full(&e))))?;
     drop(bytes);
 
     let samples = sample_surface(
@@ -137,19 +138,6 @@ fn part_labels(
             .map(|&triangle| label(&labels, triangle))
             .collect()
     }))
-}
-
-fn reason_of(error: &ImportError) -> SkipReason {
-    match error {
-        ImportError::Asset(AssetError::NotFound { .. }) => SkipReason::Missing,
-        ImportError::Asset(AssetError::Outside { .. }) => SkipReason::OutsideSource,
-        ImportError::Asset(AssetError::TooLarge { .. })
-        | ImportError::Mesh(MeshError::TooManyVertices { .. }) => SkipReason::TooLarge,
-        ImportError::Asset(AssetError::Io { .. }) => SkipReason::Unreadable,
-        ImportError::Mesh(MeshError::NoTriangles | MeshError::AllDegenerate { .. }) => SkipReason::Empty,
-        ImportError::Mesh(MeshError::NonFinite { .. }) => SkipReason::NonFinite,
-        _ => SkipReason::Malformed,
-    }
 }
 
 /// An error with its causes, in one line.

@@ -37,8 +37,10 @@ impl FolderAssets {
         Ok(Self::new(&root, Path::new(""), DEFAULT_MAX_MESH_BYTES))
     }
 
-    /// The files around the mesh at `mesh_path`, which is relative to `root`, a canonical path.
-    pub(crate) fn new(root: &Path, mesh_path: &Path, limit_bytes: u64) -> Self {
+    /// The files around the mesh at `mesh_path`, which is relative to `root`, a canonical path, and in all other folders
+    /// of `root`; `limit_bytes` in all.
+    #[must_use]
+    pub fn new(root: &Path, mesh_path: &Path, limit_bytes: u64) -> Self {
         let dir = mesh_path.parent().unwrap_or(Path::new("")).to_owned();
         Self {
             root: root.to_owned(),

@@ -1,0 +1,99 @@
+//! The folder of a mesh's views: whole when it appears, and recognized when it is there already.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+
+use super::job::{Failure, Task};
+use super::pose_file;
+use crate::views_file::{SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
+
+/// A file's name within the folder, and its bytes.
+pub(super) type Files = Vec<(String, Vec<u8>)>;
+
+/// Writes a folder so that it is whole when it appears. One that is there gives way if it may, and if it is a folder of
+/// views.
+///
+/// # Errors
+/// When nothing can be written any more, whatever the mesh. The inner error costs this mesh alone.
+pub(super) fn publish(files: &Files, folder: &Path, may_replace: bool) -> Result<Result<(), Failure>> {
+    let partial = partial_path(folder);
+    let published = write_partial(files, &partial).and_then(|()| {
+        if may_replace && folder.exists() {
+            if !folder.join(VIEWS_FILE_NAME).is_file() {
+                return Ok(Err(Failure::new(
+                    "folder-taken",
+                    format!("not a folder of views, so it is left alone: {}", folder.display()),
+                )));
+            }
+            fs::remove_dir_all(folder)?;
+        }
+        fs::rename(&partial, folder).map(Ok)
+    });
+    if !matches!(published, Ok(Ok(()))) {
+        // Nothing half-made is left; why it could not be made is the error that counts.
+        let _ = fs::remove_dir_all(&partial);
+    }
+    published.or_else(|error| {
+        let message = format!("could not write {}: {error}", folder.display());
+        if is_of_the_disk(&error) {
+            Err(anyhow!(message))
+        } else {
+            Ok(Err(Failure::new("unwritable", message)))
+        }
+    })
+}
+
+fn write_partial(files: &Files, partial: &Path) -> io::Result<()> {
+    if partial.exists() {
+        fs::remove_dir_all(partial)?;
+    }
+    fs::create_dir_all(partial)?;
+    for (name, bytes) in files {
+        let path = partial.join(name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::File::create_new(path)?.write_all(bytes)?;
+    }
+    Ok(())
+}
+
+/// Will the next mesh meet the same?
+fn is_of_the_disk(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::PermissionDenied
+    )
+}
+
+/// Where a folder grows. It is hidden, so that a search for meshes passes it over.
+fn partial_path(folder: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(folder.file_name().unwrap_or_default());
+    name.push(".partial");
+    folder.with_file_name(name)
+}
+
+/// The folder's `views.json` if the folder is whole and was made as the task says; which mesh it is of is the caller's
+/// to compare.
+pub(super) fn whole(folder: &Path, task: &Task) -> Option<ViewsFile> {
+    let file = ViewsFile::read(folder).ok()?;
+    let is_as_asked = file.recipe == task.recipe && file.up == task.up && file.output == task.output;
+    let is_there = |name: &str| fs::metadata(folder.join(name)).is_ok_and(|file| file.len() > 0);
+    let sheet = file.output.sheet.then_some(SHEET_FILE_NAME);
+    let mut poses = file
+        .output
+        .poses
+        .iter()
+        .flat_map(|format| pose_file::file_names(*format).iter().copied());
+    let is_whole = file.views.iter().all(|view| view.files().all(is_there))
+        && sheet.is_none_or(is_there)
+        && poses.all(is_there);
+    (is_as_asked && is_whole).then_some(file)
+}

@@ -1,0 +1,246 @@
+//! `tap render`: meshes to pictures with exact poses, one folder a mesh.
+
+mod folder;
+mod glob;
+mod input;
+mod job;
+mod pipeline;
+mod pose_file;
+mod report;
+mod view_file;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tap_render::pose_format::PoseFormat;
+use tap_render::{Channels, Projection, RenderRecipe, Renderer, RendererOptions};
+
+use super::flag::{DeviceFlags, UpFlag, ViewFlags};
+use crate::recipe::{self, Setting};
+use crate::views_file::{DepthFormat, NormalSpace, Output};
+use crate::{interrupt, ui};
+use input::{Input, Request};
+use job::{Clock, Task};
+use pipeline::Pipeline;
+use report::{Report, Wishes};
+
+/// Draw the views of meshes, with exact poses: one folder of pictures a mesh.
+///
+/// A bad mesh is left out with its reason and stops no other. The pictures are the same for any number of workers.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "a switch is a bool")]
+pub(crate) struct Arguments {
+    /// Files, folders (all meshes below them), patterns in quotes, or - for a list on stdin.
+    #[arg(value_name = "MESH", required_unless_present = "list")]
+    meshes: Vec<PathBuf>,
+    /// A file with a path a line; - is stdin.
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+    /// Where to put the folders.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The folder that names are relative to and that textures may lie in.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(flatten)]
+    views: ViewFlags,
+    /// What is drawn, comma-separated: color, mask, depth, normal.
+    #[arg(long, value_name = "LIST", help_heading = "Views")]
+    channels: Option<Channels>,
+    /// How depth is written: a 16-bit PNG with its range, or floats for NumPy.
+    #[arg(long, value_name = "FORMAT", help_heading = "Views", default_value = "png")]
+    depth_format: DepthFormat,
+    /// Whose axes normals have: the camera's or the object's.
+    #[arg(long, value_name = "SPACE", help_heading = "Views", default_value = "view")]
+    normal_space: NormalSpace,
+    /// Poses for others too, comma-separated: opencv, opengl, pytorch3d, nerf, colmap, tap.
+    #[arg(long, value_name = "LIST", help_heading = "Views", value_delimiter = ',')]
+    poses: Vec<PoseFormat>,
+    /// Also write DIR/NAME/sheet.png with all views.
+    #[arg(long, help_heading = "Views")]
+    sheet: bool,
+    #[command(flatten)]
+    up: UpFlag,
+    /// A recipe; flags and --set go before it.
+    #[arg(long, value_name = "FILE.toml")]
+    recipe: Option<PathBuf>,
+    /// One setting of the recipe, for example framing=box.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<Setting>,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Threads that read, frame, encode and write; one a core unless given. The files don't depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// Leave views that are whole and would come out the same; draw the others, in place of what is there.
+    #[arg(long)]
+    resume: bool,
+    /// Replace folders of views that are there already.
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+    /// How many meshes may fail before the exit code says so.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    max_failed: usize,
+    /// Say where the time went.
+    #[arg(long)]
+    timings: bool,
+    /// Print a line of JSON a mesh, and one for all.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap render chair.obj --out views --sheet
+  tap render ShapeNetCore.v2 --out views --resume --max-failed 100
+  tap render 'meshes/*/train/*.off' --up z --out views --rig dodecahedron80
+  find . -name '*.glb' | tap render - --out views --framing sphere --projection parallel --size 128
+  tap render chair.obj --out views --rig turntable:36:0,30,60 --poses opencv,nerf,colmap
+  tap render table.obj --out tables --rig views/chair/views.json
+  tap render part.off --up z --channels color,mask,depth,normal --depth-format npy --out views
+
+Folders: DIR/NAME for NAME.obj. Where meshes come from a folder, a pattern or a list, or two have one
+name, NAME is the path below the folder that holds them all (--root settles which).
+
+Files, in DIR/NAME:
+  view_001.png ...     color
+  _mask.png            0 or 255
+  _depth.png           16-bit gray; 0 is nothing, 1 to 65535 run from depth.near to depth.far
+  _depth.npy           32-bit floats, infinite where nothing is, with --depth-format npy
+  _normal.png          RGB, n = value / 127.5 - 1; black is nothing
+  sheet.png            all views, with --sheet
+  views.json           recipe, adapter, object_from_mesh; of each view its files, angles, depth
+                       range, view_from_object and clip_from_view (row-major, column vectors)
+  poses_opencv.json, poses_opengl.json, poses_pytorch3d.json, transforms.json (nerf),
+  colmap/cameras.txt, colmap/images.txt, colmap/points3D.txt, poses_tap.json: with --poses
+
+The center of an object's surface is the origin, its farthest vertex is at distance 1, +y is up,
++z is its front.";
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let begun = Instant::now();
+    let recipe = arguments.recipe()?;
+    let output = arguments.output(&recipe)?;
+    let inputs = input::find(&arguments.request(), &|note| {
+        ui::note(format_args!("note: {note}"));
+    })?;
+    if !arguments.force && !arguments.resume {
+        refuse_existing(&inputs, arguments)?;
+    }
+    let mut clock = Clock::start();
+    let renderer_options = RendererOptions {
+        adapter: arguments.device.adapter.clone(),
+        ..Default::default()
+    };
+    let renderer = Renderer::try_new(&renderer_options)?;
+    let start_s = clock.lap();
+    let cancel = interrupt::listen()?;
+
+    let mut report = Report::new(arguments.wishes(), &arguments.out, inputs.len(), begun, start_s);
+    report.name_adapter(renderer.adapter());
+    let task = Task {
+        recipe,
+        up: arguments.up.up.unwrap_or_default(),
+        output,
+        out: arguments.out.clone(),
+        may_replace: arguments.force || arguments.resume,
+        resumes: arguments.resume,
+        culling: renderer.culling(),
+        adapter: serde_json::to_value(renderer.adapter()).context("could not name the adapter")?,
+    };
+    let pipeline = Pipeline {
+        task: &task,
+        inputs: &inputs,
+        renderer_options: &renderer_options,
+        num_workers: arguments.num_workers(),
+        cancel: &cancel,
+    };
+    let is_complete = pipeline.run(renderer, &mut |input_idx, outcome| {
+        report.add(&inputs[input_idx], &outcome);
+    })?;
+    if is_complete {
+        return report.finish();
+    }
+    drop(report);
+    ui::note("stopped; the same command with --resume goes on");
+    Ok(ExitCode::from(interrupt::EXIT_CODE))
+}
+
+impl Arguments {
+    fn recipe(&self) -> Result<RenderRecipe> {
+        let mut settings = self.set.clone();
+        settings.extend(self.views.settings("")?);
+        let mut recipe: RenderRecipe = recipe::resolve(self.recipe.as_deref(), &settings)?;
+        recipe.channels = self.channels.unwrap_or(recipe.channels);
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// How views become files; what the recipe's views have no use for is refused.
+    fn output(&self, recipe: &RenderRecipe) -> Result<Output> {
+        if self.sheet && !recipe.channels.color {
+            bail!("a sheet shows the color channel, which --channels leaves out");
+        }
+        let mut poses = self.poses.clone();
+        poses.sort_unstable();
+        poses.dedup();
+        for format in &poses {
+            if recipe.projection == Projection::Parallel && !format.has_parallel_projection() {
+                return Err(recipe::usage(format_args!(
+                    "--poses {format}: it has no cameras of parallel projection"
+                )));
+            }
+            if pose_file::names_pictures(*format) && !recipe.channels.color {
+                return Err(recipe::usage(format_args!(
+                    "--poses {format}: it names the pictures of the color channel, which --channels leaves out"
+                )));
+            }
+        }
+        Ok(Output {
+            depth_format: self.depth_format,
+            normal_space: self.normal_space,
+            sheet: self.sheet,
+            poses,
+        })
+    }
+
+    fn request(&self) -> Request<'_> {
+        Request {
+            meshes: &self.meshes,
+            list: self.list.as_deref(),
+            root: self.root.as_deref(),
+        }
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            json: self.json,
+            timings: self.timings,
+            max_failed: self.max_failed,
+        }
+    }
+
+    fn num_workers(&self) -> usize {
+        match self.workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+}
+
+/// Before the first mesh is drawn: nothing that is there may be in the way.
+fn refuse_existing(inputs: &[Input], arguments: &Arguments) -> Result<()> {
+    let folders = inputs.iter().map(|input| arguments.out.join(&input.name));
+    if let Some(folder) = folders.into_iter().find(|folder| folder.exists()) {
+        bail!(
+            "there are views already (--resume goes on with them, --force replaces them): {}",
+            folder.display()
+        );
+    }
+    Ok(())
+}

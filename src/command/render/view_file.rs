@@ -1,0 +1,85 @@
+//! A view as files: a picture a channel, and its entry of `views.json`.
+
+use anyhow::Result;
+use glam::{Mat3, Vec3};
+use tap_render::{PoseDegrees, View, ViewMatrices, row_major};
+
+use super::folder::Files;
+use crate::views_file::{DepthFormat, NormalSpace, Output, ViewEntry};
+use crate::{npy, picture};
+
+/// Adds the view's files and returns its entry.
+///
+/// # Errors
+/// When a picture can't be encoded, which no view's can't.
+pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut Files) -> Result<ViewEntry> {
+    let View {
+        pose,
+        matrices,
+        size_px,
+        color,
+        mask,
+        depth,
+        normal,
+    } = view;
+    let stem = format!("view_{:03}", view_idx + 1);
+    let PoseDegrees {
+        azimuth_deg,
+        elevation_deg,
+        roll_deg,
+    } = (*pose).into();
+    let mut entry = ViewEntry {
+        azimuth_deg,
+        elevation_deg,
+        roll_deg,
+        view_from_object: row_major(&matrices.view_from_object),
+        clip_from_view: row_major(&matrices.clip_from_view),
+        ..ViewEntry::default()
+    };
+    let mut push = |suffix: &str, bytes: Vec<u8>| {
+        let name = format!("{stem}{suffix}");
+        files.push((name.clone(), bytes));
+        Some(name)
+    };
+    if let Some(color) = color {
+        entry.file = push(".png", picture::color_png(*size_px, color)?);
+    }
+    if let Some(mask) = mask {
+        let pixels: Vec<u8> = mask
+            .covered()
+            .iter()
+            .map(|&is_covered| if is_covered { u8::MAX } else { 0 })
+            .collect();
+        entry.coverage = Some(mask.coverage());
+        entry.mask_file = push("_mask.png", picture::gray_png(*size_px, &pixels)?);
+    }
+    if let Some(depth) = depth {
+        match output.depth_format {
+            DepthFormat::Png => {
+                let (png, range) = picture::depth_png(*size_px, depth)?;
+                entry.depth = Some(range);
+                entry.depth_file = push("_depth.png", png);
+            }
+            DepthFormat::Npy => {
+                let side = *size_px as usize;
+                entry.depth_file = push("_depth.npy", npy::f32_array(&[side, side], depth));
+            }
+        }
+    }
+    if let Some(normal) = normal {
+        let png = match output.normal_space {
+            NormalSpace::View => picture::normal_png(*size_px, normal)?,
+            NormalSpace::Object => picture::normal_png(*size_px, &in_object(normal, matrices))?,
+        };
+        entry.normal_file = push("_normal.png", png);
+    }
+    Ok(entry)
+}
+
+/// Normals of view space in object space; zero, where nothing is, stays zero.
+fn in_object(normals: &[[f32; 3]], matrices: &ViewMatrices) -> Vec<[f32; 3]> {
+    // The transpose of a rotation is its inverse.
+    let object_from_view = Mat3::from_mat4(matrices.view_from_object).transpose();
+    let turned = |normal: &[f32; 3]| (object_from_view * Vec3::from(*normal)).to_array();
+    normals.iter().map(turned).collect()
+}

@@ -1,0 +1,54 @@
+//! Arrays of 32-bit floats in NumPy's format, version 1.0.
+
+/// What every file begins with.
+const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
+/// The data begin at a multiple of this.
+const ALIGNMENT: usize = 64;
+
+/// An array of this shape, row by row, as `numpy.load` reads it.
+pub(crate) fn f32_array(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    debug_assert_eq!(
+        shape.iter().product::<usize>(),
+        values.len(),
+        "the shape fits the values"
+    );
+    let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
+    // A comma makes a tuple of a single number; after others it does no harm.
+    let mut header = format!(
+        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}",
+        sides.join(", ")
+    );
+    let num_before = MAGIC.len() + size_of::<u16>();
+    let padded = (num_before + header.len() + 1).next_multiple_of(ALIGNMENT) - num_before;
+    header.extend(std::iter::repeat_n(' ', padded - header.len() - 1));
+    header.push('\n');
+    let mut bytes = Vec::with_capacity(num_before + padded + size_of_val(values));
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&(padded as u16).to_le_bytes());
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numpy_would_read_it() {
+        let bytes = f32_array(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, f32::INFINITY]);
+        assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+        let header_bytes = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        assert_eq!((10 + header_bytes) % 64, 0, "aligned");
+        let header = String::from_utf8_lossy(&bytes[10..10 + header_bytes]);
+        assert_eq!(
+            header.trim_end_matches([' ', '\n']),
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3,), }"
+        );
+        assert!(header.ends_with('\n'), "{header:?}");
+        let data = &bytes[10 + header_bytes..];
+        assert_eq!(data.len(), 6 * 4);
+        assert_eq!(data[4..8], 2.0_f32.to_le_bytes());
+        assert_eq!(data[20..], f32::INFINITY.to_le_bytes());
+    }
+}
