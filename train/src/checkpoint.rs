@@ -341,6 +341,13 @@ pub fn read_encoder(path: &Path) -> Result<(BTreeMap<String, Tensor>, PathBuf), 
     } else {
         path.to_owned()
     };
+    if file
+        .extension()
+        .is_some_and(|extension| extension == "pth" || extension == "pt")
+    {
+        let reason = String::from("bring it over with `tap-train import`");
+        return Err(TrainError::TorchFile { reason, path: file });
+    }
     let tensors = read_tensors(&file)?;
     // A whole model brings its encoder under a prefix. A Transformer's own keys may also begin with `encoder.`
     // (its mini-PointNet), so the prefix only counts where everything else belongs to the other parts of TAP.

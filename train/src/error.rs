@@ -83,6 +83,14 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of PyTorch's own format cannot be read.
+    #[error("not a readable PyTorch file ({reason}): {}", path.display())]
+    TorchFile {
+        /// What is wrong with it.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// Weights belong to another network.
     #[error("the weights do not fit this network: {report}: {}", path.display())]
     Weights {

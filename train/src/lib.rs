@@ -5,7 +5,7 @@
 //! | plain data | [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
 //! | samples to batches | [`source`], [`loader`], [`batch`] |
 //! | networks | [`ops`], [`model`], [`loss`] |
-//! | weights | [`optim`], [`checkpoint`], [`tensor_file`] |
+//! | weights | [`optim`], [`checkpoint`], [`tensor_file`], [`torch_file`], [`pickle`] |
 //! | the loop | [`trainer`], [`run`], [`event_file`], [`picture`] |
 //! | tasks | [`task`], [`comparison`] |
 //!
@@ -27,6 +27,7 @@ pub mod metric;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod pickle;
 pub mod picture;
 pub mod process;
 pub mod run;
@@ -36,6 +37,7 @@ pub mod source;
 pub mod svm;
 pub mod task;
 pub mod tensor_file;
+pub mod torch_file;
 pub mod trainer;
 
 pub use error::TrainError;

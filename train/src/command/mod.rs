@@ -5,6 +5,7 @@ mod doctor;
 mod evaluate;
 mod finetune;
 mod generate;
+mod import;
 mod pretrain;
 mod probe;
 
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Compare(compare::Compare),
     /// Draw the views of objects with a pre-trained run.
     Generate(generate::Generate),
+    /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
+    Import(import::Import),
     /// Say which libtorch this program runs with.
     Doctor(doctor::Doctor),
 }
@@ -54,6 +57,7 @@ impl Command {
             Self::Probe(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Generate(command) => command.run(),
+            Self::Import(command) => command.run(),
             Self::Doctor(command) => command.run(),
         }
     }

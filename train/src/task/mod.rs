@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod generate;
+pub mod import;
 pub mod pretrain;
 pub mod probe;
 pub mod segment;

@@ -1,0 +1,106 @@
+//! `tap-train import`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tap_train::config::{Config, PRESETS};
+use tap_train::model::EncoderConfig;
+use tap_train::task::import::{ImportReport, import};
+
+use crate::ui;
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  tap-train import pointmlp_clean.pth --out encoder.safetensors
+  tap-train import checkpoint.pth --config paper-transformer --out encoder.safetensors
+  tap-train finetune --data out/real --out out/tuned --init encoder.safetensors --config paper-transformer
+
+The file is read without running any of the code that a .pth file can hold.")]
+pub(crate) struct Import {
+    /// A checkpoint of PyTorch (1.6 or newer) or a safetensors file.
+    file: PathBuf,
+    /// The safetensors file to write, for `--init`.
+    #[arg(long)]
+    out: PathBuf,
+    /// The preset or TOML file whose encoder it is; of all presets the one that fits best if absent.
+    #[arg(long, value_name = "PRESET_OR_FILE")]
+    config: Option<String>,
+    /// Change one setting of it, as in `--set encoder.num_groups=128`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE", requires = "config")]
+    set: Vec<String>,
+    /// Write the tensors that fit even where some are missing, left over or of another shape.
+    #[arg(long)]
+    partial: bool,
+    /// Replace the output.
+    #[arg(long)]
+    force: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Import {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        anyhow::ensure!(
+            self.force || !self.out.exists(),
+            "{} exists; pass --force to replace it",
+            self.out.display()
+        );
+        let imported = import(&self.file, &self.encoders()?)?;
+        let is_written = imported.report.is_exact() || self.partial;
+        if self.json {
+            ui::json(&imported.report)?;
+        } else {
+            show(&imported.report);
+        }
+        anyhow::ensure!(
+            is_written,
+            "the file does not fit the encoder exactly; pass --partial to write what fits: {}",
+            self.file.display()
+        );
+        imported.write(&self.out)?;
+        if !self.json {
+            ui::line(&format!("{}", self.out.display()));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Encoders to try, by the name of their preset or file.
+    fn encoders(&self) -> anyhow::Result<Vec<(String, EncoderConfig)>> {
+        let load = |name: &str| -> anyhow::Result<_> {
+            let config = Config::load(Some(name), &self.set)?;
+            Ok((name.to_owned(), config.encoder))
+        };
+        match &self.config {
+            Some(name) => Ok(vec![load(name)?]),
+            None => PRESETS.iter().map(|(name, _)| load(name)).collect(),
+        }
+    }
+}
+
+fn show(report: &ImportReport) {
+    let from = if report.prefix.is_empty() {
+        String::from("at the top")
+    } else {
+        format!("under '{}'", report.prefix)
+    };
+    ui::line(&format!(
+        "{} tensors fit the encoder of {}, {from}",
+        report.num_fitting, report.encoder
+    ));
+    for (what, names) in [
+        ("missing in the file", &report.missing),
+        ("of another shape", &report.differing),
+        ("of the file without use", &report.unexpected),
+        ("passed over, not run", &report.passed_over),
+    ] {
+        if !names.is_empty() {
+            ui::line(&format!("{} {what}: {}", names.len(), names.join(", ")));
+        }
+    }
+    for (group, count) in &report.elsewhere {
+        ui::line(&format!("{count} elsewhere: {group}"));
+    }
+}

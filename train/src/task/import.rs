@@ -1,0 +1,182 @@
+//! Encoder weights of other programs' checkpoints, under our names, with an account of everything that the file holds.
+//!
+//! Where the encoder lies in the file (`model.encoder.`, `base_model.module.transformer_q.` ...) is found by looking: of
+//! all beginnings that names in the file have, the one under which most tensors have the name and shape of the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+use tch::{Device, Tensor, nn};
+
+use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors, file_sha256};
+use crate::error::TrainError;
+use crate::model::EncoderConfig;
+use crate::tensor_file::{read_tensors, write_tensors};
+use crate::torch_file;
+
+/// How a file fits an encoder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImportReport {
+    /// SHA-256 of the file.
+    pub source_sha256: String,
+    /// The encoder that it was read for.
+    pub encoder: String,
+    /// How names of the encoder begin in the file.
+    pub prefix: String,
+    /// Tensors that fit.
+    pub num_fitting: usize,
+    /// Tensors of the network that the file has not.
+    pub missing: Vec<String>,
+    /// Tensors of both with different shapes.
+    pub differing: Vec<String>,
+    /// Tensors under that beginning that the network has not.
+    pub unexpected: Vec<String>,
+    /// How many tensors lie elsewhere in the file, by the beginnings of their names.
+    pub elsewhere: BTreeMap<String, usize>,
+    /// Objects of Python that were passed over without making them.
+    pub passed_over: Vec<String>,
+}
+
+impl ImportReport {
+    /// Does the file hold exactly the network's tensors?
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.missing.is_empty() && self.differing.is_empty() && self.unexpected.is_empty()
+    }
+}
+
+/// Encoder weights read from a file.
+#[derive(Debug)]
+pub struct Imported {
+    /// All tensors of the encoder that the file had, under our names.
+    pub tensors: Vec<(String, Tensor)>,
+    /// The account.
+    pub report: ImportReport,
+}
+
+impl Imported {
+    /// Writes them as `--init` takes them.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn write(self, path: &Path) -> Result<(), TrainError> {
+        let metadata = BTreeMap::from([
+            (String::from("source_sha256"), self.report.source_sha256),
+            (String::from("encoder"), self.report.encoder),
+            (String::from("source_prefix"), self.report.prefix),
+        ]);
+        write_tensors(path, self.tensors, &metadata)
+    }
+}
+
+/// Reads the encoder out of a PyTorch or safetensors file, for that of the named encoders that fits best.
+///
+/// # Errors
+/// Where the file cannot be read, or no tensor in it fits any of them.
+pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Imported, TrainError> {
+    let is_safetensors = path
+        .extension()
+        .is_some_and(|extension| extension == "safetensors");
+    let (tensors, passed_over) = if is_safetensors {
+        (read_tensors(path)?, Vec::new())
+    } else {
+        let file = torch_file::read(path)?;
+        (file.tensors, file.passed_over)
+    };
+    let prefixes = prefixes(tensors.keys());
+    let mut best: Option<(usize, &str, &str, &EncoderConfig)> = None;
+    for (name, config) in encoders {
+        let network = shapes(config);
+        for prefix in &prefixes {
+            let fits = |(name, size): &(String, Vec<i64>)| {
+                let found = tensors.get(&format!("{prefix}{name}"));
+                found.is_some_and(|tensor| tensor.size() == *size)
+            };
+            let count = network.iter().filter(|entry| fits(entry)).count();
+            // A smaller network all of whose tensors fit is no worse than a larger one that has as many.
+            if best.is_none_or(|(most, ..)| count > most) {
+                best = Some((count, name, prefix, config));
+            }
+        }
+    }
+    let Some((1.., name, prefix, config)) = best else {
+        let names: Vec<&str> = encoders.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(TrainError::Weights {
+            report: format!(
+                "none of the {} tensors fits an encoder of {}",
+                tensors.len(),
+                names.join(", ")
+            ),
+            path: path.to_owned(),
+        });
+    };
+    let store = nn::VarStore::new(Device::Cpu);
+    let _ = config.build(&(store.root() / "encoder"));
+    let (mut of_encoder, mut elsewhere) = (BTreeMap::new(), BTreeMap::new());
+    let known: BTreeSet<&str> = ["generator", "decoder", "prediction"].into();
+    for (full_name, tensor) in tensors {
+        match full_name.strip_prefix(prefix) {
+            // An encoder without a prefix may lie beside the other parts of a model.
+            Some(rest) if !(prefix.is_empty() && known.contains(first_part(rest))) => {
+                of_encoder.insert(rest.to_owned(), tensor);
+            }
+            _ => *elsewhere.entry(group(&full_name)).or_default() += 1,
+        }
+    }
+    let fit = copy_weights(&store, &of_encoder, ENCODER_PREFIX);
+    let tensors = encoder_tensors(&store)
+        .into_iter()
+        .filter(|(name, tensor)| {
+            of_encoder
+                .get(name)
+                .is_some_and(|given| given.size() == tensor.size())
+        })
+        .collect();
+    let report = ImportReport {
+        source_sha256: file_sha256(path)?,
+        encoder: name.to_owned(),
+        prefix: prefix.to_owned(),
+        num_fitting: fit.num_copied,
+        missing: fit.missing,
+        differing: fit.differing,
+        unexpected: fit.unexpected,
+        elsewhere,
+        passed_over,
+    };
+    Ok(Imported { tensors, report })
+}
+
+/// Names and shapes of an encoder's tensors.
+fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
+    let store = nn::VarStore::new(Device::Cpu);
+    let _ = config.build(&store.root());
+    let mut shapes: Vec<_> = store
+        .variables()
+        .into_iter()
+        .map(|(name, tensor)| (name, tensor.size()))
+        .collect();
+    shapes.sort();
+    shapes
+}
+
+/// All beginnings of names, each up to a dot, the empty one among them; shorter ones first.
+fn prefixes<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut prefixes = BTreeSet::from([String::new()]);
+    for name in names {
+        prefixes.extend(name.match_indices('.').map(|(dot, _)| name[..=dot].to_owned()));
+    }
+    let mut prefixes: Vec<String> = prefixes.into_iter().collect();
+    prefixes.sort_by_key(String::len);
+    prefixes
+}
+
+fn first_part(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(first, _)| first)
+}
+
+/// The first two parts of a name: `model.generator`, `optimizer.state`.
+fn group(name: &str) -> String {
+    let parts: Vec<&str> = name.splitn(3, '.').take(2).collect();
+    parts.join(".")
+}
