@@ -183,6 +183,10 @@ impl Summary {
     }
 }
 
+/// Below so many pairs two standard errors say nothing: with two pairs chance alone passes that bar in three comparisons
+/// of ten, with five in one of nine.
+pub const MIN_PAIRS: usize = 5;
+
 /// Two arms measured under the same seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
@@ -190,8 +194,10 @@ pub struct Paired {
     pub mean: f64,
     /// Sample deviation of the differences over the square root of their number.
     pub standard_error: f64,
-    /// A difference is only shown where the mean is at least two standard errors from zero, over two pairs or more.
+    /// A difference is only shown where the mean is at least two standard errors from zero, over [`MIN_PAIRS`] or more.
     pub is_shown: bool,
+    /// Pairs.
+    pub count: usize,
 }
 
 impl Paired {
@@ -201,18 +207,21 @@ impl Paired {
         let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| b - a).collect();
         let mean = mean(&differences);
         let standard_error = sample_deviation(&differences) / (differences.len().max(1) as f64).sqrt();
-        // One pair has no deviation to speak of, so it can show nothing.
-        let is_shown = differences.len() >= 2 && mean.abs() >= 2.0 * standard_error && mean != 0.0;
+        let count = differences.len();
         Self {
             mean,
             standard_error,
-            is_shown,
+            is_shown: count >= MIN_PAIRS && mean.abs() >= 2.0 * standard_error && mean != 0.0,
+            count,
         }
     }
 
     /// What may be claimed, in words; values are parts of one and are printed as points.
     #[must_use]
     pub fn verdict(&self, second: &str) -> String {
+        if self.count < MIN_PAIRS {
+            return format!("too few pairs to tell ({} of at least {MIN_PAIRS})", self.count);
+        }
         if !self.is_shown {
             return String::from("no difference shown");
         }
@@ -266,7 +275,11 @@ mod tests {
         );
         let noise = Paired::of(&scratch, &[0.46, 0.43, 0.44, 0.42, 0.47]);
         assert_eq!(noise.verdict("tap"), "no difference shown", "{noise:?}");
-        assert!(!Paired::of(&[0.4], &[0.9]).is_shown, "one pair shows nothing");
+        for count in 1..MIN_PAIRS {
+            let few = Paired::of(&scratch[..count], &[0.9, 0.91, 0.92, 0.93][..count]);
+            assert!(!few.is_shown, "{few:?}");
+            assert!(few.verdict("tap").starts_with("too few pairs"), "{few:?}");
+        }
     }
 
     #[test]

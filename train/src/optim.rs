@@ -1,15 +1,24 @@
 //! `AdamW` as torch computes it (facts section 10), with state that can be saved and gradients clipped by their total norm.
 //!
 //! tch's own optimizer cannot save its moments, so a resumed run would differ. This one keeps the parameters of a decay
-//! group in one flat buffer of which the network's tensors are views: a step is then a dozen operations however many
-//! layers there are. Whoever loads weights later must copy into the tensors (`copy_`), never replace their data.
+//! group in one flat buffer of which the network's tensors are views: a step is then one pass over the numbers on a CPU
+//! and a dozen operations elsewhere, however many layers there are. Whoever loads weights later must copy into the
+//! tensors (`copy_`), never replace their data.
+//!
+//! A batch that is too large for the memory is taken in parts: [`AdamW::accumulate`] for all but the last one, then
+//! [`AdamW::step`].
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, no_grad};
 
 use crate::error::TrainError;
+use crate::ops::floats_mut;
+
+/// Numbers that a thread updates at a time.
+const CHUNK: usize = 1 << 15;
 
 /// Settings of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,13 +60,126 @@ struct Group {
     exp_avg_sq: Tensor,
 }
 
+impl Group {
+    /// The gradients of the members in one row; zeros for a member that this loss does not depend on.
+    fn flatten(&self, gradients: &[Tensor], parameters: &[Parameter]) -> Tensor {
+        let part = |&member: &usize| {
+            let gradient = &gradients[member];
+            if gradient.defined() {
+                gradient.reshape([-1])
+            } else {
+                parameters[member].tensor.detach().reshape([-1]).zeros_like()
+            }
+        };
+        Tensor::cat(&self.members.iter().map(part).collect::<Vec<_>>(), 0)
+    }
+
+    fn step(&mut self, gradient: &mut Tensor, factors: Factors) {
+        if let (Some(weights), Some(means), Some(squares), Some(gradients)) = (
+            floats_mut(&mut self.flat),
+            floats_mut(&mut self.exp_avg),
+            floats_mut(&mut self.exp_avg_sq),
+            floats_mut(gradient),
+        ) {
+            weights
+                .par_chunks_mut(CHUNK)
+                .zip(means.par_chunks_mut(CHUNK))
+                .zip(squares.par_chunks_mut(CHUNK))
+                .zip(gradients.par_chunks(CHUNK))
+                .for_each(|(((weights, means), squares), gradients)| {
+                    step_chunk(weights, means, squares, gradients, factors);
+                });
+        } else {
+            self.step_batched(gradient, factors);
+        }
+    }
+
+    /// The same step as tensor operations, for any device.
+    fn step_batched(&mut self, gradient: &Tensor, factors: Factors) {
+        let number = f64::from;
+        let gradient = gradient * number(factors.clip);
+        let _ = self.flat.g_mul_scalar_(number(factors.decay));
+        let _ = self.exp_avg.lerp_(&gradient, number(factors.mean_rate));
+        let _ = self.exp_avg_sq.g_mul_scalar_(number(factors.square_keep));
+        let _ = self
+            .exp_avg_sq
+            .g_add_(&(&gradient * &gradient * number(factors.square_rate)));
+        let denominator = self.exp_avg_sq.sqrt() / number(factors.root_correction) + number(factors.epsilon);
+        let update = &self.exp_avg / denominator * number(factors.step_size);
+        let _ = self.flat.g_sub_(&update);
+    }
+}
+
+fn step_chunk(
+    weights: &mut [f32],
+    means: &mut [f32],
+    squares: &mut [f32],
+    gradients: &[f32],
+    factors: Factors,
+) {
+    for (((weight, mean), square), &gradient) in weights.iter_mut().zip(means).zip(squares).zip(gradients) {
+        let gradient = gradient * factors.clip;
+        *mean += factors.mean_rate * (gradient - *mean);
+        *square = *square * factors.square_keep + gradient * gradient * factors.square_rate;
+        let denominator = square.sqrt() / factors.root_correction + factors.epsilon;
+        *weight = *weight * factors.decay - *mean / denominator * factors.step_size;
+    }
+}
+
+/// In f64: summed in f32, the norm of twenty million numbers is off by two in a thousand.
+fn squared_norm(gradient: &mut Tensor) -> Result<f64, TrainError> {
+    if let Some(numbers) = floats_mut(gradient) {
+        // The parts are added in their order, so that the number of threads does not show.
+        let parts: Vec<f64> = numbers.par_chunks(CHUNK).map(squared_norm_of_chunk).collect();
+        return Ok(parts.iter().sum());
+    }
+    let norm = gradient.norm_scalaropt_dtype(2, Kind::Double);
+    let norm = norm.f_double_value(&[]).map_err(|source| TrainError::Torch {
+        action: "reading the norm of the gradient",
+        source,
+    })?;
+    Ok(norm * norm)
+}
+
+fn squared_norm_of_chunk(chunk: &[f32]) -> f64 {
+    const LANES: usize = 8;
+    let mut lanes = [0f64; LANES];
+    let blocks = chunk.chunks_exact(LANES);
+    let rest: f64 = blocks
+        .remainder()
+        .iter()
+        .map(|&number| f64::from(number) * f64::from(number))
+        .sum();
+    for block in blocks {
+        for (lane, &number) in lanes.iter_mut().zip(block) {
+            *lane += f64::from(number) * f64::from(number);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
 /// The optimizer.
 #[derive(Debug)]
 pub struct AdamW {
     config: AdamWConfig,
     parameters: Vec<Parameter>,
     groups: Vec<Group>,
+    /// Gradients since the last step, one flat tensor a group; none right after a step.
+    gathered: Vec<Tensor>,
     num_steps: i64,
+}
+
+/// The numbers of a step that are the same for every weight.
+#[derive(Debug, Clone, Copy)]
+struct Factors {
+    clip: f32,
+    decay: f32,
+    mean_rate: f32,
+    square_keep: f32,
+    square_rate: f32,
+    root_correction: f32,
+    epsilon: f32,
+    step_size: f32,
 }
 
 const EXP_AVG: &str = "exp_avg.";
@@ -77,6 +199,7 @@ impl AdamW {
             config,
             parameters,
             groups: Vec::new(),
+            gathered: Vec::new(),
             num_steps: 0,
         }
     }
@@ -96,13 +219,11 @@ impl AdamW {
             .sum()
     }
 
-    /// One step down the gradient of `loss`; returns the norm of the gradient before clipping.
-    ///
-    /// Parameters that `loss` does not depend on are left alone, weight decay included.
+    /// Adds the gradient of `loss` to that of the next step.
     ///
     /// # Errors
-    /// Where the gradient is not finite (nothing is changed then), or torch fails.
-    pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<f64, TrainError> {
+    /// Where torch fails.
+    pub fn accumulate(&mut self, loss: &Tensor) -> Result<(), TrainError> {
         let tensors: Vec<&Tensor> = self
             .parameters
             .iter()
@@ -118,47 +239,66 @@ impl AdamW {
                 let takes_part: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
                 self.lay_out(&takes_part);
             }
-            self.update(&gradients, learning_rate)
-        })
+            let flat: Vec<Tensor> = self
+                .groups
+                .iter()
+                .map(|group| group.flatten(&gradients, &self.parameters))
+                .collect();
+            if self.gathered.is_empty() {
+                self.gathered = flat;
+            } else {
+                for (sum, gradient) in self.gathered.iter_mut().zip(&flat) {
+                    let _ = sum.g_add_(gradient);
+                }
+            }
+        });
+        Ok(())
     }
 
-    fn update(&mut self, gradients: &[Tensor], learning_rate: f64) -> Result<f64, TrainError> {
-        let mut flat_gradients: Vec<Tensor> = Vec::with_capacity(self.groups.len());
-        for group in &self.groups {
-            let parts: Vec<Tensor> = group
-                .members
-                .iter()
-                .map(|&member| gradients[member].reshape([-1]))
-                .collect();
-            flat_gradients.push(Tensor::cat(&parts, 0));
-        }
-        // In f64: summed in f32, the norm of twenty million numbers is off by two in a thousand.
-        let norms: Vec<Tensor> = flat_gradients
-            .iter()
-            .map(|gradient| gradient.norm_scalaropt_dtype(2, Kind::Double))
-            .collect();
-        let norm = Tensor::stack(&norms, 0).norm().double_value(&[]);
+    /// One step down the gradient of `loss` and of all that was accumulated; returns its norm before clipping.
+    ///
+    /// Parameters that the loss does not depend on are left alone, weight decay included.
+    ///
+    /// # Errors
+    /// Where the gradient is not finite (nothing is changed then), or torch fails.
+    pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<f64, TrainError> {
+        self.accumulate(loss)?;
+        let mut gradients = std::mem::take(&mut self.gathered);
+        no_grad(|| self.update(&mut gradients, learning_rate))
+    }
+
+    fn update(&mut self, gradients: &mut [Tensor], learning_rate: f64) -> Result<f64, TrainError> {
+        let norm = gradients
+            .iter_mut()
+            .map(squared_norm)
+            .sum::<Result<f64, TrainError>>()?
+            .sqrt();
         if !norm.is_finite() {
             return Err(TrainError::NonFiniteGradient);
         }
-        let clip = self.config.clip_norm / (norm + 1e-6);
         self.num_steps += 1;
-        let correction1 = 1.0 - self.config.beta1.powf(self.num_steps as f64);
-        let correction2 = 1.0 - self.config.beta2.powf(self.num_steps as f64);
-        for (group, gradient) in self.groups.iter_mut().zip(&mut flat_gradients) {
-            if clip < 1.0 {
-                let _ = gradient.g_mul_scalar_(clip);
-            }
-            if group.weight_decay != 0.0 {
-                let _ = group.flat.g_mul_scalar_(1.0 - learning_rate * group.weight_decay);
-            }
-            let _ = group.exp_avg.lerp_(gradient, 1.0 - self.config.beta1);
-            let _ = group.exp_avg_sq.g_mul_scalar_(self.config.beta2);
-            let squared = &*gradient * &*gradient;
-            let _ = group.exp_avg_sq.g_add_(&(squared * (1.0 - self.config.beta2)));
-            let denominator = group.exp_avg_sq.sqrt() / correction2.sqrt() + self.config.epsilon;
-            let update = &group.exp_avg / denominator * (learning_rate / correction1);
-            let _ = group.flat.g_sub_(&update);
+        let AdamWConfig {
+            beta1,
+            beta2,
+            epsilon,
+            clip_norm,
+            ..
+        } = self.config;
+        let correction = |beta: f64| 1.0 - beta.powf(self.num_steps as f64);
+        for (group, gradient) in self.groups.iter_mut().zip(gradients) {
+            group.step(
+                gradient,
+                Factors {
+                    clip: (clip_norm / (norm + 1e-6)).min(1.0) as f32,
+                    decay: (1.0 - learning_rate * group.weight_decay) as f32,
+                    mean_rate: (1.0 - beta1) as f32,
+                    square_keep: beta2 as f32,
+                    square_rate: (1.0 - beta2) as f32,
+                    root_correction: correction(beta2).sqrt() as f32,
+                    epsilon: epsilon as f32,
+                    step_size: (learning_rate / correction(beta1)) as f32,
+                },
+            );
         }
         Ok(norm)
     }
@@ -375,6 +515,69 @@ mod tests {
             (exp_avg[0] - 0.06).abs() < 1e-6 && (exp_avg[1] - 0.08).abs() < 1e-6,
             "{exp_avg:?}"
         );
+    }
+
+    #[test]
+    fn both_forms_of_a_step_agree() {
+        tch::manual_seed(2);
+        let build = || Group {
+            weight_decay: 0.05,
+            members: Vec::new(),
+            flat: Tensor::arange(1000, (Kind::Float, Device::Cpu)) / 500.0 - 1.0,
+            exp_avg: Tensor::full([1000], 0.01, (Kind::Float, Device::Cpu)),
+            exp_avg_sq: Tensor::full([1000], 0.02, (Kind::Float, Device::Cpu)),
+        };
+        let factors = Factors {
+            clip: 0.5,
+            decay: 0.999,
+            mean_rate: 0.1,
+            square_keep: 0.999,
+            square_rate: 0.001,
+            root_correction: 0.3,
+            epsilon: 1e-8,
+            step_size: 0.02,
+        };
+        let mut gradient = Tensor::randn([1000], (Kind::Float, Device::Cpu));
+        let (mut by_pass, mut by_operations) = (build(), build());
+        by_pass.step(&mut gradient, factors);
+        by_operations.step_batched(&gradient, factors);
+        for (a, b) in [
+            (&by_pass.flat, &by_operations.flat),
+            (&by_pass.exp_avg, &by_operations.exp_avg),
+            (&by_pass.exp_avg_sq, &by_operations.exp_avg_sq),
+        ] {
+            assert!(a.allclose(b, 1e-6, 1e-7, false), "{a:?} {b:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_in_parts_takes_the_step_of_the_whole() {
+        let input = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([4, 3]) / 6.0 - 1.0;
+        let run = |num_parts: i64| {
+            let weight = leaf(&[1.0, -1.5, 0.25], &[3, 1]);
+            let mut optimizer = AdamW::new(CONFIG, [(String::from("w"), weight.shallow_clone())]);
+            let rows = 4 / num_parts;
+            for _ in 0..3 {
+                for part in 0..num_parts {
+                    let loss = input
+                        .narrow(0, part * rows, rows)
+                        .matmul(&weight)
+                        .square()
+                        .sum(Kind::Float)
+                        / 4.0;
+                    if part + 1 < num_parts {
+                        optimizer.accumulate(&loss).unwrap();
+                    } else {
+                        optimizer.step(&loss, 0.05).unwrap();
+                    }
+                }
+            }
+            assert_eq!(optimizer.num_steps(), 3, "one step a batch");
+            values(&weight)
+        };
+        for (whole, parts) in run(1).iter().zip(run(2)) {
+            assert!((whole - parts).abs() < 1e-6, "{whole} and {parts}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Features of a coarse level at the points of a finer one, from the three nearest ("Geometric primitives", `three_nn`).
 
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 use super::{gather, nearest};
 
@@ -41,8 +41,8 @@ pub fn three_nearest(points: &Tensor, queries: &Tensor) -> ThreeNearest {
 /// - returns B,G,C
 pub fn interpolate(features: &Tensor, neighbors: &ThreeNearest) -> Tensor {
     let weight = (&neighbors.distance + EPSILON).reciprocal();
-    let weight = &weight / weight.sum_dim_intlist(-1, true, Kind::Float);
-    (gather(features, &neighbors.index) * weight.unsqueeze(-1)).sum_dim_intlist(2, false, Kind::Float)
+    let weight = &weight / weight.sum_dim_intlist(-1, true, None);
+    (gather(features, &neighbors.index) * weight.unsqueeze(-1)).sum_dim_intlist(2, false, None)
 }
 
 #[cfg(test)]

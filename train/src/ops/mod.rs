@@ -5,18 +5,22 @@
 //! results. Semantics, ties included, are those of the CUDA kernels of the released code ("Geometric primitives").
 
 mod ball_query;
+mod chamfer;
 mod expanded;
 mod fps;
 mod gather;
 mod interpolate;
 mod knn;
+mod memory;
 mod plane;
 mod pool;
 
 pub use ball_query::ball_query;
+pub use chamfer::{ChamferNorm, chamfer};
 pub use expanded::interpolate_expanded;
 pub use fps::farthest_points;
 pub use gather::gather;
 pub use interpolate::{ThreeNearest, interpolate, three_nearest};
 pub use knn::{nearest, nearest_within};
+pub(crate) use memory::floats_mut;
 pub use pool::gather_max;
