@@ -76,6 +76,43 @@ pub struct ViewBatch {
     pub clip_from_view: Tensor,
 }
 
+impl Batch {
+    /// Samples in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.size()[0] as usize
+    }
+
+    /// Is it without samples?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// `length` of its samples from `start` on, without a copy.
+    #[must_use]
+    pub fn part(&self, start: usize, length: usize) -> Self {
+        let of = |tensor: &Tensor| tensor.narrow(0, start as i64, length as i64);
+        Self {
+            cloud: Cloud {
+                xyz: of(&self.cloud.xyz),
+                features: of(&self.cloud.features),
+            },
+            labels: of(&self.labels),
+            views: self.views.as_ref().map(|views| ViewBatch {
+                images: of(&views.images),
+                masks: of(&views.masks),
+                view_from_object: of(&views.view_from_object),
+                clip_from_view: of(&views.clip_from_view),
+            }),
+            parts: self.parts.as_ref().map(|parts| PartBatch {
+                normals: of(&parts.normals),
+                labels: of(&parts.labels),
+            }),
+        }
+    }
+}
+
 impl HostBatch {
     /// Samples in it.
     #[must_use]

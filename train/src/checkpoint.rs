@@ -1,6 +1,7 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped, and weights that move between networks.
 //!
-//! `RUN/checkpoints/step-0000000500/` holds `model.safetensors`, `optimizer.safetensors` and `state.json`. The folder is
+//! `RUN/checkpoints/step-0000000500/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` and, where weights
+//! are averaged, `ema.safetensors`. The folder is
 //! written under a `.partial` name and renamed, so a checkpoint that exists is whole. No generator state is stored:
 //! every draw is a function of (seed, step) or of (seed, epoch, sample id).
 
@@ -13,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
+use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::optim::AdamW;
 use crate::tensor_file::{read_tensors, write_tensors, write_whole};
@@ -22,6 +24,7 @@ const FORMAT_VERSION: u32 = 1;
 /// The file of all weights, of a checkpoint and of a finished fine-tuning.
 pub const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const EMA_FILE: &str = "ema.safetensors";
 const STATE_FILE: &str = "state.json";
 /// The file of encoder weights that a finished pre-training leaves.
 pub const ENCODER_FILE: &str = "encoder.safetensors";
@@ -76,6 +79,7 @@ pub fn save(
     state: &CheckpointState,
     store: &VarStore,
     optimizer: &AdamW,
+    ema: Option<&Ema>,
     keep: usize,
 ) -> Result<PathBuf, TrainError> {
     let path = folder.join(format!("step-{:010}", state.step));
@@ -89,6 +93,9 @@ pub fn save(
         &metadata,
     )?;
     write_tensors(&partial.join(OPTIMIZER_FILE), optimizer.state(), &metadata)?;
+    if let Some(ema) = ema {
+        write_tensors(&partial.join(EMA_FILE), ema.state(), &metadata)?;
+    }
     let json = serde_json::to_vec_pretty(state)
         .map_err(|error| TrainError::io("write", partial.join(STATE_FILE))(error.into()))?;
     write_whole(&partial.join(STATE_FILE), &json)?;
@@ -186,6 +193,14 @@ pub fn model_file(run: &Path) -> Result<PathBuf, TrainError> {
 /// Where the file is damaged.
 pub fn read_model(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
     read_tensors(&path.join(MODEL_FILE))
+}
+
+/// The averaged weights of a checkpoint.
+///
+/// # Errors
+/// Where there are none, or the file is damaged.
+pub fn read_ema(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
+    read_tensors(&path.join(EMA_FILE))
 }
 
 /// Checkpoints by step, oldest first.
@@ -437,7 +452,7 @@ mod tests {
                 .sum(Kind::Float);
             optimizer.step(&loss, 0.1).unwrap();
             (state.step, state.optimizer_steps) = (step, optimizer.num_steps());
-            save(folder.path(), &state, &store, &optimizer, 2).unwrap();
+            save(folder.path(), &state, &store, &optimizer, None, 2).unwrap();
         }
         assert_eq!(list(folder.path()).unwrap().len(), 2, "two are kept");
         let path = latest(folder.path()).unwrap().unwrap();

@@ -4,7 +4,7 @@
 //! TOML tables. The plan has a value for everything and is written to `config.toml` of the run.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -14,6 +14,7 @@ use toml::{Table, Value};
 use crate::augment::{Augmentation, HeightFrom, PartAugmentation};
 use crate::error::TrainError;
 use crate::loader::{Order, PointChoice, Tail};
+use crate::loss::{PhotographWeights, PixelDistance};
 use crate::model::{
     Compat, DecoderConfig, EncoderConfig, HeadConfig, PhotographConfig, RayDirection, TapConfig,
 };
@@ -203,8 +204,27 @@ pub struct LossConfig {
     pub foreground_weight: f64,
     /// Weight of the mean squared error of background pixels.
     pub background_weight: f64,
+    /// How far a pixel is from the truth. Validation reports squares either way.
+    pub pixel_distance: PixelDistance,
+    /// Weight of the perceptual loss; 0 is none.
+    pub perceptual_weight: f64,
+    /// The VGG16 that the perceptual loss looks through: torchvision's weights, as safetensors or as PyTorch saves them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perceptual_network: Option<PathBuf>,
     /// What the true label gives to the other classes.
     pub label_smoothing: f64,
+}
+
+impl LossConfig {
+    /// The weights of pixels.
+    #[must_use]
+    pub fn pixels(&self) -> PhotographWeights {
+        PhotographWeights {
+            foreground: self.foreground_weight,
+            background: self.background_weight,
+            distance: self.pixel_distance,
+        }
+    }
 }
 
 impl Default for LossConfig {
@@ -212,6 +232,9 @@ impl Default for LossConfig {
         Self {
             foreground_weight: DEFAULT_FOREGROUND_WEIGHT,
             background_weight: DEFAULT_BACKGROUND_WEIGHT,
+            pixel_distance: PixelDistance::Squared,
+            perceptual_weight: 0.0,
+            perceptual_network: None,
             label_smoothing: DEFAULT_LABEL_SMOOTHING,
         }
     }
@@ -249,6 +272,13 @@ pub struct PhaseConfig {
     pub weight_decay: f64,
     /// Gradients are clipped to this total L2 norm.
     pub clip_norm: f64,
+    /// A batch is computed in so many parts, one after the other, whose gradients are added before the step: less memory,
+    /// the same step but for rounding, and batch statistics that are those of a part.
+    pub accumulate: usize,
+    /// Decay of the moving average of the weights, which is then what is evaluated and kept; 0 is none.
+    pub ema_decay: f64,
+    /// Products of layers in `bf16`: faster where the processor has them, at three digits.
+    pub bf16: bool,
     /// What becomes of the end of an epoch.
     pub tail: Tail,
     /// Each axis of a cloud is multiplied by its own factor between these two.
@@ -278,6 +308,9 @@ impl Default for PhaseConfig {
             milestone_factor: DEFAULT_MILESTONE_FACTOR,
             weight_decay: DEFAULT_WEIGHT_DECAY,
             clip_norm: DEFAULT_CLIP_NORM,
+            accumulate: 1,
+            ema_decay: 0.0,
+            bf16: false,
             tail: Tail::Drop,
             scale: DEFAULT_SCALE,
             normalize: true,
@@ -516,6 +549,12 @@ pub struct DataPlan {
 pub struct PhasePlan {
     /// Samples of a batch.
     pub batch_size: usize,
+    /// Parts that a batch is computed in.
+    pub num_parts: usize,
+    /// Decay of the moving average of the weights; 0 is none.
+    pub ema_decay: f64,
+    /// Whether products are in `bf16`.
+    pub bf16: bool,
     /// Length.
     pub num_steps: u64,
     /// What becomes of the end of an epoch.
@@ -575,6 +614,20 @@ impl Plan {
         };
         if phase.batch_size == 0 || config.data.num_points == 0 {
             return Err(invalid("batch_size and num_points have to be at least 1"));
+        }
+        if !(1..=phase.batch_size).contains(&phase.accumulate) {
+            return Err(invalid(format!(
+                "accumulate = {} parts of a batch of {}",
+                phase.accumulate, phase.batch_size
+            )));
+        }
+        if !(0.0..1.0).contains(&phase.ema_decay) {
+            return Err(invalid("ema_decay has to be at least 0 and below 1"));
+        }
+        if config.loss.perceptual_weight > 0.0 && config.loss.perceptual_network.is_none() {
+            return Err(invalid(
+                "the perceptual loss needs loss.perceptual_network, a file with torchvision's VGG16 weights",
+            ));
         }
         if phase.tail == Tail::Drop && facts.num_train_rows < phase.batch_size {
             let reason = format!(
@@ -642,6 +695,16 @@ impl Plan {
         })
     }
 
+    /// Which weights a run gives.
+    #[must_use]
+    pub fn selection(&self) -> String {
+        String::from(if self.phase.ema_decay > 0.0 {
+            "last step, moving average"
+        } else {
+            "last step"
+        })
+    }
+
     /// SHA-256 of the plan: equal for equal runs.
     ///
     /// # Panics
@@ -681,14 +744,19 @@ fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
         .map_err(|error| invalid(format!("[photograph] {}", error.message())))?;
     if let Some(compat) = config.compat {
         let wanted = PhotographConfig::from_compat(compat);
-        let direction_differs = (photograph.query.direction == RayDirection::Line)
+        let is_told_otherwise = (photograph.query.direction == RayDirection::Line)
             != (wanted.query.direction == RayDirection::Line);
-        if photograph.ray_bias.is_some() || photograph.pad_token != wanted.pad_token || direction_differs {
+        // The paper's ablations are the paper's too: without the pad token, with other sizes, told less.
+        let adds_pad_token = photograph.pad_token && !wanted.pad_token;
+        if photograph.ray_bias.is_some() || adds_pad_token || is_told_otherwise {
             let name = if compat == Compat::Paper { "paper" } else { "code" };
             return Err(invalid(format!(
                 "[photograph] has a ray bias, a pad token or a ray direction that compat = \"{name}\" has not"
             )));
         }
+    }
+    if let Some(contradiction) = photograph.contradiction() {
+        return Err(invalid(format!("[photograph] {contradiction}")));
     }
     Ok(photograph)
 }
@@ -746,6 +814,9 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
     };
     PhasePlan {
         batch_size: phase.batch_size,
+        num_parts: phase.accumulate,
+        ema_decay: phase.ema_decay,
+        bf16: phase.bf16,
         num_steps,
         tail: phase.tail,
         schedule: Schedule {

@@ -5,7 +5,7 @@
 //! | plain data | [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
 //! | samples to batches | [`source`], [`loader`], [`batch`] |
 //! | networks | [`ops`], [`model`], [`loss`] |
-//! | weights | [`optim`], [`checkpoint`], [`tensor_file`], [`torch_file`], [`pickle`] |
+//! | weights | [`optim`], [`ema`], [`checkpoint`], [`tensor_file`], [`torch_file`], [`pickle`] |
 //! | the loop | [`trainer`], [`run`], [`event_file`], [`picture`] |
 //! | tasks | [`task`], [`comparison`] |
 //!
@@ -18,6 +18,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod comparison;
 pub mod config;
+pub mod ema;
 pub mod error;
 pub mod event;
 pub mod event_file;

@@ -1,6 +1,29 @@
 //! The losses ("Losses"): pictures against pictures, logits against labels.
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
+
+/// How far a pixel is from the truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PixelDistance {
+    /// The square of the difference, as in the paper.
+    #[default]
+    Squared,
+    /// Its absolute value.
+    Absolute,
+}
+
+/// What the photograph loss weighs, and how.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PhotographWeights {
+    /// Weight of covered pixels.
+    pub foreground: f64,
+    /// Weight of the other pixels.
+    pub background: f64,
+    /// How far a pixel is from the truth.
+    pub distance: PixelDistance,
+}
 
 /// The loss of generated pictures and its two parts, each a scalar tensor.
 #[derive(Debug)]
@@ -28,19 +51,44 @@ pub fn photograph_loss(
     fg_weight: f64,
     bg_weight: f64,
 ) -> PhotographLoss {
-    let squared = (pred - target).square();
-    let num_elements = squared.numel() as f64;
-    let covered = mask.to_kind(Kind::Float);
-    let num_channels = squared.numel() / mask.numel().max(1);
+    let weights = PhotographWeights {
+        foreground: fg_weight,
+        background: bg_weight,
+        distance: PixelDistance::Squared,
+    };
+    photograph_loss_of_part(pred, target, mask, mask, weights)
+}
+
+/// What some pictures of a batch add to its loss: their sums over the pixel counts of the whole batch, so that the parts
+/// of a batch add up to its loss.
+///
+/// # Shapes
+/// - as [`photograph_loss`]; `whole_mask` is that of the whole batch
+#[must_use]
+pub fn photograph_loss_of_part(
+    pred: &Tensor,
+    target: &Tensor,
+    mask: &Tensor,
+    whole_mask: &Tensor,
+    weights: PhotographWeights,
+) -> PhotographLoss {
+    let difference = pred - target;
+    let distance = match weights.distance {
+        // Not `square`, whose backward pass takes a power.
+        PixelDistance::Squared => &difference * &difference,
+        PixelDistance::Absolute => difference.abs(),
+    };
+    let num_channels = distance.numel() / mask.numel().max(1);
     // Counts are exact in f64; in f32 they would not be beyond 2^24.
-    let num_covered = mask.sum(Kind::Double) * num_channels as f64;
-    let sum_covered = (&squared * &covered).sum(Kind::Float);
-    let sum_rest = (&squared * (covered.ones_like() - &covered)).sum(Kind::Float);
+    let num_covered = whole_mask.sum(Kind::Double) * num_channels as f64;
+    let num_elements = (whole_mask.numel() * num_channels) as f64;
+    let sum_covered = (&distance * mask.to_kind(Kind::Float)).sum(Kind::Float);
+    let sum_rest = (&distance * mask.logical_not().to_kind(Kind::Float)).sum(Kind::Float);
     let mean = |sum: Tensor, count: Tensor| sum / count.clamp_min(1.0).to_kind(Kind::Float);
     let foreground = mean(sum_covered, num_covered.shallow_clone());
     let background = mean(sum_rest, num_elements - num_covered);
     PhotographLoss {
-        total: &foreground * fg_weight + &background * bg_weight,
+        total: &foreground * weights.foreground + &background * weights.background,
         foreground,
         background,
     }
@@ -123,6 +171,29 @@ mod tests {
             (value(&loss.total) - (20.0 * 1.25 / 3.0 + 1.0)).abs() < 1e-5,
             "weighted"
         );
+    }
+
+    #[test]
+    fn parts_of_a_batch_add_up_to_its_loss() {
+        tch::manual_seed(1);
+        let (pred, target) = (
+            Tensor::rand([6, 3, 4, 4], (Kind::Float, Device::Cpu)),
+            Tensor::rand([6, 1, 4, 4], (Kind::Float, Device::Cpu)),
+        );
+        let mask = Tensor::rand([6, 1, 4, 4], (Kind::Float, Device::Cpu)).lt(0.3);
+        for distance in [PixelDistance::Squared, PixelDistance::Absolute] {
+            let weights = PhotographWeights {
+                foreground: 20.0,
+                background: 1.0,
+                distance,
+            };
+            let part = |start, length| {
+                let of = |x: &Tensor| x.narrow(0, start, length);
+                value(&photograph_loss_of_part(&of(&pred), &of(&target), &of(&mask), &mask, weights).total)
+            };
+            let (whole, parts) = (part(0, 6), part(0, 1) + part(1, 3) + part(4, 2));
+            assert!((whole - parts).abs() < 1e-5, "{distance:?}: {whole} and {parts}");
+        }
     }
 
     #[test]

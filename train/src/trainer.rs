@@ -14,10 +14,12 @@ use tch::{Device, Tensor};
 
 use crate::batch::{Batch, HostBatch};
 use crate::checkpoint::{self, CheckpointState};
-use crate::config::Plan;
+use crate::config::{PhasePlan, Plan};
+use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, StepRecord, TrainEvent};
 use crate::loader::{BatchMaker, Loader};
+use crate::model::with_bf16;
 use crate::optim::AdamW;
 use crate::picture::Picture;
 use crate::process::{cpu_s, device_name};
@@ -31,6 +33,18 @@ const FLUSH_EVERY_S: f64 = 1.0;
 pub trait Objective {
     /// The loss of a training batch.
     fn loss(&self, batch: &Batch) -> StepLoss;
+
+    /// What `part` adds to the loss of the `whole` batch that it is of; the parts of a batch add up to its loss.
+    ///
+    /// As it stands, for losses that are means over samples.
+    fn part_loss(&self, part: &Batch, whole: &Batch) -> StepLoss {
+        let share = part.len() as f64 / whole.len().max(1) as f64;
+        let loss = self.loss(part);
+        StepLoss {
+            total: loss.total * share,
+            parts: loss.parts.map(|(a, b)| (a * share, b * share)),
+        }
+    }
 
     /// Scores the evaluation split after `step` steps.
     ///
@@ -138,14 +152,10 @@ impl Training<'_> {
         let Self {
             plan,
             options,
-            store,
             batches,
+            ..
         } = self;
-        let mut optimizer = AdamW::new(plan.phase.optimizer.clone(), store.variables());
-        let mut state = CheckpointState::start(plan.sha256(), plan.seed);
-        if let Some(path) = checkpoint::latest(&options.out.join("checkpoints"))? {
-            state = checkpoint::load(&path, &plan.sha256(), store, &mut optimizer)?;
-        }
+        let (mut optimizer, mut ema, mut state) = self.begin()?;
         let mut folder = RunFolder::open(&options.out, plan, state.step)?;
         on_event(TrainEvent::Started {
             num_steps: plan.phase.num_steps,
@@ -169,6 +179,7 @@ impl Training<'_> {
                 Err(error) => return folder.flush().and(Err(error)),
             };
             state.step += 1;
+            ema.iter_mut().for_each(Ema::update);
             let seconds = begin.elapsed().as_secs_f64();
             pace.add(seconds, &host);
             total_pace.add(seconds, &host);
@@ -186,30 +197,48 @@ impl Training<'_> {
                 break;
             }
             if is_due(state.step, plan.log.validate_every) {
-                let record = objective.evaluate(state.step)?;
+                let record = averaged(&mut ema, || objective.evaluate(state.step))?;
                 note_best(&mut state, &record);
                 report(&mut folder, record, on_event)?;
             }
             if is_due(state.step, plan.log.pictures_every) {
-                self.picture(
+                averaged(&mut ema, || {
+                    self.picture(
+                        &mut folder,
+                        objective,
+                        state.step,
+                        &format!("step-{:010}", state.step),
+                        on_event,
+                    )
+                })?;
+            }
+            if is_due(state.step, plan.log.checkpoint_every) {
+                self.save(
                     &mut folder,
-                    objective,
-                    state.step,
-                    &format!("step-{:010}", state.step),
+                    &mut state,
+                    &optimizer,
+                    ema.as_ref(),
+                    &clock,
                     on_event,
                 )?;
             }
-            if is_due(state.step, plan.log.checkpoint_every) {
-                self.save(&mut folder, &mut state, &optimizer, &clock, on_event)?;
-            }
         }
         drop(loader);
-        self.save(&mut folder, &mut state, &optimizer, &clock, on_event)?;
+        self.save(
+            &mut folder,
+            &mut state,
+            &optimizer,
+            ema.as_ref(),
+            &clock,
+            on_event,
+        )?;
         let is_interrupted = state.step < plan.phase.num_steps;
         let score = if is_interrupted {
             on_event(TrainEvent::Interrupted { step: state.step });
             None
         } else {
+            // For good: what a run gives is its average.
+            ema.iter_mut().for_each(Ema::swap);
             Some(self.finish(&mut folder, objective, state.step, on_event)?)
         };
         let (samples_per_s, views_per_s) = total_pace.rates();
@@ -222,6 +251,22 @@ impl Training<'_> {
             samples_per_s,
             views_per_s,
         })
+    }
+
+    /// Everything as it was at the newest checkpoint, or as it is at the start.
+    fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
+        let Self { plan, store, .. } = self;
+        let mut optimizer = AdamW::new(plan.phase.optimizer.clone(), store.variables());
+        let mut state = CheckpointState::start(plan.sha256(), plan.seed);
+        let latest = checkpoint::latest(&self.options.out.join("checkpoints"))?;
+        if let Some(path) = &latest {
+            state = checkpoint::load(path, &plan.sha256(), store, &mut optimizer)?;
+        }
+        let mut ema = (plan.phase.ema_decay > 0.0).then(|| Ema::new(store, plan.phase.ema_decay, state.step));
+        if let (Some(ema), Some(path)) = (&mut ema, &latest) {
+            ema.load_state(checkpoint::read_ema(path)?)?;
+        }
+        Ok((optimizer, ema, state))
     }
 
     /// One step down the loss of a batch, after `step` steps.
@@ -237,27 +282,49 @@ impl Training<'_> {
             step: step + 1,
             ids: host.ids.join(", "),
         };
-        let batch = host.to_tensors(self.options.device);
-        tch::manual_seed(torch_seed(self.plan.seed, "step", step));
-        let loss = objective.loss(&batch);
-        let value = loss.total.double_value(&[]);
-        if !value.is_finite() {
-            return Err(not_finite("the loss"));
-        }
+        let whole = host.to_tensors(self.options.device);
         let learning_rate = self.plan.phase.schedule.rate(step, host.epoch);
-        let gradient_norm = optimizer
-            .step(&loss.total, learning_rate)
-            .map_err(|error| match error {
-                TrainError::NonFiniteGradient => not_finite("the gradient"),
-                error => error,
-            })?;
-        let part = |part: &Tensor| part.double_value(&[]);
+        let PhasePlan { num_parts, bf16, .. } = self.plan.phase;
+        let part_size = whole.len().div_ceil(num_parts.max(1)).max(1);
+        tch::manual_seed(torch_seed(self.plan.seed, "step", step));
+        let (mut value, mut parts, mut gradient_norm) = (0.0, None, 0.0);
+        for start in (0..whole.len()).step_by(part_size) {
+            let length = part_size.min(whole.len() - start);
+            let loss = with_bf16(bf16, || {
+                if length == whole.len() {
+                    objective.loss(&whole)
+                } else {
+                    objective.part_loss(&whole.part(start, length), &whole)
+                }
+            });
+            value += loss.total.double_value(&[]);
+            if !value.is_finite() {
+                return Err(not_finite("the loss"));
+            }
+            if let Some((foreground, background)) = &loss.parts {
+                let (sum_foreground, sum_background) = parts.unwrap_or((0.0, 0.0));
+                parts = Some((
+                    sum_foreground + foreground.double_value(&[]),
+                    sum_background + background.double_value(&[]),
+                ));
+            }
+            if start + length < whole.len() {
+                optimizer.accumulate(&loss.total)?;
+            } else {
+                gradient_norm = optimizer
+                    .step(&loss.total, learning_rate)
+                    .map_err(|error| match error {
+                        TrainError::NonFiniteGradient => not_finite("the gradient"),
+                        error => error,
+                    })?;
+            }
+        }
         Ok(StepRecord {
             step: step + 1,
             epoch: host.epoch,
             loss: value,
-            loss_foreground: loss.parts.as_ref().map(|(foreground, _)| part(foreground)),
-            loss_background: loss.parts.as_ref().map(|(_, background)| part(background)),
+            loss_foreground: parts.map(|(foreground, _)| foreground),
+            loss_background: parts.map(|(_, background)| background),
             learning_rate,
             gradient_norm,
             samples_per_s: 0.0,
@@ -287,6 +354,7 @@ impl Training<'_> {
         folder: &mut RunFolder,
         state: &mut CheckpointState,
         optimizer: &AdamW,
+        ema: Option<&Ema>,
         clock: &SessionClock,
         on_event: OnEvent<'_>,
     ) -> Result<(), TrainError> {
@@ -299,6 +367,7 @@ impl Training<'_> {
             state,
             self.store,
             optimizer,
+            ema,
             self.plan.log.keep_checkpoints,
         )?;
         on_event(TrainEvent::CheckpointWritten {
@@ -353,6 +422,14 @@ impl SessionClock {
     fn cpu_s(&self) -> f64 {
         self.before_cpu_s + cpu_s() - self.start_cpu_s
     }
+}
+
+/// Runs `work` on the average of the weights, where there is one.
+fn averaged<T>(ema: &mut Option<Ema>, work: impl FnOnce() -> T) -> T {
+    ema.iter_mut().for_each(Ema::swap);
+    let result = work();
+    ema.iter_mut().for_each(Ema::swap);
+    result
 }
 
 fn is_due(step: u64, every: u64) -> bool {

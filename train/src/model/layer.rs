@@ -5,6 +5,7 @@
 //! moved: after `tch::manual_seed(seed)` a model is a function of the seed alone, whatever the device.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 
 use tch::{Device, Kind, Tensor, nn};
 
@@ -14,6 +15,40 @@ const BATCH_NORM_MOMENTUM: f64 = 0.1;
 /// model's groups it costs four digits of the gradients; beyond this many rows slower, cascading sums take its place.
 const MAX_NAIVE_ROWS: i64 = 1 << 14;
 const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+thread_local! {
+    static IS_BF16: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with the products of linear layers and transposed convolutions in `bf16`, where asked for; weights, sums
+/// over batches, softmax and losses stay in `f32`, and so do gradients but for the products' own.
+///
+/// tch can only switch libtorch's own autocast on for CUDA and 16-bit floats, hence this one; it holds on the calling
+/// thread alone, and only for the forward pass, since the backward pass follows what was recorded.
+pub fn with_bf16<T>(is_bf16: bool, work: impl FnOnce() -> T) -> T {
+    let before = IS_BF16.replace(is_bf16);
+    let result = work();
+    IS_BF16.set(before);
+    result
+}
+
+/// A tensor as the products want it.
+fn for_product(tensor: &Tensor) -> Tensor {
+    if IS_BF16.get() {
+        tensor.to_kind(Kind::BFloat16)
+    } else {
+        tensor.shallow_clone()
+    }
+}
+
+/// What a product gave, in `f32` again.
+fn from_product(tensor: Tensor) -> Tensor {
+    if IS_BF16.get() {
+        tensor.to_kind(Kind::Float)
+    } else {
+        tensor
+    }
+}
 
 /// U(-bound, bound), drawn on the CPU and stored under `name`.
 fn uniform(vs: &nn::Path<'_>, name: &str, shape: &[i64], bound: f64) -> Tensor {
@@ -75,7 +110,11 @@ impl Linear {
     /// - `x`: ...,in
     /// - returns ...,out
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.matrix(), self.bias.as_ref())
+        let product = for_product(x).linear(
+            &for_product(&self.matrix()),
+            self.bias.as_ref().map(for_product).as_ref(),
+        );
+        from_product(product)
     }
 
     /// The weight as an out,in matrix.
@@ -245,15 +284,15 @@ impl ConvTranspose {
     /// - `x`: B,in,H,W
     /// - returns B,out,H·stride,W·stride
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        x.conv_transpose2d(
-            &self.weight,
-            Some(&self.bias),
+        from_product(for_product(x).conv_transpose2d(
+            &for_product(&self.weight),
+            Some(&for_product(&self.bias)),
             [self.stride, self.stride],
             [1, 1],
             [1, 1],
             1,
             [1, 1],
-        )
+        ))
     }
 }
 
@@ -349,6 +388,28 @@ mod tests {
                 "result {i}: {kernel:?} {cascaded:?}"
             );
         }
+    }
+
+    #[test]
+    fn products_in_bf16_stay_close_and_leave_no_trace() {
+        tch::manual_seed(4);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let linear = Linear::new(vs.root() / "linear", 32, 16, true);
+        let conv = ConvTranspose::new(vs.root() / "conv", 4, 3, 2);
+        let x = Tensor::randn([8, 32], (Kind::Float, Device::Cpu));
+        let run = || {
+            let y = linear.forward(&x);
+            conv.forward(&y.view([8, 4, 2, 2]))
+        };
+        let (exact, rough) = (run(), with_bf16(true, run));
+        assert_eq!(rough.kind(), Kind::Float, "what comes out is f32");
+        let error = (&rough - &exact).norm().double_value(&[]) / exact.norm().double_value(&[]);
+        assert!(error > 1e-5 && error < 2e-2, "rounded to 8 bits: {error}");
+        rough.sum(Kind::Float).backward();
+        for tensor in vs.trainable_variables() {
+            assert_eq!(tensor.grad().kind(), Kind::Float, "gradients are f32");
+        }
+        assert!(run().equal(&exact), "outside everything is as before");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod photograph;
 mod query;
 mod segmenter;
 mod tap;
+mod vgg;
 
 pub use decoder::{DecoderConfig, DecoderLayer};
 pub use encoder::{
@@ -22,9 +23,14 @@ pub use encoder::{
     TransformerConfig,
 };
 pub use head::{ClassifierHead, HeadConfig};
-pub use photograph::{Compat, Photograph, PhotographConfig, RayBiasConfig};
-pub use query::{QueryConfig, RayDirection, RayOrigin, Rays, code_from_object, code_rotations};
+pub use layer::with_bf16;
+pub use photograph::{Compat, Mixing, Photograph, PhotographConfig, RayBiasConfig};
+pub use query::{
+    QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays, code_from_object,
+    code_rotations,
+};
 pub use segmenter::{
     PartInput, PointMlpSegmenter, Segmenter, SegmenterSizes, TokenSegmenter, Trace, build_segmenter,
 };
 pub use tap::{Tap, TapConfig};
+pub use vgg::Vgg;

@@ -3,16 +3,22 @@
 //! Blocks of self-attention over the queries of a view, cross-attention from them to the tokens, and a gated
 //! feed-forward part. The views of one object share its tokens: cross-attention runs on all their queries at once, and
 //! nothing is repeated.
+//!
+//! The ablations of the paper that tell the projection instead of letting it be learned ([`Mixing::SelfAttention`],
+//! [`Mixing::Projection`]) average the tokens whose positions a cell's line passes nearest.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::{Kind, Tensor, nn};
 
 use super::encoder::Tokens;
 use super::layer::{LayerNorm, Linear, drop_path, dropout};
-use super::query::{QueryConfig, RayDirection, RayOrigin, Rays};
+use super::query::{QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays};
 
 /// Numbers that describe a query: origin, direction, position.
 const QUERY_CHANNELS: i64 = 8;
+/// Numbers of a pose: its rotation.
+const POSE_CHANNELS: i64 = 9;
 /// Width of the hidden layer of a gated feed-forward part, in multiples of the channels.
 const FEED_FORWARD_RATIO: i64 = 4;
 /// Bias of the pad token's logit where tokens get the ray bias.
@@ -34,6 +40,9 @@ pub enum Compat {
 pub struct PhotographConfig {
     /// Where queries come from.
     pub query: QueryConfig,
+    /// How features of points come to the cells of a picture (Table 6a).
+    #[serde(default)]
+    pub mixing: Mixing,
     /// Width of queries and memory.
     pub channels: i64,
     /// Blocks.
@@ -59,15 +68,44 @@ pub struct PhotographConfig {
     pub ray_bias: Option<RayBiasConfig>,
 }
 
-/// Where the learnable weights of the ray bias start: `logits += -(distance · d² + depth · t)` for head h, with d the
+/// How features of points come to the cells of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mixing {
+    /// The cells ask, by cross-attention; which point falls where is learned.
+    #[default]
+    CrossAttention,
+    /// Model A2: tokens are projected into their cells, then the cells and a token of the pose attend to each other.
+    SelfAttention,
+    /// Model A1: tokens are projected into their cells, and that is all.
+    Projection,
+}
+
+/// Where the weights of the ray bias start: `logits += -(distance · d² + depth · t)` for head h, with d the
 /// distance of the token to the line and t its position along it. Heads beyond the list begin it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RayBiasConfig {
-    /// Weight of the squared distance, one a head.
+    /// Weight of the squared distance, one a head; at least one.
+    #[serde(deserialize_with = "at_least_one")]
     pub distance: Vec<f64>,
-    /// Weight of the position along the line, one a head.
+    /// Weight of the position along the line, one a head; at least one.
+    #[serde(deserialize_with = "at_least_one")]
     pub depth: Vec<f64>,
+    /// Whether the weights stay where they start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_fixed: bool,
+}
+
+/// Heads begin the list again where it ends, so it must have an end that is not its beginning.
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(D::Error::custom(
+            "the ray bias needs a weight for at least one head, and the list is empty",
+        ));
+    }
+    Ok(list)
 }
 
 impl Default for RayBiasConfig {
@@ -75,6 +113,7 @@ impl Default for RayBiasConfig {
         Self {
             distance: vec![3.0, 10.0, 30.0, 0.0],
             depth: vec![0.0, 2.0, 2.0, 0.0],
+            is_fixed: false,
         }
     }
 }
@@ -88,7 +127,10 @@ impl PhotographConfig {
                 grid: 7,
                 origin,
                 direction,
+                source: QuerySource::Line,
+                components: QueryComponents::default(),
             },
+            mixing: Mixing::CrossAttention,
             channels: 256,
             num_blocks: 6,
             num_heads: 8,
@@ -125,7 +167,10 @@ impl PhotographConfig {
                 grid: 4,
                 origin: RayOrigin::Matrices,
                 direction: RayDirection::Line,
+                source: QuerySource::Line,
+                components: QueryComponents::default(),
             },
+            mixing: Mixing::CrossAttention,
             channels: 128,
             num_blocks: 2,
             num_heads: 4,
@@ -138,14 +183,40 @@ impl PhotographConfig {
             ray_bias: Some(RayBiasConfig::default()),
         }
     }
+
+    /// What contradicts itself in it, if anything does.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let sizes = [
+            self.query.grid,
+            self.channels,
+            self.num_heads,
+            self.head_channels,
+            self.query_hidden,
+        ];
+        if sizes.iter().any(|&size| size < 1) || self.num_blocks < 0 {
+            Some("sizes have to be at least 1")
+        } else if self.query.source == QuerySource::Line && self.query.components.channels() == 0 {
+            Some("a query that is told nothing of its line cannot tell cells apart")
+        } else if self.mixing == Mixing::CrossAttention {
+            None
+        } else if self.pad_token {
+            Some("a pad token is attended to, and without cross-attention nothing attends to it")
+        } else if self.ray_bias.is_some() {
+            Some("the ray bias is one of cross-attention, and there is none")
+        } else {
+            None
+        }
+    }
 }
 
-/// The module. Field names equal checkpoint keys.
+/// The module. Field names equal checkpoint keys; what a configuration does not use has none.
 #[derive(Debug)]
 pub struct Photograph {
     pad_memory: Tensor,
     feat_mlp: Mlp,
-    query_mlp: Mlp,
+    query_mlp: Option<Mlp>,
+    pose_mlp: Option<Mlp>,
     transformer: Vec<Block>,
     config: PhotographConfig,
 }
@@ -164,14 +235,23 @@ impl Photograph {
         let memory_in = token_channels + 3;
         let memory_hidden = config.memory_hidden.unwrap_or(memory_in);
         let blocks = vs / "transformer";
+        let num_cells = config.query.grid * config.query.grid;
+        let query_sizes = match config.query.source {
+            QuerySource::Line => [config.query.components.channels(), config.query_hidden, channels],
+            QuerySource::Pose => [POSE_CHANNELS, channels, num_cells * channels],
+        };
+        let num_blocks = match config.mixing {
+            Mixing::Projection => 0,
+            Mixing::CrossAttention | Mixing::SelfAttention => config.num_blocks,
+        };
         Self {
             pad_memory,
             feat_mlp: Mlp::new(&(vs / "feat_mlp"), [memory_in, memory_hidden, channels]),
-            query_mlp: Mlp::new(
-                &(vs / "query_mlp"),
-                [QUERY_CHANNELS, config.query_hidden, channels],
-            ),
-            transformer: (0..config.num_blocks)
+            query_mlp: (config.mixing == Mixing::CrossAttention)
+                .then(|| Mlp::new(&(vs / "query_mlp"), query_sizes)),
+            pose_mlp: (config.mixing == Mixing::SelfAttention)
+                .then(|| Mlp::new(&(vs / "pose_mlp"), [POSE_CHANNELS, channels, channels])),
+            transformer: (0..num_blocks)
                 .map(|i| Block::new(&(&blocks / i), config))
                 .collect(),
             config: config.clone(),
@@ -205,17 +285,53 @@ impl Photograph {
     /// - returns B,V,Q,channels
     pub fn forward(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
         let memory = self.memory(tokens);
-        let mut x = self.query_mlp.forward(&rays.query());
-        let geometry = self
-            .config
-            .ray_bias
-            .is_some()
-            .then(|| RayGeometry::new(&tokens.centers, rays, self.config.pad_token));
-        for block in &self.transformer {
-            x = block.forward(&x, &memory, geometry.as_ref(), train);
+        if let Some(query_mlp) = &self.query_mlp {
+            let mut x = match self.config.query.source {
+                QuerySource::Line => query_mlp.forward(&rays.told(self.config.query.components)),
+                QuerySource::Pose => query_mlp
+                    .forward(&rays.pose)
+                    .unflatten(2, [rays.origin.size()[2], -1]),
+            };
+            let geometry = self
+                .config
+                .ray_bias
+                .is_some()
+                .then(|| RayGeometry::new(&tokens.centers, rays, self.config.pad_token));
+            for block in &self.transformer {
+                x = block.forward(&x, Some(&memory), geometry.as_ref(), train);
+            }
+            return x;
         }
-        x
+        let mut x = project(&memory, &tokens.centers, rays);
+        let Some(pose_mlp) = &self.pose_mlp else {
+            return x;
+        };
+        let num_cells = x.size()[2];
+        x = Tensor::cat(&[x, pose_mlp.forward(&rays.pose).unsqueeze(2)], 2);
+        for block in &self.transformer {
+            x = block.forward(&x, None, None, train);
+        }
+        x.narrow(2, 0, num_cells)
     }
+}
+
+/// The mean of the tokens in each cell; a token lies in the cell whose line passes it nearest, and a cell without any
+/// token is zero. (What the paper does with several tokens of a cell is not stated.)
+///
+/// # Shapes
+/// - `memory`: B,M,C; `centers`: B,M,3; `rays`: B,V,Q
+/// - returns B,V,Q,C
+fn project(memory: &Tensor, centers: &Tensor, rays: &Rays) -> Tensor {
+    let size = rays.origin.size();
+    let (num_views, num_cells) = (size[1], size[2]);
+    let share = tch::no_grad(|| {
+        let distance = RayGeometry::new(centers, rays, false).distance;
+        let cell = distance.unflatten(1, [num_views, num_cells]).argmin(2, false);
+        let holds = cell.one_hot(num_cells).transpose(2, 3).to_kind(Kind::Float);
+        let count = holds.sum_dim_intlist(-1, true, Kind::Float).clamp_min(1.0);
+        (holds / count).flatten(1, 2)
+    });
+    share.matmul(memory).unflatten(1, [num_views, num_cells])
 }
 
 /// Linear, GELU, linear; keys `fc1` and `fc2`.
@@ -286,7 +402,7 @@ impl RayGeometry {
     }
 }
 
-/// Learnable weights of the ray bias, one a head.
+/// Weights of the ray bias, one a head.
 #[derive(Debug)]
 struct RayBias {
     distance: Tensor,
@@ -302,7 +418,14 @@ impl RayBias {
                 .take(num_heads as usize)
                 .map(|&value| value as f32)
                 .collect();
-            vs.var_copy(name, &Tensor::from_slice(&values))
+            let values = Tensor::from_slice(&values);
+            if config.is_fixed {
+                let mut fixed = vs.zeros_no_train(name, &[num_heads]);
+                tch::no_grad(|| fixed.copy_(&values));
+                fixed
+            } else {
+                vs.var_copy(name, &values)
+            }
         };
         Self {
             distance: start("distance", &config.distance),
@@ -328,9 +451,9 @@ impl RayBias {
 struct Block {
     attn1: Attention,
     ff: FeedForward,
-    attn2: Attention,
+    /// None where nothing is asked of the points.
+    attn2: Option<(Attention, LayerNorm)>,
     norm1: LayerNorm,
-    norm2: LayerNorm,
     norm3: LayerNorm,
     ray_bias: Option<RayBias>,
     drop_path: f64,
@@ -342,9 +465,9 @@ impl Block {
         Self {
             attn1: Attention::new(&(vs / "attn1"), config),
             ff: FeedForward::new(&(vs / "ff" / "net"), config),
-            attn2: Attention::new(&(vs / "attn2"), config),
+            attn2: (config.mixing == Mixing::CrossAttention)
+                .then(|| (Attention::new(&(vs / "attn2"), config), norm("norm2"))),
             norm1: norm("norm1"),
-            norm2: norm("norm2"),
             norm3: norm("norm3"),
             ray_bias: config
                 .ray_bias
@@ -357,21 +480,27 @@ impl Block {
     /// # Shapes
     /// - `x`: B,V,Q,C; `memory`: B,M,C
     /// - returns B,V,Q,C
-    fn forward(&self, x: &Tensor, memory: &Tensor, geometry: Option<&RayGeometry>, train: bool) -> Tensor {
+    fn forward(
+        &self,
+        x: &Tensor,
+        memory: Option<&Tensor>,
+        geometry: Option<&RayGeometry>,
+        train: bool,
+    ) -> Tensor {
         let size = x.size();
         let by_view = x.flatten(0, 1);
         let normed = self.norm1.forward(&by_view);
-        let x = &by_view + self.attn1.forward(&normed, &normed, None, train);
-        let by_object = x.view([size[0], -1, size[3]]);
-        let bias = self
-            .ray_bias
-            .as_ref()
-            .zip(geometry)
-            .map(|(bias, geometry)| bias.forward(geometry));
-        let update = self
-            .attn2
-            .forward(&self.norm2.forward(&by_object), memory, bias.as_ref(), train);
-        let x = &by_object + drop_path(update, self.drop_path, train);
+        let mut x = &by_view + self.attn1.forward(&normed, &normed, None, train);
+        if let (Some((attention, norm)), Some(memory)) = (&self.attn2, memory) {
+            let by_object = x.view([size[0], -1, size[3]]);
+            let bias = self
+                .ray_bias
+                .as_ref()
+                .zip(geometry)
+                .map(|(bias, geometry)| bias.forward(geometry));
+            let update = attention.forward(&norm.forward(&by_object), memory, bias.as_ref(), train);
+            x = &by_object + drop_path(update, self.drop_path, train);
+        }
         let x = &x + self.ff.forward(&self.norm3.forward(&x), train);
         x.view(size.as_slice())
     }
@@ -465,5 +594,175 @@ impl FeedForward {
         let hidden = self.proj.forward(x).chunk(2, -1);
         let gated = &hidden[0] * hidden[1].gelu("none");
         self.out.forward(&dropout(gated, self.dropout, train))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use tch::Device;
+
+    use super::*;
+
+    const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn small(change: impl Fn(&mut PhotographConfig)) -> PhotographConfig {
+        let mut config = PhotographConfig {
+            channels: 16,
+            num_heads: 2,
+            head_channels: 8,
+            ..PhotographConfig::mini()
+        };
+        config.query.grid = 2;
+        change(&mut config);
+        config
+    }
+
+    fn tokens() -> Tokens {
+        Tokens {
+            features: Tensor::randn([2, 5, 6], FLOAT),
+            centers: Tensor::randn([2, 5, 3], FLOAT) * 0.4,
+        }
+    }
+
+    /// Two views along the axes, parallel.
+    fn rays() -> Rays {
+        let front = Tensor::eye(4, FLOAT);
+        let side = Tensor::from_slice(&[
+            0.0f32, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0,
+        ])
+        .view([4, 4]);
+        let view = Tensor::stack(&[front, side], 0)
+            .unsqueeze(0)
+            .expand([2, 2, 4, 4], false);
+        let clip = Tensor::eye(4, FLOAT).expand([2, 2, 4, 4], false);
+        Rays::from_matrices(&view, &clip, 2)
+    }
+
+    fn build(config: &PhotographConfig) -> (nn::VarStore, Photograph) {
+        assert_eq!(config.contradiction(), None, "{config:?}");
+        tch::manual_seed(0);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let module = Photograph::new(&vs.root(), 6, config);
+        (vs, module)
+    }
+
+    type Change = (&'static str, fn(&mut PhotographConfig));
+
+    #[test]
+    fn every_switch_changes_the_features_and_every_weight_learns() {
+        let plain = small(|_| ());
+        let changes: [Change; 9] = [
+            ("no pad token", |c| c.pad_token = false),
+            ("no ray bias", |c| c.ray_bias = None),
+            ("queries from the pose", |c| c.query.source = QuerySource::Pose),
+            ("no origin", |c| c.query.components.origin = false),
+            ("no direction", |c| c.query.components.direction = false),
+            ("no position", |c| c.query.components.position = false),
+            ("more blocks", |c| c.num_blocks = 3),
+            ("self-attention", |c| {
+                (c.mixing, c.pad_token, c.ray_bias) = (Mixing::SelfAttention, false, None);
+            }),
+            ("projection", |c| {
+                (c.mixing, c.pad_token, c.ray_bias) = (Mixing::Projection, false, None);
+            }),
+        ];
+        tch::manual_seed(1);
+        let (tokens, rays) = (tokens(), rays());
+        let features = |config: &PhotographConfig| {
+            let (vs, module) = build(config);
+            let features = module.forward(&tokens, &rays, false);
+            assert_eq!(features.size(), [2, 2, 4, 16], "B,V,Q,channels");
+            features.square().sum(Kind::Float).backward();
+            for tensor in vs.trainable_variables() {
+                assert!(
+                    tensor.grad().defined(),
+                    "weights {:?} take no part: {config:?}",
+                    tensor.size()
+                );
+            }
+            features
+        };
+        let expected = features(&plain);
+        for (name, change) in changes {
+            let got = features(&small(change));
+            assert!(
+                !got.allclose(&expected, 1e-4, 1e-4, false),
+                "{name} changes nothing"
+            );
+        }
+        let fixed = small(|c| c.ray_bias.as_mut().unwrap().is_fixed = true);
+        let (vs, _) = build(&fixed);
+        let names: Vec<String> = vs
+            .variables()
+            .into_iter()
+            .filter(|(_, tensor)| !tensor.requires_grad())
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(names.len(), 4, "distance and depth of two blocks: {names:?}");
+        assert!(
+            features(&fixed).allclose(&expected, 1e-6, 1e-6, false),
+            "it starts the same"
+        );
+    }
+
+    #[test]
+    fn tokens_are_projected_into_the_cells_they_are_seen_in() {
+        // Upper right and nearer the viewer; lower left. From the side (looking along -x) the first is at the upper left.
+        let centers = Tensor::from_slice(&[0.5f32, 0.5, 0.5, -0.5, -0.5, 0.2]).view([1, 2, 3]);
+        let memory = Tensor::from_slice(&[1.0f32, 2.0]).view([1, 2, 1]);
+        let both = rays();
+        let first = Rays {
+            origin: both.origin.narrow(0, 0, 1),
+            direction: both.direction.narrow(0, 0, 1),
+            position: both.position.narrow(0, 0, 1),
+            pose: both.pose.narrow(0, 0, 1),
+        };
+        let cells = project(&memory, &centers, &first);
+        let values = Vec::<f32>::try_from(cells.contiguous().view(-1)).unwrap();
+        // Rows from the top: front view, then the side view, where the second token is at the lower left too.
+        assert_eq!(values, [0.0, 1.0, 2.0, 0.0, 1.0, 0.0, 2.0, 0.0]);
+        let crowded = project(&memory, &(centers * 0.0 + 0.5), &first);
+        let largest = crowded.max().double_value(&[]);
+        assert!((largest - 1.5).abs() < 1e-6, "tokens of one cell are averaged");
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let nothing_told = small(|c| {
+            c.query.components = QueryComponents {
+                origin: false,
+                direction: false,
+                position: false,
+            };
+        });
+        let projected_pad = small(|c| (c.mixing, c.ray_bias) = (Mixing::Projection, None));
+        let projected_bias = small(|c| (c.mixing, c.pad_token) = (Mixing::SelfAttention, false));
+        let no_heads = small(|c| c.num_heads = 0);
+        for (config, word) in [
+            (nothing_told, "told nothing"),
+            (projected_pad, "pad token"),
+            (projected_bias, "ray bias"),
+            (no_heads, "at least 1"),
+        ] {
+            assert!(
+                config.contradiction().is_some_and(|text| text.contains(word)),
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_ray_bias_without_heads_is_refused_where_it_is_read() {
+        let read = |text: &str| toml::from_str::<RayBiasConfig>(text);
+        assert!(
+            read("distance = [1.0]\ndepth = [0.0]").is_ok(),
+            "one weight for all heads"
+        );
+        for text in ["distance = []\ndepth = [0.0]", "distance = [1.0]\ndepth = []"] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("the list is empty"), "{error}");
+        }
     }
 }

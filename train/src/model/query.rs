@@ -24,6 +24,53 @@ pub struct QueryConfig {
     pub origin: RayOrigin,
     /// Where it points.
     pub direction: RayDirection,
+    /// What makes a query of a pose (Table 6b).
+    #[serde(default)]
+    pub source: QuerySource,
+    /// What of a line a query is told (Table 6b).
+    #[serde(default)]
+    pub components: QueryComponents,
+}
+
+/// What makes a query of a pose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuerySource {
+    /// The optical line of the cell.
+    #[default]
+    Line,
+    /// Model E: a network that is told the pose matrix alone makes the queries of all cells.
+    Pose,
+}
+
+/// What of a line a query is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QueryComponents {
+    /// Where the line starts: three numbers.
+    pub origin: bool,
+    /// Where it points: three numbers.
+    pub direction: bool,
+    /// Row and column of the cell: two numbers.
+    pub position: bool,
+}
+
+impl Default for QueryComponents {
+    fn default() -> Self {
+        Self {
+            origin: true,
+            direction: true,
+            position: true,
+        }
+    }
+}
+
+impl QueryComponents {
+    /// How many numbers they come to.
+    #[must_use]
+    pub fn channels(self) -> i64 {
+        3 * i64::from(self.origin) + 3 * i64::from(self.direction) + 2 * i64::from(self.position)
+    }
 }
 
 /// Where the origin of an optical line is taken from.
@@ -57,6 +104,8 @@ pub struct Rays {
     pub direction: Tensor,
     /// B,V,Q,2: row and column of the query, 0 to 1.
     pub position: Tensor,
+    /// B,V,9: the rotation into the view, row by row.
+    pub pose: Tensor,
 }
 
 impl QueryConfig {
@@ -77,7 +126,7 @@ impl QueryConfig {
             Rays {
                 origin: object_from_code(&rays.origin),
                 direction: object_from_code(&rays.direction),
-                position: rays.position,
+                ..rays
             }
         };
         match (self.origin, self.direction) {
@@ -137,6 +186,7 @@ impl Rays {
                 origin: origin.to_kind(Kind::Float),
                 direction: direction.to_kind(Kind::Float),
                 position: position(grid, batch, num_views, device),
+                pose: pose(&view.narrow(2, 0, 3).narrow(3, 0, 3)),
             }
         })
     }
@@ -171,6 +221,7 @@ impl Rays {
                 origin,
                 direction,
                 position: position(grid, batch, num_views, device),
+                pose: pose(rotations),
             }
         })
     }
@@ -180,7 +231,24 @@ impl Rays {
     /// # Shapes
     /// - returns B,V,Q,8
     pub fn query(&self) -> Tensor {
-        Tensor::cat(&[&self.origin, &self.direction, &self.position], -1)
+        self.told(QueryComponents::default())
+    }
+
+    /// The chosen ones of origin, direction and position, in that order.
+    ///
+    /// # Shapes
+    /// - returns B,V,Q,[`channels`](QueryComponents::channels)
+    pub fn told(&self, components: QueryComponents) -> Tensor {
+        let all = [
+            (components.origin, &self.origin),
+            (components.direction, &self.direction),
+            (components.position, &self.position),
+        ];
+        let told: Vec<&Tensor> = all
+            .into_iter()
+            .filter_map(|(is_told, tensor)| is_told.then_some(tensor))
+            .collect();
+        Tensor::cat(&told, -1)
     }
 }
 
@@ -245,6 +313,11 @@ fn cells(grid: i64, device: Device) -> (Tensor, Tensor) {
     let column = index.remainder(grid).to_kind(Kind::Double);
     let row = index.divide_scalar_mode(grid, "floor").to_kind(Kind::Double);
     (row, column)
+}
+
+/// B,V,3,3 to B,V,9 in `f32`.
+fn pose(rotation: &Tensor) -> Tensor {
+    rotation.flatten(2, 3).to_kind(Kind::Float)
 }
 
 /// B,V,Q,2: rows and columns from 0 to 1, both ends included.
@@ -414,6 +487,8 @@ mod tests {
             grid: 7,
             origin: RayOrigin::PointExtent,
             direction: RayDirection::RotationColumn,
+            source: QuerySource::Line,
+            components: QueryComponents::default(),
         };
         let estimate = config.rays(&xyz, &view, &clip);
         let exact = Rays::from_matrices(&view, &clip, 7);

@@ -15,18 +15,19 @@ use super::{OpenData, plain_batches, train_batches};
 use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
 use crate::batch::{Batch, HostBatch};
 use crate::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors, read_encoder};
-use crate::config::{Config, Plan, Task};
+use crate::config::{Config, LossConfig, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, TrainEvent, ValidationRecord};
 use crate::loader::{BatchMaker, Loader, ViewChoice};
-use crate::loss::photograph_loss;
-use crate::model::{Tap, TapConfig};
+use crate::loss::photograph_loss_of_part;
+use crate::model::{Tap, TapConfig, Vgg};
 use crate::picture::Picture;
 use crate::process::device_name;
 use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
-use crate::tensor_file::write_tensors;
+use crate::tensor_file::{read_tensors, write_tensors};
+use crate::torch_file;
 use crate::trainer::{Objective, Outcome, RunOptions, StepLoss, Training};
 
 /// Objects of a validation batch, at most; each comes with all its views.
@@ -81,6 +82,7 @@ pub struct PretrainResult {
 struct PretrainObjective<'a> {
     plan: &'a Plan,
     tap: &'a Tap,
+    vgg: Option<Vgg>,
     device: Device,
     evaluation: Arc<BatchMaker>,
     loader_threads: usize,
@@ -115,6 +117,7 @@ pub fn pretrain(
             });
         }
     }
+    let vgg = perceptual_network(&plan.loss, options.device)?;
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
     let evaluation = plain_batches(&plan, evaluation, ViewChoice::All, batch_size);
     let baselines = baselines(&plan, &train, &evaluation, options.loader_threads)?;
@@ -138,6 +141,7 @@ pub fn pretrain(
     let mut objective = PretrainObjective {
         plan: &plan,
         tap: &tap,
+        vgg,
         device: options.device,
         evaluation,
         loader_threads: options.loader_threads,
@@ -180,7 +184,7 @@ fn result(
         preset: plan.preset.clone(),
         seed: plan.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
-        selection: String::from("last step"),
+        selection: plan.selection(),
         num_steps: outcome.step,
         num_weights: store.trainable_variables().iter().map(Tensor::numel).sum(),
         validation_loss: validation.loss,
@@ -234,6 +238,30 @@ fn baselines(
     ))
 }
 
+/// The network of the perceptual loss, where that has a weight.
+fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, TrainError> {
+    let Some(path) = loss
+        .perceptual_network
+        .as_ref()
+        .filter(|_| loss.perceptual_weight > 0.0)
+    else {
+        return Ok(None);
+    };
+    let is_safetensors = path
+        .extension()
+        .is_some_and(|extension| extension == "safetensors");
+    let tensors = if is_safetensors {
+        read_tensors(path)?
+    } else {
+        torch_file::read(path)?.tensors
+    };
+    let vgg = Vgg::try_new(&tensors, device).map_err(|report| TrainError::Weights {
+        report,
+        path: path.clone(),
+    })?;
+    Ok(Some(vgg))
+}
+
 /// Pictures of a batch, as TAP draws them.
 ///
 /// # Shapes
@@ -280,18 +308,32 @@ pub fn compare_rows(generated: &[u8], host: &HostBatch) -> Picture {
 
 impl Objective for PretrainObjective<'_> {
     fn loss(&self, batch: &Batch) -> StepLoss {
-        let pictures = photograph(self.tap, batch, true).expect("a pre-training batch has views");
-        let views = batch.views.as_ref().expect("a pre-training batch has views");
-        let loss = &self.plan.loss;
-        let loss = photograph_loss(
+        self.part_loss(batch, batch)
+    }
+
+    /// Foreground and background are each a mean over the pixels of the whole batch, however many parts have.
+    fn part_loss(&self, part: &Batch, whole: &Batch) -> StepLoss {
+        let pictures = photograph(self.tap, part, true).expect("a pre-training batch has views");
+        let (views, whole_views) = part
+            .views
+            .as_ref()
+            .zip(whole.views.as_ref())
+            .expect("a pre-training batch has views");
+        let config = &self.plan.loss;
+        let loss = photograph_loss_of_part(
             &pictures,
             &views.images,
             &views.masks,
-            loss.foreground_weight,
-            loss.background_weight,
+            &whole_views.masks,
+            config.pixels(),
         );
+        let mut total = loss.total;
+        if let Some(vgg) = &self.vgg {
+            let share = part.len() as f64 / whole.len() as f64;
+            total = &total + vgg.distance(&pictures, &views.images) * (config.perceptual_weight * share);
+        }
         StepLoss {
-            total: loss.total,
+            total,
             parts: Some((loss.foreground, loss.background)),
         }
     }

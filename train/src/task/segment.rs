@@ -248,7 +248,7 @@ fn result(
         init_sha256: plan.init_sha256.clone(),
         labels_per_class: plan.labels_per_class,
         evaluation_split: split.to_string(),
-        selection: String::from("last step"),
+        selection: plan.selection(),
         votes: votes.count,
         votes_seed: votes.seed,
         num_steps: plan.phase.num_steps,

@@ -1,0 +1,307 @@
+//! Switches of model, loss and optimization on real shards: each one trains, and a run with all of them resumes exactly.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shape;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tap_train::config::{Config, DataFacts, Plan, Task};
+use tap_train::event::{Record, TrainEvent};
+use tap_train::run::Existing;
+use tap_train::task::pretrain::{PretrainResult, pretrain};
+use tap_train::tensor_file::write_tensors;
+use tap_train::trainer::RunOptions;
+use tch::{Device, Kind, Tensor};
+
+/// torch's generator belongs to the process, so runs whose numbers are compared take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::set_num_threads(1);
+    turn
+}
+
+/// A small network for pictures of 16 pixels.
+const SETTINGS: [&str; 12] = [
+    "data.num_points=64",
+    "data.num_views=2",
+    "photograph.channels=16",
+    "photograph.query.grid=2",
+    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
+    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
+    "encoder.last={kind=\"per_token\",widths=[16]}",
+    "pretrain.batch_size=4",
+    "pretrain.steps=12",
+    "pretrain.learning_rate=5e-3",
+    "pretrain.rotate_y=false",
+    "log={checkpoint_every=4,validate_every=6,num_pictures=0}",
+];
+
+fn config(more: &[&str]) -> Config {
+    let settings: Vec<String> = SETTINGS.iter().chain(more).map(|&set| set.to_owned()).collect();
+    Config::load(Some("mini"), &settings).unwrap()
+}
+
+/// Runs until the end or `stop_at`; the loss of each step.
+fn run(
+    config: &Config,
+    data: &Path,
+    out: &Path,
+    existing: Existing,
+    stop_at: u64,
+) -> (Option<PretrainResult>, Vec<f64>) {
+    let options = RunOptions {
+        data: data.to_owned(),
+        out: out.to_owned(),
+        existing,
+        device: Device::Cpu,
+        loader_threads: 1,
+        num_threads: 1,
+    };
+    let cancel = AtomicBool::new(false);
+    let mut losses = Vec::new();
+    let result = pretrain(config, &options, None, &cancel, &mut |event| {
+        if let TrainEvent::Recorded(Record::Step(step)) = event {
+            losses.push(step.loss);
+            if step.step == stop_at {
+                cancel.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    (result.unwrap(), losses)
+}
+
+fn mean(losses: &[f64]) -> f64 {
+    losses.iter().sum::<f64>() / losses.len() as f64
+}
+
+/// VGG16 as far as the perceptual loss needs it, with random weights.
+fn write_vgg(path: &Path) {
+    tch::manual_seed(0);
+    let convolutions = [
+        (0, 3, 64),
+        (2, 64, 64),
+        (5, 64, 128),
+        (7, 128, 128),
+        (10, 128, 256),
+        (12, 256, 256),
+        (14, 256, 256),
+        (17, 256, 512),
+        (19, 512, 512),
+        (21, 512, 512),
+    ];
+    let mut tensors = Vec::new();
+    for (place, input, output) in convolutions {
+        let scale = (2.0 / f64::from(9 * input)).sqrt();
+        let weight = Tensor::randn(
+            [i64::from(output), i64::from(input), 3, 3],
+            (Kind::Float, Device::Cpu),
+        ) * scale;
+        let bias = Tensor::zeros([i64::from(output)], (Kind::Float, Device::Cpu));
+        tensors.push((format!("features.{place}.weight"), weight));
+        tensors.push((format!("features.{place}.bias"), bias));
+    }
+    write_tensors(path, tensors, &BTreeMap::new()).unwrap();
+}
+
+#[test]
+fn every_kind_of_switch_trains() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    shape::write(&data, 3, 16, 96);
+    let plain = ["pretrain.steps=40", "pretrain.warmup=0"];
+    // A `ray_bias` cannot be taken out of a preset by a setting, so the rows without one start from the paper's module.
+    let module = "photograph={query={grid=2,origin=\"matrices\",direction=\"line\"},channels=16,num_blocks=2,num_heads=4,head_channels=8,pad_token=false,query_hidden=8,dropout=0.0,drop_path=0.0}";
+    let switches: [(&str, &[&str]); 13] = [
+        ("as it is", &[]),
+        ("projection", &["photograph.mixing=projection"]),
+        ("self-attention", &["photograph.mixing=self_attention"]),
+        ("pad token", &["photograph.pad_token=true"]),
+        ("queries from the pose", &["photograph.query.source=pose"]),
+        ("no origin", &["photograph.query.components={origin=false}"]),
+        (
+            "position alone",
+            &["photograph.query.components={origin=false,direction=false}"],
+        ),
+        ("extent of the points", &["photograph.query.origin=point_extent"]),
+        (
+            "drop path and dropout",
+            &["photograph.drop_path=0.1", "photograph.dropout=0.1"],
+        ),
+        (
+            "ray bias, fixed",
+            &["photograph.ray_bias={distance=[3,10],depth=[0,2],is_fixed=true}"],
+        ),
+        ("absolute differences", &["loss.pixel_distance=absolute"]),
+        ("in parts", &["pretrain.accumulate=2"]),
+        ("bf16", &["pretrain.bf16=true"]),
+    ];
+    let mut curves: Vec<(&str, Vec<f64>)> = Vec::new();
+    for (i, (name, switch)) in switches.into_iter().enumerate() {
+        let mut table: toml::Table = toml::Table::try_from(config(&plain)).unwrap();
+        let replaced: toml::Table = module.parse().unwrap();
+        table.extend(replaced);
+        let file = folder.path().join("config.toml");
+        std::fs::write(
+            &file,
+            toml::to_string(&table)
+                .unwrap()
+                .replace("preset = \"mini\"\n", ""),
+        )
+        .unwrap();
+        let settings: Vec<String> = switch.iter().map(|&set| set.to_owned()).collect();
+        let config = Config::load(file.to_str(), &settings).unwrap();
+        let out = folder.path().join(format!("run-{i}"));
+        let (_, losses) = run(&config, &data, &out, Existing::Refuse, u64::MAX);
+        let (first, last) = (mean(&losses[..4]), mean(&losses[36..]));
+        assert!(last < 0.9 * first, "{name}: the loss goes from {first} to {last}");
+        for (other, curve) in &curves {
+            assert_ne!(*curve, losses, "{name} and {other} are the same run");
+        }
+        curves.push((name, losses));
+    }
+    let of = |wanted: &str| &curves.iter().find(|(name, _)| *name == wanted).unwrap().1;
+    let (exact, rough) = (of("as it is"), of("bf16"));
+    assert!(
+        (exact[0] / rough[0] - 1.0).abs() < 0.02,
+        "bf16 starts close: {} and {}",
+        exact[0],
+        rough[0]
+    );
+}
+
+#[test]
+fn the_perceptual_loss_trains_alone_and_beside_pixels() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let (data, vgg) = (folder.path().join("data"), folder.path().join("vgg.safetensors"));
+    shape::write(&data, 3, 16, 96);
+    write_vgg(&vgg);
+    let network = format!("loss.perceptual_network={}", vgg.display());
+    let alone = ["loss.foreground_weight=0", "loss.background_weight=0"];
+    for (name, weights) in [("alone", &alone[..]), ("beside", &[])] {
+        let more = [
+            &[network.as_str(), "loss.perceptual_weight=2", "pretrain.steps=16"],
+            weights,
+        ]
+        .concat();
+        let out = folder.path().join(name);
+        let (result, losses) = run(&config(&more), &data, &out, Existing::Refuse, u64::MAX);
+        assert!(
+            result.is_some() && losses.iter().all(|loss| loss.is_finite()),
+            "{losses:?}"
+        );
+        assert!(mean(&losses[12..]) < mean(&losses[..4]), "{name}: {losses:?}");
+    }
+    let error = Plan::resolve(
+        &config(&["loss.perceptual_weight=2"]),
+        Task::Pretrain,
+        0,
+        "none",
+        &facts(16),
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("perceptual_network"), "{error}");
+}
+
+#[test]
+fn a_run_with_everything_on_resumes_exactly() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    shape::write(&data, 6, 16, 96);
+    let config = config(&[
+        "pretrain.accumulate=2",
+        "pretrain.ema_decay=0.9",
+        "pretrain.bf16=true",
+        "pretrain.clip_norm=0.1",
+        "photograph.dropout=0.1",
+        "photograph.drop_path=0.2",
+    ]);
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    let (unbroken, losses) = run(&config, &data, &a, Existing::Refuse, u64::MAX);
+    let (interrupted, _) = run(&config, &data, &b, Existing::Refuse, 7);
+    assert!(interrupted.is_none(), "there is no result yet");
+    // As if killed: back to the checkpoint before.
+    std::fs::remove_dir_all(b.join("checkpoints/step-0000000007")).unwrap();
+    let (resumed, again) = run(&config, &data, &b, Existing::Resume, u64::MAX);
+    assert_eq!(again, losses[4..], "from step 4 on, bit for bit");
+    let (unbroken, resumed) = (unbroken.unwrap(), resumed.unwrap());
+    assert_eq!(
+        unbroken.validation_loss.to_bits(),
+        resumed.validation_loss.to_bits(),
+        "the same score"
+    );
+    assert_eq!(resumed.selection, "last step, moving average", "named");
+    let read = |run: &Path, file: &str| std::fs::read(run.join(file)).unwrap();
+    assert_eq!(
+        read(&a, "encoder.safetensors"),
+        read(&b, "encoder.safetensors"),
+        "byte for byte"
+    );
+    // What is kept is the average, not the last step's weights.
+    let checkpoint = a.join("checkpoints/step-0000000012");
+    let tensor = |path: &Path, name: &str| {
+        let tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(path).unwrap().into_iter().collect();
+        tensors[name].copy()
+    };
+    let name = "SA_modules.0.local_aggregations.0.SA_CONFIG_operator.convs.0.0.weight";
+    let kept = tensor(&a.join("encoder.safetensors"), name);
+    let inside = format!("encoder.{name}");
+    assert!(
+        kept.equal(&tensor(&checkpoint.join("ema.safetensors"), &inside)),
+        "the average"
+    );
+    assert!(
+        !kept.equal(&tensor(&checkpoint.join("model.safetensors"), &inside)),
+        "not the last step"
+    );
+}
+
+fn facts(image_size_px: u32) -> DataFacts {
+    DataFacts {
+        sha256: String::from("d"),
+        num_rows: [526, 0, 133],
+        num_train_rows: 526,
+        num_views: 12,
+        image_size_px,
+        parts_by_class: Vec::new(),
+    }
+}
+
+#[test]
+fn every_row_of_the_table_of_ablations_is_a_configuration() {
+    let table = include_str!("../../ABLATIONS.md");
+    let rows = table
+        .lines()
+        .filter(|line| line.starts_with("| 6") || line.starts_with("| 7"));
+    let mut plans: Vec<(&str, String)> = Vec::new();
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, _, settings] = cells[..] else {
+            panic!("three columns: {row}")
+        };
+        let settings: Vec<String> = settings
+            .split('`')
+            .filter(|setting| setting.contains('='))
+            .map(str::to_owned)
+            .collect();
+        let config =
+            Config::load(Some("paper-point-net2"), &settings).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let plan = Plan::resolve(&config, Task::Pretrain, 0, "none", &facts(224))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        plans.push((name, plan.sha256()));
+    }
+    assert_eq!(plans.len(), 30, "all rows");
+    // Rows that say the same in two tables: TAP itself is 6a's last and 7b's G4, 6a B is 7a's second at 256.
+    let mut differing: Vec<&String> = plans.iter().map(|(_, hash)| hash).collect();
+    differing.sort();
+    differing.dedup();
+    assert_eq!(differing.len(), 28, "every other row is a run of its own");
+}
