@@ -436,13 +436,13 @@ fn a_wrong_command_line_exits_with_2() {
 fn faults_are_one_line_that_helps() {
     let place = Place::new();
     place.write("cube.obj", CUBE);
-    place.write("notes.txt", "no mesh");
+    place.write("notes.md", "no mesh");
     let render = |mesh| place.run(&["render", mesh, "--out", "views", "--size", "16"]);
     render("missing.obj").fails_with(&["missing.obj", "No such file"]);
-    render("notes.txt").fails_with(&["notes.txt", "OBJ"]);
+    render("notes.md").fails_with(&["notes.md", "OBJ"]);
     place
-        .run(&["render", "cube.obj", "--out", "notes.txt/views", "--size", "16"])
-        .fails_with(&["notes.txt/views"]);
+        .run(&["render", "cube.obj", "--out", "notes.md/views", "--size", "16"])
+        .fails_with(&["notes.md/views"]);
     // A machine without a Vulkan driver.
     place
         .run_with(

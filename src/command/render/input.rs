@@ -86,9 +86,13 @@ pub(super) fn extensions() -> String {
     MeshFormat::EXTENSIONS.join(", ").to_uppercase()
 }
 
+/// Is it a mesh by its name alone? What stands for many things, like `txt`, is one only if it is asked for.
 fn is_mesh(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| MeshFormat::from_extension(extension).is_some())
+    extension.is_some_and(|extension| {
+        let extension = extension.to_ascii_lowercase();
+        MeshFormat::EXTENSIONS.contains(&extension.as_str())
+    })
 }
 
 /// A folder with all that is in it, or a file, which is taken at its word.
