@@ -7,16 +7,25 @@ const EXACT_POWERS: [f64; 23] = [
 ];
 
 /// The nearest `f64` to a decimal number; NaN for the ways in which C runtimes print NaN and infinity.
-///
-/// Plain decimals of up to 15 digits take a short cut that is exact: both the digits and the power of ten are
-/// `f64` numbers, and one division rounds once. Everything else goes to the standard library.
 pub(super) fn parse_f64(text: &[u8]) -> Option<f64> {
+    match scan_f64(text) {
+        Some((value, len)) if len == text.len() => Some(value),
+        _ => parse_f64_slowly(text),
+    }
+}
+
+/// The plain decimal of up to 15 digits that the text begins with, and its length; nothing where there is none or a
+/// longer one.
+///
+/// The short cut is exact: both the digits and the power of ten are `f64` numbers, and one division rounds once.
+pub(super) fn scan_f64(text: &[u8]) -> Option<(f64, usize)> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         _ => (false, text),
     };
     let (mut mantissa, mut num_digits, mut num_decimals, mut seen_point) = (0_u64, 0, 0, false);
+    let mut len = 0;
     for &byte in digits {
         match byte {
             b'0'..=b'9' if num_digits < 15 => {
@@ -24,16 +33,34 @@ pub(super) fn parse_f64(text: &[u8]) -> Option<f64> {
                 num_digits += usize::from(mantissa != 0);
                 num_decimals += usize::from(seen_point);
             }
+            b'0'..=b'9' => return None,
             b'.' if !seen_point => seen_point = true,
-            _ => return parse_f64_slowly(text),
+            _ => break,
         }
+        len += 1;
     }
-    let any_digit = digits.len() > usize::from(seen_point);
-    if !any_digit || num_decimals >= EXACT_POWERS.len() {
-        return parse_f64_slowly(text);
+    if len <= usize::from(seen_point) || num_decimals >= EXACT_POWERS.len() {
+        return None;
     }
     let value = mantissa as f64 / EXACT_POWERS[num_decimals];
-    Some(if negative { -value } else { value })
+    Some((
+        if negative { -value } else { value },
+        len + text.len() - digits.len(),
+    ))
+}
+
+/// The whole number of up to 9 digits and without a sign that the text begins with, and its length.
+pub(super) fn scan_u32(text: &[u8]) -> Option<(u32, usize)> {
+    let mut value = 0;
+    let mut len = 0;
+    while let Some(byte @ b'0'..=b'9') = text.get(len) {
+        if len == 9 {
+            return None;
+        }
+        value = value * 10 + u32::from(byte - b'0');
+        len += 1;
+    }
+    (len > 0).then_some((value, len))
 }
 
 #[cold]

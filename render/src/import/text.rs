@@ -51,15 +51,27 @@ pub(super) fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
 ///
 /// A line that ends in a backslash goes on in the next one, unless it is a comment: those often end in the
 /// backslash of a Windows folder.
+///
+/// `shortcut` is offered the number of each line and all the text from there on. It may read one line and say how
+/// many bytes that took, with the line's end; or leave it to `visit` by saying 0.
 pub(super) fn for_each_line<E>(
     text: &[u8],
+    mut shortcut: impl FnMut(usize, &[u8]) -> usize,
     mut visit: impl FnMut(usize, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut joined = Vec::new();
     let mut first_line = None;
-    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        let line = line.trim_ascii();
-        let number = index + 1;
+    let mut rest = text;
+    for number in 1.. {
+        if first_line.is_none() {
+            let taken = shortcut(number, rest);
+            if taken > 0 {
+                rest = &rest[taken..];
+                continue;
+            }
+        }
+        let end = rest.iter().position(|&byte| byte == b'\n');
+        let line = rest[..end.unwrap_or(rest.len())].trim_ascii();
         match (line.strip_suffix(b"\\"), first_line) {
             (Some(part), Some(_)) => joined.extend_from_slice(part),
             (Some(part), None) if !line.starts_with(b"#") => {
@@ -74,6 +86,10 @@ pub(super) fn for_each_line<E>(
                 first_line = None;
             }
             _ => visit(number, line)?,
+        }
+        match end {
+            Some(end) => rest = &rest[end + 1..],
+            None => break,
         }
     }
     match first_line {
@@ -92,11 +108,11 @@ mod tests {
 
     fn lines(text: &str) -> Vec<(usize, String)> {
         let mut lines = Vec::new();
-        for_each_line(text.as_bytes(), |number, line| {
+        let push = |number, line: &[u8]| {
             lines.push((number, String::from_utf8_lossy(line).into_owned()));
             Ok::<_, Infallible>(())
-        })
-        .unwrap();
+        };
+        for_each_line(text.as_bytes(), |_, _| 0, push).unwrap();
         lines
     }
 
