@@ -17,6 +17,20 @@ pub(crate) struct DepthRange {
     pub(crate) far: f32,
 }
 
+/// An 8-bit PNG of a square picture, gray or in color.
+pub(crate) fn color_png(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
+    match color {
+        ColorImage::Gray(pixels) => gray_png(size_px, pixels),
+        color => encode(
+            size_px,
+            size_px,
+            ColorType::Rgb,
+            BitDepth::Eight,
+            color.to_rgb().as_flattened(),
+        ),
+    }
+}
+
 /// An 8-bit gray PNG of a square picture.
 pub(crate) fn gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
     encode(size_px, size_px, ColorType::Grayscale, BitDepth::Eight, pixels)
@@ -61,34 +75,41 @@ pub(crate) fn normal_png(size_px: u32, normals: &[[f32; 3]]) -> Result<Vec<u8>> 
     encode(size_px, size_px, ColorType::Rgb, BitDepth::Eight, &bytes)
 }
 
-/// An 8-bit PNG of a square picture, gray or RGB as it is.
-pub(crate) fn color_png(size_px: u32, picture: &ColorImage) -> Result<Vec<u8>> {
-    gray_png(size_px, picture.gray())
+/// Square pictures of one size, white between them, about as many in a row as there are rows: four by three for twelve; gray if all of them are.
+pub(crate) fn sheet_png(size_px: u32, pictures: &[&ColorImage]) -> Result<Vec<u8>> {
+    let grays: Option<Vec<&[u8]>> = pictures.iter().map(|picture| picture.gray()).collect();
+    if let Some(grays) = grays {
+        let (width, height, sheet) = lay_out(size_px, &grays, u8::MAX);
+        return encode(width, height, ColorType::Grayscale, BitDepth::Eight, &sheet);
+    }
+    let colors: Vec<Vec<[u8; 3]>> = pictures.iter().map(|picture| picture.to_rgb()).collect();
+    let colors: Vec<&[[u8; 3]]> = colors.iter().map(Vec::as_slice).collect();
+    let (width, height, sheet) = lay_out(size_px, &colors, [u8::MAX; 3]);
+    encode(
+        width,
+        height,
+        ColorType::Rgb,
+        BitDepth::Eight,
+        sheet.as_flattened(),
+    )
 }
 
-/// Square pictures of one size, white between them, about as many in a row as there are rows: four by three for twelve.
-pub(crate) fn sheet_png(size_px: u32, pictures: &[&ColorImage]) -> Result<Vec<u8>> {
+fn lay_out<Pixel: Copy>(size_px: u32, pictures: &[&[Pixel]], white: Pixel) -> (u32, u32, Vec<Pixel>) {
     let size = size_px as usize;
     let gap = (size_px as f32 * SHEET_GAP).ceil() as usize;
     let columns = num_columns(pictures.len());
     let rows = pictures.len().div_ceil(columns);
     let (width, height) = (columns * (size + gap) + gap, rows * (size + gap) + gap);
-    let mut sheet = vec![u8::MAX; width * height];
+    let mut sheet = vec![white; width * height];
     for (view_idx, picture) in pictures.iter().enumerate() {
         let left = gap + view_idx % columns * (size + gap);
         let top = gap + view_idx / columns * (size + gap);
-        for (y, row) in picture.gray().chunks_exact(size).enumerate() {
+        for (y, row) in picture.chunks_exact(size).enumerate() {
             let start = (top + y) * width + left;
             sheet[start..start + size].copy_from_slice(row);
         }
     }
-    encode(
-        width as u32,
-        height as u32,
-        ColorType::Grayscale,
-        BitDepth::Eight,
-        &sheet,
-    )
+    (width as u32, height as u32, sheet)
 }
 
 fn num_columns(num_pictures: usize) -> usize {
@@ -144,15 +165,16 @@ mod tests {
     #[test]
     fn a_sheet_holds_every_picture_once() {
         let pictures: Vec<ColorImage> = (0..12).map(|k| ColorImage::Gray(vec![k; 56 * 56])).collect();
-        let (width, height, bytes) = decode(&sheet_png(56, &pictures.iter().collect::<Vec<_>>()).unwrap());
+        let pictures: Vec<&ColorImage> = pictures.iter().collect();
+        let (width, height, bytes) = decode(&sheet_png(56, &pictures).unwrap());
         assert_eq!((width, height), (4 * 57 + 1, 3 * 57 + 1));
         for (k, picture) in pictures.iter().enumerate() {
             let pixels: Vec<u8> = bytes
                 .iter()
                 .copied()
-                .filter(|value| *value == picture.gray()[0])
+                .filter(|value| usize::from(*value) == k)
                 .collect();
-            assert_eq!(pixels, picture.gray(), "picture {k}");
+            assert_eq!(Some(&*pixels), picture.gray(), "picture {k}");
         }
         let columns = [1, 2, 3, 5, 12, 80].map(num_columns);
         assert_eq!(columns, [1, 2, 2, 3, 4, 9]);

@@ -355,15 +355,20 @@ fn nothing_is_overwritten_without_force() {
 }
 
 #[test]
-fn a_machine_without_a_driver_is_told_what_to_install() {
+fn a_machine_without_a_driver_draws_by_itself_unless_one_is_asked_for() {
     let place = Place::new();
     place.synthesize(2, 2);
-    place
-        .run_with(
-            "VK_DRIVER_FILES",
-            "/nonexistent",
-            &["dataset", "build", "meshes", "--out", "data"],
-        )
+    let build = |arguments: &[&str]| {
+        let all = [
+            &["dataset", "build", "meshes", "--set", "render.size_px=32"],
+            arguments,
+        ]
+        .concat();
+        place.run_with("VK_DRIVER_FILES", "/nonexistent", &all)
+    };
+    let outcome = build(&["--out", "drawn"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    build(&["--out", "data", "--backend", "wgpu"])
         .fails_with(&["Vulkan driver", "apt-get install mesa-vulkan-drivers"]);
     assert!(
         !place.files("data").keys().any(|name| name.ends_with(".parquet")),

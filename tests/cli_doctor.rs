@@ -8,12 +8,11 @@ use std::fs;
 use util::{Outcome, Place};
 
 #[test]
-fn a_machine_without_a_driver_is_told_what_to_install() {
+fn a_machine_without_a_driver_draws_by_itself() {
     let place = Place::new();
     let outcome = place.run_with("VK_DRIVER_FILES", "/nonexistent", &["doctor"]);
-    assert_eq!(outcome.code, Some(1), "the main job can't run: {outcome:#?}");
     assert!(
-        outcome.stdout.contains("apt-get install -y mesa-vulkan-drivers"),
+        outcome.stdout.contains("tap software renderer") && !outcome.stdout.contains("Vulkan"),
         "{outcome:#?}"
     );
 }

@@ -1,4 +1,4 @@
-//! The pictures inside a row: gray 8-bit PNG, and coverage masks of one bit a pixel.
+//! The pictures inside a row: 8-bit PNG, gray or in color, and coverage masks of one bit a pixel.
 
 use std::io::Cursor;
 
@@ -26,9 +26,21 @@ pub struct GrayImage {
 /// # Errors
 /// When `pixels` isn't `size_px * size_px` bytes.
 pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
+    encode_png(size_px, png::ColorType::Grayscale, pixels)
+}
+
+/// Encodes a square picture of three bytes a pixel, as [`encode_gray_png`] does.
+///
+/// # Errors
+/// When there are not `size_px * size_px` pixels.
+pub fn encode_rgb_png(size_px: u32, pixels: &[[u8; 3]]) -> Result<Vec<u8>> {
+    encode_png(size_px, png::ColorType::Rgb, pixels.as_flattened())
+}
+
+fn encode_png(size_px: u32, color: png::ColorType, pixels: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(4096);
     let mut encoder = png::Encoder::new(&mut bytes, size_px, size_px);
-    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_color(color);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Balanced);
     encoder.set_filter(png::Filter::NoFilter);
@@ -38,13 +50,13 @@ pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes a picture of a row. Takes no more memory than a picture of [`MAX_IMAGE_SIZE_PX`] squared needs,
-/// whatever the bytes say.
+/// Decodes a picture of a row; one in color becomes gray by its luma (ITU-R BT.601). Takes no more memory than a
+/// picture of [`MAX_IMAGE_SIZE_PX`] squared needs, whatever the bytes say.
 ///
 /// # Errors
-/// When the bytes are no gray 8-bit PNG, or one that is too large.
+/// When the bytes are no 8-bit PNG in gray or RGB, or one that is too large.
 pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
-    let limit_bytes = MAX_IMAGE_SIZE_PX as usize * MAX_IMAGE_SIZE_PX as usize;
+    let limit_bytes = 3 * MAX_IMAGE_SIZE_PX as usize * MAX_IMAGE_SIZE_PX as usize;
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit_bytes });
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
@@ -54,19 +66,27 @@ pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
     if width_px > MAX_IMAGE_SIZE_PX || height_px > MAX_IMAGE_SIZE_PX {
         return Err(DatasetError::Image(format!("{width_px}x{height_px} pixels")));
     }
-    if (info.color_type, info.bit_depth) != (png::ColorType::Grayscale, png::BitDepth::Eight) {
-        return Err(DatasetError::Image(format!(
-            "{:?} of {:?} bits",
-            info.color_type, info.bit_depth
-        )));
-    }
-    let mut pixels = vec![0; width_px as usize * height_px as usize];
+    let num_channels = match (info.color_type, info.bit_depth) {
+        (png::ColorType::Grayscale, png::BitDepth::Eight) => 1,
+        (png::ColorType::Rgb, png::BitDepth::Eight) => 3,
+        (color, depth) => return Err(DatasetError::Image(format!("{color:?} of {depth:?} bits"))),
+    };
+    let mut pixels = vec![0; num_channels * width_px as usize * height_px as usize];
     reader.next_frame(&mut pixels)?;
+    if num_channels == 3 {
+        pixels = pixels.as_chunks().0.iter().copied().map(luma).collect();
+    }
     Ok(GrayImage {
         width_px,
         height_px,
         pixels,
     })
+}
+
+/// Whole numbers, so that it is the same everywhere; white stays white and gray stays gray.
+fn luma([red, green, blue]: [u8; 3]) -> u8 {
+    let thousandths = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
+    ((thousandths + 500) / 1000) as u8
 }
 
 /// Which pixels of a square picture are covered: one bit a pixel, row by row from the top without padding between
@@ -195,23 +215,30 @@ mod tests {
     }
 
     #[test]
+    fn colors_become_gray() {
+        let colors = [[255; 3], [0; 3], [77; 3], [255, 0, 0]];
+        let image = decode_gray_png(&encode_rgb_png(2, &colors).unwrap()).unwrap();
+        assert_eq!(image.pixels, [255, 0, 77, 76]);
+    }
+
+    #[test]
     fn hostile_pictures_are_refused() {
         let good = encode_gray_png(8, &[9; 64]).unwrap();
         decode_gray_png(&good[..good.len() / 2]).unwrap_err();
         decode_gray_png(b"not a picture").unwrap_err();
         encode_gray_png(8, &[0; 63]).unwrap_err();
 
-        let mut rgb = Vec::new();
-        let mut encoder = png::Encoder::new(&mut rgb, 2, 2);
-        encoder.set_color(png::ColorType::Rgb);
+        let mut rgba = Vec::new();
+        let mut encoder = png::Encoder::new(&mut rgba, 2, 2);
+        encoder.set_color(png::ColorType::Rgba);
         encoder
             .write_header()
             .unwrap()
-            .write_image_data(&[0; 12])
+            .write_image_data(&[0; 16])
             .unwrap();
         assert!(
-            matches!(decode_gray_png(&rgb), Err(DatasetError::Image(_))),
-            "rgb is not ours"
+            matches!(decode_gray_png(&rgba), Err(DatasetError::Image(_))),
+            "rgba is not ours"
         );
 
         let mut huge = Vec::new();

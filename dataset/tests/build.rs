@@ -1,5 +1,5 @@
 //! Meshes to a dataset: the rows are right, the bytes are the same however the build went, and whatever is wrong
-//! with a mesh, a folder or a disk is said and costs no more than it must. Draws with the software adapter.
+//! with a mesh, a folder or a disk is said and costs no more than it must. Drawn by the CPU, but where it says otherwise.
 #![cfg(feature = "build")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use boxes::{box_obj, boxes, bytes, names, open, options, recipe, run};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, SkipReason, Split, ViewSelection, build,
-    verify,
+    decode_gray_png, verify,
 };
+use tap_render::{AdapterChoice, BackendChoice, RendererOptions};
 
 #[test]
 fn a_source_becomes_a_dataset_that_verifies() {
@@ -75,6 +76,60 @@ fn a_source_becomes_a_dataset_that_verifies() {
             .unwrap()
             .contains(source.path().to_str().unwrap())
     );
+}
+
+#[test]
+fn a_device_draws_the_same_rows() {
+    let source = boxes();
+    let out = tempfile::tempdir().unwrap();
+    let build_with = |name: &str, renderer: RendererOptions, workers| {
+        let dir = out.path().join(name);
+        let options = BuildOptions {
+            renderer,
+            ..options(&dir, workers)
+        };
+        build(
+            &open(source.path()),
+            &recipe(),
+            &options,
+            &AtomicBool::new(false),
+            &mut |_| (),
+        )
+        .unwrap();
+        dir
+    };
+    let device = RendererOptions {
+        backend: BackendChoice::Wgpu,
+        adapter: AdapterChoice::Software,
+        ..RendererOptions::default()
+    };
+    let by_device = build_with("device", device.clone(), 1);
+    let by_device_again = build_with("device again", device, 3);
+    assert_eq!(
+        bytes(&by_device),
+        bytes(&by_device_again),
+        "whatever the number of workers"
+    );
+    let by_cpu = build_with("cpu", RendererOptions::default(), 2);
+    let rows = |dir: &Path| {
+        let dataset = Dataset::open(dir).unwrap();
+        let read = |row| dataset.read(Split::Train, row, ViewSelection::All).unwrap();
+        (0..dataset.len(Split::Train)).map(read).collect::<Vec<_>>()
+    };
+    for (device, cpu) in rows(&by_device).iter().zip(rows(&by_cpu)) {
+        assert_eq!((&device.id, &device.points), (&cpu.id, &cpu.points));
+        for (device, cpu) in device.views.iter().zip(&cpu.views) {
+            let matrices = [device, cpu].map(|view| view.clip_from_view.map(f32::to_bits));
+            assert_eq!(matrices[0], matrices[1], "who draws does not place the camera");
+            let pixels = [device, cpu].map(|view| decode_gray_png(&view.image_png).unwrap().pixels);
+            let num_off = pixels[0]
+                .iter()
+                .zip(&pixels[1])
+                .filter(|(a, b)| a.abs_diff(**b) > 1)
+                .count();
+            assert!(num_off <= 8, "{num_off} pixels differ");
+        }
+    }
 }
 
 #[test]

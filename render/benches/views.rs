@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use tap_render::{
-    Culling, Framed, Mesh, ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, RigSpec, UpAxis,
+    DrawnBy, Framed, Mesh, ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, RigSpec, UpAxis,
 };
 
 /// Sides of the generated mesh; it has about 4 times the square of it in triangles: 5.8k, 69k, 496k.
@@ -64,7 +64,7 @@ fn in_flight(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
     let mut pending = VecDeque::new();
     bencher.counter(num_views()).bench_local(|| {
         let framed =
-            Framed::try_new(black_box(&mesh), &object_from_mesh, &recipe, renderer.culling()).unwrap();
+            Framed::try_new(black_box(&mesh), &object_from_mesh, &recipe, renderer.drawn_by()).unwrap();
         pending.push_back(renderer.submit(&framed).unwrap());
         if pending.len() == renderer.max_in_flight() {
             renderer.finish(pending.pop_front().unwrap()).unwrap();
@@ -81,7 +81,7 @@ fn framing(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
             black_box(&mesh),
             &object_from_mesh,
             &recipe,
-            Culling::BetweenSamples,
+            DrawnBy::SoftwareDriver,
         )
         .unwrap()
     });
@@ -93,9 +93,9 @@ fn drawing(bencher: Bencher<'_, '_>, (side, samples, is_culled): (u32, u32, bool
     let (mesh, object_from_mesh, recipe) = setting(side, samples);
     let mut renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
     let culling = if is_culled {
-        Culling::BetweenSamples
+        DrawnBy::SoftwareDriver
     } else {
-        Culling::Nothing
+        DrawnBy::Gpu
     };
     let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, culling).unwrap();
     bencher.counter(num_views()).bench_local(|| {

@@ -47,8 +47,10 @@ fn write_sheet(path: &Path, views: &[View]) -> Result<(), IoError> {
     let rows = views.len().div_ceil(COLUMNS);
     let mut pixels = vec![255; size * COLUMNS * size * rows];
     for (view_idx, view) in views.iter().enumerate() {
-        let Some(color) = &view.color else { continue };
-        for (y, row) in color.gray().chunks(size).enumerate() {
+        let Some(gray) = view.color.as_ref().and_then(|color| color.gray()) else {
+            continue;
+        };
+        for (y, row) in gray.chunks(size).enumerate() {
             let start = ((view_idx / COLUMNS * size + y) * COLUMNS + view_idx % COLUMNS) * size;
             pixels[start..start + size].copy_from_slice(row);
         }

@@ -291,41 +291,32 @@ impl Camera {
     }
 }
 
-/// How view space is recovered from a pixel: the ray through a point of the picture and the depth behind it.
+/// The ray through a point of a picture, in view space: `pixel * scale + offset` is its direction at z = -1, from the
+/// eye, or where rays are parallel its place on the plane z = 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Unprojection {
-    /// `ray.xy = pixel * scale + offset`, `ray.z = -1`, in view space, from the eye (or along the axis).
-    pub(crate) ray_scale: Vec2,
-    pub(crate) ray_offset: Vec2,
-    /// `distance = (c.x * depth + c.y) / (c.z * depth + c.w)` with `depth` from 0 to 1.
-    pub(crate) distance_from_depth: [f32; 4],
+pub(crate) struct Rays {
+    pub(crate) is_parallel: bool,
+    pub(crate) scale: Vec2,
+    pub(crate) offset: Vec2,
 }
 
-impl Unprojection {
-    /// For a picture whose top left pixel is at `origin_px`.
-    pub(crate) fn new(matrices: &ViewMatrices, size_px: u32, origin_px: Vec2) -> Self {
+impl Rays {
+    pub(crate) fn new(matrices: &ViewMatrices, size_px: u32) -> Self {
         let clip = matrices.clip_from_view.as_dmat4();
-        if clip.w_axis.w > 0.5 {
-            // Parallel, as w is the constant 1: depth = a z + b, z = -distance.
-            let (a, b) = (clip.z_axis.z, clip.w_axis.z);
-            let coefficients = DVec4::new(-1.0 / a, b / a, 0.0, 1.0).as_vec4().to_array();
-            return Self {
-                ray_scale: Vec2::ZERO,
-                ray_offset: Vec2::ZERO,
-                distance_from_depth: coefficients,
-            };
-        }
-        // ndc = (x f + z c) / -z, so a ray with z = -1 has x = (ndc + c) / f; ndc is affine in the pixel.
+        // Under parallel projection w is the constant 1.
+        let is_parallel = clip.w_axis.w > 0.5;
         let focal = DVec2::new(clip.x_axis.x, clip.y_axis.y);
-        let center = DVec2::new(clip.z_axis.x, clip.z_axis.y);
+        // ndc = (x f + z c) / -z, so a ray with z = -1 has x = (ndc + c) / f; or ndc = x f + o. ndc is affine in the pixel.
+        let center = if is_parallel {
+            -DVec2::new(clip.w_axis.x, clip.w_axis.y)
+        } else {
+            DVec2::new(clip.z_axis.x, clip.z_axis.y)
+        };
         let ndc_per_px = DVec2::new(2.0, -2.0) / f64::from(size_px);
-        let ndc_at_zero = DVec2::new(-1.0, 1.0) - ndc_per_px * origin_px.as_dvec2();
-        // depth = -a + b / distance
-        let (a, b) = (clip.z_axis.z, clip.w_axis.z);
         Self {
-            ray_scale: (ndc_per_px / focal).as_vec2(),
-            ray_offset: ((ndc_at_zero + center) / focal).as_vec2(),
-            distance_from_depth: DVec4::new(0.0, b, 1.0, a).as_vec4().to_array(),
+            is_parallel,
+            scale: (ndc_per_px / focal).as_vec2(),
+            offset: ((DVec2::new(-1.0, 1.0) + center) / focal).as_vec2(),
         }
     }
 }
@@ -408,20 +399,12 @@ mod tests {
             let camera = Camera::new(&pose, projection, DVec3::ZERO, 2.0);
             let (_, depth) = camera.project(p);
             let matrices = camera.matrices(window, depth - 0.3..=depth + 0.2).unwrap();
-            let origin_px = Vec2::new(64.0, 32.0);
-            let back = Unprojection::new(&matrices, 64, origin_px);
-            let pixel = matrices.pixel_of(p, 64) + origin_px;
-            let ndc = matrices.clip_from_object().project_point3(p);
-            let [a, b, c, d] = back.distance_from_depth;
-            let distance = (a * ndc.z + b) / (c * ndc.z + d);
-            prop_assert!((distance - depth).abs() < 1e-3 * depth, "{} is not {}", distance, depth);
+            let rays = Rays::new(&matrices, 64);
             let in_view = matrices.view_from_object.transform_point3(p);
-            let ray = (pixel * back.ray_scale + back.ray_offset).extend(-1.0);
-            if projection == Projection::Parallel {
-                prop_assert_eq!(ray, Vec3::NEG_Z);
-            } else {
-                prop_assert!((ray * distance - in_view).length() < 1e-2, "{} is not {}", ray * distance, in_view);
-            }
+            let place = matrices.pixel_of(p, 64) * rays.scale + rays.offset;
+            let distance = if projection == Projection::Parallel { 1.0 } else { depth };
+            prop_assert_eq!(rays.is_parallel, projection == Projection::Parallel);
+            prop_assert!((place * distance - in_view.truncate()).length() < 1e-2, "{} is not {}", place * distance, in_view);
         }
     }
 

@@ -8,8 +8,8 @@ use crate::camera::Framing;
 pub enum RenderError {
     /// The machine has no driver that can render.
     #[error(
-        "no adapter to render with: no Vulkan driver was found \
-         (`apt-get install mesa-vulkan-drivers libvulkan1` installs one that needs no GPU)"
+        "no adapter for the wgpu backend: no Vulkan driver was found (the cpu backend needs none; \
+         `apt-get install mesa-vulkan-drivers libvulkan1` installs one that needs no GPU)"
     )]
     NoAdapter,
     /// The machine renders, but has no software adapter.
@@ -29,6 +29,17 @@ pub enum RenderError {
         /// The adapters that there are, comma-separated.
         found: String,
     },
+    /// An adapter was asked for, but the CPU draws without one.
+    #[error(
+        "the cpu backend has no adapters, so there is no '{adapter}': leave it out or use the wgpu backend"
+    )]
+    AdapterOfCpu {
+        /// What was asked for.
+        adapter: crate::gpu::AdapterChoice,
+    },
+    /// The views were submitted to another renderer.
+    #[error("these views were submitted to another renderer")]
+    NotMine,
     /// The adapter gave no device.
     #[error("adapter '{adapter}' gives no device")]
     Device {
@@ -121,15 +132,29 @@ pub enum RenderError {
         samples: u32,
     },
     /// No channel was asked for.
-    #[error("a recipe needs at least one channel of color, mask, depth, normal")]
+    #[error("a recipe needs at least one channel")]
     NoChannel,
     /// A part of the lighting is out of range.
-    #[error("the lighting's {part} part must be 0 to 1, not {value}")]
+    #[error("the lighting's {part} must be 0 to {most}, not {value}")]
     Lighting {
         /// Which part.
         part: &'static str,
         /// Its value.
         value: f64,
+        /// The largest that it may be.
+        most: f64,
+    },
+    /// The lights of the lighting make no sense.
+    #[error("the lighting makes no sense: {reason}")]
+    Lights {
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A view lacks what a relit picture is made of.
+    #[error("a view can only be relit with its {channel} channel")]
+    Unlit {
+        /// The channel that is missing.
+        channel: crate::recipe::Channel,
     },
     /// The eye would be inside or too near the object.
     #[error("the eye must be 0.75 to 1000 diagonals away, not {distance_diagonals}")]

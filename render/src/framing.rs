@@ -1,19 +1,20 @@
-//! `Framed`: a mesh before its cameras, all that the device needs. Made on any thread, without a device.
+//! `Framed`: a mesh before its cameras, all that a backend needs. Made on any thread, without a device.
 //!
 //! Here the pictures' scale is decided (the rule of each [`Framing`] in numbers); the matrices come from `camera.rs`.
 
 use std::ops::Range;
 
 use glam::{DVec2, DVec3, Vec3};
-use tap_shaders::Vertex;
+use tap_shaders::{Triangle, Vertex};
 
 use crate::camera::{Camera, Framing, ViewMatrices, Window};
 use crate::cull::Sieve;
 use crate::error::RenderError;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, Numbered};
 use crate::mesh::{Mesh, ObjectFromMesh};
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
+use crate::scene::Scene;
 use crate::silhouette::{Bounds, filled_area};
 
 /// `mvcnn`: longer side of the silhouette's box, of the picture's side (`facts-mvcnn.md`, camera).
@@ -34,22 +35,31 @@ const FINE_MESH: usize = 32_000;
 pub struct Framed {
     pub(crate) recipe: RenderRecipe,
     pub(crate) views: Vec<(Pose, ViewMatrices)>,
+    pub(crate) scene: Scene,
+    /// There if a device draws.
+    pub(crate) draws: Option<Draws>,
+}
+
+/// Who draws a [`Framed`], which decides what is prepared. Pictures do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DrawnBy {
+    /// The CPU, by this crate's own hand.
+    #[default]
+    Software,
+    /// A device that draws faster than it is fed.
+    Gpu,
+    /// A device that the CPU pretends to be. It spends its time on triangles, most of which, in a fine mesh, fall between
+    /// the sample points of a picture: those are left out before it sees them.
+    SoftwareDriver,
+}
+
+/// What a device draws.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Draws {
     pub(crate) vertices: Vec<Vertex>,
     pub(crate) indices: Vec<u32>,
     /// For each view, which of the indices are drawn.
     pub(crate) index_ranges: Vec<Range<u32>>,
-    pub(crate) num_triangles: usize,
-}
-
-/// Which triangles are left out before the device sees them. Pictures are the same, byte for byte, with any of these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Culling {
-    /// None: what a GPU wants, which is fed slower than it draws.
-    #[default]
-    Nothing,
-    /// Those that hold no sample point of a picture. A software adapter spends its time on triangles, most of which,
-    /// in a fine mesh, fall between the points. A coarse mesh is left as it is.
-    BetweenSamples,
 }
 
 impl Framed {
@@ -63,10 +73,16 @@ impl Framed {
         mesh: &Mesh,
         object_from_mesh: &ObjectFromMesh,
         recipe: &RenderRecipe,
-        culling: Culling,
+        drawn_by: DrawnBy,
     ) -> Result<Self, RenderError> {
         recipe.validate()?;
-        let geometry = Geometry::new(mesh, &object_from_mesh.local_matrix(mesh));
+        // Where two faces lie upon each other, the first one's material is seen, from everywhere.
+        let hidden = if recipe.needs_appearance() {
+            mesh.coincident_triangles()
+        } else {
+            Vec::new()
+        };
+        let geometry = Geometry::new(mesh, &object_from_mesh.local_matrix(mesh), &hidden);
         let rig = recipe.rig.rig();
         let aim = Aim::new(&geometry.points, recipe.framing);
         let mut views = Vec::with_capacity(rig.poses().len());
@@ -78,25 +94,17 @@ impl Framed {
             })?;
             views.push((*pose, matrices));
         }
-        let (vertices, corners) = geometry.vertices();
-        let (indices, index_ranges) = draws(&geometry, corners, &views, recipe, culling);
-        let num_triangles = geometry.triangles.len();
-        if u32::try_from(indices.len()).is_err() {
-            let bytes_of = |num_indices: usize| (num_indices * size_of::<u32>()) as u64;
-            return Err(RenderError::MeshTooLarge {
-                num_triangles,
-                needed_bytes: bytes_of(indices.len()),
-                limit_bytes: bytes_of(u32::MAX as usize),
-            });
-        }
-        Ok(Self {
+        let scene = Scene::new(mesh, geometry, &recipe.lighting);
+        let mut framed = Self {
             recipe: recipe.clone(),
             views,
-            vertices,
-            indices,
-            index_ranges,
-            num_triangles,
-        })
+            scene,
+            draws: None,
+        };
+        if drawn_by != DrawnBy::Software {
+            framed.draws = Some(Draws::try_new(&framed, drawn_by)?);
+        }
+        Ok(framed)
     }
 
     /// How many views there will be.
@@ -112,38 +120,57 @@ impl Framed {
     }
 }
 
-/// The corners that are drawn, and which of them in which view.
-fn draws(
-    geometry: &Geometry,
-    corners: Vec<[u32; 3]>,
-    views: &[(Pose, ViewMatrices)],
-    recipe: &RenderRecipe,
-    culling: Culling,
-) -> (Vec<u32>, Vec<Range<u32>>) {
-    if culling == Culling::Nothing || corners.len() < FINE_MESH {
-        let indices = corners.into_flattened();
-        let all = 0..indices.len() as u32;
-        return (indices, vec![all; views.len()]);
-    }
-    let mut indices = Vec::with_capacity(3 * corners.len());
-    let mut ranges = Vec::with_capacity(views.len());
-    for (_, matrices) in views {
-        let start = indices.len() as u32;
-        let clip_from_object = matrices.clip_from_object();
-        let sieve = Sieve::new(
-            &clip_from_object,
-            recipe.size_px,
-            recipe.samples,
-            &geometry.points,
-        );
-        for (triangle, corners) in geometry.triangles.iter().zip(&corners) {
-            if sieve.keeps(*triangle) {
-                indices.extend_from_slice(corners);
+impl Draws {
+    /// What a device draws of a framed mesh.
+    pub(crate) fn try_new(framed: &Framed, drawn_by: DrawnBy) -> Result<Self, RenderError> {
+        let Framed {
+            recipe,
+            views,
+            scene,
+            draws: _,
+        } = framed;
+        let triangles = scene.triangles.iter().map(|&Triangle { a, b, c, .. }| [a, b, c]);
+        let Numbered { vertices, corners } = Numbered::new(&scene.points, triangles.clone());
+        let num_triangles = corners.len();
+        let (indices, index_ranges) = if drawn_by == DrawnBy::SoftwareDriver && num_triangles >= FINE_MESH {
+            let mut indices = Vec::with_capacity(3 * num_triangles);
+            let mut ranges = Vec::with_capacity(views.len());
+            for (_, matrices) in views {
+                let start = indices.len();
+                let sieve = Sieve::new(
+                    &matrices.clip_from_object(),
+                    recipe.size_px,
+                    recipe.samples,
+                    &scene.points,
+                );
+                let kept = triangles
+                    .clone()
+                    .zip(&corners)
+                    .filter(|(triangle, _)| sieve.keeps(*triangle));
+                indices.extend(kept.flat_map(|(_, corners)| *corners));
+                ranges.push(start..indices.len());
             }
-        }
-        ranges.push(start..indices.len() as u32);
+            (indices, ranges)
+        } else {
+            let indices = corners.into_flattened();
+            let all = 0..indices.len();
+            (indices, vec![all; views.len()])
+        };
+        let index_ranges = index_ranges
+            .into_iter()
+            .map(|range| Some(range.start.try_into().ok()?..range.end.try_into().ok()?))
+            .collect::<Option<_>>();
+        let bytes_of = |num_indices: usize| (num_indices * size_of::<u32>()) as u64;
+        Ok(Self {
+            index_ranges: index_ranges.ok_or(RenderError::MeshTooLarge {
+                num_triangles,
+                needed_bytes: bytes_of(indices.len()),
+                limit_bytes: bytes_of(u32::MAX as usize),
+            })?,
+            vertices,
+            indices,
+        })
     }
-    (indices, ranges)
 }
 
 /// What cameras look at, and the unit of their distance.

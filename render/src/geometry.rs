@@ -1,8 +1,8 @@
-//! A mesh in object space, and in the form in which the device draws it with flat normals.
+//! A mesh in object space, and in the form in which a device draws it.
 //!
-//! A flat normal belongs to a triangle, and the device takes it from the triangle's first corner. So each triangle
-//! is turned until its first corner is one that no triangle with another normal begins at, and a corner is doubled only
-//! where there is none: about one vertex a triangle instead of three, and nothing is interpolated.
+//! A device is told which triangle it draws by the triangle's first corner. So each triangle is turned until its first
+//! corner is one that no other begins at, and a corner is doubled only where there is none: about one vertex a triangle
+//! instead of three.
 
 use glam::{Mat4, Vec3};
 use tap_shaders::Vertex;
@@ -16,19 +16,27 @@ pub(crate) struct Geometry {
     pub(crate) triangles: Vec<[u32; 3]>,
     /// Unit normal of each triangle.
     pub(crate) normals: Vec<Vec3>,
+    /// Which of the mesh's triangles each one is.
+    pub(crate) sources: Vec<u32>,
 }
 
 /// Marks a point that no triangle has used yet.
 const UNUSED: u32 = u32::MAX;
 
 impl Geometry {
-    /// Triangles that have an area no more, once rounded to object space, are left out: they cover nothing.
-    pub(crate) fn new(mesh: &Mesh, object_from_local: &Mat4) -> Self {
+    /// Triangles that have an area no more, once rounded to object space, are left out: they cover nothing. So are those
+    /// that are `hidden`, in ascending order.
+    pub(crate) fn new(mesh: &Mesh, object_from_local: &Mat4, hidden: &[u32]) -> Self {
         let mut point_of_position = vec![UNUSED; mesh.positions().len()];
         let mut points = Vec::with_capacity(mesh.positions().len());
         let mut triangles = Vec::with_capacity(mesh.triangles().len());
         let mut normals = Vec::with_capacity(mesh.triangles().len());
-        for triangle in mesh.triangles() {
+        let mut sources = Vec::with_capacity(mesh.triangles().len());
+        let mut hidden = hidden.iter().copied().peekable();
+        for (source, triangle) in (0..).zip(mesh.triangles()) {
+            if hidden.next_if_eq(&source).is_some() {
+                continue;
+            }
             let [a, b, c] =
                 triangle.map(|index| object_from_local.transform_point3(mesh.positions()[index as usize]));
             let normal = (b - a)
@@ -40,6 +48,7 @@ impl Geometry {
                 continue;
             }
             normals.push(normal);
+            sources.push(source);
             let mut corners = [a, b, c].into_iter();
             triangles.push(triangle.map(|index| {
                 let corner = corners.next().expect("a triangle has three corners");
@@ -55,38 +64,38 @@ impl Geometry {
             points,
             triangles,
             normals,
+            sources,
         }
     }
+}
 
-    /// Vertices, and for each triangle the three of its corners, in the order of the triangles.
-    pub(crate) fn vertices(&self) -> (Vec<Vertex>, Vec<[u32; 3]>) {
-        let vertex = |point: Vec3, normal: Vec3| Vertex {
+/// What a device draws: vertices and, for each triangle, the three of its corners.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Numbered {
+    pub(crate) vertices: Vec<Vertex>,
+    pub(crate) corners: Vec<[u32; 3]>,
+}
+
+impl Numbered {
+    /// In the order of the triangles.
+    pub(crate) fn new(points: &[Vec3], triangles: impl ExactSizeIterator<Item = [u32; 3]>) -> Self {
+        let vertex = |point: Vec3, triangle: u32| Vertex {
             position: point.into(),
-            normal: normal.into(),
+            triangle,
         };
-        let mut vertices: Vec<Vertex> = self
-            .points
-            .iter()
-            .map(|point| vertex(*point, Vec3::ZERO))
-            .collect();
-        let normal_at = |vertices: &[Vertex], index: u32| Vec3::from(vertices[index as usize].normal);
-        let corners = self
-            .triangles
-            .iter()
-            .zip(&self.normals)
-            .map(|(&[a, b, c], normal)| {
-                let turns = [[a, b, c], [b, c, a], [c, a, b]];
-                let begins = |turn: &&[u32; 3]| normal_at(&vertices, turn[0]) == *normal;
-                let is_free = |turn: &&[u32; 3]| normal_at(&vertices, turn[0]) == Vec3::ZERO;
-                if let Some(turn) = turns.iter().find(begins).or_else(|| turns.iter().find(is_free)) {
-                    vertices[turn[0] as usize].normal = normal.to_array();
-                    return *turn;
-                }
-                vertices.push(vertex(self.points[a as usize], *normal));
-                [vertices.len() as u32 - 1, b, c]
-            });
+        let mut vertices: Vec<Vertex> = points.iter().map(|point| vertex(*point, UNUSED)).collect();
+        let corners = (0..).zip(triangles).map(|(number, [a, b, c])| {
+            let turns = [[a, b, c], [b, c, a], [c, a, b]];
+            let is_free = |turn: &&[u32; 3]| vertices[turn[0] as usize].triangle == UNUSED;
+            if let Some(turn) = turns.iter().find(is_free) {
+                vertices[turn[0] as usize].triangle = number;
+                return *turn;
+            }
+            vertices.push(vertex(points[a as usize], number));
+            [vertices.len() as u32 - 1, b, c]
+        });
         let corners = corners.collect();
-        (vertices, corners)
+        Self { vertices, corners }
     }
 }
 
@@ -114,16 +123,16 @@ mod tests {
     }
 
     #[test]
-    fn every_triangle_begins_at_its_own_normal() {
+    fn every_triangle_begins_at_its_own_number() {
         let mesh = bent_sheet(20);
-        let geometry = Geometry::new(&mesh, &Mat4::from_scale(Vec3::splat(0.1)));
-        let (vertices, corners) = geometry.vertices();
+        let geometry = Geometry::new(&mesh, &Mat4::from_scale(Vec3::splat(0.1)), &[]);
+        let Numbered { vertices, corners } =
+            Numbered::new(&geometry.points, geometry.triangles.iter().copied());
         assert_eq!(corners.len(), geometry.triangles.len(), "all triangles are there");
-        for ((corners, triangle), normal) in corners.iter().zip(&geometry.triangles).zip(&geometry.normals) {
+        for ((number, corners), triangle) in (0..).zip(&corners).zip(&geometry.triangles) {
             assert_eq!(
-                Vec3::from(vertices[corners[0] as usize].normal),
-                *normal,
-                "the first corner's normal"
+                vertices[corners[0] as usize].triangle, number,
+                "the first corner's number"
             );
             let is = corners.map(|corner| Vec3::from(vertices[corner as usize].position));
             let should = triangle.map(|point| geometry.points[point as usize]);
@@ -138,10 +147,17 @@ mod tests {
     }
 
     #[test]
+    fn hidden_triangles_are_left_out() {
+        let mesh = bent_sheet(2);
+        let geometry = Geometry::new(&mesh, &Mat4::IDENTITY, &[1, 6]);
+        assert_eq!(geometry.sources, [0, 2, 3, 4, 5, 7]);
+    }
+
+    #[test]
     fn points_without_triangles_are_dropped() {
         let positions = [DVec3::splat(9.0), DVec3::ZERO, DVec3::X, DVec3::Y].map(|point| point * 2.0);
         let mesh = Mesh::try_new(&positions, vec![[1, 2, 3]], None).unwrap();
-        let geometry = Geometry::new(&mesh, &Mat4::IDENTITY);
+        let geometry = Geometry::new(&mesh, &Mat4::IDENTITY, &[]);
         assert_eq!(geometry.points.len(), 3, "the far point is no corner");
         assert_eq!(geometry.normals, [Vec3::Z]);
     }

@@ -10,6 +10,8 @@
 //! | all settings of a picture | [`RenderRecipe`] | [`Rig`], [`Framing`], [`Projection`], [`Lighting`], [`Channels`] |
 //! | mesh, transform and recipe | [`Framed::try_new`], on any thread | cameras placed, vertices ready for the device |
 //! | framed meshes | [`Renderer::submit`], then [`Renderer::finish`] | [`View`]s: pixels, mask, pose, matrices |
+//! | a view with normals, depth and albedo | [`relight`] | its picture in another light, without the mesh |
+//! | a view with depth, and points | [`point_visibility`] | where each point appears, and whether it is seen |
 //!
 //! The axes and matrices are stated in one place, `camera.rs`; [`ViewMatrices::pixel_of`] is the whole of it
 //! in one call.
@@ -38,21 +40,26 @@
 //! # }
 //! ```
 //!
+//! # Two backends
+//!
+//! A GPU draws if there is one, through wgpu; else the CPU does by itself, with no driver to install
+//! ([`BackendChoice`]). Both find out which triangle each sample sees, with the same samples, and then shade by the same
+//! formulae, stated in [`Lighting`]. Their pictures agree but where rounding decides: in at most one of 250 pixels that the
+//! object covers, a sample at an edge may see the neighbour, and elsewhere values differ by at most 1/255.
+//! [`Renderer::adapter`] names who draws. The CPU's pictures are the same on all machines.
+//!
 //! # Many meshes
 //!
-//! Worker threads make [`Framed`]s (with [`Renderer::culling`], which is `Copy`); one thread submits them, and finishes
-//! the oldest once [`Renderer::max_in_flight`] are pending. Then the device never waits for the CPU, memory
-//! is bounded by that number, and the pictures are the same, byte for byte, as one at a time.
-//!
-//! # Without a GPU
-//!
-//! Mesa's lavapipe, a Vulkan driver in software, is chosen by itself and named in [`Renderer::adapter`].
-//! A machine without any driver gets [`RenderError::NoAdapter`], which says what to install.
+//! Worker threads make [`Framed`]s (with [`Renderer::drawn_by`], which is `Copy`). If [`Renderer::software`] is there,
+//! each worker draws its own. Otherwise one thread submits them to the device, and finishes the oldest once
+//! [`Renderer::max_in_flight`] are pending: the device never waits for the CPU, and memory is bounded by that number.
+//! Either way the pictures are the same, byte for byte, as one at a time.
 //!
 //! The crate opens no file and reads no clock: what it draws is a function of its arguments and of the adapter.
 
 mod camera;
 mod cull;
+mod dice;
 mod error;
 mod framing;
 mod geometry;
@@ -60,31 +67,41 @@ mod gpu;
 pub mod import;
 mod lighting;
 mod mesh;
-mod pipeline;
+mod normal;
+mod point_visibility;
 pub mod pose_format;
-mod readback;
 mod recipe;
+mod relight;
 mod renderer;
 mod rig;
 mod rig_spec;
+mod scene;
+mod shade;
 mod silhouette;
+mod software;
 mod surface;
 mod surfel;
-mod target;
 mod view;
 
 pub use camera::{Framing, MVCNN_DISTANCE_DIAGONALS, Projection, ViewMatrices, row_major};
 pub use error::{ParseError, RenderError};
-pub use framing::{Culling, Framed};
-pub use gpu::{AdapterChoice, AdapterKind, AdapterReport, list_adapters};
-pub use lighting::{BACKGROUND, BRIGHTEST_COVERED, Lighting};
+pub use framing::{DrawnBy, Framed};
+pub use gpu::{AdapterChoice, AdapterKind, AdapterReport};
+pub use lighting::{
+    BACKGROUND, BRIGHTEST_COVERED, Light, Lighting, MAX_LIGHTS, MaterialChoice, Normals, Rgb, Show, Space,
+};
 pub use mesh::{
     MAX_HALF_EXTENT, MIN_HALF_EXTENT, Mesh, MeshError, ObjectFromMesh, Parts, UnknownUpAxis, UpAxis,
 };
+pub use point_visibility::{PointInView, point_visibility};
 pub use recipe::{Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, RenderRecipe};
-pub use renderer::{DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions};
+pub use relight::relight;
+pub use renderer::{
+    BackendChoice, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,
+};
 pub use rig::{Pose, PoseDegrees, Rig};
 pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
+pub use software::SoftwareRenderer;
 pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
 pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
-pub use view::{ColorImage, Mask, View};
+pub use view::{ColorImage, ColorKind, Mask, NO_LABEL, View};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::camera::{Framing, Projection};
 use crate::error::{ParseError, RenderError};
-use crate::lighting::Lighting;
+use crate::lighting::{Lighting, MaterialChoice};
 use crate::rig_spec::RigSpec;
 
 /// Side of a view, in pixels: MVCNN's, and TAP's after it (`facts-mvcnn.md`).
@@ -52,6 +52,12 @@ impl Default for RenderRecipe {
 }
 
 impl RenderRecipe {
+    /// Do pictures depend on the mesh's materials, so that an importer should read them?
+    #[must_use]
+    pub fn needs_appearance(&self) -> bool {
+        self.lighting.material == MaterialChoice::Own || self.channels.material
+    }
+
     /// # Errors
     ///
     /// A [`RenderError`] that names the first setting that is out of range.
@@ -94,6 +100,12 @@ pub enum Channel {
     Depth,
     /// Unit normals in view space.
     Normal,
+    /// Unlit color of the material.
+    Albedo,
+    /// Which part of the mesh.
+    Part,
+    /// Which material of the mesh.
+    Material,
 }
 
 /// A set of channels. In a recipe it is a list of names; on a command line they are comma-separated.
@@ -109,6 +121,12 @@ pub struct Channels {
     pub depth: bool,
     /// Is [`Channel::Normal`] in the set?
     pub normal: bool,
+    /// Is [`Channel::Albedo`] in the set?
+    pub albedo: bool,
+    /// Is [`Channel::Part`] in the set?
+    pub part: bool,
+    /// Is [`Channel::Material`] in the set?
+    pub material: bool,
 }
 
 impl Channels {
@@ -118,6 +136,9 @@ impl Channels {
         mask: false,
         depth: false,
         normal: false,
+        albedo: false,
+        part: false,
+        material: false,
     };
     /// All channels.
     pub const ALL: Self = Self {
@@ -125,7 +146,23 @@ impl Channels {
         mask: true,
         depth: true,
         normal: true,
+        albedo: true,
+        part: true,
+        material: true,
     };
+    /// What [`relight`](crate::relight) needs.
+    pub const GBUFFER: Self = Self {
+        mask: true,
+        depth: true,
+        normal: true,
+        albedo: true,
+        ..Self::NONE
+    };
+
+    /// Does a channel tell of the surface that a pixel sees, beyond its color?
+    pub(crate) fn needs_surface(self) -> bool {
+        self.depth || self.normal || self.albedo || self.part || self.material
+    }
 
     /// Is there no channel in the set?
     #[must_use]
@@ -153,6 +190,9 @@ impl From<Vec<Channel>> for Channels {
             mask: has(Channel::Mask),
             depth: has(Channel::Depth),
             normal: has(Channel::Normal),
+            albedo: has(Channel::Albedo),
+            part: has(Channel::Part),
+            material: has(Channel::Material),
         }
     }
 }
@@ -164,12 +204,18 @@ impl From<Channels> for Vec<Channel> {
             mask,
             depth,
             normal,
+            albedo,
+            part,
+            material,
         } = set;
         [
             (color, Channel::Color),
             (mask, Channel::Mask),
             (depth, Channel::Depth),
             (normal, Channel::Normal),
+            (albedo, Channel::Albedo),
+            (part, Channel::Part),
+            (material, Channel::Material),
         ]
         .into_iter()
         .filter_map(|(is_in, channel)| is_in.then_some(channel))
@@ -184,6 +230,9 @@ impl fmt::Display for Channel {
             Self::Mask => "mask",
             Self::Depth => "depth",
             Self::Normal => "normal",
+            Self::Albedo => "albedo",
+            Self::Part => "part",
+            Self::Material => "material",
         })
     }
 }
@@ -197,9 +246,12 @@ impl FromStr for Channel {
             "mask" => Ok(Self::Mask),
             "depth" => Ok(Self::Depth),
             "normal" => Ok(Self::Normal),
+            "albedo" => Ok(Self::Albedo),
+            "part" => Ok(Self::Part),
+            "material" => Ok(Self::Material),
             _ => Err(ParseError {
                 what: "channel",
-                expected: "color, mask, depth or normal",
+                expected: "color, mask, depth, normal, albedo, part or material",
                 found: name.to_owned(),
             }),
         }
@@ -291,8 +343,8 @@ mod tests {
             "no channel"
         );
         assert!(
-            error(|recipe| recipe.lighting.ambient = 2.0).contains("ambient"),
-            "ambient 2"
+            error(|recipe| recipe.lighting.diffuse = 2.0).contains("diffuse"),
+            "diffuse 2"
         );
         let inside = |recipe: &mut RenderRecipe| {
             recipe.projection = Projection::Perspective {

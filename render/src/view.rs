@@ -14,32 +14,72 @@ pub struct View {
     pub matrices: ViewMatrices,
     /// Side of the square, in pixels.
     pub size_px: u32,
-    /// Color. A pixel within the mask is never [`BACKGROUND`](crate::BACKGROUND); one outside always is.
+    /// Color. A pixel within the mask is never brighter than [`BRIGHTEST_COVERED`](crate::BRIGHTEST_COVERED); one
+    /// outside always is the lighting's background.
     pub color: Option<ColorImage>,
     /// The pixels that the object covers.
     pub mask: Option<Mask>,
-    /// Distance from the eye's plane (`-z` in view space) of the nearest covered sample, in units of object space;
-    /// [`f32::INFINITY`] outside the mask.
+    /// Distance from the eye's plane (`-z` in view space), in units of object space, of the surface that the pixel's
+    /// centre sees; [`f32::INFINITY`] outside the mask. Where a pixel sees several faces it is that of the nearest
+    /// sample, as are all channels below.
     pub depth: Option<Vec<f32>>,
-    /// Unit normal, in view space, of the face at the nearest covered sample, turned towards the viewer;
+    /// Unit normal, in view space, turned towards the viewer, flat or smooth as the lighting has it;
     /// zero outside the mask.
     pub normal: Option<Vec<[f32; 3]>>,
+    /// 8-bit color of the material, unlit; black outside the mask.
+    pub albedo: Option<Vec<[u8; 3]>>,
+    /// Index of the face's part in the mesh's part names; [`NO_LABEL`] outside the mask.
+    pub part: Option<Vec<u16>>,
+    /// Index of the face's material in the mesh's materials; [`NO_LABEL`] outside the mask.
+    pub material: Option<Vec<u16>>,
 }
 
-/// A picture's colors, 8 bits each, linear.
+/// Part and material of a pixel where nothing is.
+pub const NO_LABEL: u16 = u16::MAX;
+
+/// How many numbers a color has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorKind {
+    /// One.
+    Gray,
+    /// Three.
+    Rgb,
+}
+
+/// A picture's colors, 8 bits each, without gamma.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ColorImage {
     /// One byte a pixel.
     Gray(Vec<u8>),
+    /// Red, green and blue of each pixel.
+    Rgb(Vec<[u8; 3]>),
 }
 
 impl ColorImage {
-    /// The gray values, row by row.
+    /// Of colors whose parts are all the same if the kind is gray.
+    pub(crate) fn new(kind: ColorKind, colors: impl Iterator<Item = [u8; 3]>) -> Self {
+        match kind {
+            ColorKind::Gray => Self::Gray(colors.map(|[gray, ..]| gray).collect()),
+            ColorKind::Rgb => Self::Rgb(colors.collect()),
+        }
+    }
+
+    /// The gray values, row by row; `None` of a picture in color.
     #[must_use]
-    pub fn gray(&self) -> &[u8] {
+    pub fn gray(&self) -> Option<&[u8]> {
         match self {
-            Self::Gray(values) => values,
+            Self::Gray(values) => Some(values),
+            Self::Rgb(_) => None,
+        }
+    }
+
+    /// The colors, row by row; three equal parts of a gray one.
+    #[must_use]
+    pub fn to_rgb(&self) -> Vec<[u8; 3]> {
+        match self {
+            Self::Gray(values) => values.iter().map(|value| [*value; 3]).collect(),
+            Self::Rgb(colors) => colors.clone(),
         }
     }
 }

@@ -1,32 +1,74 @@
 //! WGSL of the renderer and the structs it reads.
 //!
-//! Both sides of each agreement live here, and a test parses the one to hold it against the other.
+//! Both sides of each agreement live here, and a test parses the one to hold it against the other. The renderer's
+//! software twin reads the same structs.
 
 use bytemuck::{Pod, Zeroable};
 use glam::{Vec2, Vec3};
 
-/// Draws a view: `place`, `shade`, `shade_and_normal`.
+/// Says which triangle each sample sees: `place`, `see`, `see_through`.
 pub const DRAW: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
+    include_str!("../wgsl/scene.wgsl"),
     include_str!("../wgsl/draw.wgsl")
 );
 
-/// Resolves a view that has one sample a pixel: `resolve_shades`, `resolve_distances`, `resolve_normals`.
+/// Shades a view that has one sample a pixel: `resolve`.
 pub const RESOLVE_ONE: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
+    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/light.wgsl"),
     include_str!("../wgsl/samples_one.wgsl"),
     include_str!("../wgsl/resolve.wgsl")
 );
 
-/// Resolves a view that has four samples a pixel; the entry points of [`RESOLVE_ONE`].
+/// Shades a view that has four samples a pixel: `resolve`.
 pub const RESOLVE_MANY: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
+    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/light.wgsl"),
     include_str!("../wgsl/samples_many.wgsl"),
     include_str!("../wgsl/resolve.wgsl")
 );
 
-/// Invocations in a workgroup of the resolving shaders.
+/// Invocations in a workgroup of the resolving shader.
 pub const RESOLVE_WORKGROUP: u32 = 64;
+/// Lights that a view has room for.
+pub const MAX_LIGHTS: usize = 8;
+
+/// In [`ViewUniform::flags`]: rays are parallel.
+pub const PARALLEL: u32 = 1;
+/// In [`ViewUniform::flags`]: the mesh's own materials are seen, not white.
+pub const OWN_MATERIAL: u32 = 2;
+/// In [`ViewUniform::flags`]: normals are those of the smooth surface.
+pub const SMOOTH: u32 = 4;
+/// In [`ViewUniform::flags`]: a surface is lit from behind as from the front.
+pub const REVERSE_LIT: u32 = 8;
+/// In [`ViewUniform::flags`]: normals are shown as colors instead of light.
+pub const SHOW_NORMALS: u32 = 16;
+
+/// [`LightUniform::kind`]: where the eye is.
+pub const LIGHT_AT_EYE: u32 = 0;
+/// [`LightUniform::kind`]: in one direction, from everywhere.
+pub const LIGHT_DIRECTIONAL: u32 = 1;
+/// [`LightUniform::kind`]: at a place.
+pub const LIGHT_POINT: u32 = 2;
+
+/// [`Material::texture`] of a material that has none.
+pub const NO_TEXTURE: u32 = u32::MAX;
+/// Words of a texture's header: first texel, width, height, number of levels, wrap of u and of v.
+pub const TEXTURE_HEADER: usize = 6;
+/// A texture begins again beyond its border.
+pub const WRAP_REPEAT: u32 = 0;
+/// A texture is mirrored at its border.
+pub const WRAP_MIRROR: u32 = 1;
+/// A texture's border goes on for ever.
+pub const WRAP_CLAMP: u32 = 2;
+
+/// In [`ResolveUniform`]: the channel is not asked for.
+pub const NO_CHANNEL: u32 = u32::MAX;
+/// Labels of a pixel that nothing covers.
+pub const NO_LABELS: u32 = u32::MAX;
 
 /// A corner of a triangle, as `place` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
@@ -34,8 +76,66 @@ pub const RESOLVE_WORKGROUP: u32 = 64;
 pub struct Vertex {
     /// In object space.
     pub position: [f32; 3],
-    /// Unit normal, in object space, of the triangle of which this is the first corner.
+    /// The triangle of which this is the first corner.
+    pub triangle: u32,
+}
+
+/// A triangle, as `scene.wgsl` reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Triangle {
+    /// Unit normal, in object space.
     pub normal: [f32; 3],
+    /// Part in the lower half, material in the upper.
+    pub labels: u32,
+    /// First corner, an index into the points.
+    pub a: u32,
+    /// Second corner.
+    pub b: u32,
+    /// Third corner.
+    pub c: u32,
+    /// Nothing.
+    pub pad: u32,
+}
+
+/// What a triangle has at one of its corners, as `scene.wgsl` reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Corner {
+    /// Place in the texture, v from the top.
+    pub uv: [f32; 2],
+    /// Normal of the smooth surface in object space, [`fold_normal`]ed.
+    pub normal: u32,
+    /// Color and alpha, red in the lowest byte.
+    pub color: u32,
+}
+
+/// A material, as `scene.wgsl` reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Material {
+    /// Color and alpha, red in the lowest byte.
+    pub base_color: u32,
+    /// Where its texture's header begins, or [`NO_TEXTURE`].
+    pub texture: u32,
+    /// Alpha below it is a hole; 0: there is none.
+    pub cutout: f32,
+    /// Nothing.
+    pub pad: u32,
+}
+
+/// A light, as `view.wgsl` reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct LightUniform {
+    /// In view space: the unit vector towards the light, or where it is.
+    pub vector: [f32; 3],
+    /// One of the `LIGHT_` constants.
+    pub kind: u32,
+    /// How much of each color it gives.
+    pub color: [f32; 3],
+    /// Nothing.
+    pub pad: f32,
 }
 
 /// One view, as all shaders read it: `ViewUniform` in `view.wgsl`.
@@ -46,45 +146,85 @@ pub struct ViewUniform {
     pub clip_from_object: [[f32; 4]; 4],
     /// Column by column.
     pub view_from_object: [[f32; 4]; 4],
-    /// The ray through a point of the target is `(pixel * ray_scale + ray_offset, -1)` in view space.
+    /// In view space, `pixel * scale + offset` is the ray's direction at z = -1, or its place if rays are parallel.
     pub ray_scale: [f32; 2],
     /// See `ray_scale`.
     pub ray_offset: [f32; 2],
-    /// `distance = (c[0] * depth + c[1]) / (c[2] * depth + c[3])`.
-    pub distance_from_depth: [f32; 4],
-    /// Part of the light that comes from everywhere.
-    pub ambient: f32,
-    /// Part of the light that comes from the eye.
-    pub diffuse: f32,
     /// Top left pixel of the view in the target.
     pub origin_px: [u32; 2],
+    /// Side of the view.
+    pub size_px: u32,
+    /// [`PARALLEL`] and its like, or-ed.
+    pub flags: u32,
+    /// Light from everywhere.
+    pub ambient: [f32; 3],
+    /// How much of the lights is scattered.
+    pub diffuse: f32,
+    /// Light from above.
+    pub sky: [f32; 3],
+    /// How much of the lights is mirrored.
+    pub specular: f32,
+    /// Light from below.
+    pub ground: [f32; 3],
+    /// Sharpness of the mirror.
+    pub shininess: f32,
+    /// Red in the lowest byte.
+    pub background: u32,
+    /// How many of `lights` there are.
+    pub num_lights: u32,
+    /// Nothing.
+    pub pad: [u32; 2],
+    /// The lights.
+    pub lights: [LightUniform; MAX_LIGHTS],
 }
 
-/// Where a view's words go, as the resolving shaders read it: `ResolveUniform` in `resolve.wgsl`.
+/// Where a view's words go, as the resolving shader reads it: `ResolveUniform` in `resolve.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct ResolveUniform {
-    /// Side of the view, in pixels.
-    pub size_px: u32,
-    /// First word of its shades, four pixels a word.
-    pub first_shade: u32,
-    /// First word of its distances, one pixel a word.
-    pub first_distance: u32,
-    /// First word of its normals, one pixel a word.
+    /// First word of its colors, or [`NO_CHANNEL`].
+    pub first_color: u32,
+    /// First word of its depths, or [`NO_CHANNEL`].
+    pub first_depth: u32,
+    /// First word of its normals, or [`NO_CHANNEL`].
     pub first_normal: u32,
+    /// First word of its albedos, or [`NO_CHANNEL`].
+    pub first_albedo: u32,
+    /// First word of its labels, or [`NO_CHANNEL`].
+    pub first_labels: u32,
 }
 
-/// Unfolds what `octahedral` in `draw.wgsl` folded and `resolve_normals` packed.
+/// Side of the square that normals are folded onto.
+const FOLDED: f32 = 32767.0;
+
+/// A unit vector on the square of two 16-bit numbers, +z in the middle, as `fold` in `scene.wgsl` makes it.
 #[must_use]
-pub fn octahedral_normal(packed: u32) -> Vec3 {
-    let folded = Vec2::new((packed & 0xffff) as f32, (packed >> 16) as f32) / 32767.0 - Vec2::ONE;
+pub fn fold_normal(normal: Vec3) -> u32 {
+    let flat = normal.truncate() / (normal.x.abs() + normal.y.abs() + normal.z.abs());
+    let folded = if normal.z < 0.0 {
+        (1.0 - Vec2::new(flat.y, flat.x).abs()) * sign_or_one(flat)
+    } else {
+        flat
+    };
+    let both = (folded.clamp(Vec2::NEG_ONE, Vec2::ONE) + 1.0) * FOLDED + 0.5;
+    both.x as u32 | (both.y as u32) << 16
+}
+
+/// What [`fold_normal`] has folded.
+#[must_use]
+pub fn unfold_normal(packed: u32) -> Vec3 {
+    let folded = Vec2::new((packed & 0xffff) as f32, (packed >> 16) as f32) / FOLDED - Vec2::ONE;
     let z = 1.0 - folded.x.abs() - folded.y.abs();
     let flat = if z < 0.0 {
-        (1.0 - Vec2::new(folded.y, folded.x).abs()) * folded.signum()
+        (1.0 - Vec2::new(folded.y, folded.x).abs()) * sign_or_one(folded)
     } else {
         folded
     };
     flat.extend(z).normalize()
+}
+
+fn sign_or_one(x: Vec2) -> Vec2 {
+    Vec2::select(x.cmpge(Vec2::ZERO), Vec2::ONE, Vec2::NEG_ONE)
 }
 
 #[cfg(test)]
@@ -127,9 +267,10 @@ mod tests {
     }
 
     macro_rules! assert_same_layout {
-        ($source:expr, $name:ident { $($field:ident),* }) => {
+        // Fields after `and` are padding that WGSL has without a name.
+        ($source:expr, $name:ident { $($field:ident),* } and { $($padding:ident),* }) => {
             // Destructured, so that a new field cannot be forgotten here.
-            let $name { $($field: _),* } = $name::zeroed();
+            let $name { $($field: _,)* $($padding: _),* } = $name::zeroed();
             let (offsets, size) = layout(&parse($source), stringify!($name));
             let expected = vec![$((stringify!($field).to_owned(), offset_of!($name, $field))),*];
             assert_eq!(offsets, expected, "members of {}", stringify!($name));
@@ -158,53 +299,128 @@ mod tests {
                     view_from_object,
                     ray_scale,
                     ray_offset,
-                    distance_from_depth,
+                    origin_px,
+                    size_px,
+                    flags,
                     ambient,
                     diffuse,
-                    origin_px
-                }
+                    sky,
+                    specular,
+                    ground,
+                    shininess,
+                    background,
+                    num_lights,
+                    lights
+                } and { pad }
             );
+            assert_same_layout!(source, Triangle { normal, labels, a, b, c, pad } and {});
+            assert_same_layout!(source, Corner { uv, normal, color } and {});
+            assert_same_layout!(source, Material { base_color, texture, cutout, pad } and {});
         }
         for source in [RESOLVE_ONE, RESOLVE_MANY] {
             assert_same_layout!(
                 source,
                 ResolveUniform {
-                    size_px,
-                    first_shade,
-                    first_distance,
-                    first_normal
-                }
+                    first_color,
+                    first_depth,
+                    first_normal,
+                    first_albedo,
+                    first_labels
+                } and {}
             );
         }
     }
 
     #[test]
-    fn vertices_are_two_vectors_of_three() {
+    fn lights_lie_as_wgsl_strides_them() {
+        let (offsets, _) = layout(&parse(DRAW), "Light");
+        let LightUniform {
+            vector: _,
+            kind: _,
+            color: _,
+            pad: _,
+        } = LightUniform::zeroed();
+        let expected = [
+            ("vector", offset_of!(LightUniform, vector)),
+            ("kind", offset_of!(LightUniform, kind)),
+            ("color", offset_of!(LightUniform, color)),
+        ];
+        assert_eq!(offsets, expected.map(|(name, offset)| (name.to_owned(), offset)));
+        let module = parse(DRAW);
+        let (stride, count) = module
+            .types
+            .iter()
+            .find_map(|(_, ty)| match ty.inner {
+                TypeInner::Array {
+                    stride,
+                    size: naga::ArraySize::Constant(count),
+                    ..
+                } => Some((stride as usize, count.get() as usize)),
+                _ => None,
+            })
+            .unwrap();
+        assert_eq!((stride, count), (size_of::<LightUniform>(), MAX_LIGHTS));
+    }
+
+    #[test]
+    fn constants_have_the_same_values() {
+        let module = parse(RESOLVE_ONE);
+        let value = |name: &str| {
+            let (_, constant) = module
+                .constants
+                .iter()
+                .find(|(_, constant)| constant.name.as_deref() == Some(name))
+                .unwrap_or_else(|| panic!("no constant {name}"));
+            match module.global_expressions[constant.init] {
+                naga::Expression::Literal(naga::Literal::U32(value)) => value,
+                ref other => panic!("{name} is {other:?}"),
+            }
+        };
+        for (name, expected) in [
+            ("PARALLEL", PARALLEL),
+            ("OWN_MATERIAL", OWN_MATERIAL),
+            ("SMOOTH", SMOOTH),
+            ("REVERSE_LIT", REVERSE_LIT),
+            ("SHOW_NORMALS", SHOW_NORMALS),
+            ("LIGHT_AT_EYE", LIGHT_AT_EYE),
+            ("LIGHT_DIRECTIONAL", LIGHT_DIRECTIONAL),
+            ("LIGHT_POINT", LIGHT_POINT),
+            ("NO_TEXTURE", NO_TEXTURE),
+            ("REPEAT", WRAP_REPEAT),
+            ("MIRROR", WRAP_MIRROR),
+            ("NO_CHANNEL", NO_CHANNEL),
+            ("NO_LABELS", NO_LABELS),
+        ] {
+            assert_eq!(value(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn vertices_are_a_position_and_a_number() {
         let Vertex {
             position: _,
-            normal: _,
+            triangle: _,
         } = Vertex::zeroed();
         assert_eq!(offset_of!(Vertex, position), 0);
-        assert_eq!(offset_of!(Vertex, normal), 12);
-        assert_eq!(size_of::<Vertex>(), 24);
+        assert_eq!(offset_of!(Vertex, triangle), 12);
+        assert_eq!(size_of::<Vertex>(), 16);
         let module = parse(DRAW);
-        let place = &module
-            .entry_points
+        let entry = |name: &str| {
+            let found = module.entry_points.iter().find(|entry| entry.name == name);
+            &found.unwrap().function.arguments
+        };
+        let types: Vec<_> = entry("place")
             .iter()
-            .find(|entry| entry.name == "place")
-            .unwrap()
-            .function;
-        for argument in &place.arguments {
-            let TypeInner::Vector {
+            .map(|argument| module.types[argument.ty].inner.clone())
+            .collect();
+        let expected = [
+            TypeInner::Vector {
                 size: naga::VectorSize::Tri,
-                scalar,
-            } = module.types[argument.ty].inner
-            else {
-                panic!("an argument of `place` is no vector of three");
-            };
-            assert_eq!(scalar, naga::Scalar::F32, "of 32-bit numbers");
-        }
-        assert_eq!(place.arguments.len(), 2, "position and normal");
+                scalar: naga::Scalar::F32,
+            },
+            TypeInner::Scalar(naga::Scalar::U32),
+        ];
+        assert_eq!(types, expected);
     }
 
     #[test]
@@ -214,22 +430,6 @@ mod tests {
                 assert_eq!(entry.workgroup_size, [RESOLVE_WORKGROUP, 1, 1], "{}", entry.name);
             }
         }
-    }
-
-    /// The same folding as in `draw.wgsl`.
-    fn fold(normal: Vec3) -> u32 {
-        let flat = normal.truncate() / normal.abs().element_sum();
-        let sign = Vec2::new(
-            if flat.x < 0.0 { -1.0 } else { 1.0 },
-            if flat.y < 0.0 { -1.0 } else { 1.0 },
-        );
-        let folded = if normal.z < 0.0 {
-            (1.0 - Vec2::new(flat.y, flat.x).abs()) * sign
-        } else {
-            flat
-        };
-        let [x, y] = ((folded + 1.0) * 32767.0).round().to_array();
-        x as u32 | (y as u32) << 16
     }
 
     #[test]
@@ -242,7 +442,7 @@ mod tests {
                 );
                 let (sin, cos) = elevation.sin_cos();
                 let normal = Vec3::new(azimuth.cos() * cos, azimuth.sin() * cos, sin).normalize();
-                let back = octahedral_normal(fold(normal));
+                let back = unfold_normal(fold_normal(normal));
                 assert!((back - normal).length() < 1e-4, "{normal} became {back}");
             }
         }

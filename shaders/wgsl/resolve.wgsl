@@ -1,95 +1,128 @@
-// Makes tight rows of bytes of one view's samples. `view.wgsl` and one of the two `samples_*.wgsl` go before.
+// Shades what each sample of a view sees and makes tight rows of words of it. `view.wgsl`, `scene.wgsl`, `light.wgsl`
+// and one of the two `samples_*.wgsl` go before.
 //
-// A view's output is: shades, four pixels a word; then, if asked for, distances and normals, one pixel a word. Pixels
-// run row by row without padding, so the host copies and never rearranges.
+// A view's output is one word a pixel and channel, row by row without padding, one channel after the other.
 
-@group(0) @binding(0) var<uniform> view: ViewUniform;
-@group(0) @binding(1) var<uniform> output: ResolveUniform;
-@group(0) @binding(2) var<storage, read_write> words: array<u32>;
+@group(2) @binding(0) var<uniform> output: ResolveUniform;
+@group(2) @binding(1) var<storage, read_write> words: array<u32>;
 
 struct ResolveUniform {
-    size_px: u32,
-    // Where the view's words of each channel begin.
-    first_shade: u32,
-    first_distance: u32,
+    // Where the view's words of each channel begin, or NO_CHANNEL.
+    first_color: u32,
+    first_depth: u32,
     first_normal: u32,
+    first_albedo: u32,
+    first_labels: u32,
 }
 
-const BACKGROUND = 255u;
-const BRIGHTEST_COVERED = 254u;
+const NO_CHANNEL = 0xffffffffu;
+// In the uppermost byte of a color: the pixel is covered.
+const COVERED = 0xff000000u;
 const INFINITY_BITS = 0x7f800000u;
+const NO_LABELS = 0xffffffffu;
 
-fn is_covered(shade: f32) -> bool {
-    return shade < 1.0;
+fn packed(color: vec3u) -> u32 {
+    return color.x | (color.y << 8u) | (color.z << 16u);
 }
 
-fn pixel_of(index: u32) -> vec2u {
-    return view.origin_px + vec2u(index % output.size_px, index / output.size_px);
+fn unpacked(color: u32) -> vec3u {
+    return vec3u(color, color >> 8u, color >> 16u) & vec3u(0xffu);
 }
 
-fn num_pixels() -> u32 {
-    return output.size_px * output.size_px;
+struct Seen {
+    point: Point,
+    albedo: vec3u,
+    labels: u32,
 }
 
-fn shade_byte(pixel: vec2u) -> u32 {
-    var sum = 0u;
-    for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
-        sum += u32(round(shade_at(pixel, sample) * 255.0));
-    }
-    // Rounded to the nearest; and a pixel that is covered in any sample is not white.
-    let mean = (2u * sum + NUM_SAMPLES) / (2u * NUM_SAMPLES);
-    return select(min(mean, BRIGHTEST_COVERED), BACKGROUND, sum == BACKGROUND * NUM_SAMPLES);
-}
-
-@compute @workgroup_size(64)
-fn resolve_shades(@builtin(global_invocation_id) invocation: vec3u) {
-    let first = invocation.x * 4u;
-    if first >= num_pixels() {
-        return;
-    }
-    var word = 0u;
-    for (var lane = 0u; lane < 4u; lane++) {
-        // Beyond the last pixel the word is filled up with copies of it.
-        let pixel = pixel_of(min(first + lane, num_pixels() - 1u));
-        word |= shade_byte(pixel) << (8u * lane);
-    }
-    words[output.first_shade + invocation.x] = word;
-}
-
-struct Nearest {
-    sample: u32,
-    depth: f32,
-    is_covered: bool,
-}
-
-fn nearest(pixel: vec2u) -> Nearest {
-    var result = Nearest(0u, 2.0, false);
-    for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
-        let depth = depth_at(pixel, sample);
-        if is_covered(shade_at(pixel, sample)) && depth < result.depth {
-            result = Nearest(sample, depth, true);
+fn look(index: u32, pixel: vec2f) -> Seen {
+    let triangle = triangles[index];
+    let plane = plane_of(triangle);
+    let direction = ray_direction(pixel);
+    let weight = on_triangle(weights(plane, pixel));
+    let face = rotate(triangle.normal);
+    var normal = face;
+    if has(SMOOTH) {
+        let bent = unfold(corners[3u * index].normal) * weight.x + unfold(corners[3u * index + 1u].normal) * weight.y
+            + unfold(corners[3u * index + 2u].normal) * weight.z;
+        if dot(bent, bent) > 0.0 {
+            normal = rotate(normalize(bent));
         }
     }
-    return result;
+    normal = select(normal, -normal, dot(face, direction) > 0.0);
+    var albedo = vec3u(255u);
+    if has(OWN_MATERIAL) {
+        albedo = bytes_of(own_color(index, plane, pixel).rgb);
+    }
+    let position = plane.a + plane.ab * weight.y + plane.ac * weight.z;
+    return Seen(Point(position, normal, vec3f(albedo) / 255.0, direction), albedo, triangle.labels);
 }
 
 @compute @workgroup_size(64)
-fn resolve_distances(@builtin(global_invocation_id) invocation: vec3u) {
-    if invocation.x >= num_pixels() {
+fn resolve(@builtin(global_invocation_id) invocation: vec3u) {
+    let index = invocation.x;
+    if index >= view.size_px * view.size_px {
         return;
     }
-    let near = nearest(pixel_of(invocation.x));
-    let c = view.distance_from_depth;
-    let distance = (c.x * near.depth + c.y) / (c.z * near.depth + c.w);
-    words[output.first_distance + invocation.x] = select(INFINITY_BITS, bitcast<u32>(distance), near.is_covered);
-}
-
-@compute @workgroup_size(64)
-fn resolve_normals(@builtin(global_invocation_id) invocation: vec3u) {
-    if invocation.x >= num_pixels() {
+    let at = vec2u(index % view.size_px, index / view.size_px);
+    let texel = view.origin_px + at;
+    let pixel = vec2f(at) + 0.5;
+    var names: array<u32, NUM_SAMPLES>;
+    var colors: array<vec3u, NUM_SAMPLES>;
+    var sum = vec3u(0u);
+    var nearest_name = 0u;
+    var nearest_depth = 2.0;
+    for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
+        let name = name_at(texel, sample);
+        names[sample] = name;
+        colors[sample] = unpacked(view.background);
+        if name != 0u {
+            let depth = depth_at(texel, sample);
+            if depth < nearest_depth {
+                nearest_depth = depth;
+                nearest_name = name;
+            }
+            if output.first_color != NO_CHANNEL {
+                var known = sample;
+                for (var other = 0u; other < sample; other++) {
+                    if names[other] == name {
+                        known = other;
+                    }
+                }
+                if known == sample {
+                    colors[sample] = shown(look(name - 1u, pixel).point);
+                } else {
+                    colors[sample] = colors[known];
+                }
+            }
+        }
+        sum += colors[sample];
+    }
+    let is_covered = nearest_name != 0u;
+    if output.first_color != NO_CHANNEL {
+        // Rounded to the nearest; and a pixel that is covered in any sample is not white.
+        let mean = (2u * sum + NUM_SAMPLES) / (2u * NUM_SAMPLES);
+        let color = select(mean, min(mean, vec3u(BRIGHTEST_COVERED)), is_covered);
+        words[output.first_color + index] = packed(color) | select(0u, COVERED, is_covered);
+    }
+    if output.first_depth == NO_CHANNEL && output.first_normal == NO_CHANNEL && output.first_albedo == NO_CHANNEL
+        && output.first_labels == NO_CHANNEL {
         return;
     }
-    let pixel = pixel_of(invocation.x);
-    let normal = normal_at(pixel, nearest(pixel).sample);
-    words[output.first_normal + invocation.x] = normal.x | (normal.y << 16u);
+    var seen = Seen(Point(vec3f(0.0), vec3f(0.0, 0.0, 1.0), vec3f(0.0), vec3f(0.0)), vec3u(0u), NO_LABELS);
+    if is_covered {
+        seen = look(nearest_name - 1u, pixel);
+    }
+    if output.first_depth != NO_CHANNEL {
+        words[output.first_depth + index] = select(INFINITY_BITS, bitcast<u32>(-seen.point.position.z), is_covered);
+    }
+    if output.first_normal != NO_CHANNEL {
+        words[output.first_normal + index] = fold(seen.point.normal);
+    }
+    if output.first_albedo != NO_CHANNEL {
+        words[output.first_albedo + index] = packed(seen.albedo);
+    }
+    if output.first_labels != NO_CHANNEL {
+        words[output.first_labels + index] = seen.labels;
+    }
 }

@@ -2,13 +2,45 @@
 struct ViewUniform {
     clip_from_object: mat4x4f,
     view_from_object: mat4x4f,
-    // The ray through a point of the target, in view space: (pixel * scale + offset, -1).
+    // In view space, `pixel * scale + offset` is the ray's direction at z = -1, or its place if rays are parallel.
     ray_scale: vec2f,
     ray_offset: vec2f,
-    // distance = (c.x * depth + c.y) / (c.z * depth + c.w)
-    distance_from_depth: vec4f,
-    ambient: f32,
-    diffuse: f32,
     // Top left pixel of the view in the target.
     origin_px: vec2u,
+    size_px: u32,
+    // The constants below, or-ed.
+    flags: u32,
+    ambient: vec3f,
+    diffuse: f32,
+    sky: vec3f,
+    specular: f32,
+    ground: vec3f,
+    shininess: f32,
+    // Red in the lowest byte.
+    background: u32,
+    num_lights: u32,
+    lights: array<Light, 8>,
+}
+
+struct Light {
+    // In view space: towards the light, or where it is.
+    vector: vec3f,
+    kind: u32,
+    color: vec3f,
+}
+
+const PARALLEL = 1u;
+const OWN_MATERIAL = 2u;
+const SMOOTH = 4u;
+const REVERSE_LIT = 8u;
+const SHOW_NORMALS = 16u;
+
+const LIGHT_AT_EYE = 0u;
+const LIGHT_DIRECTIONAL = 1u;
+const LIGHT_POINT = 2u;
+
+@group(0) @binding(0) var<uniform> view: ViewUniform;
+
+fn has(flag: u32) -> bool {
+    return (view.flags & flag) != 0u;
 }

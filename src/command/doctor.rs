@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn diagnose() -> Result<Diagnosis> {
     let mut missing = Vec::new();
-    let rendering = look_at_rendering(&mut missing);
+    let rendering = look_at_rendering();
     let trainer = trainer::find();
     let libtorch = look_at_libtorch(trainer.as_deref(), &mut missing);
     let threads = std::thread::available_parallelism()
@@ -106,19 +106,9 @@ fn diagnose() -> Result<Diagnosis> {
     })
 }
 
-fn look_at_rendering(missing: &mut Vec<Missing>) -> Rendering {
+/// Never empty: the CPU draws without any driver.
+fn look_at_rendering() -> Rendering {
     let adapters = list_adapters();
-    if adapters.is_empty() {
-        let remedy = if cfg!(target_os = "linux") {
-            "sudo apt-get install -y mesa-vulkan-drivers libvulkan1    (or: make setup)"
-        } else {
-            "install this machine's graphics driver"
-        };
-        missing.push(Missing {
-            what: "a Vulkan driver to render with".to_owned(),
-            remedy: remedy.to_owned(),
-        });
-    }
     Rendering {
         used: adapters.first().map(|adapter| adapter.name.clone()),
         adapters,
@@ -230,9 +220,6 @@ fn print(diagnosis: &Diagnosis) {
         disk,
         missing,
     } = diagnosis;
-    if rendering.adapters.is_empty() {
-        ui::result("rendering   no adapter");
-    }
     for (adapter_idx, adapter) in rendering.adapters.iter().enumerate() {
         let heading = if adapter_idx == 0 { "rendering" } else { "" };
         let used = if adapter_idx == 0 { "   <- used" } else { "" };

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use tap_render::{AdapterChoice, Framing, Projection, RigError, RigSpec, UpAxis};
+use tap_render::{
+    AdapterChoice, BackendChoice, Framing, Projection, RendererOptions, RigError, RigSpec, UpAxis,
+};
 use toml::Value;
 
 use crate::recipe::{self, Setting};
@@ -114,12 +116,25 @@ impl FromStr for RigArgument {
     }
 }
 
-/// Where objects come from and what draws them.
+/// Who draws.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceFlags {
-    /// What to render with: auto (a GPU where there is one), software, or part of an adapter's name.
+    /// Who draws: auto (a GPU where there is one, else the CPU), cpu, or wgpu.
+    #[arg(long, value_name = "BACKEND", default_value_t)]
+    backend: BackendChoice,
+    /// Which adapter of the wgpu backend: auto, software (Mesa's lavapipe), or part of a name.
     #[arg(long, value_name = "ADAPTER", default_value_t)]
-    pub(crate) adapter: AdapterChoice,
+    adapter: AdapterChoice,
+}
+
+impl DeviceFlags {
+    pub(crate) fn renderer_options(&self) -> RendererOptions {
+        RendererOptions {
+            backend: self.backend,
+            adapter: self.adapter.clone(),
+            ..RendererOptions::default()
+        }
+    }
 }
 
 /// Which axis of the files points up.

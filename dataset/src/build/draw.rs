@@ -88,7 +88,7 @@ impl Context<'_> {
         finished: &Sender<Finished>,
     ) -> Result<Renderer> {
         drop(failed);
-        let mut renderer = Renderer::try_new(self.renderer_options)?;
+        let mut renderer = Renderer::try_new(&self.options.renderer)?;
         for (object_idx, prepared) in lost {
             let views = renderer
                 .submit(&prepared.framed)
@@ -103,7 +103,7 @@ impl Context<'_> {
                     skip(object_idx, &prepared, &e, finished);
                     if !is_of_the_mesh(&e) {
                         drop(renderer);
-                        renderer = Renderer::try_new(self.renderer_options)?;
+                        renderer = Renderer::try_new(&self.options.renderer)?;
                     }
                 }
             }

@@ -1,11 +1,12 @@
 //! The last stage: views to a row, and the checks that a row must pass, on the workers.
 
-use tap_render::{View, row_major};
+use tap_render::{ColorImage, View, row_major};
 
 use super::Skip;
 use super::prepare::Prepared;
 use crate::{
-    MIN_POINTS_IN_MASK, Mask1Bit, Sample, SampleView, SkipReason, Source, encode_gray_png, points_in_mask,
+    MIN_POINTS_IN_MASK, Mask1Bit, Sample, SampleView, SkipReason, Source, encode_gray_png, encode_rgb_png,
+    points_in_mask,
 };
 
 pub(super) fn encode(
@@ -38,8 +39,12 @@ pub(super) fn encode(
             ));
         }
         coverage_min = coverage_min.min(mask.coverage());
-        let image_png = encode_gray_png(view.size_px, color.gray())
-            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
+        let image_png = match color {
+            ColorImage::Gray(pixels) => encode_gray_png(view.size_px, pixels),
+            color => encode_rgb_png(view.size_px, &color.to_rgb()),
+        };
+        let image_png =
+            image_png.map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
         let view = SampleView {
             image_png,
             mask,

@@ -4,6 +4,8 @@
 //! feed -> prepare (workers) -> draw (one thread owns the device) -> encode (workers) -> write (in order)
 //! ```
 //!
+//! Without a device each worker draws what it has prepared, and encodes it.
+//!
 //! The calling thread feeds and writes. It starts an object only while fewer than a fixed number are on their way,
 //! from the first byte read to the row written, and while their files together stay under [`MAX_IN_FLIGHT_BYTES`]
 //! (a single larger one goes alone): memory doesn't grow with the number of objects, and no channel can fill up.
@@ -23,7 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
-use tap_render::{AdapterChoice, Culling, Renderer, RendererOptions, View};
+use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
 
 use crate::dataset_writer::num_shards;
 use crate::{
@@ -45,8 +47,8 @@ pub struct BuildOptions {
     pub out: PathBuf,
     /// Threads that prepare and encode; 0 for one a core.
     pub workers: usize,
-    /// Which adapter draws.
-    pub adapter: AdapterChoice,
+    /// Who draws.
+    pub renderer: RendererOptions,
     /// Start anew if `out` holds another dataset.
     pub force: bool,
     /// The most bytes that a mesh may have, with the files that it refers to; larger ones are skipped.
@@ -56,13 +58,13 @@ pub struct BuildOptions {
 }
 
 impl BuildOptions {
-    /// To build in `out`, with one worker a core and any adapter.
+    /// To build in `out`, with one worker a core and whatever draws best.
     #[must_use]
     pub fn new(out: PathBuf) -> Self {
         Self {
             out,
             workers: 0,
-            adapter: AdapterChoice::default(),
+            renderer: RendererOptions::default(),
             force: false,
             max_mesh_bytes: DEFAULT_MAX_MESH_BYTES,
             part: None,
@@ -174,11 +176,7 @@ pub fn build(
             reasons,
         });
     }
-    let renderer_options = RendererOptions {
-        adapter: options.adapter.clone(),
-        ..RendererOptions::default()
-    };
-    let renderer = Renderer::try_new(&renderer_options)?;
+    let renderer = Renderer::try_new(&options.renderer)?;
     let adapter = renderer.adapter();
     let plan = plan(source, recipe, to_value(adapter), options.part);
     let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
@@ -219,8 +217,8 @@ pub fn build(
         source,
         recipe,
         options,
-        renderer_options: &renderer_options,
-        culling: renderer.culling(),
+        drawn_by: renderer.drawn_by(),
+        software: renderer.software(),
         stop: &stop,
         cancel,
     };
@@ -310,8 +308,9 @@ struct Context<'a> {
     source: &'a Source,
     recipe: &'a BuildRecipe,
     options: &'a BuildOptions,
-    renderer_options: &'a RendererOptions,
-    culling: Culling,
+    drawn_by: DrawnBy,
+    /// There if workers draw.
+    software: Option<SoftwareRenderer>,
     /// Set when the writer has failed or was told to stop: what is on its way is dropped.
     stop: &'a AtomicBool,
     cancel: &'a AtomicBool,
@@ -393,30 +392,15 @@ impl Context<'_> {
             finished,
         } = channels;
         let mut prepared = Some(prepared);
-        let encode = |drawn: Drawn| {
-            let Drawn {
-                object_idx,
-                prepared,
-                views,
-            } = drawn;
-            let source_sha256 = prepared.source_sha256.clone();
-            let encoded = guarded(|| encode::encode(self.source, object_idx, prepared, &views));
-            let outcome = encoded.map(Box::new).map_err(|mut skip| {
-                skip.source_sha256 = Some(source_sha256);
-                skip
-            });
-            // The writer is gone when the build is stopping.
-            let _ = finished.send(Finished { object_idx, outcome });
-        };
         loop {
             if let Ok(drawn) = drawn.try_recv() {
-                encode(drawn);
+                self.encode(drawn, &finished);
                 continue;
             }
             let mut is_over = false;
             select! {
                 recv(drawn) -> message => match message {
-                    Ok(message) => encode(message),
+                    Ok(message) => self.encode(message, &finished),
                     Err(_) => is_over = true,
                 },
                 recv(jobs) -> job => if let (Ok(object_idx), Some(prepared)) = (job, &prepared) {
@@ -443,18 +427,43 @@ impl Context<'_> {
                 self.source,
                 object_idx,
                 self.recipe,
-                self.culling,
+                self.drawn_by,
                 self.options.max_mesh_bytes,
             )
         });
         // Either receiver is gone only when the build is stopping.
-        match result {
-            Ok(object) => drop(prepared.send((object_idx, object))),
-            Err(skip) => drop(finished.send(Finished {
+        match (result, self.software) {
+            (Ok(prepared), Some(software)) => {
+                let views = software.draw(&prepared.framed);
+                let drawn = Drawn {
+                    object_idx,
+                    prepared,
+                    views,
+                };
+                self.encode(drawn, finished);
+            }
+            (Ok(object), None) => drop(prepared.send((object_idx, object))),
+            (Err(skip), _) => drop(finished.send(Finished {
                 object_idx,
                 outcome: Err(skip),
             })),
         }
+    }
+
+    fn encode(self, drawn: Drawn, finished: &Sender<Finished>) {
+        let Drawn {
+            object_idx,
+            prepared,
+            views,
+        } = drawn;
+        let source_sha256 = prepared.source_sha256.clone();
+        let encoded = guarded(|| encode::encode(self.source, object_idx, prepared, &views));
+        let outcome = encoded.map(Box::new).map_err(|mut skip| {
+            skip.source_sha256 = Some(source_sha256);
+            skip
+        });
+        // The writer is gone when the build is stopping.
+        let _ = finished.send(Finished { object_idx, outcome });
     }
 
     fn is_cancelled(&self) -> bool {

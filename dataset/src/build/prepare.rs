@@ -3,8 +3,8 @@
 use std::io;
 
 use sha2::{Digest, Sha256};
-use tap_render::import::import_mesh;
-use tap_render::{Culling, Framed, Mesh, ObjectFromMesh, row_major};
+use tap_render::import::{ImportOptions, import_object};
+use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
 
 use super::Skip;
 use crate::topology::Topology;
@@ -33,7 +33,7 @@ pub(super) fn prepare(
     source: &Source,
     object_idx: usize,
     recipe: &BuildRecipe,
-    culling: Culling,
+    drawn_by: DrawnBy,
     max_mesh_bytes: u64,
 ) -> Result<Prepared, Skip> {
     let object = &source.objects()[object_idx];
@@ -55,8 +55,12 @@ pub(super) fn prepare(
         source_sha256: Some(source_sha256.clone()),
     };
     let assets = FolderAssets::new(source.root(), &object.path, max_mesh_bytes - bytes.len() as u64);
-    let mesh =
-        import_mesh(object.format, &bytes, &assets).map_err(|e| skip((SkipReason::from(&e), in_full(&e))))?;
+    let options = ImportOptions {
+        appearance: recipe.render.needs_appearance(),
+        ..ImportOptions::default()
+    };
+    let mesh = import_object(object.format, &bytes, &assets, &options)
+        .map_err(|e| skip((SkipReason::from(&e), in_full(&e))))?;
     drop(bytes);
 
     let samples = sample_surface(
@@ -95,7 +99,7 @@ pub(super) fn prepare(
         )));
     }
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
-    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe.render, culling)
+    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe.render, drawn_by)
         .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
     let Topology {
         is_watertight,

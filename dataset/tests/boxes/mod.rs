@@ -1,4 +1,4 @@
-//! A source of boxes, and the settings with which the tests build it: small, and drawn in software.
+//! A source of boxes, and the settings with which the tests build it: small, and drawn by the CPU.
 #![allow(dead_code, reason = "each test program uses its part of the harness")]
 
 use std::collections::BTreeMap;
@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use tap_dataset::{BuildOptions, BuildRecipe, BuildSummary, DatasetError, Source, SourceOptions, build};
-use tap_render::AdapterChoice;
 
 /// A box with these half sides, turned a little so that no view is degenerate.
 pub(crate) fn box_obj(x: f32, y: f32, z: f32) -> String {
@@ -51,7 +50,6 @@ pub(crate) fn recipe() -> BuildRecipe {
 pub(crate) fn options(out: &Path, workers: usize) -> BuildOptions {
     BuildOptions {
         workers,
-        adapter: AdapterChoice::Software,
         ..BuildOptions::new(out.to_owned())
     }
 }

@@ -2,7 +2,7 @@
 
 use glam::DVec3;
 use tap_render::{
-    AdapterChoice, AdapterKind, Culling, Framed, RenderError, RenderRecipe, Renderer, RendererOptions, View,
+    AdapterChoice, AdapterKind, DrawnBy, Framed, RenderError, RenderRecipe, Renderer, RendererOptions, View,
     list_adapters,
 };
 
@@ -11,7 +11,7 @@ use crate::{PROJECTIONS, centered, renderer, renderer_with, shape};
 fn bytes(views: &[View]) -> Vec<u8> {
     views
         .iter()
-        .flat_map(|view| view.color.as_ref().unwrap().gray())
+        .flat_map(|view| view.color.as_ref().unwrap().gray().unwrap())
         .copied()
         .collect()
 }
@@ -31,8 +31,8 @@ fn a_large_picture_takes_several_passes() {
     for (large, small) in large.iter().zip(&small) {
         // The middle of each small pixel is the middle of the large one in the middle of nine.
         let (large, small) = (
-            large.color.as_ref().unwrap().gray(),
-            small.color.as_ref().unwrap().gray(),
+            large.color.as_ref().unwrap().gray().unwrap(),
+            small.color.as_ref().unwrap().gray().unwrap(),
         );
         let num_off = (0..400 * 400)
             .filter(|i| small[*i].abs_diff(large[(i / 400 * 3 + 1) * 1200 + i % 400 * 3 + 1]) > 1)
@@ -60,7 +60,7 @@ fn the_same_bytes_come_whatever_is_in_flight() {
         let pending: Vec<_> = meshes
             .iter()
             .map(|mesh| {
-                let framed = Framed::try_new(mesh, &centered(mesh), &recipe, many.culling()).unwrap();
+                let framed = Framed::try_new(mesh, &centered(mesh), &recipe, many.drawn_by()).unwrap();
                 many.submit(&framed).unwrap()
             })
             .collect();
@@ -86,12 +86,12 @@ fn culling_changes_no_byte() {
                     size_px: 96,
                     ..RenderRecipe::default()
                 };
-                let mut draw = |culling| {
-                    let framed = Framed::try_new(&mesh, &centered(&mesh), &recipe, culling).unwrap();
+                let mut draw = |drawn_by| {
+                    let framed = Framed::try_new(&mesh, &centered(&mesh), &recipe, drawn_by).unwrap();
                     let pending = renderer.submit(&framed).unwrap();
                     bytes(&renderer.finish(pending).unwrap())
                 };
-                let (all, culled) = (draw(Culling::Nothing), draw(Culling::BetweenSamples));
+                let (all, culled) = (draw(DrawnBy::Gpu), draw(DrawnBy::SoftwareDriver));
                 assert!(
                     all == culled,
                     "culling changed a picture of {} triangles",
@@ -106,13 +106,7 @@ fn culling_changes_no_byte() {
 fn memory_in_flight_is_bounded_and_what_is_dropped_counts_no_more() {
     let mut renderer = renderer_with(2);
     let mesh = shape::axes();
-    let framed = Framed::try_new(
-        &mesh,
-        &centered(&mesh),
-        &RenderRecipe::default(),
-        Culling::Nothing,
-    )
-    .unwrap();
+    let framed = Framed::try_new(&mesh, &centered(&mesh), &RenderRecipe::default(), DrawnBy::Gpu).unwrap();
     let first = renderer.submit(&framed).unwrap();
     let second = renderer.submit(&framed).unwrap();
     let third = renderer.submit(&framed);

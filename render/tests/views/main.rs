@@ -1,4 +1,4 @@
-//! What views promise, drawn on the software adapter.
+//! What views promise, of both backends: the CPU by itself, and wgpu on a software driver.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,8 +10,11 @@ mod light;
 mod no_driver;
 mod pose;
 mod shape;
+mod twin;
 
-use tap_render::{AdapterChoice, Mask, Mesh, ObjectFromMesh, Projection, Renderer, RendererOptions, UpAxis};
+use tap_render::{
+    AdapterChoice, BackendChoice, Mask, Mesh, ObjectFromMesh, Projection, Renderer, RendererOptions, UpAxis,
+};
 
 pub(crate) const PROJECTIONS: [Projection; 2] = [
     Projection::Perspective {
@@ -20,12 +23,23 @@ pub(crate) const PROJECTIONS: [Projection; 2] = [
     Projection::Parallel,
 ];
 
+/// One of each backend.
+pub(crate) fn renderers() -> [Renderer; 2] {
+    let software = Renderer::try_new(&RendererOptions {
+        backend: BackendChoice::Cpu,
+        ..RendererOptions::default()
+    });
+    [software.unwrap(), renderer()]
+}
+
+/// Of the wgpu backend.
 pub(crate) fn renderer() -> Renderer {
     renderer_with(3)
 }
 
 pub(crate) fn renderer_with(max_in_flight: usize) -> Renderer {
     Renderer::try_new(&RendererOptions {
+        backend: BackendChoice::Wgpu,
         adapter: AdapterChoice::Software,
         max_in_flight,
     })

@@ -1,11 +1,11 @@
-//! A machine without any Vulkan driver: an error that says what to install, and no panic.
+//! A machine without any Vulkan driver: the CPU draws; and who asks for a driver is told what to install.
 
 #![cfg(target_os = "linux")]
 
 use std::env;
 use std::process::Command;
 
-use tap_render::{RenderError, Renderer, RendererOptions, list_adapters};
+use tap_render::{BackendChoice, RenderError, Renderer, RendererOptions, list_adapters};
 
 /// Set in the process that is to find no driver; the loader reads its own variables only at its start.
 const IS_WITHOUT_DRIVER: &str = "TAP_TEST_WITHOUT_DRIVER";
@@ -13,8 +13,18 @@ const IS_WITHOUT_DRIVER: &str = "TAP_TEST_WITHOUT_DRIVER";
 #[test]
 fn without_a_driver_there_is_an_error_that_mends_it() {
     if env::var_os(IS_WITHOUT_DRIVER).is_some() {
-        assert_eq!(list_adapters(), [], "no driver, no adapter");
-        let error = Renderer::try_new(&RendererOptions::default()).unwrap_err();
+        let renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
+        assert_eq!(renderer.adapter().backend, "cpu", "who needs no driver draws");
+        assert_eq!(
+            list_adapters(),
+            [renderer.adapter().clone()],
+            "and nobody else is there"
+        );
+        let error = Renderer::try_new(&RendererOptions {
+            backend: BackendChoice::Wgpu,
+            ..RendererOptions::default()
+        })
+        .unwrap_err();
         assert!(matches!(error, RenderError::NoAdapter), "{error}");
         assert!(
             error

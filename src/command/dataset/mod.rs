@@ -245,7 +245,7 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     let source = Source::open(&arguments.source, &source_options)?;
     let options = BuildOptions {
         workers: arguments.workers,
-        adapter: arguments.device.adapter.clone(),
+        renderer: arguments.device.renderer_options(),
         force: arguments.force,
         part: arguments.part,
         ..BuildOptions::new(arguments.out.clone())

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tap_dataset::{DEFAULT_MAX_MESH_BYTES, FolderAssets, SkipReason};
-use tap_render::import::{AssetError, AssetResolver, MeshFormat, import_mesh};
-use tap_render::{Culling, Framed, ObjectFromMesh, RenderRecipe, UpAxis, View};
+use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
+use tap_render::{DrawnBy, Framed, ObjectFromMesh, RenderRecipe, UpAxis, View};
 
 use super::folder::{self, Files};
 use super::input::{self, Input};
@@ -34,7 +34,7 @@ pub(super) struct Task {
     pub(super) may_replace: bool,
     /// Are views that are there left if they are what would be drawn?
     pub(super) resumes: bool,
-    pub(super) culling: Culling,
+    pub(super) drawn_by: DrawnBy,
     /// What draws, for `views.json`.
     pub(super) adapter: Value,
 }
@@ -173,12 +173,16 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
     }
     let assets = open_assets()?;
     timings.read_s = clock.lap();
-    let mesh = import_mesh(format, &bytes, &assets)
+    let options = ImportOptions {
+        appearance: task.recipe.needs_appearance(),
+        ..ImportOptions::default()
+    };
+    let mesh = import_object(format, &bytes, &assets, &options)
         .map_err(|error| Failure::new(SkipReason::from(&error), in_full(&error)))?;
     drop(bytes);
     timings.parse_s = clock.lap();
     let object_from_mesh = ObjectFromMesh::from_surface(&mesh, task.up);
-    let framed = Framed::try_new(&mesh, &object_from_mesh, &task.recipe, task.culling)
+    let framed = Framed::try_new(&mesh, &object_from_mesh, &task.recipe, task.drawn_by)
         .map_err(|error| Failure::new(SkipReason::RenderFailed, in_full(&error)))?;
     timings.frame_s = clock.lap();
     Ok(Prepared::Ready(Box::new(Ready {

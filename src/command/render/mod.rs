@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use tap_render::pose_format::PoseFormat;
-use tap_render::{Channels, Projection, RenderRecipe, Renderer, RendererOptions};
+use tap_render::{Channels, Projection, RenderRecipe, Renderer};
 
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, Setting};
@@ -133,10 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         refuse_existing(&inputs, arguments)?;
     }
     let mut clock = Clock::start();
-    let renderer_options = RendererOptions {
-        adapter: arguments.device.adapter.clone(),
-        ..Default::default()
-    };
+    let renderer_options = arguments.device.renderer_options();
     let renderer = Renderer::try_new(&renderer_options)?;
     let start_s = clock.lap();
     let cancel = interrupt::listen()?;
@@ -150,7 +147,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         out: arguments.out.clone(),
         may_replace: arguments.force || arguments.resume,
         resumes: arguments.resume,
-        culling: renderer.culling(),
+        drawn_by: renderer.drawn_by(),
         adapter: serde_json::to_value(renderer.adapter()).context("could not name the adapter")?,
     };
     let pipeline = Pipeline {

@@ -21,6 +21,9 @@ pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut 
         mask,
         depth,
         normal,
+        albedo: _,
+        part: _,
+        material: _,
     } = view;
     let stem = format!("view_{:03}", view_idx + 1);
     let PoseDegrees {

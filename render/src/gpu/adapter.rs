@@ -1,5 +1,4 @@
-//! The one file that chooses an adapter. Without a GPU it is Mesa's lavapipe, a Vulkan driver in software: slower,
-//! but a first-class citizen.
+//! The one file that chooses an adapter. Mesa's lavapipe, a Vulkan driver in software, is one of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,10 +14,10 @@ const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
 /// Which adapter to render with. On a command line: `auto`, `software`, or a part of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The first discrete GPU, or else an integrated one, a virtual one, the software adapter.
+    /// The first discrete GPU, or else an integrated one, a virtual one, a software driver.
     #[default]
     Auto,
-    /// The software adapter, whatever else there is: the same pictures everywhere.
+    /// A software driver, whatever else there is.
     Software,
     /// The first adapter whose name holds this text, in any case.
     Name(String),
@@ -88,7 +87,7 @@ pub struct AdapterReport {
     pub driver: String,
     /// The driver's version, in its own words.
     pub driver_info: String,
-    /// The graphics interface: `vulkan`, `metal` or `dx12`.
+    /// The graphics interface, `vulkan`, `metal` or `dx12`; `cpu` where none is used.
     pub backend: String,
     /// What it is made of.
     pub kind: AdapterKind,
@@ -127,9 +126,8 @@ impl fmt::Display for AdapterReport {
     }
 }
 
-/// The adapters of this machine, the one that [`AdapterChoice::Auto`] takes first. Empty if there is no driver.
-#[must_use]
-pub fn list_adapters() -> Vec<AdapterReport> {
+/// The devices of this machine, the one that [`AdapterChoice::Auto`] takes first. Empty if there is no driver.
+pub(crate) fn list_devices() -> Vec<AdapterReport> {
     sorted_adapters().into_iter().map(|(report, _)| report).collect()
 }
 

@@ -2,30 +2,28 @@
 
 use glam::UVec2;
 
-use crate::pipeline::{Pipelines, TargetKind};
+use super::pipeline::Pipelines;
 
-/// Lit value of each sample; the clear value 1 means 'not covered'.
-pub(crate) const SHADE_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::R8Unorm;
-pub(crate) const DEPTH_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Depth32Float;
-/// Octahedral, see `draw.wgsl`.
-pub(crate) const NORMAL_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rg16Uint;
+/// The number of the triangle that a sample sees, plus 1, in two halves: 32-bit integers are not multisampled everywhere.
+pub(super) const NAME_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rg16Uint;
+pub(super) const DEPTH_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Depth32Float;
 
-/// Most pixels of an atlas, which bounds its memory (9 bytes a sample): a rig that needs more takes several passes.
+/// Most pixels of an atlas, which bounds its memory (8 bytes a sample): a rig that needs more takes several passes.
 const MAX_ATLAS_PIXELS: u32 = 1 << 22;
 /// Longest side of an atlas: what every device can do.
 const MAX_ATLAS_SIDE_PX: u32 = 8192;
 
 /// How views lie in the atlas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tiling {
-    pub(crate) size_px: u32,
+pub(super) struct Tiling {
+    pub(super) size_px: u32,
     columns: u32,
     rows: u32,
 }
 
 impl Tiling {
     /// Room for `num_views` views, or as many of them as one atlas may hold.
-    pub(crate) fn new(size_px: u32, num_views: usize) -> Self {
+    pub(super) fn new(size_px: u32, num_views: usize) -> Self {
         let most = (MAX_ATLAS_PIXELS / (size_px * size_px)).max(1);
         let num_tiles = (num_views as u64).min(u64::from(most)) as u32;
         let columns = num_tiles.isqrt().max(1).min(MAX_ATLAS_SIDE_PX / size_px);
@@ -37,12 +35,12 @@ impl Tiling {
         }
     }
 
-    pub(crate) fn num_tiles(&self) -> usize {
+    pub(super) fn num_tiles(&self) -> usize {
         (self.columns * self.rows) as usize
     }
 
     /// Top left pixel of a tile.
-    pub(crate) fn origin_px(&self, tile_idx: usize) -> UVec2 {
+    pub(super) fn origin_px(&self, tile_idx: usize) -> UVec2 {
         let tile_idx = tile_idx as u32;
         UVec2::new(tile_idx % self.columns, tile_idx / self.columns) * self.size_px
     }
@@ -50,18 +48,17 @@ impl Tiling {
 
 /// The attachments, which submissions use one after the other.
 #[derive(Debug)]
-pub(crate) struct Target {
-    pub(crate) tiling: Tiling,
-    kind: TargetKind,
-    shade: wgpu::TextureView,
+pub(super) struct Target {
+    pub(super) tiling: Tiling,
+    samples: u32,
+    name: wgpu::TextureView,
     depth: wgpu::TextureView,
-    normal: Option<wgpu::TextureView>,
-    pub(crate) bind_group: wgpu::BindGroup,
+    pub(super) bind_group: wgpu::BindGroup,
 }
 
 impl Target {
-    pub(crate) fn new(device: &wgpu::Device, pipelines: &Pipelines, tiling: Tiling) -> Self {
-        let kind = pipelines.kind;
+    pub(super) fn new(device: &wgpu::Device, pipelines: &Pipelines, tiling: Tiling) -> Self {
+        let samples = pipelines.samples;
         let attachment = |label, format| {
             let texture = device.create_texture(&wgpu::TextureDescriptor {
                 label: Some(label),
@@ -71,7 +68,7 @@ impl Target {
                     depth_or_array_layers: 1,
                 },
                 mip_level_count: 1,
-                sample_count: kind.samples,
+                sample_count: samples,
                 dimension: wgpu::TextureDimension::D2,
                 format,
                 usage: wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::TEXTURE_BINDING,
@@ -79,61 +76,46 @@ impl Target {
             });
             texture.create_view(&wgpu::TextureViewDescriptor::default())
         };
-        let shade = attachment("shade", SHADE_FORMAT);
+        let name = attachment("name", NAME_FORMAT);
         let depth = attachment("depth", DEPTH_FORMAT);
-        let normal = kind.has_normal.then(|| attachment("normal", NORMAL_FORMAT));
-        let views = [Some(&shade), Some(&depth), normal.as_ref()];
-        let entries: Vec<_> = (0..)
-            .zip(views.into_iter().flatten())
-            .map(|(binding, view)| wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::TextureView(view),
-            })
-            .collect();
+        let entry = |binding, view| wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::TextureView(view),
+        };
         let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("target"),
             layout: &pipelines.target_layout,
-            entries: &entries,
+            entries: &[entry(0, &name), entry(1, &depth)],
         });
         Self {
             tiling,
-            kind,
-            shade,
+            samples,
+            name,
             depth,
-            normal,
             bind_group,
         }
     }
 
-    pub(crate) fn fits(&self, kind: TargetKind, tiling: Tiling) -> bool {
-        self.kind == kind && self.tiling == tiling
+    pub(super) fn fits(&self, samples: u32, tiling: Tiling) -> bool {
+        self.samples == samples && self.tiling == tiling
     }
 
     /// Begins a pass over the cleared atlas.
-    pub(crate) fn begin_pass<'encoder>(
+    pub(super) fn begin_pass<'encoder>(
         &self,
         encoder: &'encoder mut wgpu::CommandEncoder,
     ) -> wgpu::RenderPass<'encoder> {
-        let color = |view, clear| {
-            Some(wgpu::RenderPassColorAttachment {
-                view,
+        encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("draw"),
+            color_attachments: &[Some(wgpu::RenderPassColorAttachment {
+                view: &self.name,
                 depth_slice: None,
                 resolve_target: None,
                 ops: wgpu::Operations {
-                    load: wgpu::LoadOp::Clear(clear),
+                    load: wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT),
                     store: wgpu::StoreOp::Store,
                 },
-            })
-        };
-        let mut colors = vec![color(&self.shade, wgpu::Color::WHITE)];
-        colors.extend(
-            self.normal
-                .as_ref()
-                .map(|normal| color(normal, wgpu::Color::TRANSPARENT)),
-        );
-        encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
-            label: Some("draw"),
-            color_attachments: &colors,
+            })],
             depth_stencil_attachment: Some(wgpu::RenderPassDepthStencilAttachment {
                 view: &self.depth,
                 depth_ops: Some(wgpu::Operations {

@@ -1,0 +1,235 @@
+//! Views drawn by a device, through wgpu: one submission a mesh, and the device is kept busy in between.
+//!
+//! [`GpuRenderer::submit`] uploads a mesh, draws all its views into an atlas (which triangle each sample sees), resolves
+//! them (what it looks like there) and asks for them back, all in one submission, and does not wait.
+//! [`GpuRenderer::finish`] waits for that submission alone. Whoever submits the next mesh before finishing the last one
+//! keeps the device and the CPU at work at the same time.
+//!
+//! Memory is bounded: one atlas for all, and for each mesh in flight the buffers of a [`Slot`], which are used again
+//! for later meshes and grow to the largest.
+
+mod adapter;
+mod pipeline;
+mod readback;
+mod slot;
+mod target;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+pub(crate) use adapter::list_devices;
+pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
+
+use crate::camera::ViewMatrices;
+use crate::error::RenderError;
+use crate::framing::{DrawnBy, Draws, Framed};
+use crate::rig::Pose;
+use crate::view::View;
+use adapter::Gpu;
+use pipeline::Pipelines;
+use readback::ViewLayout;
+use slot::Slot;
+use target::{Target, Tiling};
+
+/// Draws views on a device.
+#[derive(Debug)]
+pub(crate) struct GpuRenderer {
+    gpu: Gpu,
+    max_in_flight: usize,
+    /// One for each number of samples seen so far.
+    pipelines: Vec<Pipelines>,
+    target: Option<Target>,
+    idle: Vec<Slot>,
+    /// Cloned into each slot in use, so that a dropped [`PendingOnGpu`] is counted out.
+    in_flight: Arc<()>,
+}
+
+/// Views that the device has been told to draw.
+#[derive(Debug)]
+pub(crate) struct PendingOnGpu {
+    slot: Slot,
+    in_flight: Arc<()>,
+    submission: wgpu::SubmissionIndex,
+    mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
+    layout: ViewLayout,
+    views: Vec<(Pose, ViewMatrices)>,
+}
+
+impl GpuRenderer {
+    pub(crate) fn try_new(adapter: &AdapterChoice, max_in_flight: usize) -> Result<Self, RenderError> {
+        Ok(Self {
+            gpu: Gpu::try_new(adapter)?,
+            max_in_flight,
+            pipelines: Vec::new(),
+            target: None,
+            idle: Vec::new(),
+            in_flight: Arc::new(()),
+        })
+    }
+
+    pub(crate) fn adapter(&self) -> &AdapterReport {
+        &self.gpu.report
+    }
+
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    pub(crate) fn drawn_by(&self) -> DrawnBy {
+        if self.gpu.report.kind == AdapterKind::Cpu {
+            DrawnBy::SoftwareDriver
+        } else {
+            DrawnBy::Gpu
+        }
+    }
+
+    /// Hands all views of a mesh to the device, in one submission, and does not wait for them.
+    pub(crate) fn submit(&mut self, framed: &Framed) -> Result<PendingOnGpu, RenderError> {
+        if Arc::strong_count(&self.in_flight) > self.max_in_flight {
+            return Err(RenderError::TooManyInFlight {
+                limit: self.max_in_flight,
+            });
+        }
+        self.gpu.check()?;
+        let draws = match &framed.draws {
+            Some(draws) => Cow::Borrowed(draws),
+            None => Cow::Owned(Draws::try_new(framed, self.drawn_by())?),
+        };
+        let limits = self.gpu.device.limits();
+        let recipe = &framed.recipe;
+        let layout = ViewLayout::new(
+            recipe.size_px,
+            recipe.channels,
+            recipe.lighting.color_kind(),
+            limits.min_storage_buffer_offset_alignment,
+        );
+        check_sizes(framed, &draws, &layout, &limits)?;
+        let device = &self.gpu.device;
+        let known = self
+            .pipelines
+            .iter()
+            .position(|pipelines| pipelines.samples == recipe.samples);
+        let pipelines_idx = known.unwrap_or_else(|| {
+            self.pipelines.push(Pipelines::new(device, recipe.samples));
+            self.pipelines.len() - 1
+        });
+        let pipelines = &self.pipelines[pipelines_idx];
+        let tiling = Tiling::new(recipe.size_px, framed.views.len());
+        // A target that does not fit goes before its successor is made, so that there are never two.
+        let fitting = self
+            .target
+            .take()
+            .filter(|target| target.fits(recipe.samples, tiling));
+        let target = fitting.unwrap_or_else(|| Target::new(device, pipelines, tiling));
+        let target = self.target.insert(target);
+
+        let mut slot = self.idle.pop().unwrap_or_else(|| Slot::new(device));
+        slot.upload(&self.gpu, framed, &draws, &layout, tiling);
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        slot.encode(&mut encoder, device, framed, &draws, &layout, pipelines, target);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        let (sender, mapped) = sync_channel(1);
+        slot.readback
+            .buffer
+            .map_async(wgpu::MapMode::Read, ..slot.read_bytes, move |result| {
+                // Whoever dropped the pending views wants no answer.
+                let _ = sender.send(result);
+            });
+        self.gpu.check()?;
+        Ok(PendingOnGpu {
+            slot,
+            in_flight: Arc::clone(&self.in_flight),
+            submission,
+            mapped,
+            layout,
+            views: framed.views.clone(),
+        })
+    }
+
+    /// Waits for the views of one mesh.
+    pub(crate) fn finish(&mut self, pending: PendingOnGpu) -> Result<Vec<View>, RenderError> {
+        let PendingOnGpu {
+            slot,
+            in_flight,
+            submission,
+            mapped,
+            layout,
+            views,
+        } = pending;
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(submission),
+            timeout: None,
+        };
+        let waited = self.gpu.device.poll(wait);
+        // What the device complained of says more than that the wait or the mapping failed.
+        self.gpu.check()?;
+        waited.map_err(|source| RenderError::Poll { source })?;
+        let mapped = mapped.recv().map_err(|_| RenderError::DeviceLost {
+            reason: "no answer".to_owned(),
+        })?;
+        mapped.map_err(|source| RenderError::Readback { source })?;
+        let bytes = slot
+            .readback
+            .buffer
+            .get_mapped_range(..slot.read_bytes)
+            .map_err(|source| RenderError::MapRange { source })?;
+        let views = views
+            .into_iter()
+            .zip(bytes.chunks(layout.stride_bytes() as usize))
+            .map(|((pose, matrices), bytes)| layout.decode(bytes, pose, matrices))
+            .collect();
+        drop(bytes);
+        slot.readback.buffer.unmap();
+        self.idle.push(slot);
+        drop(in_flight);
+        Ok(views)
+    }
+}
+
+fn check_sizes(
+    framed: &Framed,
+    draws: &Draws,
+    layout: &ViewLayout,
+    limits: &wgpu::Limits,
+) -> Result<(), RenderError> {
+    let scene = &framed.scene;
+    let stored = [
+        size_of_val(&*scene.points),
+        size_of_val(&*scene.triangles),
+        size_of_val(&*scene.corners),
+        size_of_val(&*scene.textures),
+    ];
+    let stored_bytes = stored.into_iter().max().unwrap_or_default() as u64;
+    let drawn_bytes = size_of_val(&*draws.vertices).max(size_of_val(&*draws.indices)) as u64;
+    for (needed_bytes, limit_bytes) in [
+        (
+            stored_bytes,
+            limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        ),
+        (drawn_bytes, limits.max_buffer_size),
+    ] {
+        if needed_bytes > limit_bytes {
+            return Err(RenderError::MeshTooLarge {
+                num_triangles: scene.triangles.len(),
+                needed_bytes,
+                limit_bytes,
+            });
+        }
+    }
+    let limit_bytes = if layout.view_bytes() > limits.max_storage_buffer_binding_size {
+        limits.max_storage_buffer_binding_size
+    } else {
+        // Dynamic offsets are 32 bits wide.
+        limits.max_buffer_size.min(u64::from(u32::MAX))
+    };
+    let needed_bytes = layout.stride_bytes() * framed.views.len() as u64;
+    if needed_bytes > limit_bytes {
+        return Err(RenderError::ViewsTooLarge {
+            num_views: framed.views.len(),
+            needed_bytes,
+            limit_bytes,
+        });
+    }
+    Ok(())
+}

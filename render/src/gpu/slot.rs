@@ -1,0 +1,217 @@
+//! `Slot`: the buffers of one mesh in flight, and the commands that fill and read them.
+
+use glam::UVec2;
+use tap_shaders::{RESOLVE_WORKGROUP, ResolveUniform, ViewUniform};
+
+use super::adapter::Gpu;
+use super::pipeline::Pipelines;
+use super::readback::ViewLayout;
+use super::target::{Target, Tiling};
+use crate::framing::{Draws, Framed};
+use crate::shade::view_uniform;
+
+/// The buffers of one mesh in flight.
+#[derive(Debug)]
+pub(super) struct Slot {
+    vertices: GrowingBuffer,
+    indices: GrowingBuffer,
+    /// The arrays of the scene, in the order of their bindings.
+    scene: [GrowingBuffer; 5],
+    views: GrowingBuffer,
+    output: GrowingBuffer,
+    words: GrowingBuffer,
+    pub(super) readback: GrowingBuffer,
+    /// Bytes of `readback` that the present mesh uses.
+    pub(super) read_bytes: u64,
+    /// Bytes from one view's uniform to the next.
+    view_stride: u32,
+}
+
+impl Slot {
+    pub(super) fn new(device: &wgpu::Device) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let buffer = |label, usage| GrowingBuffer::new(device, label, usage);
+        let storage = |label| buffer(label, Usage::STORAGE | Usage::COPY_DST);
+        let alignment = device.limits().min_uniform_buffer_offset_alignment;
+        Self {
+            vertices: buffer("vertices", Usage::VERTEX | Usage::COPY_DST),
+            indices: buffer("indices", Usage::INDEX | Usage::COPY_DST),
+            scene: ["points", "triangles", "corners", "materials", "textures"].map(storage),
+            views: buffer("views", Usage::UNIFORM | Usage::COPY_DST),
+            output: buffer("output", Usage::UNIFORM | Usage::COPY_DST),
+            words: buffer("words", Usage::STORAGE | Usage::COPY_SRC),
+            readback: buffer("readback", Usage::MAP_READ | Usage::COPY_DST),
+            read_bytes: 0,
+            view_stride: (size_of::<ViewUniform>() as u32).next_multiple_of(alignment),
+        }
+    }
+
+    pub(super) fn upload(
+        &mut self,
+        gpu: &Gpu,
+        framed: &Framed,
+        draws: &Draws,
+        layout: &ViewLayout,
+        tiling: Tiling,
+    ) {
+        let Framed { recipe, scene, .. } = framed;
+        let stride = self.view_stride as usize;
+        let mut views = vec![0; stride * framed.views.len()];
+        for (view_idx, ((_, matrices), bytes)) in
+            framed.views.iter().zip(views.chunks_mut(stride)).enumerate()
+        {
+            let origin_px = tiling.origin_px(view_idx % tiling.num_tiles());
+            let uniform = view_uniform(
+                matrices,
+                &recipe.lighting,
+                scene.has_own_surface,
+                recipe.size_px,
+                origin_px,
+            );
+            bytes[..size_of::<ViewUniform>()].copy_from_slice(bytemuck::bytes_of(&uniform));
+        }
+        self.vertices.write(gpu, bytemuck::cast_slice(&draws.vertices));
+        self.indices.write(gpu, bytemuck::cast_slice(&draws.indices));
+        let arrays: [&[u8]; 5] = [
+            bytemuck::cast_slice(&scene.points),
+            bytemuck::cast_slice(&scene.triangles),
+            bytemuck::cast_slice(&scene.corners),
+            bytemuck::cast_slice(&scene.materials),
+            bytemuck::cast_slice(&scene.textures),
+        ];
+        for (buffer, bytes) in self.scene.iter_mut().zip(arrays) {
+            buffer.write(gpu, bytes);
+        }
+        self.views.write(gpu, &views);
+        self.output.write(gpu, bytemuck::bytes_of(&layout.uniform()));
+        self.read_bytes = layout.stride_bytes() * framed.views.len() as u64;
+        self.words.reserve(&gpu.device, self.read_bytes);
+        self.readback.reserve(&gpu.device, self.read_bytes);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of one submission meets here")]
+    pub(super) fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        device: &wgpu::Device,
+        framed: &Framed,
+        draws: &Draws,
+        layout: &ViewLayout,
+        pipelines: &Pipelines,
+        target: &Target,
+    ) {
+        let bind_group = |label, layout, entries: &[wgpu::BindGroupEntry<'_>]| {
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(label),
+                layout,
+                entries,
+            })
+        };
+        let view = self.views.binding(0, size_of::<ViewUniform>() as u64);
+        let view_group = bind_group("view", &pipelines.view_layout, &[view]);
+        let arrays: [_; 5] = std::array::from_fn(|i| self.scene[i].used_binding(i as u32));
+        let scene_group = bind_group("scene", &pipelines.scene_layout, &arrays);
+        let output = self.output.binding(0, size_of::<ResolveUniform>() as u64);
+        let words = self.words.binding(1, layout.view_bytes());
+        let output_group = bind_group("output", &pipelines.output_layout, &[output, words]);
+        let size_px = target.tiling.size_px;
+        let view_idxs: Vec<usize> = (0..framed.views.len()).collect();
+        for view_idxs in view_idxs.chunks(target.tiling.num_tiles()) {
+            let mut pass = target.begin_pass(encoder);
+            pass.set_pipeline(if framed.scene.has_cutout {
+                &pipelines.see_through
+            } else {
+                &pipelines.see
+            });
+            pass.set_bind_group(1, &scene_group, &[]);
+            pass.set_vertex_buffer(0, self.vertices.buffer.slice(..));
+            pass.set_index_buffer(self.indices.buffer.slice(..), wgpu::IndexFormat::Uint32);
+            for (tile_idx, view_idx) in view_idxs.iter().enumerate() {
+                let UVec2 { x, y } = target.tiling.origin_px(tile_idx);
+                pass.set_viewport(x as f32, y as f32, size_px as f32, size_px as f32, 0.0, 1.0);
+                pass.set_scissor_rect(x, y, size_px, size_px);
+                pass.set_bind_group(0, &view_group, &[*view_idx as u32 * self.view_stride]);
+                pass.draw_indexed(draws.index_ranges[*view_idx].clone(), 0, 0..1);
+            }
+            drop(pass);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipelines.resolve);
+            pass.set_bind_group(1, &scene_group, &[]);
+            pass.set_bind_group(3, &target.bind_group, &[]);
+            for view_idx in view_idxs {
+                let first_byte = *view_idx as u64 * layout.stride_bytes();
+                pass.set_bind_group(0, &view_group, &[*view_idx as u32 * self.view_stride]);
+                pass.set_bind_group(2, &output_group, &[first_byte as u32]);
+                pass.dispatch_workgroups(layout.num_pixels().div_ceil(RESOLVE_WORKGROUP), 1, 1);
+            }
+        }
+        encoder.copy_buffer_to_buffer(&self.words.buffer, 0, &self.readback.buffer, 0, self.read_bytes);
+    }
+}
+
+/// A buffer that is replaced by a larger one when something does not fit.
+#[derive(Debug)]
+pub(super) struct GrowingBuffer {
+    label: &'static str,
+    pub(super) buffer: wgpu::Buffer,
+    /// Bytes that the present mesh uses, and never none.
+    used_bytes: u64,
+}
+
+impl GrowingBuffer {
+    /// Room that every buffer has.
+    const SMALLEST_BYTES: u64 = 1 << 10;
+
+    fn new(device: &wgpu::Device, label: &'static str, usage: wgpu::BufferUsages) -> Self {
+        Self {
+            label,
+            buffer: Self::create(device, label, usage, Self::SMALLEST_BYTES),
+            used_bytes: Self::SMALLEST_BYTES,
+        }
+    }
+
+    fn create(device: &wgpu::Device, label: &str, usage: wgpu::BufferUsages, size: u64) -> wgpu::Buffer {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size,
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    fn reserve(&mut self, device: &wgpu::Device, num_bytes: u64) {
+        if num_bytes > self.buffer.size() {
+            let limit = device.limits().max_buffer_size;
+            let room = num_bytes
+                .checked_next_power_of_two()
+                .filter(|room| *room <= limit)
+                .unwrap_or(num_bytes);
+            self.buffer = Self::create(device, self.label, self.buffer.usage(), room);
+        }
+    }
+
+    fn write(&mut self, gpu: &Gpu, bytes: &[u8]) {
+        self.used_bytes = (bytes.len() as u64).max(Self::SMALLEST_BYTES);
+        self.reserve(&gpu.device, self.used_bytes);
+        gpu.queue.write_buffer(&self.buffer, 0, bytes);
+    }
+
+    /// What the present mesh uses of the buffer as a binding.
+    fn used_binding(&self, binding: u32) -> wgpu::BindGroupEntry<'_> {
+        self.binding(binding, self.used_bytes)
+    }
+
+    /// The first bytes of the buffer as a binding.
+    fn binding(&self, binding: u32, num_bytes: u64) -> wgpu::BindGroupEntry<'_> {
+        let size = wgpu::BufferSize::new(num_bytes);
+        let binding_of = wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: 0,
+            size,
+        };
+        wgpu::BindGroupEntry {
+            binding,
+            resource: wgpu::BindingResource::Buffer(binding_of),
+        }
+    }
+}

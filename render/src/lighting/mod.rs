@@ -1,0 +1,271 @@
+//! `Lighting`: how a covered pixel gets its color. Presets are in `preset.rs`, the lights in `light.rs`.
+//!
+//! With the material's color `albedo`, the unit normal `n` of the side that is seen, `e` towards the eye and `l` towards
+//! a light, all per color, 0 to 1 and as the file's 8 bits have it (no gamma):
+//!
+//! ```text
+//! value = albedo * (ambient + around + diffuse * sum(light.color * cosine)) + specular * sum(light.color * mirror)
+//! around = mix(ground, sky, 1/2 + n.up / 2)        up is +y of object space
+//! cosine = max(n.l, 0), or |n.l| where the lighting is reverse-lit
+//! mirror = max(n.h, 0)^shininess where cosine > 0, h halfway between l and e       (Blinn-Phong)
+//! ```
+//!
+//! rounded to 8 bits, and at most [`BRIGHTEST_COVERED`].
+
+mod light;
+mod preset;
+mod rgb;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub use light::{Light, Space};
+pub use rgb::Rgb;
+
+use crate::error::RenderError;
+use crate::view::ColorKind;
+
+/// Value of a pixel that the object does not cover, where the lighting says no other.
+pub const BACKGROUND: u8 = 255;
+/// The brightest value of a pixel that the object covers: white means 'not covered'.
+pub const BRIGHTEST_COVERED: u8 = 254;
+/// Most lights of a lighting.
+pub const MAX_LIGHTS: usize = tap_shaders::MAX_LIGHTS;
+/// The largest `shininess` there is.
+const MAX_SHININESS: f64 = 10_000.0;
+
+/// How a covered pixel gets its color. In a recipe it is the name of a preset, or a table; what a table leaves out is
+/// as in `mvcnn`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
+pub struct Lighting {
+    /// White, or the mesh's own colors and textures.
+    pub material: MaterialChoice,
+    /// Flat, or smooth over the faces' edges.
+    pub normals: Normals,
+    /// Light, or the normals as colors.
+    pub show: Show,
+    /// Is a surface lit from behind as from the front (`MATLAB`'s `reverselit`)?
+    pub reverse_lit: bool,
+    /// What a surface gets whatever its direction.
+    pub ambient: Rgb,
+    /// What it gets more when it looks up.
+    pub sky: Rgb,
+    /// What it gets more when it looks down.
+    pub ground: Rgb,
+    /// How much of the lights it scatters, 0 to 1.
+    pub diffuse: f64,
+    /// How much of the lights it mirrors, 0 to 1.
+    pub specular: f64,
+    /// How sharp the mirror is, 1 to 10,000.
+    pub shininess: f64,
+    /// The lights, at most [`MAX_LIGHTS`].
+    pub lights: Vec<Light>,
+    /// 8-bit color of what is not covered.
+    pub background: [u8; 3],
+}
+
+/// Which colors a mesh has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaterialChoice {
+    /// White everywhere; also where a texture has a hole.
+    #[default]
+    White,
+    /// Its own: base colors, textures, vertex colors, holes cut out.
+    Own,
+}
+
+/// Which normals are lit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Normals {
+    /// Of the faces.
+    #[default]
+    Flat,
+    /// Of the faces around each corner, weighted by their areas; where faces meet at more than 60 degrees, each side
+    /// keeps its own.
+    Smooth,
+}
+
+/// What colors tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Show {
+    /// Light.
+    #[default]
+    Light,
+    /// Normals in view space: `color = (n + 1) / 2`.
+    Normals,
+}
+
+impl Lighting {
+    /// # Errors
+    ///
+    /// [`RenderError::Lighting`] if a part is out of range, [`RenderError::Lights`] if there are too many lights or one
+    /// has no direction.
+    pub fn validate(&self) -> Result<(), RenderError> {
+        let Self {
+            material: _,
+            normals: _,
+            show: _,
+            reverse_lit: _,
+            ambient,
+            sky,
+            ground,
+            diffuse,
+            specular,
+            shininess,
+            lights,
+            background: _,
+        } = self;
+        let part = |part, values: &[f64], most: f64| match values.iter().find(|v| !(0.0..=most).contains(*v))
+        {
+            Some(&value) => Err(RenderError::Lighting { part, value, most }),
+            None => Ok(()),
+        };
+        part("ambient", &ambient.0, 1.0)?;
+        part("sky", &sky.0, 1.0)?;
+        part("ground", &ground.0, 1.0)?;
+        part("diffuse", &[*diffuse], 1.0)?;
+        part("specular", &[*specular], 1.0)?;
+        part("shininess", &[*shininess], MAX_SHININESS)?;
+        if *specular > 0.0 && *shininess < 1.0 {
+            return Err(RenderError::Lights {
+                reason: "shininess must be at least 1",
+            });
+        }
+        if lights.len() > MAX_LIGHTS {
+            return Err(RenderError::Lights {
+                reason: "there are more than 8",
+            });
+        }
+        lights.iter().try_for_each(Light::validate)
+    }
+
+    /// Gray if nothing in it has a color.
+    #[must_use]
+    pub fn color_kind(&self) -> ColorKind {
+        let is_gray = self.material == MaterialChoice::White
+            && self.show == Show::Light
+            && [self.ambient, self.sky, self.ground].iter().all(Rgb::is_gray)
+            && self.lights.iter().all(|light| light.color().is_gray())
+            && self.background == [self.background[0]; 3];
+        if is_gray { ColorKind::Gray } else { ColorKind::Rgb }
+    }
+}
+
+impl Serialize for Lighting {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lighting {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+        impl<'de> serde::de::Visitor<'de> for NameOrTable {
+            type Value = Lighting;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of a lighting, or a table")
+            }
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Lighting, E> {
+                name.parse().map_err(E::custom)
+            }
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, table: A) -> Result<Lighting, A::Error> {
+                Lighting::deserialize(serde::de::value::MapAccessDeserializer::new(table))
+            }
+        }
+        deserializer.deserialize_any(NameOrTable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Holder {
+        lighting: Lighting,
+    }
+
+    #[test]
+    fn a_name_or_a_table() {
+        let named: Holder = toml::from_str("lighting = 'mvcnn'").unwrap();
+        assert_eq!(named.lighting, Lighting::mvcnn());
+        let own: Holder = toml::from_str("lighting = { ambient = 0.1, diffuse = 0.5 }").unwrap();
+        let expected = Lighting {
+            ambient: Rgb::gray(0.1),
+            diffuse: 0.5,
+            ..Lighting::mvcnn()
+        };
+        assert_eq!(own.lighting, expected);
+        let text = "[lighting]\nbackground = [0, 0, 0]\n[[lighting.lights]]\nkind = 'point'\nat = [1, 2, 3]\n\
+                    color = [1, 0.5, 0]\n[[lighting.lights]]\nkind = 'directional'\ntoward = [0, 1, 0]\nspace = 'view'";
+        let lights: Holder = toml::from_str(text).unwrap();
+        assert_eq!(lights.lighting.lights.len(), 2, "they replace the preset's");
+        assert_eq!(lights.lighting.color_kind(), ColorKind::Rgb);
+    }
+
+    #[test]
+    fn every_preset_survives_toml_and_json() {
+        for lighting in Lighting::PRESETS.map(|name| name.parse::<Lighting>().unwrap()) {
+            lighting.validate().unwrap();
+            let text = toml::to_string(&lighting).unwrap();
+            assert_eq!(toml::from_str::<Lighting>(&text).unwrap(), lighting, "{text}");
+            let text = serde_json::to_string(&lighting).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Lighting>(&text).unwrap(),
+                lighting,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_keys_are_refused() {
+        let error = toml::from_str::<Holder>("lighting = 'disco'")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("three-point"), "the presets are listed: {error}");
+        for text in [
+            "lighting = { ambient = 0.1, difuse = 0.5 }",
+            "lighting = { lights = [{ kind = 'point', toward = [1, 0, 0] }] }",
+            "lighting = { lights = [{ kind = 'head', colour = 1 }] }",
+            "lighting = 3",
+        ] {
+            assert!(toml::from_str::<Holder>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_are_within_their_ranges() {
+        let is_valid = |change: fn(&mut Lighting)| {
+            let mut lighting = Lighting::mvcnn();
+            change(&mut lighting);
+            lighting.validate().is_ok()
+        };
+        assert!(is_valid(|_| ()), "the preset");
+        for ambient in [-0.1, 1.1, f64::NAN] {
+            let lighting = Lighting {
+                ambient: Rgb::gray(ambient),
+                ..Lighting::mvcnn()
+            };
+            assert!(lighting.validate().is_err(), "ambient {ambient}");
+        }
+        assert!(!is_valid(|lighting| lighting.diffuse = 2.0), "diffuse 2");
+        assert!(
+            !is_valid(|lighting| (lighting.specular, lighting.shininess) = (0.5, 0.5)),
+            "shininess below 1"
+        );
+        assert!(
+            !is_valid(|lighting| lighting.lights = vec![Light::head(); 9]),
+            "nine lights"
+        );
+        assert!(
+            !is_valid(|lighting| lighting.lights = vec![Light::directional([0.0; 3], Space::View)]),
+            "no direction"
+        );
+    }
+}

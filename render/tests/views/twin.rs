@@ -1,0 +1,200 @@
+//! The two backends agree: the CPU by itself, and wgpu on a software driver.
+
+use glam::DVec3;
+use tap_render::{
+    Channels, ColorImage, Framing, Lighting, Mesh, Normals, Projection, RenderRecipe, View, relight,
+};
+
+use crate::{PROJECTIONS, centered, renderers, shape};
+
+/// Rounding may let a sample at an edge see the neighbour, in at most one of so many covered pixels.
+const ONE_FREE_IN: usize = 250;
+
+fn assert_same(name: &str, ours: &[View], theirs: &[View]) {
+    let (mut num_covered, mut num_off) = (0, 0);
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        let rgb = |view: &View| view.color.as_ref().unwrap().to_rgb();
+        let (our_mask, their_mask) = (ours.mask.as_ref().unwrap(), theirs.mask.as_ref().unwrap());
+        let (our_color, their_color) = (rgb(ours), rgb(theirs));
+        num_covered += our_mask.num_covered();
+        for i in 0..our_color.len() {
+            let is_same_color = our_color[i]
+                .iter()
+                .zip(their_color[i])
+                .all(|(ours, theirs)| ours.abs_diff(theirs) <= 1);
+            let depths = [ours, theirs].map(|view| view.depth.as_ref().unwrap()[i]);
+            let is_same_depth = !depths[0].is_finite() || (depths[0] - depths[1]).abs() < 1e-3;
+            let normals = [ours, theirs].map(|view| glam::Vec3::from(view.normal.as_ref().unwrap()[i]));
+            let albedos = [ours, theirs].map(|view| view.albedo.as_ref().unwrap()[i]);
+            let is_same_albedo = albedos[0].iter().zip(albedos[1]).all(|(a, b)| a.abs_diff(b) <= 1);
+            let labels = [ours, theirs]
+                .map(|view| (view.part.as_ref().unwrap()[i], view.material.as_ref().unwrap()[i]));
+            let is_same = our_mask.covered()[i] == their_mask.covered()[i]
+                && is_same_color
+                && is_same_depth
+                && (normals[0] - normals[1]).length() < 1e-2
+                && is_same_albedo
+                && labels[0] == labels[1];
+            num_off += usize::from(!is_same);
+        }
+    }
+    assert!(num_covered > 100, "{name}: there is something");
+    assert!(
+        num_off * ONE_FREE_IN <= num_covered,
+        "{name}: {num_off} of {num_covered} covered pixels differ"
+    );
+}
+
+fn recipes() -> impl Iterator<Item = RenderRecipe> {
+    let of = |size_px, samples, framing, projection, lighting: &str| RenderRecipe {
+        size_px,
+        samples,
+        framing,
+        projection,
+        lighting: lighting.parse().unwrap(),
+        channels: Channels::ALL,
+        ..RenderRecipe::default()
+    };
+    let [perspective, parallel] = PROJECTIONS;
+    [
+        of(224, 4, Framing::Mvcnn, perspective, "mvcnn"),
+        of(96, 1, Framing::Box, parallel, "mvcnn-2015"),
+        of(101, 4, Framing::Sphere, perspective, "headlight-specular"),
+        of(64, 1, Framing::Mvcnn, perspective, "three-point"),
+        of(64, 4, Framing::Mvcnn, parallel, "hemisphere"),
+        of(64, 4, Framing::Mvcnn, perspective, "random:3"),
+        of(64, 4, Framing::Mvcnn, perspective, "normals"),
+    ]
+    .into_iter()
+}
+
+fn meshes() -> [(&'static str, Mesh); 5] {
+    [
+        ("axes", shape::axes()),
+        ("cuboid", shape::cuboid(DVec3::new(1.0, 2.0, 0.01))),
+        ("torus", shape::torus(60, 0.3)),
+        ("thin torus", shape::torus(100, 0.1)),
+        ("bumpy", shape::bumpy(90)),
+    ]
+}
+
+#[test]
+fn both_backends_draw_the_same() {
+    let [mut software, mut wgpu] = renderers();
+    for (name, mesh) in meshes() {
+        for recipe in recipes() {
+            let [ours, theirs] = [&mut software, &mut wgpu]
+                .map(|renderer| renderer.render(&mesh, &centered(&mesh), &recipe).unwrap());
+            assert_same(&format!("{name}, {recipe:?}"), &ours, &theirs);
+        }
+    }
+}
+
+#[test]
+fn a_picture_is_the_same_in_one_band_and_in_many() {
+    let [mut software, _] = renderers();
+    let mesh = shape::bumpy(60);
+    let mut recipe = RenderRecipe {
+        size_px: 1200,
+        samples: 1,
+        projection: Projection::Parallel,
+        ..RenderRecipe::default()
+    };
+    let large = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
+    recipe.size_px = 400;
+    let small = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
+    for (large, small) in large.iter().zip(&small) {
+        let [large, small] = [large, small].map(|view| view.mask.as_ref().unwrap());
+        // The middle of each small pixel is the middle of the large one in the middle of nine.
+        let num_off = (0..400 * 400)
+            .filter(|i| {
+                small.is_covered(i % 400, i / 400) != large.is_covered(i % 400 * 3 + 1, i / 400 * 3 + 1)
+            })
+            .count();
+        assert!(num_off < 40, "{num_off} pixels are not the same");
+    }
+}
+
+/// All pixels around one see the same face, or one that is bent by little, and none is nearer or farther than that.
+fn is_interior(view: &View, i: usize) -> bool {
+    let size = view.size_px as usize;
+    let (x, y) = (i % size, i / size);
+    if !(1..size - 1).contains(&x) || !(1..size - 1).contains(&y) {
+        return false;
+    }
+    let normal = |i: usize| glam::Vec3::from(view.normal.as_ref().unwrap()[i]);
+    let depth = |i: usize| view.depth.as_ref().unwrap()[i];
+    [1, size - 1, size, size + 1].iter().all(|step| {
+        let (before, after) = (i - step, i + step);
+        let is_covered = |i: usize| view.mask.as_ref().unwrap().covered()[i];
+        let is_bent = |other: usize| normal(other).dot(normal(i)) < 0.9999;
+        let jump = depth(before) + depth(after) - 2.0 * depth(i);
+        is_covered(before) && is_covered(after) && !is_bent(before) && !is_bent(after) && jump.abs() < 1e-3
+    })
+}
+
+#[test]
+fn relighting_gives_the_direct_picture() {
+    let [mut software, _] = renderers();
+    for (name, mesh) in meshes() {
+        for normals in [Normals::Flat, Normals::Smooth] {
+            for preset in Lighting::PRESETS {
+                let lighting = Lighting {
+                    normals,
+                    ..preset.parse().unwrap()
+                };
+                let mut recipe = RenderRecipe {
+                    size_px: 64,
+                    channels: Channels::ALL,
+                    lighting: lighting.clone(),
+                    ..RenderRecipe::default()
+                };
+                let direct = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
+                recipe.lighting = Lighting {
+                    normals,
+                    material: lighting.material,
+                    ..Lighting::mvcnn()
+                };
+                recipe.channels = Channels::GBUFFER;
+                let stored = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
+                for (direct, stored) in direct.iter().zip(&stored) {
+                    let relit = relight(stored, &lighting).unwrap().to_rgb();
+                    let expected = direct.color.as_ref().unwrap().to_rgb();
+                    for i in 0..relit.len() {
+                        if !stored.mask.as_ref().unwrap().covered()[i] {
+                            assert_eq!(relit[i], expected[i], "background");
+                        } else if is_interior(stored, i) {
+                            let off = relit[i]
+                                .iter()
+                                .zip(expected[i])
+                                .map(|(a, b)| a.abs_diff(b))
+                                .max()
+                                .unwrap();
+                            assert!(
+                                off <= 1,
+                                "{name}, {preset}: {:?} is not {:?}",
+                                relit[i],
+                                expected[i]
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn views_without_the_channels_cannot_be_relit() {
+    let [mut software, _] = renderers();
+    let mesh = shape::axes();
+    let views = software
+        .render(&mesh, &centered(&mesh), &RenderRecipe::default())
+        .unwrap();
+    let error = relight(&views[0], &Lighting::mvcnn()).unwrap_err().to_string();
+    assert!(error.contains("depth"), "{error}");
+    assert!(
+        matches!(views[0].color, Some(ColorImage::Gray(_))),
+        "gray stays gray"
+    );
+}
