@@ -1,4 +1,4 @@
-//! Arrays of 32-bit floats in NumPy's format, version 1.0.
+//! Arrays of 32-bit floats in NumPy's format, version 1.0, little end first.
 
 /// What every file begins with.
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
@@ -30,6 +30,30 @@ pub(crate) fn f32_array(shape: &[usize], values: &[f32]) -> Vec<u8> {
     bytes
 }
 
+/// The shape and the values of an array as [`f32_array`] writes it; `None` of anything else.
+pub(crate) fn read_f32_array(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let (header, data) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+    let header = std::str::from_utf8(header).ok()?;
+    if !header.contains("'descr': '<f4'") || !header.contains("'fortran_order': False") {
+        return None;
+    }
+    let (sides, _) = header.split_once("'shape': (")?.1.split_once(')')?;
+    let sides = sides.split(',').map(str::trim).filter(|side| !side.is_empty());
+    let shape: Vec<usize> = sides.map(|side| side.parse().ok()).collect::<Option<_>>()?;
+    let num_values = shape
+        .iter()
+        .try_fold(1_usize, |product, side| product.checked_mul(*side))?;
+    if data.len() != num_values.checked_mul(size_of::<f32>())? {
+        return None;
+    }
+    let values = data
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    Some((shape, values.collect()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +74,10 @@ mod tests {
         assert_eq!(data.len(), 6 * 4);
         assert_eq!(data[4..8], 2.0_f32.to_le_bytes());
         assert_eq!(data[20..], f32::INFINITY.to_le_bytes());
+        let (shape, values) = read_f32_array(&bytes).unwrap_or_default();
+        assert_eq!((shape.as_slice(), values[3]), (&[2, 3][..], 4.0));
+        for damaged in [&bytes[..9], &bytes[..40], &bytes[..bytes.len() - 1], b"PNG"] {
+            assert_eq!(read_f32_array(damaged), None);
+        }
     }
 }

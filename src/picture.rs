@@ -1,11 +1,17 @@
 //! Channels of a view as PNG files, and all views of an object on one sheet.
 
-use anyhow::{Context, Result};
+use std::io::Cursor;
+
+use anyhow::{Context, Result, bail};
+use glam::Vec3;
 use png::{BitDepth, ColorType, Encoder, Filter};
-use tap_render::ColorImage;
+use tap_render::{ColorImage, NO_LABEL};
 
 /// White between the pictures of a sheet, as wide as this part of a picture.
 const SHEET_GAP: f32 = 1.0 / 56.0;
+/// The largest value of a normal's part in 8 and in 16 bits.
+const NORMAL_8_MAX: f32 = 255.0;
+const NORMAL_16_MAX: f32 = 65535.0;
 /// The value of a depth pixel at the far end; 0 means that nothing is there and 1 is the near end.
 const DEPTH_FAR: f32 = 65535.0;
 
@@ -65,14 +71,108 @@ pub(crate) fn depth_png(size_px: u32, depth: &[f32]) -> Result<(Vec<u8>, DepthRa
     ))
 }
 
-/// An 8-bit RGB PNG of unit normals: `n = value / 127.5 - 1`; black where nothing is.
-pub(crate) fn normal_png(size_px: u32, normals: &[[f32; 3]]) -> Result<Vec<u8>> {
-    let pixel = |normal: &[f32; 3]| match normal {
-        [0.0, 0.0, 0.0] => [0; 3],
-        normal => normal.map(|part| ((part + 1.0) * 127.5).round() as u8),
+/// Distances again from the values of [`depth_png`].
+pub(crate) fn depth_of(values: &[u16], range: DepthRange) -> Vec<f32> {
+    let extent = range.far - range.near;
+    let depth = |value: &u16| match value {
+        0 => f32::INFINITY,
+        value => range.near + f32::from(value - 1) / (DEPTH_FAR - 1.0) * extent,
     };
-    let bytes: Vec<u8> = normals.iter().flat_map(pixel).collect();
-    encode(size_px, size_px, ColorType::Rgb, BitDepth::Eight, &bytes)
+    values.iter().map(depth).collect()
+}
+
+/// An RGB PNG of unit normals, black where nothing is. In 8 bits `n = value / 127.5 - 1`, in 16 bits
+/// `n = value / 32767.5 - 1`.
+pub(crate) fn normal_png(size_px: u32, normals: &[[f32; 3]], depth: BitDepth) -> Result<Vec<u8>> {
+    let values = |largest: f32| {
+        let pixel = move |normal: &[f32; 3]| match normal {
+            [0.0, 0.0, 0.0] => [0; 3],
+            normal => normal.map(|part| (f32::midpoint(part, 1.0) * largest).round() as u16),
+        };
+        normals.iter().flat_map(pixel)
+    };
+    let bytes: Vec<u8> = match depth {
+        BitDepth::Sixteen => values(NORMAL_16_MAX).flat_map(u16::to_be_bytes).collect(),
+        _ => values(NORMAL_8_MAX).map(|value| value as u8).collect(),
+    };
+    encode(size_px, size_px, ColorType::Rgb, depth, &bytes)
+}
+
+/// Unit normals again from the values of [`normal_png`].
+pub(crate) fn normals_of(values: &[u16], depth: BitDepth) -> Vec<[f32; 3]> {
+    let largest = if depth == BitDepth::Sixteen {
+        NORMAL_16_MAX
+    } else {
+        NORMAL_8_MAX
+    };
+    let normal = |values: &[u16]| match values {
+        [0, 0, 0] => [0.0; 3],
+        values => {
+            let part = |idx: usize| f32::from(values[idx]) / largest * 2.0 - 1.0;
+            Vec3::new(part(0), part(1), part(2))
+                .normalize_or_zero()
+                .to_array()
+        }
+    };
+    values.chunks_exact(3).map(normal).collect()
+}
+
+/// An 8-bit RGB PNG.
+pub(crate) fn rgb_png(size_px: u32, colors: &[[u8; 3]]) -> Result<Vec<u8>> {
+    encode(
+        size_px,
+        size_px,
+        ColorType::Rgb,
+        BitDepth::Eight,
+        colors.as_flattened(),
+    )
+}
+
+/// A 16-bit gray PNG of labels: 0 is nothing, label k is k + 1.
+pub(crate) fn label_png(size_px: u32, labels: &[u16]) -> Result<Vec<u8>> {
+    // What stands for nothing is the largest number, and becomes 0.
+    const { assert!(NO_LABEL == u16::MAX, "adding 1 brings it to 0") };
+    let bytes: Vec<u8> = labels
+        .iter()
+        .flat_map(|label| label.wrapping_add(1).to_be_bytes())
+        .collect();
+    encode(size_px, size_px, ColorType::Grayscale, BitDepth::Sixteen, &bytes)
+}
+
+/// The pixels of a PNG, channel by channel.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    pub(crate) depth: BitDepth,
+    pub(crate) values: Vec<u16>,
+}
+
+/// Decodes a square PNG of this size and of so many channels.
+///
+/// # Errors
+/// When it is no PNG, or another one.
+pub(crate) fn decode(png: &[u8], size_px: u32, color: ColorType) -> Result<Decoded> {
+    let mut reader = png::Decoder::new(Cursor::new(png))
+        .read_info()
+        .context("not a PNG")?;
+    let info = reader.info();
+    let is_wanted = (info.width, info.height) == (size_px, size_px)
+        && info.color_type == color
+        && matches!(info.bit_depth, BitDepth::Eight | BitDepth::Sixteen);
+    if !is_wanted {
+        bail!("not a PNG of {size_px} by {size_px} pixels in {color:?}");
+    }
+    let depth = info.bit_depth;
+    let num_bytes = reader.output_buffer_size().context("the PNG is too large")?;
+    let mut bytes = vec![0; num_bytes];
+    reader.next_frame(&mut bytes).context("not a whole PNG")?;
+    let values = match depth {
+        BitDepth::Sixteen => bytes
+            .chunks_exact(2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+            .collect(),
+        _ => bytes.into_iter().map(u16::from).collect(),
+    };
+    Ok(Decoded { depth, values })
 }
 
 /// Square pictures of one size, white between them, about as many in a row as there are rows: four by three for twelve; gray if all of them are.
@@ -134,8 +234,8 @@ mod tests {
 
     use super::*;
 
-    fn decode(png: &[u8]) -> (u32, u32, Vec<u8>) {
-        let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().unwrap();
+    fn decoded(png: &[u8]) -> (u32, u32, Vec<u8>) {
+        let mut reader = png::Decoder::new(Cursor::new(png)).read_info().unwrap();
         let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
         let info = reader.next_frame(&mut bytes).unwrap();
         (info.width, info.height, bytes)
@@ -145,28 +245,69 @@ mod tests {
     fn depth_spans_its_range_and_0_is_nothing() {
         let (png, range) = depth_png(2, &[1.0, f32::INFINITY, 3.0, 2.0]).unwrap();
         assert_eq!(range, DepthRange { near: 1.0, far: 3.0 });
-        let (_, _, bytes) = decode(&png);
+        let (_, _, bytes) = decoded(&png);
         let values: Vec<u16> = bytes
             .chunks_exact(2)
             .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
             .collect();
         assert_eq!(values, [1, 0, 65535, 32768]);
         let (png, _) = depth_png(1, &[f32::INFINITY]).unwrap();
-        assert_eq!(decode(&png).2, [0, 0], "an empty view");
+        assert_eq!(decoded(&png).2, [0, 0], "an empty view");
     }
 
     #[test]
     fn normals_are_colors() {
-        let (_, _, bytes) =
-            decode(&normal_png(2, &[[0.0; 3], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]]).unwrap());
+        let normals = [[0.0; 3], [1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 1.0]];
+        let (_, _, bytes) = decoded(&normal_png(2, &normals, BitDepth::Eight).unwrap());
         assert_eq!(bytes, [0, 0, 0, 255, 128, 128, 128, 0, 128, 128, 128, 255]);
+    }
+
+    #[test]
+    fn depth_and_normals_come_back() {
+        let depth = [1.0, f32::INFINITY, 3.0, 2.5];
+        let (png, range) = depth_png(2, &depth).unwrap();
+        let values = decode(&png, 2, ColorType::Grayscale).unwrap().values;
+        for (back, depth) in depth_of(&values, range).iter().zip(depth) {
+            assert!(
+                (back.is_infinite() && depth.is_infinite()) || (back - depth).abs() < 2e-5,
+                "{back} and {depth}"
+            );
+        }
+        let normals = [[0.0; 3], [0.6, 0.0, 0.8], [0.0, -1.0, 0.0], [-0.48, 0.64, 0.6]];
+        for (depth, tolerance) in [(BitDepth::Eight, 8e-3), (BitDepth::Sixteen, 2e-5)] {
+            let png = normal_png(2, &normals, depth).unwrap();
+            let found = decode(&png, 2, ColorType::Rgb).unwrap();
+            assert_eq!(found.depth, depth);
+            for (back, normal) in normals_of(&found.values, depth).iter().zip(normals) {
+                let error = Vec3::from(*back).distance(Vec3::from(normal));
+                assert!(error < tolerance, "{back:?} and {normal:?}");
+            }
+        }
+        assert!(decode(&png, 3, ColorType::Grayscale).is_err(), "another size");
+        assert!(decode(&png, 2, ColorType::Rgb).is_err(), "other channels");
+        assert!(decode(b"PNG", 2, ColorType::Rgb).is_err(), "no picture");
+    }
+
+    #[test]
+    fn labels_count_from_1() {
+        let (_, _, bytes) = decoded(&label_png(2, &[0, NO_LABEL, 7, 65534]).unwrap());
+        assert_eq!(bytes, [0, 1, 0, 0, 0, 8, 255, 255]);
+    }
+
+    #[test]
+    fn a_sheet_in_color_holds_gray_pictures_too() {
+        let pictures = [ColorImage::Rgb(vec![[1, 2, 3]; 4]), ColorImage::Gray(vec![9; 4])];
+        let (width, height, bytes) = decoded(&sheet_png(2, &pictures.iter().collect::<Vec<_>>()).unwrap());
+        assert_eq!((width, height), (7, 4));
+        assert_eq!(bytes[3 * 8..3 * 9], [1, 2, 3]);
+        assert_eq!(bytes[3 * 11..3 * 12], [9, 9, 9]);
     }
 
     #[test]
     fn a_sheet_holds_every_picture_once() {
         let pictures: Vec<ColorImage> = (0..12).map(|k| ColorImage::Gray(vec![k; 56 * 56])).collect();
         let pictures: Vec<&ColorImage> = pictures.iter().collect();
-        let (width, height, bytes) = decode(&sheet_png(56, &pictures).unwrap());
+        let (width, height, bytes) = decoded(&sheet_png(56, &pictures).unwrap());
         assert_eq!((width, height), (4 * 57 + 1, 3 * 57 + 1));
         for (k, picture) in pictures.iter().enumerate() {
             let pixels: Vec<u8> = bytes

@@ -16,6 +16,10 @@ pub(crate) const VIEWS_FILE_NAME: &str = "views.json";
 /// The sheet's name.
 pub(crate) const SHEET_FILE_NAME: &str = "sheet.png";
 
+/// The name of the file that says where points are seen: an array of views by points by 3, which are x and y in pixels
+/// from the upper left corner, and 1 where the point is seen or 0 where it is hidden or outside.
+pub(crate) const POINTS_FILE_NAME: &str = "point_views.npy";
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ViewsFile {
@@ -35,6 +39,18 @@ pub(crate) struct ViewsFile {
     /// What drew it.
     pub(crate) adapter: Value,
     pub(crate) object_from_mesh: [f64; 16],
+    /// Was the color made from the other channels, under another light than they were drawn in?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_relit: bool,
+    /// The names that pictures of parts count from 1, if there are such pictures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<String>,
+    /// The names that pictures of materials count from 1, if there are such pictures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) materials: Vec<String>,
+    /// The points whose places in the views are in [`POINTS_FILE_NAME`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) points: Option<PointSource>,
     pub(crate) views: Vec<ViewEntry>,
 }
 
@@ -47,12 +63,24 @@ pub(crate) struct Asset {
     pub(crate) sha256: Option<String>,
 }
 
+/// Points that were looked for in the views.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PointSource {
+    /// Their file's name.
+    pub(crate) source: String,
+    /// The hash of its bytes.
+    pub(crate) sha256: String,
+    pub(crate) num_points: usize,
+}
+
 /// How views become files.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Output {
     pub(crate) depth_format: DepthFormat,
     pub(crate) normal_space: NormalSpace,
+    #[serde(default)]
+    pub(crate) normal_format: NormalFormat,
     /// Is there a sheet of all views?
     pub(crate) sheet: bool,
     /// The conventions in which poses were written too.
@@ -69,6 +97,17 @@ pub(crate) enum DepthFormat {
     Png,
     /// 32-bit floats as NumPy writes them; infinite where nothing is.
     Npy,
+}
+
+/// How normals are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NormalFormat {
+    /// 8-bit RGB PNG: n = value / 127.5 - 1.
+    #[default]
+    Png,
+    /// 16-bit RGB PNG: n = value / 32767.5 - 1.
+    Png16,
 }
 
 /// The axes of normals.
@@ -98,6 +137,12 @@ pub(crate) struct ViewEntry {
     pub(crate) depth: Option<DepthRange>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) normal_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) albedo_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) part_file: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) material_file: Option<String>,
     pub(crate) azimuth_deg: f64,
     pub(crate) elevation_deg: f64,
     pub(crate) roll_deg: f64,
@@ -115,15 +160,25 @@ impl ViewEntry {
             depth_file,
             depth: _,
             normal_file,
+            albedo_file,
+            part_file,
+            material_file,
             azimuth_deg: _,
             elevation_deg: _,
             roll_deg: _,
             view_from_object: _,
             clip_from_view: _,
         } = self;
-        [file, mask_file, depth_file, normal_file]
-            .into_iter()
-            .filter_map(Option::as_deref)
+        let files = [
+            file,
+            mask_file,
+            depth_file,
+            normal_file,
+            albedo_file,
+            part_file,
+            material_file,
+        ];
+        files.into_iter().filter_map(Option::as_deref)
     }
 }
 

@@ -180,6 +180,12 @@ fn folders_patterns_and_lists_keep_their_paths() {
         ])
         .succeeds();
     assert_eq!(folders(&place, "rooted"), ["a/model"]);
+    place.write("meshes/views/cube/views.json", "{}");
+    place.write("meshes/views/cube/view_001_depth.npy", "of no mesh");
+    place
+        .run(&["render", "meshes", "--out", "again", "--size", "16"])
+        .succeeds();
+    assert_eq!(folders(&place, "again"), names, "views are no meshes");
     place
         .run(&["render", "no*thing", "--out", "none"])
         .fails_with(&["no mesh matches", "no*thing"]);
@@ -365,6 +371,221 @@ fn depth_is_floats_and_normals_are_the_objects_on_demand() {
             .all(|(found, normal)| found.abs_diff(normal) <= 1);
         assert!(is_near, "{name}: {found:?}");
     }
+}
+
+/// Two boxes side by side, of two materials and two groups.
+fn write_boxes(place: &Place) {
+    let second = CUBE
+        .lines()
+        .map(|line| match line.split_once(' ') {
+            Some(("v", place)) => {
+                let (x, rest) = place.split_once(' ').unwrap();
+                format!("v {} {rest}\n", x.parse::<f64>().unwrap() + 1.5)
+            }
+            Some(("f", corners)) => {
+                let corners = corners
+                    .split(' ')
+                    .map(|corner| corner.parse::<u32>().unwrap() + 8);
+                format!(
+                    "f {}\n",
+                    corners
+                        .map(|corner| corner.to_string())
+                        .collect::<Vec<_>>()
+                        .join(" ")
+                )
+            }
+            _ => String::new(),
+        })
+        .collect::<String>();
+    let first = CUBE.replacen("\nf ", "\ng left\nusemtl red\nf ", 1);
+    let second = second.replacen("\nf ", "\ng right\nusemtl blue\nf ", 1);
+    place.write("boxes.obj", format!("mtllib boxes.mtl\n{first}{second}"));
+    place.write("boxes.mtl", "newmtl red\nKd 1 0 0\nnewmtl blue\nKd 0 0 1\n");
+}
+
+const ALL_CHANNELS: &str = "color,mask,depth,normal,albedo,part,material";
+
+#[test]
+fn all_channels_of_a_colored_mesh() {
+    let place = Place::new();
+    write_boxes(&place);
+    place
+        .run(&[
+            "render",
+            "boxes.obj",
+            "--out",
+            "views",
+            "--size",
+            "32",
+            "--rig",
+            "poses:0/0",
+            "--lighting",
+            "textured",
+            "--channels",
+            ALL_CHANNELS,
+            "--sheet",
+        ])
+        .succeeds();
+    let files = place.files("views/boxes");
+    let views: serde_json::Value = serde_json::from_slice(&files["views.json"]).unwrap();
+    assert_eq!(views["parts"], serde_json::json!(["left", "right"]));
+    let materials: Vec<&str> = views["materials"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    // From the front x points to the right, and the boxes fill the height of the middle.
+    let (left, right, corner) = (16 * 32 + 6, 16 * 32 + 26, 0);
+    let labels = |name: &str| -> Vec<u16> {
+        let pixels = decode_png(&files[name]);
+        let values = pixels
+            .chunks_exact(2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+        values.collect()
+    };
+    let parts = labels("view_001_part.png");
+    assert_eq!([parts[left], parts[right], parts[corner]], [1, 2, 0]);
+    let material = labels("view_001_material.png");
+    let name_at = |pixel: usize| materials[usize::from(material[pixel]) - 1];
+    assert_eq!((name_at(left), name_at(right)), ("red", "blue"));
+    let albedo = decode_png(&files["view_001_albedo.png"]);
+    assert_eq!(albedo[3 * left..3 * left + 3], [255, 0, 0]);
+    assert_eq!(albedo[3 * right..3 * right + 3], [0, 0, 255]);
+    let color = decode_png(&files["view_001.png"]);
+    assert!(
+        color[3 * left] > color[3 * left + 1] && color[3 * right + 2] > color[3 * right],
+        "red and blue, lit"
+    );
+    assert!(files.contains_key("sheet.png"), "in color too");
+}
+
+#[test]
+fn relighting_is_drawing_under_another_light() {
+    let place = Place::new();
+    write_boxes(&place);
+    place.write("cube.obj", CUBE);
+    let render = |out: &str, lighting: &str| {
+        place
+            .run(&[
+                "render",
+                "boxes.obj",
+                "cube.obj",
+                "--out",
+                out,
+                "--size",
+                "48",
+                "--samples",
+                "1",
+                "--rig",
+                "turntable:3",
+                "--lighting",
+                lighting,
+                "--channels",
+                ALL_CHANNELS,
+                "--normal-format",
+                "png16",
+                "--poses",
+                "opencv",
+            ])
+            .succeeds();
+    };
+    render("views", "textured");
+    render("wanted", "three-point");
+    let relit = ["relight", "views", "--lighting", "three-point", "--out", "relit"];
+    let outcome = place.run(&relit).succeeds();
+    assert_eq!(outcome.stdout, "relit/boxes\nrelit/cube\n");
+    let (views, wanted, relit) = (place.files("views"), place.files("wanted"), place.files("relit"));
+    assert_eq!(
+        relit.keys().collect::<Vec<_>>(),
+        views.keys().collect::<Vec<_>>(),
+        "all files are there"
+    );
+    let mut num_far = 0;
+    for name in ["boxes/view_001.png", "boxes/view_003.png", "cube/view_002.png"] {
+        assert_ne!(relit[name], views[name], "another light");
+        let (relit, wanted) = (decode_png(&relit[name]), decode_png(&wanted[name]));
+        assert_eq!(relit.len(), wanted.len());
+        num_far += relit
+            .iter()
+            .zip(&wanted)
+            .filter(|(a, b)| a.abs_diff(**b) > 1)
+            .count();
+    }
+    assert_eq!(
+        num_far, 0,
+        "within 1/255 of the direct picture, one sample a pixel"
+    );
+    let json: serde_json::Value = serde_json::from_slice(&relit["cube/views.json"]).unwrap();
+    assert_eq!(json["is_relit"], true);
+    assert_eq!(
+        relit["cube/view_001_depth.png"], views["cube/view_001_depth.png"],
+        "the rest is copied"
+    );
+
+    // White can be had of the mesh's own colors.
+    render("white", "mvcnn");
+    place
+        .run(&["relight", "views", "--lighting", "mvcnn", "--out", "whitened"])
+        .succeeds();
+    let (white, whitened) = (place.files("white"), place.files("whitened"));
+    let pairs = ["boxes/view_001.png", "cube/view_002.png"]
+        .map(|name| (decode_png(&white[name]), decode_png(&whitened[name])));
+    for (white, whitened) in pairs {
+        assert_eq!(white.len(), whitened.len(), "both are gray");
+        assert!(white.iter().zip(&whitened).all(|(a, b)| a.abs_diff(*b) <= 1));
+    }
+
+    place
+        .run(&["render", "cube.obj", "--out", "poor", "--size", "16"])
+        .succeeds();
+    place
+        .run(&["relight", "poor", "--lighting", "three-point", "--out", "none"])
+        .fails_with(&["poor/cube", "depth", "--channels"]);
+    place
+        .run(&["relight", "views", "--lighting", "disco", "--out", "none"])
+        .exits_with_2();
+    place
+        .run(&["relight", "views", "--lighting", "mvcnn", "--out", "relit"])
+        .fails_with(&["--force", "relit/boxes"]);
+}
+
+#[test]
+fn points_are_found_in_the_views() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    // The middles of the front face and of the back face, in the mesh's coordinates.
+    place.write("points.xyz", "0.5 0.5 1\n0.5 0.5 0\n");
+    let render = [
+        "render",
+        "cube.obj",
+        "--size",
+        "32",
+        "--rig",
+        "poses:0/0",
+        "--points",
+        "points.xyz",
+    ];
+    place
+        .run(&[&render[..], &["--out", "views", "--channels", "depth"]].concat())
+        .succeeds();
+    let files = place.files("views/cube");
+    let array = &files["point_views.npy"];
+    let header = String::from_utf8_lossy(&array[10..]);
+    assert!(header.contains("(1, 2, 3,)"), "views, points, 3: {header}");
+    let values: Vec<f32> = array[array.len() - 2 * 3 * 4..]
+        .chunks_exact(4)
+        .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect();
+    let [front, back] = [&values[..3], &values[3..]];
+    assert!(
+        (front[0] - 16.0).abs() < 0.1 && (front[1] - 16.0).abs() < 0.1,
+        "{front:?}"
+    );
+    assert_eq!((front[2], back[2]), (1.0, 0.0), "the back is hidden");
+    place
+        .run(&[&render[..], &["--out", "none"]].concat())
+        .exits_with_2();
 }
 
 fn decode_png(png: &[u8]) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use clap::Args;
 use tap_render::{
-    AdapterChoice, BackendChoice, Framing, Projection, RendererOptions, RigError, RigSpec, UpAxis,
+    AdapterChoice, BackendChoice, Framing, Lighting, Projection, RendererOptions, RigError, RigSpec, UpAxis,
 };
 use toml::Value;
 
@@ -26,7 +26,7 @@ pub(crate) struct ViewFlags {
     /// perspective, perspective:D (the eye D box diagonals away) or parallel.
     #[arg(long, help_heading = "Views", value_name = "PROJECTION")]
     projection: Option<Projection>,
-    /// mvcnn, or a TOML file with `ambient` and `diffuse`.
+    /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or a TOML file.
     #[arg(long, help_heading = "Views", value_name = "NAME|FILE.toml")]
     lighting: Option<String>,
     /// Side of a view in pixels.
@@ -51,17 +51,7 @@ impl ViewFlags {
             size,
             samples,
         } = self;
-        let lighting = match lighting {
-            Some(file)
-                if Path::new(file)
-                    .extension()
-                    .is_some_and(|extension| extension == "toml") =>
-            {
-                Some(Value::Table(recipe::read_table(Path::new(file))?))
-            }
-            Some(name) => Some(Value::String(name.clone())),
-            None => None,
-        };
+        let lighting = lighting.as_deref().map(lighting_value).transpose()?;
         let values = [
             ("rig", rig.as_ref().map(RigArgument::value).transpose()?),
             (
@@ -84,6 +74,23 @@ impl ViewFlags {
             .map(|(key, value)| Setting::new(format!("{prefix}{key}"), value))
             .collect())
     }
+}
+
+/// A lighting by its name, or what its file says.
+fn lighting_value(text: &str) -> Result<Value> {
+    let path = Path::new(text);
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(Value::Table(recipe::read_table(path)?));
+    }
+    Ok(Value::String(text.to_owned()))
+}
+
+/// The lighting of this name, or of this file.
+///
+/// # Errors
+/// When the file can't be read; a name or a table that is no lighting is an error of the command line.
+pub(crate) fn lighting(text: &str) -> Result<Lighting> {
+    lighting_value(text)?.try_into().map_err(recipe::usage)
 }
 
 /// A rig by its name, or the file that holds its poses.

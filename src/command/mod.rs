@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   tap doctor                                        what is here, what is missing, how to mend it
   tap render chair.obj --out views --sheet          twelve views of a mesh
+  tap relight views --lighting three-point --out lit   these views under another light, without the mesh
   tap dataset synthesize --out meshes               a labelled CAD-like data set to try things on
   tap dataset build meshes --out shards             views, poses, masks and points as Parquet
   tap train pretrain --data shards --out run        pre-train on them
@@ -35,6 +36,7 @@ TAP_LOG=debug says more; TAP_LOG=tap_render=trace says it of one crate.";
 enum Command {
     Doctor(doctor::Arguments),
     Render(Box<render::Arguments>),
+    Relight(render::relight::Arguments),
     Dataset(dataset::Arguments),
     Train(train::Arguments),
     Demo(demo::Arguments),
@@ -47,6 +49,7 @@ impl Cli {
         match self.command {
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Render(arguments) => render::run(&arguments),
+            Command::Relight(arguments) => render::relight::run(&arguments),
             Command::Dataset(arguments) => dataset::run(&arguments),
             Command::Train(arguments) => train::run(&arguments),
             Command::Demo(arguments) => demo::run(&arguments),

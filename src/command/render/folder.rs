@@ -8,7 +8,7 @@ use anyhow::{Result, anyhow};
 
 use super::job::{Failure, Task};
 use super::pose_file;
-use crate::views_file::{SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
+use crate::views_file::{POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
 
 /// A file's name within the folder, and its bytes.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
@@ -84,7 +84,8 @@ fn partial_path(folder: &Path) -> PathBuf {
 /// to compare.
 pub(super) fn whole(folder: &Path, task: &Task) -> Option<ViewsFile> {
     let file = ViewsFile::read(folder).ok()?;
-    let is_as_asked = file.recipe == task.recipe && file.up == task.up && file.output == task.output;
+    let is_as_asked =
+        file.recipe == task.recipe && file.up == task.up && file.output == task.output && !file.is_relit;
     let is_there = |name: &str| fs::metadata(folder.join(name)).is_ok_and(|file| file.len() > 0);
     let sheet = file.output.sheet.then_some(SHEET_FILE_NAME);
     let mut poses = file
@@ -94,6 +95,7 @@ pub(super) fn whole(folder: &Path, task: &Task) -> Option<ViewsFile> {
         .flat_map(|format| pose_file::file_names(*format).iter().copied());
     let is_whole = file.views.iter().all(|view| view.files().all(is_there))
         && sheet.is_none_or(is_there)
+        && (file.points.is_none() || is_there(POINTS_FILE_NAME))
         && poses.all(is_there);
     (is_as_asked && is_whole).then_some(file)
 }

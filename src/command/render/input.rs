@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use tap_render::import::MeshFormat;
 
 use super::glob;
+use crate::views_file::VIEWS_FILE_NAME;
 
 /// A mesh to draw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,8 +170,12 @@ fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// All meshes below a folder, sorted by name; hidden entries are passed over. Links are followed, but not back up.
+/// All meshes below a folder, sorted by name; hidden entries are passed over, and folders of views, whose depth could
+/// be taken for points. Links are followed, but not back up.
 fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> io::Result<()> {
+    if folder.join(VIEWS_FILE_NAME).is_file() {
+        return Ok(());
+    }
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {

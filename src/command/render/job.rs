@@ -13,14 +13,15 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tap_dataset::{DEFAULT_MAX_MESH_BYTES, FolderAssets, SkipReason};
 use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
-use tap_render::{DrawnBy, Framed, ObjectFromMesh, RenderRecipe, UpAxis, View};
+use tap_render::{DrawnBy, Framed, Material, Mesh, ObjectFromMesh, RenderRecipe, UpAxis, View};
 
 use super::folder::{self, Files};
 use super::input::{self, Input};
+use super::point::{self, PointSet};
 use super::pose_file::{self, Posed};
 use super::view_file;
 use crate::picture;
-use crate::views_file::{Asset, Output, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
+use crate::views_file::{Asset, Output, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
 
 /// What is to be done with every mesh.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Task {
     pub(super) recipe: RenderRecipe,
     pub(super) up: UpAxis,
     pub(super) output: Output,
+    /// The points to look for: a file, or a folder with one for each mesh.
+    pub(super) points: Option<PathBuf>,
     /// The folder of folders.
     pub(super) out: PathBuf,
     /// May views that are there be replaced?
@@ -65,8 +68,10 @@ pub(super) struct Timings {
     pub(super) read_s: f64,
     pub(super) parse_s: f64,
     pub(super) frame_s: f64,
-    pub(super) submit_s: f64,
-    pub(super) finish_s: f64,
+    /// Handing it to a device.
+    pub(super) upload_s: f64,
+    /// Drawing it; with a device, waiting for it and reading back.
+    pub(super) draw_s: f64,
     pub(super) encode_s: f64,
     pub(super) write_s: f64,
 }
@@ -78,8 +83,8 @@ impl Timings {
             read_s,
             parse_s,
             frame_s,
-            submit_s,
-            finish_s,
+            upload_s,
+            draw_s,
             encode_s,
             write_s,
         } = *self;
@@ -87,8 +92,8 @@ impl Timings {
             ("read", read_s),
             ("parse", parse_s),
             ("frame", frame_s),
-            ("submit", submit_s),
-            ("draw, read back", finish_s),
+            ("upload", upload_s),
+            ("draw, read back", draw_s),
             ("encode", encode_s),
             ("write", write_s),
         ]
@@ -98,8 +103,8 @@ impl Timings {
         self.read_s += other.read_s;
         self.parse_s += other.parse_s;
         self.frame_s += other.frame_s;
-        self.submit_s += other.submit_s;
-        self.finish_s += other.finish_s;
+        self.upload_s += other.upload_s;
+        self.draw_s += other.draw_s;
         self.encode_s += other.encode_s;
         self.write_s += other.write_s;
     }
@@ -139,6 +144,9 @@ pub(super) struct Ready {
     source_sha256: String,
     assets: Vec<Asset>,
     warnings: Vec<String>,
+    parts: Vec<String>,
+    materials: Vec<String>,
+    points: Option<PointSet>,
     pub(super) timings: Timings,
 }
 
@@ -185,14 +193,47 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
     let framed = Framed::try_new(&mesh, &object_from_mesh, &task.recipe, task.drawn_by)
         .map_err(|error| Failure::new(SkipReason::RenderFailed, in_full(&error)))?;
     timings.frame_s = clock.lap();
+    let points = match &task.points {
+        Some(points) => Some(point::load(
+            &point::file_of(points, &input.name)?,
+            &object_from_mesh,
+        )?),
+        None => None,
+    };
+    let parts = if task.recipe.channels.part {
+        mesh.part_names().to_vec()
+    } else {
+        Vec::new()
+    };
+    let materials = if task.recipe.channels.material {
+        material_names(&mesh)
+    } else {
+        Vec::new()
+    };
+    timings.read_s += clock.lap();
     Ok(Prepared::Ready(Box::new(Ready {
         framed,
         object_from_mesh: object_from_mesh.matrix().transpose().to_cols_array(),
         source_sha256,
         assets: assets.seen.into_inner(),
         warnings: mesh.warnings().to_vec(),
+        parts,
+        materials,
+        points,
         timings,
     })))
+}
+
+/// A mesh without looks has the one material that all white things have.
+fn material_names(mesh: &Mesh) -> Vec<String> {
+    match mesh.surface() {
+        Some(surface) => surface
+            .materials
+            .iter()
+            .map(|material| material.name.clone())
+            .collect(),
+        None => vec![Material::white().name],
+    }
 }
 
 /// Are the views of just this mesh, with just these files around it, there already?
@@ -204,7 +245,14 @@ fn is_unchanged(task: &Task, input: &Input, source_sha256: &str, assets: &Record
         let sha256 = assets.inner.read(&asset.name).ok().map(|bytes| sha256(&bytes));
         sha256 == asset.sha256
     };
-    file.source_sha256 == source_sha256 && file.assets.iter().all(is_asset_unchanged)
+    let are_points_unchanged = match (&task.points, &file.points) {
+        (None, None) => true,
+        (Some(points), Some(entry)) => point::file_of(points, &input.name)
+            .and_then(|path| read(&path))
+            .is_ok_and(|bytes| sha256(&bytes) == entry.sha256),
+        _ => false,
+    };
+    file.source_sha256 == source_sha256 && are_points_unchanged && file.assets.iter().all(is_asset_unchanged)
 }
 
 /// From views to a whole folder.
@@ -224,6 +272,9 @@ pub(super) fn finish(
         source_sha256,
         assets,
         warnings,
+        parts,
+        materials,
+        points,
         mut timings,
     } = ready;
     let mut files = Files::new();
@@ -247,6 +298,9 @@ pub(super) fn finish(
     for format in &task.output.poses {
         files.extend(pose_file::write(*format, task.recipe.size_px, &posed)?);
     }
+    if let Some(points) = &points {
+        files.push((POINTS_FILE_NAME.to_owned(), point::encode(points, views)?));
+    }
     let unseen = entries
         .iter()
         .enumerate()
@@ -268,6 +322,10 @@ pub(super) fn finish(
         output: task.output.clone(),
         adapter: task.adapter.clone(),
         object_from_mesh,
+        is_relit: false,
+        parts,
+        materials,
+        points: points.map(|points| points.entry),
         views: entries,
     };
     files.push((VIEWS_FILE_NAME.to_owned(), views_file.to_bytes()?));
@@ -291,7 +349,7 @@ fn unreadable(error: io::Error) -> Failure {
     Failure::new(reason, format!("could not read the file: {error}"))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     // Looked at before it is opened: opening a pipe would wait for a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unreadable(io::Error::new(
@@ -358,7 +416,7 @@ impl AssetResolver for RecordingAssets {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
         .fold(String::new(), |mut text, byte| {

@@ -5,7 +5,9 @@ mod glob;
 mod input;
 mod job;
 mod pipeline;
+mod point;
 mod pose_file;
+pub(super) mod relight;
 mod report;
 mod view_file;
 
@@ -21,7 +23,7 @@ use tap_render::{Channels, Projection, RenderRecipe, Renderer};
 
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, Setting};
-use crate::views_file::{DepthFormat, NormalSpace, Output};
+use crate::views_file::{DepthFormat, NormalFormat, NormalSpace, Output};
 use crate::{interrupt, ui};
 use input::{Input, Request};
 use job::{Clock, Task};
@@ -49,15 +51,22 @@ pub(crate) struct Arguments {
     root: Option<PathBuf>,
     #[command(flatten)]
     views: ViewFlags,
-    /// What is drawn, comma-separated: color, mask, depth, normal.
+    /// What is drawn, comma-separated: color, mask, depth, normal, albedo, part, material.
     #[arg(long, value_name = "LIST", help_heading = "Views")]
     channels: Option<Channels>,
     /// How depth is written: a 16-bit PNG with its range, or floats for NumPy.
     #[arg(long, value_name = "FORMAT", help_heading = "Views", default_value = "png")]
     depth_format: DepthFormat,
+    /// How normals are written: with 8 bits, or with 16, which relighting is exact with.
+    #[arg(long, value_name = "FORMAT", help_heading = "Views", default_value = "png")]
+    normal_format: NormalFormat,
     /// Whose axes normals have: the camera's or the object's.
     #[arg(long, value_name = "SPACE", help_heading = "Views", default_value = "view")]
     normal_space: NormalSpace,
+    /// Points in the mesh's coordinates, NPY, PLY or XYZ: also write where each view sees them. A folder holds one file for
+    /// each NAME.
+    #[arg(long, value_name = "FILE|DIR", help_heading = "Views")]
+    points: Option<PathBuf>,
     /// Poses for others too, comma-separated: opencv, opengl, pytorch3d, nerf, colmap, tap.
     #[arg(long, value_name = "LIST", help_heading = "Views", value_delimiter = ',')]
     poses: Vec<PoseFormat>,
@@ -103,6 +112,7 @@ Examples:
   tap render chair.obj --out views --rig turntable:36:0,30,60 --poses opencv,nerf,colmap
   tap render table.obj --out tables --rig views/chair/views.json
   tap render part.off --up z --channels color,mask,depth,normal --depth-format npy --out views
+  tap render car.glb --lighting textured --channels color,mask,depth,normal,albedo,part --out views
 
 Folders: DIR/NAME for NAME.obj. Where meshes come from a folder, a pattern or a list, or two have one
 name, NAME is the path below the folder that holds them all (--root settles which).
@@ -112,7 +122,11 @@ Files, in DIR/NAME:
   _mask.png            0 or 255
   _depth.png           16-bit gray; 0 is nothing, 1 to 65535 run from depth.near to depth.far
   _depth.npy           32-bit floats, infinite where nothing is, with --depth-format npy
-  _normal.png          RGB, n = value / 127.5 - 1; black is nothing
+  _normal.png          RGB, n = value / 127.5 - 1 (of 16 bits: / 32767.5); black is nothing
+  _albedo.png          RGB, the material's color without light; black is nothing
+  _part.png            16-bit gray, the index in parts of views.json from 1; 0 is nothing
+  _material.png        the same for materials
+  point_views.npy      views x points x (x, y in pixels, 1 if seen), with --points
   sheet.png            all views, with --sheet
   views.json           recipe, adapter, object_from_mesh; of each view its files, angles, depth
                        range, view_from_object and clip_from_view (row-major, column vectors)
@@ -138,12 +152,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let start_s = clock.lap();
     let cancel = interrupt::listen()?;
 
-    let mut report = Report::new(arguments.wishes(), &arguments.out, inputs.len(), begun, start_s);
+    let mut report = Report::new(
+        "rendering",
+        arguments.wishes(),
+        &arguments.out,
+        inputs.len(),
+        begun,
+        start_s,
+    );
     report.name_adapter(renderer.adapter());
     let task = Task {
         recipe,
         up: arguments.up.up.unwrap_or_default(),
         output,
+        points: arguments.points.clone(),
         out: arguments.out.clone(),
         may_replace: arguments.force || arguments.resume,
         resumes: arguments.resume,
@@ -154,6 +176,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         task: &task,
         inputs: &inputs,
         renderer_options: &renderer_options,
+        software: renderer.software(),
         num_workers: arguments.num_workers(),
         cancel: &cancel,
     };
@@ -183,6 +206,11 @@ impl Arguments {
         if self.sheet && !recipe.channels.color {
             bail!("a sheet shows the color channel, which --channels leaves out");
         }
+        if self.points.is_some() && !recipe.channels.depth {
+            return Err(recipe::usage(
+                "--points needs the depth channel: --channels color,mask,depth",
+            ));
+        }
         let mut poses = self.poses.clone();
         poses.sort_unstable();
         poses.dedup();
@@ -200,6 +228,7 @@ impl Arguments {
         }
         Ok(Output {
             depth_format: self.depth_format,
+            normal_format: self.normal_format,
             normal_space: self.normal_space,
             sheet: self.sheet,
             poses,

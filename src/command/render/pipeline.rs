@@ -4,6 +4,8 @@
 //! feed -> prepare (workers) -> draw (one thread) -> encode and write (workers) -> outcomes, in order
 //! ```
 //!
+//! Where the CPU draws, each worker draws what it has prepared.
+//!
 //! A mesh is started only while fewer than a fixed number are on their way, and while their files together stay below
 //! [`MAX_IN_FLIGHT_BYTES`]: memory does not grow with the number of meshes, and no channel can fill up.
 
@@ -20,7 +22,7 @@ use crossbeam_channel::{
     Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never, select, unbounded,
 };
 use tap_dataset::SkipReason;
-use tap_render::{PendingViews, RenderError, Renderer, RendererOptions, View};
+use tap_render::{PendingViews, RenderError, Renderer, RendererOptions, SoftwareRenderer, View};
 
 use super::input::Input;
 use super::job::{self, Clock, Done, Failure, Prepared, Ready, Task, in_full};
@@ -48,6 +50,8 @@ pub(super) struct Pipeline<'a> {
     pub(super) task: &'a Task,
     pub(super) inputs: &'a [Input],
     pub(super) renderer_options: &'a RendererOptions,
+    /// The CPU's hand, if it is the CPU that draws: each worker then draws what it has prepared.
+    pub(super) software: Option<SoftwareRenderer>,
     /// At least one.
     pub(super) num_workers: usize,
     /// Raised from outside to end it.
@@ -209,7 +213,10 @@ impl Pipeline<'_> {
         // Either receiver is gone only when the run is stopping.
         let outcome = match guarded(|| job::prepare(self.task, &self.inputs[input_idx])) {
             Ok(Ok(Prepared::Ready(mesh))) => {
-                let _ = ready.send((input_idx, *mesh));
+                match self.software {
+                    Some(software) => self.draw_here(software, input_idx, *mesh, finished, stop),
+                    None => drop(ready.send((input_idx, *mesh))),
+                }
                 return;
             }
             Ok(Ok(Prepared::Unchanged)) => Outcome::Unchanged,
@@ -219,6 +226,43 @@ impl Pipeline<'_> {
             input_idx,
             outcome: Ok(outcome),
         });
+    }
+
+    /// Without a device there is nothing to wait for.
+    fn draw_here(
+        self,
+        software: SoftwareRenderer,
+        input_idx: usize,
+        mut ready: Ready,
+        finished: &Sender<Finished>,
+        stop: &AtomicBool,
+    ) {
+        let mut clock = Clock::start();
+        let drawn = guarded(|| {
+            // Fewer meshes than cores leave cores to the views.
+            if self.inputs.len() < self.num_workers {
+                software.draw_in_parallel(&ready.framed)
+            } else {
+                software.draw(&ready.framed)
+            }
+        });
+        match drawn {
+            Ok(views) => {
+                ready.timings.draw_s = clock.lap();
+                let drawn = Drawn {
+                    input_idx,
+                    ready,
+                    views,
+                };
+                self.encode(drawn, finished, stop);
+            }
+            Err(failure) => {
+                let _ = finished.send(Finished {
+                    input_idx,
+                    outcome: Ok(Outcome::Failed(failure)),
+                });
+            }
+        }
     }
 
     fn encode(self, drawn: Drawn, finished: &Sender<Finished>, stop: &AtomicBool) {
@@ -270,7 +314,7 @@ impl Pipeline<'_> {
                 let mut clock = Clock::start();
                 match renderer.submit(&mesh.framed) {
                     Ok(views) => {
-                        mesh.timings.submit_s = clock.lap();
+                        mesh.timings.upload_s = clock.lap();
                         pending.push_back((input_idx, mesh, views));
                     }
                     Err(error) if is_of_the_mesh(&error) => leave_out(input_idx, &error, finished),
@@ -288,7 +332,7 @@ impl Pipeline<'_> {
             let mut clock = Clock::start();
             match renderer.finish(views) {
                 Ok(views) => {
-                    ready.timings.finish_s = clock.lap();
+                    ready.timings.draw_s = clock.lap();
                     // The receiver is gone when the run is stopping.
                     let _ = drawn.send(Drawn {
                         input_idx,
@@ -326,7 +370,7 @@ impl Pipeline<'_> {
                 .and_then(|pending| renderer.finish(pending));
             match views {
                 Ok(views) => {
-                    ready.timings.finish_s = clock.lap();
+                    ready.timings.draw_s = clock.lap();
                     let _ = drawn.send(Drawn {
                         input_idx,
                         ready,
@@ -365,7 +409,7 @@ fn is_of_the_mesh(error: &RenderError) -> bool {
 }
 
 /// Calls what looks at a foreign mesh; a panic costs that mesh, not the night.
-fn guarded<T>(step: impl FnOnce() -> T) -> Result<T, Failure> {
+pub(super) fn guarded<T>(step: impl FnOnce() -> T) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(step))
         .map_err(|panic| Failure::new(SkipReason::Crashed, words_of(panic.as_ref())))
 }

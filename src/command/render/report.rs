@@ -88,6 +88,7 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     /// `begun` is when the program began its work; `start_s` is how long setting up what draws took.
     pub(super) fn new(
+        verb: &'static str,
         wishes: Wishes,
         out: &'a Path,
         num_meshes: usize,
@@ -97,7 +98,7 @@ impl<'a> Report<'a> {
         Self {
             wishes,
             out,
-            bar: ui::Bar::new("rendering", num_meshes as u64),
+            bar: ui::Bar::new(verb, num_meshes as u64),
             begun,
             timings: RunTimings {
                 start_s,

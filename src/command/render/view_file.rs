@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 use glam::{Mat3, Vec3};
+use png::BitDepth;
 use tap_render::{PoseDegrees, View, ViewMatrices, row_major};
 
 use super::folder::Files;
-use crate::views_file::{DepthFormat, NormalSpace, Output, ViewEntry};
+use crate::views_file::{DepthFormat, NormalFormat, NormalSpace, Output, ViewEntry};
 use crate::{npy, picture};
 
 /// Adds the view's files and returns its entry.
@@ -21,9 +22,9 @@ pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut 
         mask,
         depth,
         normal,
-        albedo: _,
-        part: _,
-        material: _,
+        albedo,
+        part,
+        material,
     } = view;
     let stem = format!("view_{:03}", view_idx + 1);
     let PoseDegrees {
@@ -70,11 +71,24 @@ pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut 
         }
     }
     if let Some(normal) = normal {
+        let bit_depth = match output.normal_format {
+            NormalFormat::Png => BitDepth::Eight,
+            NormalFormat::Png16 => BitDepth::Sixteen,
+        };
         let png = match output.normal_space {
-            NormalSpace::View => picture::normal_png(*size_px, normal)?,
-            NormalSpace::Object => picture::normal_png(*size_px, &in_object(normal, matrices))?,
+            NormalSpace::View => picture::normal_png(*size_px, normal, bit_depth)?,
+            NormalSpace::Object => picture::normal_png(*size_px, &in_object(normal, matrices), bit_depth)?,
         };
         entry.normal_file = push("_normal.png", png);
+    }
+    if let Some(albedo) = albedo {
+        entry.albedo_file = push("_albedo.png", picture::rgb_png(*size_px, albedo)?);
+    }
+    if let Some(part) = part {
+        entry.part_file = push("_part.png", picture::label_png(*size_px, part)?);
+    }
+    if let Some(material) = material {
+        entry.material_file = push("_material.png", picture::label_png(*size_px, material)?);
     }
     Ok(entry)
 }
