@@ -18,8 +18,9 @@ pub const DEFAULT_NUM_NEIGHBORS: u16 = 12;
 const RADIUS_NEIGHBOR: usize = 6;
 /// Discs no larger than so many times the usual one: a stray point far from all others stays small.
 const MAX_RADIUS_IN_MEDIANS: f32 = 3.0;
-/// How many discs a cloud becomes if nothing else is said; more than any picture has pixels for.
-pub const DEFAULT_MAX_SURFELS: u32 = 1 << 20;
+/// How many discs a cloud becomes if nothing else is said: a side of an object then has a disc for each 6 pixels of a
+/// picture of 1024 x 1024.
+pub const DEFAULT_MAX_SURFELS: u32 = 1 << 18;
 /// A leaf of the tree holds up to so many points.
 const LEAF_LEN: usize = 12;
 
@@ -295,15 +296,20 @@ fn fitted_normal(points: impl Iterator<Item = Vec3> + Clone) -> DVec3 {
 /// Of a symmetric matrix, by Jacobi's rotations.
 fn smallest_eigenvector(mut matrix: DMat3) -> DVec3 {
     let mut vectors = DMat3::IDENTITY;
+    // Each sweep about squares what is left off the diagonal.
     for _ in 0..8 {
+        let off = matrix.y_axis.x.abs() + matrix.z_axis.x.abs() + matrix.z_axis.y.abs();
+        if off <= 1e-12 * (matrix.x_axis.x + matrix.y_axis.y + matrix.z_axis.z) {
+            break;
+        }
         for (p, q) in [(0, 1), (0, 2), (1, 2)] {
             let off = matrix.col(q)[p];
             if off == 0.0 {
                 continue;
             }
             let theta = (matrix.col(q)[q] - matrix.col(p)[p]) / (2.0 * off);
-            let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
-            let cos = tangent.hypot(1.0).recip();
+            let tangent = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+            let cos = (tangent * tangent + 1.0).sqrt().recip();
             let sin = tangent * cos;
             let mut rotation = DMat3::IDENTITY;
             rotation.col_mut(p)[p] = cos;

@@ -1,8 +1,8 @@
 //! [`FolderAssets`]: reads the files that a mesh refers to, and no other file of the machine.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
@@ -76,7 +76,14 @@ impl AssetResolver for FolderAssets {
             return Err(outside());
         }
         let path = within(&self.dir.join(asked)).ok_or_else(outside)?;
-        let path = self.root.join(path).canonicalize().map_err(failed)?;
+        let path = match self.root.join(&path).canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match in_other_case(&self.root, &path) {
+                Some(path) => path.canonicalize(),
+                None => Err(error),
+            },
+            found => found,
+        };
+        let path = path.map_err(failed)?;
         if !path.starts_with(&self.root) {
             return Err(outside());
         }
@@ -88,6 +95,27 @@ impl AssetResolver for FolderAssets {
         hasher.update(&bytes);
         Ok(bytes)
     }
+}
+
+/// What is at `relative` if capitals count as small letters, as they do where many meshes are made; of several the first
+/// in order.
+fn in_other_case(root: &Path, relative: &Path) -> Option<PathBuf> {
+    let mut found = root.to_owned();
+    for part in relative.components() {
+        let exact = found.join(part);
+        if exact.exists() {
+            found = exact;
+            continue;
+        }
+        let wanted = part.as_os_str().to_str()?.to_lowercase();
+        let name = fs::read_dir(&found)
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.to_lowercase() == wanted)
+            .min()?;
+        found.push(name);
+    }
+    Some(found)
 }
 
 #[cfg(test)]
@@ -135,7 +163,7 @@ mod tests {
         );
         assert!(matches!(assets.read("."), Err(AssetError::Io { .. })), "a folder");
         assert_eq!(assets.sha256(), None, "nothing was read yet");
-        assert_eq!(assets.read("./a.bin").unwrap(), b"12345");
+        assert_eq!(assets.read("./A.BIN").unwrap(), b"12345", "written on Windows");
         let one = assets.sha256();
         assert_eq!(assets.read("../shared/b.bin").unwrap(), b"1234");
         assert!(one.is_some() && assets.sha256() != one, "all that is read counts");

@@ -488,6 +488,57 @@ mod tests {
     }
 
     #[test]
+    fn the_sign_is_the_right_way_up() {
+        struct Assets;
+        impl AssetResolver for Assets {
+            fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+                Ok(match relative {
+                    "sign.mtl" => include_bytes!("../../../assets/sign.mtl").to_vec(),
+                    _ => include_bytes!("../../../assets/sign.png").to_vec(),
+                })
+            }
+        }
+        let options = ImportOptions {
+            appearance: true,
+            ..ImportOptions::default()
+        };
+        let bytes = include_bytes!("../../../assets/sign.obj");
+        let mesh = import_object(MeshFormat::Obj, bytes, &Assets, &options).unwrap();
+        let surface = mesh.surface().unwrap();
+        assert_eq!(
+            (surface.materials[0].cutout, surface.materials[1].cutout),
+            (Some(0.5), None)
+        );
+        let texture = &surface.textures[0];
+        let mut seen = Vec::new();
+        for ((corners, uvs), material) in mesh
+            .corners()
+            .zip(&surface.uvs)
+            .zip(&surface.material_of_triangle)
+        {
+            for (corner, uv) in corners.iter().zip(uvs).filter(|_| *material == 0) {
+                let texel = uv.clamp(Vec2::ZERO, Vec2::splat(0.99)) * 8.0;
+                let texel = texture.texels[8 * texel.y as usize + texel.x as usize];
+                let place = corner.as_dvec3() + mesh.origin();
+                seen.push(((place.x > 0.0, place.y > 0.5), texel));
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        let (left_bottom, right_bottom) = ((false, false), (true, false));
+        let (left_top, right_top) = ((false, true), (true, true));
+        assert_eq!(
+            seen,
+            [
+                (left_bottom, [0, 0, 255, 255]),
+                (left_top, [255, 0, 0, 255]),
+                (right_bottom, [255, 255, 0, 0]),
+                (right_top, [0, 255, 0, 255]),
+            ]
+        );
+    }
+
+    #[test]
     fn all_forms_of_corners() {
         for face in [
             "f 1 2 3 4",
