@@ -138,7 +138,7 @@ fn a_killed_build_goes_on_to_the_same_bytes() {
         place.files("killed") == place.files("unbroken"),
         "other bytes after {NUM_KILLS} kills, seed {seed}"
     );
-    place.run(&["dataset", "verify", "killed"]).succeeds();
+    place.run(&["dataset", "verify", "killed", "--deep"]).succeeds();
 }
 
 /// Two machines' shares, joined under SIGKILL: the end is one machine's build, to the byte.
@@ -272,6 +272,56 @@ fn a_broken_mesh_is_listed_and_counted() {
 }
 
 #[test]
+fn a_build_is_planned_reported_and_rebuilt() {
+    let place = Place::new();
+    place.synthesize(3, 4);
+    let settings = ["--size", "32", "--num-points", "64"];
+    let plan = [&["dataset", "plan", "meshes", "--json"][..], &settings].concat();
+    let plan = place.run(&plan).succeeds().json();
+    assert_eq!(
+        (&plan["num_rows"], &plan["fits"]),
+        (&12.into(), &true.into()),
+        "{plan:#}"
+    );
+    place.build().succeeds();
+
+    let report = place
+        .run(&["dataset", "report", "data", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(report["all"]["num_rows"], 12, "{report:#}");
+    assert_eq!(report["categories"].as_array().unwrap().len(), 3, "{report:#}");
+    let table = place.run(&["dataset", "report", "data"]).succeeds().stdout;
+    assert!(table.contains("non-manifold") && table.contains("all"), "{table}");
+
+    let rebuild = [
+        "dataset",
+        "rebuild",
+        "data/manifest.json",
+        "--meshes",
+        "meshes",
+        "--out",
+        "again",
+    ];
+    let outcome = place.run(&rebuild).succeeds();
+    assert!(outcome.stdout.contains("equal"), "{outcome:#?}");
+    assert!(place.files("again") == place.files("data"), "to the byte");
+
+    let mesh = place
+        .files("meshes")
+        .into_keys()
+        .find(|name| name.ends_with("model.obj"))
+        .unwrap();
+    place.write(&format!("meshes/{mesh}"), CUBE);
+    let other = [
+        "dataset", "rebuild", "data", "--meshes", "meshes", "--out", "other", "--json",
+    ];
+    let outcome = place.run(&other);
+    assert_eq!(outcome.json()["kinds"]["other-mesh"], 1, "{outcome:#?}");
+    outcome.fails_with(&["11 of 12 objects are the same"]);
+}
+
+#[test]
 fn sources_without_a_usable_mesh_are_refused() {
     let place = Place::new();
     fs::create_dir(place.path("empty")).unwrap();
@@ -388,7 +438,7 @@ fn an_output_that_cannot_be_made_is_named() {
 
 #[test]
 fn a_full_disk_leaves_nothing_half_made() {
-    let Some((outcome, left)) = build_on_tmpfs("size=60k") else {
+    let Some((outcome, left)) = build_on_tmpfs("size=60k", "--ignore-free-space") else {
         return;
     };
     outcome.fails_with(&["No space left"]);
@@ -399,8 +449,20 @@ fn a_full_disk_leaves_nothing_half_made() {
 }
 
 #[test]
+fn a_disk_that_is_too_small_is_foreseen() {
+    let Some((outcome, left)) = build_on_tmpfs("size=60k", "") else {
+        return;
+    };
+    outcome.fails_with(&["the disk is short", "--ignore-free-space", "disk/data"]);
+    assert!(
+        !left.iter().any(|name| name.contains(".parquet")),
+        "a shard was begun: {left:?}"
+    );
+}
+
+#[test]
 fn a_read_only_disk_is_named() {
-    let Some((outcome, left)) = build_on_tmpfs("ro") else {
+    let Some((outcome, left)) = build_on_tmpfs("ro", "") else {
         return;
     };
     outcome.fails_with(&["Read-only file system"]);
@@ -408,10 +470,10 @@ fn a_read_only_disk_is_named() {
 }
 
 /// Builds onto a disk of its own, which is gone afterwards: what happened, and the names that were left on it.
-fn build_on_tmpfs(options: &str) -> Option<(Outcome, Vec<String>)> {
+fn build_on_tmpfs(options: &str, flags: &str) -> Option<(Outcome, Vec<String>)> {
     const MARK: &str = "left on the disk:";
     let script = format!(
-        "mount -t tmpfs -o {options} tmpfs disk || exit 99; \"$0\" dataset build meshes --out disk/data --size 64; \
+        "mount -t tmpfs -o {options} tmpfs disk || exit 99; \"$0\" dataset build meshes --out disk/data --size 64 {flags}; \
          code=$?; echo '{MARK}' $(find disk -type f); exit $code"
     );
     let place = Place::new();

@@ -8,8 +8,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildRecipe, Dataset, Source, SourceOptions, Split, ViewSelection, build,
-    verify,
+    BuildEvent, BuildOptions, BuildRecipe, Dataset, Source, SourceOptions, Split, VerifyOptions,
+    ViewSelection, build, verify,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
 
     let started = Instant::now();
-    let report = verify(out, &mut |_| {})?;
+    let report = verify(out, VerifyOptions { is_deep: true }, &mut |_| {})?;
     println!(
         "{report:#?}\nverified in {:.1} s",
         started.elapsed().as_secs_f64()

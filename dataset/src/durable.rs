@@ -91,6 +91,20 @@ fn for_each_chunk(file: &mut File, mut visit: impl FnMut(&[u8]) -> io::Result<()
     }
 }
 
+/// Bytes that the user may still write to the disk of a folder; `None` where the system doesn't say.
+#[cfg(feature = "build")]
+pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(dir)
+        .ok()
+        .map(|disk| disk.f_bavail * disk.f_frsize);
+    #[cfg(not(unix))]
+    return {
+        let _ = dir;
+        None
+    };
+}
+
 /// Gives a synced file its final name, durably.
 pub(crate) fn publish(partial: &Path, path: &Path) -> Result<()> {
     std::fs::rename(partial, path).map_err(DatasetError::io("rename a finished file to", path))?;

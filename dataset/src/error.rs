@@ -90,6 +90,25 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
     },
+    /// There is not enough room for what is still to be built.
+    #[error(
+        "the disk is short: the {rows} rows still to be made take about {needed} bytes, and {free} are free; make room, \
+         or say --ignore-free-space to build as far as it goes: {}",
+        .path.display()
+    )]
+    DiskShort {
+        /// Bytes that are needed, with a margin.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Rows that are still to be made.
+        rows: usize,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A manifest that does not say what it was made from.
+    #[error("the manifest names no meshes: it is of version 1, or of data that was made from none")]
+    NoMeshesListed,
     /// The folder holds one part of a dataset.
     #[error("the folder holds part {part} of a dataset; join the parts with `tap dataset merge`: {}", .path.display())]
     Part {

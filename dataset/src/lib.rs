@@ -15,10 +15,16 @@ mod image;
 mod inspect;
 mod manifest;
 mod merge;
+mod overlap;
 mod part;
+#[cfg(feature = "build")]
+mod plan;
 mod pose_contract;
 #[cfg(feature = "build")]
+mod rebuild;
+#[cfg(feature = "build")]
 mod recipe;
+mod report;
 mod sample;
 mod schema;
 mod shard;
@@ -45,13 +51,21 @@ pub use manifest::{
     SourceDescription, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
+pub use overlap::{
+    DEFAULT_OVERLAP_DISTANCE, OverlapEvent, OverlapKind, OverlapPair, OverlapReport, Place, overlap,
+};
 pub use part::BuildPart;
+#[cfg(feature = "build")]
+pub use plan::{PlanReport, plan};
 pub use pose_contract::{MIN_POINTS_IN_MASK, points_in_mask};
 #[cfg(feature = "build")]
+pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};
+#[cfg(feature = "build")]
 pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normalization};
+pub use report::{CategoryReport, MeshReport, ObjectReport, report};
 pub use sample::{ObjectId, Sample, SampleView, Split};
 pub use schema::{OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
-pub use shard::{ROW_GROUP_ROWS, ShardDigest, ShardReader, ShardWriter, ViewSelection};
+pub use shard::{ROW_GROUP_ROWS, RowFacts, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{
     DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, PartTable, Source, SourceObject, SourceOptions,
@@ -62,7 +76,7 @@ pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownS
 pub use synthesize::{
     SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesizable_categories, synthesize,
 };
-pub use verify::{Problem, VerifyEvent, VerifyReport, verify};
+pub use verify::{Problem, VerifyEvent, VerifyOptions, VerifyReport, verify};
 
 /// The program that makes datasets, as it stands in manifests and shards.
 pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
-    Split, durable,
+    ShardHeader, Split, durable,
 };
 
 /// The manifest's file name.
@@ -293,6 +293,17 @@ impl Manifest {
                 finished: self.shards.len(),
                 path: path(),
             }),
+        }
+    }
+
+    /// What every shard says about itself.
+    pub(crate) fn header(&self) -> ShardHeader {
+        ShardHeader {
+            layout: self.layout,
+            classes: self.classes.clone(),
+            parts: self.parts.clone(),
+            recipe: self.recipe.clone(),
+            adapter: self.adapter.clone(),
         }
     }
 

@@ -58,6 +58,13 @@ pub(crate) mod column {
     ];
     /// The columns that hold one entry a view: what a reader that wants no view leaves out.
     pub(crate) const OF_VIEWS: [&str; 4] = [IMAGES, MASKS, VIEW_FROM_OBJECT, CLIP_FROM_VIEW];
+    /// What is known of an object beside its points and pictures.
+    #[rustfmt::skip]
+    pub(crate) const OF_FACTS: [&str; 14] = [
+        ID, NUM_TRIANGLES, SURFACE_AREA, IS_WATERTIGHT, COVERAGE_MIN, SOURCE_SHA256, NUM_OPEN_EDGES,
+        NUM_NON_MANIFOLD_EDGES, NUM_FLIPPED_EDGES, NUM_COINCIDENT_TRIANGLES, NUM_DEGENERATE_TRIANGLES, IS_INSIDE_OUT,
+        FINDINGS, WARNINGS,
+    ];
     /// The columns whose rows are long enough for a page each.
     pub(crate) const ONE_ROW_PAGES: [&str; 7] = [
         POINTS,

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::pose_contract::{from_row_major, points_in_mask};
 use crate::{
-    DatasetError, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectId, Result, Sample, SampleView,
-    ShardEntry, ShardReader, ViewSelection, decode_gray_png, durable,
+    DatasetError, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectEntry, ObjectId, Result, Sample,
+    SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png, durable,
 };
 
 /// How many problems are spelled out; the others are counted.
@@ -21,6 +21,13 @@ const MAX_PROBLEMS: usize = 100;
 const UNIT_TOLERANCE: f32 = 1e-3;
 /// The value of a pixel that no object covers.
 const BACKGROUND: u8 = 255;
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifyOptions {
+    /// Decode every picture too, and hold it against its mask. Without it pictures are proven by their hashes alone.
+    pub is_deep: bool,
+}
 
 /// What happens while a dataset is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +58,8 @@ pub struct VerifyReport {
     pub num_rows: usize,
     /// How many pictures.
     pub num_images: usize,
+    /// Was every picture decoded?
+    pub is_deep: bool,
     /// The smallest share of an object's points in one of its own masks.
     pub points_in_mask_min: f64,
     /// How many things are wrong.
@@ -78,12 +87,17 @@ pub struct Problem {
     pub what: String,
 }
 
-/// Checks every byte and every row of a dataset, on all cores.
+/// Checks every byte and every row of a dataset, on all cores: hashes, schema, ids, ranges, poses, masks, and each
+/// object's own points within its own masks; pictures where asked for.
 ///
 /// # Errors
 /// When the folder holds no finished dataset of this schema version. What is wrong inside is no error but part of
 /// the report.
-pub fn verify(dir: &Path, on_event: &mut dyn FnMut(VerifyEvent)) -> Result<VerifyReport> {
+pub fn verify(
+    dir: &Path,
+    options: VerifyOptions,
+    on_event: &mut dyn FnMut(VerifyEvent),
+) -> Result<VerifyReport> {
     let manifest = Manifest::read(dir)?;
     let sha256 = manifest.finished(dir)?.to_owned();
     on_event(VerifyEvent::Started {
@@ -107,7 +121,7 @@ pub fn verify(dir: &Path, on_event: &mut dyn FnMut(VerifyEvent)) -> Result<Verif
                     };
                     // The receiver lives until all senders are gone.
                     let on_row = || drop(sender.send(Message::Row));
-                    let findings = check_shard(dir, entry, manifest, on_row);
+                    let findings = check_shard(dir, entry, manifest, options, on_row);
                     let _ = sender.send(Message::Shard(shard_idx, findings));
                 }
             });
@@ -125,7 +139,7 @@ pub fn verify(dir: &Path, on_event: &mut dyn FnMut(VerifyEvent)) -> Result<Verif
             }
         }
     });
-    Ok(report(&manifest, sha256, findings))
+    Ok(report(&manifest, sha256, options, findings))
 }
 
 enum Message {
@@ -143,12 +157,18 @@ struct Findings {
 }
 
 /// Puts the findings together in the order of the shards, whichever thread was first.
-fn report(manifest: &Manifest, sha256: String, findings: BTreeMap<usize, Findings>) -> VerifyReport {
+fn report(
+    manifest: &Manifest,
+    sha256: String,
+    options: VerifyOptions,
+    findings: BTreeMap<usize, Findings>,
+) -> VerifyReport {
     let mut report = VerifyReport {
         sha256,
         num_shards: manifest.shards.len(),
         num_rows: 0,
         num_images: 0,
+        is_deep: options.is_deep,
         points_in_mask_min: 1.0,
         num_problems: 0,
         problems: Vec::new(),
@@ -179,7 +199,13 @@ fn report(manifest: &Manifest, sha256: String, findings: BTreeMap<usize, Finding
     report
 }
 
-fn check_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest, on_row: impl Fn()) -> Findings {
+fn check_shard(
+    dir: &Path,
+    entry: &ShardEntry,
+    manifest: &Manifest,
+    options: VerifyOptions,
+    on_row: impl Fn(),
+) -> Findings {
     let mut findings = Findings {
         ids: Vec::new(),
         num_images: 0,
@@ -237,7 +263,20 @@ fn check_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest, on_row: impl
     {
         problem(None, "its metadata is not the manifest's".to_owned());
     }
-    for row in 0..shard.num_rows() {
+    // What became of each object, as far as the manifest says it: one of version 1 does not.
+    let promised: Vec<&ObjectEntry> = entry
+        .objects
+        .iter()
+        .filter(|object| object.row.is_some())
+        .collect();
+    if manifest.schema_version > 1 && promised.len() != entry.rows {
+        problem(
+            None,
+            format!("{} objects for {} rows", promised.len(), entry.rows),
+        );
+    }
+    // No more than there should be: a damaged footer may claim any number.
+    for row in 0..shard.num_rows().min(entry.rows) {
         on_row();
         let sample = match shard.read(row, ViewSelection::All) {
             Ok(sample) => sample,
@@ -249,28 +288,49 @@ fn check_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest, on_row: impl
         if findings.ids.last().is_some_and(|last| *last >= sample.id) {
             problem(Some(row), format!("{} is out of order", sample.id));
         }
-        if let Err(what) = check_row(&sample, manifest) {
+        findings.num_images += sample.views.len();
+        let (whats, share) = check_sample(&sample, promised.get(row).copied(), manifest, options);
+        findings.points_in_mask_min = findings.points_in_mask_min.min(share);
+        for what in whats {
             problem(Some(row), format!("{}: {what}", sample.id));
-        }
-        for (view_idx, view) in sample.views.iter().enumerate() {
-            findings.num_images += 1;
-            if let Err(what) = check_view(view) {
-                problem(Some(row), format!("{}: view {view_idx} {what}", sample.id));
-            }
-            let share = points_in_mask(&sample.points, view);
-            findings.points_in_mask_min = findings.points_in_mask_min.min(share);
-            if share < MIN_POINTS_IN_MASK {
-                let percent = 100.0 * share;
-                let what = format!(
-                    "{}: only {percent:.1} % of its points lie in mask {view_idx}",
-                    sample.id
-                );
-                problem(Some(row), what);
-            }
         }
         findings.ids.push(sample.id);
     }
     findings
+}
+
+/// What is wrong with a row, and the smallest share of its points in one of its masks.
+fn check_sample(
+    sample: &Sample,
+    promised: Option<&ObjectEntry>,
+    manifest: &Manifest,
+    options: VerifyOptions,
+) -> (Vec<String>, f64) {
+    let mut problems = Vec::new();
+    let mut points_in_mask_min = 1.0_f64;
+    problems.extend(check_row(sample, manifest).err());
+    problems.extend(promised.and_then(|promised| check_promise(sample, promised).err()));
+    for (view_idx, view) in sample.views.iter().enumerate() {
+        let picture = || {
+            if options.is_deep {
+                check_picture(view)
+            } else {
+                Ok(())
+            }
+        };
+        if let Err(what) = check_pose(view).and_then(|()| picture()) {
+            problems.push(format!("view {view_idx} {what}"));
+        }
+        let share = points_in_mask(&sample.points, view);
+        points_in_mask_min = points_in_mask_min.min(share);
+        if share < MIN_POINTS_IN_MASK {
+            let percent = 100.0 * share;
+            problems.push(format!(
+                "only {percent:.1} % of its points lie in mask {view_idx}"
+            ));
+        }
+    }
+    (problems, points_in_mask_min)
 }
 
 /// An error with its causes, in one line.
@@ -371,12 +431,35 @@ fn is_consistent(findings: &MeshFindings, is_watertight: bool) -> bool {
         && (!is_inside_out || (is_watertight && num_flipped_edges == 0))
 }
 
-fn check_view(view: &SampleView) -> Result<(), String> {
+/// Is the row what the manifest says about its object?
+fn check_promise(sample: &Sample, promised: &ObjectEntry) -> Result<(), String> {
+    // Destructured whole: a new field must be checked or named here.
+    let ObjectEntry {
+        id,
+        path: _,
+        bytes: _,
+        sha256,
+        assets_sha256,
+        row,
+    } = promised;
+    if sample.id != *id {
+        return Err(format!("the manifest has {id} here"));
+    }
+    if (Some(&sample.source_sha256), &sample.assets_sha256) != (sha256.as_ref(), assets_sha256) {
+        return Err("the manifest names another mesh".to_owned());
+    }
+    if row.as_ref().is_some_and(|row| *row != sample.digest()) {
+        return Err("the manifest has other hashes of its row".to_owned());
+    }
+    Ok(())
+}
+
+fn check_picture(view: &SampleView) -> Result<(), String> {
     let SampleView {
         image_png,
         mask,
-        view_from_object,
-        clip_from_view,
+        view_from_object: _,
+        clip_from_view: _,
     } = view;
     let image = decode_gray_png(image_png).map_err(|e| in_full(&e))?;
     if (image.width_px, image.height_px) != (mask.size_px(), mask.size_px()) {
@@ -386,6 +469,16 @@ fn check_view(view: &SampleView) -> Result<(), String> {
     if pixels.any(|(&value, covered)| (value == BACKGROUND) == (covered == 1)) {
         return Err("does not show the background exactly where its mask is not covered".to_owned());
     }
+    Ok(())
+}
+
+fn check_pose(view: &SampleView) -> Result<(), String> {
+    let SampleView {
+        image_png: _,
+        mask: _,
+        view_from_object,
+        clip_from_view,
+    } = view;
     if !clip_from_view.iter().all(|x| x.is_finite()) {
         return Err("has a clip_from_view that is not finite".to_owned());
     }

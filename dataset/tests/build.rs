@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use boxes::{box_obj, boxes, bytes, names, open, options, recipe, run};
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, SkipReason, Split, ViewSelection, build,
-    decode_gray_png, verify,
+    BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, SkipReason, Split, VerifyOptions,
+    ViewSelection, build, decode_gray_png, verify,
 };
 use tap_render::{AdapterChoice, BackendChoice, RendererOptions};
 
@@ -42,7 +42,7 @@ fn a_source_becomes_a_dataset_that_verifies() {
         4,
         "10 rows in 3 shards, 4 rows in one"
     );
-    let report = verify(out.path(), &mut |_| {}).unwrap();
+    let report = verify(out.path(), VerifyOptions { is_deep: true }, &mut |_| {}).unwrap();
     assert!(report.is_ok(), "{:?}", report.problems);
     assert_eq!((report.num_rows, report.num_images), (14, 14 * 12));
 
@@ -287,7 +287,11 @@ fn bad_meshes_are_rows_of_the_skip_list_and_move_no_other_row() {
             .iter()
             .all(|s| !s.message.is_empty() && s.path == format!("{}.obj", s.id))
     );
-    assert!(verify(out.path(), &mut |_| {}).unwrap().is_ok());
+    assert!(
+        verify(out.path(), VerifyOptions { is_deep: true }, &mut |_| {})
+            .unwrap()
+            .is_ok()
+    );
 
     let clean = Dataset::open(clean.path()).unwrap();
     let rows: Vec<_> = summary.manifest.shards.iter().map(|s| s.rows).collect();
@@ -455,7 +459,26 @@ mod full_disk {
         let ballast = (256 * 1024_usize).saturating_sub(first * 2 + 24 * 1024);
         fs::write(disk.0.path().join("ballast"), vec![1; ballast]).unwrap();
 
-        let error = run(source.path(), &out, 2).unwrap_err();
+        let attempt = |ignore_free_space| {
+            let options = BuildOptions {
+                ignore_free_space,
+                ..options(&out, 2)
+            };
+            build(
+                &open(source.path()),
+                &recipe(),
+                &options,
+                &AtomicBool::new(false),
+                &mut |_| {},
+            )
+        };
+        let error = attempt(false).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::DiskShort { .. }),
+            "foreseen: {error}"
+        );
+        assert_eq!(names(&out), ["manifest.json"], "and nothing was begun");
+        let error = attempt(true).unwrap_err();
         let mut text = error.to_string();
         text += &std::error::Error::source(&error)
             .map(ToString::to_string)

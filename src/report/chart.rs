@@ -1,5 +1,6 @@
 //! Charts as inline SVG: lines over steps, and pairs of scores.
 
+use crate::page::escape;
 use std::fmt::Write;
 
 const WIDTH: f64 = 720.0;
@@ -168,15 +169,6 @@ pub(super) fn pairs(first_label: &str, second_label: &str, pairs: &[(f64, f64)])
         escape(second_label)
     );
     svg
-}
-
-/// Text as HTML shows it.
-pub(super) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('\'', "&#39;")
 }
 
 /// At most [`MAX_POINTS`] points, each the mean of its neighbours.

@@ -2,18 +2,12 @@
 
 use std::fmt::Write;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
-use super::chart::{self, Level, Line, escape};
+use super::chart::{self, Level, Line};
 use super::{Report, table};
+use crate::page::{ALONE, COLORS, base64, escape};
 use crate::ui;
 
 const STYLE: &str = "
-:root { --ink: #1c2430; --faint: #6b7685; --line: #dfe3e8; --paper: #fff; --tap: #0b6bcb; --other: #c2571a; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ee; --faint: #98a3b3; --line: #333c49; --paper: #14181f; --tap: #5aa9f5; --other: #eb8f57; }
-}
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
   margin: 2.5rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
@@ -43,7 +37,7 @@ pub(crate) fn html(report: &Report) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
          <meta name='viewport' content='width=device-width, initial-scale=1'>\
-         <title>TAP, the main job</title><style>{STYLE}</style></head><body>\n\
+         {ALONE}<title>TAP, the main job</title><style>{COLORS}{STYLE}</style></head><body>\n\
          <h1>Take-A-Photo, from meshes to a score</h1>\n<p class='faint'>{}. Drawn by {}. Data {}.</p>\n",
         escape(&report.data),
         escape(&report.adapter),
@@ -142,7 +136,7 @@ fn samples(report: &Report) -> String {
     format!(
         "<figure><img alt='generated and true views' src='data:image/png;base64,{}'><figcaption>Rows alternate: what \
          the network paints from the points alone, then the true views. Pre-training never saw these objects.</figcaption></figure>",
-        STANDARD.encode(&report.samples_png)
+        base64(&report.samples_png)
     )
 }
 

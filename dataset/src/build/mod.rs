@@ -28,6 +28,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, sele
 use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
 
 use crate::dataset_writer::num_shards;
+use crate::plan::check_room;
 use crate::{
     BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter, Manifest,
     ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject, Source,
@@ -55,6 +56,8 @@ pub struct BuildOptions {
     pub max_mesh_bytes: u64,
     /// Build this share alone; [`merge`](crate::merge()) joins the shares.
     pub part: Option<BuildPart>,
+    /// Build even where the disk has no room for what a sample predicts.
+    pub ignore_free_space: bool,
 }
 
 impl BuildOptions {
@@ -68,10 +71,11 @@ impl BuildOptions {
             force: false,
             max_mesh_bytes: DEFAULT_MAX_MESH_BYTES,
             part: None,
+            ignore_free_space: false,
         }
     }
 
-    fn num_workers(&self) -> usize {
+    pub(crate) fn num_workers(&self) -> usize {
         match self.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
@@ -207,6 +211,9 @@ pub fn build(
         .map(|shard| shards[shard].clone())
         .collect();
     let num_missing: usize = shards.iter().map(Range::len).sum();
+    if !options.ignore_free_space {
+        check_room(source, recipe, options, num_missing, cancel)?;
+    }
     if num_missing < total {
         on_event(BuildEvent::Resumed {
             objects: total - num_missing,
@@ -601,6 +608,7 @@ mod tests {
             path: PathBuf::new(),
             format: tap_render::import::MeshFormat::Obj,
             bytes: 1,
+            found_at: None,
         };
         let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
         objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));

@@ -9,8 +9,7 @@ use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
 use super::Skip;
 use crate::topology::Topology;
 use crate::{
-    BuildRecipe, FolderAssets, MeshFindings, Normalization, SkipReason, Source, SourceObject, durable,
-    sample_surface,
+    BuildRecipe, MeshFindings, Normalization, SkipReason, Source, SourceObject, durable, sample_surface,
 };
 
 /// An object ready to be drawn, and all of its row but the views.
@@ -38,23 +37,22 @@ pub(super) fn prepare(
 ) -> Result<Prepared, Skip> {
     let object = &source.objects()[object_idx];
     let _span = tracing::debug_span!("object", id = %object.id).entered();
-    let bytes =
-        durable::read_bounded(&source.root().join(&object.path), max_mesh_bytes).map_err(|e| Skip {
-            reason: if e.kind() == io::ErrorKind::FileTooLarge {
-                SkipReason::TooLarge
-            } else {
-                SkipReason::Unreadable
-            },
-            message: e.to_string(),
-            source_sha256: None,
-        })?;
+    let bytes = source.read(object, max_mesh_bytes).map_err(|e| Skip {
+        reason: match e.kind() {
+            io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
+            io::ErrorKind::NotFound => SkipReason::Missing,
+            _ => SkipReason::Unreadable,
+        },
+        message: e.to_string(),
+        source_sha256: None,
+    })?;
     let source_sha256 = durable::hex(&Sha256::digest(&bytes));
     let skip = |(reason, message)| Skip {
         reason,
         message,
         source_sha256: Some(source_sha256.clone()),
     };
-    let assets = FolderAssets::new(source.root(), &object.path, max_mesh_bytes - bytes.len() as u64);
+    let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
     let options = ImportOptions {
         appearance: recipe.render.needs_appearance(),
         ..ImportOptions::default()
@@ -103,8 +101,9 @@ pub(super) fn prepare(
         .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
     let Topology {
         is_watertight,
-        findings,
+        mut findings,
     } = Topology::of(&mesh);
+    findings.warnings = mesh.warnings().to_vec();
     Ok(Prepared {
         framed,
         points: points.iter().map(glam::Vec3::to_array).collect(),

@@ -13,7 +13,7 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, SchemaRef};
 
 use crate::schema::{column, image_fields, item_field};
-use crate::{DatasetError, Finding, Mask1Bit, MeshFindings, Result, RowLayout, Sample, SampleView};
+use crate::{DatasetError, Finding, Mask1Bit, MeshFindings, ObjectId, Result, RowLayout, Sample, SampleView};
 
 /// One sample as a batch of one row.
 pub(super) fn batch_of_sample(
@@ -219,6 +219,49 @@ pub(super) fn sample_of_batch(
         source_sha256: batch.string(column::SOURCE_SHA256)?,
         assets_sha256: batch.assets_sha256(),
         findings: batch.findings()?,
+    })
+}
+
+/// What is known of an object beside its points and pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowFacts {
+    /// Its id.
+    pub id: ObjectId,
+    /// Triangles of non-zero area.
+    pub num_triangles: i64,
+    /// Area of the surface in object space.
+    pub surface_area: f64,
+    /// Does every edge belong to exactly two triangles?
+    pub is_watertight: bool,
+    /// The smallest part of a picture that the object covers.
+    pub coverage_min: f32,
+    /// SHA-256 of the mesh file.
+    pub source_sha256: String,
+    /// What is wrong with the mesh, if anybody counted.
+    pub findings: Option<MeshFindings>,
+}
+
+/// The facts in row `row` of a batch that holds their columns.
+pub(super) fn facts_of_batch(batch: &RecordBatch, row: usize) -> Result<RowFacts, String> {
+    let row = Row { batch, row };
+    let id: String = row.string(column::ID)?;
+    Ok(RowFacts {
+        id: id.parse().map_err(|e: DatasetError| e.to_string())?,
+        num_triangles: row
+            .column(column::NUM_TRIANGLES)?
+            .as_primitive::<Int64Type>()
+            .value(row.row),
+        surface_area: row
+            .column(column::SURFACE_AREA)?
+            .as_primitive::<Float64Type>()
+            .value(row.row),
+        is_watertight: row.column(column::IS_WATERTIGHT)?.as_boolean().value(row.row),
+        coverage_min: row
+            .column(column::COVERAGE_MIN)?
+            .as_primitive::<Float32Type>()
+            .value(row.row),
+        source_sha256: row.string(column::SOURCE_SHA256)?,
+        findings: row.findings()?,
     })
 }
 

@@ -4,6 +4,7 @@ mod column;
 mod reader;
 mod writer;
 
+pub use column::RowFacts;
 pub use reader::{ShardReader, ViewSelection};
 pub use writer::{ShardDigest, ShardWriter};
 

@@ -18,7 +18,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::column::sample_of_batch;
+use super::column::{RowFacts, facts_of_batch, sample_of_batch};
 use crate::schema::{arrow_schema, column, key};
 use crate::{
     DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
@@ -54,6 +54,10 @@ impl ShardReader {
     /// # Errors
     /// When it is no whole Parquet file, of another schema version, or of another schema.
     pub fn open(path: &Path) -> Result<Self> {
+        guarded(path, || Self::open_unguarded(path))
+    }
+
+    fn open_unguarded(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(DatasetError::io("open the shard", path))?;
         let len = file
             .metadata()
@@ -74,11 +78,16 @@ impl ShardReader {
         };
         check_schema(&metadata, &header.layout, version).map_err(content)?;
 
-        let mut num_rows = 0;
+        let mut num_rows = 0_usize;
         let mut row_group_starts = Vec::new();
         for row_group in metadata.metadata().row_groups() {
             row_group_starts.push(num_rows);
-            num_rows += row_group.num_rows() as usize;
+            let more = usize::try_from(row_group.num_rows()).ok();
+            // A row takes more than a byte; a damaged footer may claim any number of them.
+            num_rows = more
+                .and_then(|more| num_rows.checked_add(more))
+                .filter(|&num_rows| num_rows as u64 <= file.len)
+                .ok_or_else(|| content("more rows than it has room for".to_owned()))?;
         }
         let points_only = roots(&metadata, |root| !column::OF_VIEWS.contains(&root));
         Ok(Self {
@@ -127,8 +136,25 @@ impl ShardReader {
         } else {
             ProjectionMask::all()
         };
-        let batch = self.read_row(row, projection)?;
-        sample_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
+        guarded(&self.path, || {
+            let batch = self.read_row(row, projection)?;
+            sample_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
+        })
+    }
+
+    /// What is known of every object beside its points and pictures, in the order of the rows.
+    ///
+    /// # Errors
+    /// When the shard is damaged.
+    pub fn facts(&self) -> Result<Vec<RowFacts>> {
+        let mut facts = Vec::new();
+        self.for_each_batch(&column::OF_FACTS, |batch| {
+            for row in 0..batch.num_rows() {
+                facts.push(facts_of_batch(batch, row).map_err(|what| self.content(what))?);
+            }
+            Ok(())
+        })?;
+        Ok(facts)
     }
 
     /// All labels, in the order of the rows.
@@ -137,8 +163,12 @@ impl ShardReader {
     /// When the shard is damaged.
     pub fn labels(&self) -> Result<Vec<i64>> {
         let mut labels = Vec::with_capacity(self.num_rows());
-        self.for_each_batch(column::LABEL, |batch| {
-            labels.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+        self.for_each_batch(&[column::LABEL], |batch| {
+            let column = batch.column(0).as_primitive::<Int64Type>();
+            if column.null_count() > 0 {
+                return Err(self.content(format!("{} is null", column::LABEL)));
+            }
+            labels.extend_from_slice(column.values());
             Ok(())
         })?;
         Ok(labels)
@@ -150,7 +180,7 @@ impl ShardReader {
     /// When the shard is damaged.
     pub fn ids(&self) -> Result<Vec<ObjectId>> {
         let mut ids = Vec::with_capacity(self.num_rows());
-        self.for_each_batch(column::ID, |batch| {
+        self.for_each_batch(&[column::ID], |batch| {
             for id in batch.column(0).as_string::<i32>() {
                 ids.push(id.unwrap_or_default().parse()?);
             }
@@ -181,18 +211,27 @@ impl ShardReader {
         }
     }
 
-    /// Reads one whole column.
-    fn for_each_batch(&self, column: &str, mut visit: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+    /// Reads whole columns.
+    fn for_each_batch(
+        &self,
+        columns: &[&str],
+        mut visit: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        guarded(&self.path, || self.visit_batches(columns, &mut visit))
+    }
+
+    fn visit_batches(
+        &self,
+        columns: &[&str],
+        visit: &mut dyn FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
         let batches =
             ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-                .with_projection(roots(&self.metadata, |root| root == column))
+                .with_projection(roots(&self.metadata, |root| columns.contains(&root)))
                 .build()
                 .map_err(DatasetError::parquet("read the shard", &self.path))?;
         for batch in batches {
             let batch = batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?;
-            if batch.column(0).null_count() > 0 {
-                return Err(self.content(format!("{column} is null")));
-            }
             visit(&batch)?;
         }
         Ok(())
@@ -204,6 +243,17 @@ impl ShardReader {
             path: self.path.clone(),
         }
     }
+}
+
+/// Calls what decodes foreign bytes: the crates below promise no panic for none of them, and a damaged shard must not
+/// end a night's work.
+fn guarded<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+        Err(DatasetError::ShardContent {
+            what: "its bytes make no sense".to_owned(),
+            path: path.to_owned(),
+        })
+    })
 }
 
 /// The columns whose root name is chosen.

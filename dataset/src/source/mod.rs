@@ -5,6 +5,7 @@
 
 mod asset;
 mod folders;
+mod listed;
 mod modelnet;
 mod parts;
 mod shapenet;
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
@@ -104,6 +106,15 @@ pub struct SourceObject {
     pub format: MeshFormat,
     /// The length of the file.
     pub bytes: u64,
+    /// Where the file is, if it isn't at `path`: in another copy of the meshes.
+    pub(crate) found_at: Option<PathBuf>,
+}
+
+impl SourceObject {
+    /// Where the file is, relative to the source's folder.
+    fn place(&self) -> &Path {
+        self.found_at.as_deref().unwrap_or(&self.path)
+    }
 }
 
 /// A folder of meshes, looked through; no mesh is opened yet.
@@ -203,6 +214,28 @@ impl Source {
         &self.root
     }
 
+    /// Reads the mesh of an object.
+    pub(crate) fn read(&self, object: &SourceObject, limit_bytes: u64) -> io::Result<Vec<u8>> {
+        durable::read_bounded(&self.root.join(object.place()), limit_bytes)
+    }
+
+    /// The files that the mesh of an object may read.
+    pub(crate) fn assets(&self, object: &SourceObject, limit_bytes: u64) -> FolderAssets {
+        FolderAssets::new(&self.root, object.place(), limit_bytes)
+    }
+
+    /// Some of the objects alone, by their places in the list, which must ascend; nothing is left out.
+    pub(crate) fn subset(&self, objects: &[usize]) -> Self {
+        Self {
+            objects: objects
+                .iter()
+                .map(|&object| self.objects[object].clone())
+                .collect(),
+            skipped: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// The layout, recognized if it was `auto`.
     #[must_use]
     pub fn layout(&self) -> Layout {
@@ -256,6 +289,7 @@ impl Source {
             path,
             format: _,
             bytes,
+            found_at: _,
         } in &self.objects
         {
             listing.update(format!("{split} {id} {bytes} {}\n", portable(path)));
@@ -351,8 +385,8 @@ impl Source {
                 format!("{} has this id", portable(other)),
             ));
         }
-        let unreadable = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => (SkipReason::Missing, "there is no such file".to_owned()),
+        let unreadable = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => (SkipReason::Missing, "there is no such file".to_owned()),
             _ => (SkipReason::Unreadable, e.to_string()),
         };
         let path = self.root.join(&candidate.path);
@@ -372,6 +406,7 @@ impl Source {
             path: candidate.path.clone(),
             format,
             bytes: metadata.len(),
+            found_at: None,
         })
     }
 }

@@ -40,6 +40,9 @@ impl PartTable {
     fn try_new(groups: BTreeMap<String, Vec<String>>) -> Result<Self, String> {
         let mut table = Self::default();
         for (category, groups) in groups {
+            if groups.is_empty() {
+                return Err(format!("{category} is listed without a part"));
+            }
             let labels = table.label.entry(category.clone()).or_default();
             for name in groups {
                 let Ok(label) = u8::try_from(table.names.len()) else {
@@ -55,6 +58,20 @@ impl PartTable {
             }
         }
         Ok(table)
+    }
+
+    /// The table that these names, in their order, were numbered by.
+    pub(super) fn from_names(names: &[PartName]) -> Result<Self, String> {
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for PartName { category, name } in names {
+            groups.entry(category.clone()).or_default().push(name.clone());
+        }
+        let table = Self::try_new(groups)?;
+        if table.names == names {
+            Ok(table)
+        } else {
+            Err("its parts are not sorted by category".to_owned())
+        }
     }
 
     /// All parts; a label is a place in this list.
@@ -118,5 +135,17 @@ mod tests {
         let many = (0..257).map(|i| i.to_string()).collect();
         PartTable::try_new([("a".to_owned(), many)].into()).unwrap_err();
         PartTable::try_new([("a".to_owned(), strings(&["b", "b"]))].into()).unwrap_err();
+        PartTable::try_new([("a".to_owned(), Vec::new())].into()).unwrap_err();
+    }
+
+    #[test]
+    fn a_table_is_had_back_from_its_names() {
+        let groups = [("table", ["top", "leg"]), ("chair", ["seat", "leg"])];
+        let groups = groups.map(|(category, names)| (category.to_owned(), strings(&names)));
+        let table = PartTable::try_new(groups.into()).unwrap();
+        assert_eq!(PartTable::from_names(table.names()).unwrap(), table);
+        let mut names = table.names().to_vec();
+        names.rotate_left(1);
+        PartTable::from_names(&names).unwrap_err();
     }
 }

@@ -1,6 +1,11 @@
 //! `tap dataset`: make shapes, build shards, prove them, sum them up.
 
 mod merge;
+mod overlap;
+mod plan;
+mod preview;
+mod rebuild;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +15,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason,
-    Source, SourceOptions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, inspect,
+    Source, SourceOptions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions, inspect,
     synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
@@ -33,15 +38,24 @@ Examples:
   tap dataset build meshes --out shards
   tap dataset merge shards-1 shards-2 --out shards     what two machines built, one half each
   tap dataset verify shards
-  tap dataset inspect shards --json";
+  tap dataset inspect shards --json
+  tap dataset report shards                            what is wrong with the meshes
+  tap dataset preview shards --out shards.html         look at it
+
+More: plan, rebuild, overlap; each has examples of its own under --help.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
     Synthesize(SynthesizeArguments),
     Build(Box<BuildArguments>),
     Merge(merge::Arguments),
+    Plan(Box<plan::Arguments>),
+    Rebuild(rebuild::Arguments),
     Verify(VerifyArguments),
     Inspect(InspectArguments),
+    Report(report::Arguments),
+    Preview(preview::Arguments),
+    Overlap(overlap::Arguments),
 }
 
 /// Make a labelled set of CAD-like objects of parts, in the layout of `ShapeNetCore`.
@@ -82,18 +96,76 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 struct BuildArguments {
-    /// A folder of meshes, or a CSV file with the columns path and category.
-    #[arg(value_name = "SRC")]
-    source: PathBuf,
+    #[command(flatten)]
+    source: SourceFlags,
     /// The folder of shards to make, or to go on with.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// Build the I-th of N equal shares, for machines side by side; tap dataset merge joins them.
+    #[arg(long, value_name = "I/N")]
+    part: Option<BuildPart>,
+    /// How many meshes may be lost before the exit code says so.
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    max_skipped: usize,
+    /// Begin anew where the folder holds another dataset.
+    #[arg(long)]
+    force: bool,
+    /// Build as far as it goes where the disk has no room for all of it.
+    #[arg(long)]
+    ignore_free_space: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  tap dataset build ShapeNetCore.v2 --out shards
+  tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
+  tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
+  tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards
+  tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
+
+/// What is built from.
+#[derive(Debug, Args)]
+struct SourceFlags {
+    /// A folder of meshes, or a CSV file with the columns path and category.
+    #[arg(value_name = "SRC")]
+    source: PathBuf,
     /// How the meshes are laid out: auto, shapenet, modelnet, folders or csv.
     #[arg(long, value_name = "LAYOUT", default_value_t)]
     layout: Layout,
     /// Which object is for what: a CSV file with the columns id, category and split.
     #[arg(long, value_name = "FILE.csv")]
     splits: Option<PathBuf>,
+}
+
+impl SourceFlags {
+    /// Looks through the source.
+    fn open(&self) -> Result<Source> {
+        let Self {
+            source,
+            layout,
+            splits,
+        } = self;
+        let options = SourceOptions {
+            layout: *layout,
+            splits: splits.clone(),
+        };
+        Ok(Source::open(source, &options)?)
+    }
+}
+
+/// The settings of a recipe.
+#[derive(Debug, Args)]
+struct RecipeFlags {
     /// All settings in a file; --set and flags go before it.
     #[arg(long, value_name = "FILE.toml")]
     recipe: Option<PathBuf>,
@@ -113,40 +185,18 @@ struct BuildArguments {
     up: UpFlag,
     #[command(flatten)]
     views: ViewFlags,
-    #[command(flatten)]
-    device: DeviceFlags,
-    /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
-    /// Build the I-th of N equal shares, for machines side by side; tap dataset merge joins them.
-    #[arg(long, value_name = "I/N")]
-    part: Option<BuildPart>,
-    /// How many meshes may be lost before the exit code says so.
-    #[arg(long, value_name = "M", default_value_t = 0)]
-    max_skipped: usize,
-    /// Begin anew where the folder holds another dataset.
-    #[arg(long)]
-    force: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
-const BUILD_EXAMPLES: &str = "\
-Examples:
-  tap dataset build ShapeNetCore.v2 --out shards
-  tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
-  tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
-  tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards
-  tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
-
-/// Prove a dataset: hashes, schema, pictures, and every object's own points within its own masks.
+/// Prove a dataset: hashes, schema, ids, poses, and every object's own points within its own masks.
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_EXAMPLES)]
 struct VerifyArguments {
     /// The folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Decode every picture too, and hold it against its mask.
+    #[arg(long)]
+    deep: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -154,7 +204,8 @@ struct VerifyArguments {
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
-  tap dataset verify shards && echo whole";
+  tap dataset verify shards && echo whole
+  tap dataset verify shards --deep --json";
 
 /// Sum a dataset up: objects, classes, splits, what was skipped, how it was made.
 #[derive(Debug, Args)]
@@ -178,8 +229,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
         DatasetCommand::Merge(arguments) => merge::run(arguments),
+        DatasetCommand::Plan(arguments) => plan::run(arguments),
+        DatasetCommand::Rebuild(arguments) => rebuild::run(arguments),
         DatasetCommand::Verify(arguments) => run_verify(arguments),
         DatasetCommand::Inspect(arguments) => run_inspect(arguments),
+        DatasetCommand::Report(arguments) => report::run(arguments),
+        DatasetCommand::Preview(arguments) => preview::run(arguments),
+        DatasetCommand::Overlap(arguments) => overlap::run(arguments),
     }
 }
 
@@ -235,27 +291,18 @@ struct BuildResult<'a> {
 }
 
 fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
-    let mut settings = arguments.set.clone();
-    settings.extend(arguments.settings()?);
-    let recipe: BuildRecipe = recipe::resolve(arguments.recipe.as_deref(), &settings)?;
-    let source_options = SourceOptions {
-        layout: arguments.layout,
-        splits: arguments.splits.clone(),
-    };
-    let source = Source::open(&arguments.source, &source_options)?;
+    let recipe: BuildRecipe = arguments.recipe.resolve()?;
+    let source = arguments.source.open()?;
     let options = BuildOptions {
         workers: arguments.workers,
         renderer: arguments.device.renderer_options(),
         force: arguments.force,
         part: arguments.part,
+        ignore_free_space: arguments.ignore_free_space,
         ..BuildOptions::new(arguments.out.clone())
     };
     let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
-        ui::note(format_args!(
-            "stopped; run the same command again to go on: {}",
-            arguments.out.display()
-        ));
-        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        return Ok(stopped(&arguments.out));
     };
     if arguments.json {
         ui::json(&BuildResult {
@@ -292,7 +339,22 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-impl BuildArguments {
+/// Says how to go on after Ctrl-C.
+fn stopped(out: &Path) -> ExitCode {
+    ui::note(format_args!(
+        "stopped; run the same command again to go on: {}",
+        out.display()
+    ));
+    ExitCode::from(interrupt::EXIT_CODE)
+}
+
+impl RecipeFlags {
+    fn resolve(&self) -> Result<BuildRecipe> {
+        let mut settings = self.set.clone();
+        settings.extend(self.settings()?);
+        recipe::resolve(self.recipe.as_deref(), &settings)
+    }
+
     /// The flags that are settings of the recipe.
     fn settings(&self) -> Result<Vec<Setting>> {
         let number = |number: u64| {
@@ -327,42 +389,62 @@ pub(super) fn build_with_bar(
     options: &BuildOptions,
 ) -> Result<Option<BuildSummary>> {
     let cancel = interrupt::listen()?;
-    let bar = ui::Bar::new("building", source.objects().len() as u64);
-    source
-        .notes()
-        .iter()
-        .for_each(|note| bar.note(format_args!("note: {note}")));
-    let mut on_event = |event| match event {
-        BuildEvent::Started { total, adapter } => {
-            bar.set_length(total as u64);
-            bar.message(adapter);
-        }
-        BuildEvent::Resumed { objects } => {
-            bar.skip(objects as u64);
-            bar.note(format_args!("note: going on after {objects} objects"));
-        }
-        BuildEvent::ShardLost { file } => {
-            bar.note(format_args!("note: {file} is missing or damaged, and made again"));
-        }
-        BuildEvent::Done { .. } => bar.advance(),
-        // What a list of splits leaves out is left out on purpose, and none of the objects that the bar counts.
-        BuildEvent::Skipped {
-            reason: SkipReason::NotInSplits,
-            ..
-        } => {}
-        BuildEvent::Skipped { id, reason, message } => {
-            bar.note(format_args!("skipped {id}, {reason}: {message}"));
-            bar.advance();
-        }
-        _ => {}
-    };
-    let summary = tap_dataset::build(source, recipe, options, &cancel, &mut on_event)?;
+    let bar = BuildBar::new("building", source.objects().len());
+    bar.notes(source);
+    let summary = tap_dataset::build(source, recipe, options, &cancel, &mut |event| bar.show(event))?;
     Ok(summary.is_complete.then_some(summary))
+}
+
+/// How far a build is.
+struct BuildBar(ui::Bar);
+
+impl BuildBar {
+    fn new(verb: &'static str, num_objects: usize) -> Self {
+        Self(ui::Bar::new(verb, num_objects as u64))
+    }
+
+    /// What was recognized of a source.
+    fn notes(&self, source: &Source) {
+        for note in source.notes() {
+            self.0.note(format_args!("note: {note}"));
+        }
+    }
+
+    fn show(&self, event: BuildEvent) {
+        let bar = &self.0;
+        match event {
+            BuildEvent::Started { total, adapter } => {
+                bar.set_length(total as u64);
+                bar.message(adapter);
+            }
+            BuildEvent::Resumed { objects } => {
+                bar.skip(objects as u64);
+                bar.note(format_args!("note: going on after {objects} objects"));
+            }
+            BuildEvent::ShardLost { file } => {
+                bar.note(format_args!("note: {file} is missing or damaged, and made again"));
+            }
+            BuildEvent::Done { .. } => bar.advance(),
+            // What a list of splits leaves out is left out on purpose, and none of the objects that the bar counts.
+            BuildEvent::Skipped {
+                reason: SkipReason::NotInSplits,
+                ..
+            } => {}
+            BuildEvent::Skipped { id, reason, message } => {
+                bar.note(format_args!("skipped {id}, {reason}: {message}"));
+                bar.advance();
+            }
+            _ => {}
+        }
+    }
 }
 
 fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     let bar = ui::Bar::new("verifying", 0);
-    let report = verify(&arguments.dir, &mut |event| match event {
+    let options = VerifyOptions {
+        is_deep: arguments.deep,
+    };
+    let report = verify(&arguments.dir, options, &mut |event| match event {
         VerifyEvent::Started { rows } => bar.set_length(rows as u64),
         VerifyEvent::Row => bar.advance(),
         _ => {}

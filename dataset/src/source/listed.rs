@@ -1,0 +1,115 @@
+//! A source as a manifest lists it: the same objects, looked for in another copy of the meshes.
+//!
+//! A mesh that is not where the manifest says is looked for by its hash, so that a copy that is laid out otherwise
+//! will do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use tap_render::import::MeshFormat;
+
+use super::{Layout, PartTable, Source, SourceObject, canonical, entries, within};
+use crate::{DatasetError, Manifest, Result, durable};
+
+/// How deep a copy of the meshes is searched.
+const MAX_DEPTH: usize = 12;
+
+impl Source {
+    /// The objects of a manifest, in a folder of meshes. What the manifest left out unread stays left out; what isn't
+    /// in the folder is found missing when it is read.
+    ///
+    /// # Errors
+    /// When the manifest names no objects or contradicts itself, or the folder can't be read.
+    pub fn from_manifest(manifest: &Manifest, meshes: &Path) -> Result<Self> {
+        let damaged = |what: String| DatasetError::ManifestContent {
+            what,
+            path: meshes.to_owned(),
+        };
+        let root = canonical(meshes, "open the source")?;
+        let mut objects = Vec::new();
+        let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
+        for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
+            let entries = shard.objects.iter();
+            entries.map(move |entry| (shard, entry))
+        }) {
+            let path = within(Path::new(&entry.path))
+                .ok_or_else(|| damaged(format!("the path of {} leads out of the source", entry.id)))?;
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let format = MeshFormat::from_extension(extension.unwrap_or_default())
+                .ok_or_else(|| damaged(format!("the mesh of {} is of no format", entry.id)))?;
+            if let Some(sha256) = &entry.sha256
+                && !root.join(&path).is_file()
+            {
+                missing.insert((entry.bytes, sha256.clone()), objects.len());
+            }
+            objects.push(SourceObject {
+                id: entry.id.clone(),
+                split: shard.split,
+                path,
+                format,
+                bytes: entry.bytes,
+                found_at: None,
+            });
+        }
+        if objects.is_empty() {
+            return Err(DatasetError::NoMeshesListed);
+        }
+        let mut num_moved = 0;
+        for (object_idx, path) in find_by_hash(&root, &missing)? {
+            objects[object_idx].found_at = Some(path);
+            num_moved += 1;
+        }
+        let mut notes = Vec::new();
+        if num_moved > 0 {
+            notes.push(format!(
+                "{num_moved} meshes lie elsewhere and were found by their hashes"
+            ));
+        }
+        objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
+        let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
+        Ok(Self {
+            root,
+            layout: manifest.source.layout.parse().unwrap_or(Layout::Folders),
+            notes,
+            classes: manifest.classes.clone(),
+            objects,
+            skipped: skipped.cloned().collect(),
+            parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
+        })
+    }
+}
+
+/// Looks through a folder for files of these lengths and hashes; says where each was found.
+fn find_by_hash(root: &Path, missing: &BTreeMap<(u64, String), usize>) -> Result<Vec<(usize, PathBuf)>> {
+    let mut found = Vec::new();
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let lengths: BTreeSet<u64> = missing.keys().map(|(bytes, _)| *bytes).collect();
+    let mut left = missing.clone();
+    let mut folders = vec![(PathBuf::new(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in entries(&root.join(&folder))? {
+            let path = folder.join(&entry.name);
+            if entry.is_dir {
+                if depth < MAX_DEPTH {
+                    folders.push((path, depth + 1));
+                }
+                continue;
+            }
+            let full = root.join(&path);
+            let bytes = full.metadata().map_or(0, |metadata| metadata.len());
+            let is_inside = || full.canonicalize().is_ok_and(|full| full.starts_with(root));
+            if !lengths.contains(&bytes) || !is_inside() {
+                continue;
+            }
+            let Ok((sha256, _)) = durable::hash_file(&full) else {
+                continue;
+            };
+            if let Some(object_idx) = left.remove(&(bytes, sha256)) {
+                found.push((object_idx, path));
+            }
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,89 @@
+//! `tap dataset overlap`: which objects two datasets have in common.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use tap_dataset::{DEFAULT_OVERLAP_DISTANCE, OverlapEvent, OverlapReport, overlap};
+
+use crate::ui;
+
+/// How many pairs are printed.
+const MAX_LINES: usize = 40;
+
+/// Find objects that two datasets have in common, under whatever names: what leaks from training into a test.
+///
+/// Equal meshes and equal points are found by their hashes. The same shape sampled otherwise, turned around the upright
+/// axis or lying on another side, is found by its points. Without B, objects that A has twice.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// A folder of shards.
+    #[arg(value_name = "A")]
+    a: PathBuf,
+    /// Another one.
+    #[arg(value_name = "B")]
+    b: Option<PathBuf>,
+    /// How far two surfaces may be apart on average and still count as the same, in radii.
+    #[arg(long, value_name = "RADII", default_value_t = DEFAULT_OVERLAP_DISTANCE)]
+    max_distance: f64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap dataset overlap pretraining test
+  tap dataset overlap shards                   objects that it has twice
+  tap dataset overlap pretraining test --max-distance 0.02 --json";
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let bar = ui::Bar::new("comparing", 0);
+    let mut on_event = |event| match event {
+        OverlapEvent::Started { total } => bar.set_length(total as u64),
+        OverlapEvent::Row => bar.advance(),
+        _ => {}
+    };
+    let report = overlap(
+        &arguments.a,
+        arguments.b.as_deref(),
+        arguments.max_distance,
+        &mut on_event,
+    )?;
+    drop(bar);
+    if arguments.json {
+        ui::json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let OverlapReport {
+        sha256: _,
+        num_rows,
+        max_distance: _,
+        kinds,
+        num_overlapping,
+        pairs,
+    } = &report;
+    for pair in pairs.iter().take(MAX_LINES) {
+        let (a, b) = (&pair.a, &pair.b);
+        ui::result(format_args!(
+            "{:<11}  {} ({})  =  {} ({}), {:.4} apart",
+            pair.kind, a.id, a.split, b.id, b.split, pair.distance
+        ));
+    }
+    if pairs.len() > MAX_LINES {
+        ui::result(format_args!(
+            "and {} more; --json lists all",
+            pairs.len() - MAX_LINES
+        ));
+    }
+    for (kind, count) in kinds {
+        ui::result(format_args!("{count} pairs: {kind}"));
+    }
+    ui::result(format_args!(
+        "{num_overlapping} of {} objects have a partner among {}",
+        num_rows[1], num_rows[0]
+    ));
+    Ok(ExitCode::SUCCESS)
+}

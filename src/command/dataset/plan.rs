@@ -1,0 +1,123 @@
+//! `tap dataset plan`: what a build will come to, from a sample.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde::Serialize;
+use tap_dataset::{BuildOptions, BuildRecipe, PlanReport, Source, plan};
+
+use super::{BuildBar, DeviceFlags, RecipeFlags, SourceFlags};
+use crate::{interrupt, ui};
+
+/// Predict a build: rows, bytes, time and memory, from a sample of the meshes.
+///
+/// One object in a hundred is built, at least 16, with the settings and workers of the whole build, and thrown away.
+/// The exit code is 1 where the disk is short.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Where the dataset would be written: its disk is asked for room. Nothing is written there.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Threads that read, sample and encode; one a core unless given.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap dataset plan ShapeNetCore.v2 --out /data/shards
+  tap dataset plan meshes --size 64 --num-points 512 --json";
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    report: &'a PlanReport,
+    fits: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let recipe: BuildRecipe = arguments.recipe.resolve()?;
+    let source: Source = arguments.source.open()?;
+    let options = BuildOptions {
+        workers: arguments.workers,
+        renderer: arguments.device.renderer_options(),
+        ..BuildOptions::new(arguments.out.clone())
+    };
+    let cancel = interrupt::listen()?;
+    let bar = BuildBar::new("sampling", source.objects().len());
+    bar.notes(&source);
+    let report = plan(&source, &recipe, &options, &cancel, &mut |event| bar.show(event))?;
+    drop(bar);
+    let Some(report) = report else {
+        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+    };
+    let fits = report.fits();
+    if arguments.json {
+        ui::json(&Planned {
+            report: &report,
+            fits,
+        })?;
+    } else {
+        print(&report);
+    }
+    if !fits {
+        bail!(
+            "the disk is short: about {} are needed, {} are free: {}",
+            ui::bytes(report.needed_bytes()),
+            ui::bytes(report.free_bytes.unwrap_or_default()),
+            arguments.out.display()
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &PlanReport) {
+    let PlanReport {
+        num_objects,
+        num_left_out,
+        num_sampled,
+        sampled_skips,
+        num_rows,
+        num_shards,
+        bytes,
+        bytes_per_row,
+        elapsed_s,
+        objects_per_s,
+        peak_memory_bytes,
+        free_bytes,
+        adapter,
+    } = report;
+    let known = |bytes: &Option<u64>| bytes.map_or_else(|| "not known here".to_owned(), ui::bytes);
+    ui::result(format_args!(
+        "objects    {num_objects}, {num_left_out} left out unread"
+    ));
+    ui::result(format_args!(
+        "sample     {num_sampled} objects, {} of them skipped",
+        sampled_skips.len()
+    ));
+    ui::result(format_args!("rows       {num_rows} in {num_shards} shards"));
+    ui::result(format_args!(
+        "size       {}, {} a row; {} free",
+        ui::bytes(*bytes),
+        ui::bytes(*bytes_per_row as u64),
+        known(free_bytes)
+    ));
+    ui::result(format_args!(
+        "time       {}, {objects_per_s:.1} objects a second on {adapter}",
+        ui::seconds(*elapsed_s)
+    ));
+    ui::result(format_args!("memory     {}", known(peak_memory_bytes)));
+}

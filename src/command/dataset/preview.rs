@@ -1,0 +1,90 @@
+//! `tap dataset preview`: a dataset as one page to look at.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+
+use crate::preview::{Preview, html};
+use crate::ui;
+
+/// Make a page to look at a dataset: objects, views, points among their cameras, settings, and what was left out.
+///
+/// One HTML file that needs no other and loads nothing: open it, send it, keep it beside the shards.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The folder of shards.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The page to make.
+    #[arg(long, value_name = "FILE.html")]
+    out: PathBuf,
+    /// Objects on the page, as many of each category as of the others.
+    #[arg(long, value_name = "N", default_value_t = 96)]
+    limit: usize,
+    /// Replace a page that is there.
+    #[arg(long)]
+    force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap dataset preview shards --out shards.html
+  tap dataset preview shards --out more.html --limit 400";
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Made<'a> {
+    out: &'a PathBuf,
+    bytes: usize,
+    limit: usize,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let Arguments {
+        dir,
+        out,
+        limit,
+        force,
+        json,
+    } = arguments;
+    if out.exists() && !force {
+        bail!(
+            "the page is there already; choose another name or say --force: {}",
+            out.display()
+        );
+    }
+    let bar = ui::Bar::new("reading", *limit as u64);
+    let preview = Preview::read(dir, *limit, || bar.advance())?;
+    drop(bar);
+    let page = html(&preview)?;
+    let file = if *force {
+        File::create(out)
+    } else {
+        File::create_new(out)
+    };
+    file.and_then(|mut file| file.write_all(page.as_bytes()))
+        .with_context(|| format!("could not write {}", out.display()))?;
+    if *json {
+        ui::json(&Made {
+            out,
+            bytes: page.len(),
+            limit: *limit,
+        })?;
+    } else {
+        ui::result(format_args!(
+            "{}, open it in a browser: {}",
+            ui::bytes(page.len() as u64),
+            out.display()
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}

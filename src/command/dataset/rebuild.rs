@@ -1,0 +1,113 @@
+//! `tap dataset rebuild`: a dataset again from its manifest, proven equal or told apart.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tap_dataset::{BuildOptions, MANIFEST_FILE_NAME, Manifest, RebuildReport, rebuild};
+
+use super::{BuildBar, DeviceFlags};
+use crate::{interrupt, ui};
+
+/// How many objects that differ are printed.
+const MAX_LINES: usize = 20;
+
+/// Make a dataset again from its manifest and your own copy of the meshes, and prove it equal.
+///
+/// The manifest holds the recipe, the hash of every mesh and the hashes of every row: whoever may not hand on meshes or
+/// pictures hands on the manifest. Meshes that lie elsewhere than they did are found by their hashes. What differs is
+/// listed: a mesh that is missing or another one, or other pictures because another adapter drew them.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// The manifest, or the folder that holds it.
+    #[arg(value_name = "MANIFEST")]
+    manifest: PathBuf,
+    /// Your copy of the meshes.
+    #[arg(long, value_name = "SRC")]
+    meshes: PathBuf,
+    /// The folder of shards to make, or to go on with.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Threads that read, sample and encode; one a core unless given.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    workers: usize,
+    /// Begin anew where the folder holds another dataset.
+    #[arg(long)]
+    force: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tap dataset rebuild manifest.json --meshes ShapeNetCore.v2 --out shards
+  tap dataset rebuild published/ --meshes ShapeNetCore.v2 --out shards --json";
+
+pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let folder = match arguments.manifest.parent() {
+        Some(folder) if arguments.manifest.ends_with(MANIFEST_FILE_NAME) => folder,
+        _ => arguments.manifest.as_path(),
+    };
+    let manifest = Manifest::read(folder)?;
+    let options = BuildOptions {
+        workers: arguments.workers,
+        renderer: arguments.device.renderer_options(),
+        force: arguments.force,
+        ..BuildOptions::new(arguments.out.clone())
+    };
+    let cancel = interrupt::listen()?;
+    let bar = BuildBar::new("rebuilding", manifest.source.num_objects);
+    let report = rebuild(&manifest, &arguments.meshes, &options, &cancel, &mut |event| {
+        bar.show(event);
+    })?;
+    drop(bar);
+    let Some(report) = report else {
+        return Ok(super::stopped(&arguments.out));
+    };
+    if arguments.json {
+        ui::json(&report)?;
+    }
+    let RebuildReport {
+        is_equal,
+        num_shards,
+        num_equal_shards,
+        num_objects,
+        num_equal_objects,
+        builds,
+        kinds,
+        differences,
+    } = &report;
+    if *is_equal {
+        if !arguments.json {
+            ui::result(format_args!(
+                "equal: all {num_shards} shards of {num_objects} objects are the same, byte for byte: {}",
+                arguments.out.display()
+            ));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !arguments.json {
+        for difference in differences.iter().take(MAX_LINES) {
+            ui::result(format_args!(
+                "{} {}: {}",
+                difference.kind, difference.id, difference.message
+            ));
+        }
+        for (kind, count) in kinds {
+            ui::result(format_args!("{count} objects: {kind}"));
+        }
+        for difference in builds {
+            ui::result(format_args!("the builds: {difference}"));
+        }
+    }
+    bail!(
+        "{num_equal_shards} of {num_shards} shards and {num_equal_objects} of {num_objects} objects are the same; what \
+         was made is in {}",
+        arguments.out.display()
+    );
+}

@@ -1,0 +1,243 @@
+//! The preview of a dataset: one HTML file to look at objects, views, poses, settings and what was left out.
+//!
+//! Everything that a dataset says about itself may come from foreign files: in HTML it is escaped, in scripts it is
+//! JSON that is only ever shown as text.
+
+mod page;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+use tap_dataset::{Dataset, Manifest, RowFacts, Sample, ShardReader, SkippedObject, Split, ViewSelection};
+
+use crate::page::base64;
+
+pub(crate) use page::html;
+
+/// Points that are drawn of an object; a picture of more looks no better.
+const MAX_POINTS: usize = 2048;
+/// Rows of the table of what was left out; the others are counted.
+const MAX_SKIPPED: usize = 500;
+
+/// All that the page shows.
+#[derive(Debug)]
+pub(crate) struct Preview {
+    /// What the dataset is called: its folder's name.
+    pub(crate) name: String,
+    pub(crate) manifest: Manifest,
+    pub(crate) categories: Vec<Category>,
+    /// The first of what was left out.
+    pub(crate) skipped: Vec<SkippedObject>,
+    pub(crate) num_skipped: usize,
+    pub(crate) data: Data,
+}
+
+/// How many rows a category has.
+#[derive(Debug)]
+pub(crate) struct Category {
+    pub(crate) name: String,
+    /// By split, in the order of [`Split::ALL`].
+    pub(crate) num_rows: [usize; 3],
+}
+
+/// What the page's script shows.
+#[derive(Debug, Serialize)]
+pub(crate) struct Data {
+    /// Of the whole dataset.
+    num_rows: usize,
+    objects: Vec<Object>,
+}
+
+/// An object, ready to be drawn. Numbers are base64 of little-endian integers.
+#[derive(Debug, Serialize)]
+struct Object {
+    id: String,
+    name: String,
+    category: String,
+    split: Split,
+    findings: Vec<&'static str>,
+    facts: Vec<(&'static str, String)>,
+    /// PNGs.
+    views: Vec<String>,
+    /// The axes of each camera in object space: right, up, and back, which points to its eye.
+    cameras: Vec<[f32; 9]>,
+    /// 16 bits a coordinate, 32767 for 1.
+    points: String,
+    /// 8 bits a coordinate, 127 for 1.
+    normals: String,
+    /// A byte a point.
+    parts: Option<String>,
+}
+
+impl Preview {
+    /// Reads at most `limit` objects of a finished dataset, as many of each category as of the others.
+    ///
+    /// # Errors
+    /// When the folder is no finished dataset, or a shard is damaged.
+    pub(crate) fn read(dir: &Path, limit: usize, mut on_object: impl FnMut()) -> Result<Self> {
+        // Opened whole, so that what is shown is what a reader would get.
+        let manifest = Dataset::open(dir)?.manifest().clone();
+        let shards = manifest.shards.iter();
+        let shards: Vec<ShardReader> = shards
+            .map(|entry| ShardReader::open(&dir.join(&entry.file)))
+            .collect::<Result<_, _>>()?;
+        let mut rows: BTreeMap<String, Vec<(usize, usize, RowFacts)>> = BTreeMap::new();
+        let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
+        for (shard_idx, shard) in shards.iter().enumerate() {
+            for (row, facts) in shard.facts()?.into_iter().enumerate() {
+                let category = facts.id.category().to_owned();
+                counts.entry(category.clone()).or_default()[manifest.shards[shard_idx].split as usize] += 1;
+                rows.entry(category).or_default().push((shard_idx, row, facts));
+            }
+        }
+        let num_rows = rows.values().map(Vec::len).sum();
+        let mut objects = Vec::new();
+        for (shard_idx, row, facts) in choose(&rows, limit) {
+            let sample = shards[*shard_idx].read(*row, ViewSelection::All)?;
+            let split = manifest.shards[*shard_idx].split;
+            objects.push(Object::of(&sample, split, facts));
+            on_object();
+        }
+        let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let name = name
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let category = |(name, num_rows)| Category { name, num_rows };
+        Ok(Self {
+            name,
+            categories: counts.into_iter().map(category).collect(),
+            skipped: manifest.skipped.iter().take(MAX_SKIPPED).cloned().collect(),
+            num_skipped: manifest.skipped.len(),
+            data: Data { num_rows, objects },
+            manifest,
+        })
+    }
+}
+
+/// At most `limit` rows: of each category the same number, as far as it has them, evenly spread over its rows.
+fn choose<T>(rows: &BTreeMap<String, Vec<T>>, limit: usize) -> Vec<&T> {
+    let mut quotas: Vec<usize> = vec![0; rows.len()];
+    let mut left = limit;
+    while left > 0 {
+        let open: Vec<usize> = rows
+            .values()
+            .enumerate()
+            .filter(|(i, rows)| quotas[*i] < rows.len())
+            .map(|(i, _)| i)
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        for i in open.into_iter().take(left) {
+            quotas[i] += 1;
+            left -= 1;
+        }
+    }
+    let of_category = |(rows, quota): (_, usize)| {
+        let rows: &Vec<T> = rows;
+        (0..quota).map(move |k| &rows[k * rows.len() / quota])
+    };
+    rows.values().zip(quotas).flat_map(of_category).collect()
+}
+
+impl Object {
+    fn of(sample: &Sample, split: Split, facts: &RowFacts) -> Self {
+        let step = sample.points.len().div_ceil(MAX_POINTS).max(1);
+        let every =
+            |vectors: &[[f32; 3]]| -> Vec<f32> { vectors.iter().step_by(step).flatten().copied().collect() };
+        let points: Vec<u8> = every(&sample.points)
+            .into_iter()
+            .flat_map(|x| ((x.clamp(-1.0, 1.0) * 32767.0) as i16).to_le_bytes())
+            .collect();
+        let normals: Vec<u8> = every(&sample.normals)
+            .into_iter()
+            .map(|x| (x.clamp(-1.0, 1.0) * 127.0) as i8 as u8)
+            .collect();
+        let parts = sample.part_labels.as_ref().map(|labels| {
+            let labels: Vec<u8> = labels.iter().step_by(step).copied().collect();
+            base64(&labels)
+        });
+        // The rows of a rigid transform are its axes: right, up and back.
+        let axes = |m: &[f32; 16]| [m[0], m[1], m[2], m[4], m[5], m[6], m[8], m[9], m[10]];
+        let findings = facts.findings.as_ref();
+        let kinds = findings.map(|findings| {
+            findings
+                .kinds(facts.num_triangles)
+                .map(tap_dataset::Finding::as_str)
+        });
+        let mut lines = vec![
+            ("triangles", facts.num_triangles.to_string()),
+            ("surface area", format!("{:.3}", facts.surface_area)),
+            (
+                "watertight",
+                if facts.is_watertight { "yes" } else { "no" }.to_owned(),
+            ),
+            ("least cover", format!("{:.1} %", 100.0 * facts.coverage_min)),
+        ];
+        if let Some(findings) = findings {
+            lines.extend([
+                ("open edges", findings.num_open_edges.to_string()),
+                ("non-manifold edges", findings.num_non_manifold_edges.to_string()),
+                ("flipped edges", findings.num_flipped_edges.to_string()),
+                (
+                    "coincident triangles",
+                    findings.num_coincident_triangles.to_string(),
+                ),
+                (
+                    "degenerate triangles",
+                    findings.num_degenerate_triangles.to_string(),
+                ),
+            ]);
+            lines.extend(
+                findings
+                    .warnings
+                    .iter()
+                    .map(|warning| ("warning", warning.clone())),
+            );
+        }
+        lines.push(("mesh", facts.source_sha256.chars().take(16).collect()));
+        Self {
+            id: sample.id.to_string(),
+            name: sample.id.name().to_owned(),
+            category: sample.category.clone(),
+            split,
+            findings: kinds.into_iter().flatten().collect(),
+            facts: lines,
+            views: sample.views.iter().map(|view| base64(&view.image_png)).collect(),
+            cameras: sample
+                .views
+                .iter()
+                .map(|view| axes(&view.view_from_object))
+                .collect(),
+            points: base64(&points),
+            normals: base64(&normals),
+            parts,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn every_category_is_shown_as_far_as_it_goes() {
+        let rows: BTreeMap<String, Vec<(usize, usize)>> = [("a", 10), ("b", 1), ("c", 4)]
+            .into_iter()
+            .enumerate()
+            .map(|(i, (name, count))| (name.to_owned(), (0..count).map(|row| (i, row)).collect()))
+            .collect();
+        let chosen = |limit| choose(&rows, limit).into_iter().copied().collect::<Vec<_>>();
+        assert_eq!(chosen(2), [(0, 0), (1, 0)]);
+        assert_eq!(
+            chosen(7),
+            [(0, 0), (0, 3), (0, 6), (1, 0), (2, 0), (2, 1), (2, 2)]
+        );
+        assert_eq!(chosen(100).len(), 15, "no more than there are");
+        assert_eq!(chosen(0).len(), 0);
+    }
+}

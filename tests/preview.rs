@@ -1,0 +1,196 @@
+//! `tap dataset preview` and `tap dataset overlap` as a user meets them: one page that loads nothing and believes
+//! nothing, opened and clicked in a real browser where there is one; and duplicates that are found under other names.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod util;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use util::{CUBE, Place, nan_cube};
+
+/// Browsers that can do without a screen.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+/// A name that would be a program if it were believed.
+const HOSTILE: &str = "<img src=x onerror=document.body.dataset.hacked=1>&'\"";
+
+/// What a user does with the page, done by a script at its end; the page's own state says what came of it.
+const CLICKS: &str = "<script>
+const say = (name, value) => { document.body.dataset[name] = value; };
+document.querySelectorAll('.card')[1].click();
+say('opened', document.body.dataset.open);
+document.querySelectorAll('#strip button')[4].click();
+say('looked', document.body.dataset.view);
+const canvas = document.getElementById('canvas');
+const at = (type, x) => canvas.dispatchEvent(new PointerEvent(type, { clientX: x, clientY: 200, pointerId: 1 }));
+at('pointerdown', 100); at('pointermove', 180); at('pointerup', 180);
+say('dragged', document.body.dataset.turned !== undefined);
+const image = document.querySelector('#strip img');
+const done = () => {
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+  say('painted', pixels.some((value) => value > 0));
+  document.getElementById('close').click();
+  say('closed', !document.getElementById('viewer').open);
+  document.querySelector('.category').click();
+  say('filtered', [...document.querySelectorAll('.card')].filter((card) => !card.hidden).length);
+};
+setTimeout(done, 300);
+</script>";
+
+/// A small dataset with a hostile name and a broken mesh; `None` where file systems have no such names.
+fn dataset() -> Place {
+    let place = Place::new();
+    for name in ["a", "b", HOSTILE] {
+        let name = name.replace('/', "");
+        place.write(&format!("meshes/box/{name}.obj"), CUBE);
+    }
+    for name in ["a", "b"] {
+        place.write(
+            &format!("meshes/lamp/{name}.obj"),
+            CUBE.replace("v 1 1 1", "v 1 2 1"),
+        );
+    }
+    place.write("meshes/box/broken.obj", nan_cube());
+    let flags = ["--size", "32", "--num-points", "256", "--max-skipped", "1"];
+    let build = ["dataset", "build", "meshes", "--out", "data"];
+    place.run(&[&build[..], &flags].concat()).succeeds();
+    place
+}
+
+#[test]
+fn a_page_holds_all_and_loads_nothing() {
+    let place = dataset();
+    place
+        .run(&["dataset", "preview", "data", "--out", "page.html", "--json"])
+        .succeeds();
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(
+        page.contains("default-src 'none'"),
+        "the browser is told to load nothing"
+    );
+    let without_namespaces = page.replace("http-equiv", "");
+    assert!(!without_namespaces.contains("http"), "no address of anything");
+    assert!(!page.contains("<img src=x"), "a name became HTML");
+    assert!(
+        page.contains("box/broken") && page.contains("non-finite"),
+        "what was left out is there"
+    );
+    assert!(page.contains("&quot;num_points&quot;: 256"), "and the recipe");
+    let again = ["dataset", "preview", "data", "--out", "page.html"];
+    place.run(&again).fails_with(&["page.html", "--force"]);
+    place
+        .run(&[&again[..], &["--force", "--limit", "1"]].concat())
+        .succeeds();
+    let smaller = fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(smaller.len() < page.len(), "fewer objects");
+    place
+        .run(&["dataset", "preview", "meshes", "--out", "x.html"])
+        .fails_with(&["manifest.json"]);
+}
+
+#[test]
+fn a_browser_opens_the_page_and_clicks_through_it() {
+    let Some(browser) = browser() else {
+        util::skip("there is no Chromium to open the page with");
+        return;
+    };
+    let place = dataset();
+    place
+        .run(&["dataset", "preview", "data", "--out", "page.html"])
+        .succeeds();
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    place.write(
+        "clicked.html",
+        page.replace("</body>", &format!("{CLICKS}</body>")),
+    );
+    let mut command = Command::new(browser);
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=4000",
+        "--dump-dom",
+    ]);
+    command.arg(format!("--user-data-dir={}", place.path("profile").display()));
+    let output = command.arg(place.path("clicked.html")).output().unwrap();
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let body = dom
+        .split("<body")
+        .nth(1)
+        .and_then(|rest| rest.split('>').next())
+        .unwrap_or_default();
+    let expected = [
+        "data-ready=\"5\"",
+        "data-opened=\"box/",
+        "data-looked=\"5\"",
+        "data-dragged=\"true\"",
+        "data-painted=\"true\"",
+        "data-closed=\"true\"",
+        "data-filtered=\"3\"",
+    ];
+    for state in expected {
+        assert!(
+            body.contains(state),
+            "{state} is not in {body}\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert!(!body.contains("hacked"), "a name was believed: {body}");
+}
+
+fn browser() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .flat_map(|folder| BROWSERS.map(|name| folder.join(name)))
+        .find(|browser| browser.is_file())
+}
+
+/// The same objects under other names, sampled by another seed: all of them are found, and no other pair.
+#[test]
+fn duplicates_are_found_under_other_names_and_samplings() {
+    let place = Place::new();
+    place.synthesize(3, 4);
+    let build = |meshes: &str, out: &str, seed: &str| {
+        let flags = ["--size", "16", "--num-points", "1024", "--seed", seed];
+        place
+            .run(&[&["dataset", "build", meshes, "--out", out][..], &flags].concat())
+            .succeeds();
+    };
+    build("meshes", "a", "0");
+    let meshes = place
+        .files("meshes")
+        .into_iter()
+        .filter(|(name, _)| name.ends_with("/model.obj"));
+    for (i, (name, obj)) in meshes.enumerate() {
+        // Another file: with a comment, so that its hash differs, and without groups.
+        let obj = String::from_utf8(obj).unwrap();
+        let lines = obj
+            .lines()
+            .filter(|line| !line.starts_with("mtllib") && !line.starts_with("usemtl"));
+        let category = name.split('/').next().unwrap();
+        let obj = format!("# a copy\n{}\n", lines.collect::<Vec<_>>().join("\n"));
+        place.write(&format!("copies/c{category}/copy_{i}.obj"), obj);
+    }
+    build("copies", "b", "1");
+
+    let report = place
+        .run(&["dataset", "overlap", "a", "b", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(report["num_overlapping"], 12, "{report:#}");
+    assert_eq!(
+        report["kinds"]["same-mesh"],
+        serde_json::Value::Null,
+        "{report:#}"
+    );
+    assert!(
+        report["kinds"]["near-shape"].as_u64().unwrap() >= 12,
+        "{report:#}"
+    );
+    let same = place
+        .run(&["dataset", "overlap", "a", "a", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(same["kinds"]["same-mesh"], 12, "{same:#}");
+}
