@@ -5,8 +5,9 @@ Usage: compare.py OURS [--python PYTHON] [--models mini,point-net2] [--rounds 5]
 
 OURS is the built example `time_step`; PYTHON has torch 2.11.0 (the libtorch that OURS is linked to) and numpy.
 Prints, for each model, the median over all steps of both, wall time and CPU time, the ratios (above 1: ours is faster),
-and the peak memory. `torch` computes neighbours with torch's own operators; `remembered` is told them, so that only
-the networks are compared.
+and the peak memory. `torch` computes neighbours with torch's own operators and repeats the memory for each view, as
+published; `remembered` is told the neighbours (ours still searches), so that only the networks are compared; `shared`
+does not repeat the memory either; `allocator` is `shared` with an allocator that keeps what is freed, as ours does.
 """
 
 import argparse
@@ -34,23 +35,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("ours")
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--models", default="mini,point-net2,transformer")
+    parser.add_argument("--models", default="mini,point-net2,dgcnn,point-mlp,transformer")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peers", default="torch,remembered,allocator")
+    parser.add_argument("--peers", default="torch,remembered,shared,allocator")
     arguments = parser.parse_args()
     print("model        peer         ours ms  peer ms  wall x | ours cpu  peer cpu   cpu x | ours MiB  peer MiB")
     for model in arguments.models.split(","):
         steps = arguments.steps or (20 if model == "mini" else 2)
         common = ["--model", model, "--steps", str(steps), "--threads", str(arguments.threads)]
+        common += ["--batch", str(arguments.batch)]
         peer = [arguments.python, str(STEP), *common]
         runs = {"ours": ([arguments.ours, *common], ENVIRONMENT)}
         choices = {
             "torch": (peer, ENVIRONMENT),
             "remembered": ([*peer, "--remember"], ENVIRONMENT),
-            # The same, with an allocator that keeps what is freed, as ours does.
-            "allocator": ([*peer, "--remember"], {**ENVIRONMENT, **KEEP_FREED}),
+            "shared": ([*peer, "--remember", "--share"], ENVIRONMENT),
+            "allocator": ([*peer, "--remember", "--share"], {**ENVIRONMENT, **KEEP_FREED}),
         }
         runs.update((name, choices[name]) for name in arguments.peers.split(","))
         results = {name: [] for name in runs}

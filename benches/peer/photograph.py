@@ -50,16 +50,21 @@ class Block(nn.Module):
             bias = offset - head(self.distance) * distance - head(self.depth) * depth
         normed = self.norms[0](x)
         x = x + self.attn1(normed, normed)
-        x = x + self.attn2(self.norms[1](x), memory, bias)
+        # The views of an object ask the same memory: where it is not repeated, they ask together.
+        together = self.norms[1](x).reshape(len(memory), -1, x.shape[2])
+        x = x + self.attn2(together, memory, bias).view_as(x)
         return x + self.ff(self.norms[2](x))
 
 
 class Photograph(nn.Module):
-    """Tokens B,C,M at B,M,3 and lines B,V,Q to features B*V,channels,grid,grid; the memory is repeated for each view."""
+    """Tokens B,C,M at B,M,3 and lines B,V,Q to features B*V,channels,grid,grid.
 
-    def __init__(self, tokens, grid, channels, blocks, heads, width, hidden, dropout, ray_bias):
+    As published, the memory is repeated for each view; with `is_shared` it is not, which gives the same numbers.
+    """
+
+    def __init__(self, tokens, grid, channels, blocks, heads, width, hidden, dropout, ray_bias, is_shared):
         super().__init__()
-        self.grid = grid
+        self.grid, self.is_shared = grid, is_shared
         self.pad = nn.Parameter(torch.zeros(1, 1, channels)) if ray_bias else None
         self.memory = nn.Sequential(nn.Linear(tokens + 3, tokens + 3), nn.GELU(), nn.Linear(tokens + 3, channels))
         self.query = nn.Sequential(nn.Linear(8, hidden), nn.GELU(), nn.Linear(hidden, channels))
@@ -70,7 +75,8 @@ class Photograph(nn.Module):
         toward = centers[:, None, None] - origin.unsqueeze(3)
         depth = (toward * direction.unsqueeze(3)).sum(-1)
         distance = (toward.square().sum(-1) - depth.square()).clamp_min(0)
-        padded = lambda x: F.pad(x, (0, 1)).flatten(0, 1).unsqueeze(1)
+        together = (1, 2) if self.is_shared else (0, 1)
+        padded = lambda x: F.pad(x, (0, 1)).flatten(*together).unsqueeze(1)
         offset = F.pad(torch.zeros(centers.shape[1]), (0, 1), value=-2.0)
         return padded(distance), padded(depth), offset
 
@@ -82,7 +88,8 @@ class Photograph(nn.Module):
             memory = torch.cat([memory, self.pad.expand(len(memory), -1, -1)], 1)
             with torch.no_grad():
                 geometry = self.ray_geometry(centers, origin, direction)
-        memory = memory.repeat_interleave(views, 0)
+        if not self.is_shared:
+            memory = memory.repeat_interleave(views, 0)
         x = self.query(torch.cat([origin, direction, position], -1)).flatten(0, 1)
         for block in self.blocks:
             x = block(x, memory, geometry)

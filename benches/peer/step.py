@@ -2,7 +2,8 @@
 """Times a training step of TAP in plain PyTorch: forward, backward, clipping, AdamW. Prints one line of JSON.
 
 The same mathematics as `train/examples/step.rs`, written for this comparison from the paper's description.
-`--remember` leaves the searches for neighbours out: their tables are those of the first step.
+`--remember` leaves the searches for neighbours out: their tables are those of the first step. `--share` does not repeat
+the memory of the photograph module for each view of an object, as the published code does.
 """
 
 import argparse
@@ -26,16 +27,16 @@ MODELS = {
 
 
 class Tap(nn.Module):
-    def __init__(self, name, searches):
+    def __init__(self, name, searches, is_shared):
         super().__init__()
         self.searches, self.encoder = searches, MODELS[name](searches)
         if name == "mini":
             self.grid, self.views, self.channels = 4, 4, 1
-            self.generator = Photograph(256, 4, 128, 2, 4, 32, 64, 0.0, True)
+            self.generator = Photograph(256, 4, 128, 2, 4, 32, 64, 0.0, True, is_shared)
             self.decoder = decoder(128, [(64, 2), (32, 2), (16, 2), (1, 2)])
         else:
             self.grid, self.views, self.channels = 7, 6, 3
-            self.generator = Photograph(self.encoder.channels, 7, 256, 6, 32, 32, 8, 0.1, False)
+            self.generator = Photograph(self.encoder.channels, 7, 256, 6, 32, 32, 8, 0.1, False, is_shared)
             self.decoder = decoder(256, [(128, 4), (64, 2), (32, 2), (3, 2)])
 
     def forward(self, xyz, features, rays):
@@ -58,12 +59,13 @@ def main():
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--remember", action="store_true")
+    parser.add_argument("--share", action="store_true")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
 
-    tap = Tap(arguments.model, backbone.Searches(arguments.remember))
+    tap = Tap(arguments.model, backbone.Searches(arguments.remember), arguments.share)
     flat = [parameter for parameter in tap.parameters() if parameter.dim() == 1]
     rest = [parameter for parameter in tap.parameters() if parameter.dim() != 1]
     groups = [{"params": flat, "weight_decay": 0.0}, {"params": rest, "weight_decay": 0.05}]
