@@ -213,7 +213,10 @@ fn lay_out<Pixel: Copy>(size_px: u32, pictures: &[&[Pixel]], white: Pixel) -> (u
 }
 
 fn num_columns(num_pictures: usize) -> usize {
-    ((num_pictures as f64).sqrt().ceil() as usize).max(1)
+    let side = ((num_pictures as f64).sqrt().ceil() as usize).max(1);
+    // A little wider, if that leaves no gap in the last row.
+    let is_full = |columns: &usize| num_pictures.is_multiple_of(*columns);
+    (side..=side + side / 4).find(is_full).unwrap_or(side)
 }
 
 fn encode(width_px: u32, height_px: u32, color: ColorType, depth: BitDepth, bytes: &[u8]) -> Result<Vec<u8>> {
@@ -318,6 +321,6 @@ mod tests {
             assert_eq!(Some(&*pixels), picture.gray(), "picture {k}");
         }
         let columns = [1, 2, 3, 5, 12, 80].map(num_columns);
-        assert_eq!(columns, [1, 2, 2, 3, 4, 9]);
+        assert_eq!(columns, [1, 2, 2, 3, 4, 10]);
     }
 }

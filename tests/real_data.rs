@@ -1,4 +1,5 @@
-//! Real meshes made by others, where `TAP_REAL_DATA` says they lie: all of them become rows, none is skipped.
+//! Real files made by others, where `TAP_REAL_DATA` says they lie: all meshes become rows and pictures, none is skipped;
+//! troublesome files end with pictures or with a reason.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod util;
@@ -6,6 +7,49 @@ mod util;
 use std::path::PathBuf;
 
 use util::Place;
+
+/// All meshes and all troublesome files in one call: nothing crashes, nothing hangs, no mesh fails.
+#[test]
+fn everything_is_drawn_or_has_a_reason() {
+    let Some(folder) = std::env::var_os("TAP_REAL_DATA").map(PathBuf::from) else {
+        util::skip("TAP_REAL_DATA does not say where real meshes lie");
+        return;
+    };
+    let place = Place::new();
+    let source = folder.to_str().unwrap();
+    let render = [
+        "render",
+        source,
+        "--out",
+        "views",
+        "--json",
+        "--max-failed",
+        "1000",
+        "--size",
+        "32",
+    ];
+    let look = ["--rig", "turntable:3", "--lighting", "textured", "--channels"];
+    let outcome = place.run(
+        &[
+            &render[..],
+            &look[..],
+            &["color,mask,depth,normal,albedo,part,material"],
+        ]
+        .concat(),
+    );
+    let lines = outcome.succeeds().json_lines();
+    let (last, lines) = lines.split_last().unwrap();
+    assert!(
+        last["summary"]["num_rendered"].as_u64().unwrap() > 659,
+        "{last:#}"
+    );
+    for line in lines {
+        let mesh = line["mesh"].as_str().unwrap();
+        let is_of_quirks = PathBuf::from(mesh).starts_with(folder.join("quirks"));
+        assert!(is_of_quirks || line["status"] == "rendered", "{line:#}");
+        assert_ne!(line["reason"], "crashed", "{line:#}");
+    }
+}
 
 #[test]
 fn every_real_mesh_becomes_a_row() {

@@ -10,6 +10,7 @@
 //! | all settings of a picture | [`RenderRecipe`] | [`Rig`], [`Framing`], [`Projection`], [`Lighting`], [`Channels`] |
 //! | mesh, transform and recipe | [`Framed::try_new`], on any thread | cameras placed, vertices ready for the device |
 //! | framed meshes | [`Renderer::submit`], then [`Renderer::finish`] | [`View`]s: pixels, mask, pose, matrices |
+//! | a view's matrices | [`pose_format`] | its camera in the conventions of `OpenCV`, OpenGL, `PyTorch3D`, `NeRF`, COLMAP, TAP |
 //! | a view with normals, depth and albedo | [`relight`] | its picture in another light, without the mesh |
 //! | a view with depth, and points | [`point_visibility`] | where each point appears, and whether it is seen |
 //!

@@ -206,6 +206,19 @@ impl Renderer {
         }))
     }
 
+    /// Waits until the views of one mesh are drawn, and does not read them back yet: for callers that time the two apart.
+    ///
+    /// # Errors
+    ///
+    /// A [`RenderError`] if the device is lost or out of memory.
+    pub fn wait(&self, pending: &PendingViews) -> Result<(), RenderError> {
+        match (&pending.0, &self.backend) {
+            (Pending::OnGpu(pending), Backend::Gpu(gpu)) => gpu.wait(pending),
+            (Pending::OnGpu(_), Backend::Software(_)) => Err(RenderError::NotMine),
+            (Pending::Drawn(_), _) => Ok(()),
+        }
+    }
+
     /// Waits for the views of one mesh.
     ///
     /// # Errors

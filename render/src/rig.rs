@@ -8,6 +8,8 @@ use std::f64::consts::PI;
 use glam::Vec3;
 use serde::{Deserialize, Serialize};
 
+use crate::dice::Dice;
+
 /// Views on the circle of MVCNN's first setup (`facts-mvcnn.md`, camera).
 const NUM_MVCNN_VIEWS: usize = 12;
 /// Elevation of that circle, in degrees.
@@ -193,11 +195,11 @@ impl Rig {
     /// seed and of k alone, so that a longer rig begins like a shorter one.
     pub(crate) fn random(num_views: usize, seed: u64, [low_deg, high_deg]: [f64; 2]) -> Self {
         let (low, high) = (low_deg.to_radians().sin(), high_deg.to_radians().sin());
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let pose = |_| {
             let azimuth_deg = 360.0 * dice.unit();
             // Bands of one height have one area, wherever they lie.
-            let height = low + (high - low) * dice.unit();
+            let height = dice.between(low, high);
             let elevation_deg = height.clamp(-1.0, 1.0).asin().to_degrees();
             PoseDegrees::new(azimuth_deg, elevation_deg.clamp(low_deg, high_deg)).into()
         };
@@ -257,24 +259,6 @@ fn dodecahedron_corners() -> Vec<PoseDegrees> {
         azimuths_deg.iter().map(corner).collect::<Vec<_>>()
     };
     rings.into_iter().flat_map(ring).collect()
-}
-
-/// `SplitMix64`: all of its 64 bits of seed count, and its numbers are the same everywhere and for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Uniform in 0..1, in steps of 2^-53.
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 #[cfg(test)]

@@ -147,24 +147,30 @@ impl GpuRenderer {
         })
     }
 
+    /// Waits until the device has done what was submitted for one mesh.
+    pub(crate) fn wait(&self, pending: &PendingOnGpu) -> Result<(), RenderError> {
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(pending.submission.clone()),
+            timeout: None,
+        };
+        let waited = self.gpu.device.poll(wait);
+        // What the device complained of says more than that the wait failed.
+        self.gpu.check()?;
+        waited.map_err(|source| RenderError::Poll { source })?;
+        Ok(())
+    }
+
     /// Waits for the views of one mesh.
     pub(crate) fn finish(&mut self, pending: PendingOnGpu) -> Result<Vec<View>, RenderError> {
+        self.wait(&pending)?;
         let PendingOnGpu {
             slot,
             in_flight,
-            submission,
+            submission: _,
             mapped,
             layout,
             views,
         } = pending;
-        let wait = wgpu::PollType::Wait {
-            submission_index: Some(submission),
-            timeout: None,
-        };
-        let waited = self.gpu.device.poll(wait);
-        // What the device complained of says more than that the wait or the mapping failed.
-        self.gpu.check()?;
-        waited.map_err(|source| RenderError::Poll { source })?;
         let mapped = mapped.recv().map_err(|_| RenderError::DeviceLost {
             reason: "no answer".to_owned(),
         })?;

@@ -70,21 +70,24 @@ pub(super) struct Timings {
     pub(super) frame_s: f64,
     /// Handing it to a device.
     pub(super) upload_s: f64,
-    /// Drawing it; with a device, waiting for it and reading back.
+    /// Drawing it; with a device, waiting for that.
     pub(super) draw_s: f64,
+    /// Reading it back from a device.
+    pub(super) read_back_s: f64,
     pub(super) encode_s: f64,
     pub(super) write_s: f64,
 }
 
 impl Timings {
     /// Each stage with its name.
-    pub(super) fn stages(&self) -> [(&'static str, f64); 7] {
+    pub(super) fn stages(&self) -> [(&'static str, f64); 8] {
         let Self {
             read_s,
             parse_s,
             frame_s,
             upload_s,
             draw_s,
+            read_back_s,
             encode_s,
             write_s,
         } = *self;
@@ -93,7 +96,8 @@ impl Timings {
             ("parse", parse_s),
             ("frame", frame_s),
             ("upload", upload_s),
-            ("draw, read back", draw_s),
+            ("draw", draw_s),
+            ("read back", read_back_s),
             ("encode", encode_s),
             ("write", write_s),
         ]
@@ -105,6 +109,7 @@ impl Timings {
         self.frame_s += other.frame_s;
         self.upload_s += other.upload_s;
         self.draw_s += other.draw_s;
+        self.read_back_s += other.read_back_s;
         self.encode_s += other.encode_s;
         self.write_s += other.write_s;
     }

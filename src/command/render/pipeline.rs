@@ -330,9 +330,11 @@ impl Pipeline<'_> {
                 continue;
             };
             let mut clock = Clock::start();
-            match renderer.finish(views) {
+            let waited = renderer.wait(&views);
+            ready.timings.draw_s = clock.lap();
+            match waited.and_then(|()| renderer.finish(views)) {
                 Ok(views) => {
-                    ready.timings.draw_s = clock.lap();
+                    ready.timings.read_back_s = clock.lap();
                     // The receiver is gone when the run is stopping.
                     let _ = drawn.send(Drawn {
                         input_idx,
