@@ -1,6 +1,10 @@
 //! What views promise, of both backends: the CPU by itself, and wgpu on a software driver.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking and says what it skips"
+)]
 
 mod channel;
 mod flight;
@@ -9,6 +13,7 @@ mod golden;
 mod light;
 mod no_driver;
 mod pose;
+mod ray_caster;
 mod shape;
 mod twin;
 
