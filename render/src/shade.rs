@@ -271,6 +271,13 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Does the ray through a pixel meet a triangle, not only its plane?
+    pub(crate) fn meets(&self, index: u32, pixel: Vec2) -> bool {
+        let plane = self.plane_of(&self.scene.triangles[index as usize]);
+        let bc = self.weights(&plane, pixel);
+        bc.x >= 0.0 && bc.y >= 0.0 && bc.x + bc.y <= 1.0
+    }
+
     /// Is there a hole in a triangle where a pixel's ray meets it?
     pub(crate) fn is_hole(&self, index: u32, pixel: Vec2) -> bool {
         let triangle = &self.scene.triangles[index as usize];

@@ -20,8 +20,8 @@ pub struct View {
     /// The pixels that the object covers.
     pub mask: Option<Mask>,
     /// Distance from the eye's plane (`-z` in view space), in units of object space, of the surface that the pixel's
-    /// centre sees; [`f32::INFINITY`] outside the mask. Where a pixel sees several faces it is that of the nearest
-    /// sample, as are all channels below.
+    /// centre sees; [`f32::INFINITY`] outside the mask. Where samples see a face that the centre does not, and none that
+    /// it does, it is the nearest of those. The same face is told of in all channels below.
     pub depth: Option<Vec<f32>>,
     /// Unit normal, in view space, turned towards the viewer, flat or smooth as the lighting has it;
     /// zero outside the mask.

@@ -58,6 +58,26 @@ fn look(index: u32, pixel: vec2f) -> Seen {
     return Seen(Point(position, normal, vec3f(albedo) / 255.0, direction), albedo, triangle.labels);
 }
 
+// The triangle that stands for a pixel: of those that its samples see, one that its centre meets, or else any; of
+// several the nearest.
+struct Chosen {
+    name: u32,
+    depth: f32,
+    is_met: bool,
+}
+
+fn better(chosen: Chosen, name: u32, depth: f32, asks: bool, pixel: vec2f) -> Chosen {
+    if name == chosen.name {
+        return Chosen(name, min(depth, chosen.depth), chosen.is_met);
+    }
+    let is_met = asks && meets(name - 1u, pixel);
+    let is_better = (is_met && !chosen.is_met) || (is_met == chosen.is_met && depth < chosen.depth);
+    if is_better {
+        return Chosen(name, depth, is_met);
+    }
+    return chosen;
+}
+
 @compute @workgroup_size(64)
 fn resolve(@builtin(global_invocation_id) invocation: vec3u) {
     let index = invocation.x;
@@ -67,51 +87,45 @@ fn resolve(@builtin(global_invocation_id) invocation: vec3u) {
     let at = vec2u(index % view.size_px, index / view.size_px);
     let texel = view.origin_px + at;
     let pixel = vec2f(at) + 0.5;
+    let needs_surface = output.first_depth != NO_CHANNEL || output.first_normal != NO_CHANNEL
+        || output.first_albedo != NO_CHANNEL || output.first_labels != NO_CHANNEL;
     var names: array<u32, NUM_SAMPLES>;
     var colors: array<vec3u, NUM_SAMPLES>;
     var sum = vec3u(0u);
-    var nearest_name = 0u;
-    var nearest_depth = 2.0;
+    var chosen = Chosen(0u, 2.0, false);
     for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
         let name = name_at(texel, sample);
         names[sample] = name;
         colors[sample] = unpacked(view.background);
         if name != 0u {
-            let depth = depth_at(texel, sample);
-            if depth < nearest_depth {
-                nearest_depth = depth;
-                nearest_name = name;
-            }
-            if output.first_color != NO_CHANNEL {
-                var known = sample;
-                for (var other = 0u; other < sample; other++) {
-                    if names[other] == name {
-                        known = other;
-                    }
-                }
-                if known == sample {
-                    colors[sample] = shown(look(name - 1u, pixel).point);
-                } else {
-                    colors[sample] = colors[known];
+            var known = sample;
+            for (var other = 0u; other < sample; other++) {
+                if names[other] == name {
+                    known = other;
                 }
             }
+            if known != sample {
+                colors[sample] = colors[known];
+            } else if output.first_color != NO_CHANNEL {
+                colors[sample] = shown(look(name - 1u, pixel).point);
+            }
+            chosen = better(chosen, name, depth_at(texel, sample), needs_surface, pixel);
         }
         sum += colors[sample];
     }
-    let is_covered = nearest_name != 0u;
+    let is_covered = chosen.name != 0u;
     if output.first_color != NO_CHANNEL {
         // Rounded to the nearest; and a pixel that is covered in any sample is not white.
         let mean = (2u * sum + NUM_SAMPLES) / (2u * NUM_SAMPLES);
         let color = select(mean, min(mean, vec3u(BRIGHTEST_COVERED)), is_covered);
         words[output.first_color + index] = packed(color) | select(0u, COVERED, is_covered);
     }
-    if output.first_depth == NO_CHANNEL && output.first_normal == NO_CHANNEL && output.first_albedo == NO_CHANNEL
-        && output.first_labels == NO_CHANNEL {
+    if !needs_surface {
         return;
     }
     var seen = Seen(Point(vec3f(0.0), vec3f(0.0, 0.0, 1.0), vec3f(0.0), vec3f(0.0)), vec3u(0u), NO_LABELS);
     if is_covered {
-        seen = look(nearest_name - 1u, pixel);
+        seen = look(chosen.name - 1u, pixel);
     }
     if output.first_depth != NO_CHANNEL {
         words[output.first_depth + index] = select(INFINITY_BITS, bitcast<u32>(-seen.point.position.z), is_covered);

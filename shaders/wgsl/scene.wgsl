@@ -78,6 +78,12 @@ fn weights(plane: Plane, pixel: vec2f) -> vec2f {
     return select(both / determinant, vec2f(1.0 / 3.0), determinant == 0.0);
 }
 
+// Does the ray through a pixel meet the triangle, not only its plane?
+fn meets(index: u32, pixel: vec2f) -> bool {
+    let bc = weights(plane_of(triangles[index]), pixel);
+    return bc.x >= 0.0 && bc.y >= 0.0 && bc.x + bc.y <= 1.0;
+}
+
 // The nearest weights that lie on the triangle, of all three corners.
 fn on_triangle(bc: vec2f) -> vec3f {
     let all = max(vec3f(1.0 - bc.x - bc.y, bc), vec3f(0.0));

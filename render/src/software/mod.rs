@@ -172,18 +172,7 @@ impl Planes {
             self.labels.push(NO_LABELS);
             return;
         }
-        let (nearest, _) =
-            triangles
-                .iter()
-                .zip(depths)
-                .fold((NOTHING, f32::INFINITY), |nearest, (&triangle, &depth)| {
-                    if depth < nearest.1 {
-                        (triangle, depth)
-                    } else {
-                        nearest
-                    }
-                });
-        let seen = stage.look(nearest, pixel);
+        let seen = stage.look(chosen(stage, depths, triangles, pixel), pixel);
         self.depth.push(-seen.point.position.z);
         // Rounded as a device hands it over.
         self.normal
@@ -218,6 +207,30 @@ impl Planes {
             albedo: channels.albedo.then_some(self.albedo),
         }
     }
+}
+
+/// The triangle that stands for a pixel: of those that its samples see, one that its centre meets, or else any; of
+/// several the nearest. At least one sample sees one.
+fn chosen(stage: &Stage<'_>, depths: &[f32], triangles: &[u32], pixel: Vec2) -> u32 {
+    let first = triangles[0];
+    if triangles.iter().all(|triangle| *triangle == first) {
+        return first;
+    }
+    let (mut chosen, mut nearest, mut is_chosen_met) = (NOTHING, f32::INFINITY, false);
+    for (&triangle, &depth) in triangles.iter().zip(depths) {
+        if triangle == NOTHING {
+            continue;
+        }
+        if triangle == chosen {
+            nearest = nearest.min(depth);
+            continue;
+        }
+        let is_met = stage.meets(triangle, pixel);
+        if (is_met && !is_chosen_met) || (is_met == is_chosen_met && depth < nearest) {
+            (chosen, nearest, is_chosen_met) = (triangle, depth, is_met);
+        }
+    }
+    chosen
 }
 
 /// The mean over a pixel's samples, at least one of which sees a triangle.

@@ -108,10 +108,10 @@ fn compare(mesh: &Mesh, object_from_mesh: &ObjectFromMesh, recipe: &RenderRecipe
             };
             tally.holes += usize::from(!mask.is_covered(x, y));
             let here = hits[4];
-            let is_interior = hits.iter().all(|other| {
-                let along = here.normal_in_view.dot(other.normal_in_view).abs();
-                along > 0.999 && (other.depth - here.depth).abs() < 0.02
-            });
+            let is_bent = |other: &&Hit| here.normal_in_view.dot(other.normal_in_view).abs() < 0.999;
+            // Opposite neighbours are as much nearer as they are farther, or there is a step between them.
+            let is_step = |k: usize| (hits[k].depth + hits[8 - k].depth - 2.0 * here.depth).abs() > 1e-3;
+            let is_interior = !hits.iter().any(is_bent) && !(0..4).any(is_step);
             if !is_interior {
                 continue;
             }
