@@ -13,6 +13,7 @@ impl From<&ImportError> for SkipReason {
             ImportError::Asset(AssetError::TooLarge { .. })
             | ImportError::Mesh(MeshError::TooManyVertices { .. }) => Self::TooLarge,
             ImportError::Asset(AssetError::Io { .. }) => Self::Unreadable,
+            ImportError::Extension { .. } => Self::UnsupportedFormat,
             ImportError::Mesh(MeshError::NoTriangles | MeshError::AllDegenerate { .. }) => Self::Empty,
             ImportError::Mesh(MeshError::NonFinite { .. }) => Self::NonFinite,
             _ => Self::Malformed,

@@ -117,7 +117,7 @@ impl AssetResolver for NoAssets {
 #[non_exhaustive]
 pub enum AssetError {
     /// There is no such file.
-    #[error("the mesh needs a file that does not exist: {name}")]
+    #[error("the mesh refers to a file that does not exist: {name}")]
     NotFound {
         /// The name as the mesh gives it.
         name: String,
