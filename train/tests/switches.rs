@@ -11,11 +11,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tap_train::config::{Config, DataFacts, Plan, Task};
 use tap_train::event::{Record, TrainEvent};
+use tap_train::loss::{PhotographWeights, PixelDistance, photograph_loss_of_part};
+use tap_train::model::{Cloud, Rays, Tap, TapConfig};
+use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tap_train::tensor_file::write_tensors;
 use tap_train::trainer::RunOptions;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, nn};
 
 /// torch's generator belongs to the process, so runs whose numbers are compared take turns.
 static TURN: Mutex<()> = Mutex::new(());
@@ -208,6 +211,72 @@ fn the_perceptual_loss_trains_alone_and_beside_pixels() {
     )
     .unwrap_err();
     assert!(error.to_string().contains("perceptual_network"), "{error}");
+}
+
+#[test]
+fn a_batch_in_parts_takes_the_step_of_the_whole() {
+    let _turn = turn();
+    let float = (Kind::Float, Device::Cpu);
+    let mut model = TapConfig::mini();
+    model.photograph.query.grid = 2;
+    tch::manual_seed(5);
+    let xyz = Tensor::rand([4, 1024, 3], float) - 0.5;
+    let features = Tensor::cat(&[&xyz, &(xyz.narrow(2, 1, 1) + 0.5)], 2).transpose(1, 2);
+    let matrices = Tensor::eye(4, float).expand([4, 2, 4, 4], false);
+    let target = Tensor::rand([4, 2, 1, 32, 32], float);
+    // Objects of different size, so that means over the pixels of a part are not those of the batch.
+    let mask = target.lt_tensor(&Tensor::from_slice(&[0.1f32, 0.9, 0.3, 0.5]).view([4, 1, 1, 1, 1]));
+    let weights = PhotographWeights {
+        foreground: 20.0,
+        background: 1.0,
+        distance: PixelDistance::Squared,
+    };
+    let run = |num_parts: i64| {
+        tch::manual_seed(0);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let tap = Tap::new(&vs.root(), &model);
+        let config = AdamWConfig {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+            clip_norm: 10.0,
+        };
+        let mut optimizer = AdamW::new(config, vs.variables());
+        let rows = 4 / num_parts;
+        let mut norm = 0.0;
+        for start in (0..4).step_by(rows as usize) {
+            let of = |tensor: &Tensor| tensor.narrow(0, start, rows);
+            let cloud = Cloud {
+                xyz: of(&xyz),
+                features: of(&features),
+            };
+            let rays = Rays::from_matrices(&of(&matrices), &of(&matrices), 2);
+            // Statistics of a batch are those of a part, so the batch norms are told to use the running ones.
+            let pictures = tap.photograph(&cloud, &rays, false);
+            let loss = photograph_loss_of_part(&pictures, &of(&target), &of(&mask), &mask, weights);
+            if start + rows < 4 {
+                optimizer.accumulate(&loss.total).unwrap();
+            } else {
+                norm = optimizer.step(&loss.total, 1e-3).unwrap();
+            }
+        }
+        let moments: BTreeMap<String, Tensor> = optimizer.state().into_iter().collect();
+        (norm, moments)
+    };
+    let ((norm, whole), (norm_in_parts, parts)) = (run(1), run(2));
+    assert!(
+        (norm / norm_in_parts - 1.0).abs() < 1e-4,
+        "{norm} and {norm_in_parts}"
+    );
+    for (name, moment) in &whole {
+        let difference = (moment - &parts[name]).norm().double_value(&[]);
+        let size = moment.norm().double_value(&[]);
+        assert!(
+            difference <= 1e-3 * size + 1e-9,
+            "{name}: off by {difference} of {size}"
+        );
+    }
 }
 
 #[test]
