@@ -90,7 +90,9 @@ fn lighting_value(text: &str) -> Result<Value> {
 /// # Errors
 /// When the file can't be read; a name or a table that is no lighting is an error of the command line.
 pub(crate) fn lighting(text: &str) -> Result<Lighting> {
-    lighting_value(text)?.try_into().map_err(recipe::usage)
+    lighting_value(text)?
+        .try_into()
+        .map_err(|error| recipe::usage(format_args!("--lighting {text}: {error}")))
 }
 
 /// A rig by its name, or the file that holds its poses.
