@@ -321,6 +321,93 @@ fn a_build_is_planned_reported_and_rebuilt() {
     outcome.fails_with(&["11 of 12 objects are the same"]);
 }
 
+/// Another light changes the pictures and nothing else, and gives the shards of a fresh build with it.
+#[test]
+fn a_dataset_is_lit_anew() {
+    let place = Place::new();
+    place.synthesize(2, 4);
+    place.build().succeeds();
+    let arguments = [
+        "dataset",
+        "relight",
+        "data",
+        "--meshes",
+        "meshes",
+        "--lighting",
+        "headlight-specular",
+    ];
+    let relit = place
+        .run(&[&arguments[..], &["--out", "relit", "--json"]].concat())
+        .succeeds()
+        .json();
+    let settings = [
+        "--size",
+        "32",
+        "--num-points",
+        "64",
+        "--lighting",
+        "headlight-specular",
+    ];
+    place
+        .run(&[&["dataset", "build", "meshes", "--out", "fresh"][..], &settings].concat())
+        .succeeds();
+    let [mut relit_files, mut fresh] = ["relit", "fresh"].map(|name| place.files(name));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&relit_files.remove("manifest.json").unwrap()).unwrap();
+    assert_eq!(
+        manifest["parent"], relit["parent"],
+        "the manifest names its parent"
+    );
+    assert!(
+        fresh.remove("manifest.json").is_some() && relit_files == fresh,
+        "other shards than a fresh build's"
+    );
+    place.run(&["dataset", "verify", "relit", "--deep"]).succeeds();
+
+    let mesh = place
+        .files("meshes")
+        .into_keys()
+        .find(|name| name.ends_with("model.obj"))
+        .unwrap();
+    place.write(&format!("meshes/{mesh}"), CUBE);
+    place
+        .run(&[&arguments[..], &["--out", "other"]].concat())
+        .fails_with(&["more than the light has changed"]);
+}
+
+#[test]
+fn splits_are_drawn_by_shares() {
+    let place = Place::new();
+    place.synthesize(2, 5);
+    let settings = [
+        "--size",
+        "32",
+        "--num-points",
+        "64",
+        "--split-fractions",
+        "0.6,0.4",
+    ];
+    let build = |out, seed| {
+        let build = ["dataset", "build", "meshes", "--out", out, "--split-seed", seed];
+        place.run(&[&build[..], &settings].concat()).succeeds();
+        place
+            .run(&["dataset", "inspect", out, "--json"])
+            .succeeds()
+            .json()
+    };
+    let inspection = build("a", "1");
+    for class in inspection["classes"].as_array().unwrap() {
+        assert_eq!(
+            (&class["train"], &class["test"]),
+            (&3.into(), &2.into()),
+            "{inspection:#}"
+        );
+    }
+    build("b", "2");
+    let [a, b] = ["a", "b"].map(|name| place.files(name));
+    assert!(a != b, "another seed, another draw");
+}
+
 #[test]
 fn sources_without_a_usable_mesh_are_refused() {
     let place = Place::new();

@@ -36,6 +36,8 @@ pub struct DatasetPlan {
     pub num_shards: Vec<ShardCount>,
     /// Which of them are to be written; `None` for all.
     pub part: Option<BuildPart>,
+    /// The dataset that this one was derived from, by its hash.
+    pub parent: Option<String>,
     /// Objects that are left out before any is read.
     pub skipped: Vec<SkippedObject>,
 }
@@ -374,12 +376,15 @@ pub fn write_samples(
         header: header.clone(),
         source: SourceDescription {
             layout: "samples".to_owned(),
+            publication: None,
+            splits: None,
             num_objects: samples.len(),
             listing_sha256: durable::hex(&listing.finalize()),
             content_sha256: None,
         },
         num_shards: num_shards(rows_per_shard, of_split),
         part: None,
+        parent: None,
         skipped: Vec::new(),
     };
     let mut writer = DatasetWriter::open(dir, &plan, false)?;
@@ -482,6 +487,7 @@ pub(crate) fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
         generator: GENERATOR.to_owned(),
         sha256: None,
         part: plan.part,
+        parent: plan.parent.clone(),
         source: SourceDescription {
             content_sha256: None,
             ..plan.source.clone()
@@ -508,9 +514,12 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
             generator,
             sha256: _,
             part,
+            parent,
             source:
                 SourceDescription {
                     layout: source_layout,
+                    publication,
+                    splits,
                     num_objects,
                     listing_sha256,
                     content_sha256: _,
@@ -527,8 +536,9 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
         serde_json::json!({
             "schema version": schema_version,
             "program": generator,
+            "parent": parent,
             "part": part.map_or_else(|| "all".to_owned(), |part| part.to_string()),
-            "source": { "layout": source_layout, "number of objects": num_objects, "listing": listing_sha256 },
+            "source": { "layout": source_layout, "publication": publication, "splits": splits, "number of objects": num_objects, "listing": listing_sha256 },
             "recipe": recipe,
             "adapter": adapter,
             "row layout": layout,

@@ -106,6 +106,14 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another lighting changed more than pictures.
+    #[error("more than the light has changed, {what}; the meshes or the adapter are others: {}", .path.display())]
+    OtherThanLit {
+        /// Which row, and how.
+        what: String,
+        /// The new dataset.
+        path: PathBuf,
+    },
     /// A manifest that does not say what it was made from.
     #[error("the manifest names no meshes: it is of version 1, or of data that was made from none")]
     NoMeshesListed,
@@ -250,7 +258,7 @@ pub enum DatasetError {
     #[error("could not encode a PNG")]
     PngEncoding(#[from] png::EncodingError),
     /// A word that names no layout.
-    #[error("\"{text}\" is no layout; use auto, shapenet, modelnet, folders or csv")]
+    #[error("\"{text}\" is no layout; use auto, shapenet, shrec16, modelnet, objaverse, folders or csv")]
     LayoutName {
         /// What was given.
         text: String,
@@ -301,6 +309,24 @@ pub enum DatasetError {
         /// Where it is wrong.
         #[source]
         source: csv::Error,
+    },
+    /// A zip archive is damaged, or of a kind that can't be read.
+    #[cfg(feature = "build")]
+    #[error("not a zip archive that can be read: {}", .path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: zip::result::ZipError,
+    },
+    /// Shares of splits that are none.
+    #[error(
+        "\"{text}\" are no shares of splits; write train,test or train,val,test, for example 0.8,0.2; their sum is 1"
+    )]
+    SplitFractions {
+        /// What was given.
+        text: String,
     },
     /// A setting of a recipe is out of range.
     #[error("recipe: {key} is {value}, but must be {rule}")]

@@ -24,6 +24,8 @@ mod pose_contract;
 mod rebuild;
 #[cfg(feature = "build")]
 mod recipe;
+#[cfg(feature = "build")]
+mod relight;
 mod report;
 mod sample;
 mod schema;
@@ -62,6 +64,8 @@ pub use pose_contract::{MIN_POINTS_IN_MASK, points_in_mask};
 pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};
 #[cfg(feature = "build")]
 pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normalization};
+#[cfg(feature = "build")]
+pub use relight::{RelightReport, relight};
 pub use report::{CategoryReport, MeshReport, ObjectReport, report};
 pub use sample::{ObjectId, Sample, SampleView, Split};
 pub use schema::{OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
@@ -69,6 +73,7 @@ pub use shard::{ROW_GROUP_ROWS, RowFacts, ShardDigest, ShardReader, ShardWriter,
 #[cfg(feature = "build")]
 pub use source::{
     DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, PartTable, Source, SourceObject, SourceOptions,
+    SplitFractions,
 };
 #[cfg(feature = "build")]
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};

@@ -38,6 +38,9 @@ pub struct Manifest {
     /// Which share of the shards this folder is for; `None` for all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<BuildPart>,
+    /// The hash of the dataset that this one was derived from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// What it was made from.
     pub source: SourceDescription,
     /// Everything that the views and points depend on.
@@ -64,6 +67,12 @@ pub struct Manifest {
 pub struct SourceDescription {
     /// How the folder was read.
     pub layout: String,
+    /// Which publication it was recognized as, and with it the axes of its meshes; `None` if as none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<String>,
+    /// How objects were drawn for the splits; `None` if a list or folders say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<String>,
     /// How many objects were found.
     pub num_objects: usize,
     /// Hash over id, split, path and length of every file: known before the first mesh is read.
@@ -181,6 +190,8 @@ pub enum SkipReason {
     NotInSplits,
     /// A part that the source's list of parts doesn't name.
     UnknownPart,
+    /// Its folder was published without a mesh: nothing is lost that anybody has.
+    NotPublished,
     /// The renderer could not draw it.
     RenderFailed,
     /// A view in which nothing is seen.
@@ -192,10 +203,10 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Is the object lost against the user's will? One that a list of splits leaves out is not.
+    /// Is the object lost against the user's will? One that a list of splits leaves out, or that nobody has, is not.
     #[must_use]
     pub fn is_loss(self) -> bool {
-        self != Self::NotInSplits
+        !matches!(self, Self::NotInSplits | Self::NotPublished)
     }
 }
 
@@ -214,6 +225,7 @@ impl fmt::Display for SkipReason {
             Self::DuplicateId => "duplicate-id",
             Self::NotInSplits => "not-in-splits",
             Self::UnknownPart => "unknown-part",
+            Self::NotPublished => "not-published",
             Self::RenderFailed => "render-failed",
             Self::EmptyView => "empty-view",
             Self::PoseContract => "pose-contract",
@@ -524,8 +536,11 @@ mod tests {
             generator: "test".to_owned(),
             sha256: None,
             part: None,
+            parent: None,
             source: SourceDescription {
                 layout: "folders".to_owned(),
+                publication: None,
+                splits: None,
                 num_objects: 1,
                 listing_sha256: "0".to_owned(),
                 content_sha256: None,

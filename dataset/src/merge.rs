@@ -168,6 +168,7 @@ fn plan_of(part: &Manifest) -> DatasetPlan {
         generator: _,
         sha256: _,
         part: _,
+        parent,
         source,
         recipe,
         adapter,
@@ -189,6 +190,7 @@ fn plan_of(part: &Manifest) -> DatasetPlan {
         source,
         num_shards,
         part: None,
+        parent,
         skipped: skipped
             .into_iter()
             .filter(|skipped| skipped.shard.is_none())

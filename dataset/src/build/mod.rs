@@ -167,6 +167,18 @@ pub fn build(
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<BuildSummary> {
+    build_child(source, recipe, options, None, cancel, on_event)
+}
+
+/// Builds a dataset that was derived from another one, of which this is the hash.
+pub(crate) fn build_child(
+    source: &Source,
+    recipe: &BuildRecipe,
+    options: &BuildOptions,
+    parent: Option<&str>,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(BuildEvent),
+) -> Result<BuildSummary> {
     recipe.validate()?;
     if source.objects().is_empty() {
         let reasons = source
@@ -182,7 +194,10 @@ pub fn build(
     }
     let renderer = Renderer::try_new(&options.renderer)?;
     let adapter = renderer.adapter();
-    let plan = plan(source, recipe, to_value(adapter), options.part);
+    let plan = DatasetPlan {
+        parent: parent.map(str::to_owned),
+        ..plan(source, recipe, to_value(adapter), options.part)
+    };
     let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
     let own = shards.iter().enumerate();
     let own = own.filter(|(shard, _)| options.part.is_none_or(|part| part.has(*shard)));
@@ -266,6 +281,7 @@ fn plan(
                 .count()
         }),
         part,
+        parent: None,
         skipped: source.skipped().to_vec(),
     }
 }

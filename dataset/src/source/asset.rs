@@ -1,13 +1,13 @@
 //! [`FolderAssets`]: reads the files that a mesh refers to, and no other file of the machine.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
-use super::{canonical, within};
+use super::{ReadError, Tree, canonical, within};
 use crate::{Result, durable};
 
 /// How many bytes a mesh and the files around it may have if nothing else is said.
@@ -17,9 +17,8 @@ pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
 /// nothing outside of the folder is opened, through `..`, an absolute path or a link neither.
 #[derive(Debug)]
 pub struct FolderAssets {
-    /// Canonical.
-    root: PathBuf,
-    /// The mesh's folder, relative to `root`.
+    tree: Tree,
+    /// The mesh's folder.
     dir: PathBuf,
     limit_bytes: u64,
     left_bytes: Cell<u64>,
@@ -41,9 +40,14 @@ impl FolderAssets {
     /// of `root`; `limit_bytes` in all.
     #[must_use]
     pub fn new(root: &Path, mesh_path: &Path, limit_bytes: u64) -> Self {
+        Self::in_tree(Tree::Folder(root.to_owned()), mesh_path, limit_bytes)
+    }
+
+    /// The files around the mesh at `mesh_path`, and in all other folders of its tree.
+    pub(super) fn in_tree(tree: Tree, mesh_path: &Path, limit_bytes: u64) -> Self {
         let dir = mesh_path.parent().unwrap_or(Path::new("")).to_owned();
         Self {
-            root: root.to_owned(),
+            tree,
             dir,
             limit_bytes,
             left_bytes: Cell::new(limit_bytes),
@@ -76,18 +80,20 @@ impl AssetResolver for FolderAssets {
             return Err(outside());
         }
         let path = within(&self.dir.join(asked)).ok_or_else(outside)?;
-        let path = match self.root.join(&path).canonicalize() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match in_other_case(&self.root, &path) {
-                Some(path) => path.canonicalize(),
-                None => Err(error),
-            },
-            found => found,
+        let left_bytes = self.left_bytes.get();
+        let read = match self.tree.read(&path, left_bytes) {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                match in_other_case(&self.tree, &path) {
+                    Some(path) => self.tree.read(&path, left_bytes),
+                    None => Err(ReadError::Io(error)),
+                }
+            }
+            read => read,
         };
-        let path = path.map_err(failed)?;
-        if !path.starts_with(&self.root) {
-            return Err(outside());
-        }
-        let bytes = durable::read_bounded(&path, self.left_bytes.get()).map_err(failed)?;
+        let bytes = read.map_err(|error| match error {
+            ReadError::Outside => outside(),
+            ReadError::Io(error) => failed(error),
+        })?;
         self.left_bytes.set(self.left_bytes.get() - bytes.len() as u64);
         let mut read = self.read.borrow_mut();
         let hasher = read.get_or_insert_default();
@@ -99,21 +105,17 @@ impl AssetResolver for FolderAssets {
 
 /// What is at `relative` if capitals count as small letters, as they do where many meshes are made; of several the first
 /// in order.
-fn in_other_case(root: &Path, relative: &Path) -> Option<PathBuf> {
-    let mut found = root.to_owned();
+fn in_other_case(tree: &Tree, relative: &Path) -> Option<PathBuf> {
+    let mut found = PathBuf::new();
     for part in relative.components() {
         let exact = found.join(part);
-        if exact.exists() {
+        if tree.is_dir(&exact) || tree.is_file(&exact) {
             found = exact;
             continue;
         }
         let wanted = part.as_os_str().to_str()?.to_lowercase();
-        let name = fs::read_dir(&found)
-            .ok()?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.to_lowercase() == wanted)
-            .min()?;
-        found.push(name);
+        let names = tree.entries(&found).ok()?.into_iter().map(|entry| entry.name);
+        found.push(names.filter(|name| name.to_lowercase() == wanted).min()?);
     }
     Some(found)
 }

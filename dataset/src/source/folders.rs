@@ -3,13 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Candidate, entries};
+use super::{Candidate, Tree};
 use crate::Result;
 
-pub(super) fn find(root: &Path) -> Result<Vec<Candidate>> {
+pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
-    for category in entries(root)?.into_iter().filter(|entry| entry.is_dir) {
-        for file in entries(&root.join(&category.name))?
+    for category in tree
+        .entries(Path::new(""))?
+        .into_iter()
+        .filter(|entry| entry.is_dir)
+    {
+        for file in tree
+            .entries(Path::new(&category.name))?
             .into_iter()
             .filter(super::Entry::is_mesh)
         {

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tap_render::import::MeshFormat;
 
-use super::{Layout, PartTable, Source, SourceObject, canonical, entries, within};
+use super::{Layout, PartTable, Source, SourceObject, Tree, within};
 use crate::{DatasetError, Manifest, Result, durable};
 
 /// How deep a copy of the meshes is searched.
@@ -25,20 +26,23 @@ impl Source {
             what,
             path: meshes.to_owned(),
         };
-        let root = canonical(meshes, "open the source")?;
+        let tree = Tree::open(meshes)?;
         let mut objects = Vec::new();
         let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
         for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
             let entries = shard.objects.iter();
             entries.map(move |entry| (shard, entry))
         }) {
+            if entry.path.is_empty() {
+                return Err(DatasetError::NoMeshesListed);
+            }
             let path = within(Path::new(&entry.path))
                 .ok_or_else(|| damaged(format!("the path of {} leads out of the source", entry.id)))?;
             let extension = path.extension().and_then(|extension| extension.to_str());
             let format = MeshFormat::from_extension(extension.unwrap_or_default())
                 .ok_or_else(|| damaged(format!("the mesh of {} is of no format", entry.id)))?;
             if let Some(sha256) = &entry.sha256
-                && !root.join(&path).is_file()
+                && !tree.is_file(&path)
             {
                 missing.insert((entry.bytes, sha256.clone()), objects.len());
             }
@@ -55,7 +59,7 @@ impl Source {
             return Err(DatasetError::NoMeshesListed);
         }
         let mut num_moved = 0;
-        for (object_idx, path) in find_by_hash(&root, &missing)? {
+        for (object_idx, path) in find_by_hash(&tree, &missing)? {
             objects[object_idx].found_at = Some(path);
             num_moved += 1;
         }
@@ -68,7 +72,9 @@ impl Source {
         objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
         Ok(Self {
-            root,
+            tree,
+            publication: manifest.source.publication.clone(),
+            splits: manifest.source.splits.clone(),
             layout: manifest.source.layout.parse().unwrap_or(Layout::Folders),
             notes,
             classes: manifest.classes.clone(),
@@ -80,7 +86,7 @@ impl Source {
 }
 
 /// Looks through a folder for files of these lengths and hashes; says where each was found.
-fn find_by_hash(root: &Path, missing: &BTreeMap<(u64, String), usize>) -> Result<Vec<(usize, PathBuf)>> {
+fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result<Vec<(usize, PathBuf)>> {
     let mut found = Vec::new();
     if missing.is_empty() {
         return Ok(found);
@@ -89,7 +95,7 @@ fn find_by_hash(root: &Path, missing: &BTreeMap<(u64, String), usize>) -> Result
     let mut left = missing.clone();
     let mut folders = vec![(PathBuf::new(), 0)];
     while let Some((folder, depth)) = folders.pop() {
-        for entry in entries(&root.join(&folder))? {
+        for entry in tree.entries(&folder)? {
             let path = folder.join(&entry.name);
             if entry.is_dir {
                 if depth < MAX_DEPTH {
@@ -97,15 +103,18 @@ fn find_by_hash(root: &Path, missing: &BTreeMap<(u64, String), usize>) -> Result
                 }
                 continue;
             }
-            let full = root.join(&path);
-            let bytes = full.metadata().map_or(0, |metadata| metadata.len());
-            let is_inside = || full.canonicalize().is_ok_and(|full| full.starts_with(root));
-            if !lengths.contains(&bytes) || !is_inside() {
-                continue;
-            }
-            let Ok((sha256, _)) = durable::hash_file(&full) else {
+            let Some(&bytes) = tree
+                .file_bytes(&path)
+                .ok()
+                .as_ref()
+                .filter(|bytes| lengths.contains(bytes))
+            else {
                 continue;
             };
+            let Ok(content) = tree.read(&path, bytes) else {
+                continue;
+            };
+            let sha256 = durable::hex(&Sha256::digest(&content));
             if let Some(object_idx) = left.remove(&(bytes, sha256)) {
                 found.push((object_idx, path));
             }

@@ -3,19 +3,23 @@
 //! A layout only finds candidates; what all layouts share (ids, splits, formats, what lies outside) is decided
 //! here. Nothing is dropped silently: what can't become a row becomes a [`SkippedObject`].
 
+mod archive;
 mod asset;
 mod folders;
+mod fractions;
 mod listed;
 mod modelnet;
+mod objaverse;
 mod parts;
 mod shapenet;
+mod shrec;
 mod split_list;
 mod table;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
@@ -24,8 +28,10 @@ use sha2::{Digest, Sha256};
 use tap_render::import::MeshFormat;
 
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
+pub use fractions::SplitFractions;
 pub use parts::PartTable;
 use split_list::SplitList;
+use tree::{ReadError, Tree};
 
 use crate::{DatasetError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, Split, durable};
 
@@ -50,7 +56,11 @@ pub enum Layout {
     Modelnet,
     /// `<category>/*.{obj,off,glb,gltf}`.
     Folders,
-    /// A table with columns `path`, `category` and perhaps `split` and `id`.
+    /// SHREC 2016's numbering of `ShapeNet55`: `{train,val,test}/model_000003.obj`, with lists of synsets.
+    Shrec16,
+    /// Objaverse: `glbs/000-023/<uid>.glb`, with `lvis-annotations.json` if there are categories.
+    Objaverse,
+    /// A table, CSV or Parquet, with columns `path`, `category` and perhaps `split` and `id`.
     Csv,
 }
 
@@ -61,6 +71,8 @@ impl fmt::Display for Layout {
             Self::Shapenet => "shapenet",
             Self::Modelnet => "modelnet",
             Self::Folders => "folders",
+            Self::Shrec16 => "shrec16",
+            Self::Objaverse => "objaverse",
             Self::Csv => "csv",
         })
     }
@@ -75,6 +87,8 @@ impl FromStr for Layout {
             Self::Shapenet,
             Self::Modelnet,
             Self::Folders,
+            Self::Shrec16,
+            Self::Objaverse,
             Self::Csv,
         ];
         let found = all.into_iter().find(|layout| layout.to_string() == text);
@@ -91,6 +105,8 @@ pub struct SourceOptions {
     pub layout: Layout,
     /// A table of splits; without one `split.csv` of the source is used, if it is there.
     pub splits: Option<PathBuf>,
+    /// Draw the splits by chance instead, whatever lists and folders say.
+    pub fractions: Option<SplitFractions>,
 }
 
 /// One mesh that is to become a row.
@@ -120,8 +136,10 @@ impl SourceObject {
 /// A folder of meshes, looked through; no mesh is opened yet.
 #[derive(Debug, Clone)]
 pub struct Source {
-    root: PathBuf,
+    tree: Tree,
     layout: Layout,
+    publication: Option<String>,
+    splits: Option<String>,
     notes: Vec<String>,
     classes: Vec<String>,
     objects: Vec<SourceObject>,
@@ -144,46 +162,70 @@ struct Candidate {
 }
 
 impl Source {
-    /// Looks through a folder (or, for [`Layout::Csv`], reads a table).
+    /// Looks through a folder, zip archives or a folder of them (or, for [`Layout::Csv`], reads a table).
     ///
     /// # Errors
     /// When the source can't be read or holds no object, or when the list of splits or of parts is malformed.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
         let mut notes = Vec::new();
+        let is_table = path.is_file() && !tree::is_archive(path);
+        let tree = if options.layout == Layout::Csv || (options.layout == Layout::Auto && is_table) {
+            Tree::Folder(canonical(
+                path.parent().unwrap_or(Path::new("")),
+                "open the source",
+            )?)
+        } else {
+            Tree::open(path)?
+        };
         let layout = match options.layout {
             Layout::Auto => {
-                let (layout, why) = recognize(path)?;
+                let (layout, why) = if is_table {
+                    (Layout::Csv, "the source is a file".to_owned())
+                } else {
+                    recognize(&tree)?
+                };
                 notes.push(format!("layout {layout}: {why}"));
                 layout
             }
             layout => layout,
         };
-        let folder = if layout == Layout::Csv {
-            path.parent().unwrap_or(Path::new(""))
-        } else {
-            path
-        };
-        let root = canonical(folder, "open the source")?;
-        if layout != Layout::Csv && !root.is_dir() {
+        if let Tree::Folder(root) = &tree
+            && !root.is_dir()
+        {
             return Err(DatasetError::NoObjects {
                 what: "not a folder",
                 path: path.to_owned(),
             });
         }
+        let mut publication = None;
         let candidates = match layout {
-            Layout::Shapenet => shapenet::find(&root)?,
-            Layout::Modelnet => modelnet::find(&root)?,
-            Layout::Folders | Layout::Auto => folders::find(&root)?,
+            Layout::Shapenet => {
+                let found = shapenet::find(&tree)?;
+                publication = found.publication;
+                found.candidates
+            }
+            Layout::Shrec16 => shrec::find(&tree)?,
+            Layout::Modelnet => modelnet::find(&tree)?,
+            Layout::Objaverse => objaverse::find(&tree)?,
+            Layout::Folders | Layout::Auto => folders::find(&tree)?,
             Layout::Csv => table::find(path)?,
         };
-        let splits = SplitList::choose(options.splits.as_deref(), &root, layout)?;
+        if let Some(publication) = &publication {
+            notes.push(publication.clone());
+        }
+        let splits = match options.fractions {
+            Some(_) => None,
+            None => SplitList::choose(options.splits.as_deref(), &tree, layout)?,
+        };
         if let Some(splits) = &splits {
             notes.push(format!("splits from {}", splits.path().display()));
         }
-        let parts = PartTable::read(&root)?;
+        let parts = PartTable::read(&tree)?;
         let mut source = Self {
-            root,
+            tree,
             layout,
+            publication,
+            splits: options.fractions.as_ref().map(ToString::to_string),
             notes,
             classes: Vec::new(),
             objects: Vec::new(),
@@ -191,14 +233,23 @@ impl Source {
             parts,
         };
         source.take(candidates, splits);
+        if let Some(fractions) = &options.fractions {
+            fractions.draw(&mut source.objects);
+            source.notes.push(format!("splits by {fractions}"));
+        }
+        source
+            .objects
+            .sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         if source.objects.is_empty() && source.skipped.is_empty() {
             let what = match layout {
                 Layout::Shapenet => {
                     "no <synset>/<id>/model.obj and no <synset>/<id>/models/model_normalized.obj"
                 }
+                Layout::Shrec16 => "no train/model_000000.obj",
                 Layout::Modelnet => "no <class>/train/*.off and no <class>/test/*.off",
+                Layout::Objaverse => "no glbs/000-000/*.glb",
                 Layout::Csv => "the table has no row",
-                Layout::Folders | Layout::Auto => "no <category>/*.{obj,off,glb,gltf}",
+                Layout::Folders | Layout::Auto => "no <category>/*.{obj,off,ply,stl,glb,gltf}",
             };
             return Err(DatasetError::NoObjects {
                 what,
@@ -211,17 +262,24 @@ impl Source {
     /// The folder that paths are relative to.
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.root
+        self.tree.folder()
     }
 
     /// Reads the mesh of an object.
     pub(crate) fn read(&self, object: &SourceObject, limit_bytes: u64) -> io::Result<Vec<u8>> {
-        durable::read_bounded(&self.root.join(object.place()), limit_bytes)
+        self.tree
+            .read(object.place(), limit_bytes)
+            .map_err(|error| match error {
+                ReadError::Outside => {
+                    io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the source")
+                }
+                ReadError::Io(error) => error,
+            })
     }
 
     /// The files that the mesh of an object may read.
     pub(crate) fn assets(&self, object: &SourceObject, limit_bytes: u64) -> FolderAssets {
-        FolderAssets::new(&self.root, object.place(), limit_bytes)
+        FolderAssets::in_tree(self.tree.clone(), object.place(), limit_bytes)
     }
 
     /// Some of the objects alone, by their places in the list, which must ascend; nothing is left out.
@@ -296,6 +354,8 @@ impl Source {
         }
         SourceDescription {
             layout: self.layout.to_string(),
+            publication: self.publication.clone(),
+            splits: self.splits.clone(),
             num_objects: self.objects.len() + self.skipped.iter().filter(|s| s.reason.is_loss()).count(),
             listing_sha256: durable::hex(&listing.finalize()),
             content_sha256: None,
@@ -342,8 +402,6 @@ impl Source {
                 }
             }
         }
-        self.objects
-            .sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         let classes: BTreeSet<&str> = self.objects.iter().map(|object| object.id.category()).collect();
         self.classes = classes.into_iter().map(str::to_owned).collect();
         for (id, split) in splits.iter().flat_map(|splits| splits.unused(&categories)) {
@@ -385,54 +443,66 @@ impl Source {
                 format!("{} has this id", portable(other)),
             ));
         }
-        let unreadable = |e: io::Error| match e.kind() {
-            io::ErrorKind::NotFound => (SkipReason::Missing, "there is no such file".to_owned()),
-            _ => (SkipReason::Unreadable, e.to_string()),
-        };
-        let path = self.root.join(&candidate.path);
-        if !path.canonicalize().map_err(unreadable)?.starts_with(&self.root) {
-            return Err((
-                SkipReason::OutsideSource,
-                "a link leads out of the source's folder".to_owned(),
-            ));
-        }
-        let metadata = path.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err((SkipReason::Unreadable, "not a regular file".to_owned()));
-        }
+        let bytes = self
+            .tree
+            .file_bytes(&candidate.path)
+            .map_err(|error| match error {
+                ReadError::Outside => (
+                    SkipReason::OutsideSource,
+                    "a link leads out of the source's folder".to_owned(),
+                ),
+                ReadError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
+                    (SkipReason::Missing, "there is no such file".to_owned())
+                }
+                ReadError::Io(e) => (SkipReason::Unreadable, e.to_string()),
+            })?;
         Ok(SourceObject {
             id,
             split,
             path: candidate.path.clone(),
             format,
-            bytes: metadata.len(),
+            bytes,
             found_at: None,
         })
     }
 }
 
-/// Which layout a path has, and by what that is seen.
-fn recognize(path: &Path) -> Result<(Layout, String)> {
-    if path.is_file() {
-        return Ok((Layout::Csv, "the source is a file".to_owned()));
-    }
-    if path.join(shapenet::TAXONOMY_FILE_NAME).is_file() {
+/// Which layout a tree has, and by what that is seen.
+fn recognize(tree: &Tree) -> Result<(Layout, String)> {
+    let taxonomy = Path::new(shapenet::TAXONOMY_FILE_NAME);
+    if shrec::is_laid_out(tree)? {
         return Ok((
-            Layout::Shapenet,
-            format!("there is a {}", shapenet::TAXONOMY_FILE_NAME),
+            Layout::Shrec16,
+            "meshes are numbered as for SHREC 2016".to_owned(),
         ));
     }
-    let folders = entries(path)?
+    if tree.is_file(taxonomy) {
+        return Ok((Layout::Shapenet, format!("there is a {}", taxonomy.display())));
+    }
+    let folders = tree.entries(Path::new(""))?;
+    let folders = folders
         .into_iter()
         .filter(|entry| entry.is_dir)
         .collect::<Vec<_>>();
     if !folders.is_empty() && folders.iter().all(|folder| shapenet::is_synset(&folder.name)) {
         return Ok((Layout::Shapenet, "all folders are named like synsets".to_owned()));
     }
+    if let Some(place) = objaverse::place(tree)? {
+        let place = if place.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            &place
+        };
+        return Ok((
+            Layout::Objaverse,
+            format!("the folders in {} are numbered like Objaverse's", place.display()),
+        ));
+    }
     let has_splits = |folder: &&Entry| {
+        let folder = Path::new(&folder.name);
         modelnet::SPLIT_FOLDERS
             .iter()
-            .any(|s| path.join(&folder.name).join(s.0).is_dir())
+            .any(|s| tree.is_dir(&folder.join(s.0)))
     };
     if let Some(folder) = folders.iter().find(has_splits) {
         return Ok((
@@ -473,29 +543,6 @@ impl Entry {
             && (MeshFormat::EXTENSIONS.contains(&extension.as_str())
                 || UNSUPPORTED_EXTENSIONS.contains(&extension.as_str()))
     }
-}
-
-/// What a folder holds, sorted by name; hidden entries are passed over.
-fn entries(dir: &Path) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
-        let entry = entry.map_err(DatasetError::io("read the folder", dir))?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else {
-            let name = name.to_string_lossy().into_owned();
-            tracing::warn!(name, "passed over: the name is not UTF-8");
-            continue;
-        };
-        if !name.starts_with('.') {
-            // Follows links: one that leads nowhere is taken for a file, and then found unreadable.
-            entries.push(Entry {
-                name: name.to_owned(),
-                is_dir: entry.path().is_dir(),
-            });
-        }
-    }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(entries)
 }
 
 /// A relative path with slashes, the same on every system.

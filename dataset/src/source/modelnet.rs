@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Candidate, entries};
+use super::{Candidate, Tree};
 use crate::{Result, Split};
 
 /// The folders within a class.
@@ -12,18 +12,19 @@ pub(super) const SPLIT_FOLDERS: [(&str, Split); 3] = [
     ("test", Split::Test),
 ];
 
-pub(super) fn find(root: &Path) -> Result<Vec<Candidate>> {
+pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
-    for class in entries(root)?.into_iter().filter(|entry| entry.is_dir) {
+    for class in tree
+        .entries(Path::new(""))?
+        .into_iter()
+        .filter(|entry| entry.is_dir)
+    {
         for (folder, split) in SPLIT_FOLDERS {
             let dir = PathBuf::from(&class.name).join(folder);
-            if !root.join(&dir).is_dir() {
+            if !tree.is_dir(&dir) {
                 continue;
             }
-            for file in entries(&root.join(&dir))?
-                .into_iter()
-                .filter(super::Entry::is_mesh)
-            {
+            for file in tree.entries(&dir)?.into_iter().filter(super::Entry::is_mesh) {
                 candidates.push(Candidate {
                     category: class.name.clone(),
                     name: file.stem().to_owned(),

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{DatasetError, PartName, Result, durable};
+use super::Tree;
+use crate::{DatasetError, PartName, Result};
 
 const PARTS_FILE_NAME: &str = "parts.json";
 const MAX_PARTS_FILE_BYTES: u64 = 16 << 20;
@@ -21,13 +22,12 @@ pub struct PartTable {
 }
 
 impl PartTable {
-    pub(super) fn read(root: &Path) -> Result<Self> {
-        let path = root.join(PARTS_FILE_NAME);
-        if !path.is_file() {
+    pub(super) fn read(tree: &Tree) -> Result<Self> {
+        let name = Path::new(PARTS_FILE_NAME);
+        let path = tree.folder().join(name);
+        let Some(bytes) = tree.read_list(name, "read the list of parts", MAX_PARTS_FILE_BYTES)? else {
             return Ok(Self::default());
-        }
-        let bytes = durable::read_bounded(&path, MAX_PARTS_FILE_BYTES)
-            .map_err(DatasetError::io("read the list of parts", &path))?;
+        };
         let json = |source| DatasetError::Json {
             what: "list of parts",
             path: path.clone(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::table::Table;
-use super::{Candidate, Layout, SPLITS_FILE_NAME};
+use super::{Candidate, Layout, SPLITS_FILE_NAME, Tree};
 use crate::{Result, Split};
 
 /// What a list says about each object.
@@ -17,17 +17,16 @@ pub(super) struct SplitList {
 
 impl SplitList {
     /// The list that was asked for, or else the one in the source's folder; a table of meshes has its own column.
-    pub(super) fn choose(asked: Option<&Path>, root: &Path, layout: Layout) -> Result<Option<Self>> {
-        let own = root.join(SPLITS_FILE_NAME);
-        match asked {
-            Some(path) => Self::read(path).map(Some),
-            None if layout != Layout::Csv && own.is_file() => Self::read(&own).map(Some),
-            None => Ok(None),
-        }
+    pub(super) fn choose(asked: Option<&Path>, tree: &Tree, layout: Layout) -> Result<Option<Self>> {
+        let table = match asked {
+            Some(path) => Some(Table::read(path)?),
+            None if layout != Layout::Csv => Table::in_tree(tree, Path::new(SPLITS_FILE_NAME))?,
+            None => None,
+        };
+        table.as_ref().map(Self::from_table).transpose()
     }
 
-    fn read(path: &Path) -> Result<Self> {
-        let table = Table::read(path)?;
+    fn from_table(table: &Table) -> Result<Self> {
         // `ShapeNet`'s `id` is a running number; the name of the model is in `modelId`.
         let name_column = table.column(&["modelId"]).or_else(|_| table.column(&["id"]))?;
         let category_column = table.column(&["category", "synsetId"]).ok();
@@ -51,7 +50,7 @@ impl SplitList {
             }
         }
         Ok(Self {
-            path: path.to_owned(),
+            path: table.path().to_owned(),
             splits,
         })
     }

@@ -1,10 +1,16 @@
-//! Layout `csv`: a table with the columns `path` and `category`, and perhaps `split` and `id`. Paths are relative
+//! Layout `csv`: a table, CSV or Parquet, with the columns `path` and `category`, and perhaps `split` and `id`. Paths are relative
 //! to the table's folder and must stay within it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{Candidate, within};
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type};
+use arrow_schema::DataType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::{Candidate, Tree, within};
 use crate::{DatasetError, Result, SkipReason, Split, durable};
 
 /// Room for a million rows.
@@ -13,7 +19,7 @@ const MAX_TABLE_BYTES: u64 = 1 << 28;
 pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
     let table = Table::read(path)?;
     let path_column = table.column(&["path"])?;
-    let category_column = table.column(&["category"])?;
+    let category_column = table.column(&["category", "label", "class"])?;
     let split_column = table.column(&["split"]).ok();
     let id_column = table.column(&["id"]).ok();
     let mut candidates = Vec::new();
@@ -52,7 +58,7 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// A CSV file in memory.
+/// A table in memory.
 #[derive(Debug)]
 pub(super) struct Table {
     path: PathBuf,
@@ -65,10 +71,29 @@ impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let bytes =
             durable::read_bounded(path, MAX_TABLE_BYTES).map_err(DatasetError::io("read the table", path))?;
+        Self::parse(bytes, path.to_owned())
+    }
+
+    /// A table of a source's own; `None` if it has none of this name.
+    pub(super) fn in_tree(tree: &Tree, path: &Path) -> Result<Option<Self>> {
+        let bytes = tree.read_list(path, "read the table", MAX_TABLE_BYTES)?;
+        bytes
+            .map(|bytes| Self::parse(bytes, tree.folder().join(path)))
+            .transpose()
+    }
+
+    fn parse(bytes: Vec<u8>, path: PathBuf) -> Result<Self> {
+        let is_parquet = path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
+        if is_parquet {
+            let (headers, rows) = parquet_rows(bytes, &path)?;
+            return Ok(Self { path, headers, rows });
+        }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
         let malformed = |source: csv::Error| DatasetError::Csv {
-            path: path.to_owned(),
+            path: path.clone(),
             source,
         };
         let headers = reader.headers().map_err(malformed)?.clone();
@@ -76,11 +101,11 @@ impl Table {
             .records()
             .map(|row| row.map(|row| (row.position().map_or(0, csv::Position::line), row)));
         let rows = rows.collect::<Result<_, _>>().map_err(malformed)?;
-        Ok(Self {
-            path: path.to_owned(),
-            headers,
-            rows,
-        })
+        Ok(Self { path, headers, rows })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The place of the first column that bears one of these names, in any case.
@@ -102,5 +127,45 @@ impl Table {
             what,
             path: self.path.clone(),
         }
+    }
+}
+
+type Rows = (csv::StringRecord, Vec<(u64, csv::StringRecord)>);
+
+/// The rows of a Parquet file, as text; columns of other types than words and whole numbers are empty.
+fn parquet_rows(bytes: Vec<u8>, path: &Path) -> Result<Rows> {
+    let failed = DatasetError::parquet("read the table", path);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).map_err(failed)?;
+    let headers = builder
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    let batches = builder
+        .build()
+        .map_err(DatasetError::parquet("read the table", path))?;
+    let mut rows = Vec::new();
+    for batch in batches {
+        let batch = batch.map_err(|e| DatasetError::parquet("read the table", path)(e.into()))?;
+        for row in 0..batch.num_rows() {
+            let cells = batch.columns().iter().map(|column| text(column, row));
+            rows.push((rows.len() as u64 + 1, cells.collect()));
+        }
+    }
+    Ok((headers, rows))
+}
+
+fn text(column: &dyn Array, row: usize) -> String {
+    if column.is_null(row) {
+        return String::new();
+    }
+    match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+        DataType::LargeUtf8 => column.as_string::<i64>().value(row).to_owned(),
+        DataType::Utf8View => column.as_string_view().value(row).to_owned(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(row).to_string(),
+        _ => String::new(),
     }
 }

@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
+use std::io::Write as _;
+
 use super::*;
 
 /// A folder with these files, all of them empty but the last ones, which have content.
@@ -278,9 +281,249 @@ fn layouts_parse_what_they_print() {
         Layout::Shapenet,
         Layout::Modelnet,
         Layout::Folders,
+        Layout::Shrec16,
+        Layout::Objaverse,
         Layout::Csv,
     ] {
         assert_eq!(layout.to_string().parse::<Layout>().unwrap(), layout);
     }
     "tarball".parse::<Layout>().unwrap_err();
+}
+
+#[test]
+fn shapenet_versions_are_recognized_and_known_gaps_are_no_loss() {
+    let two = folder(
+        &[
+            "02958343/car/models/model_normalized.obj",
+            "02958343/gap/images/t.jpg",
+            "03001627/a/models/model_normalized.obj",
+            "03001627/gap/models/model_normalized.mtl",
+        ],
+        &[],
+    );
+    fs::create_dir(two.path().join("02958343/void")).unwrap();
+    let source = open(two.path(), &SourceOptions::default());
+    assert!(
+        source.describe().publication.unwrap().contains("ShapeNetCore v2"),
+        "version 2"
+    );
+    assert_eq!(
+        skipped(&source),
+        [
+            "02958343/gap not-published",
+            "02958343/void not-published",
+            "03001627/gap missing"
+        ]
+    );
+    assert_eq!(source.describe().num_objects, 3, "what nobody has is no object");
+    assert!(
+        source.skipped()[1].message.contains("empty"),
+        "{:?}",
+        source.skipped()
+    );
+    let one = folder(&["02958343/car/model.obj", "02958343/gap/images/t.jpg"], &[]);
+    let source = open(one.path(), &SourceOptions::default());
+    assert!(
+        source.describe().publication.unwrap().contains("ShapeNetCore v1"),
+        "version 1"
+    );
+    assert_eq!(skipped(&source), ["02958343/gap missing"]);
+}
+
+#[test]
+fn shrec_numbers_meshes_and_lists_synsets() {
+    let dir = folder(
+        &[
+            "train/model_000003.obj",
+            "train/model_000012.obj",
+            "val/model_000007.off",
+            "test/model_000009.obj",
+        ],
+        &[
+            (
+                "evalkit/train.csv",
+                "id,synsetId,subSynsetId\n000003,02691156,x\n12,2691156,x\n",
+            ),
+            ("val.csv", "id,synsetId,subSynsetId\n000007,03001627,y\n"),
+        ],
+    );
+    let source = open(dir.path(), &SourceOptions::default());
+    assert_eq!(source.layout(), Layout::Shrec16);
+    assert_eq!(
+        found(&source),
+        [
+            "train 02691156/model_000003 train/model_000003.obj",
+            "train 02691156/model_000012 train/model_000012.obj",
+            "val 03001627/model_000007 val/model_000007.off",
+            "test unlabeled/model_000009 test/model_000009.obj",
+        ]
+    );
+}
+
+#[test]
+fn objaverse_gets_its_categories_from_the_annotations() {
+    let dir = folder(
+        &["glbs/000-000/aaa.glb", "glbs/000-023/bbb.glb"],
+        &[(
+            "lvis-annotations.json",
+            r#"{"teapot": ["bbb", "ccc"], "zebra": ["bbb"]}"#,
+        )],
+    );
+    let source = open(dir.path(), &SourceOptions::default());
+    assert_eq!(source.layout(), Layout::Objaverse);
+    assert_eq!(
+        found(&source),
+        [
+            "train object/aaa glbs/000-000/aaa.glb",
+            "train teapot/bbb glbs/000-023/bbb.glb"
+        ]
+    );
+}
+
+#[test]
+fn shares_are_exact_in_each_category_and_follow_from_the_seed() {
+    let paths: Vec<String> = (0..20)
+        .map(|i| format!("{}/{i}.obj", ["a", "b"][i % 2]))
+        .collect();
+    let dir = folder(&paths.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    let draw = |shares: &str, seed| {
+        let fractions: SplitFractions = shares.parse().unwrap();
+        let options = SourceOptions {
+            fractions: Some(fractions.with_seed(seed)),
+            ..SourceOptions::default()
+        };
+        open(dir.path(), &options)
+    };
+    let source = draw("0.7,0.1,0.2", 1);
+    let count = |category: &str, split| {
+        let objects = source.objects().iter();
+        objects
+            .filter(|o| o.id.category() == category && o.split == split)
+            .count()
+    };
+    for category in ["a", "b"] {
+        assert_eq!(
+            Split::ALL.map(|split| count(category, split)),
+            [7, 1, 2],
+            "{category}"
+        );
+    }
+    assert_eq!(found(&source), found(&draw("0.7,0.1,0.2", 1)));
+    assert_ne!(found(&source), found(&draw("0.7,0.1,0.2", 2)));
+    for text in ["0.8", "0.8,0.3", "1.2,-0.2", "a,b", "0.25,0.25,0.25,0.25"] {
+        text.parse::<SplitFractions>().unwrap_err();
+    }
+}
+
+/// An archive with these files.
+fn archive(path: &Path, files: &[(&str, &str)]) {
+    let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
+    for (name, content) in files {
+        let options = zip::write::FileOptions::default();
+        zip.start_file(*name, options).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+#[test]
+fn archives_are_read_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meshes.zip");
+    let files = [
+        ("meshes/chair/a.obj", "mesh a"),
+        ("meshes/chair/a.mtl", "material"),
+        ("meshes/lamp/b.off", "mesh b"),
+        ("meshes/split.csv", "id,split\nlamp/b,test\nchair/a,train\n"),
+        ("meshes/../../evil.obj", "out"),
+        ("/etc/evil.obj", "out"),
+    ];
+    archive(&path, &files);
+    let source = open(&path, &SourceOptions::default());
+    assert_eq!(
+        found(&source),
+        ["train chair/a chair/a.obj", "test lamp/b lamp/b.off"]
+    );
+    assert_eq!(source.read(&source.objects()[0], 100).unwrap(), b"mesh a");
+    let error = source.read(&source.objects()[0], 5).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    let assets = source.assets(&source.objects()[0], 100);
+    assert_eq!(
+        tap_render::import::AssetResolver::read(&assets, "a.mtl").unwrap(),
+        b"material"
+    );
+    tap_render::import::AssetResolver::read(&assets, "../../split.csv").unwrap_err();
+
+    // Folders of archives, one a synset, with the taxonomy beside them.
+    let dir = tempfile::tempdir().unwrap();
+    for synset in ["02691156", "03001627"] {
+        let mesh = format!("{synset}/x/models/model_normalized.obj");
+        archive(&dir.path().join(format!("{synset}.zip")), &[(&mesh, "mesh")]);
+    }
+    fs::write(
+        dir.path().join("taxonomy.json"),
+        r#"[{"synsetId": "02691156", "name": "airplane,plane"}]"#,
+    )
+    .unwrap();
+    let source = open(dir.path(), &SourceOptions::default());
+    assert_eq!(source.layout(), Layout::Shapenet);
+    assert_eq!(source.classes(), ["03001627", "airplane"]);
+
+    // No archive at all, and one that was cut.
+    let cut = dir.path().join("cut.zip");
+    archive(&cut, &files);
+    let bytes = fs::read(&cut).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 30]).unwrap();
+    let error = Source::open(&cut, &SourceOptions::default()).unwrap_err();
+    assert!(matches!(error, DatasetError::Archive { .. }), "{error}");
+}
+
+/// A megabyte of zeros takes a kilobyte in an archive; whoever claims less than there is, is not believed either.
+#[test]
+fn an_archive_cannot_be_larger_than_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bomb.zip");
+    archive(&path, &[("chair/a.obj", &"0".repeat(1 << 20))]);
+    let mut bytes = fs::read(&path).unwrap();
+    assert!(bytes.len() < 1 << 13, "a bomb");
+    let source = open(&path, &SourceOptions::default());
+    assert_eq!(source.objects()[0].bytes, 1 << 20, "its length is known unread");
+    let error = source.read(&source.objects()[0], 1 << 19).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    // The length in the index, from 1 MiB to 1 KiB.
+    let claimed = (1_u32 << 20).to_le_bytes();
+    let places: Vec<usize> = (0..bytes.len() - 4)
+        .filter(|&i| bytes[i..i + 4] == claimed)
+        .collect();
+    for place in places {
+        bytes[place..place + 4].copy_from_slice(&1024_u32.to_le_bytes());
+    }
+    fs::write(&path, bytes).unwrap();
+    let source = open(&path, &SourceOptions::default());
+    source.read(&source.objects()[0], 1 << 30).unwrap_err();
+}
+
+#[test]
+fn a_table_may_be_parquet() {
+    use arrow_array::{ArrayRef, RecordBatch, StringArray};
+
+    let dir = folder(&["meshes/a.obj", "meshes/b.obj"], &[]);
+    let column = |cells: [&str; 2]| std::sync::Arc::new(StringArray::from(cells.to_vec())) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        ("path", column(["meshes/a.obj", "meshes/b.obj"])),
+        ("label", column(["chair", "lamp"])),
+        ("split", column(["test", ""])),
+    ])
+    .unwrap();
+    let path = dir.path().join("list.parquet");
+    let file = fs::File::create(&path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let source = open(&path, &SourceOptions::default());
+    assert_eq!(source.layout(), Layout::Csv);
+    assert_eq!(
+        found(&source),
+        ["train lamp/b meshes/b.obj", "test chair/a meshes/a.obj"]
+    );
 }

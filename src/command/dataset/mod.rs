@@ -5,6 +5,7 @@ mod overlap;
 mod plan;
 mod preview;
 mod rebuild;
+mod relight;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -15,8 +16,8 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason,
-    Source, SourceOptions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions, inspect,
-    synthesizable_categories, synthesize, verify,
+    Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions,
+    inspect, synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
 
@@ -42,7 +43,7 @@ Examples:
   tap dataset report shards                            what is wrong with the meshes
   tap dataset preview shards --out shards.html         look at it
 
-More: plan, rebuild, overlap; each has examples of its own under --help.";
+More: plan, rebuild, relight, overlap; each has examples of its own under --help.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
@@ -51,6 +52,7 @@ enum DatasetCommand {
     Merge(merge::Arguments),
     Plan(Box<plan::Arguments>),
     Rebuild(rebuild::Arguments),
+    Relight(relight::Arguments),
     Verify(VerifyArguments),
     Inspect(InspectArguments),
     Report(report::Arguments),
@@ -128,6 +130,8 @@ struct BuildArguments {
 const BUILD_EXAMPLES: &str = "\
 Examples:
   tap dataset build ShapeNetCore.v2 --out shards
+  tap dataset build objaverse/ --split-fractions 0.9,0.1 --out shards
+  tap dataset build ShapeNetCore.v2.zip --out shards           read in place, nothing is unpacked
   tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
   tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards
@@ -136,15 +140,21 @@ Examples:
 /// What is built from.
 #[derive(Debug, Args)]
 struct SourceFlags {
-    /// A folder of meshes, or a CSV file with the columns path and category.
+    /// A folder of meshes, a zip archive or a folder of them, or a CSV or Parquet file with the columns path and category.
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// How the meshes are laid out: auto, shapenet, modelnet, folders or csv.
+    /// How the meshes are laid out: auto, shapenet, shrec16, modelnet, objaverse, folders or csv.
     #[arg(long, value_name = "LAYOUT", default_value_t)]
     layout: Layout,
     /// Which object is for what: a CSV file with the columns id, category and split.
     #[arg(long, value_name = "FILE.csv")]
     splits: Option<PathBuf>,
+    /// Draw the splits by chance in each category: shares of train,test or train,val,test, for example 0.8,0.2.
+    #[arg(long, value_name = "SHARES", conflicts_with = "splits")]
+    split_fractions: Option<SplitFractions>,
+    /// What that draw follows from.
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "split_fractions")]
+    split_seed: u64,
 }
 
 impl SourceFlags {
@@ -154,10 +164,13 @@ impl SourceFlags {
             source,
             layout,
             splits,
+            split_fractions,
+            split_seed,
         } = self;
         let options = SourceOptions {
             layout: *layout,
             splits: splits.clone(),
+            fractions: split_fractions.map(|fractions| fractions.with_seed(*split_seed)),
         };
         Ok(Source::open(source, &options)?)
     }
@@ -231,6 +244,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Merge(arguments) => merge::run(arguments),
         DatasetCommand::Plan(arguments) => plan::run(arguments),
         DatasetCommand::Rebuild(arguments) => rebuild::run(arguments),
+        DatasetCommand::Relight(arguments) => relight::run(arguments),
         DatasetCommand::Verify(arguments) => run_verify(arguments),
         DatasetCommand::Inspect(arguments) => run_inspect(arguments),
         DatasetCommand::Report(arguments) => report::run(arguments),
