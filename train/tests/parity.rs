@@ -10,6 +10,7 @@ mod reference;
 mod weight;
 
 use reference::{Folder, Run, compare, indices, record, relative_l2, values};
+use tap_train::augment::{Augmentation, HeightFrom, rotate_y};
 use tap_train::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
 use tap_train::metric::part_iou;
 use tap_train::model::{
@@ -600,6 +601,47 @@ fn losses_of_given_tensors() {
         &poly1_focal(&log_probabilities, run.need("focal.label")),
         LOSS,
     );
+}
+
+#[test]
+fn clouds_are_normalized_scaled_and_turned() {
+    const CLOUD: f64 = 1e-6;
+    let run = Folder::open().run("pure");
+    let rows = |name: &str| -> Vec<[f32; 3]> {
+        let values = values(run.need(name));
+        let (rows, _) = values.as_chunks::<3>();
+        rows.iter().map(|row| row.map(|x| x as f32)).collect()
+    };
+    let compare_rows = |name: &str, rows: &[[f32; 3]]| {
+        compare(&run, name, &Tensor::from_slice(rows.as_flattened()), CLOUD);
+    };
+    // As they are, with heights measured along y as in our object space.
+    let still = Augmentation {
+        scale: [1.0, 1.0],
+        height: HeightFrom::Scaled,
+        normalize: true,
+        rotate_y: false,
+    };
+    let apply =
+        |points: &mut [[f32; 3]]| -> Tensor { Tensor::from_slice(&still.apply(0, 0, "", points, &mut [])) };
+
+    let mut raw = rows("pc.raw");
+    compare(&run, "pc.raw_heights_g1", &apply(&mut raw), CLOUD);
+    compare_rows("pc.raw_center_norm_g1", &raw);
+    // The released code works with z up.
+    let z_up = |rows: &[[f32; 3]]| rows.iter().map(|&[x, y, z]| [z, x, y]).collect::<Vec<_>>();
+    compare_rows("pc.perm_norm", &z_up(&raw));
+    compare(&run, "pc.heights_g2", &apply(&mut raw), CLOUD);
+    compare_rows("pc.center_norm", &z_up(&raw));
+
+    let factors = values(run.need("aug.scale"));
+    let scale = |row: [f32; 3]| [0, 1, 2].map(|axis| row[axis] * factors[axis] as f32);
+    let mut scaled: Vec<_> = rows("pc.raw").into_iter().map(scale).collect();
+    compare_rows("aug.scaled", &scaled);
+    compare(&run, "aug.scaled_heights", &apply(&mut scaled), CLOUD);
+    compare_rows("aug.scaled_center_norm", &scaled);
+    rotate_y(0.7, &mut scaled, &mut []);
+    compare_rows("aug.rotated", &scaled);
 }
 
 #[test]
