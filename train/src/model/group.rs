@@ -7,6 +7,8 @@ use crate::ops;
 
 /// `embedding_bag`'s number for sums.
 const BAG_SUM: i64 = 0;
+/// Below this a variance is that of a cloud whose points all lie in one place; it gets no gradient.
+const SMALLEST_VARIANCE: f64 = 1e-24;
 
 /// # Shapes
 /// - `rows`: B,G,K,C
@@ -49,38 +51,88 @@ pub(super) fn max_over_edges(
 
 /// Mean and biased variance over all edges, each of C.
 fn edge_statistics(of_center: &Tensor, of_point: &Tensor, neighbors: &Tensor) -> (Tensor, Tensor) {
-    let (batch, num_points, channels) = of_point.size3().expect("points are B,N,C");
-    let group_size = neighbors.size()[2];
+    let edges = Edges::new(neighbors, of_point.size()[1]);
     let num_edges = neighbors.numel() as f64;
-    let (flat, counts) = no_grad(|| {
-        let options = (Kind::Int64, neighbors.device());
-        let offset = Tensor::arange(batch, options).view([batch, 1, 1]) * num_points;
-        let flat = (neighbors + offset).view(-1);
-        let counts = flat.bincount(None::<Tensor>, batch * num_points);
-        (flat, counts.to_kind(Kind::Float).view([-1, 1]))
-    });
-    let sum = |rows: &Tensor| rows.sum_dim_intlist(0, false, Kind::Float);
-    let (of_center, of_point) = (
-        of_center.reshape([-1, channels]),
-        of_point.reshape([-1, channels]),
-    );
-    let mean_of_center = sum(&of_center) * (group_size as f64 / num_edges);
-    let mean_of_point = sum(&(&of_point * &counts)) / num_edges;
+    let sum = |rows: &Tensor| rows.sum_dim_intlist([0, 1].as_slice(), false, Kind::Float);
+    let mean_of_center = sum(of_center) * (edges.group_size / num_edges);
+    let mean_of_point = sum(&(of_point * &edges.counts)) / num_edges;
     let (of_center, of_point) = (of_center - &mean_of_center, of_point - &mean_of_point);
-    let starts = Tensor::arange(flat.size()[0] / group_size, (Kind::Int64, flat.device())) * group_size;
-    let (of_group, ..) = Tensor::embedding_bag(
-        &of_point,
-        &flat,
-        &starts,
-        false,
-        BAG_SUM,
-        false,
-        None::<Tensor>,
-        false,
-    );
-    let squares = sum(&(of_center.square() * group_size as f64 + &of_center * of_group * 2.0))
-        + sum(&(of_point.square() * counts));
+    let of_group = edges.sum_over_group(&of_point);
+    let squares = sum(&(of_center.square() * edges.group_size + &of_center * of_group * 2.0))
+        + sum(&(of_point.square() * &edges.counts));
     (mean_of_center + mean_of_point, squares / num_edges)
+}
+
+/// The unbiased deviation of `of_point[neighbors[i, k]] - of_center[i]` over all edges and channels of each cloud,
+/// without making the edges.
+///
+/// # Shapes
+/// - `of_center`: B,G,C; `of_point`: B,N,C; `neighbors`: B,G,K of `i64` in 0..N
+/// - returns B
+pub(super) fn difference_deviation(of_center: &Tensor, of_point: &Tensor, neighbors: &Tensor) -> Tensor {
+    let edges = Edges::new(neighbors, of_point.size()[1]);
+    // Differences do not change if both ends move, and around their mean less of their squares cancels.
+    let middle = no_grad(|| of_point.mean_dim(1, true, None));
+    let (of_center, of_point) = (of_center - &middle, of_point - &middle);
+    let of_group = edges.sum_over_group(&of_point);
+    let total = |x: &Tensor| x.sum_dim_intlist([1, 2].as_slice(), false, Kind::Double);
+    let sum = total(&(&of_group - &of_center * edges.group_size));
+    let of_pairs = &of_center * (&of_center * edges.group_size - of_group * 2.0);
+    let squares = total(&(of_point.square() * &edges.counts)) + total(&of_pairs);
+    let num_values = (of_center.numel() as i64 / of_center.size()[0]) as f64 * edges.group_size;
+    let variance = (squares - sum.square() / num_values) / (num_values - 1.0).max(1.0);
+    variance.clamp_min(SMALLEST_VARIANCE).sqrt().to_kind(Kind::Float)
+}
+
+/// The edges of a graph from centres to points, for sums over them.
+struct Edges {
+    /// B·G·K places of the neighbours among all points of the batch.
+    flat: Tensor,
+    /// B,N,1: of how many centres each point is a neighbour.
+    counts: Tensor,
+    /// B·G places in `flat` at which a group begins.
+    starts: Tensor,
+    /// K.
+    group_size: f64,
+    /// B, G.
+    size: [i64; 2],
+}
+
+impl Edges {
+    fn new(neighbors: &Tensor, num_points: i64) -> Self {
+        let (batch, num_groups, group_size) = neighbors.size3().expect("neighbours are B,G,K");
+        let options = (Kind::Int64, neighbors.device());
+        no_grad(|| {
+            let offset = Tensor::arange(batch, options).view([batch, 1, 1]) * num_points;
+            let flat = (neighbors + offset).view(-1);
+            let counts = flat.bincount(None::<Tensor>, batch * num_points);
+            Self {
+                counts: counts.to_kind(Kind::Float).view([batch, num_points, 1]),
+                starts: Tensor::arange(batch * num_groups, options) * group_size,
+                group_size: group_size as f64,
+                size: [batch, num_groups],
+                flat,
+            }
+        })
+    }
+
+    /// # Shapes
+    /// - `of_point`: B,N,C
+    /// - returns B,G,C
+    fn sum_over_group(&self, of_point: &Tensor) -> Tensor {
+        let channels = of_point.size()[2];
+        let (sums, ..) = Tensor::embedding_bag(
+            &of_point.reshape([-1, channels]),
+            &self.flat,
+            &self.starts,
+            false,
+            BAG_SUM,
+            false,
+            None::<Tensor>,
+            false,
+        );
+        sums.view([self.size[0], self.size[1], channels])
+    }
 }
 
 #[cfg(test)]
@@ -139,5 +191,42 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn deviations_need_no_edges_either() {
+        tch::manual_seed(5);
+        let options = (Kind::Float, Device::Cpu);
+        let neighbors = Tensor::randint(30, [3, 12, 5], (Kind::Int64, Device::Cpu));
+        let run = |deviation: &dyn Fn(&Tensor, &Tensor) -> Tensor, spread: f64| {
+            tch::manual_seed(6);
+            let [center, point] = [12, 30]
+                .map(|rows| (Tensor::randn([3, rows, 4], options) * spread + 2.0).set_requires_grad(true));
+            let got = deviation(&center, &point);
+            (&got * &got * &got).sum(Kind::Float).backward();
+            [got.detach(), center.grad(), point.grad()]
+        };
+        let got = run(
+            &|center, point| difference_deviation(center, point, &neighbors),
+            0.3,
+        );
+        let made = |center: &Tensor, point: &Tensor| {
+            let edges = ops::gather(point, &neighbors) - center.unsqueeze(2);
+            edges.flatten(1, 3).std_dim(1, true, false)
+        };
+        for (i, (got, expected)) in got.iter().zip(&run(&made, 0.3)).enumerate() {
+            assert!(
+                got.allclose(expected, 1e-4, 1e-6, false),
+                "result {i}: {got} {expected}"
+            );
+        }
+        let flat = run(
+            &|center, point| difference_deviation(center, point, &neighbors),
+            0.0,
+        );
+        assert!(
+            flat[2].isfinite().all().int64_value(&[]) == 1,
+            "a cloud in one place has a gradient"
+        );
     }
 }

@@ -74,11 +74,7 @@ impl ClassifierHead {
     pub fn forward(&self, feature: &Tensor, train: bool) -> Tensor {
         let mut x = feature.shallow_clone();
         for (linear, norm) in &self.hidden {
-            x = dropout(
-                norm.forward(&linear.forward(&x), train).relu_(),
-                self.dropout,
-                train,
-            );
+            x = dropout(norm.forward_relu(&linear.forward(&x), train), self.dropout, train);
         }
         self.last.forward(&x)
     }

@@ -117,6 +117,17 @@ impl Linear {
         from_product(product)
     }
 
+    /// The part that some of the input channels have in the product; `x` holds these alone. Without the bias.
+    ///
+    /// # Shapes
+    /// - `x`: ...,len for the channels from `first` on
+    /// - returns ...,out
+    pub(super) fn forward_part(&self, x: &Tensor, first: i64) -> Tensor {
+        let len = x.size()[x.dim() - 1];
+        let matrix = self.matrix().narrow(1, first, len);
+        from_product(for_product(x).linear(&for_product(&matrix), None::<Tensor>))
+    }
+
     /// The weight as an out,in matrix.
     pub(super) fn matrix(&self) -> Tensor {
         self.weight.view([self.out_channels, self.in_channels])
@@ -172,6 +183,18 @@ impl BatchNorm {
         // Autograd must not take it for a view: whoever changes a view in place, as the next ReLU does, makes the backward
         // pass copy the whole gradient twice. Nobody else holds `normalized`, so nothing is hidden from anybody.
         normalized.internal_unsafe_view(x.size().as_slice())
+    }
+
+    /// `relu(norm(x))`.
+    pub(super) fn forward_relu(&self, x: &Tensor, train: bool) -> Tensor {
+        self.forward(x, train).relu_()
+    }
+
+    /// `relu(norm(x) + residual)`.
+    pub(super) fn forward_add_relu(&self, x: &Tensor, residual: &Tensor, train: bool) -> Tensor {
+        let mut sum = self.forward(x, train);
+        sum += residual;
+        sum.relu_()
     }
 
     /// The same in training, with sums that cascade.

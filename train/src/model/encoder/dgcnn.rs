@@ -151,7 +151,6 @@ impl Encoder for Dgcnn {
 struct EdgeConv {
     conv: Linear,
     norm: BatchNorm,
-    in_channels: i64,
 }
 
 impl EdgeConv {
@@ -160,7 +159,6 @@ impl EdgeConv {
         Self {
             conv: Linear::pointwise(&vs / 0, 2 * in_channels, width, 2, false),
             norm: BatchNorm::new(&vs / 1, width),
-            in_channels,
         }
     }
 
@@ -168,12 +166,13 @@ impl EdgeConv {
     /// - `x`: B,N,C; `neighbors`: B,N,K
     /// - returns B,N,width
     fn forward(&self, x: &Tensor, neighbors: &Tensor, train: bool) -> Tensor {
-        // W (x_i ‖ x_j - x_i) = (W₁ - W₂) x_i + W₂ x_j: two products a point instead of one an edge.
-        let matrix = self.conv.matrix();
-        let of_self = matrix.narrow(1, 0, self.in_channels);
-        let of_difference = matrix.narrow(1, self.in_channels, self.in_channels);
-        let of_center = x.matmul(&(of_self - &of_difference).tr());
-        let of_point = x.matmul(&of_difference.tr());
+        // W (x_i ‖ x_j - x_i) = (W₁ - W₂) x_i + W₂ x_j: two products a point instead of one an edge. They stay in `f32`,
+        // since the next graph is built on them.
+        let (matrix, channels) = (self.conv.matrix(), x.size()[2]);
+        let of_difference = matrix.narrow(1, channels, channels);
+        let of_self = matrix.narrow(1, 0, channels) - &of_difference;
+        let of_center = x.linear(&of_self, None::<Tensor>);
+        let of_point = x.linear(&of_difference, None::<Tensor>);
         // A leaky ReLU is monotone: the maximum may be taken before it.
         leaky_relu(&max_over_edges(
             &of_center, &of_point, neighbors, &self.norm, train,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
 use super::{Cloud, Encoder, Tokens};
-use crate::model::group::max_over_group;
+use crate::model::group::{difference_deviation, max_over_group};
 use crate::model::layer::{BatchNorm, Linear};
 use crate::ops;
 
@@ -169,8 +169,9 @@ impl PointMlp {
         }];
         let stages = self.local_grouper_list.iter().zip(&self.pre_blocks_list);
         for ((grouper, pre), pos) in stages.zip(&self.pos_blocks_list) {
-            let groups = grouper.forward(&levels[levels.len() - 1]);
-            let pooled = max_over_group(&pre.forward(&groups, train));
+            let level = &levels[levels.len() - 1];
+            let groups = grouper.groups(&level.xyz);
+            let pooled = max_over_group(&pre.forward(grouper, &level.features, &groups, train));
             levels.push(Level {
                 xyz: groups.xyz,
                 features: run(pos, pooled, train),
@@ -219,14 +220,14 @@ struct LocalGrouper {
     num_neighbors: i64,
 }
 
-/// What a grouper makes.
+/// Centres and their neighbours.
 struct Groups {
     /// B,G,3.
     xyz: Tensor,
-    /// B,G,C: features of the centres.
-    of_center: Tensor,
-    /// B,G,K,C: normalized differences to the centre.
-    differences: Tensor,
+    /// B,G.
+    centers: Tensor,
+    /// B,G,K.
+    neighbors: Tensor,
 }
 
 impl LocalGrouper {
@@ -239,25 +240,37 @@ impl LocalGrouper {
         }
     }
 
-    /// Each cloud's differences have one deviation, over all groups, neighbours and channels; alpha and beta rescale
-    /// them by channel.
-    fn forward(&self, level: &Level) -> Groups {
-        let (xyz, centers, neighbors) = no_grad(|| {
-            let num_centers = level.xyz.size()[1] / self.reduction;
-            let centers = ops::farthest_points(&level.xyz, num_centers);
-            let xyz = ops::gather(&level.xyz, &centers);
-            let neighbors = ops::nearest(&level.xyz, &xyz, self.num_neighbors);
-            (xyz, centers, neighbors)
-        });
-        let of_center = ops::gather(&level.features, &centers);
-        let differences = ops::gather(&level.features, &neighbors) - of_center.unsqueeze(2);
-        let deviation = differences.flatten(1, 3).std_dim(1, true, true) + DEVIATION_EPSILON;
-        let scale = &self.affine_alpha / deviation.view([-1, 1, 1, 1]);
-        Groups {
-            xyz,
-            of_center,
-            differences: self.affine_beta.addcmul(&differences, &scale),
-        }
+    fn groups(&self, xyz: &Tensor) -> Groups {
+        no_grad(|| {
+            let centers = ops::farthest_points(xyz, xyz.size()[1] / self.reduction);
+            let of_centers = ops::gather(xyz, &centers);
+            Groups {
+                neighbors: ops::nearest(xyz, &of_centers, self.num_neighbors),
+                xyz: of_centers,
+                centers,
+            }
+        })
+    }
+
+    /// `layer` on (alpha · difference / deviation + beta ‖ centre) of every neighbour; the deviation is one of a cloud, over
+    /// all groups, neighbours and channels.
+    ///
+    /// The product is formed by point instead of by neighbour: of a difference it is a difference, and deviation, beta
+    /// and centre are the same for a whole group.
+    ///
+    /// # Shapes
+    /// - `features`: B,N,C
+    /// - returns B,G,K,out
+    fn apply(&self, layer: &ConvBnRelu, features: &Tensor, groups: &Groups) -> Tensor {
+        let channels = features.size()[2];
+        let of_center = ops::gather(features, &groups.centers);
+        let deviation = difference_deviation(&of_center, features, &groups.neighbors) + DEVIATION_EPSILON;
+        let of_point = layer.forward_part(&(features * self.affine_alpha.view([1, 1, channels])), 0)
+            / deviation.view([-1, 1, 1]);
+        let of_group = layer.forward_part(&of_center, channels)
+            + layer.forward_part(&self.affine_beta.view([1, 1, channels]), 0)
+            - ops::gather(&of_point, &groups.centers);
+        ops::gather(&of_point, &groups.neighbors) + of_group.unsqueeze(2)
     }
 }
 
@@ -278,15 +291,8 @@ impl PreExtraction {
 
     /// # Shapes
     /// - returns B,G,K,width
-    fn forward(&self, groups: &Groups, train: bool) -> Tensor {
-        // The centre's half of the product is the same for its whole group: formed once and added.
-        let matrix = self.transfer.matrix();
-        let channels = groups.of_center.size()[2];
-        let of_difference = groups.differences.matmul(&matrix.narrow(1, 0, channels).tr());
-        let of_center = groups
-            .of_center
-            .matmul(&matrix.narrow(1, channels, channels).tr());
-        let rows = of_difference + of_center.unsqueeze(2);
+    fn forward(&self, grouper: &LocalGrouper, features: &Tensor, groups: &Groups, train: bool) -> Tensor {
+        let rows = grouper.apply(&self.transfer, features, groups);
         run(&self.operation, self.transfer.activate(&rows, train), train)
     }
 }
@@ -332,9 +338,9 @@ impl Residual {
     /// - returns ...,C
     pub(in crate::model) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let (conv, norm) = &self.net1;
-        let hidden = norm.forward(&conv.forward(x), train).relu_();
+        let hidden = norm.forward_relu(&conv.forward(x), train);
         let (conv, norm) = &self.net2;
-        (norm.forward(&conv.forward(&hidden), train) + x).relu_()
+        norm.forward_add_relu(&conv.forward(&hidden), x, train)
     }
 }
 
@@ -361,13 +367,13 @@ impl ConvBnRelu {
         self.activate(&self.conv.forward(x), train)
     }
 
-    /// The convolution's weight as an out,in matrix, for those who multiply by parts of it.
-    pub(in crate::model) fn matrix(&self) -> Tensor {
-        self.conv.matrix()
+    /// The part of the convolution that the input channels from `first` on have.
+    pub(in crate::model) fn forward_part(&self, x: &Tensor, first: i64) -> Tensor {
+        self.conv.forward_part(x, first)
     }
 
     /// What follows the convolution.
     pub(in crate::model) fn activate(&self, rows: &Tensor, train: bool) -> Tensor {
-        self.norm.forward(rows, train).relu_()
+        self.norm.forward_relu(rows, train)
     }
 }

@@ -313,9 +313,9 @@ impl SharedMlp {
     /// The first layer, applied before grouping where that is cheaper: `W (p_j - p_i ‖ f_j) = W (p_j ‖ f_j) - W (p_i ‖ 0)`,
     /// one product a point instead of one a neighbour.
     fn first_layer_by_point(&self, level: &Level, centers: &Tensor, neighbors: &Tensor) -> Tensor {
-        let matrix = self.convs[0].0.matrix();
-        let of_point = Tensor::cat(&[&level.xyz, &level.features], 2).matmul(&matrix.tr());
-        let of_center = centers.matmul(&matrix.narrow(1, 0, 3).tr());
+        let conv = &self.convs[0].0;
+        let of_point = conv.forward(&Tensor::cat(&[&level.xyz, &level.features], 2));
+        let of_center = conv.forward_part(centers, 0);
         ops::gather(&of_point, neighbors) - of_center.unsqueeze(2)
     }
 
@@ -329,9 +329,9 @@ impl SharedMlp {
     }
 
     fn after_first_layer(&self, rows: &Tensor, train: bool) -> Tensor {
-        let mut rows = self.convs[0].1.forward(rows, train).relu_();
+        let mut rows = self.convs[0].1.forward_relu(rows, train);
         for (conv, norm) in &self.convs[1..] {
-            rows = norm.forward(&conv.forward(&rows), train).relu_();
+            rows = norm.forward_relu(&conv.forward(&rows), train);
         }
         rows
     }

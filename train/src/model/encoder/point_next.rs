@@ -210,7 +210,7 @@ impl SetAbstraction {
             None => max_over_edges(&-of_center, &of_point, &neighbors, first_norm, train),
             Some(((last, last_norm), middle)) => {
                 let rows = ops::gather(&of_point, &neighbors) - of_center.unsqueeze(2);
-                let rows = all_active(middle, first_norm.forward(&rows, train).relu_(), train);
+                let rows = all_active(middle, first_norm.forward_relu(&rows, train), train);
                 // With a residual connection the last layer is left linear until the sum.
                 max_over_group(&last_norm.forward(&last.forward(&rows), train))
             }
@@ -263,8 +263,8 @@ impl InvResMlp {
         let (of_point, of_center) = by_point(conv, level, &level.xyz, self.radius);
         let pooled = max_over_edges(&-of_center, &of_point, neighbors, norm, train).relu();
         let [(widen, wide_norm), (narrow, narrow_norm)] = &self.pwconv;
-        let wide = wide_norm.forward(&widen.forward(&pooled), train).relu_();
-        (narrow_norm.forward(&narrow.forward(&wide), train) + &level.features).relu_()
+        let wide = wide_norm.forward_relu(&widen.forward(&pooled), train);
+        narrow_norm.forward_add_relu(&narrow.forward(&wide), &level.features, train)
     }
 }
 
@@ -274,10 +274,8 @@ impl InvResMlp {
 /// - `centers`: B,G,3
 /// - returns B,N,out and B,G,out
 fn by_point(conv: &Linear, level: &Level, centers: &Tensor, radius: f64) -> (Tensor, Tensor) {
-    let matrix = conv.matrix();
     let rows = Tensor::cat(&[&(&level.xyz / radius), &level.features], 2);
-    let of_center = (centers / radius).matmul(&matrix.narrow(1, 0, 3).tr());
-    (rows.matmul(&matrix.tr()), of_center)
+    (conv.forward(&rows), conv.forward_part(&(centers / radius), 0))
 }
 
 /// 1×1 convolutions with batch norm. Keys `{i}.0.weight`, `{i}.1.*`.
@@ -298,6 +296,6 @@ fn convs(vs: &nn::Path<'_>, in_channels: i64, widths: &[i64]) -> Vec<(Linear, Ba
 /// Every layer with its ReLU.
 fn all_active(convs: &[(Linear, BatchNorm)], rows: Tensor, train: bool) -> Tensor {
     convs.iter().fold(rows, |rows, (conv, norm)| {
-        norm.forward(&conv.forward(&rows), train).relu_()
+        norm.forward_relu(&conv.forward(&rows), train)
     })
 }

@@ -249,17 +249,15 @@ impl GroupEncoder {
     /// - returns B,G,C
     fn forward(&self, groups: &Tensor, train: bool) -> Tensor {
         let (conv, norm, conv_out) = &self.first_conv;
-        let local = conv_out.forward(&norm.forward(&conv.forward(groups), train).relu_());
+        let local = conv_out.forward(&norm.forward_relu(&conv.forward(groups), train));
         let global = local.amax(2, true);
         // The input of the second part is (global ‖ local), and the global half is the same for the whole group: its
         // product is formed once a group and added.
         let (conv, norm, conv_out) = &self.second_conv;
-        let matrix = conv.matrix();
-        let half = matrix.size()[1] / 2;
-        let of_global = global.linear(&matrix.narrow(1, 0, half), conv.bias());
-        let joined = local.matmul(&matrix.narrow(1, half, half).tr()) + of_global;
+        let of_global = conv.forward_part(&global, 0) + conv.bias().expect("it was built with one");
+        let joined = conv.forward_part(&local, global.size()[3]) + of_global;
         conv_out
-            .forward(&norm.forward(&joined, train).relu_())
+            .forward(&norm.forward_relu(&joined, train))
             .amax(2, false)
     }
 }

@@ -138,10 +138,8 @@ impl PointMlpSegmenter {
     /// - returns B,N,parts
     fn classify(&self, of_points: &Tensor, of_object: &Tensor, train: bool) -> Tensor {
         let (first, norm, last) = &self.classifier;
-        let matrix = first.matrix();
-        let channels = of_points.size()[2];
-        let per_object = of_object.matmul(&matrix.narrow(1, channels, of_object.size()[1]).tr());
-        let hidden = of_points.matmul(&matrix.narrow(1, 0, channels).tr()) + per_object.unsqueeze(1);
+        let per_object = first.forward_part(of_object, of_points.size()[2]);
+        let hidden = first.forward_part(of_points, 0) + per_object.unsqueeze(1);
         // Parity: no activation between the two layers.
         let hidden = dropout(norm.forward(&hidden, train), self.sizes.dropout, train);
         last.forward(&hidden).log_softmax(-1, Kind::Float)
@@ -177,11 +175,9 @@ impl Propagation {
     /// - returns B,N,width at the fine level
     fn forward(&self, coarse: &Level, features: &Tensor, fine: &Level, train: bool) -> Tensor {
         // Interpolation and a matrix commute; the product is formed where there are fewer points.
-        let matrix = self.fuse.matrix();
-        let channels = fine.features.size()[2];
-        let of_coarse = features.matmul(&matrix.narrow(1, channels, features.size()[2]).tr());
+        let of_coarse = self.fuse.forward_part(features, fine.features.size()[2]);
         let of_coarse = ops::interpolate_expanded(&of_coarse, &coarse.xyz, &fine.xyz);
-        let of_fine = fine.features.matmul(&matrix.narrow(1, 0, channels).tr());
+        let of_fine = self.fuse.forward_part(&fine.features, 0);
         let joined = self.fuse.activate(&(of_fine + of_coarse), train);
         self.extraction
             .iter()

@@ -74,29 +74,23 @@ impl Segmenter for TokenSegmenter {
         let nearest = ops::three_nearest(&tokens.centers, xyz);
         let mut rows = Tensor::cat(&[xyz, &ops::interpolate(&tokens.features, &nearest)], 2);
         for (conv, norm) in &self.propagation_0 {
-            rows = norm.forward(&conv.forward(&rows), train).relu_();
+            rows = norm.forward_relu(&conv.forward(&rows), train);
         }
         let (conv, norm) = &self.label_conv;
-        let class = norm
-            .forward(
-                &conv.forward(&one_hot(input.class, self.sizes.num_classes)),
-                train,
-            )
-            .relu_();
+        let class = conv.forward(&one_hot(input.class, self.sizes.num_classes));
+        let class = norm.forward_relu(&class, train);
         let largest = tokens.features.amax(1, false);
         let mean = tokens.features.mean_dim(1, false, None);
         let of_object = Tensor::cat(&[largest, mean, class], 1);
         // What is the same for all points of an object is multiplied once an object.
-        let matrix = self.convs1.matrix();
-        let channels = rows.size()[2];
-        let per_object = of_object.linear(
-            &matrix.narrow(1, channels, of_object.size()[1]),
-            self.convs1.bias(),
+        let per_object = self.convs1.forward_part(&of_object, rows.size()[2]);
+        let hidden = self.convs1.forward_part(&rows, 0) + per_object.unsqueeze(1);
+        let hidden = self.bns1.forward_relu(
+            &(hidden + self.convs1.bias().expect("it was built with one")),
+            train,
         );
-        let hidden = rows.matmul(&matrix.narrow(1, 0, channels).tr()) + per_object.unsqueeze(1);
-        let hidden = self.bns1.forward(&hidden, train).relu_();
         let hidden = self.convs2.forward(&dropout(hidden, self.sizes.dropout, train));
-        let hidden = self.bns2.forward(&hidden, train).relu_();
+        let hidden = self.bns2.forward_relu(&hidden, train);
         self.convs3.forward(&hidden).log_softmax(-1, Kind::Float)
     }
 }
