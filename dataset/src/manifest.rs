@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
-    ShardHeader, Split, durable,
+    Split, durable,
 };
 
 /// The manifest's file name.
@@ -309,8 +309,9 @@ impl Manifest {
     }
 
     /// What every shard says about itself.
-    pub(crate) fn header(&self) -> ShardHeader {
-        ShardHeader {
+    #[cfg(feature = "build")]
+    pub(crate) fn header(&self) -> crate::ShardHeader {
+        crate::ShardHeader {
             layout: self.layout,
             classes: self.classes.clone(),
             parts: self.parts.clone(),
