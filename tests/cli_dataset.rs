@@ -11,8 +11,13 @@ use std::time::{Duration, Instant};
 
 use util::{CUBE, Outcome, Place, nan_cube};
 
-/// How often the kill test kills.
-const NUM_KILLS: usize = 10;
+/// How often a kill test kills; `TAP_KILLS=50` makes a long night of it.
+fn num_kills() -> usize {
+    let asked = std::env::var("TAP_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok());
+    asked.unwrap_or(10)
+}
 
 #[test]
 fn the_same_seed_gives_the_same_shapes() {
@@ -96,7 +101,7 @@ fn the_number_of_workers_leaves_no_trace() {
     );
 }
 
-/// SIGKILL at ten random moments; another number of workers each time. The end is the unbroken build's, to the byte.
+/// SIGKILL at random moments; another number of workers each time. The end is the unbroken build's, to the byte.
 #[test]
 fn a_killed_build_goes_on_to_the_same_bytes() {
     let place = Place::new();
@@ -122,7 +127,7 @@ fn a_killed_build_goes_on_to_the_same_bytes() {
     let unbroken_s = started.elapsed().as_secs_f64();
 
     let seed = RandomState::new().hash_one(0);
-    for kill_idx in 0..NUM_KILLS {
+    for kill_idx in 0..num_kills() {
         let mut child = build("killed", ["1", "2", "3"][kill_idx % 3])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -136,7 +141,8 @@ fn a_killed_build_goes_on_to_the_same_bytes() {
     Outcome::of(&mut build("killed", "3")).succeeds();
     assert!(
         place.files("killed") == place.files("unbroken"),
-        "other bytes after {NUM_KILLS} kills, seed {seed}"
+        "other bytes after {} kills, seed {seed}",
+        num_kills()
     );
     place.run(&["dataset", "verify", "killed", "--deep"]).succeeds();
 }
@@ -173,7 +179,7 @@ fn a_killed_merge_goes_on_to_the_same_bytes() {
 
     let merge = ["dataset", "merge", "b", "a", "--out", "joined"];
     let seed = RandomState::new().hash_one(0);
-    for kill_idx in 0..NUM_KILLS {
+    for kill_idx in 0..num_kills() {
         let mut child = place
             .command(&merge)
             .stdout(Stdio::null())
@@ -187,7 +193,8 @@ fn a_killed_merge_goes_on_to_the_same_bytes() {
     place.run(&merge).succeeds();
     assert!(
         place.files("joined") == place.files("one"),
-        "other bytes after {NUM_KILLS} kills, seed {seed}"
+        "other bytes after {} kills, seed {seed}",
+        num_kills()
     );
     place.run(&["dataset", "verify", "joined"]).succeeds();
 }
@@ -363,6 +370,23 @@ fn a_dataset_is_lit_anew() {
         "other shards than a fresh build's"
     );
     place.run(&["dataset", "verify", "relit", "--deep"]).succeeds();
+    let killed = [&arguments[..], &["--out", "killed"]].concat();
+    for kill_idx in 0..num_kills() {
+        let mut child = place
+            .command(&killed)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(RandomState::new().hash_one(kill_idx) % 120));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run(&killed).succeeds();
+    assert!(
+        place.files("killed") == place.files("relit"),
+        "other bytes after kills"
+    );
 
     let mesh = place
         .files("meshes")
