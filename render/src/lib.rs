@@ -11,8 +11,8 @@
 //! | mesh, transform and recipe | [`Framed::try_new`], on any thread | cameras placed, vertices ready for the device |
 //! | framed meshes | [`Renderer::submit`], then [`Renderer::finish`] | [`View`]s: pixels, mask, pose, matrices |
 //! | a view's matrices | [`pose_format`] | its camera in the conventions of `OpenCV`, OpenGL, `PyTorch3D`, `NeRF`, COLMAP, TAP |
-//! | a view with normals, depth and albedo | [`relight`] | its picture in another light, without the mesh |
-//! | a view with depth, and points | [`point_visibility`] | where each point appears, and whether it is seen |
+//! | a view with normals, depth and albedo | [`relight()`] | its picture in another light, without the mesh |
+//! | a view with depth, and points | [`point_visibility()`] | where each point appears, and whether it is seen |
 //!
 //! The axes and matrices are stated in one place, `camera.rs`; [`ViewMatrices::pixel_of`] is the whole of it
 //! in one call.

@@ -150,7 +150,7 @@ impl Channels {
         part: true,
         material: true,
     };
-    /// What [`relight`](crate::relight) needs.
+    /// What [`relight`](crate::relight()) needs.
     pub const GBUFFER: Self = Self {
         mask: true,
         depth: true,

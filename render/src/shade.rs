@@ -3,8 +3,9 @@
 
 use glam::{IVec2, Mat3, Mat4, UVec2, Vec2, Vec3, Vec4};
 use tap_shaders::{
-    LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform, MAX_LIGHTS, NO_TEXTURE, OWN_MATERIAL, PARALLEL,
-    REVERSE_LIT, SHOW_NORMALS, SMOOTH, Triangle, ViewUniform, WRAP_MIRROR, WRAP_REPEAT, unfold_normal,
+    LIGHT_AT_EYE, LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform, MAX_LIGHTS, NO_TEXTURE, OWN_MATERIAL,
+    PARALLEL, REVERSE_LIT, SHOW_NORMALS, SMOOTH, Triangle, ViewUniform, WRAP_MIRROR, WRAP_REPEAT,
+    unfold_normal,
 };
 
 use crate::camera::{Rays, ViewMatrices};
@@ -180,8 +181,45 @@ pub(crate) struct Stage<'a> {
     pub(crate) lamp: Lamp<'a>,
     view_from_object: Mat4,
     rotation: Mat3,
-    /// Is a surface's color all that is looked for, and does it depend on its normal alone?
+    /// Does a surface's color depend on its normal alone?
     is_simple: bool,
+    plain: Option<PlainLight>,
+}
+
+/// The light of `mvcnn`: gray, all from the eye or from everywhere. Most pictures are made in it.
+#[derive(Debug, Clone, Copy)]
+struct PlainLight {
+    ambient: f32,
+    diffuse: f32,
+}
+
+impl PlainLight {
+    fn of(view: &ViewUniform) -> Option<Self> {
+        let [light] = view.lights[..view.num_lights as usize] else {
+            return None;
+        };
+        let is_plain = light.kind == LIGHT_AT_EYE
+            && view.flags & (OWN_MATERIAL | SMOOTH | SHOW_NORMALS) == 0
+            && view.specular <= 0.0
+            && [view.sky, view.ground]
+                .as_flattened()
+                .iter()
+                .all(|part| *part <= 0.0)
+            && [view.ambient, light.color].iter().all(|[red, green, blue]| {
+                red.to_bits() == green.to_bits() && green.to_bits() == blue.to_bits()
+            });
+        is_plain.then_some(Self {
+            ambient: view.ambient[0],
+            diffuse: view.diffuse * light.color[0],
+        })
+    }
+
+    /// The value of a face that a ray meets.
+    fn shown(self, face: Vec3, direction: Vec3) -> u8 {
+        let cosine = face.dot(direction).abs() / direction.length();
+        let value = (self.ambient + self.diffuse * cosine).min(1.0) * 255.0 + 0.5;
+        (value as u8).min(BRIGHTEST_COVERED)
+    }
 }
 
 /// What a pixel sees of a triangle.
@@ -212,6 +250,7 @@ impl<'a> Stage<'a> {
             view_from_object,
             rotation: Mat3::from_mat4(view_from_object),
             is_simple: !has_point && view.flags & (OWN_MATERIAL | SMOOTH) == 0,
+            plain: PlainLight::of(view),
         }
     }
 
@@ -231,6 +270,9 @@ impl<'a> Stage<'a> {
         }
         let direction = self.lamp.ray_direction(pixel);
         let face = self.rotation * Vec3::from(self.scene.triangles[index as usize].normal);
+        if let Some(plain) = self.plain {
+            return [plain.shown(face, direction); 3];
+        }
         self.lamp.shown(&Point {
             position: Vec3::ZERO,
             normal: towards_viewer(face, face, direction),

@@ -46,9 +46,9 @@ pub(crate) fn filled_area(points: &[Vec2], triangles: &[[u32; 3]], bounds: &Boun
         return bounds.sides().element_product();
     }
     let mut grid = Grid::new(bounds);
-    let in_cells: Vec<Vec2> = points
+    let in_cells: Vec<Corner> = points
         .iter()
-        .map(|point| (*point - bounds.min) * grid.cells_per_unit)
+        .map(|point| Corner::new((*point - bounds.min) * grid.cells_per_unit))
         .collect();
     for triangle in triangles {
         grid.cover(triangle.map(|index| in_cells[index as usize]));
@@ -62,47 +62,65 @@ pub(crate) fn filled_area(points: &[Vec2], triangles: &[[u32; 3]], bounds: &Boun
     }
 }
 
-/// Cells with a border one cell wide that nothing covers.
-struct Grid {
-    width: usize,
-    height: usize,
-    cells_per_unit: f32,
-    cells: Vec<Cell>,
+/// A corner of a triangle.
+#[derive(Debug, Clone, Copy)]
+struct Corner {
+    /// In cells.
+    at: Vec2,
+    /// The first column and row whose centre is not left of it or above. (A cast instead of `floor`, which is a function
+    /// call on most processors' baseline.)
+    column: u32,
+    row: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cell {
-    Free,
-    Covered,
-    Outside,
+impl Corner {
+    fn new(at: Vec2) -> Self {
+        Self {
+            at,
+            column: (at.x + 0.5) as u32,
+            row: (at.y + 0.5) as u32,
+        }
+    }
 }
+
+/// Cells with a border one cell wide that nothing covers; a bit each, so that 64 are looked at in one step.
+struct Grid {
+    width: usize,
+    cells_per_unit: f32,
+    /// Which cells are covered.
+    rows: Vec<Row>,
+}
+
+/// The cells of a row, the first in the lowest bit of the first word.
+type Row = [u64; ROW_WORDS];
+
+/// Words of the longest row, with its border.
+const ROW_WORDS: usize = (CELLS + 2).div_ceil(WORD);
+/// Cells in a word.
+const WORD: usize = u64::BITS as usize;
 
 impl Grid {
     fn new(bounds: &Bounds) -> Self {
         let sides = bounds.max - bounds.min;
         let cells_per_unit = CELLS as f32 / sides.max_element();
         let cells_along = |side: f32| ((side * cells_per_unit).ceil() as usize).clamp(1, CELLS) + 2;
-        let (width, height) = (cells_along(sides.x), cells_along(sides.y));
         Self {
-            width,
-            height,
+            width: cells_along(sides.x),
             cells_per_unit,
-            cells: vec![Cell::Free; width * height],
+            rows: vec![[0; ROW_WORDS]; cells_along(sides.y)],
         }
     }
 
-    /// Covers the cells whose centres lie in a triangle, given in cells.
-    fn cover(&mut self, corners: [Vec2; 3]) {
-        let [a, b, c] = corners;
-        let rows = centers(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y), self.height - 2);
-        if rows.is_empty() {
+    /// Covers the cells whose centres lie in a triangle.
+    fn cover(&mut self, [a, b, c]: [Corner; 3]) {
+        // Most triangles of a fine mesh lie between the centres.
+        if (a.row == b.row && b.row == c.row) || (a.column == b.column && b.column == c.column) {
             return;
         }
-        let columns = centers(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x), self.width - 2);
-        if columns.is_empty() {
-            return;
-        }
-        for row in rows {
+        let first_row = a.row.min(b.row).min(c.row) as usize;
+        let last_row = (a.row.max(b.row).max(c.row) as usize).min(self.rows.len() - 2);
+        let [a, b, c] = [a.at, b.at, c.at];
+        for row in first_row..last_row {
             let y = row as f32 + 0.5;
             let mut span = (f32::INFINITY, f32::NEG_INFINITY);
             for (from, to) in [(a, b), (b, c), (c, a)] {
@@ -117,10 +135,9 @@ impl Grid {
                     span = (span.0.min(x), span.1.max(x));
                 }
             }
-            let start = (row + 1) * self.width + 1;
             let columns = centers(span.0, span.1, self.width - 2);
             if !columns.is_empty() {
-                self.cells[start + columns.start..start + columns.end].fill(Cell::Covered);
+                fill(&mut self.rows[row + 1], columns.start + 1..columns.end + 1);
             }
         }
     }
@@ -128,48 +145,111 @@ impl Grid {
     /// Cells between the first and the last covered one of their row, or of their column if those are fewer. The filled
     /// silhouette never has more.
     fn num_within_spans(&self) -> usize {
-        let span = |covered: &mut dyn Iterator<Item = usize>| {
-            covered
-                .next()
-                .map_or(0, |first| covered.last().unwrap_or(first) - first + 1)
-        };
-        let is_covered = |x: usize, y: usize| self.cells[y * self.width + x] == Cell::Covered;
-        let in_rows: usize = (0..self.height)
-            .map(|y| span(&mut (0..self.width).filter(|&x| is_covered(x, y))))
-            .sum();
-        let in_columns: usize = (0..self.width)
-            .map(|x| span(&mut (0..self.height).filter(|&y| is_covered(x, y))))
-            .sum();
+        let in_rows: usize = self.rows.iter().map(span).sum();
+        // A cell is between covered ones of its column if there is one at or above it, and one at or below it.
+        let mut below = self.rows.clone();
+        for y in (0..below.len() - 1).rev() {
+            let next = below[y + 1];
+            below[y]
+                .iter_mut()
+                .zip(next)
+                .for_each(|(word, next)| *word |= next);
+        }
+        let mut above: Row = [0; ROW_WORDS];
+        let mut in_columns = 0;
+        for (row, below) in self.rows.iter().zip(&below) {
+            for ((above, row), below) in above.iter_mut().zip(row).zip(below) {
+                *above |= row;
+                in_columns += (*above & below).count_ones() as usize;
+            }
+        }
         in_rows.min(in_columns)
     }
 
     /// Cells that cannot be reached from the border. Ways go along rows and columns.
-    fn num_not_outside(&mut self) -> usize {
-        let mut reached = vec![0];
-        self.cells[0] = Cell::Outside;
-        let mut num_outside = 0;
-        while let Some(index) = reached.pop() {
-            num_outside += 1;
-            let (x, y) = (index % self.width, index / self.width);
-            let neighbors = [
-                (x > 0).then(|| index - 1),
-                (x + 1 < self.width).then_some(index + 1),
-                (y > 0).then(|| index - self.width),
-                (y + 1 < self.height).then_some(index + self.width),
-            ];
-            for neighbor in neighbors.into_iter().flatten() {
-                if self.cells[neighbor] == Cell::Free {
-                    self.cells[neighbor] = Cell::Outside;
-                    reached.push(neighbor);
-                }
+    fn num_not_outside(&self) -> usize {
+        let mut inside_border: Row = [0; ROW_WORDS];
+        fill(&mut inside_border, 0..self.width);
+        let is_free = |row: &Row| -> Row { std::array::from_fn(|i| !row[i] & inside_border[i]) };
+        let free: Vec<Row> = self.rows.iter().map(is_free).collect();
+        let mut outside = vec![[0; ROW_WORDS]; free.len()];
+        outside[0] = free[0];
+        loop {
+            let mut has_grown = false;
+            let mut reach = |from: usize, to: usize| {
+                let mut seeds = outside[to];
+                seeds
+                    .iter_mut()
+                    .zip(outside[from])
+                    .for_each(|(seed, from)| *seed |= from);
+                let reached = spread(&seeds, &free[to]);
+                has_grown |= reached != outside[to];
+                outside[to] = reached;
+            };
+            (1..free.len()).for_each(|y| reach(y - 1, y));
+            (1..free.len()).rev().for_each(|y| reach(y, y - 1));
+            if !has_grown {
+                break;
             }
         }
-        self.cells.len() - num_outside
+        let num_outside: u32 = outside.as_flattened().iter().map(|word| word.count_ones()).sum();
+        self.width * self.rows.len() - num_outside as usize
     }
 }
 
+/// Sets the bits of a range.
+fn fill(row: &mut Row, columns: Range<usize>) {
+    let (first, last) = (columns.start / WORD, (columns.end - 1) / WORD);
+    let from = u64::MAX << (columns.start % WORD);
+    let to = u64::MAX >> (WORD - 1 - (columns.end - 1) % WORD);
+    if first == last {
+        row[first] |= from & to;
+        return;
+    }
+    row[first] |= from;
+    row[first + 1..last].fill(u64::MAX);
+    row[last] |= to;
+}
+
+/// Bits from the first to the last that is set.
+fn span(row: &Row) -> usize {
+    let first = row.iter().position(|word| *word != 0);
+    let last = row.iter().rposition(|word| *word != 0);
+    let (Some(first), Some(last)) = (first, last) else {
+        return 0;
+    };
+    let start = first * WORD + row[first].trailing_zeros() as usize;
+    let end = (last + 1) * WORD - row[last].leading_zeros() as usize;
+    end - start
+}
+
+/// The free cells that can be reached within a row from those of its seeds that are free.
+fn spread(seeds: &Row, free: &Row) -> Row {
+    let mut reached: Row = std::array::from_fn(|i| seeds[i] & free[i]);
+    let mut carry = 0;
+    for (word, &free) in reached.iter_mut().zip(free) {
+        *word = spread_up(*word | (carry & free), free);
+        carry = *word >> (WORD - 1);
+    }
+    let mut carry = 0;
+    for (word, &free) in reached.iter_mut().zip(free).rev() {
+        let (turned, free) = (word.reverse_bits(), free.reverse_bits());
+        let spread = spread_up(turned | (carry & free), free);
+        carry = spread >> (WORD - 1);
+        *word = spread.reverse_bits();
+    }
+    reached
+}
+
+/// Free bits with nothing but free bits between them and a lower seed, which is free.
+fn spread_up(seeds: u64, free: u64) -> u64 {
+    // Added to a run of ones, a seed carries through to its end; what it has changed on its way is reached.
+    let changed = (free.wrapping_add(seeds) ^ free) & free;
+    changed | seeds
+}
+
 /// The cells, of `num_cells`, whose centres lie within an interval; its ends are not negative. A centre on the common end
-/// of two intervals is in one of them. (Casts instead of `floor`, which is a function call on most processors' baseline.)
+/// of two intervals is in one of them.
 fn centers(min: f32, max: f32, num_cells: usize) -> Range<usize> {
     (min + 0.5) as usize..((max + 0.5) as usize).min(num_cells)
 }

@@ -241,9 +241,12 @@ impl Field {
         let Some(sides) = edges.in_block(block.left, block.top) else {
             return;
         };
-        let lanes = sides.map(|side| -> [i32; LANES] {
+        // What each sample of a cell is outside of: the sign of these numbers. They go on by addition from cell to cell.
+        let mut rows = sides.map(|side| -> [i32; LANES] {
             std::array::from_fn(|i| side.value + side.per_x * sample_x[i] + side.per_y * sample_y[i])
         });
+        let per_cell = sides.map(|side| side.per_x.wrapping_mul(cell_width));
+        let per_row = sides.map(|side| side.per_y.wrapping_mul(STEPS));
         let depth = &edges.depth;
         let depth_lanes: [f32; LANES] =
             std::array::from_fn(|i| depth.at(block.left + sample_x[i], block.top + sample_y[i]));
@@ -253,54 +256,65 @@ impl Field {
             + (block.left / cell_width) as usize;
         for row in 0..=last_row {
             let start = first_cell + row as usize * self.cells_per_row;
+            let mut cell_sides = rows;
             for column in 0..=last_column {
-                let steps = sides.map(|side| side.per_x * (column * cell_width) + side.per_y * (row * STEPS));
-                let outside: [i32; LANES] = std::array::from_fn(|i| {
-                    (lanes[0][i] + steps[0]) | (lanes[1][i] + steps[1]) | (lanes[2][i] + steps[2])
-                });
-                if outside.iter().fold(-1, |all, lane| all & lane) < 0 {
-                    continue;
+                let [first, second, third] = cell_sides;
+                let outside: [i32; LANES] = std::array::from_fn(|i| first[i] | second[i] | third[i]);
+                if (outside[0] & outside[1]) & (outside[2] & outside[3]) >= 0 {
+                    let cell = start + column as usize;
+                    let step =
+                        depth.per_x * (column * cell_width) as f32 + depth.per_y * (row * STEPS) as f32;
+                    let depths = &mut canvas.depths[cell];
+                    let nearer: [f32; LANES] =
+                        std::array::from_fn(|i| (depth_lanes[i] + step).clamp(depth.nearest, depth.farthest));
+                    // All bits of a lane that is seen.
+                    let mut wins: [u32; LANES] = std::array::from_fn(|i| {
+                        u32::from((outside[i] >= 0) & (nearer[i] < depths[i])).wrapping_neg()
+                    });
+                    self.look_through(
+                        &mut wins,
+                        block.left + column * cell_width,
+                        block.top + row * STEPS,
+                        is_seen,
+                    );
+                    let triangles = &mut canvas.triangles[cell];
+                    for i in 0..LANES {
+                        let [new, old] = [nearer[i], depths[i]].map(f32::to_bits);
+                        depths[i] = f32::from_bits((new & wins[i]) | (old & !wins[i]));
+                        triangles[i] = (index & wins[i]) | (triangles[i] & !wins[i]);
+                    }
                 }
-                let cell = start + column as usize;
-                let step = depth.per_x * (column * cell_width) as f32 + depth.per_y * (row * STEPS) as f32;
-                let depths = &mut canvas.depths[cell];
-                let nearer: [f32; LANES] =
-                    std::array::from_fn(|i| (depth_lanes[i] + step).clamp(depth.nearest, depth.farthest));
-                let mut wins: [bool; LANES] =
-                    std::array::from_fn(|i| outside[i] >= 0 && nearer[i] < depths[i]);
-                self.look_through(
-                    &mut wins,
-                    block.left + column * cell_width,
-                    block.top + row * STEPS,
-                    is_seen,
-                );
-                let triangles = &mut canvas.triangles[cell];
-                for i in 0..LANES {
-                    depths[i] = if wins[i] { nearer[i] } else { depths[i] };
-                    triangles[i] = if wins[i] { index } else { triangles[i] };
+                for (lanes, per_cell) in cell_sides.iter_mut().zip(per_cell) {
+                    lanes
+                        .iter_mut()
+                        .for_each(|lane| *lane = lane.wrapping_add(per_cell));
                 }
+            }
+            for (lanes, per_row) in rows.iter_mut().zip(per_row) {
+                lanes
+                    .iter_mut()
+                    .for_each(|lane| *lane = lane.wrapping_add(per_row));
             }
         }
     }
 
     /// Takes away what looks through a hole, which the centres of the pixels decide.
     #[inline]
-    fn look_through(&self, wins: &mut [bool; LANES], left: i32, top: i32, is_seen: &impl Fn(Vec2) -> bool) {
+    fn look_through(&self, wins: &mut [u32; LANES], left: i32, top: i32, is_seen: &impl Fn(Vec2) -> bool) {
+        let has_many_samples = self.pattern.cell_width == STEPS;
         let center = |lane: usize| {
-            let x = if self.pattern.cell_width == STEPS {
-                0
-            } else {
-                lane as i32
-            };
+            let x = if has_many_samples { 0 } else { lane as i32 };
             Vec2::new((left / STEPS + x) as f32 + 0.5, (top / STEPS) as f32 + 0.5)
         };
-        if self.pattern.cell_width == STEPS {
-            if wins.contains(&true) && !is_seen(center(0)) {
-                *wins = [false; LANES];
+        if has_many_samples {
+            if *wins != [0; LANES] && !is_seen(center(0)) {
+                *wins = [0; LANES];
             }
         } else {
             for (lane, wins) in wins.iter_mut().enumerate() {
-                *wins = *wins && is_seen(center(lane));
+                if *wins != 0 && !is_seen(center(lane)) {
+                    *wins = 0;
+                }
             }
         }
     }
