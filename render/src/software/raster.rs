@@ -269,7 +269,7 @@ impl Field {
                         std::array::from_fn(|i| (depth_lanes[i] + step).clamp(depth.nearest, depth.farthest));
                     // All bits of a lane that is seen.
                     let mut wins: [u32; LANES] = std::array::from_fn(|i| {
-                        u32::from((outside[i] >= 0) & (nearer[i] < depths[i])).wrapping_neg()
+                        u32::from(outside[i] >= 0 && nearer[i] < depths[i]).wrapping_neg()
                     });
                     self.look_through(
                         &mut wins,
@@ -285,15 +285,11 @@ impl Field {
                     }
                 }
                 for (lanes, per_cell) in cell_sides.iter_mut().zip(per_cell) {
-                    lanes
-                        .iter_mut()
-                        .for_each(|lane| *lane = lane.wrapping_add(per_cell));
+                    *lanes = lanes.map(|lane| lane.wrapping_add(per_cell));
                 }
             }
             for (lanes, per_row) in rows.iter_mut().zip(per_row) {
-                lanes
-                    .iter_mut()
-                    .for_each(|lane| *lane = lane.wrapping_add(per_row));
+                *lanes = lanes.map(|lane| lane.wrapping_add(per_row));
             }
         }
     }
