@@ -9,6 +9,7 @@
 //! pictures of more than 1024 pixels) is drawn block by block, so that within a block 32-bit numbers are enough.
 
 use glam::{Mat4, Vec2, Vec3};
+use wide::{f32x4, i32x4, u32x4};
 
 use crate::shade::Stage;
 
@@ -17,6 +18,8 @@ pub(crate) const NOTHING: u32 = u32::MAX;
 /// Steps of a pixel that corners are rounded to.
 const STEPS: i32 = 256;
 const LANES: usize = 4;
+/// A bit for each lane.
+const ALL_LANES: u32 = (1 << LANES) - 1;
 /// Side of a block, in steps.
 const BLOCK: i32 = 8 * STEPS;
 /// The largest extent, in steps, with which the numbers of such a block fit 32 bits: 1024 pixels.
@@ -113,7 +116,9 @@ impl Visibility {
         };
         let has_cutout = stage.has_cutout();
         for (index, triangle) in (0..).zip(stage.triangles()) {
-            let corners = [triangle.a, triangle.b, triangle.c].map(|corner| self.corners[corner as usize]);
+            let corners = each([triangle.a, triangle.b, triangle.c], |corner| {
+                self.corners[corner as usize]
+            });
             let Some(bounds) = field.bounds(&corners) else {
                 continue;
             };
@@ -122,9 +127,9 @@ impl Visibility {
             };
             if has_cutout && stage.has_holes(index) {
                 let is_seen = |pixel: Vec2| !stage.is_hole(index, pixel);
-                field.draw(&edges, bounds, index, &mut canvas, is_seen);
+                field.draw::<true>(&edges, bounds, index, &mut canvas, &is_seen);
             } else {
-                field.draw(&edges, bounds, index, &mut canvas, |_| true);
+                field.draw::<false>(&edges, bounds, index, &mut canvas, &|_| true);
             }
         }
     }
@@ -190,13 +195,13 @@ impl Field {
         })
     }
 
-    fn draw(
+    fn draw<const HAS_HOLES: bool>(
         &self,
         edges: &Edges,
         bounds: Bounds,
         index: u32,
         canvas: &mut Canvas<'_>,
-        is_seen: impl Fn(Vec2) -> bool,
+        is_seen: &impl Fn(Vec2) -> bool,
     ) {
         let Pattern { cell_width, .. } = self.pattern;
         let left = bounds.left / cell_width * cell_width;
@@ -207,7 +212,7 @@ impl Field {
             BLOCK / 2
         };
         if bounds.right - left < side && bounds.bottom - top < side {
-            self.draw_block(edges, Bounds { left, top, ..bounds }, index, canvas, &is_seen);
+            self.draw_block::<HAS_HOLES>(edges, Bounds { left, top, ..bounds }, index, canvas, is_seen);
             return;
         }
         for top in (top..=bounds.bottom.min(self.bottom - 1)).step_by(side as usize) {
@@ -218,13 +223,13 @@ impl Field {
                     top,
                     bottom: bounds.bottom.min(top + side - 1),
                 };
-                self.draw_block(edges, block, index, canvas, &is_seen);
+                self.draw_block::<HAS_HOLES>(edges, block, index, canvas, is_seen);
             }
         }
     }
 
     /// Draws what of a triangle lies in a block, whose left and top are those of cells.
-    fn draw_block(
+    fn draw_block<const HAS_HOLES: bool>(
         &self,
         edges: &Edges,
         block: Bounds,
@@ -242,78 +247,81 @@ impl Field {
             return;
         };
         // What each sample of a cell is outside of: the sign of these numbers. They go on by addition from cell to cell.
-        let mut rows = sides.map(|side| -> [i32; LANES] {
-            std::array::from_fn(|i| side.value + side.per_x * sample_x[i] + side.per_y * sample_y[i])
+        let (x, y) = (i32x4::from(sample_x), i32x4::from(sample_y));
+        let mut rows = each(sides, |side| {
+            i32x4::splat(side.value) + i32x4::splat(side.per_x) * x + i32x4::splat(side.per_y) * y
         });
-        let per_cell = sides.map(|side| side.per_x.wrapping_mul(cell_width));
-        let per_row = sides.map(|side| side.per_y.wrapping_mul(STEPS));
+        let per_cell = each(sides, |side| i32x4::splat(side.per_x.wrapping_mul(cell_width)));
+        let per_row = each(sides, |side| i32x4::splat(side.per_y.wrapping_mul(STEPS)));
         let depth = &edges.depth;
-        let depth_lanes: [f32; LANES] =
-            std::array::from_fn(|i| depth.at(block.left + sample_x[i], block.top + sample_y[i]));
+        let (nearest, farthest) = (f32x4::splat(depth.nearest), f32x4::splat(depth.farthest));
+        let at_sample = |i: usize| depth.at(block.left + sample_x[i], block.top + sample_y[i]);
+        let depth_lanes = f32x4::from([at_sample(0), at_sample(1), at_sample(2), at_sample(3)]);
         let last_column = (block.right.min(self.right - 1) - block.left) / cell_width;
         let last_row = (block.bottom.min(self.bottom - 1) - block.top) / STEPS;
         let first_cell = ((block.top - self.top) / STEPS) as usize * self.cells_per_row
             + (block.left / cell_width) as usize;
         for row in 0..=last_row {
             let start = first_cell + row as usize * self.cells_per_row;
+            let cells = start..start + last_column as usize + 1;
+            let row_step = depth.per_y * (row * STEPS) as f32;
             let mut cell_sides = rows;
-            for column in 0..=last_column {
+            for ((column, depths), triangles) in (0..)
+                .zip(&mut canvas.depths[cells.clone()])
+                .zip(&mut canvas.triangles[cells])
+            {
                 let [first, second, third] = cell_sides;
-                let outside: [i32; LANES] = std::array::from_fn(|i| first[i] | second[i] | third[i]);
-                if (outside[0] & outside[1]) & (outside[2] & outside[3]) >= 0 {
-                    let cell = start + column as usize;
-                    let step =
-                        depth.per_x * (column * cell_width) as f32 + depth.per_y * (row * STEPS) as f32;
-                    let depths = &mut canvas.depths[cell];
-                    let nearer: [f32; LANES] =
-                        std::array::from_fn(|i| (depth_lanes[i] + step).clamp(depth.nearest, depth.farthest));
+                let outside = first | second | third;
+                if outside.to_bitmask() != ALL_LANES {
+                    let step = depth.per_x * (column * cell_width) as f32 + row_step;
+                    let new = (depth_lanes + f32x4::splat(step))
+                        .fast_max(nearest)
+                        .fast_min(farthest);
+                    let old = f32x4::from(*depths);
+                    let is_nearer: i32x4 = bytemuck::cast(new.simd_lt(old));
                     // All bits of a lane that is seen.
-                    let mut wins: [u32; LANES] = std::array::from_fn(|i| {
-                        u32::from(outside[i] >= 0 && nearer[i] < depths[i]).wrapping_neg()
-                    });
-                    self.look_through(
-                        &mut wins,
-                        block.left + column * cell_width,
-                        block.top + row * STEPS,
-                        is_seen,
-                    );
-                    let triangles = &mut canvas.triangles[cell];
-                    for i in 0..LANES {
-                        let [new, old] = [nearer[i], depths[i]].map(f32::to_bits);
-                        depths[i] = f32::from_bits((new & wins[i]) | (old & !wins[i]));
-                        triangles[i] = (index & wins[i]) | (triangles[i] & !wins[i]);
+                    let mut wins = is_nearer & !(outside >> 31_i32);
+                    if HAS_HOLES {
+                        let corner = (block.left + column * cell_width, block.top + row * STEPS);
+                        wins = self.look_through(wins, corner, is_seen);
                     }
+                    *depths = bytemuck::cast::<_, f32x4>(wins).select(new, old).to_array();
+                    let seen: u32x4 = bytemuck::cast(wins);
+                    *triangles = seen
+                        .select(u32x4::splat(index), u32x4::from(*triangles))
+                        .to_array();
                 }
-                for (lanes, per_cell) in cell_sides.iter_mut().zip(per_cell) {
-                    *lanes = lanes.map(|lane| lane.wrapping_add(per_cell));
-                }
+                cell_sides = each([0, 1, 2], |i| cell_sides[i] + per_cell[i]);
             }
-            for (lanes, per_row) in rows.iter_mut().zip(per_row) {
-                *lanes = lanes.map(|lane| lane.wrapping_add(per_row));
-            }
+            rows = each([0, 1, 2], |i| rows[i] + per_row[i]);
         }
     }
 
     /// Takes away what looks through a hole, which the centres of the pixels decide.
     #[inline]
-    fn look_through(&self, wins: &mut [u32; LANES], left: i32, top: i32, is_seen: &impl Fn(Vec2) -> bool) {
-        let has_many_samples = self.pattern.cell_width == STEPS;
+    fn look_through(&self, wins: i32x4, (left, top): (i32, i32), is_seen: &impl Fn(Vec2) -> bool) -> i32x4 {
         let center = |lane: usize| {
-            let x = if has_many_samples { 0 } else { lane as i32 };
+            let x = if self.pattern.cell_width == STEPS {
+                0
+            } else {
+                lane as i32
+            };
             Vec2::new((left / STEPS + x) as f32 + 0.5, (top / STEPS) as f32 + 0.5)
         };
-        if has_many_samples {
-            if *wins != [0; LANES] && !is_seen(center(0)) {
-                *wins = [0; LANES];
-            }
-        } else {
-            for (lane, wins) in wins.iter_mut().enumerate() {
-                if *wins != 0 && !is_seen(center(lane)) {
-                    *wins = 0;
-                }
+        let mut lanes = wins.to_array();
+        for (lane, wins) in lanes.iter_mut().enumerate() {
+            if *wins != 0 && !is_seen(center(lane)) {
+                *wins = 0;
             }
         }
+        i32x4::from(lanes)
     }
+}
+
+/// The same of all three. (`map` of arrays is not always compiled in place, and costs a tenth of the time then.)
+#[inline]
+fn each<T, U>([a, b, c]: [T; 3], what: impl Fn(T) -> U) -> [U; 3] {
+    [what(a), what(b), what(c)]
 }
 
 /// The edge functions of a triangle, not negative inside, and its depth.
