@@ -124,7 +124,10 @@ fn the_demo_ends_with_a_report() {
         page.contains("data:image/png;base64,") && page.contains("<polyline"),
         "pictures and curves are in it"
     );
-    assert!(!page.contains("http"), "it needs nothing from elsewhere");
+    assert!(
+        !page.contains("http:") && !page.contains("https:"),
+        "it needs nothing from elsewhere"
+    );
     place.run(&demo).fails_with(&["--force", "demo"]);
 }
 

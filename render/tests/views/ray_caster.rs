@@ -196,7 +196,7 @@ fn rays_find_the_same_surface_of_real_meshes() {
         let path = &files[0];
         let format = MeshFormat::from_extension(path.extension().unwrap().to_str().unwrap()).unwrap();
         let mesh = import_mesh(format, &std::fs::read(path).unwrap(), &NoAssets).unwrap();
-        recipes(48).for_each(|recipe| compare(&mesh, &centered(&mesh), &recipe, &mut tally));
+        recipes(96).for_each(|recipe| compare(&mesh, &centered(&mesh), &recipe, &mut tally));
     }
     assert_right("real meshes", &tally);
 }
