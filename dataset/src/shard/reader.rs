@@ -22,6 +22,7 @@ use super::column::{RowFacts, facts_of_batch, sample_of_batch};
 use crate::schema::{arrow_schema, column, key};
 use crate::{
     DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
+    durable,
 };
 
 /// Which views of an object to read.
@@ -365,10 +366,7 @@ struct SharedFileCursor {
 
 impl Read for SharedFileCursor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        #[cfg(unix)]
-        let num_read = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;
-        #[cfg(windows)]
-        let num_read = std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, self.position)?;
+        let num_read = durable::read_at(&self.file, buffer, self.position)?;
         self.position += num_read as u64;
         Ok(num_read)
     }

@@ -215,10 +215,7 @@ impl SharedFile {
 
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        #[cfg(unix)]
-        let num_read = std::os::unix::fs::FileExt::read_at(&*self.file, buffer, self.position)?;
-        #[cfg(windows)]
-        let num_read = std::os::windows::fs::FileExt::seek_read(&*self.file, buffer, self.position)?;
+        let num_read = durable::read_at(&self.file, buffer, self.position)?;
         self.position += num_read as u64;
         Ok(num_read)
     }
