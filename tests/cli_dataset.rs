@@ -399,6 +399,64 @@ fn a_dataset_is_lit_anew() {
         .fails_with(&["more than the light has changed"]);
 }
 
+/// From what the shards store, under SIGKILL too; and what that cannot do says both ways out.
+#[test]
+fn a_dataset_is_lit_anew_without_its_meshes() {
+    let place = Place::new();
+    place.synthesize(2, 4);
+    let build = ["dataset", "build", "meshes", "--size", "32", "--num-points", "64"];
+    place.run(&[&build[..], &["--out", "plain"]].concat()).succeeds();
+    let stored = ["--gbuffer", "--set", "rows_per_shard=1", "--out", "stored"];
+    place.run(&[&build[..], &stored].concat()).succeeds();
+    place.run(&["dataset", "verify", "stored", "--deep"]).succeeds();
+    let outcome = place.run(&["dataset", "inspect", "stored"]).succeeds();
+    assert!(outcome.stdout.contains("normals and depth"), "{outcome:#?}");
+    fs::remove_dir_all(place.path("meshes")).unwrap();
+
+    let relight = |dir, lighting, out| ["dataset", "relight", dir, "--lighting", lighting, "--out", out];
+    let relit = [&relight("stored", "headlight-specular", "relit")[..], &["--json"]].concat();
+    let report = place.run(&relit).succeeds().json();
+    assert_eq!(report["num_rows"], 8, "{report:#}");
+    place.run(&["dataset", "verify", "relit", "--deep"]).succeeds();
+    let manifest: serde_json::Value = serde_json::from_slice(&place.files("relit")["manifest.json"]).unwrap();
+    assert_eq!(
+        manifest["parent"], report["parent"],
+        "the manifest names its parent"
+    );
+    assert_eq!(manifest["is_relit"], true, "and that nothing was drawn");
+
+    let killed = relight("stored", "headlight-specular", "killed");
+    for kill_idx in 0..num_kills() {
+        let mut child = place
+            .command(&killed)
+            .args(["--workers", ["1", "2", "3"][kill_idx % 3]])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(RandomState::new().hash_one(kill_idx) % 80));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run(&killed).succeeds();
+    assert!(
+        place.files("killed") == place.files("relit"),
+        "other bytes after kills"
+    );
+
+    place
+        .run(&[
+            "dataset", "rebuild", "relit", "--meshes", "stored", "--out", "again",
+        ])
+        .fails_with(&["lit from the G-buffer"]);
+    place
+        .run(&relight("plain", "hemisphere", "other"))
+        .fails_with(&["--meshes SRC", "--gbuffer", "plain"]);
+    place
+        .run(&relight("stored", "three-point", "other"))
+        .fails_with(&["the meshes' own colors", "--lighting textured", "stored"]);
+}
+
 #[test]
 fn splits_are_drawn_by_shares() {
     let place = Place::new();
@@ -487,7 +545,7 @@ fn damage_is_found_and_named() {
     let manifest = String::from_utf8(files["manifest.json"].clone()).unwrap();
     place.write(
         "data/manifest.json",
-        manifest.replacen("\"schema_version\": 2", "\"schema_version\": 99", 1),
+        manifest.replacen("\"schema_version\": 3", "\"schema_version\": 99", 1),
     );
     verify().fails_with(&["schema version 99", "build"]);
     place

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tap_dataset::{
-    Dataset, Mask1Bit, ObjectId, RowLayout, Sample, SampleView, ShardHeader, Split, ViewSelection,
+    Columns, Dataset, Mask1Bit, ObjectId, RowLayout, Sample, SampleView, ShardHeader, Split, ViewSelection,
     decode_gray_png, encode_gray_png, write_samples,
 };
 
@@ -16,6 +16,7 @@ const LAYOUT: RowLayout = RowLayout {
     num_points: 1024,
     num_views: 12,
     image_size_px: 224,
+    columns: Columns::Plain,
 };
 const NUM_ROWS: usize = 128;
 /// A loader draws some views of each object.
@@ -44,6 +45,7 @@ fn view(seed: usize) -> SampleView {
         mask: Mask1Bit::from_covered(LAYOUT.image_size_px, pixels.iter().map(|&p| p != 255)),
         view_from_object: [0.5; 16],
         clip_from_view: [0.5; 16],
+        gbuffer: None,
     }
 }
 

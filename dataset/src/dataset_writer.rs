@@ -38,6 +38,8 @@ pub struct DatasetPlan {
     pub part: Option<BuildPart>,
     /// The dataset that this one was derived from, by its hash.
     pub parent: Option<String>,
+    /// Are its pictures lit from the G-buffer of that dataset, and not drawn?
+    pub is_relit: bool,
     /// Objects that are left out before any is read.
     pub skipped: Vec<SkippedObject>,
 }
@@ -385,6 +387,7 @@ pub fn write_samples(
         num_shards: num_shards(rows_per_shard, of_split),
         part: None,
         parent: None,
+        is_relit: false,
         skipped: Vec::new(),
     };
     let mut writer = DatasetWriter::open(dir, &plan, false)?;
@@ -488,6 +491,7 @@ pub(crate) fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
         sha256: None,
         part: plan.part,
         parent: plan.parent.clone(),
+        is_relit: plan.is_relit,
         source: SourceDescription {
             content_sha256: None,
             ..plan.source.clone()
@@ -515,6 +519,7 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
             sha256: _,
             part,
             parent,
+            is_relit,
             source:
                 SourceDescription {
                     layout: source_layout,
@@ -537,6 +542,7 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
             "schema version": schema_version,
             "program": generator,
             "parent": parent,
+            "relit": is_relit,
             "part": part.map_or_else(|| "all".to_owned(), |part| part.to_string()),
             "source": { "layout": source_layout, "publication": publication, "splits": splits, "number of objects": num_objects, "listing": listing_sha256 },
             "recipe": recipe,

@@ -114,6 +114,40 @@ pub enum DatasetError {
         /// The new dataset.
         path: PathBuf,
     },
+    /// Shards without what relighting needs.
+    #[error(
+        "the shards hold no G-buffer, so that the light can only be changed on the meshes: say --meshes SRC, or build the \
+         dataset with --gbuffer: {}",
+        .path.display()
+    )]
+    NoGbuffer {
+        /// The dataset.
+        path: PathBuf,
+    },
+    /// A manifest whose pictures no mesh gives.
+    #[error(
+        "the pictures of this dataset were not drawn but lit from the G-buffer of {parent}; rebuild that, and relight it"
+    )]
+    Relit {
+        /// The hash of that dataset.
+        parent: String,
+    },
+    /// A lighting that shows what a G-buffer does not hold.
+    #[error(
+        "the lighting shows {shown}, and the G-buffer holds {held}: say --meshes SRC, or build the dataset with \
+         --gbuffer and {remedy}: {}",
+        .path.display()
+    )]
+    Unlit {
+        /// What it shows.
+        shown: &'static str,
+        /// What there is.
+        held: &'static str,
+        /// How to have it.
+        remedy: &'static str,
+        /// The dataset.
+        path: PathBuf,
+    },
     /// A manifest that does not say what it was made from.
     #[error("the manifest names no meshes: it is of version 1, or of data that was made from none")]
     NoMeshesListed,

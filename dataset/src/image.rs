@@ -1,4 +1,4 @@
-//! The pictures inside a row: 8-bit PNG, gray or in color, and coverage masks of one bit a pixel.
+//! The pictures inside a row: PNGs, and coverage masks of one bit a pixel.
 
 use std::io::Cursor;
 
@@ -26,7 +26,14 @@ pub struct GrayImage {
 /// # Errors
 /// When `pixels` isn't `size_px * size_px` bytes.
 pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
-    encode_png(size_px, png::ColorType::Grayscale, pixels)
+    encode_png(
+        size_px,
+        size_px,
+        png::ColorType::Grayscale,
+        png::BitDepth::Eight,
+        png::Filter::NoFilter,
+        pixels,
+    )
 }
 
 /// Encodes a square picture of three bytes a pixel, as [`encode_gray_png`] does.
@@ -34,16 +41,31 @@ pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// When there are not `size_px * size_px` pixels.
 pub fn encode_rgb_png(size_px: u32, pixels: &[[u8; 3]]) -> Result<Vec<u8>> {
-    encode_png(size_px, png::ColorType::Rgb, pixels.as_flattened())
+    let (color, depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+    encode_png(
+        size_px,
+        size_px,
+        color,
+        depth,
+        png::Filter::NoFilter,
+        pixels.as_flattened(),
+    )
 }
 
-fn encode_png(size_px: u32, color: png::ColorType, pixels: &[u8]) -> Result<Vec<u8>> {
+fn encode_png(
+    width_px: u32,
+    height_px: u32,
+    color: png::ColorType,
+    depth: png::BitDepth,
+    filter: png::Filter,
+    pixels: &[u8],
+) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(4096);
-    let mut encoder = png::Encoder::new(&mut bytes, size_px, size_px);
+    let mut encoder = png::Encoder::new(&mut bytes, width_px, height_px);
     encoder.set_color(color);
-    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_depth(depth);
     encoder.set_compression(png::Compression::Balanced);
-    encoder.set_filter(png::Filter::NoFilter);
+    encoder.set_filter(filter);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;
     writer.finish()?;
@@ -56,11 +78,7 @@ fn encode_png(size_px: u32, color: png::ColorType, pixels: &[u8]) -> Result<Vec<
 /// # Errors
 /// When the bytes are no 8-bit PNG in gray or RGB, or one that is too large.
 pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
-    let limit_bytes = 3 * MAX_IMAGE_SIZE_PX as usize * MAX_IMAGE_SIZE_PX as usize;
-    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit_bytes });
-    decoder.set_ignore_text_chunk(true);
-    decoder.set_ignore_iccp_chunk(true);
-    let mut reader = decoder.read_info()?;
+    let mut reader = open(bytes)?;
     let info = reader.info();
     let (width_px, height_px) = info.size();
     if width_px > MAX_IMAGE_SIZE_PX || height_px > MAX_IMAGE_SIZE_PX {
@@ -81,6 +99,69 @@ pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
         height_px,
         pixels,
     })
+}
+
+/// Reads a PNG as far as its pixels.
+fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>> {
+    let limit_bytes = 6 * MAX_IMAGE_SIZE_PX as usize * MAX_IMAGE_SIZE_PX as usize;
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit_bytes });
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    Ok(decoder.read_info()?)
+}
+
+/// The pixels of a PNG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pixels {
+    Gray16(Vec<u16>),
+    Rgb8(Vec<u8>),
+}
+
+/// Encodes a picture as what it shows is best predicted: `NoFilter` where values repeat, `Up` where they slope.
+pub(crate) fn encode_pixels(
+    width_px: u32,
+    height_px: u32,
+    pixels: &Pixels,
+    filter: png::Filter,
+) -> Result<Vec<u8>> {
+    match pixels {
+        Pixels::Gray16(values) => {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+            let (color, depth) = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
+            encode_png(width_px, height_px, color, depth, filter, &bytes)
+        }
+        Pixels::Rgb8(bytes) => {
+            let (color, depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+            encode_png(width_px, height_px, color, depth, filter, bytes)
+        }
+    }
+}
+
+/// Decodes a PNG of a known size.
+pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Result<Pixels> {
+    let mut reader = open(bytes)?;
+    let info = reader.info();
+    if info.size() != (width_px, height_px) {
+        let (width, height) = info.size();
+        return Err(DatasetError::Image(format!(
+            "{width}x{height} pixels instead of {width_px}x{height_px}"
+        )));
+    }
+    let num_pixels = width_px as usize * height_px as usize;
+    match (info.color_type, info.bit_depth) {
+        (png::ColorType::Grayscale, png::BitDepth::Sixteen) => {
+            let mut bytes = vec![0; 2 * num_pixels];
+            reader.next_frame(&mut bytes)?;
+            let values = bytes.as_chunks().0.iter().copied().map(u16::from_be_bytes);
+            Ok(Pixels::Gray16(values.collect()))
+        }
+        (png::ColorType::Rgb, png::BitDepth::Eight) => {
+            let mut bytes = vec![0; 3 * num_pixels];
+            reader.next_frame(&mut bytes)?;
+            Ok(Pixels::Rgb8(bytes))
+        }
+        (color, depth) => Err(DatasetError::Image(format!("{color:?} of {depth:?} bits"))),
+    }
 }
 
 /// Whole numbers, so that it is the same everywhere; white stays white and gray stays gray.

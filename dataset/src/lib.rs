@@ -11,6 +11,7 @@ mod dataset_writer;
 mod durable;
 mod error;
 mod finding;
+mod gbuffer;
 mod image;
 mod inspect;
 mod manifest;
@@ -46,6 +47,7 @@ pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
 pub use error::{DatasetError, Result};
 pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
+pub use gbuffer::{GbufferPixels, ViewGbuffer};
 pub use image::{GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, encode_gray_png, encode_rgb_png};
 pub use inspect::{ClassCount, Inspection, inspect};
 pub use manifest::{
@@ -65,10 +67,10 @@ pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};
 #[cfg(feature = "build")]
 pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normalization};
 #[cfg(feature = "build")]
-pub use relight::{RelightReport, relight};
+pub use relight::{RelightOptions, RelightReport, relight, relight_from_meshes};
 pub use report::{CategoryReport, MeshReport, ObjectReport, report};
 pub use sample::{ObjectId, Sample, SampleView, Split};
-pub use schema::{OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
+pub use schema::{Columns, OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
 pub use shard::{ROW_GROUP_ROWS, RowFacts, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{

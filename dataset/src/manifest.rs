@@ -41,6 +41,9 @@ pub struct Manifest {
     /// The hash of the dataset that this one was derived from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// Were its pictures lit from the G-buffer of that dataset, and not drawn?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_relit: bool,
     /// What it was made from.
     pub source: SourceDescription,
     /// Everything that the views and points depend on.
@@ -423,6 +426,7 @@ impl Manifest {
             num_points,
             num_views,
             image_size_px,
+            columns: _,
         } = self.layout;
         if num_points == 0 || num_views == 0 || image_size_px == 0 || image_size_px > crate::MAX_IMAGE_SIZE_PX
         {
@@ -538,6 +542,7 @@ mod tests {
             sha256: None,
             part: None,
             parent: None,
+            is_relit: false,
             source: SourceDescription {
                 layout: "folders".to_owned(),
                 publication: None,
@@ -552,6 +557,7 @@ mod tests {
                 num_points: 4,
                 num_views: 2,
                 image_size_px: 8,
+                columns: crate::Columns::Plain,
             },
             classes: vec!["a".to_owned()],
             parts: Vec::new(),

@@ -169,6 +169,7 @@ fn plan_of(part: &Manifest) -> DatasetPlan {
         sha256: _,
         part: _,
         parent,
+        is_relit,
         source,
         recipe,
         adapter,
@@ -191,6 +192,7 @@ fn plan_of(part: &Manifest) -> DatasetPlan {
         num_shards,
         part: None,
         parent,
+        is_relit,
         skipped: skipped
             .into_iter()
             .filter(|skipped| skipped.shard.is_none())

@@ -213,11 +213,16 @@ fn max_row_bytes(layout: &RowLayout) -> u64 {
         num_points,
         num_views,
         image_size_px,
+        columns,
     } = *layout;
     let size_px = u64::from(image_size_px);
-    let image = size_px * (size_px + 1) + size_px * size_px / 64;
+    let plane = size_px * (size_px + 1) + size_px * size_px / 64;
     let mask = Mask1Bit::num_bytes(image_size_px) as u64;
-    let view = image + mask + 2 * MAX_CODEC_REST_BYTES + 128;
+    // Normals and depth are four planes of two bytes, colors three of one.
+    let mut num_planes = 1;
+    num_planes += if columns.has_gbuffer() { 8 } else { 0 };
+    num_planes += if columns.has_albedo() { 3 } else { 0 };
+    let view = num_planes * (plane + MAX_CODEC_REST_BYTES) + mask + MAX_CODEC_REST_BYTES + 128;
     num_points as u64 * 25 + num_views as u64 * view + MAX_ROW_REST_BYTES
 }
 

@@ -59,6 +59,7 @@ mod tests {
             mask: Mask1Bit::from_covered(8, (0..64).map(|i| i % 8 >= 4)),
             view_from_object: Mat4::IDENTITY.to_cols_array(),
             clip_from_view: clip_from_view.transpose().to_cols_array(),
+            gbuffer: None,
         }
     }
 

@@ -101,6 +101,11 @@ pub fn rebuild(
             path: meshes.to_owned(),
         });
     }
+    if expected.is_relit {
+        return Err(DatasetError::Relit {
+            parent: expected.parent.clone().unwrap_or_default(),
+        });
+    }
     let recipe: BuildRecipe =
         serde_json::from_value(expected.recipe.clone()).map_err(|source| DatasetError::Json {
             what: "recipe of the manifest",

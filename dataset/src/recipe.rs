@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tap_render::{Channels, RenderRecipe, UpAxis};
+use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
 
-use crate::{DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, Result, RowLayout, Sampler};
+use crate::{Columns, DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, Result, RowLayout, Sampler};
 
 /// Points of an object: TAP's (section 4.1 of the paper).
 pub const DEFAULT_NUM_POINTS: usize = 1024;
@@ -21,6 +21,9 @@ const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 pub struct BuildRecipe {
     /// The views.
     pub render: RenderRecipe,
+    /// Is the surface that pixels see stored too, so that views can be lit anew without their meshes? Its normals are
+    /// flat or smooth as the lighting has them; its colors are stored where the lighting shows them.
+    pub gbuffer: bool,
     /// Points of an object.
     pub num_points: usize,
     /// How points are spread over the surface.
@@ -52,6 +55,7 @@ impl Default for BuildRecipe {
     fn default() -> Self {
         Self {
             render: RenderRecipe::default(),
+            gbuffer: false,
             num_points: DEFAULT_NUM_POINTS,
             sampler: Sampler::default(),
             seed: 0,
@@ -71,6 +75,7 @@ impl BuildRecipe {
         // Destructured whole: a new field must be checked or named here.
         let Self {
             render,
+            gbuffer: _,
             num_points,
             sampler: _,
             seed: _,
@@ -93,7 +98,7 @@ impl BuildRecipe {
             return out_of_range(
                 "render.channels",
                 render.channels.to_string(),
-                "color,mask: what a shard stores",
+                "color,mask: what a shard stores (`gbuffer = true` stores more)",
             );
         }
         Ok(())
@@ -105,6 +110,27 @@ impl BuildRecipe {
             num_points: self.num_points,
             num_views: self.render.rig.num_views(),
             image_size_px: self.render.size_px,
+            columns: match (self.gbuffer, self.render.lighting.material) {
+                (false, _) => Columns::Plain,
+                (true, MaterialChoice::White) => Columns::Gbuffer,
+                (true, MaterialChoice::Own) => Columns::GbufferWithAlbedo,
+            },
+        }
+    }
+
+    /// What is drawn: the views, with every channel that a row stores.
+    pub(crate) fn drawn(&self) -> RenderRecipe {
+        let channels = if self.gbuffer {
+            Channels {
+                color: true,
+                ..Channels::GBUFFER
+            }
+        } else {
+            self.render.channels
+        };
+        RenderRecipe {
+            channels,
+            ..self.render.clone()
         }
     }
 
@@ -136,7 +162,8 @@ mod tests {
             RowLayout {
                 num_points: 1024,
                 num_views: 12,
-                image_size_px: 224
+                image_size_px: 224,
+                columns: Columns::Plain,
             }
         );
         serde_json::from_str::<BuildRecipe>("{\"num_point\": 3}").unwrap_err();

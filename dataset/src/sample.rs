@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, Mask1Bit, MeshFindings, Result, RowDigest, durable};
+use crate::{DatasetError, Mask1Bit, MeshFindings, Result, RowDigest, ViewGbuffer, durable};
 
 /// The longest part of an id, in bytes: what file systems allow for a name.
 const MAX_ID_PART_BYTES: usize = 255;
@@ -177,7 +177,8 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What tells this row from others, in two halves: what was sampled and what was drawn. All views must be there.
+    /// What tells this row from others, in two halves: what was sampled and what was drawn. All views must be there, with
+    /// all that is stored of them.
     #[must_use]
     pub fn digest(&self) -> RowDigest {
         // Destructured whole: a new field must be sorted into one of the halves or named here.
@@ -211,9 +212,14 @@ impl Sample {
                 mask,
                 view_from_object,
                 clip_from_view,
+                gbuffer,
             } = view;
             drawn.update((image_png.len() as u64).to_le_bytes());
             drawn.update(image_png);
+            for png in gbuffer.iter().flat_map(ViewGbuffer::pngs) {
+                drawn.update((png.len() as u64).to_le_bytes());
+                drawn.update(png);
+            }
             drawn.update(mask.as_bytes());
             drawn.update(little_endian(view_from_object));
             drawn.update(little_endian(clip_from_view));
@@ -240,6 +246,8 @@ pub struct SampleView {
     pub view_from_object: [f32; 16],
     /// Row-major, projection and framing together; depth 0 (near) to 1.
     pub clip_from_view: [f32; 16],
+    /// The surface that the pixels see, if it is stored and was asked for.
+    pub gbuffer: Option<ViewGbuffer>,
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 /// The version of the columns and metadata below, and of the manifest. Version 2 added what is wrong with a mesh, and
-/// to the manifest the objects of each shard.
-pub const SCHEMA_VERSION: u32 = 2;
+/// to the manifest the objects of each shard; version 3 the G-buffer, and shards of pictures alone.
+pub const SCHEMA_VERSION: u32 = 3;
 /// The oldest version that can be read still.
 pub const OLDEST_SCHEMA_VERSION: u32 = 1;
 
@@ -43,6 +43,9 @@ pub(crate) mod column {
     pub(crate) const IS_INSIDE_OUT: &str = "is_inside_out";
     pub(crate) const FINDINGS: &str = "findings";
     pub(crate) const WARNINGS: &str = "warnings";
+    pub(crate) const GBUFFER_NORMALS: &str = "gbuffer_normals";
+    pub(crate) const GBUFFER_DEPTH: &str = "gbuffer_depth";
+    pub(crate) const GBUFFER_ALBEDO: &str = "gbuffer_albedo";
 
     /// The columns that came with version 2.
     pub(crate) const SINCE_2: [&str; 9] = [
@@ -57,7 +60,12 @@ pub(crate) mod column {
         WARNINGS,
     ];
     /// The columns that hold one entry a view: what a reader that wants no view leaves out.
-    pub(crate) const OF_VIEWS: [&str; 4] = [IMAGES, MASKS, VIEW_FROM_OBJECT, CLIP_FROM_VIEW];
+    #[rustfmt::skip]
+    pub(crate) const OF_VIEWS: [&str; 7] = [
+        IMAGES, MASKS, VIEW_FROM_OBJECT, CLIP_FROM_VIEW, GBUFFER_NORMALS, GBUFFER_DEPTH, GBUFFER_ALBEDO,
+    ];
+    /// Those of them that only relighting reads.
+    pub(crate) const OF_GBUFFER: [&str; 3] = [GBUFFER_NORMALS, GBUFFER_DEPTH, GBUFFER_ALBEDO];
     /// What is known of an object beside its points and pictures.
     #[rustfmt::skip]
     pub(crate) const OF_FACTS: [&str; 14] = [
@@ -66,7 +74,7 @@ pub(crate) mod column {
         FINDINGS, WARNINGS,
     ];
     /// The columns whose rows are long enough for a page each.
-    pub(crate) const ONE_ROW_PAGES: [&str; 7] = [
+    pub(crate) const ONE_ROW_PAGES: [&str; 10] = [
         POINTS,
         NORMALS,
         PART_LABELS,
@@ -74,6 +82,9 @@ pub(crate) mod column {
         MASKS,
         VIEW_FROM_OBJECT,
         CLIP_FROM_VIEW,
+        GBUFFER_NORMALS,
+        GBUFFER_DEPTH,
+        GBUFFER_ALBEDO,
     ];
 }
 
@@ -98,6 +109,53 @@ pub struct RowLayout {
     pub num_views: usize,
     /// H = W: pixels along a side of a view.
     pub image_size_px: u32,
+    /// Which columns a row has.
+    #[serde(default, skip_serializing_if = "Columns::is_plain")]
+    pub columns: Columns,
+}
+
+/// Which columns a row has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Columns {
+    /// Points, views, and what is known of the object.
+    #[default]
+    Plain,
+    /// These and, for each view, normals and depth of the surface that its pixels see: what it takes to light a white
+    /// object anew.
+    Gbuffer,
+    /// These and the colors of the surface.
+    GbufferWithAlbedo,
+    /// Pictures alone, for the rows of another dataset.
+    Images,
+}
+
+impl Columns {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+    fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+
+    /// Is the surface that pixels see stored?
+    #[must_use]
+    pub fn has_gbuffer(self) -> bool {
+        matches!(self, Self::Gbuffer | Self::GbufferWithAlbedo)
+    }
+
+    /// Are its colors?
+    #[must_use]
+    pub fn has_albedo(self) -> bool {
+        self == Self::GbufferWithAlbedo
+    }
+
+    fn has(self, name: &str) -> bool {
+        match name {
+            column::ID | column::IMAGES => true,
+            column::GBUFFER_NORMALS | column::GBUFFER_DEPTH => self.has_gbuffer(),
+            column::GBUFFER_ALBEDO => self.has_albedo(),
+            _ => self != Self::Images,
+        }
+    }
 }
 
 /// A part that points are labeled with; its number is its place in the list.
@@ -134,6 +192,7 @@ pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
     let vectors = || fixed_list(fixed_list(DataType::Float32, 3), layout.num_points);
     let matrices = || fixed_list(fixed_list(DataType::Float32, 16), layout.num_views);
     let words = || DataType::List(item_field(DataType::Utf8));
+    let pictures = || DataType::List(item_field(DataType::Binary));
     let mut fields = vec![
         Field::new(column::ID, DataType::Utf8, true),
         Field::new(column::CATEGORY, DataType::Utf8, true),
@@ -151,7 +210,7 @@ pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
             DataType::List(item_field(DataType::Struct(image_fields()))),
             true,
         ),
-        Field::new(column::MASKS, DataType::List(item_field(DataType::Binary)), true),
+        Field::new(column::MASKS, pictures(), true),
         Field::new(column::VIEW_FROM_OBJECT, matrices(), true),
         Field::new(column::CLIP_FROM_VIEW, matrices(), true),
         Field::new(column::OBJECT_FROM_MESH, fixed_list(DataType::Float32, 16), true),
@@ -169,7 +228,11 @@ pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
         Field::new(column::IS_INSIDE_OUT, DataType::Boolean, true),
         Field::new(column::FINDINGS, words(), true),
         Field::new(column::WARNINGS, words(), true),
+        Field::new(column::GBUFFER_NORMALS, pictures(), true),
+        Field::new(column::GBUFFER_DEPTH, pictures(), true),
+        Field::new(column::GBUFFER_ALBEDO, pictures(), true),
     ];
+    fields.retain(|field| layout.columns.has(field.name()));
     if version < 2 {
         fields.retain(|field| !column::SINCE_2.contains(&field.name().as_str()));
     }
@@ -209,8 +272,15 @@ pub(crate) fn huggingface_metadata(layout: &RowLayout, classes: &[String]) -> se
         (column::IS_INSIDE_OUT, value("bool")),
         (column::FINDINGS, list(&value("string"))),
         (column::WARNINGS, list(&value("string"))),
+        (column::GBUFFER_NORMALS, list(&value("binary"))),
+        (column::GBUFFER_DEPTH, list(&value("binary"))),
+        (column::GBUFFER_ALBEDO, list(&value("binary"))),
     ];
-    json!({ "info": { "features": serde_json::Map::from_iter(features.map(|(name, feature)| (name.to_owned(), feature))) } })
+    let features = features.into_iter().filter(|(name, _)| layout.columns.has(name));
+    let features: serde_json::Map<_, _> = features
+        .map(|(name, feature)| (name.to_owned(), feature))
+        .collect();
+    json!({ "info": { "features": features } })
 }
 
 /// What a shard says about itself: the sizes of its rows and how they were made.
@@ -275,39 +345,44 @@ mod tests {
 
     use super::*;
 
+    const LAYOUT: RowLayout = RowLayout {
+        num_points: 4,
+        num_views: 2,
+        image_size_px: 8,
+        columns: Columns::Plain,
+    };
+
     #[test]
     fn every_column_has_a_feature_of_the_same_name() {
-        let layout = RowLayout {
-            num_points: 4,
-            num_views: 2,
-            image_size_px: 8,
-        };
-        let features = huggingface_metadata(&layout, &["a".to_owned()]);
-        let features = features["info"]["features"].as_object().unwrap().clone();
-        let schema = arrow_schema(&layout, SCHEMA_VERSION);
-        assert_eq!(schema.fields().len(), features.len());
-        for field in schema.fields() {
-            assert!(
-                field.is_nullable(),
-                "`datasets` does not know {} otherwise",
-                field.name()
-            );
-            assert!(
-                features.contains_key(field.name()),
-                "no feature for {}",
-                field.name()
-            );
+        for (columns, num_columns) in [
+            (Columns::Plain, 25),
+            (Columns::Gbuffer, 27),
+            (Columns::GbufferWithAlbedo, 28),
+            (Columns::Images, 2),
+        ] {
+            let layout = RowLayout { columns, ..LAYOUT };
+            let features = huggingface_metadata(&layout, &["a".to_owned()]);
+            let features = features["info"]["features"].as_object().unwrap().clone();
+            let schema = arrow_schema(&layout, SCHEMA_VERSION);
+            assert_eq!([schema.fields().len(), features.len()], [num_columns; 2]);
+            for field in schema.fields() {
+                assert!(
+                    field.is_nullable(),
+                    "`datasets` does not know {} otherwise",
+                    field.name()
+                );
+                assert!(
+                    features.contains_key(field.name()),
+                    "no feature for {}",
+                    field.name()
+                );
+            }
         }
     }
 
     #[test]
     fn version_1_lacks_what_came_with_version_2() {
-        let layout = RowLayout {
-            num_points: 4,
-            num_views: 2,
-            image_size_px: 8,
-        };
-        let [old, new] = [1, 2].map(|version| arrow_schema(&layout, version));
+        let [old, new] = [1, 2].map(|version| arrow_schema(&LAYOUT, version));
         assert_eq!(old.fields().len() + column::SINCE_2.len(), new.fields().len());
         assert!(
             new.fields().iter().zip(old.fields()).all(|(new, old)| new == old),
@@ -318,11 +393,7 @@ mod tests {
     #[test]
     fn a_header_survives_its_metadata() {
         let header = ShardHeader {
-            layout: RowLayout {
-                num_points: 4,
-                num_views: 2,
-                image_size_px: 8,
-            },
+            layout: LAYOUT,
             classes: vec!["a".to_owned(), "b".to_owned()],
             parts: vec![PartName {
                 category: "a".to_owned(),

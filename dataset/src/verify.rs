@@ -278,7 +278,7 @@ fn check_shard(
     // No more than there should be: a damaged footer may claim any number.
     for row in 0..shard.num_rows().min(entry.rows) {
         on_row();
-        let sample = match shard.read(row, ViewSelection::All) {
+        let sample = match shard.read(row, ViewSelection::WithGbuffer) {
             Ok(sample) => sample,
             Err(e) => {
                 problem(Some(row), in_full(&e));
@@ -460,6 +460,7 @@ fn check_picture(view: &SampleView) -> Result<(), String> {
         mask,
         view_from_object: _,
         clip_from_view: _,
+        gbuffer,
     } = view;
     let image = decode_gray_png(image_png).map_err(|e| in_full(&e))?;
     if (image.width_px, image.height_px) != (mask.size_px(), mask.size_px()) {
@@ -478,6 +479,12 @@ fn check_picture(view: &SampleView) -> Result<(), String> {
     if pixels().any(is_wrong) {
         return Err("does not show the background exactly where its mask is not covered".to_owned());
     }
+    if let Some(gbuffer) = gbuffer {
+        let pixels = gbuffer
+            .decode(mask.size_px())
+            .map_err(|e| format!("has a G-buffer that is damaged: {}", in_full(&e)))?;
+        pixels.check(&is_covered)?;
+    }
     Ok(())
 }
 
@@ -487,6 +494,7 @@ fn check_pose(view: &SampleView) -> Result<(), String> {
         mask: _,
         view_from_object,
         clip_from_view,
+        gbuffer: _,
     } = view;
     if !clip_from_view.iter().all(|x| x.is_finite()) {
         return Err("has a clip_from_view that is not finite".to_owned());

@@ -6,7 +6,7 @@ mod fixture;
 use fixture::{header, sample};
 use proptest::prelude::*;
 use tap_dataset::{
-    Dataset, DatasetError, RowLayout, SCHEMA_VERSION, Sample, Split, ViewSelection, decode_gray_png,
+    Columns, Dataset, DatasetError, RowLayout, SCHEMA_VERSION, Sample, Split, ViewSelection, decode_gray_png,
     write_samples,
 };
 
@@ -14,6 +14,7 @@ const LAYOUT: RowLayout = RowLayout {
     num_points: 33,
     num_views: 3,
     image_size_px: 13,
+    columns: Columns::Plain,
 };
 
 fn samples(num: u64) -> Vec<(Split, Sample)> {
@@ -255,6 +256,42 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
     );
 }
 
+#[test]
+fn only_whoever_asks_reads_the_gbuffer() {
+    for columns in [Columns::Gbuffer, Columns::GbufferWithAlbedo] {
+        let layout = RowLayout { columns, ..LAYOUT };
+        let dir = tempfile::tempdir().unwrap();
+        let expected = sample(layout, 3);
+        write_samples(
+            dir.path(),
+            &header(layout),
+            8,
+            vec![(Split::Train, expected.clone())],
+        )
+        .unwrap();
+        let dataset = Dataset::open(dir.path()).unwrap();
+        let read = |views| dataset.read(Split::Train, 0, views).unwrap();
+        assert_eq!(read(ViewSelection::WithGbuffer), expected);
+        let without = read(ViewSelection::All);
+        assert!(
+            without.views.iter().all(|view| view.gbuffer.is_none()),
+            "not asked for"
+        );
+        assert_eq!(without.views[1].image_png, expected.views[1].image_png);
+        let other = sample(LAYOUT, 4);
+        let error = write_samples(
+            &dir.path().join("other"),
+            &header(layout),
+            8,
+            vec![(Split::Train, other)],
+        );
+        assert!(
+            error.unwrap_err().to_string().contains("G-buffer"),
+            "a row without one"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -266,7 +303,7 @@ proptest! {
         num_rows in 1_u64..150,
         rows_per_shard in 1_usize..100,
     ) {
-        let layout = RowLayout { num_points, num_views, image_size_px };
+        let layout = RowLayout { num_points, num_views, image_size_px, columns: Columns::Plain };
         let dir = tempfile::tempdir().unwrap();
         let samples: Vec<_> = (0..num_rows).map(|seed| (Split::Train, sample(layout, seed))).collect();
         write_samples(dir.path(), &header(layout), rows_per_shard, samples.clone()).unwrap();

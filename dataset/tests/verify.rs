@@ -8,8 +8,8 @@ use std::path::Path;
 
 use fixture::{header, sample};
 use tap_dataset::{
-    Dataset, DatasetError, Manifest, RowLayout, Sample, ShardReader, Split, VerifyOptions, VerifyReport,
-    ViewSelection, encode_gray_png, inspect, verify, write_samples,
+    Columns, Dataset, DatasetError, GbufferPixels, Manifest, RowLayout, Sample, ShardReader, Split,
+    VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect, verify, write_samples,
 };
 
 const DEEP: VerifyOptions = VerifyOptions { is_deep: true };
@@ -17,13 +17,19 @@ const LAYOUT: RowLayout = RowLayout {
     num_points: 64,
     num_views: 2,
     image_size_px: 16,
+    columns: Columns::Plain,
 };
 
 fn write(dir: &Path, change: impl FnOnce(&mut Vec<(Split, Sample)>)) -> Manifest {
+    write_with(Columns::Plain, dir, change)
+}
+
+fn write_with(columns: Columns, dir: &Path, change: impl FnOnce(&mut Vec<(Split, Sample)>)) -> Manifest {
+    let layout = RowLayout { columns, ..LAYOUT };
     let split = |seed: u64| if seed % 4 == 3 { Split::Test } else { Split::Train };
-    let mut samples: Vec<_> = (0..12).map(|seed| (split(seed), sample(LAYOUT, seed))).collect();
+    let mut samples: Vec<_> = (0..12).map(|seed| (split(seed), sample(layout, seed))).collect();
     change(&mut samples);
-    write_samples(dir, &header(LAYOUT), 4, samples).unwrap()
+    write_samples(dir, &header(layout), 4, samples).unwrap()
 }
 
 fn report(dir: &Path) -> VerifyReport {
@@ -31,9 +37,9 @@ fn report(dir: &Path) -> VerifyReport {
 }
 
 /// Writes a dataset whose first sample is changed, and says what is found wrong with it.
-fn problem_of(change: impl FnOnce(&mut Sample)) -> String {
+fn problem_of(columns: Columns, change: impl FnOnce(&mut Sample)) -> String {
     let dir = tempfile::tempdir().unwrap();
-    write(dir.path(), |samples| change(&mut samples[0].1));
+    write_with(columns, dir.path(), |samples| change(&mut samples[0].1));
     let report = report(dir.path());
     assert!(!report.is_ok(), "the change is found");
     assert!(
@@ -104,16 +110,67 @@ fn each_broken_promise_is_named() {
         ("PNG", |s| s.views[1].image_png.truncate(40)),
     ];
     for (expected, change) in cases {
-        let what = problem_of(change);
+        let what = problem_of(Columns::Plain, change);
         assert!(what.contains(expected), "{expected}: {what}");
     }
+}
+
+/// What is stored of a view's surface, changed.
+fn with_surface(sample: &mut Sample, change: impl FnOnce(&mut GbufferPixels)) {
+    let gbuffer = sample.views[1].gbuffer.as_mut().unwrap();
+    let mut pixels = gbuffer.decode(16).unwrap();
+    change(&mut pixels);
+    *gbuffer = ViewGbuffer::encode(16, &pixels).unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_gbuffer_is_named() {
+    const MIDDLE: usize = 16 * 8 + 8;
+    let cases: [(&str, Change); 7] = [
+        ("depth elsewhere", |s| {
+            with_surface(s, |p| p.depth[MIDDLE] = f64::INFINITY);
+        }),
+        ("depth elsewhere", |s| with_surface(s, |p| p.depth[0] = 0.5)),
+        ("not of length 1", |s| {
+            with_surface(s, |p| p.normals[MIDDLE] = [0.9, 0.0, 0.0]);
+        }),
+        ("normal outside", |s| {
+            with_surface(s, |p| p.normals[0] = [1.0, 0.0, 0.0]);
+        }),
+        ("color outside", |s| {
+            with_surface(s, |p| p.albedo.as_mut().unwrap()[0] = [1; 3]);
+        }),
+        ("damaged", |s| {
+            s.views[1].gbuffer.as_mut().unwrap().depth_png.truncate(40);
+        }),
+        ("instead of 16x16", |s| {
+            let gbuffer = s.views[1].gbuffer.as_mut().unwrap();
+            gbuffer.depth_png = gbuffer.normals_png.clone();
+        }),
+    ];
+    for (expected, change) in cases {
+        let what = problem_of(Columns::GbufferWithAlbedo, change);
+        assert!(
+            what.contains("view 1") && what.contains(expected),
+            "{expected}: {what}"
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    write_with(Columns::Gbuffer, dir.path(), |_| {});
+    assert!(report(dir.path()).is_ok(), "{:?}", report(dir.path()).problems);
 }
 
 /// 200 places, drawn anew each time: each flip is found, in the shard where it is, and no reader panics over it.
 #[test]
 fn one_flipped_bit_anywhere_is_found() {
+    for columns in [Columns::Plain, Columns::GbufferWithAlbedo] {
+        flip_bits(columns);
+    }
+}
+
+fn flip_bits(columns: Columns) {
     let dir = tempfile::tempdir().unwrap();
-    let manifest = write(dir.path(), |_| {});
+    let manifest = write_with(columns, dir.path(), |_| {});
     let path = dir.path().join(&manifest.shards[0].file);
     let whole = std::fs::read(&path).unwrap();
     let seed = RandomState::new().hash_one(0);
@@ -129,7 +186,7 @@ fn one_flipped_bit_anywhere_is_found() {
         if let Ok(shard) = ShardReader::open(&path) {
             let _ = (shard.ids(), shard.labels(), shard.facts());
             for row in 0..shard.num_rows().min(4) {
-                let _ = shard.read(row, ViewSelection::All);
+                let _ = shard.read(row, ViewSelection::WithGbuffer);
             }
         }
     }

@@ -5,15 +5,24 @@ use tap_render::{ColorImage, View, row_major};
 use super::Skip;
 use super::prepare::Prepared;
 use crate::{
-    MIN_POINTS_IN_MASK, Mask1Bit, Sample, SampleView, SkipReason, Source, encode_gray_png, encode_rgb_png,
-    points_in_mask,
+    Columns, GbufferPixels, MIN_POINTS_IN_MASK, Mask1Bit, Result, Sample, SampleView, SkipReason, Source,
+    ViewGbuffer, encode_gray_png, encode_rgb_png, points_in_mask,
 };
+
+/// A picture as rows hold it.
+pub(crate) fn encode_color(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
+    match color {
+        ColorImage::Gray(pixels) => encode_gray_png(size_px, pixels),
+        color => encode_rgb_png(size_px, &color.to_rgb()),
+    }
+}
 
 pub(super) fn encode(
     source: &Source,
     object_idx: usize,
     prepared: Prepared,
     views: &[View],
+    columns: Columns,
 ) -> Result<Sample, Skip> {
     let object = &source.objects()[object_idx];
     let _span = tracing::debug_span!("object", id = %object.id).entered();
@@ -39,17 +48,18 @@ pub(super) fn encode(
             ));
         }
         coverage_min = coverage_min.min(mask.coverage());
-        let image_png = match color {
-            ColorImage::Gray(pixels) => encode_gray_png(view.size_px, pixels),
-            color => encode_rgb_png(view.size_px, &color.to_rgb()),
-        };
-        let image_png =
-            image_png.map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
+        let image_png = encode_color(view.size_px, color)
+            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
+        let gbuffer = GbufferPixels::of_view(view, columns.has_albedo())
+            .map(|pixels| ViewGbuffer::encode(view.size_px, &pixels))
+            .transpose()
+            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
         let view = SampleView {
             image_png,
             mask,
             view_from_object: row_major(&view.matrices.view_from_object),
             clip_from_view: row_major(&view.matrices.clip_from_view),
+            gbuffer,
         };
         let share = points_in_mask(&prepared.points, &view);
         if share < MIN_POINTS_IN_MASK {

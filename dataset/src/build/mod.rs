@@ -34,6 +34,7 @@ use crate::{
     ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject, Source,
     SourceObject, Split,
 };
+pub(crate) use encode::encode_color;
 use prepare::Prepared;
 
 /// The most bytes that the files of the objects on their way may have together.
@@ -282,12 +283,13 @@ fn plan(
         }),
         part,
         parent: None,
+        is_relit: false,
         skipped: source.skipped().to_vec(),
     }
 }
 
 /// Recipes and adapter reports are plain data.
-fn to_value(data: &impl serde::Serialize) -> serde_json::Value {
+pub(crate) fn to_value(data: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(data).expect("plain data has a JSON form")
 }
 
@@ -480,7 +482,8 @@ impl Context<'_> {
             views,
         } = drawn;
         let source_sha256 = prepared.source_sha256.clone();
-        let encoded = guarded(|| encode::encode(self.source, object_idx, prepared, &views));
+        let columns = self.recipe.row_layout().columns;
+        let encoded = guarded(|| encode::encode(self.source, object_idx, prepared, &views, columns));
         let outcome = encoded.map(Box::new).map_err(|mut skip| {
             skip.source_sha256 = Some(source_sha256);
             skip

@@ -1,19 +1,22 @@
 //! Samples to Arrow columns and back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type, UInt8Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array, ListArray,
-    RecordBatch, StringArray, StructArray, UInt8Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, Int64Array,
+    ListArray, RecordBatch, StringArray, StructArray, UInt8Array,
 };
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, SchemaRef};
 
 use crate::schema::{column, image_fields, item_field};
-use crate::{DatasetError, Finding, Mask1Bit, MeshFindings, ObjectId, Result, RowLayout, Sample, SampleView};
+use crate::{
+    DatasetError, Finding, Mask1Bit, MeshFindings, ObjectId, Result, RowLayout, Sample, SampleView,
+    ViewGbuffer,
+};
 
 /// One sample as a batch of one row.
 pub(super) fn batch_of_sample(
@@ -21,24 +24,25 @@ pub(super) fn batch_of_sample(
     layout: &RowLayout,
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
-    check_row(sample, layout).map_err(|what| DatasetError::Row {
+    let wrong = |what| DatasetError::Row {
         id: sample.id.to_string(),
         what,
-    })?;
+    };
+    check_row(sample, layout).map_err(wrong)?;
+    let all = columns_of_object(sample)
+        .into_iter()
+        .chain(columns_of_views(sample))
+        .chain(columns_of_mesh(sample));
+    let mut all: BTreeMap<&str, ArrayRef> = all.collect();
+    // Those of the schema, in its order; `RecordBatch` checks their types against it.
+    let columns = schema
+        .fields()
+        .iter()
+        .filter_map(|field| all.remove(field.name().as_str()));
+    RecordBatch::try_new(Arc::clone(schema), columns.collect()).map_err(|e| wrong(e.to_string()))
+}
 
-    let mut pngs = BinaryBuilder::new();
-    let mut paths = StringBuilder::new();
-    let mut masks = BinaryBuilder::new();
-    for (view_idx, view) in sample.views.iter().enumerate() {
-        pngs.append_value(&view.image_png);
-        paths.append_value(format!("view_{:03}.png", view_idx + 1));
-        masks.append_value(view.mask.as_bytes());
-    }
-    let images = StructArray::new(
-        image_fields(),
-        vec![Arc::new(pngs.finish()), Arc::new(paths.finish())],
-        None,
-    );
+fn columns_of_object(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
     let part_labels = match &sample.part_labels {
         Some(labels) => list(Arc::new(UInt8Array::from(labels.clone())), DataType::UInt8, None),
         None => list(
@@ -47,53 +51,115 @@ pub(super) fn batch_of_sample(
             Some(NullBuffer::new_null(1)),
         ),
     };
-    let view_from_object = sample.views.iter().flat_map(|v| v.view_from_object).collect();
-    let clip_from_view = sample.views.iter().flat_map(|v| v.clip_from_view).collect();
+    let object_from_mesh = Float32Array::from(sample.object_from_mesh.to_vec());
+    vec![
+        (column::ID, string(sample.id.as_str())),
+        (column::CATEGORY, string(&sample.category)),
+        (column::LABEL, Arc::new(Int64Array::from(vec![sample.label]))),
+        (column::POINTS, vectors(sample.points.as_flattened().to_vec(), 3)),
+        (
+            column::NORMALS,
+            vectors(sample.normals.as_flattened().to_vec(), 3),
+        ),
+        (column::PART_LABELS, part_labels),
+        (
+            column::OBJECT_FROM_MESH,
+            fixed_list(Arc::new(object_from_mesh), 16),
+        ),
+        (
+            column::COVERAGE_MIN,
+            Arc::new(Float32Array::from(vec![sample.coverage_min])),
+        ),
+        (column::SOURCE_SHA256, string(&sample.source_sha256)),
+        (
+            column::ASSETS_SHA256,
+            Arc::new(StringArray::from(vec![sample.assets_sha256.as_deref()])),
+        ),
+    ]
+}
 
+fn columns_of_views(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
+    let views = &sample.views;
+    let pngs = BinaryArray::from_iter_values(views.iter().map(|view| &view.image_png));
+    let paths = (1..=views.len()).map(|number| format!("view_{number:03}.png"));
+    let paths = StringArray::from_iter_values(paths);
+    let images = StructArray::new(image_fields(), vec![Arc::new(pngs), Arc::new(paths)], None);
+    let masks = BinaryArray::from_iter_values(views.iter().map(|view| view.mask.as_bytes()));
+    let of_gbuffer = |png: fn(&ViewGbuffer) -> Option<&Vec<u8>>| {
+        let pngs = views.iter().filter_map(|view| png(view.gbuffer.as_ref()?));
+        let pngs = BinaryArray::from_iter_values(pngs);
+        list(Arc::new(pngs), DataType::Binary, None)
+    };
+    let matrices =
+        |matrix: fn(&SampleView) -> [f32; 16]| vectors(views.iter().flat_map(matrix).collect(), 16);
+    vec![
+        (
+            column::IMAGES,
+            list(Arc::new(images), DataType::Struct(image_fields()), None),
+        ),
+        (column::MASKS, list(Arc::new(masks), DataType::Binary, None)),
+        (column::VIEW_FROM_OBJECT, matrices(|view| view.view_from_object)),
+        (column::CLIP_FROM_VIEW, matrices(|view| view.clip_from_view)),
+        (
+            column::GBUFFER_NORMALS,
+            of_gbuffer(|gbuffer| Some(&gbuffer.normals_png)),
+        ),
+        (
+            column::GBUFFER_DEPTH,
+            of_gbuffer(|gbuffer| Some(&gbuffer.depth_png)),
+        ),
+        (
+            column::GBUFFER_ALBEDO,
+            of_gbuffer(|gbuffer| gbuffer.albedo_png.as_ref()),
+        ),
+    ]
+}
+
+fn columns_of_mesh(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
     let findings = sample.findings.as_ref();
-    let count_of_mesh = |count: fn(&MeshFindings) -> i64| -> ArrayRef {
+    let count = |count: fn(&MeshFindings) -> i64| -> ArrayRef {
         Arc::new(Int64Array::from(vec![findings.map(count)]))
     };
-
-    // In the order of the schema; `RecordBatch` checks the types against it.
-    let columns: Vec<ArrayRef> = vec![
-        string(sample.id.as_str()),
-        string(&sample.category),
-        Arc::new(Int64Array::from(vec![sample.label])),
-        vectors(sample.points.as_flattened().to_vec(), 3),
-        vectors(sample.normals.as_flattened().to_vec(), 3),
-        part_labels,
-        list(Arc::new(images), DataType::Struct(image_fields()), None),
-        list(Arc::new(masks.finish()), DataType::Binary, None),
-        vectors(view_from_object, 16),
-        vectors(clip_from_view, 16),
-        fixed_list(Arc::new(Float32Array::from(sample.object_from_mesh.to_vec())), 16),
-        Arc::new(Int64Array::from(vec![sample.num_triangles])),
-        Arc::new(Float64Array::from(vec![sample.surface_area])),
-        Arc::new(BooleanArray::from(vec![sample.is_watertight])),
-        Arc::new(Float32Array::from(vec![sample.coverage_min])),
-        string(&sample.source_sha256),
-        Arc::new(StringArray::from(vec![sample.assets_sha256.as_deref()])),
-        count_of_mesh(|findings| findings.num_open_edges),
-        count_of_mesh(|findings| findings.num_non_manifold_edges),
-        count_of_mesh(|findings| findings.num_flipped_edges),
-        count_of_mesh(|findings| findings.num_coincident_triangles),
-        count_of_mesh(|findings| findings.num_degenerate_triangles),
-        Arc::new(BooleanArray::from(vec![
-            findings.map(|findings| findings.is_inside_out),
-        ])),
-        words(findings.map(|findings| {
-            findings
-                .kinds(sample.num_triangles)
-                .map(Finding::as_str)
-                .collect()
-        })),
-        words(findings.map(|findings| findings.warnings.iter().map(String::as_str).collect())),
-    ];
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| DatasetError::Row {
-        id: sample.id.to_string(),
-        what: e.to_string(),
-    })
+    let is_inside_out = BooleanArray::from(vec![findings.map(|findings| findings.is_inside_out)]);
+    let kinds = findings.map(|findings| {
+        let kinds = findings.kinds(sample.num_triangles);
+        kinds.map(Finding::as_str).collect()
+    });
+    let warnings = findings.map(|findings| findings.warnings.iter().map(String::as_str).collect());
+    vec![
+        (
+            column::NUM_TRIANGLES,
+            Arc::new(Int64Array::from(vec![sample.num_triangles])),
+        ),
+        (
+            column::SURFACE_AREA,
+            Arc::new(Float64Array::from(vec![sample.surface_area])),
+        ),
+        (
+            column::IS_WATERTIGHT,
+            Arc::new(BooleanArray::from(vec![sample.is_watertight])),
+        ),
+        (column::NUM_OPEN_EDGES, count(|findings| findings.num_open_edges)),
+        (
+            column::NUM_NON_MANIFOLD_EDGES,
+            count(|findings| findings.num_non_manifold_edges),
+        ),
+        (
+            column::NUM_FLIPPED_EDGES,
+            count(|findings| findings.num_flipped_edges),
+        ),
+        (
+            column::NUM_COINCIDENT_TRIANGLES,
+            count(|findings| findings.num_coincident_triangles),
+        ),
+        (
+            column::NUM_DEGENERATE_TRIANGLES,
+            count(|findings| findings.num_degenerate_triangles),
+        ),
+        (column::IS_INSIDE_OUT, Arc::new(is_inside_out)),
+        (column::FINDINGS, words(kinds)),
+        (column::WARNINGS, words(warnings)),
+    ]
 }
 
 fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
@@ -101,6 +167,7 @@ fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
         num_points,
         num_views,
         image_size_px,
+        columns,
     } = *layout;
     let count = |what: &str, found: usize, expected: usize| {
         if found == expected {
@@ -121,6 +188,12 @@ fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
             view.mask.size_px() as usize,
             image_size_px as usize,
         )?;
+        let gbuffer = view.gbuffer.as_ref();
+        let has_gbuffer = gbuffer.is_some();
+        let has_albedo = gbuffer.is_some_and(|gbuffer| gbuffer.albedo_png.is_some());
+        if (has_gbuffer, has_albedo) != (columns.has_gbuffer(), columns.has_albedo()) {
+            return Err("a G-buffer other than its shard stores".to_owned());
+        }
     }
     if sample.category == sample.id.category() {
         Ok(())
@@ -398,6 +471,9 @@ impl Row<'_> {
         }
         let view_from_object = self.arrays::<16>(column::VIEW_FROM_OBJECT, num_views)?;
         let clip_from_view = self.arrays::<16>(column::CLIP_FROM_VIEW, num_views)?;
+        let normals = self.pngs(column::GBUFFER_NORMALS, num_views)?;
+        let depth = self.pngs(column::GBUFFER_DEPTH, num_views)?;
+        let albedo = self.pngs(column::GBUFFER_ALBEDO, num_views)?;
         let view = |&view_idx: &usize| {
             let mask = Mask1Bit::from_bytes(layout.image_size_px, masks.value(view_idx).to_vec());
             Ok(SampleView {
@@ -405,8 +481,30 @@ impl Row<'_> {
                 mask: mask.map_err(|e| e.to_string())?,
                 view_from_object: view_from_object[view_idx],
                 clip_from_view: clip_from_view[view_idx],
+                gbuffer: normals
+                    .as_ref()
+                    .zip(depth.as_ref())
+                    .map(|(normals, depth)| ViewGbuffer {
+                        normals_png: normals.value(view_idx).to_vec(),
+                        depth_png: depth.value(view_idx).to_vec(),
+                        albedo_png: albedo.as_ref().map(|albedo| albedo.value(view_idx).to_vec()),
+                    }),
             })
         };
         view_indices.iter().map(view).collect()
+    }
+
+    /// A PNG a view; `None` where the batch has no such column.
+    fn pngs(&self, name: &str, num_views: usize) -> Result<Option<BinaryArray>, String> {
+        if self.batch.column_by_name(name).is_none() {
+            return Ok(None);
+        }
+        let pngs = self.column(name)?.as_list::<i32>().value(self.row);
+        let pngs = pngs.as_binary::<i32>();
+        if pngs.len() == num_views && pngs.null_count() == 0 {
+            Ok(Some(pngs.clone()))
+        } else {
+            Err(format!("{} {name} instead of {num_views}, or null", pngs.len()))
+        }
     }
 }

@@ -32,6 +32,8 @@ pub enum ViewSelection<'a> {
     None,
     /// Every view, in the order of the rig.
     All,
+    /// Every view, with all that is stored of the surface that its pixels see.
+    WithGbuffer,
     /// These, in this order.
     Some(&'a [usize]),
 }
@@ -47,6 +49,7 @@ pub struct ShardReader {
     row_group_starts: Vec<usize>,
     num_rows: usize,
     points_only: ProjectionMask,
+    without_gbuffer: ProjectionMask,
 }
 
 impl ShardReader {
@@ -91,6 +94,7 @@ impl ShardReader {
                 .ok_or_else(|| content("more rows than it has room for".to_owned()))?;
         }
         let points_only = roots(&metadata, |root| !column::OF_VIEWS.contains(&root));
+        let without_gbuffer = roots(&metadata, |root| !column::OF_GBUFFER.contains(&root));
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -99,6 +103,7 @@ impl ShardReader {
             row_group_starts,
             num_rows,
             points_only,
+            without_gbuffer,
         })
     }
 
@@ -124,7 +129,7 @@ impl ShardReader {
         let view_indices = match views {
             ViewSelection::None => &[],
             ViewSelection::Some(indices) => indices,
-            ViewSelection::All => {
+            ViewSelection::All | ViewSelection::WithGbuffer => {
                 all = (0..num_views).collect();
                 &all
             }
@@ -132,10 +137,10 @@ impl ShardReader {
         if let Some(&view) = view_indices.iter().find(|&&view| view >= num_views) {
             return Err(DatasetError::NoSuchView { view, num_views });
         }
-        let projection = if view_indices.is_empty() {
-            self.points_only.clone()
-        } else {
-            ProjectionMask::all()
+        let projection = match views {
+            _ if view_indices.is_empty() => self.points_only.clone(),
+            ViewSelection::WithGbuffer => ProjectionMask::all(),
+            _ => self.without_gbuffer.clone(),
         };
         guarded(&self.path, || {
             let batch = self.read_row(row, projection)?;

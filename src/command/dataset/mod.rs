@@ -15,9 +15,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Inspection, Layout, Sampler, SkipReason,
-    Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions,
-    inspect, synthesizable_categories, synthesize, verify,
+    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Columns, Inspection, Layout, Sampler,
+    SkipReason, Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions, VerifyEvent,
+    VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
 
@@ -134,6 +134,7 @@ Examples:
   tap dataset build ShapeNetCore.v2.zip --out shards           read in place, nothing is unpacked
   tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
+  tap dataset build meshes --gbuffer --lighting textured --out shards      to relight it later
   tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards
   tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
 
@@ -194,6 +195,9 @@ struct RecipeFlags {
     /// What the choice of points follows from.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
+    /// Store normals, depth and colors of what each pixel sees as well, to relight the shards without the meshes.
+    #[arg(long)]
+    gbuffer: bool,
     #[command(flatten)]
     up: UpFlag,
     #[command(flatten)]
@@ -386,6 +390,9 @@ impl RecipeFlags {
         if let Some(seed) = self.seed {
             settings.push(Setting::new("seed", number(seed)?));
         }
+        if self.gbuffer {
+            settings.push(Setting::new("gbuffer", true));
+        }
         if let Some(up) = self.up.up {
             settings.push(Setting::new("up", up.to_string()));
         }
@@ -542,8 +549,15 @@ fn print(inspection: &Inspection) {
         ui::bytes(*bytes)
     ));
     ui::result(format_args!(
-        "a row      {} points, {} views of {} pixels, {num_parts} part labels",
-        layout.num_points, layout.num_views, layout.image_size_px
+        "a row      {} points, {} views of {} pixels, {num_parts} part labels{}",
+        layout.num_points,
+        layout.num_views,
+        layout.image_size_px,
+        match layout.columns {
+            Columns::Gbuffer => ", normals and depth of each pixel",
+            Columns::GbufferWithAlbedo => ", normals, depth and colors of each pixel",
+            Columns::Plain | Columns::Images => "",
+        }
     ));
     for (reason, count) in skipped {
         ui::result(format_args!("skipped    {count}, {reason}"));

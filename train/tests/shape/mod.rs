@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use tap_dataset::{
-    Mask1Bit, ObjectId, PartName, RowLayout, Sample, SampleView, ShardHeader, Split, encode_gray_png,
-    write_samples,
+    Columns, Mask1Bit, ObjectId, PartName, RowLayout, Sample, SampleView, ShardHeader, Split,
+    encode_gray_png, write_samples,
 };
 use tap_train::seed::Stream;
 
@@ -47,6 +47,7 @@ pub(crate) fn write_parts(
             num_points,
             num_views: NUM_VIEWS,
             image_size_px: size_px,
+            columns: Columns::Plain,
         },
         classes: CLASSES.map(String::from).to_vec(),
         parts: classes_with_parts.iter().flat_map(|class| parts(class)).collect(),
@@ -169,5 +170,6 @@ fn draw(view: usize, points: &[[f32; 3]], normals: &[[f32; 3]], size_px: u32) ->
         mask: Mask1Bit::from_covered(size_px, depths.iter().map(|depth| depth.is_finite())),
         view_from_object,
         clip_from_view,
+        gbuffer: None,
     }
 }

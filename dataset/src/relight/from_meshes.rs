@@ -1,30 +1,17 @@
-//! [`relight`](fn@relight): a dataset under another light. Its meshes are drawn again with the same recipe but the lighting; every
-//! row is then held against the parent's: all but the pictures must be the same.
+//! [`relight_from_meshes`]: the meshes are drawn again with the same recipe but the lighting; every row is then held against
+//! the parent's: all but the pictures must be the same.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use serde::Serialize;
 use tap_render::Lighting;
 
+use super::{RelightReport, recipe_of};
 use crate::build::build_child;
 use crate::{
-    BuildEvent, BuildOptions, BuildRecipe, DatasetError, Manifest, Result, Sample, SampleView, ShardReader,
-    Source, ViewSelection,
+    BuildEvent, BuildOptions, DatasetError, Manifest, Result, Sample, SampleView, ShardReader, Source,
+    ViewSelection,
 };
-
-/// What a relit dataset has in common with its parent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RelightReport {
-    /// The hash that names the parent.
-    pub parent: String,
-    /// The hash that names the relit data.
-    pub sha256: String,
-    /// Rows; all of them are the parent's but for their pictures.
-    pub num_rows: usize,
-    /// Shards.
-    pub num_shards: usize,
-}
 
 /// Makes the dataset of `parent` anew under another light, from the meshes that it was made from. `None` if told to
 /// stop; the same call goes on then.
@@ -32,7 +19,7 @@ pub struct RelightReport {
 /// # Errors
 /// When the parent is no finished dataset or names no meshes, when a row differs in more than its pictures (another mesh,
 /// another adapter), or as [`build`](crate::build()) does.
-pub fn relight(
+pub fn relight_from_meshes(
     parent: &Path,
     meshes: &Path,
     lighting: &Lighting,
@@ -42,12 +29,7 @@ pub fn relight(
 ) -> Result<Option<RelightReport>> {
     let manifest = Manifest::read(parent)?;
     let sha256 = manifest.finished(parent)?.to_owned();
-    let mut recipe: BuildRecipe =
-        serde_json::from_value(manifest.recipe.clone()).map_err(|source| DatasetError::Json {
-            what: "recipe of the manifest",
-            path: parent.to_owned(),
-            source,
-        })?;
+    let mut recipe = recipe_of(&manifest, parent)?;
     recipe.render.lighting = lighting.clone();
     let source = Source::from_manifest(&manifest, meshes)?;
     let summary = build_child(&source, &recipe, options, Some(&sha256), cancel, on_event)?;

@@ -1,0 +1,161 @@
+//! From the renderer's views to what is stored of them, and back to views that can be lit.
+//!
+//! The renderer tells of normals in view space and of distances from the eye's plane; stored are normals in object space,
+//! which all views share, and the depth of `clip_from_view`, which needs no range of its own.
+
+use glam::{DMat4, Mat3, Mat4, Vec3};
+use tap_render::{Mask, PoseDegrees, View, ViewMatrices};
+
+use super::GbufferPixels;
+use crate::pose_contract::from_row_major;
+use crate::{Result, SampleView};
+
+impl GbufferPixels {
+    /// What a drawn view tells of the surface, with its colors or without; `None` if it was not asked to.
+    pub(crate) fn of_view(view: &View, has_albedo: bool) -> Option<Self> {
+        let View {
+            matrices,
+            depth,
+            normal,
+            albedo,
+            ..
+        } = view;
+        let object_from_view = Mat3::from_mat4(matrices.view_from_object).transpose();
+        let scale = DepthScale::of(&matrices.clip_from_view);
+        Some(Self {
+            normals: normal
+                .as_ref()?
+                .iter()
+                .map(|normal| (object_from_view * Vec3::from(*normal)).to_array())
+                .collect(),
+            depth: depth.as_ref()?.iter().map(|&depth| scale.depth(depth)).collect(),
+            albedo: albedo.clone().filter(|_| has_albedo),
+        })
+    }
+}
+
+impl SampleView {
+    /// The view as it was drawn, but for its color; `None` without a G-buffer.
+    ///
+    /// # Errors
+    /// When the G-buffer is damaged.
+    pub(crate) fn unlit(&self) -> Result<Option<View>> {
+        let Self {
+            image_png: _,
+            mask,
+            view_from_object,
+            clip_from_view,
+            gbuffer,
+        } = self;
+        let Some(gbuffer) = gbuffer else {
+            return Ok(None);
+        };
+        let size_px = mask.size_px();
+        let GbufferPixels {
+            normals,
+            depth,
+            albedo,
+        } = gbuffer.decode(size_px)?;
+        let matrices = ViewMatrices {
+            view_from_object: from_row_major(view_from_object),
+            clip_from_view: from_row_major(clip_from_view),
+        };
+        let rotation = Mat3::from_mat4(matrices.view_from_object);
+        let scale = DepthScale::of(&matrices.clip_from_view);
+        let white = || vec![[u8::MAX; 3]; depth.len()];
+        let covered = mask.to_pixels().into_iter().map(|covered| covered == 1).collect();
+        Ok(Some(View {
+            // Not stored, and of no use to a light: the matrices say it all.
+            pose: PoseDegrees {
+                azimuth_deg: 0.0,
+                elevation_deg: 0.0,
+                roll_deg: 0.0,
+            }
+            .into(),
+            matrices,
+            size_px,
+            color: None,
+            mask: Mask::try_new(size_px, covered),
+            normal: Some(
+                normals
+                    .iter()
+                    .map(|normal| (rotation * Vec3::from(*normal)).normalize_or_zero().to_array())
+                    .collect(),
+            ),
+            albedo: Some(albedo.unwrap_or_else(white)),
+            depth: Some(depth.iter().map(|&depth| scale.distance(depth)).collect()),
+            part: None,
+            material: None,
+        }))
+    }
+}
+
+/// How distance from the eye's plane becomes the depth of a projection: `(a z + b) / (c z + d)` where z is less than 0.
+struct DepthScale {
+    a: f64,
+    b: f64,
+    c: f64,
+    d: f64,
+}
+
+impl DepthScale {
+    fn of(clip_from_view: &Mat4) -> Self {
+        let DMat4 { z_axis, w_axis, .. } = clip_from_view.as_dmat4();
+        Self {
+            a: z_axis.z,
+            b: w_axis.z,
+            c: z_axis.w,
+            d: w_axis.w,
+        }
+    }
+
+    fn depth(&self, distance: f32) -> f64 {
+        let Self { a, b, c, d } = self;
+        let z = -f64::from(distance);
+        if z.is_finite() {
+            (a * z + b) / (c * z + d)
+        } else {
+            f64::INFINITY
+        }
+    }
+
+    fn distance(&self, depth: f64) -> f32 {
+        let Self { a, b, c, d } = self;
+        if depth.is_finite() {
+            ((b - d * depth) / (a - c * depth)) as f32
+        } else {
+            f32::INFINITY
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glam::Vec4;
+
+    use super::*;
+
+    #[test]
+    fn depth_and_distance_undo_each_other() {
+        // Both are near at 5 and far at 9.
+        let perspective = Mat4::from_cols(
+            Vec4::X,
+            Vec4::Y,
+            Vec4::new(0.0, 0.0, -2.25, -1.0),
+            Vec4::Z * -11.25,
+        );
+        let parallel = Mat4::from_cols(Vec4::X, Vec4::Y, Vec4::Z * -0.25, Vec4::new(0.0, 0.0, -1.25, 1.0));
+        for scale in [perspective, parallel].map(|matrix| DepthScale::of(&matrix)) {
+            assert!(scale.depth(5.0).abs() < 1e-6, "near is 0");
+            assert!((scale.depth(9.0) - 1.0).abs() < 1e-6, "far is 1");
+            for distance in [5.0, 6.1, 7.0, 8.999] {
+                let back = scale.distance(scale.depth(distance));
+                assert!((back - distance).abs() < 1e-5, "{back} and {distance}");
+            }
+            assert!(
+                scale.distance(scale.depth(f32::INFINITY)).is_infinite(),
+                "nothing is far"
+            );
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! [`relight`](fn@relight): pictures lit from the G-buffer that stands beside them. No mesh is read and nothing is drawn.
+//!
+//! Shard after shard of the parent becomes one of the child, so that a killed run goes on as a build does. Rows are lit
+//! side by side, a few at a time, and written in their order: neither memory nor bytes depend on the number of threads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{iter, thread};
+
+use tap_render::{Lighting, MaterialChoice, Normals};
+
+use super::{RelightReport, recipe_of};
+use crate::build::{encode_color, to_value};
+use crate::{
+    BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ObjectEntry,
+    ObjectFile, Result, Sample, ShardEntry, ShardHeader, ShardReader, Skipped, SkippedObject, ViewSelection,
+};
+
+/// Rows that are lit at a time, a thread.
+const ROWS_PER_WORKER: usize = 4;
+
+/// Where to put relit data; no byte of it depends on the rest.
+#[derive(Debug, Clone)]
+pub struct RelightOptions {
+    /// The folder of the dataset.
+    pub out: PathBuf,
+    /// Threads; 0 for one a core.
+    pub workers: usize,
+    /// Start anew if `out` holds another dataset.
+    pub force: bool,
+}
+
+/// Makes the dataset of `parent` anew under another light, from its G-buffer. `None` if told to stop; the same call goes
+/// on then.
+///
+/// Within an object pictures are those of a build with that lighting, within 1/255; see
+/// [`tap_render::relight`] for edges.
+///
+/// # Errors
+/// When the parent is no finished dataset, holds no G-buffer or none that the lighting can do with, is damaged, or as
+/// [`DatasetWriter`] does.
+pub fn relight(
+    parent: &Path,
+    lighting: &Lighting,
+    options: &RelightOptions,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(BuildEvent),
+) -> Result<Option<RelightReport>> {
+    lighting.validate()?;
+    let manifest = Manifest::read(parent)?;
+    let sha256 = manifest.finished(parent)?.to_owned();
+    let recipe = recipe_of(&manifest, parent)?;
+    check(lighting, &recipe, manifest.layout.columns, parent)?;
+    let plan = plan_of_child(&manifest, recipe, lighting, &sha256);
+    let total = manifest.shards.iter().map(|shard| shard.objects.len()).sum();
+    on_event(BuildEvent::Started {
+        total,
+        adapter: "the G-buffer".to_owned(),
+    });
+
+    let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
+    for file in writer.lost_shards() {
+        on_event(BuildEvent::ShardLost { file: file.clone() });
+    }
+    let missing: Vec<usize> = writer.missing_shards().collect();
+    let num_missing: usize = missing
+        .iter()
+        .map(|&shard| manifest.shards[shard].objects.len())
+        .sum();
+    if num_missing < total {
+        on_event(BuildEvent::Resumed {
+            objects: total - num_missing,
+        });
+    }
+    let relighter = Relighter {
+        parent,
+        manifest: &manifest,
+        lighting,
+        num_workers: match options.workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        },
+        cancel,
+    };
+    for shard in missing {
+        if !relighter.relight_shard(&manifest.shards[shard], &mut writer, on_event)? {
+            return Ok(None);
+        }
+    }
+    let child = writer.finish()?;
+    Ok(Some(RelightReport {
+        parent: sha256,
+        sha256: child.finished(&options.out)?.to_owned(),
+        num_rows: child.shards.iter().map(|shard| shard.rows).sum(),
+        num_shards: child.shards.len(),
+    }))
+}
+
+/// Does a lighting show nothing but what a G-buffer holds?
+fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &Path) -> Result<()> {
+    let path = || parent.to_owned();
+    if !columns.has_gbuffer() {
+        return Err(DatasetError::NoGbuffer { path: path() });
+    }
+    let unlit = |shown, held, remedy| DatasetError::Unlit {
+        shown,
+        held,
+        remedy,
+        path: path(),
+    };
+    match (lighting.normals, recipe.render.lighting.normals) {
+        (Normals::Smooth, Normals::Flat) => {
+            return Err(unlit(
+                "smooth normals",
+                "flat ones",
+                "--set render.lighting.normals=smooth",
+            ));
+        }
+        (Normals::Flat, Normals::Smooth) => {
+            return Err(unlit(
+                "flat normals",
+                "smooth ones",
+                "--set render.lighting.normals=flat",
+            ));
+        }
+        _ => {}
+    }
+    if lighting.material == MaterialChoice::Own && !columns.has_albedo() {
+        return Err(unlit("the meshes' own colors", "none", "--lighting textured"));
+    }
+    Ok(())
+}
+
+fn plan_of_child(
+    manifest: &Manifest,
+    mut recipe: BuildRecipe,
+    lighting: &Lighting,
+    sha256: &str,
+) -> DatasetPlan {
+    recipe.render.lighting = lighting.clone();
+    let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
+    DatasetPlan {
+        header: ShardHeader {
+            recipe: to_value(&recipe),
+            ..manifest.header()
+        },
+        source: manifest.source.clone(),
+        num_shards: manifest.num_shards.clone(),
+        part: None,
+        parent: Some(sha256.to_owned()),
+        is_relit: true,
+        skipped: skipped.cloned().collect(),
+    }
+}
+
+/// What all threads share.
+#[derive(Clone, Copy)]
+struct Relighter<'a> {
+    parent: &'a Path,
+    manifest: &'a Manifest,
+    lighting: &'a Lighting,
+    num_workers: usize,
+    cancel: &'a AtomicBool,
+}
+
+impl Relighter<'_> {
+    /// Lights a shard; `false` if told to stop before its end.
+    fn relight_shard(
+        self,
+        entry: &ShardEntry,
+        writer: &mut DatasetWriter,
+        on_event: &mut dyn FnMut(BuildEvent),
+    ) -> Result<bool> {
+        let path = self.parent.join(&entry.file);
+        let shard = ShardReader::open(&path)?;
+        let promised: Vec<&ObjectEntry> = entry
+            .objects
+            .iter()
+            .filter(|object| object.row.is_some())
+            .collect();
+        if promised.len() != shard.num_rows() {
+            return Err(DatasetError::ShardContent {
+                what: format!("{} rows instead of {}", shard.num_rows(), promised.len()),
+                path,
+            });
+        }
+        let rows: Vec<usize> = (0..promised.len()).collect();
+        let mut batches = rows.chunks(ROWS_PER_WORKER * self.num_workers);
+        let mut lit: VecDeque<Sample> = VecDeque::new();
+        for object in &entry.objects {
+            let file = ObjectFile {
+                path: &object.path,
+                bytes: object.bytes,
+            };
+            if object.row.is_none() {
+                let skipped = self.skipped(object)?;
+                on_event(BuildEvent::Skipped {
+                    id: object.id.to_string(),
+                    reason: skipped.reason,
+                    message: skipped.message.clone(),
+                });
+                writer.skip(&object.id, file, skipped);
+                continue;
+            }
+            if lit.is_empty() {
+                if self.cancel.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                let batch = batches.next().unwrap_or_default();
+                let relight = |row: &usize| self.relight_row(&shard, *row, promised[*row]);
+                lit = in_parallel(self.num_workers, batch, relight)
+                    .into_iter()
+                    .collect::<Result<_>>()?;
+            }
+            let sample = lit.pop_front().expect("there is a sample for each row");
+            writer.append(&sample, file)?;
+            on_event(BuildEvent::Done { id: sample.id });
+        }
+        let entry = writer.finish_shard()?;
+        on_event(BuildEvent::ShardWritten {
+            file: entry.file.clone(),
+            rows: entry.rows,
+            bytes: entry.bytes,
+        });
+        Ok(true)
+    }
+
+    fn relight_row(self, shard: &ShardReader, row: usize, promised: &ObjectEntry) -> Result<Sample> {
+        let mut sample = shard.read(row, ViewSelection::WithGbuffer)?;
+        let damaged = |what: String| DatasetError::ShardContent {
+            what,
+            path: self.parent.to_owned(),
+        };
+        if sample.id != promised.id || Some(sample.digest()) != promised.row {
+            return Err(damaged(format!("row {row} is not what the manifest says")));
+        }
+        for view in &mut sample.views {
+            let mut unlit = view
+                .unlit()?
+                .ok_or_else(|| damaged(format!("{} has no G-buffer", sample.id)))?;
+            if self.lighting.material == MaterialChoice::White {
+                unlit.albedo = unlit.albedo.map(|albedo| vec![[u8::MAX; 3]; albedo.len()]);
+            }
+            let color = tap_render::relight(&unlit, self.lighting)?;
+            view.image_png = encode_color(unlit.size_px, &color)?;
+        }
+        Ok(sample)
+    }
+
+    /// Why the parent lacks an object.
+    fn skipped(self, object: &ObjectEntry) -> Result<Skipped> {
+        let is_it = |skipped: &&SkippedObject| {
+            skipped.shard.is_some()
+                && (skipped.id.as_str(), &skipped.path) == (object.id.as_str(), &object.path)
+        };
+        let found = self.manifest.skipped.iter().find(is_it);
+        let found = found.ok_or_else(|| DatasetError::ManifestContent {
+            what: format!("{} is left out without a reason", object.id),
+            path: self.parent.to_owned(),
+        })?;
+        Ok(Skipped {
+            reason: found.reason,
+            message: found.message.clone(),
+            source_sha256: object.sha256.clone(),
+        })
+    }
+}
+
+/// Calls `work` for all items on some threads; results are in the order of the items.
+fn in_parallel<T: Sync, U: Send>(num_workers: usize, items: &[T], work: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let next = AtomicUsize::new(0);
+    let some = || -> Vec<(usize, U)> {
+        let claim = || {
+            let idx = next.fetch_add(1, Ordering::Relaxed);
+            items.get(idx).map(|item| (idx, item))
+        };
+        iter::from_fn(|| claim().map(|(idx, item)| (idx, work(item)))).collect()
+    };
+    let done: BTreeMap<usize, U> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..num_workers.min(items.len()))
+            .map(|_| scope.spawn(some))
+            .collect();
+        let done = threads.into_iter().flat_map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        done.collect()
+    });
+    done.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        let items: Vec<usize> = (0..100).collect();
+        let doubled: Vec<usize> = items.iter().map(|item| 2 * item).collect();
+        for num_workers in [1, 3, 200] {
+            assert_eq!(in_parallel(num_workers, &items, |item| 2 * item), doubled);
+        }
+        assert!(
+            in_parallel(3, &[] as &[usize], |item| *item).is_empty(),
+            "of nothing"
+        );
+    }
+}

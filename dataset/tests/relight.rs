@@ -1,0 +1,347 @@
+//! Pictures lit from the G-buffer: those of a fresh build, however the run went; and what it refuses.
+#![cfg(feature = "build")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod boxes;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use boxes::{box_obj, bytes, open, options, recipe};
+use tap_dataset::{
+    BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest, RelightOptions,
+    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, build, decode_gray_png, relight,
+    verify,
+};
+use tap_render::{Lighting, MaterialChoice};
+
+/// Of so many pixels within a real surface one may differ by more.
+const ONE_FREE_IN: usize = 250;
+
+/// Boxes of two colors, one of them broken.
+fn colored_boxes() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let materials = "newmtl red\nKd 0.8 0.2 0.1\nnewmtl blue\nKd 0.1 0.3 0.9\n";
+    for i in 0_u8..6 {
+        let category = dir.path().join(["crate", "plank"][usize::from(i % 2)]);
+        fs::create_dir_all(&category).unwrap();
+        fs::write(category.join("box.mtl"), materials).unwrap();
+        let obj = box_obj(1.0, 0.2 + 0.1 * f32::from(i), 0.5);
+        let obj = obj
+            .replace("g body", "usemtl red")
+            .replace("g rest", "usemtl blue");
+        let obj = if i == 3 {
+            "v 0 0 0\n".to_owned()
+        } else {
+            format!("mtllib box.mtl\n{obj}")
+        };
+        fs::write(category.join(format!("{i}.obj")), obj).unwrap();
+    }
+    dir
+}
+
+fn recipe_with(lighting: Lighting, gbuffer: bool) -> BuildRecipe {
+    let mut recipe = BuildRecipe {
+        gbuffer,
+        rows_per_shard: 2,
+        ..recipe()
+    };
+    recipe.render.lighting = lighting;
+    recipe
+}
+
+fn build_with(source: &Path, recipe: &BuildRecipe, out: PathBuf) -> PathBuf {
+    let options = options(&out, 2);
+    build(
+        &open(source),
+        recipe,
+        &options,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    )
+    .unwrap();
+    out
+}
+
+fn relight_to(
+    parent: &Path,
+    lighting: &Lighting,
+    out: &Path,
+    workers: usize,
+) -> Result<RelightReport, DatasetError> {
+    let options = RelightOptions {
+        out: out.to_owned(),
+        workers,
+        force: false,
+    };
+    let report = relight(parent, lighting, &options, &AtomicBool::new(false), &mut |_| {})?;
+    Ok(report.expect("nobody stops it"))
+}
+
+fn rows(dir: &Path) -> Vec<Sample> {
+    let dataset = Dataset::open(dir).unwrap();
+    let read = |row| {
+        dataset
+            .read(Split::Train, row, ViewSelection::WithGbuffer)
+            .unwrap()
+    };
+    (0..dataset.len(Split::Train)).map(read).collect()
+}
+
+/// The lighting of `mvcnn` on what another one shows.
+fn plain_light_on(other: &Lighting) -> Lighting {
+    Lighting {
+        material: other.material,
+        normals: other.normals,
+        ..Lighting::mvcnn()
+    }
+}
+
+/// Does a pixel see what all pixels around it see, on one plane and of one color?
+fn is_interior(pixels: &GbufferPixels, size: usize, i: usize) -> bool {
+    let (x, y) = (i % size, i / size);
+    let is_of_one_color = |other: usize| {
+        let colors = |albedo: &Vec<[u8; 3]>| {
+            albedo[other]
+                .iter()
+                .zip(albedo[i])
+                .all(|(a, b)| a.abs_diff(b) <= 1)
+        };
+        pixels.albedo.as_ref().is_none_or(colors)
+    };
+    let is_near = |other: usize| {
+        let [a, b] = [pixels.normals[other], pixels.normals[i]];
+        is_of_one_color(other)
+            && pixels.depth[other].is_finite()
+            && a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>() > 0.9999
+    };
+    (1..size - 1).contains(&x)
+        && (1..size - 1).contains(&y)
+        && [1, size - 1, size, size + 1].iter().all(|step| {
+            let bend = pixels.depth[i - step] + pixels.depth[i + step] - 2.0 * pixels.depth[i];
+            is_near(i - step) && is_near(i + step) && bend.abs() < 1e-3
+        })
+}
+
+/// How many pixels lie within a surface, and how many of them differ by more than 1/255. Those that are not covered are
+/// equal.
+fn compare(relit: &SampleView, fresh: &SampleView) -> [usize; 2] {
+    let size = relit.mask.size_px();
+    let pixels = relit.gbuffer.as_ref().unwrap().decode(size).unwrap();
+    let [relit_gray, fresh_gray] =
+        [relit, fresh].map(|view| decode_gray_png(&view.image_png).unwrap().pixels);
+    let [mut num_interior, mut num_off] = [0; 2];
+    for (i, covered) in relit.mask.to_pixels().into_iter().enumerate() {
+        let off = relit_gray[i].abs_diff(fresh_gray[i]);
+        if covered == 0 {
+            assert_eq!(off, 0, "the background of {}", relit_gray[i]);
+        } else if is_interior(&pixels, size as usize, i) {
+            num_interior += 1;
+            num_off += usize::from(off > 1);
+        }
+    }
+    [num_interior, num_off]
+}
+
+#[test]
+fn every_preset_gives_the_pictures_of_a_fresh_build() {
+    let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
+    for name in Lighting::PRESETS {
+        let lighting: Lighting = name.parse().unwrap();
+        let at = |what: &str| out.path().join(format!("{what} {name}"));
+        let stored = build_with(
+            source.path(),
+            &recipe_with(plain_light_on(&lighting), true),
+            at("stored"),
+        );
+        let fresh = build_with(source.path(), &recipe_with(lighting.clone(), true), at("fresh"));
+        let report = relight_to(&stored, &lighting, &at("relit"), 2).unwrap();
+        assert_eq!((report.num_rows, report.num_shards), (5, 3), "{name}");
+        let [mut num_interior, mut num_off] = [0; 2];
+        for (mut relit, mut fresh) in rows(&at("relit")).into_iter().zip(rows(&fresh)) {
+            for (relit, fresh) in relit.views.iter_mut().zip(&mut fresh.views) {
+                let [interior, off] = compare(relit, fresh);
+                (num_interior, num_off) = (num_interior + interior, num_off + off);
+                assert_eq!(
+                    relit.image_png[25], fresh.image_png[25],
+                    "{name}: gray stays gray"
+                );
+                relit.image_png.clear();
+                fresh.image_png.clear();
+            }
+            assert_eq!(relit, fresh, "{name}: all but the pictures");
+        }
+        assert!(
+            num_interior > 5_000 && num_off == 0,
+            "{name}: {num_off} of {num_interior}"
+        );
+        let [relit, stored] = [at("relit"), stored].map(|dir| Manifest::read(&dir).unwrap());
+        assert_eq!((relit.parent, relit.is_relit), (stored.sha256, true));
+        assert_eq!(
+            (&relit.skipped, relit.source),
+            (&stored.skipped, stored.source),
+            "{name}"
+        );
+        assert_eq!(stored.skipped.len(), 1, "the broken one");
+        let proof = verify(&at("relit"), VerifyOptions { is_deep: true }, &mut |_| {}).unwrap();
+        assert!(proof.is_ok(), "{name}: {:?}", proof.problems);
+    }
+}
+
+#[test]
+fn real_meshes_give_the_pictures_of_a_fresh_build() {
+    let Some(data) = std::env::var_os("TAP_REAL_DATA").map(PathBuf::from) else {
+        return;
+    };
+    let (source, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let category = source.path().join("vehicle");
+    fs::create_dir(&category).unwrap();
+    for file in fs::read_dir(data.join("meshes/vehicle")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), category.join(file.file_name())).unwrap();
+    }
+    let at = |name| out.path().join(name);
+    let lighting = Lighting::three_point();
+    let [stored, fresh] =
+        [("stored", Lighting::textured()), ("fresh", lighting.clone())].map(|(name, light)| {
+            let mut recipe = recipe_with(light, true);
+            recipe.render.size_px = 224;
+            build_with(source.path(), &recipe, at(name))
+        });
+    relight_to(&stored, &lighting, &at("relit"), 2).unwrap();
+    let [mut num_interior, mut num_off] = [0; 2];
+    for (relit, fresh) in rows(&at("relit")).iter().zip(rows(&fresh)) {
+        for (relit, fresh) in relit.views.iter().zip(&fresh.views) {
+            let [interior, off] = compare(relit, fresh);
+            (num_interior, num_off) = (num_interior + interior, num_off + off);
+        }
+    }
+    // What is thinner than a pixel is seen by some of its samples, and by the centre of none.
+    assert!(
+        num_interior > 1_000_000 && num_off * ONE_FREE_IN <= num_interior,
+        "{num_off} of {num_interior}"
+    );
+}
+
+#[test]
+fn a_gbuffer_changes_no_other_column() {
+    let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
+    for lighting in [Lighting::mvcnn(), Lighting::textured()] {
+        let at = |what: &str| out.path().join(format!("{what} {:?}", lighting.material));
+        let plain = build_with(source.path(), &recipe_with(lighting.clone(), false), at("plain"));
+        let stored = build_with(source.path(), &recipe_with(lighting.clone(), true), at("stored"));
+        let mut rows_of_stored = rows(&stored);
+        for view in rows_of_stored.iter_mut().flat_map(|row| &mut row.views) {
+            let gbuffer = view.gbuffer.take().unwrap();
+            assert_eq!(
+                gbuffer.albedo_png.is_some(),
+                lighting.material == MaterialChoice::Own
+            );
+        }
+        assert_eq!(rows_of_stored, rows(&plain));
+    }
+}
+
+#[test]
+fn whatever_the_threads_and_however_often_stopped_the_bytes_are_the_same() {
+    let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
+    let stored = build_with(
+        source.path(),
+        &recipe_with(Lighting::textured(), true),
+        out.path().join("stored"),
+    );
+    let [one, three, stopped] = ["one", "three", "stopped"].map(|name| out.path().join(name));
+    let lighting = Lighting::three_point();
+    relight_to(&stored, &lighting, &one, 1).unwrap();
+    relight_to(&stored, &lighting, &three, 3).unwrap();
+    assert_eq!(bytes(&one), bytes(&three), "whatever the number of threads");
+
+    let options = RelightOptions {
+        out: stopped.clone(),
+        workers: 2,
+        force: false,
+    };
+    let cancel = AtomicBool::new(false);
+    let num_shards = AtomicUsize::new(0);
+    let report = relight(&stored, &lighting, &options, &cancel, &mut |event| {
+        if let BuildEvent::ShardWritten { .. } = event {
+            num_shards.fetch_add(1, Ordering::Relaxed);
+            cancel.store(true, Ordering::Relaxed);
+        }
+    });
+    assert_eq!((report.unwrap(), num_shards.into_inner()), (None, 1));
+    Dataset::open(&stopped).unwrap_err();
+    relight_to(&stored, &lighting, &stopped, 2).unwrap();
+    assert_eq!(bytes(&stopped), bytes(&one), "after a stop");
+
+    fs::write(stopped.join("train-00001-of-00003.parquet"), "gone").unwrap();
+    relight_to(&stored, &lighting, &stopped, 2).unwrap();
+    assert_eq!(bytes(&stopped), bytes(&one), "after damage");
+
+    let error = relight_to(&stored, &Lighting::random(1), &one, 1).unwrap_err();
+    assert!(matches!(error, DatasetError::OtherPlan { .. }), "{error}");
+}
+
+#[test]
+fn what_was_relit_is_relit_again() {
+    let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
+    let [stored, white, back, direct] =
+        ["stored", "white", "back", "direct"].map(|name| out.path().join(name));
+    build_with(
+        source.path(),
+        &recipe_with(Lighting::textured(), true),
+        stored.clone(),
+    );
+    relight_to(&stored, &Lighting::hemisphere(), &white, 2).unwrap();
+    let columns = Manifest::read(&white).unwrap().layout.columns;
+    assert_eq!(
+        columns,
+        Columns::GbufferWithAlbedo,
+        "colors stay, though none are seen"
+    );
+    assert_eq!(rows(&white)[0].views[0].image_png[25], 0, "white is gray");
+    relight_to(&white, &Lighting::three_point(), &back, 2).unwrap();
+    relight_to(&stored, &Lighting::three_point(), &direct, 2).unwrap();
+    assert_eq!(rows(&back), rows(&direct), "the way there leaves no trace");
+}
+
+#[test]
+fn lightings_that_a_gbuffer_cannot_do_are_refused_by_name() {
+    let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
+    let [plain, stored, relit] = ["plain", "stored", "relit"].map(|name| out.path().join(name));
+    build_with(
+        source.path(),
+        &recipe_with(Lighting::mvcnn(), false),
+        plain.clone(),
+    );
+    build_with(
+        source.path(),
+        &recipe_with(Lighting::mvcnn(), true),
+        stored.clone(),
+    );
+    let error =
+        |parent: &Path, lighting: Lighting| relight_to(parent, &lighting, &relit, 1).unwrap_err().to_string();
+    for (message, expected) in [
+        (error(&plain, Lighting::hemisphere()), ["--meshes", "--gbuffer"]),
+        (
+            error(&stored, Lighting::three_point()),
+            ["own colors", "--lighting textured"],
+        ),
+        (
+            error(&stored, Lighting::mvcnn_2015()),
+            ["smooth normals", "normals=smooth"],
+        ),
+    ] {
+        assert!(expected.iter().all(|part| message.contains(part)), "{message}");
+    }
+    assert!(!relit.exists(), "nothing was begun");
+
+    let shard = stored.join("train-00000-of-00003.parquet");
+    let mut damaged = fs::read(&shard).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    fs::write(&shard, damaged).unwrap();
+    let message = error(&stored, Lighting::hemisphere());
+    assert!(message.contains("stored"), "damage does not spread: {message}");
+}
