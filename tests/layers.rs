@@ -8,10 +8,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates that one workspace crate alone may name, by prefix, and that crate.
-const OWNED: [(&str, &str); 7] = [
+const OWNED: [(&str, &str); 9] = [
     ("wgpu", "tap-render"),
     ("arrow", "tap-dataset"),
     ("parquet", "tap-dataset"),
+    ("object_store", "tap-dataset"),
+    ("tokio", "tap-dataset"),
     ("tch", "tap-train"),
     ("torch-sys", "tap-train"),
     ("clap", "tap"),

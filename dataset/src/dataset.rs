@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::{DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardReader, Split, ViewSelection};
+use crate::{
+    DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardReader, Split, ViewSelection, store,
+};
 
 /// An open dataset. `Send` and `Sync`: a loader's threads share one.
 #[derive(Debug)]
@@ -35,10 +37,8 @@ impl Dataset {
         });
         for entry in &manifest.shards {
             let path = dir.join(&entry.file);
-            let found = path
-                .metadata()
-                .map_err(DatasetError::io("open the shard", &path))?
-                .len();
+            let file = store::open(&path).map_err(DatasetError::io("open the shard", &path))?;
+            let found = file.len();
             if found != entry.bytes {
                 return Err(DatasetError::ShardLength {
                     expected: entry.bytes,
@@ -46,7 +46,7 @@ impl Dataset {
                     path,
                 });
             }
-            let shard = ShardReader::open(&path)?;
+            let shard = ShardReader::of(file, &path)?;
             let content = |what: String| DatasetError::ShardContent {
                 what,
                 path: path.clone(),

@@ -1,29 +1,24 @@
 //! [`DatasetWriter`]: shards and manifest together, in the order of a plan; goes on where a killed run stopped.
 //!
 //! The plan (how many shards, which objects) is fixed before the first row, so that a row's shard never depends on
-//! what was skipped before it. After each shard the manifest is rewritten; only then does the shard exist. What a
-//! killed run left under a `.partial` name, or under a final name without being in the manifest, is removed; a shard
-//! of the manifest whose bytes are not those that were written is made again, and no other.
+//! what was skipped before it. After each shard a note of it is written; only then does the shard exist. At the end the
+//! manifest takes all notes in. What a killed run left under a `.partial` name, or under a final name without being
+//! listed, is removed; a listed shard whose bytes are not those that were written is made again, and no other.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::manifest::{NOTE_SUFFIX, ShardNote};
 use crate::{
     BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
     SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
-    SourceDescription, Split, durable, shard_file_name,
+    SourceDescription, Split, durable, shard_file_name, store,
 };
-
-/// How long to wait for another build to let go of the folder.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is known of a dataset before its first row.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +60,10 @@ pub struct DatasetWriter {
     /// Shards of an earlier run that were lost or damaged.
     lost: Vec<String>,
     in_work: ShardInWork,
-    /// Held while the folder is written to; released by closing it.
-    _lock: Option<File>,
+    /// Names the plan in the notes.
+    plan_sha256: String,
+    /// Held while the folder is written to.
+    claim: store::Claim,
 }
 
 /// The shard that rows are being appended to, and what its entry will say.
@@ -86,8 +83,7 @@ impl DatasetWriter {
     /// When `dir` holds a dataset of another plan (unless `force` says to start anew), or files of the user's, when
     /// another program is writing to it, or when it can't be written to.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
-        fs::create_dir_all(dir).map_err(DatasetError::io("create the folder", dir))?;
-        let lock = lock(dir)?;
+        let mut claim = store::claim(dir, MANIFEST_FILE_NAME)?;
         let fresh = fresh_manifest(plan);
         let mut manifest = match Manifest::read(dir) {
             Ok(found) if !force => {
@@ -121,17 +117,18 @@ impl DatasetWriter {
             })?;
         let mut missing: VecDeque<usize> = manifest.own_shards().into();
         missing.retain(|shard| places.binary_search(shard).is_err());
-        manifest.write(dir)?;
+        claim.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
         sweep(dir, &manifest)?;
         Ok(Self {
             dir: dir.to_owned(),
             header: plan.header.clone(),
+            plan_sha256: manifest.plan_sha256(),
             manifest,
             planned,
             missing,
             lost,
             in_work: ShardInWork::default(),
-            _lock: lock,
+            claim,
         })
     }
 
@@ -248,17 +245,26 @@ impl DatasetWriter {
             "shards are adopted in the order of the plan"
         );
         let from = from.join(&entry.file);
-        let sha256 = durable::copy(&from, &self.dir.join(&entry.file))?;
+        let sha256 = store::copy(&from, &self.dir.join(&entry.file))?;
         if sha256 == entry.sha256 {
             self.take_in(entry, skipped)
         } else {
             // Not in the manifest yet, so it does not exist; but it bears a final name.
-            remove(&self.dir.join(&entry.file))?;
+            store::remove_all(&self.dir, [entry.file.as_str()])?;
             Err(DatasetError::ShardChanged { path: from })
         }
     }
 
     fn take_in(&mut self, entry: ShardEntry, mut skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
+        let note = ShardNote {
+            plan_sha256: self.plan_sha256.clone(),
+            entry: entry.clone(),
+            skipped: skipped.clone(),
+        };
+        let note_file = self.dir.join(ShardNote::file_name(&entry.file));
+        let json = serde_json::to_vec(&note).expect("a note has a JSON form");
+        store::replace(&note_file, &json)?;
+
         let shard = self.missing.pop_front().expect("a shard was in work");
         let before = &self.planned[..shard];
         let shards = &mut self.manifest.shards;
@@ -268,7 +274,6 @@ impl DatasetWriter {
         shards.insert(at, entry);
         self.manifest.skipped.append(&mut skipped);
         self.manifest.sort_skipped();
-        self.manifest.write(&self.dir)?;
         Ok(&self.manifest.shards[at])
     }
 
@@ -281,9 +286,25 @@ impl DatasetWriter {
     /// When the plan has further shards.
     pub fn finish(mut self) -> Result<Manifest> {
         assert!(self.missing.is_empty(), "every shard of the plan is finished");
-        if self.manifest.part.is_some() {
-            return Ok(self.manifest);
+        if self.manifest.part.is_none() {
+            self.refuse_nothing()?;
+            let content = self
+                .manifest
+                .shards
+                .iter()
+                .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
+            self.manifest.source.content_sha256 = Some(durable::hex(&content.finalize()));
+            self.manifest.sha256 = Some(self.manifest.hash_of_shards());
         }
+        self.refuse_loss()?;
+        self.claim
+            .replace(&self.dir.join(MANIFEST_FILE_NAME), &self.manifest.to_json())?;
+        sweep(&self.dir, &self.manifest)?;
+        Ok(self.manifest)
+    }
+
+    /// A dataset without a row is none.
+    fn refuse_nothing(&self) -> Result<()> {
         if self.manifest.shards.iter().all(|shard| shard.rows == 0) {
             let num_objects = self.manifest.source.num_objects;
             let reasons = self
@@ -294,21 +315,28 @@ impl DatasetWriter {
                 .map(|s| format!("{}: {} ({})", s.id, s.reason, s.message));
             let reasons = reasons.collect::<Vec<_>>().join("; ");
             // Shards without a row are of no use, and would be in the way of the next attempt.
-            for shard in &self.manifest.shards {
-                remove(&self.dir.join(&shard.file))?;
-            }
-            remove(&self.dir.join(MANIFEST_FILE_NAME))?;
+            let found = store::list(&self.dir)?;
+            let ours = found.iter().map(|file| file.name.as_str());
+            store::remove_all(&self.dir, ours.filter(|name| is_ours(name)))?;
             return Err(DatasetError::NothingSurvived { num_objects, reasons });
         }
-        let content = self
-            .manifest
-            .shards
+        Ok(())
+    }
+
+    /// Whoever removes shards while others are made shall not go unnoticed.
+    fn refuse_loss(&self) -> Result<()> {
+        let found = store::list(&self.dir)?;
+        let found: BTreeMap<&str, u64> = found
             .iter()
-            .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
-        self.manifest.source.content_sha256 = Some(durable::hex(&content.finalize()));
-        self.manifest.sha256 = Some(self.manifest.hash_of_shards());
-        self.manifest.write(&self.dir)?;
-        Ok(self.manifest)
+            .map(|file| (file.name.as_str(), file.bytes))
+            .collect();
+        let is_lost = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
+        match self.manifest.shards.iter().find(is_lost) {
+            Some(shard) => Err(DatasetError::ShardChanged {
+                path: self.dir.join(&shard.file),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn shard(&mut self) -> Result<&mut ShardWriter> {
@@ -415,11 +443,6 @@ pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> u
 }
 
 impl Manifest {
-    fn sort_skipped(&mut self) {
-        self.skipped
-            .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
-    }
-
     /// Strikes the shards out whose files are gone or are not what was written, and says which.
     fn forget_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Vec<String> {
         let is_whole = prove(dir, &self.shards);
@@ -455,12 +478,7 @@ fn prove(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
             let shard_idx = next.fetch_add(1, Ordering::Relaxed);
             shards.get(shard_idx).map(|shard| (shard_idx, shard))
         } {
-            let path = dir.join(&shard.file);
-            let is_of_length = path
-                .metadata()
-                .is_ok_and(|m| m.is_file() && m.len() == shard.bytes);
-            let is_whole =
-                is_of_length && durable::hash_file(&path).is_ok_and(|(sha256, _)| sha256 == shard.sha256);
+            let is_whole = store::is_whole(&dir.join(&shard.file), shard.bytes, &shard.sha256);
             proven.push((shard_idx, is_whole));
         }
         proven
@@ -560,7 +578,7 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
 
 fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<String>) {
     if let (Value::Object(found), Value::Object(fresh)) = (found, fresh) {
-        let keys: std::collections::BTreeSet<_> = found.keys().chain(fresh.keys()).collect();
+        let keys: BTreeSet<_> = found.keys().chain(fresh.keys()).collect();
         for key in keys {
             let path = if path.is_empty() {
                 key.clone()
@@ -582,25 +600,19 @@ fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<Strin
 
 /// A folder in which somebody else keeps files is no place for a dataset.
 fn refuse_foreign_files(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
-        let name = entry
-            .map_err(DatasetError::io("read the folder", dir))?
-            .file_name();
-        if !is_ours(&name.to_string_lossy()) {
-            let name = name.to_string_lossy().into_owned();
-            return Err(DatasetError::ForeignFiles {
-                name,
-                path: dir.to_owned(),
-            });
-        }
+    match store::list(dir)?.into_iter().find(|found| !is_ours(&found.name)) {
+        Some(foreign) => Err(DatasetError::ForeignFiles {
+            name: foreign.name.trim_end_matches('/').to_owned(),
+            path: dir.to_owned(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Could a build have left a file of this name behind before its first manifest?
 fn is_ours(name: &str) -> bool {
     let whole = name.strip_suffix(".partial").unwrap_or(name);
-    whole == MANIFEST_FILE_NAME || is_shard_name(whole)
+    whole == MANIFEST_FILE_NAME || is_shard_name(whole.strip_suffix(NOTE_SUFFIX).unwrap_or(whole))
 }
 
 /// `<split>-<5 digits>-of-<5 digits>.parquet`
@@ -620,39 +632,9 @@ fn is_shard_name(name: &str) -> bool {
 
 /// Removes what bears a name of ours and isn't in the manifest.
 fn sweep(dir: &Path, manifest: &Manifest) -> Result<()> {
-    let mut is_swept = false;
-    for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
-        let entry = entry.map_err(DatasetError::io("read the folder", dir))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let is_listed = name == MANIFEST_FILE_NAME || manifest.shards.iter().any(|shard| shard.file == name);
-        if is_ours(&name) && !is_listed && !entry.path().is_dir() {
-            remove(&entry.path())?;
-            is_swept = true;
-        }
-    }
-    if is_swept { durable::sync_dir(dir) } else { Ok(()) }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(DatasetError::io("remove", path))
-}
-
-/// Keeps a second build out of the folder. The lock is the folder's own, so no file is left behind; where folders
-/// can't be opened (outside Unix) there is none.
-fn lock(dir: &Path) -> Result<Option<File>> {
-    let Ok(file) = File::open(dir) else {
-        return Ok(None);
-    };
-    // A build that was just killed may hold its lock for a moment still.
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            // File systems without locks exist.
-            Err(fs::TryLockError::Error(_)) => return Ok(None),
-            Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_INTERVAL),
-            Err(fs::TryLockError::WouldBlock) => return Err(DatasetError::Busy { path: dir.to_owned() }),
-        }
-    }
+    let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.file.as_str()).collect();
+    let found = store::list(dir)?;
+    let names = found.iter().map(|file| file.name.as_str());
+    let stray = names.filter(|&name| is_ours(name) && name != MANIFEST_FILE_NAME && !listed.contains(name));
+    store::remove_all(dir, stray)
 }

@@ -1,4 +1,4 @@
-//! Files that are whole or absent after a crash, and bounded reads.
+//! Files of this machine that are whole or absent after a crash, and bounded reads.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

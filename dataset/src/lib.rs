@@ -33,6 +33,7 @@ mod schema;
 mod shard;
 #[cfg(feature = "build")]
 mod source;
+mod store;
 #[cfg(feature = "build")]
 mod surface;
 #[cfg(feature = "build")]

@@ -1,8 +1,10 @@
 //! `manifest.json`: what a dataset is made of, how it was made, and what was left out and why.
 //!
-//! It is rewritten whole after each shard; a shard that it does not list does not exist. It holds no time, no
-//! path of the machine and no number of workers, so that the same build gives the same bytes.
+//! It is written when a build begins and when it ends. In between each finished shard has a [`ShardNote`] beside it, so
+//! that what is written grows with the shards and not with their square; a shard that neither lists does not exist. It
+//! holds no time, no path of the machine and no number of workers, so that the same build gives the same bytes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
@@ -12,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
-    Split, durable,
+    Split, durable, store,
 };
 
 /// The manifest's file name.
@@ -171,8 +173,10 @@ pub struct SkippedObject {
 pub enum SkipReason {
     /// The file could not be read.
     Unreadable,
-    /// A list names a file that isn't there.
+    /// A file that isn't there: a list names it, or it went while the build ran.
     Missing,
+    /// A file of another length than when the source was looked through: somebody writes to the source.
+    Changed,
     /// The file, or one that it names, lies outside the source folder.
     OutsideSource,
     /// A mesh format that can't be read.
@@ -218,6 +222,7 @@ impl fmt::Display for SkipReason {
         f.pad(match self {
             Self::Unreadable => "unreadable",
             Self::Missing => "missing",
+            Self::Changed => "changed",
             Self::OutsideSource => "outside-source",
             Self::UnsupportedFormat => "unsupported-format",
             Self::Malformed => "malformed",
@@ -244,7 +249,7 @@ impl Manifest {
     /// When there is none, when it is of another schema version, or damaged.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST_FILE_NAME);
-        let bytes = match durable::read_bounded(&path, MAX_MANIFEST_BYTES) {
+        let bytes = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 return Err(DatasetError::NoManifest { path: dir.to_owned() });
@@ -265,16 +270,80 @@ impl Manifest {
             let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
             return Err(DatasetError::SchemaVersion { found, path });
         }
-        let manifest: Self = serde_json::from_value(value).map_err(damaged)?;
-        manifest
-            .check()
-            .map_err(|what| DatasetError::ManifestContent { what, path })?;
+        let mut manifest: Self = serde_json::from_value(value).map_err(damaged)?;
+        let check = |manifest: &Self| {
+            let path = path.clone();
+            manifest
+                .check()
+                .map_err(|what| DatasetError::ManifestContent { what, path })
+        };
+        check(&manifest)?;
+        if !manifest.is_complete() {
+            manifest.take_in_notes(dir)?;
+            check(&manifest)?;
+        }
         Ok(manifest)
     }
 
-    /// Writes the manifest so that after a crash either the old or the new one is there.
-    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
-        durable::replace(&dir.join(MANIFEST_FILE_NAME), &self.to_json())
+    /// Adds the shards that were finished since the manifest was written.
+    fn take_in_notes(&mut self, dir: &Path) -> Result<()> {
+        let planned = self.planned_shards();
+        let place_of: BTreeMap<&str, usize> = planned
+            .iter()
+            .enumerate()
+            .map(|(place, (_, file))| (file.as_str(), place))
+            .collect();
+        let plan_sha256 = self.plan_sha256();
+        let known: BTreeSet<String> = self.shards.iter().map(|shard| shard.file.clone()).collect();
+        for found in store::list(dir)? {
+            let shard = found.name.strip_suffix(NOTE_SUFFIX);
+            let Some(shard) = shard.filter(|shard| place_of.contains_key(shard) && !known.contains(*shard))
+            else {
+                continue;
+            };
+            let path = dir.join(&found.name);
+            let bytes =
+                store::read_bounded(&path, MAX_MANIFEST_BYTES).map_err(DatasetError::io("read", &path))?;
+            let note: ShardNote =
+                serde_json::from_slice(&bytes).map_err(|source| DatasetError::Manifest { path, source })?;
+            // One of another plan was left behind when that was given up.
+            if note.plan_sha256 == plan_sha256 && note.entry.file == shard {
+                self.shards.push(note.entry);
+                self.skipped.extend(note.skipped);
+            }
+        }
+        self.shards
+            .sort_by_key(|shard| place_of.get(shard.file.as_str()).copied());
+        self.sort_skipped();
+        Ok(())
+    }
+
+    pub(crate) fn sort_skipped(&mut self) {
+        self.skipped
+            .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
+    }
+
+    /// Names what is to be built, whatever is there of it.
+    pub(crate) fn plan_sha256(&self) -> String {
+        let unread = self.skipped.iter().filter(|skipped| skipped.shard.is_none());
+        let plan = Self {
+            sha256: None,
+            source: SourceDescription {
+                content_sha256: None,
+                ..self.source.clone()
+            },
+            recipe: self.recipe.clone(),
+            adapter: self.adapter.clone(),
+            classes: self.classes.clone(),
+            parts: self.parts.clone(),
+            num_shards: self.num_shards.clone(),
+            generator: self.generator.clone(),
+            parent: self.parent.clone(),
+            shards: Vec::new(),
+            skipped: unread.cloned().collect(),
+            ..*self
+        };
+        durable::hex(&Sha256::digest(plan.to_json()))
     }
 
     /// Indented as far as the shards; an object is a line.
@@ -438,6 +507,26 @@ impl Manifest {
     }
 }
 
+/// What follows a shard's name in that of its note.
+pub(crate) const NOTE_SUFFIX: &str = ".json";
+
+/// A finished shard, before the manifest lists it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShardNote {
+    /// [`Manifest::plan_sha256`] of the build.
+    pub(crate) plan_sha256: String,
+    pub(crate) entry: ShardEntry,
+    /// What was left out of it.
+    pub(crate) skipped: Vec<SkippedObject>,
+}
+
+impl ShardNote {
+    pub(crate) fn file_name(shard: &str) -> String {
+        format!("{shard}{NOTE_SUFFIX}")
+    }
+}
+
 /// Writes JSON that a person can read and that has no more lines than there are objects.
 #[derive(Debug, Default)]
 struct Indented {
@@ -574,6 +663,12 @@ mod tests {
                 message: "a NaN".to_owned(),
                 shard: Some(0),
             }],
+        }
+    }
+
+    impl Manifest {
+        fn write(&self, dir: &Path) -> Result<()> {
+            store::replace(&dir.join(MANIFEST_FILE_NAME), &self.to_json())
         }
     }
 

@@ -15,7 +15,7 @@ use tap_render::DEFAULT_IN_FLIGHT;
 use crate::dataset_writer::num_shards;
 use crate::{
     BuildEvent, BuildOptions, BuildRecipe, DatasetError, Mask1Bit, Result, RowLayout, ShardWriter,
-    SkippedObject, Source, build, durable,
+    SkippedObject, Source, build, durable, store,
 };
 
 /// The part of the objects that is built to see what the whole costs.
@@ -226,8 +226,11 @@ fn max_row_bytes(layout: &RowLayout) -> u64 {
     num_points as u64 * 25 + num_views as u64 * view + MAX_ROW_REST_BYTES
 }
 
-/// Free bytes where a folder is or would be made.
+/// Free bytes where a folder is or would be made; object stores have no end.
 fn free_bytes_at(path: &Path) -> Option<u64> {
+    if store::is_address(path) {
+        return None;
+    }
     let path = std::path::absolute(path).ok()?;
     path.ancestors()
         .find(|folder| folder.is_dir())

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::pose_contract::{from_row_major, points_in_mask};
 use crate::{
     DatasetError, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectEntry, ObjectId, Result, Sample,
-    SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png, durable,
+    SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png, store,
 };
 
 /// How many problems are spelled out; the others are counted.
@@ -220,18 +220,24 @@ fn check_shard(
             what,
         });
     };
-    match durable::hash_file(&path) {
-        Ok((sha256, bytes)) if sha256 == entry.sha256 && bytes == entry.bytes => {}
-        Ok((_, bytes)) if bytes != entry.bytes => {
-            problem(None, format!("{bytes} bytes instead of {}", entry.bytes));
+    let file = match store::fetch(&path) {
+        Ok((sha256, file)) => {
+            if file.len() != entry.bytes {
+                problem(None, format!("{} bytes instead of {}", file.len(), entry.bytes));
+            } else if sha256 != entry.sha256 {
+                problem(
+                    None,
+                    "its bytes were changed: the hash is not the manifest's".to_owned(),
+                );
+            }
+            file
         }
-        Ok(_) => problem(
-            None,
-            "its bytes were changed: the hash is not the manifest's".to_owned(),
-        ),
-        Err(e) => problem(None, format!("could not be read: {e}")),
-    }
-    let shard = match ShardReader::open(&path) {
+        Err(e) => {
+            problem(None, format!("could not be read: {e}"));
+            return findings;
+        }
+    };
+    let shard = match ShardReader::of(file, &path) {
         Ok(shard) => shard,
         Err(e) => {
             problem(None, in_full(&e));

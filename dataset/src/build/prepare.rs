@@ -52,6 +52,16 @@ pub(super) fn prepare(
         message,
         source_sha256: Some(source_sha256.clone()),
     };
+    if let Some(seen) = source
+        .seen_bytes(object)
+        .filter(|&seen| seen != bytes.len() as u64)
+    {
+        let message = format!(
+            "the file has {} bytes and had {seen} when the source was looked through",
+            bytes.len()
+        );
+        return Err(skip((SkipReason::Changed, message)));
+    }
     let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
     let options = ImportOptions {
         appearance: recipe.render.needs_appearance(),

@@ -1,10 +1,7 @@
 //! [`ShardReader`]: random access to the rows of one shard.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
@@ -22,7 +19,7 @@ use super::column::{RowFacts, facts_of_batch, sample_of_batch};
 use crate::schema::{arrow_schema, column, key};
 use crate::{
     DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
-    durable,
+    store,
 };
 
 /// Which views of an object to read.
@@ -42,7 +39,7 @@ pub enum ViewSelection<'a> {
 #[derive(Debug)]
 pub struct ShardReader {
     path: PathBuf,
-    file: SharedFile,
+    file: store::Stored,
     metadata: ArrowReaderMetadata,
     header: ShardHeader,
     /// The first row of each row group.
@@ -58,19 +55,18 @@ impl ShardReader {
     /// # Errors
     /// When it is no whole Parquet file, of another schema version, or of another schema.
     pub fn open(path: &Path) -> Result<Self> {
-        guarded(path, || Self::open_unguarded(path))
+        Self::of(
+            store::open(path).map_err(DatasetError::io("open the shard", path))?,
+            path,
+        )
     }
 
-    fn open_unguarded(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(DatasetError::io("open the shard", path))?;
-        let len = file
-            .metadata()
-            .map_err(DatasetError::io("open the shard", path))?
-            .len();
-        let file = SharedFile {
-            file: Arc::new(file),
-            len,
-        };
+    /// Opens a shard that is open as a file.
+    pub(crate) fn of(file: store::Stored, path: &Path) -> Result<Self> {
+        guarded(path, || Self::of_unguarded(file, path))
+    }
+
+    fn of_unguarded(file: store::Stored, path: &Path) -> Result<Self> {
         // Row groups of a foreign writer may lack the offset index; they are only slower to read.
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options)
@@ -90,7 +86,7 @@ impl ShardReader {
             // A row takes more than a byte; a damaged footer may claim any number of them.
             num_rows = more
                 .and_then(|more| num_rows.checked_add(more))
-                .filter(|&num_rows| num_rows as u64 <= file.len)
+                .filter(|&num_rows| num_rows as u64 <= file.len())
                 .ok_or_else(|| content("more rows than it has room for".to_owned()))?;
         }
         let points_only = roots(&metadata, |root| !column::OF_VIEWS.contains(&root));
@@ -322,57 +318,30 @@ fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u32
     Ok(())
 }
 
-/// A file that many threads read at once: every read names its own place, none moves a shared cursor.
-#[derive(Debug, Clone)]
-struct SharedFile {
-    file: Arc<File>,
-    len: u64,
-}
-
-impl Length for SharedFile {
+impl Length for store::Stored {
     fn len(&self) -> u64 {
-        self.len
+        self.len()
     }
 }
 
-impl ChunkReader for SharedFile {
-    type T = SharedFileCursor;
+impl ChunkReader for store::Stored {
+    type T = store::Cursor;
 
-    fn get_read(&self, start: u64) -> ParquetResult<SharedFileCursor> {
-        Ok(SharedFileCursor {
-            file: Arc::clone(&self.file),
-            position: start,
-        })
+    fn get_read(&self, start: u64) -> ParquetResult<store::Cursor> {
+        Ok(store::Cursor::new(self.clone(), start))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         // A damaged footer may ask for any length: no more is allocated than the file holds.
-        if start.checked_add(length as u64).is_none_or(|end| end > self.len) {
+        if start
+            .checked_add(length as u64)
+            .is_none_or(|end| end > self.len())
+        {
             return Err(ParquetError::EOF(format!(
                 "{length} bytes at {start} of a file of {}",
-                self.len
+                self.len()
             )));
         }
-        let mut bytes = vec![0; length];
-        let mut cursor = SharedFileCursor {
-            file: Arc::clone(&self.file),
-            position: start,
-        };
-        cursor.read_exact(&mut bytes)?;
-        Ok(bytes.into())
-    }
-}
-
-#[derive(Debug)]
-struct SharedFileCursor {
-    file: Arc<File>,
-    position: u64,
-}
-
-impl Read for SharedFileCursor {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let num_read = durable::read_at(&self.file, buffer, self.position)?;
-        self.position += num_read as u64;
-        Ok(num_read)
+        Ok(self.bytes(start, length)?)
     }
 }

@@ -1,8 +1,7 @@
 //! [`ShardWriter`]: a shard grows under a `.partial` name and gets its final name when it is whole and on the disk.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,9 +13,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, column};
-use crate::manifest::partial_path;
 use crate::schema::{arrow_schema, column as name};
-use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, durable};
+use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, durable, store};
 
 /// What identifies a finished shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +29,7 @@ pub struct ShardDigest {
 
 /// Writes one shard. Holds at most one row group ([`ROW_GROUP_ROWS`] samples, encoded) in memory.
 ///
-/// Dropped before [`ShardWriter::finish`], it leaves nothing behind; killed, it leaves a `.partial` file.
+/// Dropped before [`ShardWriter::finish`], it leaves nothing behind; killed, it leaves at most a `.partial` file.
 #[derive(Debug)]
 pub struct ShardWriter {
     path: PathBuf,
@@ -39,8 +37,6 @@ pub struct ShardWriter {
     schema: SchemaRef,
     writer: ArrowWriter<HashingFile>,
     rows: usize,
-    // Dropped last: after the file is closed.
-    partial: PartialFile,
 }
 
 impl ShardWriter {
@@ -50,7 +46,6 @@ impl ShardWriter {
     /// When the file can't be created.
     pub fn create(dir: &Path, file_name: &str, header: &ShardHeader) -> Result<Self> {
         let path = dir.join(file_name);
-        let partial = PartialFile(partial_path(&path));
         // Parquet's own metadata is what every tool shows; readers of Arrow, `datasets` among them, see the schema's.
         let metadata = header
             .to_metadata()
@@ -58,16 +53,15 @@ impl ShardWriter {
             .map(|(key, value)| (key.to_owned(), value));
         let metadata: HashMap<String, String> = metadata.collect();
         let schema = Arc::new(arrow_schema(&header.layout, SCHEMA_VERSION).with_metadata(metadata));
-        let file = HashingFile::create(&partial.0).map_err(DatasetError::io("create", &partial.0))?;
+        let file = HashingFile::new(store::create(&path)?);
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &schema)))
-            .map_err(DatasetError::parquet("write", &partial.0))?;
+            .map_err(DatasetError::parquet("write", &path))?;
         Ok(Self {
             path,
             layout: header.layout,
             schema,
             writer,
             rows: 0,
-            partial,
         })
     }
 
@@ -79,7 +73,7 @@ impl ShardWriter {
         let batch = column::batch_of_sample(sample, &self.layout, &self.schema)?;
         self.writer
             .write(&batch)
-            .map_err(DatasetError::parquet("write", &self.partial.0))?;
+            .map_err(DatasetError::parquet("write", &self.path))?;
         self.rows += 1;
         Ok(())
     }
@@ -90,28 +84,17 @@ impl ShardWriter {
     /// When the disk is full, or the folder can no longer be written to; nothing is left behind then.
     pub fn finish(self) -> Result<ShardDigest> {
         let Self {
-            path,
-            writer,
-            rows,
-            partial,
-            ..
+            path, writer, rows, ..
         } = self;
-        let file = writer
+        let HashingFile { file, hasher, bytes } = writer
             .into_inner()
-            .map_err(DatasetError::parquet("write", &partial.0))?;
-        let (sha256, bytes) = file.finish().map_err(DatasetError::io("write", &partial.0))?;
-        durable::publish(&partial.0, &path)?;
-        Ok(ShardDigest { rows, bytes, sha256 })
-    }
-}
-
-/// Removes the file when dropped; after it was renamed there is nothing to remove.
-#[derive(Debug)]
-struct PartialFile(PathBuf);
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+            .map_err(DatasetError::parquet("write", &path))?;
+        file.finish()?;
+        Ok(ShardDigest {
+            rows,
+            bytes,
+            sha256: durable::hex(&hasher.finalize()),
+        })
     }
 }
 
@@ -150,25 +133,18 @@ fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
 /// A file that hashes what is written to it.
 #[derive(Debug)]
 struct HashingFile {
-    file: BufWriter<File>,
+    file: store::NewFile,
     hasher: Sha256,
     bytes: u64,
 }
 
 impl HashingFile {
-    fn create(path: &Path) -> io::Result<Self> {
-        let file = BufWriter::with_capacity(1 << 18, File::create(path)?);
-        Ok(Self {
+    fn new(file: store::NewFile) -> Self {
+        Self {
             file,
             hasher: Sha256::new(),
             bytes: 0,
-        })
-    }
-
-    fn finish(self) -> io::Result<(String, u64)> {
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        Ok((durable::hex(&self.hasher.finalize()), self.bytes))
+        }
     }
 }
 

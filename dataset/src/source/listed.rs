@@ -81,6 +81,7 @@ impl Source {
             objects,
             skipped: skipped.cloned().collect(),
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
+            has_seen_lengths: false,
         })
     }
 }

@@ -145,6 +145,8 @@ pub struct Source {
     objects: Vec<SourceObject>,
     skipped: Vec<SkippedObject>,
     parts: PartTable,
+    /// Were the lengths of the files seen in this very folder, and not in the one of a manifest?
+    has_seen_lengths: bool,
 }
 
 /// What a layout finds.
@@ -231,6 +233,7 @@ impl Source {
             objects: Vec::new(),
             skipped: Vec::new(),
             parts,
+            has_seen_lengths: true,
         };
         source.take(candidates, splits);
         if let Some(fractions) = &options.fractions {
@@ -275,6 +278,11 @@ impl Source {
                 }
                 ReadError::Io(error) => error,
             })
+    }
+
+    /// The length that a mesh had when the source was looked through; `None` if that was elsewhere.
+    pub(crate) fn seen_bytes(&self, object: &SourceObject) -> Option<u64> {
+        self.has_seen_lengths.then_some(object.bytes)
     }
 
     /// The files that the mesh of an object may read.
