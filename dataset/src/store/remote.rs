@@ -217,6 +217,14 @@ impl Location {
             let message = format!("there is no bucket {scheme}://{name}; make it first");
             return io::Error::other(message);
         }
+        // Where no variable names them, the machine is asked for a role; most have none.
+        if text.contains("169.254.169.254") {
+            let message = format!(
+                "no credentials for {scheme}://{name}; set {}",
+                credentials_of(scheme)
+            );
+            return io::Error::new(io::ErrorKind::PermissionDenied, message);
+        }
         match error {
             Error::NotFound { .. } => io::Error::new(io::ErrorKind::NotFound, "no such object"),
             Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => io::Error::new(
@@ -266,7 +274,10 @@ impl Bucket {
         if let Some(bucket) = buckets.get(&key) {
             return Ok(Arc::clone(bucket));
         }
-        let store = connect(scheme, name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
+        let store = connect(scheme, name).map_err(|e| {
+            let message = format!("{e}; set {}", credentials_of(scheme));
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        })?;
         let bucket = Arc::new(Self {
             store,
             scheme,
