@@ -3,13 +3,13 @@
 
 use glam::{IVec2, Mat3, Mat4, UVec2, Vec2, Vec3, Vec4};
 use tap_shaders::{
-    LIGHT_AT_EYE, LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform, MAX_LIGHTS, NO_TEXTURE, OWN_MATERIAL,
-    PARALLEL, REVERSE_LIT, SHOW_NORMALS, SMOOTH, Triangle, ViewUniform, WRAP_MIRROR, WRAP_REPEAT,
+    GLOSSY, LIGHT_AT_EYE, LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform, MAX_LIGHTS, NO_TEXTURE, OWN_MATERIAL,
+    PARALLEL, REVERSE_LIT, SHOW_NORMALS, SKY, SMOOTH, Triangle, ViewUniform, WRAP_MIRROR, WRAP_REPEAT,
     unfold_normal,
 };
 
 use crate::camera::{Rays, ViewMatrices};
-use crate::lighting::{BRIGHTEST_COVERED, Lighting, MaterialChoice, Normals, Show};
+use crate::lighting::{BRIGHTEST_COVERED, Lighting, MaterialChoice, Normals, Rgb, Show};
 use crate::scene::Scene;
 
 /// A view as all shaders read it. A mesh without a surface of its own is white, whatever the lighting says.
@@ -34,6 +34,8 @@ pub(crate) fn view_uniform(
         (lighting.normals == Normals::Smooth, SMOOTH),
         (lighting.reverse_lit, REVERSE_LIT),
         (lighting.show == Show::Normals, SHOW_NORMALS),
+        (lighting.specular > 0.0, GLOSSY),
+        ([lighting.sky, lighting.ground] != [Rgb::BLACK; 2], SKY),
     ];
     let mut lights = [LightUniform {
         vector: [0.0; 3],

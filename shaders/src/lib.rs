@@ -13,7 +13,15 @@ pub const DRAW: &str = concat!(
     include_str!("../wgsl/draw.wgsl")
 );
 
-/// Shades a view that has one sample a pixel: `resolve`.
+/// Colors faces without asking which they are: `place_face`, `paint`.
+pub const PAINT: &str = concat!(
+    include_str!("../wgsl/view.wgsl"),
+    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/light.wgsl"),
+    include_str!("../wgsl/paint.wgsl")
+);
+
+/// Shades a view that has one sample a pixel: `cover`, `resolve`.
 pub const RESOLVE_ONE: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
     include_str!("../wgsl/scene.wgsl"),
@@ -22,7 +30,7 @@ pub const RESOLVE_ONE: &str = concat!(
     include_str!("../wgsl/resolve.wgsl")
 );
 
-/// Shades a view that has four samples a pixel: `resolve`.
+/// Shades a view that has four samples a pixel: `cover`, `resolve`.
 pub const RESOLVE_MANY: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
     include_str!("../wgsl/scene.wgsl"),
@@ -31,8 +39,6 @@ pub const RESOLVE_MANY: &str = concat!(
     include_str!("../wgsl/resolve.wgsl")
 );
 
-/// Invocations in a workgroup of the resolving shader.
-pub const RESOLVE_WORKGROUP: u32 = 64;
 /// Lights that a view has room for.
 pub const MAX_LIGHTS: usize = 8;
 
@@ -46,6 +52,10 @@ pub const SMOOTH: u32 = 4;
 pub const REVERSE_LIT: u32 = 8;
 /// In [`ViewUniform::flags`]: normals are shown as colors instead of light.
 pub const SHOW_NORMALS: u32 = 16;
+/// In [`ViewUniform::flags`]: lights are mirrored.
+pub const GLOSSY: u32 = 32;
+/// In [`ViewUniform::flags`]: there is light from above or below.
+pub const SKY: u32 = 64;
 
 /// [`LightUniform::kind`]: where the eye is.
 pub const LIGHT_AT_EYE: u32 = 0;
@@ -65,8 +75,6 @@ pub const WRAP_MIRROR: u32 = 1;
 /// A texture's border goes on for ever.
 pub const WRAP_CLAMP: u32 = 2;
 
-/// In [`ResolveUniform`]: the channel is not asked for.
-pub const NO_CHANNEL: u32 = u32::MAX;
 /// Labels of a pixel that nothing covers.
 pub const NO_LABELS: u32 = u32::MAX;
 
@@ -78,6 +86,16 @@ pub struct Vertex {
     pub position: [f32; 3],
     /// The triangle of which this is the first corner.
     pub triangle: u32,
+}
+
+/// A corner of a triangle, as `place_face` reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FaceVertex {
+    /// In object space.
+    pub position: [f32; 3],
+    /// Unit normal of the triangle of which this is the first corner, in object space.
+    pub normal: [f32; 3],
 }
 
 /// A triangle, as `scene.wgsl` reads it.
@@ -154,7 +172,7 @@ pub struct ViewUniform {
     pub origin_px: [u32; 2],
     /// Side of the view.
     pub size_px: u32,
-    /// [`PARALLEL`] and its like, or-ed.
+    /// [`PARALLEL`] and its like, or-ed: the same in all views of a mesh, so shaders are made for them and do not read it.
     pub flags: u32,
     /// Light from everywhere.
     pub ambient: [f32; 3],
@@ -176,22 +194,6 @@ pub struct ViewUniform {
     pub pad: [u32; 2],
     /// The lights.
     pub lights: [LightUniform; MAX_LIGHTS],
-}
-
-/// Where a view's words go, as the resolving shader reads it: `ResolveUniform` in `resolve.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct ResolveUniform {
-    /// First word of its colors, or [`NO_CHANNEL`].
-    pub first_color: u32,
-    /// First word of its depths, or [`NO_CHANNEL`].
-    pub first_depth: u32,
-    /// First word of its normals, or [`NO_CHANNEL`].
-    pub first_normal: u32,
-    /// First word of its albedos, or [`NO_CHANNEL`].
-    pub first_albedo: u32,
-    /// First word of its labels, or [`NO_CHANNEL`].
-    pub first_labels: u32,
 }
 
 /// Side of the square that normals are folded onto.
@@ -238,8 +240,9 @@ mod tests {
 
     use super::*;
 
-    const SOURCES: [(&str, &str); 3] = [
+    const SOURCES: [(&str, &str); 4] = [
         ("draw", DRAW),
+        ("paint", PAINT),
         ("resolve one", RESOLVE_ONE),
         ("resolve many", RESOLVE_MANY),
     ];
@@ -317,18 +320,6 @@ mod tests {
             assert_same_layout!(source, Corner { uv, normal, color } and {});
             assert_same_layout!(source, Material { base_color, texture, cutout, pad } and {});
         }
-        for source in [RESOLVE_ONE, RESOLVE_MANY] {
-            assert_same_layout!(
-                source,
-                ResolveUniform {
-                    first_color,
-                    first_depth,
-                    first_normal,
-                    first_albedo,
-                    first_labels
-                } and {}
-            );
-        }
     }
 
     #[test]
@@ -382,54 +373,52 @@ mod tests {
             ("SMOOTH", SMOOTH),
             ("REVERSE_LIT", REVERSE_LIT),
             ("SHOW_NORMALS", SHOW_NORMALS),
+            ("GLOSSY", GLOSSY),
+            ("SKY", SKY),
             ("LIGHT_AT_EYE", LIGHT_AT_EYE),
             ("LIGHT_DIRECTIONAL", LIGHT_DIRECTIONAL),
             ("LIGHT_POINT", LIGHT_POINT),
             ("NO_TEXTURE", NO_TEXTURE),
             ("REPEAT", WRAP_REPEAT),
             ("MIRROR", WRAP_MIRROR),
-            ("NO_CHANNEL", NO_CHANNEL),
-            ("NO_LABELS", NO_LABELS),
         ] {
             assert_eq!(value(name), expected, "{name}");
         }
     }
 
     #[test]
-    fn vertices_are_a_position_and_a_number() {
+    fn vertices_are_what_the_shaders_take() {
         let Vertex {
             position: _,
             triangle: _,
         } = Vertex::zeroed();
-        assert_eq!(offset_of!(Vertex, position), 0);
-        assert_eq!(offset_of!(Vertex, triangle), 12);
-        assert_eq!(size_of::<Vertex>(), 16);
-        let module = parse(DRAW);
-        let entry = |name: &str| {
-            let found = module.entry_points.iter().find(|entry| entry.name == name);
-            &found.unwrap().function.arguments
-        };
-        let types: Vec<_> = entry("place")
-            .iter()
-            .map(|argument| module.types[argument.ty].inner.clone())
-            .collect();
-        let expected = [
-            TypeInner::Vector {
-                size: naga::VectorSize::Tri,
-                scalar: naga::Scalar::F32,
-            },
-            TypeInner::Scalar(naga::Scalar::U32),
+        let FaceVertex {
+            position: _,
+            normal: _,
+        } = FaceVertex::zeroed();
+        let offsets = [
+            (offset_of!(Vertex, position), offset_of!(Vertex, triangle)),
+            (offset_of!(FaceVertex, position), offset_of!(FaceVertex, normal)),
         ];
-        assert_eq!(types, expected);
-    }
-
-    #[test]
-    fn workgroups_have_the_size_that_the_host_counts_with() {
-        for source in [RESOLVE_ONE, RESOLVE_MANY] {
-            for entry in &parse(source).entry_points {
-                assert_eq!(entry.workgroup_size, [RESOLVE_WORKGROUP, 1, 1], "{}", entry.name);
-            }
-        }
+        assert_eq!(offsets, [(0, 12); 2]);
+        assert_eq!((size_of::<Vertex>(), size_of::<FaceVertex>()), (16, 24));
+        let types = |source, name| {
+            let module = parse(source);
+            let found = module.entry_points.iter().find(|entry| entry.name == name);
+            let arguments = &found.unwrap().function.arguments;
+            let types: Vec<_> = arguments
+                .iter()
+                .map(|argument| module.types[argument.ty].inner.clone())
+                .collect();
+            types
+        };
+        let three = TypeInner::Vector {
+            size: naga::VectorSize::Tri,
+            scalar: naga::Scalar::F32,
+        };
+        let number = TypeInner::Scalar(naga::Scalar::U32);
+        assert_eq!(types(DRAW, "place"), [three.clone(), number]);
+        assert_eq!(types(PAINT, "place_face"), [three.clone(), three]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 // The target's texels where a pixel has four samples. `samples_one.wgsl` is its other.
 
-@group(3) @binding(0) var names_seen: texture_multisampled_2d<u32>;
-@group(3) @binding(1) var depths: texture_depth_multisampled_2d;
+@group(2) @binding(0) var names_seen: texture_multisampled_2d<u32>;
+@group(2) @binding(1) var depths: texture_depth_multisampled_2d;
 
 const NUM_SAMPLES = 4u;
 

@@ -55,6 +55,11 @@ fn ray_direction(pixel: vec2f) -> vec3f {
     return select(vec3f(pixel * view.ray_scale + view.ray_offset, -1.0), vec3f(0.0, 0.0, -1.0), has(PARALLEL));
 }
 
+// A normal of the side that a ray sees.
+fn towards_viewer(normal: vec3f, face: vec3f, direction: vec3f) -> vec3f {
+    return select(normal, -normal, dot(face, direction) > 0.0);
+}
+
 struct Plane {
     a: vec3f,
     ab: vec3f,
@@ -78,9 +83,8 @@ fn weights(plane: Plane, pixel: vec2f) -> vec2f {
     return select(both / determinant, vec2f(1.0 / 3.0), determinant == 0.0);
 }
 
-// Does the ray through a pixel meet the triangle, not only its plane?
-fn meets(index: u32, pixel: vec2f) -> bool {
-    let bc = weights(plane_of(triangles[index]), pixel);
+// Does a ray of these weights meet the triangle, not only its plane?
+fn meets(bc: vec2f) -> bool {
     return bc.x >= 0.0 && bc.y >= 0.0 && bc.x + bc.y <= 1.0;
 }
 

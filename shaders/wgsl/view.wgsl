@@ -8,7 +8,7 @@ struct ViewUniform {
     // Top left pixel of the view in the target.
     origin_px: vec2u,
     size_px: u32,
-    // The constants below, or-ed.
+    // FLAGS, for the CPU.
     flags: u32,
     ambient: vec3f,
     diffuse: f32,
@@ -18,6 +18,7 @@ struct ViewUniform {
     shininess: f32,
     // Red in the lowest byte.
     background: u32,
+    // NUM_LIGHTS, for the CPU.
     num_lights: u32,
     lights: array<Light, 8>,
 }
@@ -25,15 +26,21 @@ struct ViewUniform {
 struct Light {
     // In view space: towards the light, or where it is.
     vector: vec3f,
+    // In LIGHT_KINDS, for the CPU.
     kind: u32,
     color: vec3f,
 }
+
+// The constants below, or-ed. All views of a mesh have the same, so shaders are made for them.
+override FLAGS: u32 = 0u;
 
 const PARALLEL = 1u;
 const OWN_MATERIAL = 2u;
 const SMOOTH = 4u;
 const REVERSE_LIT = 8u;
 const SHOW_NORMALS = 16u;
+const GLOSSY = 32u;
+const SKY = 64u;
 
 const LIGHT_AT_EYE = 0u;
 const LIGHT_DIRECTIONAL = 1u;
@@ -42,5 +49,5 @@ const LIGHT_POINT = 2u;
 @group(0) @binding(0) var<uniform> view: ViewUniform;
 
 fn has(flag: u32) -> bool {
-    return (view.flags & flag) != 0u;
+    return (FLAGS & flag) != 0u;
 }

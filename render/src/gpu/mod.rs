@@ -1,7 +1,8 @@
 //! Views drawn by a device, through wgpu: one submission a mesh, and the device is kept busy in between.
 //!
-//! [`GpuRenderer::submit`] uploads a mesh, draws all its views into an atlas (which triangle each sample sees), resolves
-//! them (what it looks like there) and asks for them back, all in one submission, and does not wait.
+//! [`GpuRenderer::submit`] uploads a mesh, draws all its views into an atlas and asks for them back, all in one submission,
+//! and does not wait. It is drawn which triangle each sample sees, and a second pass colors that, so that each pixel looks
+//! at each of its triangles once; white faces are, with one sample, colored as they are drawn.
 //! [`GpuRenderer::finish`] waits for that submission alone. Whoever submits the next mesh before finishing the last one
 //! keeps the device and the CPU at work at the same time.
 //!
@@ -10,13 +11,17 @@
 
 mod adapter;
 mod pipeline;
+mod plan;
 mod readback;
 mod slot;
 mod target;
 
 use std::borrow::Cow;
+use std::hint;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+
+use tap_shaders::ViewUniform;
 
 pub(crate) use adapter::list_devices;
 pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
@@ -25,10 +30,12 @@ use crate::camera::ViewMatrices;
 use crate::error::RenderError;
 use crate::framing::{DrawnBy, Draws, Framed};
 use crate::rig::Pose;
+use crate::shade::view_uniform;
 use crate::view::View;
 use adapter::Gpu;
 use pipeline::Pipelines;
-use readback::ViewLayout;
+use plan::Plan;
+use readback::Layout;
 use slot::Slot;
 use target::{Target, Tiling};
 
@@ -37,7 +44,7 @@ use target::{Target, Tiling};
 pub(crate) struct GpuRenderer {
     gpu: Gpu,
     max_in_flight: usize,
-    /// One for each number of samples seen so far.
+    /// One for each plan seen so far.
     pipelines: Vec<Pipelines>,
     target: Option<Target>,
     idle: Vec<Slot>,
@@ -52,14 +59,18 @@ pub(crate) struct PendingOnGpu {
     in_flight: Arc<()>,
     submission: wgpu::SubmissionIndex,
     mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
-    layout: ViewLayout,
+    layout: Layout,
     views: Vec<(Pose, ViewMatrices)>,
 }
 
 impl GpuRenderer {
     pub(crate) fn try_new(adapter: &AdapterChoice, max_in_flight: usize) -> Result<Self, RenderError> {
+        let gpu = Gpu::try_new(adapter)?;
+        if gpu.report.kind == AdapterKind::Cpu {
+            keep_freed_memory();
+        }
         Ok(Self {
-            gpu: Gpu::try_new(adapter)?,
+            gpu,
             max_in_flight,
             pipelines: Vec::new(),
             target: None,
@@ -98,34 +109,28 @@ impl GpuRenderer {
         };
         let limits = self.gpu.device.limits();
         let recipe = &framed.recipe;
-        let layout = ViewLayout::new(
-            recipe.size_px,
-            recipe.channels,
-            recipe.lighting.color_kind(),
-            limits.min_storage_buffer_offset_alignment,
-        );
+        let tiling = Tiling::new(recipe.size_px, framed.views.len());
+        let uniforms = uniforms(framed, tiling);
+        let plan = Plan::new(framed, uniforms.first().expect("a rig has a pose"));
+        let layout = Layout::new(plan.target, tiling, framed.views.len());
         check_sizes(framed, &draws, &layout, &limits)?;
         let device = &self.gpu.device;
-        let known = self
-            .pipelines
-            .iter()
-            .position(|pipelines| pipelines.samples == recipe.samples);
+        let known = self.pipelines.iter().position(|pipelines| pipelines.plan == plan);
         let pipelines_idx = known.unwrap_or_else(|| {
-            self.pipelines.push(Pipelines::new(device, recipe.samples));
+            self.pipelines.push(Pipelines::new(device, plan));
             self.pipelines.len() - 1
         });
         let pipelines = &self.pipelines[pipelines_idx];
-        let tiling = Tiling::new(recipe.size_px, framed.views.len());
         // A target that does not fit goes before its successor is made, so that there are never two.
         let fitting = self
             .target
             .take()
-            .filter(|target| target.fits(recipe.samples, tiling));
+            .filter(|target| target.fits(plan.target, tiling));
         let target = fitting.unwrap_or_else(|| Target::new(device, pipelines, tiling));
         let target = self.target.insert(target);
 
         let mut slot = self.idle.pop().unwrap_or_else(|| Slot::new(device));
-        slot.upload(&self.gpu, framed, &draws, &layout, tiling);
+        slot.upload(&self.gpu, &uniforms, &framed.scene, &draws, pipelines, &layout);
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         slot.encode(&mut encoder, device, framed, &draws, &layout, pipelines, target);
         let submission = self.gpu.queue.submit([encoder.finish()]);
@@ -182,8 +187,8 @@ impl GpuRenderer {
             .map_err(|source| RenderError::MapRange { source })?;
         let views = views
             .into_iter()
-            .zip(bytes.chunks(layout.stride_bytes() as usize))
-            .map(|((pose, matrices), bytes)| layout.decode(bytes, pose, matrices))
+            .enumerate()
+            .map(|(view_idx, (pose, matrices))| layout.decode(&bytes, view_idx, pose, matrices))
             .collect();
         drop(bytes);
         slot.readback.buffer.unmap();
@@ -193,10 +198,32 @@ impl GpuRenderer {
     }
 }
 
+/// A software driver takes and frees megabytes for each view. glibc hands them back to the kernel, to be cleared and mapped
+/// anew, until it has seen a block of `SEEN_BYTES` go: from then on it keeps what is smaller.
+fn keep_freed_memory() {
+    /// The largest that it learns from is 32 MiB.
+    const SEEN_BYTES: usize = 30 << 20;
+    drop(hint::black_box(Vec::<u8>::with_capacity(SEEN_BYTES)));
+}
+
+fn uniforms(framed: &Framed, tiling: Tiling) -> Vec<ViewUniform> {
+    let Framed { recipe, scene, .. } = framed;
+    let uniform = |(view_idx, (_, matrices)): (usize, &(Pose, ViewMatrices))| {
+        view_uniform(
+            matrices,
+            &recipe.lighting,
+            scene.has_own_surface,
+            recipe.size_px,
+            tiling.origin_px(view_idx % tiling.num_tiles()),
+        )
+    };
+    framed.views.iter().enumerate().map(uniform).collect()
+}
+
 fn check_sizes(
     framed: &Framed,
     draws: &Draws,
-    layout: &ViewLayout,
+    layout: &Layout,
     limits: &wgpu::Limits,
 ) -> Result<(), RenderError> {
     let scene = &framed.scene;
@@ -223,13 +250,7 @@ fn check_sizes(
             });
         }
     }
-    let limit_bytes = if layout.view_bytes() > limits.max_storage_buffer_binding_size {
-        limits.max_storage_buffer_binding_size
-    } else {
-        // Dynamic offsets are 32 bits wide.
-        limits.max_buffer_size.min(u64::from(u32::MAX))
-    };
-    let needed_bytes = layout.stride_bytes() * framed.views.len() as u64;
+    let (needed_bytes, limit_bytes) = (layout.num_bytes(), limits.max_buffer_size);
     if needed_bytes > limit_bytes {
         return Err(RenderError::ViewsTooLarge {
             num_views: framed.views.len(),

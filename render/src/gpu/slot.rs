@@ -1,14 +1,14 @@
 //! `Slot`: the buffers of one mesh in flight, and the commands that fill and read them.
 
 use glam::UVec2;
-use tap_shaders::{RESOLVE_WORKGROUP, ResolveUniform, ViewUniform};
+use tap_shaders::{FaceVertex, Triangle, Vertex, ViewUniform};
 
 use super::adapter::Gpu;
 use super::pipeline::Pipelines;
-use super::readback::ViewLayout;
-use super::target::{Target, Tiling};
+use super::readback::Layout;
+use super::target::Target;
 use crate::framing::{Draws, Framed};
-use crate::shade::view_uniform;
+use crate::scene::Scene;
 
 /// The buffers of one mesh in flight.
 #[derive(Debug)]
@@ -18,8 +18,6 @@ pub(super) struct Slot {
     /// The arrays of the scene, in the order of their bindings.
     scene: [GrowingBuffer; 5],
     views: GrowingBuffer,
-    output: GrowingBuffer,
-    words: GrowingBuffer,
     pub(super) readback: GrowingBuffer,
     /// Bytes of `readback` that the present mesh uses.
     pub(super) read_bytes: u64,
@@ -38,8 +36,6 @@ impl Slot {
             indices: buffer("indices", Usage::INDEX | Usage::COPY_DST),
             scene: ["points", "triangles", "corners", "materials", "textures"].map(storage),
             views: buffer("views", Usage::UNIFORM | Usage::COPY_DST),
-            output: buffer("output", Usage::UNIFORM | Usage::COPY_DST),
-            words: buffer("words", Usage::STORAGE | Usage::COPY_SRC),
             readback: buffer("readback", Usage::MAP_READ | Usage::COPY_DST),
             read_bytes: 0,
             view_stride: (size_of::<ViewUniform>() as u32).next_multiple_of(alignment),
@@ -49,43 +45,36 @@ impl Slot {
     pub(super) fn upload(
         &mut self,
         gpu: &Gpu,
-        framed: &Framed,
+        uniforms: &[ViewUniform],
+        scene: &Scene,
         draws: &Draws,
-        layout: &ViewLayout,
-        tiling: Tiling,
+        pipelines: &Pipelines,
+        layout: &Layout,
     ) {
-        let Framed { recipe, scene, .. } = framed;
         let stride = self.view_stride as usize;
-        let mut views = vec![0; stride * framed.views.len()];
-        for (view_idx, ((_, matrices), bytes)) in
-            framed.views.iter().zip(views.chunks_mut(stride)).enumerate()
-        {
-            let origin_px = tiling.origin_px(view_idx % tiling.num_tiles());
-            let uniform = view_uniform(
-                matrices,
-                &recipe.lighting,
-                scene.has_own_surface,
-                recipe.size_px,
-                origin_px,
-            );
-            bytes[..size_of::<ViewUniform>()].copy_from_slice(bytemuck::bytes_of(&uniform));
-        }
-        self.vertices.write(gpu, bytemuck::cast_slice(&draws.vertices));
-        self.indices.write(gpu, bytemuck::cast_slice(&draws.indices));
-        let arrays: [&[u8]; 5] = [
-            bytemuck::cast_slice(&scene.points),
-            bytemuck::cast_slice(&scene.triangles),
-            bytemuck::cast_slice(&scene.corners),
-            bytemuck::cast_slice(&scene.materials),
-            bytemuck::cast_slice(&scene.textures),
-        ];
-        for (buffer, bytes) in self.scene.iter_mut().zip(arrays) {
-            buffer.write(gpu, bytes);
+        let mut views = vec![0; stride * uniforms.len()];
+        for (uniform, bytes) in uniforms.iter().zip(views.chunks_mut(stride)) {
+            bytes[..size_of::<ViewUniform>()].copy_from_slice(bytemuck::bytes_of(uniform));
         }
         self.views.write(gpu, &views);
-        self.output.write(gpu, bytemuck::bytes_of(&layout.uniform()));
-        self.read_bytes = layout.stride_bytes() * framed.views.len() as u64;
-        self.words.reserve(&gpu.device, self.read_bytes);
+        self.indices.write(gpu, bytemuck::cast_slice(&draws.indices));
+        if pipelines.resolve.is_some() {
+            self.vertices.write(gpu, bytemuck::cast_slice(&draws.vertices));
+            let arrays: [&[u8]; 5] = [
+                bytemuck::cast_slice(&scene.points),
+                bytemuck::cast_slice(&scene.triangles),
+                bytemuck::cast_slice(&scene.corners),
+                bytemuck::cast_slice(&scene.materials),
+                bytemuck::cast_slice(&scene.textures),
+            ];
+            for (buffer, bytes) in self.scene.iter_mut().zip(arrays) {
+                buffer.write(gpu, bytes);
+            }
+        } else {
+            let vertices = face_vertices(&draws.vertices, &scene.triangles);
+            self.vertices.write(gpu, bytemuck::cast_slice(&vertices));
+        }
+        self.read_bytes = layout.num_bytes();
         self.readback.reserve(&gpu.device, self.read_bytes);
     }
 
@@ -96,7 +85,7 @@ impl Slot {
         device: &wgpu::Device,
         framed: &Framed,
         draws: &Draws,
-        layout: &ViewLayout,
+        layout: &Layout,
         pipelines: &Pipelines,
         target: &Target,
     ) {
@@ -109,44 +98,71 @@ impl Slot {
         };
         let view = self.views.binding(0, size_of::<ViewUniform>() as u64);
         let view_group = bind_group("view", &pipelines.view_layout, &[view]);
-        let arrays: [_; 5] = std::array::from_fn(|i| self.scene[i].used_binding(i as u32));
-        let scene_group = bind_group("scene", &pipelines.scene_layout, &arrays);
-        let output = self.output.binding(0, size_of::<ResolveUniform>() as u64);
-        let words = self.words.binding(1, layout.view_bytes());
-        let output_group = bind_group("output", &pipelines.output_layout, &[output, words]);
-        let size_px = target.tiling.size_px;
-        let view_idxs: Vec<usize> = (0..framed.views.len()).collect();
-        for view_idxs in view_idxs.chunks(target.tiling.num_tiles()) {
-            let mut pass = target.begin_pass(encoder);
-            pass.set_pipeline(if framed.scene.has_cutout {
-                &pipelines.see_through
-            } else {
-                &pipelines.see
-            });
-            pass.set_bind_group(1, &scene_group, &[]);
-            pass.set_vertex_buffer(0, self.vertices.buffer.slice(..));
-            pass.set_index_buffer(self.indices.buffer.slice(..), wgpu::IndexFormat::Uint32);
-            for (tile_idx, view_idx) in view_idxs.iter().enumerate() {
-                let UVec2 { x, y } = target.tiling.origin_px(tile_idx);
+        let scene_group = pipelines.resolve.as_ref().map(|_| {
+            let arrays: [_; 5] = std::array::from_fn(|i| self.scene[i].used_binding(i as u32));
+            bind_group("scene", &pipelines.scene_layout, &arrays)
+        });
+        let background = framed.recipe.lighting.background;
+        let num_views = framed.views.len();
+        let num_tiles = target.tiling.num_tiles();
+        for (atlas_idx, first_view) in (0..num_views).step_by(num_tiles).enumerate() {
+            let view_idxs = first_view..num_views.min(first_view + num_tiles);
+            let look_at = |pass: &mut wgpu::RenderPass<'_>, view_idx: usize| {
+                let UVec2 { x, y } = target.tiling.origin_px(view_idx - first_view);
+                let size_px = target.tiling.size_px;
                 pass.set_viewport(x as f32, y as f32, size_px as f32, size_px as f32, 0.0, 1.0);
                 pass.set_scissor_rect(x, y, size_px, size_px);
-                pass.set_bind_group(0, &view_group, &[*view_idx as u32 * self.view_stride]);
-                pass.draw_indexed(draws.index_ranges[*view_idx].clone(), 0, 0..1);
+                pass.set_bind_group(0, &view_group, &[view_idx as u32 * self.view_stride]);
+            };
+            let mut pass = target.begin_drawing(encoder, background);
+            pass.set_pipeline(&pipelines.draw);
+            if let Some(scene_group) = &scene_group {
+                pass.set_bind_group(1, scene_group, &[]);
+            }
+            pass.set_vertex_buffer(0, self.vertices.buffer.slice(..));
+            pass.set_index_buffer(self.indices.buffer.slice(..), wgpu::IndexFormat::Uint32);
+            for view_idx in view_idxs.clone() {
+                look_at(&mut pass, view_idx);
+                pass.draw_indexed(draws.index_ranges[view_idx].clone(), 0, 0..1);
             }
             drop(pass);
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(&pipelines.resolve);
-            pass.set_bind_group(1, &scene_group, &[]);
-            pass.set_bind_group(3, &target.bind_group, &[]);
-            for view_idx in view_idxs {
-                let first_byte = *view_idx as u64 * layout.stride_bytes();
-                pass.set_bind_group(0, &view_group, &[*view_idx as u32 * self.view_stride]);
-                pass.set_bind_group(2, &output_group, &[first_byte as u32]);
-                pass.dispatch_workgroups(layout.num_pixels().div_ceil(RESOLVE_WORKGROUP), 1, 1);
+            if let Some(resolve) = &pipelines.resolve {
+                let mut pass = target.begin_resolving(encoder, background);
+                pass.set_pipeline(&resolve.pipeline);
+                pass.set_bind_group(1, scene_group.as_ref(), &[]);
+                pass.set_bind_group(2, target.bind_group.as_ref(), &[]);
+                for view_idx in view_idxs {
+                    look_at(&mut pass, view_idx);
+                    pass.draw(0..3, 0..1);
+                }
+            }
+            for (plane, texture, _) in &target.planes {
+                let Some(place) = layout.place(atlas_idx, *plane) else {
+                    continue;
+                };
+                encoder.copy_texture_to_buffer(
+                    texture.as_image_copy(),
+                    wgpu::TexelCopyBufferInfo {
+                        buffer: &self.readback.buffer,
+                        layout: place,
+                    },
+                    target.tiling.extent(),
+                );
             }
         }
-        encoder.copy_buffer_to_buffer(&self.words.buffer, 0, &self.readback.buffer, 0, self.read_bytes);
     }
+}
+
+/// Vertices with the normal of the triangle that begins at them.
+fn face_vertices(vertices: &[Vertex], triangles: &[Triangle]) -> Vec<FaceVertex> {
+    let face = |vertex: &Vertex| FaceVertex {
+        position: vertex.position,
+        // No triangle begins at some.
+        normal: triangles
+            .get(vertex.triangle as usize)
+            .map_or([0.0; 3], |triangle| triangle.normal),
+    };
+    vertices.iter().map(face).collect()
 }
 
 /// A buffer that is replaced by a larger one when something does not fit.

@@ -3,6 +3,8 @@
 use glam::UVec2;
 
 use super::pipeline::Pipelines;
+use super::plan::{Plane, TargetPlan};
+use crate::view::ColorKind;
 
 /// The number of the triangle that a sample sees, plus 1, in two halves: 32-bit integers are not multisampled everywhere.
 pub(super) const NAME_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rg16Uint;
@@ -35,6 +37,15 @@ impl Tiling {
         }
     }
 
+    /// Of the atlas.
+    pub(super) fn extent(&self) -> wgpu::Extent3d {
+        wgpu::Extent3d {
+            width: self.columns * self.size_px,
+            height: self.rows * self.size_px,
+            depth_or_array_layers: 1,
+        }
+    }
+
     pub(super) fn num_tiles(&self) -> usize {
         (self.columns * self.rows) as usize
     }
@@ -50,69 +61,93 @@ impl Tiling {
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) tiling: Tiling,
-    samples: u32,
-    name: wgpu::TextureView,
+    plan: TargetPlan,
+    /// What each sample sees, unless faces are painted: colors are drawn in place.
+    names: Option<wgpu::TextureView>,
     depth: wgpu::TextureView,
-    pub(super) bind_group: wgpu::BindGroup,
+    /// What is read back: one for each of the plan's planes.
+    pub(super) planes: Vec<(Plane, wgpu::Texture, wgpu::TextureView)>,
+    /// What resolving reads.
+    pub(super) bind_group: Option<wgpu::BindGroup>,
 }
 
 impl Target {
     pub(super) fn new(device: &wgpu::Device, pipelines: &Pipelines, tiling: Tiling) -> Self {
-        let samples = pipelines.samples;
-        let attachment = |label, format| {
+        use wgpu::TextureUsages as Usage;
+        let plan = pipelines.plan.target;
+        let attachment = |label, format, sample_count, usage| {
             let texture = device.create_texture(&wgpu::TextureDescriptor {
                 label: Some(label),
-                size: wgpu::Extent3d {
-                    width: tiling.columns * tiling.size_px,
-                    height: tiling.rows * tiling.size_px,
-                    depth_or_array_layers: 1,
-                },
+                size: tiling.extent(),
                 mip_level_count: 1,
-                sample_count: samples,
+                sample_count,
                 dimension: wgpu::TextureDimension::D2,
                 format,
-                usage: wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::TEXTURE_BINDING,
+                usage: Usage::RENDER_ATTACHMENT | usage,
                 view_formats: &[],
             });
-            texture.create_view(&wgpu::TextureViewDescriptor::default())
+            let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
+            (texture, view)
         };
-        let name = attachment("name", NAME_FORMAT);
-        let depth = attachment("depth", DEPTH_FORMAT);
-        let entry = |binding, view| wgpu::BindGroupEntry {
-            binding,
-            resource: wgpu::BindingResource::TextureView(view),
+        let of_samples = |label, format, usage| attachment(label, format, plan.samples, usage).1;
+        let (names, depth_usage) = if plan.is_painted {
+            (None, Usage::empty())
+        } else {
+            let names = of_samples("names", NAME_FORMAT, Usage::TEXTURE_BINDING);
+            (Some(names), Usage::TEXTURE_BINDING)
         };
-        let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some("target"),
-            layout: &pipelines.target_layout,
-            entries: &[entry(0, &name), entry(1, &depth)],
+        let depth = of_samples("depth", DEPTH_FORMAT, depth_usage);
+        let planes = plan.planes().map(|plane| {
+            let (texture, view) = attachment("plane", plane.format(plan.color_kind), 1, Usage::COPY_SRC);
+            (plane, texture, view)
         });
+        let planes = planes.collect();
+        let bind_group = match (&pipelines.resolve, &names) {
+            (Some(resolve), Some(names)) => {
+                let entry = |binding, view| wgpu::BindGroupEntry {
+                    binding,
+                    resource: wgpu::BindingResource::TextureView(view),
+                };
+                Some(device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some("target"),
+                    layout: &resolve.target_layout,
+                    entries: &[entry(0, names), entry(1, &depth)],
+                }))
+            }
+            _ => None,
+        };
         Self {
             tiling,
-            samples,
-            name,
+            plan,
+            names,
             depth,
+            planes,
             bind_group,
         }
     }
 
-    pub(super) fn fits(&self, samples: u32, tiling: Tiling) -> bool {
-        self.samples == samples && self.tiling == tiling
+    pub(super) fn fits(&self, plan: TargetPlan, tiling: Tiling) -> bool {
+        self.plan == plan && self.tiling == tiling
     }
 
-    /// Begins a pass over the cleared atlas.
-    pub(super) fn begin_pass<'encoder>(
+    /// Begins the pass that draws triangles, over the cleared atlas.
+    pub(super) fn begin_drawing<'encoder>(
         &self,
         encoder: &'encoder mut wgpu::CommandEncoder,
+        background: [u8; 3],
     ) -> wgpu::RenderPass<'encoder> {
+        let (view, clear, keep_depth) = match &self.names {
+            Some(names) => (names, wgpu::Color::TRANSPARENT, wgpu::StoreOp::Store),
+            None => (self.color(), self.clear_color(background), wgpu::StoreOp::Discard),
+        };
         encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
             label: Some("draw"),
             color_attachments: &[Some(wgpu::RenderPassColorAttachment {
-                view: &self.name,
+                view,
                 depth_slice: None,
                 resolve_target: None,
                 ops: wgpu::Operations {
-                    load: wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT),
+                    load: wgpu::LoadOp::Clear(clear),
                     store: wgpu::StoreOp::Store,
                 },
             })],
@@ -120,12 +155,60 @@ impl Target {
                 view: &self.depth,
                 depth_ops: Some(wgpu::Operations {
                     load: wgpu::LoadOp::Clear(1.0),
-                    store: wgpu::StoreOp::Store,
+                    store: keep_depth,
                 }),
                 stencil_ops: None,
             }),
             ..wgpu::RenderPassDescriptor::default()
         })
+    }
+
+    /// Begins the pass that makes pixels of samples.
+    pub(super) fn begin_resolving<'encoder>(
+        &self,
+        encoder: &'encoder mut wgpu::CommandEncoder,
+        background: [u8; 3],
+    ) -> wgpu::RenderPass<'encoder> {
+        let attachments = Plane::ALL.map(|wanted| {
+            let (plane, _, view) = self.planes.iter().find(|(plane, ..)| *plane == wanted)?;
+            let clear = if *plane == Plane::Color {
+                self.clear_color(background)
+            } else {
+                wgpu::Color::TRANSPARENT
+            };
+            Some(wgpu::RenderPassColorAttachment {
+                view,
+                depth_slice: None,
+                resolve_target: None,
+                ops: wgpu::Operations {
+                    load: wgpu::LoadOp::Clear(clear),
+                    store: wgpu::StoreOp::Store,
+                },
+            })
+        });
+        encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("resolve"),
+            color_attachments: &attachments,
+            ..wgpu::RenderPassDescriptor::default()
+        })
+    }
+
+    fn color(&self) -> &wgpu::TextureView {
+        &self.planes.first().expect("color is always there").2
+    }
+
+    /// The background, and that nothing is covered.
+    fn clear_color(&self, background: [u8; 3]) -> wgpu::Color {
+        let [r, g, b] = background.map(|part| f64::from(part) / 255.0);
+        match self.plan.color_kind {
+            ColorKind::Gray => wgpu::Color {
+                r,
+                g: 0.0,
+                b: 0.0,
+                a: 0.0,
+            },
+            ColorKind::Rgb => wgpu::Color { r, g, b, a: 0.0 },
+        }
     }
 }
 
