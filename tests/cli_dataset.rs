@@ -457,6 +457,65 @@ fn a_dataset_is_lit_anew_without_its_meshes() {
         .fails_with(&["the meshes' own colors", "--lighting textured", "stored"]);
 }
 
+/// Pictures under another light beside the rows, instead of a copy of them.
+#[test]
+fn images_are_added_to_a_dataset() {
+    let place = Place::new();
+    place.synthesize(2, 4);
+    let build = [
+        "dataset",
+        "build",
+        "meshes",
+        "--size",
+        "32",
+        "--num-points",
+        "64",
+        "--gbuffer",
+        "--out",
+        "data",
+    ];
+    place.run(&build).succeeds();
+    let add = [
+        "dataset",
+        "relight",
+        "data",
+        "--lighting",
+        "hemisphere",
+        "--add",
+        "sky",
+    ];
+    for kill_idx in 0..num_kills() {
+        let mut child = place
+            .command(&add)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(RandomState::new().hash_one(kill_idx) % 40));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run(&add).succeeds();
+    let inspection = place
+        .run(&["dataset", "inspect", "data", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(inspection["image_sets"][0]["name"], "sky", "{inspection:#}");
+    let proof = place
+        .run(&["dataset", "verify", "data", "--deep", "--json"])
+        .succeeds()
+        .json();
+    assert_eq!(proof["num_images"], 8 * 12 * 2, "{proof:#}");
+    let preview = ["dataset", "preview", "data", "--out", "page.html", "--images"];
+    place.run(&[&preview[..], &["sky"]].concat()).succeeds();
+    place
+        .run(&[&preview[..], &["sea", "--force"]].concat())
+        .fails_with(&["sea", "there are: sky"]);
+    place
+        .run(&["dataset", "verify", "data/images/sky"])
+        .fails_with(&["images for the rows of another dataset"]);
+}
+
 #[test]
 fn splits_are_drawn_by_shares() {
     let place = Place::new();

@@ -1,14 +1,19 @@
 //! [`Dataset`]: a finished folder of shards, read at random.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
+use crate::image_set::read_image_set;
 use crate::{
-    DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardReader, Split, ViewSelection, store,
+    Columns, DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardEntry, ShardReader, Split,
+    ViewSelection, durable, store,
 };
 
 /// An open dataset. `Send` and `Sync`: a loader's threads share one.
 #[derive(Debug)]
 pub struct Dataset {
+    dir: PathBuf,
     manifest: Manifest,
     splits: [SplitShards; Split::ALL.len()],
     sha256: String,
@@ -17,6 +22,8 @@ pub struct Dataset {
 #[derive(Debug, Default)]
 struct SplitShards {
     shards: Vec<ShardReader>,
+    /// For each shard the one that its pictures come from, if they come from an image set.
+    images: Vec<ShardReader>,
     /// The first row of each shard, and the number of rows at the end.
     starts: Vec<usize>,
 }
@@ -33,46 +40,42 @@ impl Dataset {
         let sha256 = manifest.finished(dir)?.to_owned();
         let mut splits = Split::ALL.map(|_| SplitShards {
             shards: Vec::new(),
+            images: Vec::new(),
             starts: vec![0],
         });
+        if manifest.layout.columns == Columns::Images {
+            return Err(DatasetError::ImagesAlone { path: dir.to_owned() });
+        }
         for entry in &manifest.shards {
-            let path = dir.join(&entry.file);
-            let file = store::open(&path).map_err(DatasetError::io("open the shard", &path))?;
-            let found = file.len();
-            if found != entry.bytes {
-                return Err(DatasetError::ShardLength {
-                    expected: entry.bytes,
-                    found,
-                    path,
-                });
-            }
-            let shard = ShardReader::of(file, &path)?;
-            let content = |what: String| DatasetError::ShardContent {
-                what,
-                path: path.clone(),
-            };
-            let header = shard.header();
-            if (header.layout, &header.classes, &header.parts)
-                != (manifest.layout, &manifest.classes, &manifest.parts)
-            {
-                return Err(content("its metadata is not that of the manifest".to_owned()));
-            }
-            if shard.num_rows() != entry.rows {
-                return Err(content(format!(
-                    "{} rows instead of {}",
-                    shard.num_rows(),
-                    entry.rows
-                )));
-            }
+            let shard = open_shard(dir, entry, &manifest)?;
             let split = &mut splits[entry.split as usize];
             split.starts.push(split.len() + shard.num_rows());
             split.shards.push(shard);
         }
         Ok(Self {
+            dir: dir.to_owned(),
             manifest,
             splits,
             sha256,
         })
+    }
+
+    /// The same rows, with the pictures of one of its image sets.
+    ///
+    /// # Errors
+    /// When there is no such set, it is not finished, is of another dataset, or a shard of it is damaged.
+    pub fn with_images(mut self, name: &str) -> Result<Self> {
+        let (set_dir, set) = read_image_set(&self.dir, name, &self.manifest)?;
+        for split in &mut self.splits {
+            split.images.clear();
+        }
+        for entry in &set.shards {
+            let shard = open_shard(&set_dir, entry, &set)?;
+            self.splits[entry.split as usize].images.push(shard);
+        }
+        let names = [&self.manifest, &set].map(|manifest| manifest.sha256.clone().unwrap_or_default());
+        self.sha256 = durable::hex(&Sha256::digest(names.join(" ")));
+        Ok(self)
     }
 
     /// What the dataset is made of, and how.
@@ -87,7 +90,7 @@ impl Dataset {
         &self.manifest.classes
     }
 
-    /// The hash that names the data.
+    /// The hash that names the data, with the pictures that are read.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
@@ -171,8 +174,56 @@ impl Dataset {
         }
         // Of shards that begin at the same row all but the last are empty.
         let shard_idx = shards.starts.partition_point(|&start| start <= row) - 1;
-        shards.shards[shard_idx].read(row - shards.starts[shard_idx], views)
+        let row = row - shards.starts[shard_idx];
+        let mut sample = shards.shards[shard_idx].read(row, views)?;
+        if let Some(images) = shards.images.get(shard_idx)
+            && !sample.views.is_empty()
+        {
+            let (id, pngs) = images.read_images(row, views)?;
+            if id != sample.id {
+                return Err(DatasetError::OtherImages {
+                    path: self.dir.clone(),
+                });
+            }
+            for (view, png) in sample.views.iter_mut().zip(pngs) {
+                view.image_png = png;
+            }
+        }
+        Ok(sample)
     }
+}
+
+/// Opens a shard and holds it against its manifest.
+fn open_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest) -> Result<ShardReader> {
+    let path = dir.join(&entry.file);
+    let file = store::open(&path).map_err(DatasetError::io("open the shard", &path))?;
+    let found = file.len();
+    if found != entry.bytes {
+        return Err(DatasetError::ShardLength {
+            expected: entry.bytes,
+            found,
+            path,
+        });
+    }
+    let shard = ShardReader::of(file, &path)?;
+    let content = |what: String| DatasetError::ShardContent {
+        what,
+        path: path.clone(),
+    };
+    let header = shard.header();
+    if (header.layout, &header.classes, &header.parts)
+        != (manifest.layout, &manifest.classes, &manifest.parts)
+    {
+        return Err(content("its metadata is not that of the manifest".to_owned()));
+    }
+    if shard.num_rows() != entry.rows {
+        return Err(content(format!(
+            "{} rows instead of {}",
+            shard.num_rows(),
+            entry.rows
+        )));
+    }
+    Ok(shard)
 }
 
 impl SplitShards {

@@ -114,6 +114,34 @@ pub enum DatasetError {
         /// The new dataset.
         path: PathBuf,
     },
+    /// A word that can't name an image set.
+    #[error("\"{name}\" can't name a set of images: it would be no name of a folder")]
+    ImageSetName {
+        /// What was given.
+        name: String,
+    },
+    /// A dataset without that image set.
+    #[error("no images of the name {name} (there are: {names}); `tap dataset relight --add` makes some: {}", .path.display())]
+    NoSuchImages {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        names: String,
+        /// The dataset.
+        path: PathBuf,
+    },
+    /// An image set of another dataset, or of one that has changed.
+    #[error("the images are of another dataset than the one they lie in; make them again with --force: {}", .path.display())]
+    OtherImages {
+        /// The image set.
+        path: PathBuf,
+    },
+    /// Shards that hold pictures alone.
+    #[error("the folder holds images for the rows of another dataset; open that, with these as its images: {}", .path.display())]
+    ImagesAlone {
+        /// The image set.
+        path: PathBuf,
+    },
     /// Shards without what relighting needs.
     #[error(
         "the shards hold no G-buffer, so that the light can only be changed on the meshes: say --meshes SRC, or build the \

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{Manifest, Result, RowLayout, ShardReader, SkipReason, SourceDescription, Split};
+use crate::{
+    Manifest, Result, RowLayout, ShardReader, SkipReason, SourceDescription, Split, image_set_dir, image_sets,
+};
 
 /// A dataset summed up.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -26,6 +28,8 @@ pub struct Inspection {
     pub bytes: u64,
     /// Rows of all shards.
     pub num_rows: usize,
+    /// Pictures of the rows under other lights.
+    pub image_sets: Vec<ImageSetSummary>,
     /// Rows by class and split.
     pub classes: Vec<ClassCount>,
     /// How many parts points are labeled with.
@@ -36,6 +40,19 @@ pub struct Inspection {
     pub recipe: serde_json::Value,
     /// The adapter that drew the views.
     pub adapter: serde_json::Value,
+}
+
+/// Pictures of the rows under another light.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageSetSummary {
+    /// What it is called.
+    pub name: String,
+    /// The hash that names it; `None` while it is being made.
+    pub sha256: Option<String>,
+    /// Bytes of its shards.
+    pub bytes: u64,
+    /// The light.
+    pub lighting: serde_json::Value,
 }
 
 /// How many rows a class has.
@@ -80,6 +97,16 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
             } += 1;
         }
     }
+    let mut sets = Vec::new();
+    for name in image_sets(dir)? {
+        let set = Manifest::read(&image_set_dir(dir, &name)?)?;
+        sets.push(ImageSetSummary {
+            name,
+            sha256: set.sha256,
+            bytes: set.shards.iter().map(|shard| shard.bytes).sum(),
+            lighting: set.recipe["render"]["lighting"].clone(),
+        });
+    }
     let mut skipped = BTreeMap::new();
     for object in &manifest.skipped {
         *skipped.entry(object.reason).or_default() += 1;
@@ -93,6 +120,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
         num_shards: manifest.shards.len(),
         bytes: manifest.shards.iter().map(|s| s.bytes).sum(),
         num_rows: manifest.shards.iter().map(|s| s.rows).sum(),
+        image_sets: sets,
         classes,
         num_parts: manifest.parts.len(),
         skipped,

@@ -13,6 +13,7 @@ mod error;
 mod finding;
 mod gbuffer;
 mod image;
+mod image_set;
 mod inspect;
 mod manifest;
 mod merge;
@@ -50,7 +51,8 @@ pub use error::{DatasetError, Result};
 pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
 pub use gbuffer::{GbufferPixels, ViewGbuffer};
 pub use image::{GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, encode_gray_png, encode_rgb_png};
-pub use inspect::{ClassCount, Inspection, inspect};
+pub use image_set::{image_set_dir, image_sets};
+pub use inspect::{ClassCount, ImageSetSummary, Inspection, inspect};
 pub use manifest::{
     MANIFEST_FILE_NAME, Manifest, ObjectEntry, RowDigest, ShardCount, ShardEntry, SkipReason, SkippedObject,
     SourceDescription, shard_file_name,

@@ -9,10 +9,12 @@ use std::thread;
 use glam::Mat3;
 use serde::Serialize;
 
+use crate::image_set::{IMAGE_SETS, read_image_set};
 use crate::pose_contract::{from_row_major, points_in_mask};
 use crate::{
-    DatasetError, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectEntry, ObjectId, Result, Sample,
-    SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png, store,
+    Columns, DatasetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectEntry,
+    ObjectId, Result, Sample, SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png,
+    image_sets, store,
 };
 
 /// How many problems are spelled out; the others are counted.
@@ -88,7 +90,7 @@ pub struct Problem {
 }
 
 /// Checks every byte and every row of a dataset, on all cores: hashes, schema, ids, ranges, poses, masks, and each
-/// object's own points within its own masks; pictures where asked for.
+/// object's own points within its own masks; pictures where asked for; and all of its image sets.
 ///
 /// # Errors
 /// When the folder holds no finished dataset of this schema version. What is wrong inside is no error but part of
@@ -100,6 +102,21 @@ pub fn verify(
 ) -> Result<VerifyReport> {
     let manifest = Manifest::read(dir)?;
     let sha256 = manifest.finished(dir)?.to_owned();
+    if manifest.layout.columns == Columns::Images {
+        return Err(DatasetError::ImagesAlone { path: dir.to_owned() });
+    }
+    let mut sets = Vec::new();
+    let mut problems = Vec::new();
+    for name in image_sets(dir)? {
+        match read_image_set(dir, &name, &manifest) {
+            Ok((set_dir, set)) => sets.push((format!("{IMAGE_SETS}/{name}"), set_dir, set)),
+            Err(e) => problems.push(Problem {
+                file: format!("{IMAGE_SETS}/{name}/{MANIFEST_FILE_NAME}"),
+                row: None,
+                what: in_full(&e),
+            }),
+        }
+    }
     on_event(VerifyEvent::Started {
         rows: manifest.shards.iter().map(|s| s.rows).sum(),
     });
@@ -112,7 +129,7 @@ pub fn verify(
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..num_threads {
-            let (sender, next, manifest) = (sender.clone(), &next, &manifest);
+            let (sender, next, manifest, sets) = (sender.clone(), &next, &manifest, &sets);
             scope.spawn(move || {
                 loop {
                     let shard_idx = next.fetch_add(1, Ordering::Relaxed);
@@ -121,7 +138,14 @@ pub fn verify(
                     };
                     // The receiver lives until all senders are gone.
                     let on_row = || drop(sender.send(Message::Row));
-                    let findings = check_shard(dir, entry, manifest, options, on_row);
+                    let sets = sets.iter();
+                    let sets: Vec<_> = sets
+                        .map(|(name, dir, set)| ShardOfSet::open(name, dir, set, shard_idx))
+                        .collect();
+                    let mut findings = check_shard(dir, entry, manifest, options, &sets, on_row);
+                    findings
+                        .problems
+                        .extend(sets.into_iter().flat_map(|set| set.problems));
                     let _ = sender.send(Message::Shard(shard_idx, findings));
                 }
             });
@@ -139,7 +163,98 @@ pub fn verify(
             }
         }
     });
-    Ok(report(&manifest, sha256, options, findings))
+    Ok(report(&manifest, sha256, options, problems, findings))
+}
+
+/// The shard of an image set that stands beside one of the dataset.
+struct ShardOfSet<'a> {
+    /// Its name within the dataset.
+    file: String,
+    /// What the manifest says of its rows.
+    promised: Vec<&'a ObjectEntry>,
+    /// If it can be read at all.
+    shard: Option<ShardReader>,
+    /// What is wrong with it as a whole.
+    problems: Vec<Problem>,
+}
+
+impl<'a> ShardOfSet<'a> {
+    fn open(name: &str, dir: &Path, set: &'a Manifest, shard_idx: usize) -> Self {
+        let entry = &set.shards[shard_idx];
+        let (shard, mut whats) = open_shard(&dir.join(&entry.file), entry);
+        match &shard {
+            Ok(shard) if shard.num_rows() != entry.rows => {
+                whats.push(format!("{} rows instead of {}", shard.num_rows(), entry.rows));
+            }
+            Ok(_) => {}
+            Err(e) => whats.push(in_full(e)),
+        }
+        let file = format!("{name}/{}", entry.file);
+        let problem = |what| Problem {
+            file: file.clone(),
+            row: None,
+            what,
+        };
+        Self {
+            problems: whats.into_iter().map(problem).collect(),
+            file,
+            promised: promised(entry),
+            shard: shard.ok(),
+        }
+    }
+
+    /// What is wrong with one of its rows, given that of the dataset.
+    fn check_row(&self, row: usize, sample: &Sample, options: VerifyOptions) -> Result<(), String> {
+        let Some(shard) = &self.shard else {
+            return Ok(());
+        };
+        let (id, pngs) = shard
+            .read_images(row, ViewSelection::All)
+            .map_err(|e| in_full(&e))?;
+        if id != sample.id {
+            return Err(format!("{id} stands beside {}", sample.id));
+        }
+        let mut sample = sample.clone();
+        for (view, png) in sample.views.iter_mut().zip(pngs) {
+            view.image_png = png;
+            view.gbuffer = None;
+        }
+        if let Some(promised) = self.promised.get(row) {
+            check_promise(&sample, promised)?;
+        }
+        if options.is_deep {
+            for (view_idx, view) in sample.views.iter().enumerate() {
+                check_picture(view).map_err(|what| format!("{id}: view {view_idx} {what}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The objects of a shard that became rows, as far as the manifest says it: one of version 1 does not.
+fn promised(entry: &ShardEntry) -> Vec<&ObjectEntry> {
+    entry
+        .objects
+        .iter()
+        .filter(|object| object.row.is_some())
+        .collect()
+}
+
+/// A shard, and in what its bytes differ from those that were written.
+fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<String>) {
+    match store::fetch(path) {
+        Ok((sha256, file)) => {
+            let what = if file.len() != entry.bytes {
+                Some(format!("{} bytes instead of {}", file.len(), entry.bytes))
+            } else if sha256 != entry.sha256 {
+                Some("its bytes were changed: the hash is not the manifest's".to_owned())
+            } else {
+                None
+            };
+            (ShardReader::of(file, path), what.into_iter().collect())
+        }
+        Err(e) => (Err(DatasetError::io("read", path)(e)), Vec::new()),
+    }
 }
 
 enum Message {
@@ -161,6 +276,7 @@ fn report(
     manifest: &Manifest,
     sha256: String,
     options: VerifyOptions,
+    mut problems: Vec<Problem>,
     findings: BTreeMap<usize, Findings>,
 ) -> VerifyReport {
     let mut report = VerifyReport {
@@ -173,7 +289,6 @@ fn report(
         num_problems: 0,
         problems: Vec::new(),
     };
-    let mut problems = Vec::new();
     let mut place_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
     for (shard_idx, found) in findings {
         let file = &manifest.shards[shard_idx].file;
@@ -204,6 +319,7 @@ fn check_shard(
     entry: &ShardEntry,
     manifest: &Manifest,
     options: VerifyOptions,
+    sets: &[ShardOfSet<'_>],
     on_row: impl Fn(),
 ) -> Findings {
     let mut findings = Findings {
@@ -220,24 +336,11 @@ fn check_shard(
             what,
         });
     };
-    let file = match store::fetch(&path) {
-        Ok((sha256, file)) => {
-            if file.len() != entry.bytes {
-                problem(None, format!("{} bytes instead of {}", file.len(), entry.bytes));
-            } else if sha256 != entry.sha256 {
-                problem(
-                    None,
-                    "its bytes were changed: the hash is not the manifest's".to_owned(),
-                );
-            }
-            file
-        }
-        Err(e) => {
-            problem(None, format!("could not be read: {e}"));
-            return findings;
-        }
-    };
-    let shard = match ShardReader::of(file, &path) {
+    let (shard, whats) = open_shard(&path, entry);
+    for what in whats {
+        problem(None, what);
+    }
+    let shard = match shard {
         Ok(shard) => shard,
         Err(e) => {
             problem(None, in_full(&e));
@@ -269,18 +372,14 @@ fn check_shard(
     {
         problem(None, "its metadata is not the manifest's".to_owned());
     }
-    // What became of each object, as far as the manifest says it: one of version 1 does not.
-    let promised: Vec<&ObjectEntry> = entry
-        .objects
-        .iter()
-        .filter(|object| object.row.is_some())
-        .collect();
+    let promised = promised(entry);
     if manifest.schema_version > 1 && promised.len() != entry.rows {
         problem(
             None,
             format!("{} objects for {} rows", promised.len(), entry.rows),
         );
     }
+    let mut of_sets: Vec<Problem> = Vec::new();
     // No more than there should be: a damaged footer may claim any number.
     for row in 0..shard.num_rows().min(entry.rows) {
         on_row();
@@ -294,14 +393,22 @@ fn check_shard(
         if findings.ids.last().is_some_and(|last| *last >= sample.id) {
             problem(Some(row), format!("{} is out of order", sample.id));
         }
-        findings.num_images += sample.views.len();
+        findings.num_images += sample.views.len() * (1 + sets.len());
         let (whats, share) = check_sample(&sample, promised.get(row).copied(), manifest, options);
         findings.points_in_mask_min = findings.points_in_mask_min.min(share);
         for what in whats {
             problem(Some(row), format!("{}: {what}", sample.id));
         }
+        for set in sets {
+            of_sets.extend(set.check_row(row, &sample, options).err().map(|what| Problem {
+                file: set.file.clone(),
+                row: Some(row),
+                what,
+            }));
+        }
         findings.ids.push(sample.id);
     }
+    findings.problems.extend(of_sets);
     findings
 }
 

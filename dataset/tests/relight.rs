@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use boxes::{box_obj, bytes, open, options, recipe};
 use tap_dataset::{
     BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest, RelightOptions,
-    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, build, decode_gray_png, relight,
-    verify,
+    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, build, decode_gray_png,
+    image_set_dir, image_sets, relight, verify,
 };
 use tap_render::{Lighting, MaterialChoice};
 
 /// Of so many pixels within a real surface one may differ by more.
 const ONE_FREE_IN: usize = 250;
+
+/// The first shard of the boxes.
+const SHARD: &str = "train-00000-of-00003.parquet";
 
 /// Boxes of two colors, one of them broken.
 fn colored_boxes() -> tempfile::TempDir {
@@ -72,6 +75,7 @@ fn relight_to(
 ) -> Result<RelightReport, DatasetError> {
     let options = RelightOptions {
         out: out.to_owned(),
+        images_only: false,
         workers,
         force: false,
     };
@@ -259,6 +263,7 @@ fn whatever_the_threads_and_however_often_stopped_the_bytes_are_the_same() {
 
     let options = RelightOptions {
         out: stopped.clone(),
+        images_only: false,
         workers: 2,
         force: false,
     };
@@ -306,6 +311,130 @@ fn what_was_relit_is_relit_again() {
     assert_eq!(rows(&back), rows(&direct), "the way there leaves no trace");
 }
 
+/// The colored boxes with their G-buffer.
+fn stored_boxes(out: &Path) -> PathBuf {
+    build_with(
+        colored_boxes().path(),
+        &recipe_with(Lighting::textured(), true),
+        out.join("stored"),
+    )
+}
+
+fn add_images(dir: &Path, name: &str, force: bool) -> Result<Option<RelightReport>, DatasetError> {
+    let options = RelightOptions {
+        out: image_set_dir(dir, name)?,
+        images_only: true,
+        workers: 2,
+        force,
+    };
+    let lighting = Lighting::three_point();
+    relight(dir, &lighting, &options, &AtomicBool::new(false), &mut |_| {})
+}
+
+#[test]
+fn images_are_added_beside_the_rows() {
+    let out = tempfile::tempdir().unwrap();
+    let (stored, copy) = (stored_boxes(out.path()), out.path().join("copy"));
+    let before = bytes(&stored);
+    add_images(&stored, "night", false).unwrap();
+    assert_eq!(image_sets(&stored).unwrap(), ["night"]);
+
+    // The pictures of a copy, without the copy.
+    relight_to(&stored, &Lighting::three_point(), &copy, 2).unwrap();
+    let read = |dataset: &Dataset, row, views| dataset.read(Split::Train, row, views).unwrap();
+    let own = Dataset::open(&stored).unwrap();
+    let night = Dataset::open(&stored).unwrap().with_images("night").unwrap();
+    let copy = Dataset::open(&copy).unwrap();
+    assert_ne!(night.sha256(), own.sha256(), "other data, another name");
+    for row in 0..own.len(Split::Train) {
+        let all = read(&night, row, ViewSelection::All);
+        assert_eq!(all, read(&copy, row, ViewSelection::All));
+        let some = read(&night, row, ViewSelection::Some(&[7, 2]));
+        assert_eq!(some.views, [all.views[7].clone(), all.views[2].clone()]);
+        let none = [&night, &own].map(|dataset| read(dataset, row, ViewSelection::None));
+        assert_eq!(none[0], none[1]);
+    }
+    for (name, bytes_before) in &before {
+        assert_eq!(
+            fs::read(stored.join(name)).unwrap(),
+            *bytes_before,
+            "nothing finished is rewritten"
+        );
+    }
+    let length = |file: PathBuf| fs::metadata(file).unwrap().len();
+    let set = image_set_dir(&stored, "night").unwrap();
+    assert!(
+        length(set.join(SHARD)) * 3 < length(stored.join(SHARD)),
+        "pictures alone"
+    );
+}
+
+#[test]
+fn damage_to_added_images_is_found_and_mended() {
+    let out = tempfile::tempdir().unwrap();
+    let stored = stored_boxes(out.path());
+    add_images(&stored, "night", false).unwrap();
+    let set = image_set_dir(&stored, "night").unwrap();
+    let shard = set.join(SHARD);
+    let whole = fs::read(&shard).unwrap();
+
+    let problems = || {
+        let report = verify(&stored, VerifyOptions { is_deep: true }, &mut |_| {});
+        report.unwrap().problems
+    };
+    assert_eq!(problems(), []);
+    for place in [4_usize, whole.len() / 3, whole.len() / 2, whole.len() - 9] {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 4;
+        fs::write(&shard, flipped).unwrap();
+        let first = problems().first().map(|problem| problem.file.clone());
+        assert_eq!(
+            first,
+            Some(format!("images/night/{SHARD}")),
+            "a bit of byte {place}"
+        );
+    }
+    fs::write(&shard, "cut").unwrap();
+    let open = || Dataset::open(&stored).unwrap();
+    assert!(open().with_images("night").is_err(), "a cut shard");
+    add_images(&stored, "night", false).unwrap();
+    assert_eq!(fs::read(&shard).unwrap(), whole, "made again");
+
+    let error = |result: Result<Dataset, DatasetError>| result.unwrap_err().to_string();
+    assert!(
+        error(open().with_images("day")).contains("there are: night"),
+        "no such set"
+    );
+    assert!(
+        error(Dataset::open(&set)).contains("another dataset"),
+        "no dataset by itself"
+    );
+    for name in ["", "..", "a/b"] {
+        assert!(add_images(&stored, name, false).is_err(), "{name}");
+    }
+
+    // Rows that have changed since have no pictures there.
+    let other = BuildRecipe {
+        seed: 7,
+        ..recipe_with(Lighting::textured(), true)
+    };
+    let other = build_with(colored_boxes().path(), &other, out.path().join("other"));
+    fs::rename(stored.join("images"), other.join("images")).unwrap();
+    fs::remove_dir_all(&stored).unwrap();
+    fs::rename(other, &stored).unwrap();
+    assert!(
+        error(open().with_images("night")).contains("of another dataset"),
+        "the rows are others"
+    );
+    assert!(
+        problems()[0].what.contains("of another dataset"),
+        "{:?}",
+        problems()
+    );
+    add_images(&stored, "night", true).unwrap();
+    assert_eq!(problems(), []);
+}
+
 #[test]
 fn lightings_that_a_gbuffer_cannot_do_are_refused_by_name() {
     let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
@@ -337,7 +466,7 @@ fn lightings_that_a_gbuffer_cannot_do_are_refused_by_name() {
     }
     assert!(!relit.exists(), "nothing was begun");
 
-    let shard = stored.join("train-00000-of-00003.parquet");
+    let shard = stored.join(SHARD);
     let mut damaged = fs::read(&shard).unwrap();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 1;

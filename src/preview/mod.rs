@@ -76,28 +76,41 @@ impl Preview {
     ///
     /// # Errors
     /// When the folder is no finished dataset, or a shard is damaged.
-    pub(crate) fn read(dir: &Path, limit: usize, mut on_object: impl FnMut()) -> Result<Self> {
+    pub(crate) fn read(
+        dir: &Path,
+        images: Option<&str>,
+        limit: usize,
+        mut on_object: impl FnMut(),
+    ) -> Result<Self> {
         // Opened whole, so that what is shown is what a reader would get.
-        let manifest = Dataset::open(dir)?.manifest().clone();
+        let mut dataset = Dataset::open(dir)?;
+        if let Some(name) = images {
+            dataset = dataset.with_images(name)?;
+        }
+        let manifest = dataset.manifest().clone();
         let shards = manifest.shards.iter();
         let shards: Vec<ShardReader> = shards
             .map(|entry| ShardReader::open(&dir.join(&entry.file)))
             .collect::<Result<_, _>>()?;
-        let mut rows: BTreeMap<String, Vec<(usize, usize, RowFacts)>> = BTreeMap::new();
+        let mut rows: BTreeMap<String, Vec<(Split, usize, RowFacts)>> = BTreeMap::new();
         let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-        for (shard_idx, shard) in shards.iter().enumerate() {
-            for (row, facts) in shard.facts()?.into_iter().enumerate() {
+        let mut num_rows_of = Split::ALL.map(|_| 0);
+        for (entry, shard) in manifest.shards.iter().zip(&shards) {
+            for facts in shard.facts()? {
                 let category = facts.id.category().to_owned();
-                counts.entry(category.clone()).or_default()[manifest.shards[shard_idx].split as usize] += 1;
-                rows.entry(category).or_default().push((shard_idx, row, facts));
+                counts.entry(category.clone()).or_default()[entry.split as usize] += 1;
+                let num_rows = &mut num_rows_of[entry.split as usize];
+                rows.entry(category)
+                    .or_default()
+                    .push((entry.split, *num_rows, facts));
+                *num_rows += 1;
             }
         }
         let num_rows = rows.values().map(Vec::len).sum();
         let mut objects = Vec::new();
-        for (shard_idx, row, facts) in choose(&rows, limit) {
-            let sample = shards[*shard_idx].read(*row, ViewSelection::All)?;
-            let split = manifest.shards[*shard_idx].split;
-            objects.push(Object::of(&sample, split, facts));
+        for (split, row, facts) in choose(&rows, limit) {
+            let sample = dataset.read(*split, *row, ViewSelection::All)?;
+            objects.push(Object::of(&sample, *split, facts));
             on_object();
         }
         let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());

@@ -179,6 +179,8 @@ pub struct DataConfig {
     pub train_splits: Vec<Split>,
     /// What to report on; if absent, pre-training takes `val` or else `test`, classification `test` or else `val`.
     pub evaluation_split: Option<Split>,
+    /// The image set that pictures come from, made by `tap dataset relight --add`; empty for the data set's own.
+    pub images: String,
     /// Encoded rows kept in memory, in MiB; what does not fit is read again.
     pub cache_mib: u64,
 }
@@ -191,6 +193,7 @@ impl Default for DataConfig {
             num_views: DEFAULT_NUM_VIEWS,
             train_splits: vec![Split::Train],
             evaluation_split: None,
+            images: String::new(),
             cache_mib: DEFAULT_CACHE_MIB,
         }
     }
@@ -539,6 +542,9 @@ pub struct DataPlan {
     pub train_splits: Vec<Split>,
     /// What to report on.
     pub evaluation_split: Split,
+    /// The image set that pictures come from; empty for the data set's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub images: String,
     /// Encoded rows kept in memory.
     pub cache_bytes: u64,
 }
@@ -681,6 +687,7 @@ impl Plan {
                 num_views: config.data.num_views.min(facts.num_views),
                 train_splits: config.data.train_splits.clone(),
                 evaluation_split: evaluation_split(config, task, facts),
+                images: config.data.images.clone(),
                 cache_bytes: config.data.cache_mib << 20,
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),

@@ -1,4 +1,5 @@
-//! [`relight`](fn@relight): pictures lit from the G-buffer that stands beside them. No mesh is read and nothing is drawn.
+//! [`relight`](fn@relight): pictures lit from the G-buffer that stands beside them, as a dataset or as an image set. No mesh is
+//! read and nothing is drawn.
 //!
 //! Shard after shard of the parent becomes one of the child, so that a killed run goes on as a build does. Rows are lit
 //! side by side, a few at a time, and written in their order: neither memory nor bytes depend on the number of threads.
@@ -14,7 +15,8 @@ use super::{RelightReport, recipe_of};
 use crate::build::{encode_color, to_value};
 use crate::{
     BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ObjectEntry,
-    ObjectFile, Result, Sample, ShardEntry, ShardHeader, ShardReader, Skipped, SkippedObject, ViewSelection,
+    ObjectFile, Result, RowLayout, Sample, ShardEntry, ShardHeader, ShardReader, Skipped, SkippedObject,
+    ViewSelection,
 };
 
 /// Rows that are lit at a time, a thread.
@@ -23,8 +25,10 @@ const ROWS_PER_WORKER: usize = 4;
 /// Where to put relit data; no byte of it depends on the rest.
 #[derive(Debug, Clone)]
 pub struct RelightOptions {
-    /// The folder of the dataset.
+    /// The folder of the new dataset; or of an image set, see [`image_set_dir`](crate::image_set_dir).
     pub out: PathBuf,
+    /// Make an image set: pictures alone.
+    pub images_only: bool,
     /// Threads; 0 for one a core.
     pub workers: usize,
     /// Start anew if `out` holds another dataset.
@@ -52,7 +56,12 @@ pub fn relight(
     let sha256 = manifest.finished(parent)?.to_owned();
     let recipe = recipe_of(&manifest, parent)?;
     check(lighting, &recipe, manifest.layout.columns, parent)?;
-    let plan = plan_of_child(&manifest, recipe, lighting, &sha256);
+    let columns = if options.images_only {
+        Columns::Images
+    } else {
+        manifest.layout.columns
+    };
+    let plan = plan_of_child(&manifest, columns, recipe, lighting, &sha256);
     let total = manifest.shards.iter().map(|shard| shard.objects.len()).sum();
     on_event(BuildEvent::Started {
         total,
@@ -76,6 +85,7 @@ pub fn relight(
     let relighter = Relighter {
         parent,
         manifest: &manifest,
+        columns,
         lighting,
         num_workers: match options.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -134,6 +144,7 @@ fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &P
 
 fn plan_of_child(
     manifest: &Manifest,
+    columns: Columns,
     mut recipe: BuildRecipe,
     lighting: &Lighting,
     sha256: &str,
@@ -142,6 +153,10 @@ fn plan_of_child(
     let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
     DatasetPlan {
         header: ShardHeader {
+            layout: RowLayout {
+                columns,
+                ..manifest.layout
+            },
             recipe: to_value(&recipe),
             ..manifest.header()
         },
@@ -159,6 +174,7 @@ fn plan_of_child(
 struct Relighter<'a> {
     parent: &'a Path,
     manifest: &'a Manifest,
+    columns: Columns,
     lighting: &'a Lighting,
     num_workers: usize,
     cancel: &'a AtomicBool,
@@ -244,6 +260,9 @@ impl Relighter<'_> {
             }
             let color = tap_render::relight(&unlit, self.lighting)?;
             view.image_png = encode_color(unlit.size_px, &color)?;
+            if !self.columns.has_gbuffer() {
+                view.gbuffer = None;
+            }
         }
         Ok(sample)
     }

@@ -295,6 +295,23 @@ pub(super) fn sample_of_batch(
     })
 }
 
+/// The id and the pictures in row `row` of a batch that holds their columns.
+pub(super) fn images_of_batch(
+    batch: &RecordBatch,
+    row: usize,
+    layout: &RowLayout,
+    view_indices: &[usize],
+) -> Result<(ObjectId, Vec<Vec<u8>>), String> {
+    let row = Row { batch, row };
+    let id: String = row.string(column::ID)?;
+    let pngs = row.images(layout.num_views)?;
+    let pngs = view_indices.iter().map(|&view_idx| pngs.value(view_idx).to_vec());
+    Ok((
+        id.parse().map_err(|e: DatasetError| e.to_string())?,
+        pngs.collect(),
+    ))
+}
+
 /// What is known of an object beside its points and pictures.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowFacts {
@@ -457,17 +474,11 @@ impl Row<'_> {
 
     fn views(&self, layout: &RowLayout, view_indices: &[usize]) -> Result<Vec<SampleView>, String> {
         let num_views = layout.num_views;
-        let images = self.column(column::IMAGES)?.as_list::<i32>().value(self.row);
-        let pngs = images.as_struct().column(0).as_binary::<i32>();
+        let pngs = self.images(num_views)?;
         let masks = self.column(column::MASKS)?.as_list::<i32>().value(self.row);
         let masks = masks.as_binary::<i32>();
-        let num_null = images.null_count() + pngs.null_count() + masks.null_count();
-        if pngs.len() != num_views || masks.len() != num_views || num_null > 0 {
-            return Err(format!(
-                "{} images and {} masks instead of {num_views}, or null",
-                pngs.len(),
-                masks.len()
-            ));
+        if masks.len() != num_views || masks.null_count() > 0 {
+            return Err(format!("{} masks instead of {num_views}, or null", masks.len()));
         }
         let view_from_object = self.arrays::<16>(column::VIEW_FROM_OBJECT, num_views)?;
         let clip_from_view = self.arrays::<16>(column::CLIP_FROM_VIEW, num_views)?;
@@ -492,6 +503,16 @@ impl Row<'_> {
             })
         };
         view_indices.iter().map(view).collect()
+    }
+
+    fn images(&self, num_views: usize) -> Result<BinaryArray, String> {
+        let images = self.column(column::IMAGES)?.as_list::<i32>().value(self.row);
+        let pngs = images.as_struct().column(0).as_binary::<i32>();
+        if pngs.len() == num_views && images.null_count() + pngs.null_count() == 0 {
+            Ok(pngs.clone())
+        } else {
+            Err(format!("{} images instead of {num_views}, or null", pngs.len()))
+        }
     }
 
     /// A PNG a view; `None` where the batch has no such column.

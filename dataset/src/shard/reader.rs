@@ -1,5 +1,6 @@
 //! [`ShardReader`]: random access to the rows of one shard.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::column::{RowFacts, facts_of_batch, sample_of_batch};
+use super::column::{RowFacts, facts_of_batch, images_of_batch, sample_of_batch};
 use crate::schema::{arrow_schema, column, key};
 use crate::{
     DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
@@ -120,19 +121,7 @@ impl ShardReader {
     /// # Errors
     /// When there is no such row or view, or the shard is damaged.
     pub fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
-        let num_views = self.header.layout.num_views;
-        let all: Vec<usize>;
-        let view_indices = match views {
-            ViewSelection::None => &[],
-            ViewSelection::Some(indices) => indices,
-            ViewSelection::All | ViewSelection::WithGbuffer => {
-                all = (0..num_views).collect();
-                &all
-            }
-        };
-        if let Some(&view) = view_indices.iter().find(|&&view| view >= num_views) {
-            return Err(DatasetError::NoSuchView { view, num_views });
-        }
+        let view_indices = &*self.view_indices(views)?;
         let projection = match views {
             _ if view_indices.is_empty() => self.points_only.clone(),
             ViewSelection::WithGbuffer => ProjectionMask::all(),
@@ -142,6 +131,38 @@ impl ShardReader {
             let batch = self.read_row(row, projection)?;
             sample_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
         })
+    }
+
+    /// Reads the id of one row and those of its pictures that are asked for: of a shard of pictures alone, too.
+    ///
+    /// # Errors
+    /// As [`ShardReader::read`].
+    pub(crate) fn read_images(
+        &self,
+        row: usize,
+        views: ViewSelection<'_>,
+    ) -> Result<(ObjectId, Vec<Vec<u8>>)> {
+        let view_indices = &*self.view_indices(views)?;
+        let projection = roots(&self.metadata, |root| {
+            [column::ID, column::IMAGES].contains(&root)
+        });
+        guarded(&self.path, || {
+            let batch = self.read_row(row, projection)?;
+            images_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
+        })
+    }
+
+    fn view_indices<'a>(&self, views: ViewSelection<'a>) -> Result<Cow<'a, [usize]>> {
+        let num_views = self.header.layout.num_views;
+        let indices = match views {
+            ViewSelection::None => Cow::Borrowed(&[] as &[usize]),
+            ViewSelection::Some(indices) => Cow::Borrowed(indices),
+            ViewSelection::All | ViewSelection::WithGbuffer => (0..num_views).collect(),
+        };
+        match indices.iter().find(|&&view| view >= num_views) {
+            Some(&view) => Err(DatasetError::NoSuchView { view, num_views }),
+            None => Ok(indices),
+        }
     }
 
     /// What is known of every object beside its points and pictures, in the order of the rows.

@@ -525,6 +525,7 @@ fn print(inspection: &Inspection) {
         num_shards_planned,
         bytes,
         num_rows,
+        image_sets,
         classes,
         num_parts,
         skipped,
@@ -559,6 +560,14 @@ fn print(inspection: &Inspection) {
             Columns::Plain | Columns::Images => "",
         }
     ));
+    for set in image_sets {
+        let state = if set.sha256.is_some() { "" } else { ", unfinished" };
+        ui::result(format_args!(
+            "images     {}, {}{state}",
+            set.name,
+            ui::bytes(set.bytes)
+        ));
+    }
     for (reason, count) in skipped {
         ui::result(format_args!("skipped    {count}, {reason}"));
     }

@@ -21,6 +21,9 @@ pub(super) struct Arguments {
     /// The folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Show the pictures of this image set, which tap dataset relight --add has made.
+    #[arg(long, value_name = "NAME")]
+    images: Option<String>,
     /// The page to make.
     #[arg(long, value_name = "FILE.html")]
     out: PathBuf,
@@ -51,6 +54,7 @@ struct Made<'a> {
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Arguments {
         dir,
+        images,
         out,
         limit,
         force,
@@ -63,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     let bar = ui::Bar::new("reading", *limit as u64);
-    let preview = Preview::read(dir, *limit, || bar.advance())?;
+    let preview = Preview::read(dir, images.as_deref(), *limit, || bar.advance())?;
     drop(bar);
     let page = html(&preview)?;
     let file = if *force {

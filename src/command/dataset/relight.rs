@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use tap_dataset::{BuildOptions, Manifest, RelightOptions, relight, relight_from_meshes};
+use tap_dataset::{BuildOptions, Manifest, RelightOptions, image_set_dir, relight, relight_from_meshes};
 
 use super::super::flag;
 use super::{BuildBar, DeviceFlags};
@@ -13,7 +13,8 @@ use crate::{interrupt, ui};
 
 /// Make a dataset anew under another light; nothing but its pictures changes.
 ///
-/// A dataset that was built with --gbuffer is lit from what it stores. With --meshes it is drawn again with the same recipe
+/// A dataset that was built with --gbuffer is lit from what it stores; --add puts the pictures beside its own, in
+/// DIR/images/NAME, for `data.images = "NAME"` of a training and for tap dataset preview --images NAME. With --meshes it is drawn again with the same recipe
 /// but the lighting, and each row is held against the old one. The new manifest names its parent. It may be killed at any
 /// moment: the same command goes on with it.
 #[derive(Debug, Args)]
@@ -30,8 +31,11 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "SRC")]
     meshes: Option<PathBuf>,
     /// The folder of shards to make, or to go on with.
-    #[arg(long, value_name = "DIR2")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR2", required_unless_present = "add")]
+    out: Option<PathBuf>,
+    /// Make no new shards but an image set of this name, beside the pictures that DIR has.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["out", "meshes"])]
+    add: Option<String>,
     #[command(flatten)]
     device: DeviceFlags,
     /// Threads; one a core unless given. The bytes don't depend on it.
@@ -50,11 +54,17 @@ Examples:
   tap dataset build meshes --gbuffer --lighting textured --out shards
   tap dataset relight shards --lighting three-point --out shards-three-point
   tap dataset relight shards --lighting lamp.toml --out shards-lamp --json
+  tap dataset relight shards --lighting random:1 --add random-1
   tap dataset relight shards --meshes meshes --lighting mvcnn-2015 --out shards-2015";
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lighting = flag::lighting(&arguments.lighting)?;
     let num_objects = Manifest::read(&arguments.dir)?.source.num_objects;
+    let out = match (&arguments.out, &arguments.add) {
+        (Some(out), _) => out.clone(),
+        (None, Some(name)) => image_set_dir(&arguments.dir, name)?,
+        (None, None) => bail!("say where to: --out DIR2, or --add NAME"),
+    };
     let cancel = interrupt::listen()?;
     let bar = BuildBar::new("relighting", num_objects);
     let mut on_event = |event| bar.show(event);
@@ -63,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             workers: arguments.workers,
             renderer: arguments.device.renderer_options(),
             force: arguments.force,
-            ..BuildOptions::new(arguments.out.clone())
+            ..BuildOptions::new(out.clone())
         };
         relight_from_meshes(
             &arguments.dir,
@@ -75,7 +85,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         )
     } else {
         let options = RelightOptions {
-            out: arguments.out.clone(),
+            out: out.clone(),
+            images_only: arguments.add.is_some(),
             workers: arguments.workers,
             force: arguments.force,
         };
@@ -83,7 +94,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     drop(bar);
     let Some(report) = report? else {
-        return Ok(super::stopped(&arguments.out));
+        return Ok(super::stopped(&out));
     };
     if arguments.json {
         ui::json(&report)?;
@@ -92,7 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
             "{} objects in {} shards, the same but for their pictures: {}",
             report.num_rows,
             report.num_shards,
-            arguments.out.display()
+            out.display()
         ));
     }
     Ok(ExitCode::SUCCESS)

@@ -32,7 +32,7 @@ pub fn generate(
     file: &Path,
 ) -> Result<Vec<String>, TrainError> {
     let plan = Plan::read(&options.out.join(CONFIG_FILE))?;
-    let data = OpenData::open(&options.data)?;
+    let data = OpenData::with_images(&options.data, &plan.data.images)?;
     let reason = String::from("there is no checkpoint; has this run been pre-trained?");
     let checkpoint = checkpoint::latest(&options.out.join("checkpoints"))?.ok_or(TrainError::Resume {
         reason,

@@ -34,8 +34,22 @@ impl OpenData {
     /// # Errors
     /// Where there is none, or it is damaged.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
+        Self::with_images(path, "")
+    }
+
+    /// Opens a data set with the pictures of an image set; with its own if that has no name.
+    ///
+    /// # Errors
+    /// Where there is no such set, or it is of another data set.
+    pub fn with_images(path: &Path, images: &str) -> Result<Self, TrainError> {
+        let dataset = Dataset::open(path)?;
+        let dataset = if images.is_empty() {
+            dataset
+        } else {
+            dataset.with_images(images)?
+        };
         Ok(Self {
-            dataset: Arc::new(Dataset::open(path)?),
+            dataset: Arc::new(dataset),
             path: path.to_owned(),
         })
     }

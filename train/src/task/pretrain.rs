@@ -99,7 +99,7 @@ pub fn pretrain(
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<PretrainResult>, TrainError> {
-    let data = OpenData::open(&options.data)?;
+    let data = OpenData::with_images(&options.data, &config.data.images)?;
     let init = init.map(read_encoder).transpose()?;
     let init_sha256 = super::classify::init_sha256(init.as_ref())?;
     let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256)?;
