@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use crate::error::{ParseError, RenderError};
 use crate::framing::{DrawnBy, Framed};
-use crate::gpu::{AdapterChoice, AdapterKind, AdapterReport, GpuRenderer, PendingOnGpu, list_devices};
+use crate::gpu::{
+    AdapterChoice, AdapterKind, AdapterReport, GpuRenderer, PendingOnGpu, list_devices, may_have_gpu,
+};
 use crate::mesh::{Mesh, ObjectFromMesh};
 use crate::recipe::RenderRecipe;
 use crate::software::SoftwareRenderer;
@@ -17,7 +19,8 @@ pub const DEFAULT_IN_FLIGHT: usize = 3;
 /// Who draws. On a command line: `auto`, `cpu` or `wgpu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
-    /// A GPU if there is one or if an adapter is asked for, else the CPU.
+    /// A GPU if there is one or if an adapter is asked for, else the CPU. On Linux no driver is loaded where the system
+    /// knows of no GPU.
     #[default]
     Auto,
     /// The CPU, by this crate's own hand: no driver is needed.
@@ -58,7 +61,9 @@ impl fmt::Display for BackendChoice {
 pub fn list_adapters() -> Vec<AdapterReport> {
     let mut adapters = list_devices();
     let num_gpus = adapters.partition_point(|device| device.kind < AdapterKind::Cpu);
-    adapters.insert(num_gpus, SoftwareRenderer::report());
+    // Where no device is looked for, none is chosen.
+    let position = if may_have_gpu() { num_gpus } else { 0 };
+    adapters.insert(position, SoftwareRenderer::report());
     adapters
 }
 
@@ -119,24 +124,21 @@ impl Renderer {
         if *max_in_flight == 0 {
             return Err(RenderError::NoneInFlight);
         }
-        let is_software = match backend {
+        let gpu = match backend {
             BackendChoice::Cpu if *adapter != AdapterChoice::Auto => {
                 return Err(RenderError::AdapterOfCpu {
                     adapter: adapter.clone(),
                 });
             }
-            BackendChoice::Cpu => true,
-            BackendChoice::Wgpu => false,
-            BackendChoice::Auto => {
-                *adapter == AdapterChoice::Auto
-                    && list_adapters().first() == Some(&SoftwareRenderer::report())
+            BackendChoice::Cpu => None,
+            BackendChoice::Auto if *adapter == AdapterChoice::Auto => {
+                GpuRenderer::try_on_gpu(*max_in_flight)?
             }
+            BackendChoice::Auto | BackendChoice::Wgpu => Some(GpuRenderer::try_new(adapter, *max_in_flight)?),
         };
-        let (report, backend) = if is_software {
-            (SoftwareRenderer::report(), Backend::Software(SoftwareRenderer))
-        } else {
-            let gpu = GpuRenderer::try_new(adapter, *max_in_flight)?;
-            (gpu.adapter().clone(), Backend::Gpu(Box::new(gpu)))
+        let (report, backend) = match gpu {
+            Some(gpu) => (gpu.adapter().clone(), Backend::Gpu(Box::new(gpu))),
+            None => (SoftwareRenderer::report(), Backend::Software(SoftwareRenderer)),
         };
         tracing::info!(adapter = %report, "renderer");
         Ok(Self { report, backend })

@@ -156,6 +156,20 @@ pub(crate) struct Gpu {
 impl Gpu {
     pub(crate) fn try_new(choice: &AdapterChoice) -> Result<Self, RenderError> {
         let (report, adapter) = choose(sorted_adapters(), choice)?;
+        Self::open(report, &adapter)
+    }
+
+    /// The best GPU, if there is one.
+    pub(crate) fn try_best() -> Result<Option<Self>, RenderError> {
+        match sorted_adapters().into_iter().next() {
+            Some((report, adapter)) if report.kind < AdapterKind::Cpu => {
+                Self::open(report, &adapter).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn open(report: AdapterReport, adapter: &wgpu::Adapter) -> Result<Self, RenderError> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tap-render"),
             // Large meshes need large buffers; nothing else is asked for.

@@ -10,6 +10,7 @@
 //! for later meshes and grow to the largest.
 
 mod adapter;
+mod node;
 mod pipeline;
 mod plan;
 mod readback;
@@ -25,6 +26,7 @@ use tap_shaders::ViewUniform;
 
 pub(crate) use adapter::list_devices;
 pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
+pub(crate) use node::may_have_gpu;
 
 use crate::camera::ViewMatrices;
 use crate::error::RenderError;
@@ -65,18 +67,27 @@ pub(crate) struct PendingOnGpu {
 
 impl GpuRenderer {
     pub(crate) fn try_new(adapter: &AdapterChoice, max_in_flight: usize) -> Result<Self, RenderError> {
-        let gpu = Gpu::try_new(adapter)?;
+        Ok(Self::on(Gpu::try_new(adapter)?, max_in_flight))
+    }
+
+    /// On the best GPU; `None` if there is none.
+    pub(crate) fn try_on_gpu(max_in_flight: usize) -> Result<Option<Self>, RenderError> {
+        let gpu = if may_have_gpu() { Gpu::try_best()? } else { None };
+        Ok(gpu.map(|gpu| Self::on(gpu, max_in_flight)))
+    }
+
+    fn on(gpu: Gpu, max_in_flight: usize) -> Self {
         if gpu.report.kind == AdapterKind::Cpu {
             keep_freed_memory();
         }
-        Ok(Self {
+        Self {
             gpu,
             max_in_flight,
             pipelines: Vec::new(),
             target: None,
             idle: Vec::new(),
             in_flight: Arc::new(()),
-        })
+        }
     }
 
     pub(crate) fn adapter(&self) -> &AdapterReport {

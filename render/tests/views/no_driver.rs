@@ -2,8 +2,9 @@
 
 #![cfg(target_os = "linux")]
 
-use std::env;
+use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use tap_render::{BackendChoice, RenderError, Renderer, RendererOptions, list_adapters};
 
@@ -43,6 +44,51 @@ fn without_a_driver_there_is_an_error_that_mends_it() {
         .env(IS_WITHOUT_DRIVER, "1")
         .env("VK_DRIVER_FILES", "/nonexistent.json")
         .env("VK_ICD_FILENAMES", "/nonexistent.json")
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+}
+
+/// Set in the process that draws as it likes.
+const IS_FRESH: &str = "TAP_TEST_FRESH";
+
+#[test]
+fn no_driver_is_loaded_where_there_is_no_gpu() {
+    let may_have_gpu = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/nvmap"]
+        .iter()
+        .any(|node| Path::new(node).exists());
+    if may_have_gpu {
+        return;
+    }
+    if env::var_os(IS_FRESH).is_some() {
+        let is_loaded = || {
+            fs::read_to_string("/proc/self/maps")
+                .unwrap()
+                .contains("libvulkan")
+        };
+        let renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
+        assert_eq!(renderer.adapter().backend, "cpu", "the CPU draws");
+        assert!(!is_loaded(), "a driver is loaded");
+        let adapters = list_adapters();
+        assert_eq!(
+            adapters[0],
+            *renderer.adapter(),
+            "the list begins with what is chosen"
+        );
+        if adapters.len() > 1 {
+            let _device = Renderer::try_new(&RendererOptions {
+                backend: BackendChoice::Wgpu,
+                ..RendererOptions::default()
+            })
+            .unwrap();
+            assert!(is_loaded(), "a driver that is in use is seen");
+        }
+        return;
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "no_driver::no_driver_is_loaded_where_there_is_no_gpu"])
+        .env(IS_FRESH, "1")
         .output()
         .unwrap();
     let stdout = String::from_utf8_lossy(&output.stdout);
