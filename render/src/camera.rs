@@ -20,8 +20,10 @@ use std::str::FromStr;
 
 use glam::{DMat4, DVec2, DVec3, DVec4, Mat4, Vec2, Vec3};
 use serde::{Deserialize, Serialize};
+use wide::f32x4;
 
 use crate::error::{ParseError, RenderError};
+use crate::four::Four;
 use crate::rig::Pose;
 
 /// Distance of MVCNN's eye from the centre of the object's bounding box, in diagonals of that box
@@ -226,18 +228,30 @@ impl Camera {
         }
     }
 
-    /// Where a point appears on the image plane, and its distance from the eye's plane.
-    pub(crate) fn project(&self, point_in_object: Vec3) -> (Vec2, f32) {
-        let in_view = self.view_from_object.transform_point3(point_in_object);
+    /// Where points appear on the image plane, and their distances from the eye's plane as z.
+    pub(crate) fn project(&self, points_in_object: &Four) -> Four {
+        let (in_view, _) = points_in_object.transform(&self.view_from_object);
         let depth = -in_view.z;
-        (
-            if self.is_perspective {
-                in_view.truncate() / depth
-            } else {
-                in_view.truncate()
-            },
-            depth,
-        )
+        let per_depth = if self.is_perspective {
+            f32x4::ONE / depth
+        } else {
+            f32x4::ONE
+        };
+        Four {
+            x: in_view.x * per_depth,
+            y: in_view.y * per_depth,
+            z: depth,
+        }
+    }
+
+    /// Where a point appears on the image plane, and its distance from the eye's plane.
+    #[cfg(test)]
+    pub(crate) fn project_point(&self, point_in_object: Vec3) -> (Vec2, f32) {
+        let [x, y, depth, _] = Four::of_points(&[point_in_object])
+            .map(|four| self.project(&four).transpose()[0].to_array())
+            .next()
+            .expect("there is a point");
+        (Vec2::new(x, y), depth)
     }
 
     /// Half the side, on the image plane, of the square about a sphere that the camera looks at.
@@ -384,7 +398,7 @@ mod tests {
         #[test]
         fn the_window_becomes_the_picture(pose in pose(), projection in projection(), p in point(0.5), window in window()) {
             let camera = Camera::new(&pose, projection, DVec3::ZERO, 2.0);
-            let (on_plane, depth) = camera.project(p);
+            let (on_plane, depth) = camera.project_point(p);
             let matrices = camera.matrices(window, depth..=depth).unwrap();
             let expected = (on_plane.as_dvec2() - window.center) / window.half_side;
             let clip = matrices.clip_from_object() * p.extend(1.0);
@@ -397,7 +411,7 @@ mod tests {
         #[test]
         fn pixels_lead_back_to_points(pose in pose(), projection in projection(), p in point(0.5), window in window()) {
             let camera = Camera::new(&pose, projection, DVec3::ZERO, 2.0);
-            let (_, depth) = camera.project(p);
+            let (_, depth) = camera.project_point(p);
             let matrices = camera.matrices(window, depth - 0.3..=depth + 0.2).unwrap();
             let rays = Rays::new(&matrices, 64);
             let in_view = matrices.view_from_object.transform_point3(p);
@@ -451,7 +465,7 @@ mod tests {
             ..Pose::default()
         };
         let camera = Camera::new(&pose, Projection::Parallel, DVec3::ZERO, 2.0);
-        let (right, _) = camera.project(Vec3::X);
+        let (right, _) = camera.project_point(Vec3::X);
         assert!((right - Vec2::from_angle(0.5)).length() < 1e-6, "{right}");
     }
 

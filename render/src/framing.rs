@@ -15,7 +15,7 @@ use crate::mesh::{Mesh, ObjectFromMesh};
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
 use crate::scene::Scene;
-use crate::silhouette::{Bounds, filled_area};
+use crate::silhouette::Projected;
 
 /// `mvcnn`: longer side of the silhouette's box, of the picture's side (`facts-mvcnn.md`, camera).
 const MVCNN_SIDE: f64 = 0.9;
@@ -56,6 +56,8 @@ pub enum DrawnBy {
 /// What a device draws.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Draws {
+    /// The triangles as shaders read them.
+    pub(crate) triangles: Vec<Triangle>,
     pub(crate) vertices: Vec<Vertex>,
     pub(crate) indices: Vec<u32>,
     /// For each view, which of the indices are drawn.
@@ -86,12 +88,15 @@ impl Framed {
         let rig = recipe.rig.rig();
         let aim = Aim::new(&geometry.points, recipe.framing);
         let mut views = Vec::with_capacity(rig.poses().len());
+        let mut projected = Projected::default();
         for (view_idx, pose) in rig.poses().iter().enumerate() {
             let camera = Camera::new(pose, recipe.projection, aim.target, aim.diagonal);
-            let matrices = frame(&camera, recipe.framing, &geometry).ok_or(RenderError::Unframeable {
-                framing: recipe.framing,
-                view_idx,
-            })?;
+            let matrices = frame(&camera, recipe.framing, &geometry, &mut projected).ok_or(
+                RenderError::Unframeable {
+                    framing: recipe.framing,
+                    view_idx,
+                },
+            )?;
             views.push((*pose, matrices));
         }
         let scene = Scene::new(mesh, geometry, &recipe.lighting);
@@ -129,8 +134,7 @@ impl Draws {
             scene,
             draws: _,
         } = framed;
-        let triangles = scene.triangles.iter().map(|&Triangle { a, b, c, .. }| [a, b, c]);
-        let Numbered { vertices, corners } = Numbered::new(&scene.points, triangles.clone());
+        let Numbered { vertices, corners } = Numbered::new(&scene.points, scene.triangles.iter().copied());
         let num_triangles = corners.len();
         let (indices, index_ranges) = if drawn_by == DrawnBy::SoftwareDriver && num_triangles >= FINE_MESH {
             let mut indices = Vec::with_capacity(3 * num_triangles);
@@ -143,10 +147,11 @@ impl Draws {
                     recipe.samples,
                     &scene.points,
                 );
-                let kept = triangles
-                    .clone()
+                let kept = scene
+                    .triangles
+                    .iter()
                     .zip(&corners)
-                    .filter(|(triangle, _)| sieve.keeps(*triangle));
+                    .filter(|(triangle, _)| sieve.keeps(**triangle));
                 indices.extend(kept.flat_map(|(_, corners)| *corners));
                 ranges.push(start..indices.len());
             }
@@ -161,7 +166,18 @@ impl Draws {
             .map(|range| Some(range.start.try_into().ok()?..range.end.try_into().ok()?))
             .collect::<Option<_>>();
         let bytes_of = |num_indices: usize| (num_indices * size_of::<u32>()) as u64;
+        let triangles = scene.triangles.iter().zip(&scene.normals).zip(&scene.labels);
         Ok(Self {
+            triangles: triangles
+                .map(|((&[a, b, c], normal), &labels)| Triangle {
+                    normal: normal.to_array(),
+                    labels,
+                    a,
+                    b,
+                    c,
+                    pad: 0,
+                })
+                .collect(),
             index_ranges: index_ranges.ok_or(RenderError::MeshTooLarge {
                 num_triangles,
                 needed_bytes: bytes_of(indices.len()),
@@ -203,32 +219,31 @@ impl Aim {
 }
 
 /// The matrices of a camera whose picture is filled as the framing says; `None` if the object has no finite extent.
-fn frame(camera: &Camera, framing: Framing, geometry: &Geometry) -> Option<ViewMatrices> {
-    let mut on_plane = Vec::with_capacity(geometry.points.len());
-    let mut depths = (f32::INFINITY, f32::NEG_INFINITY);
-    for point in &geometry.points {
-        let (place, depth) = camera.project(*point);
-        on_plane.push(place);
-        depths = (depths.0.min(depth), depths.1.max(depth));
-    }
+fn frame(
+    camera: &Camera,
+    framing: Framing,
+    geometry: &Geometry,
+    projected: &mut Projected,
+) -> Option<ViewMatrices> {
+    projected.project(camera, &geometry.points)?;
     let window = match framing {
         Framing::Sphere => Window {
             center: DVec2::ZERO,
             half_side: camera.half_side_of_sphere(1.0),
         },
         Framing::Box => {
-            let bounds = Bounds::of(&on_plane)?;
+            let bounds = projected.bounds()?;
             Window {
                 center: bounds.center(),
                 half_side: bounds.sides().max_element() / BOX_SIDE / 2.0,
             }
         }
         Framing::Mvcnn => {
-            let bounds = Bounds::of(&on_plane)?;
+            let bounds = projected.bounds()?;
             let by_side = bounds.sides().max_element() / MVCNN_SIDE;
             // Below this the area is within its limit at the scale that the box allows.
             let negligible = MVCNN_AREA * by_side * by_side;
-            let area = filled_area(&on_plane, &geometry.triangles, &bounds, negligible);
+            let area = projected.filled_area(&geometry.triangles, &bounds, negligible);
             let side = by_side.max((area / MVCNN_AREA).sqrt());
             Window {
                 center: bounds.center(),
@@ -236,5 +251,5 @@ fn frame(camera: &Camera, framing: Framing, geometry: &Geometry) -> Option<ViewM
             }
         }
     };
-    camera.matrices(window, depths.0..=depths.1)
+    camera.matrices(window, projected.depths())
 }

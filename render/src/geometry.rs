@@ -27,6 +27,11 @@ impl Geometry {
     /// Triangles that have an area no more, once rounded to object space, are left out: they cover nothing. So are those
     /// that are `hidden`, in ascending order.
     pub(crate) fn new(mesh: &Mesh, object_from_local: &Mat4, hidden: &[u32]) -> Self {
+        let in_object: Vec<Vec3> = mesh
+            .positions()
+            .iter()
+            .map(|position| object_from_local.transform_point3(*position))
+            .collect();
         let mut point_of_position = vec![UNUSED; mesh.positions().len()];
         let mut points = Vec::with_capacity(mesh.positions().len());
         let mut triangles = Vec::with_capacity(mesh.triangles().len());
@@ -37,8 +42,7 @@ impl Geometry {
             if hidden.next_if_eq(&source).is_some() {
                 continue;
             }
-            let [a, b, c] =
-                triangle.map(|index| object_from_local.transform_point3(mesh.positions()[index as usize]));
+            let [a, b, c] = triangle.map(|index| in_object[index as usize]);
             let normal = (b - a)
                 .as_dvec3()
                 .cross((c - a).as_dvec3())
@@ -49,13 +53,11 @@ impl Geometry {
             }
             normals.push(normal);
             sources.push(source);
-            let mut corners = [a, b, c].into_iter();
             triangles.push(triangle.map(|index| {
-                let corner = corners.next().expect("a triangle has three corners");
                 let point = &mut point_of_position[index as usize];
                 if *point == UNUSED {
                     *point = points.len() as u32;
-                    points.push(corner);
+                    points.push(in_object[index as usize]);
                 }
                 *point
             }));

@@ -509,7 +509,7 @@ mod tests {
                     half_side: zoom / distance,
                 };
                 let points: Vec<Vec3> = points.into_iter().map(Vec3::from).collect();
-                let depths = points.iter().map(|point| camera.project(*point).1);
+                let depths = points.iter().map(|point| camera.project_point(*point).1);
                 let near = depths.clone().fold(f32::INFINITY, f32::min);
                 let far = depths.fold(f32::NEG_INFINITY, f32::max);
                 let matrices = camera.matrices(window, near..=far).unwrap();

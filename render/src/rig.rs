@@ -398,7 +398,7 @@ mod tests {
             };
             let matrices = camera.matrices(window, 1.0..=3.0);
             assert!(matrices.is_some(), "a camera at {azimuth_deg}, {elevation_deg}");
-            camera.project(point).0
+            camera.project_point(point).0
         };
         for (azimuth_deg, elevation_deg, up) in [
             (0.0, 90.0, Vec3::NEG_Z),

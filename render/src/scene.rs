@@ -2,7 +2,7 @@
 
 use glam::Vec3;
 use tap_shaders::{
-    Corner, Material, NO_TEXTURE, TEXTURE_HEADER, Triangle, WRAP_CLAMP, WRAP_MIRROR, WRAP_REPEAT, fold_normal,
+    Corner, Material, NO_TEXTURE, TEXTURE_HEADER, WRAP_CLAMP, WRAP_MIRROR, WRAP_REPEAT, fold_normal,
 };
 
 use crate::geometry::Geometry;
@@ -13,11 +13,17 @@ use crate::surface::{Surface, Texture, Wrap};
 
 const OPAQUE_WHITE: u32 = u32::MAX;
 
-/// The arrays of `scene.wgsl`.
+/// The arrays of `scene.wgsl`, those of its triangles apart.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Scene {
     pub(crate) points: Vec<Vec3>,
-    pub(crate) triangles: Vec<Triangle>,
+    /// The corners of each triangle, indices into the points. What is known of triangles is kept apart, since most of it
+    /// is never read.
+    pub(crate) triangles: Vec<[u32; 3]>,
+    /// Unit normal of each triangle.
+    pub(crate) normals: Vec<Vec3>,
+    /// Of each triangle: part in the lower half, material in the upper.
+    pub(crate) labels: Vec<u32>,
     /// Three a triangle, or none where nothing at a corner is asked for.
     pub(crate) corners: Vec<Corner>,
     /// At least one.
@@ -43,20 +49,8 @@ impl Scene {
                 .map_or(0, |s| s.material_of_triangle[source as usize])
         };
         let part_of = |source: u32| mesh.part_of_triangle()[source as usize];
-        let triangles = geometry
-            .triangles
-            .iter()
-            .zip(&geometry.normals)
-            .zip(&geometry.sources)
-            .map(|((&[a, b, c], normal), &source)| Triangle {
-                normal: normal.to_array(),
-                labels: u32::from(part_of(source)) | u32::from(material_of(source)) << 16,
-                a,
-                b,
-                c,
-                pad: 0,
-            })
-            .collect();
+        let label = |source: &u32| u32::from(part_of(*source)) | u32::from(material_of(*source)) << 16;
+        let labels = geometry.sources.iter().map(label).collect();
         let corners = if own.is_some() || smooth.is_some() {
             corners(own, smooth.as_deref(), &geometry.sources)
         } else {
@@ -77,7 +71,9 @@ impl Scene {
         let has_cutout = materials.iter().any(|material| material.cutout > 0.0);
         Self {
             points: geometry.points,
-            triangles,
+            triangles: geometry.triangles,
+            normals: geometry.normals,
+            labels,
             corners,
             materials,
             textures,

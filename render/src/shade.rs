@@ -1,10 +1,12 @@
 //! What a triangle looks like where a pixel's ray meets it, on the CPU: the twin of `scene.wgsl` and `light.wgsl`, word
 //! for word and number for number in `f32`.
 
+use std::ops::Range;
+
 use glam::{IVec2, Mat3, Mat4, UVec2, Vec2, Vec3, Vec4};
 use tap_shaders::{
-    GLOSSY, LIGHT_AT_EYE, LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform, MAX_LIGHTS, NO_TEXTURE, OWN_MATERIAL,
-    PARALLEL, REVERSE_LIT, SHOW_NORMALS, SKY, SMOOTH, Triangle, ViewUniform, WRAP_MIRROR, WRAP_REPEAT,
+    GLOSSY, LIGHT_AT_EYE, LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform, MAX_LIGHTS, Material, NO_TEXTURE,
+    OWN_MATERIAL, PARALLEL, REVERSE_LIT, SHOW_NORMALS, SKY, SMOOTH, ViewUniform, WRAP_MIRROR, WRAP_REPEAT,
     unfold_normal,
 };
 
@@ -201,12 +203,7 @@ impl PlainLight {
             return None;
         };
         let is_plain = light.kind == LIGHT_AT_EYE
-            && view.flags & (OWN_MATERIAL | SMOOTH | SHOW_NORMALS) == 0
-            && view.specular <= 0.0
-            && [view.sky, view.ground]
-                .as_flattened()
-                .iter()
-                .all(|part| *part <= 0.0)
+            && view.flags & (OWN_MATERIAL | SMOOTH | SHOW_NORMALS | GLOSSY | SKY) == 0
             && [view.ambient, light.color].iter().all(|[red, green, blue]| {
                 red.to_bits() == green.to_bits() && green.to_bits() == blue.to_bits()
             });
@@ -216,10 +213,9 @@ impl PlainLight {
         })
     }
 
-    /// The value of a face that a ray meets.
-    fn shown(self, face: Vec3, direction: Vec3) -> u8 {
-        let cosine = face.dot(direction).abs() / direction.length();
-        let value = (self.ambient + self.diffuse * cosine).min(1.0) * 255.0 + 0.5;
+    /// The value of a face and the cosine between it and the ray that meets it, either way.
+    fn shown(self, cosine: f32) -> u8 {
+        let value = (self.ambient + self.diffuse * cosine.abs()).min(1.0) * 255.0 + 0.5;
         (value as u8).min(BRIGHTEST_COVERED)
     }
 }
@@ -256,8 +252,21 @@ impl<'a> Stage<'a> {
         }
     }
 
-    pub(crate) fn triangles(&self) -> &'a [Triangle] {
+    /// The corners of each triangle, indices into the points.
+    pub(crate) fn triangles(&self) -> &'a [[u32; 3]] {
         &self.scene.triangles
+    }
+
+    /// Some pixels of a row.
+    pub(crate) fn row(&self, columns: Range<u32>) -> Row<'_> {
+        Row {
+            stage: self,
+            first_column: columns.start,
+            y: 0.0,
+            direction: Vec3::ZERO,
+            to_next: Vec3::ZERO,
+            per_length: vec![0.0; if self.plain.is_some() { columns.len() } else { 0 }],
+        }
     }
 
     /// May any triangle have holes?
@@ -266,15 +275,12 @@ impl<'a> Stage<'a> {
     }
 
     /// The color of a pixel that sees a triangle.
-    pub(crate) fn shown(&self, index: u32, pixel: Vec2) -> [u8; 3] {
+    fn shown(&self, index: u32, pixel: Vec2) -> [u8; 3] {
         if !self.is_simple {
             return self.lamp.shown(&self.look(index, pixel).point);
         }
         let direction = self.lamp.ray_direction(pixel);
-        let face = self.rotation * Vec3::from(self.scene.triangles[index as usize].normal);
-        if let Some(plain) = self.plain {
-            return [plain.shown(face, direction); 3];
-        }
+        let face = self.rotation * self.scene.normals[index as usize];
         self.lamp.shown(&Point {
             position: Vec3::ZERO,
             normal: towards_viewer(face, face, direction),
@@ -285,11 +291,10 @@ impl<'a> Stage<'a> {
 
     /// All that a pixel sees of a triangle.
     pub(crate) fn look(&self, index: u32, pixel: Vec2) -> Seen {
-        let triangle = &self.scene.triangles[index as usize];
-        let plane = self.plane_of(triangle);
+        let plane = self.plane_of(index);
         let direction = self.lamp.ray_direction(pixel);
         let weight = on_triangle(self.weights(&plane, pixel));
-        let face = self.rotation * Vec3::from(triangle.normal);
+        let face = self.rotation * self.scene.normals[index as usize];
         let normal = if self.lamp.has(SMOOTH) {
             let [a, b, c] = self.corners(index).map(|corner| unfold_normal(corner.normal));
             let bent = a * weight.x + b * weight.y + c * weight.z;
@@ -311,32 +316,34 @@ impl<'a> Stage<'a> {
         Seen {
             point,
             albedo,
-            labels: triangle.labels,
+            labels: self.scene.labels[index as usize],
         }
     }
 
     /// Does the ray through a pixel meet a triangle, not only its plane?
     pub(crate) fn meets(&self, index: u32, pixel: Vec2) -> bool {
-        let plane = self.plane_of(&self.scene.triangles[index as usize]);
+        let plane = self.plane_of(index);
         let bc = self.weights(&plane, pixel);
         bc.x >= 0.0 && bc.y >= 0.0 && bc.x + bc.y <= 1.0
     }
 
     /// Is there a hole in a triangle where a pixel's ray meets it?
     pub(crate) fn is_hole(&self, index: u32, pixel: Vec2) -> bool {
-        let triangle = &self.scene.triangles[index as usize];
-        let cutout = self.scene.materials[(triangle.labels >> 16) as usize].cutout;
-        cutout > 0.0 && self.own_color(index, &self.plane_of(triangle), pixel).w < cutout
+        let cutout = self.material_of(index).cutout;
+        cutout > 0.0 && self.own_color(index, &self.plane_of(index), pixel).w < cutout
     }
 
     /// May a triangle have holes?
     pub(crate) fn has_holes(&self, index: u32) -> bool {
-        let triangle = &self.scene.triangles[index as usize];
-        self.scene.materials[(triangle.labels >> 16) as usize].cutout > 0.0
+        self.material_of(index).cutout > 0.0
     }
 
-    fn plane_of(&self, triangle: &Triangle) -> Plane {
-        let [a, b, c] = [triangle.a, triangle.b, triangle.c].map(|index| {
+    fn material_of(&self, index: u32) -> &Material {
+        &self.scene.materials[(self.scene.labels[index as usize] >> 16) as usize]
+    }
+
+    fn plane_of(&self, index: u32) -> Plane {
+        let [a, b, c] = self.scene.triangles[index as usize].map(|index| {
             self.view_from_object
                 .transform_point3(self.scene.points[index as usize])
         });
@@ -370,7 +377,7 @@ impl<'a> Stage<'a> {
 
     /// Color and alpha of a triangle's own material where a pixel's ray meets it.
     fn own_color(&self, index: u32, plane: &Plane, pixel: Vec2) -> Vec4 {
-        let material = &self.scene.materials[(self.scene.triangles[index as usize].labels >> 16) as usize];
+        let material = self.material_of(index);
         let corners = self.corners(index);
         let weight = on_triangle(self.weights(plane, pixel));
         let [a, b, c] = corners.map(|corner| rgba(corner.color));
@@ -388,6 +395,53 @@ impl<'a> Stage<'a> {
             |by: Vec2| ((uv(self.weights(plane, pixel + by)) - here) * image.size.as_vec2()).length_squared();
         let per_pixel = step(Vec2::X).max(step(Vec2::Y));
         color * image.trilinear(uv(Vec2::new(weight.y, weight.z)), per_pixel)
+    }
+}
+
+/// The colors of a row of pixels. In plain light most of the work is done once a row.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    stage: &'a Stage<'a>,
+    first_column: u32,
+    y: f32,
+    /// In plain light, of the ray through the first pixel, in object space; and how much another it is from pixel to pixel.
+    direction: Vec3,
+    to_next: Vec3,
+    /// One by the lengths of the rays.
+    per_length: Vec<f32>,
+}
+
+impl Row<'_> {
+    /// Goes to a row.
+    pub(crate) fn go_to(&mut self, y: u32) {
+        self.y = y as f32 + 0.5;
+        if self.stage.plain.is_none() {
+            return;
+        }
+        let to_object = self.stage.rotation.transpose();
+        let first = self.ray_direction(0.0);
+        let to_next = self.ray_direction(1.0) - first;
+        for (column, per_length) in self.per_length.iter_mut().enumerate() {
+            *per_length = (first + to_next * column as f32).length_recip();
+        }
+        self.direction = to_object * first;
+        self.to_next = to_object * to_next;
+    }
+
+    fn ray_direction(&self, column: f32) -> Vec3 {
+        let x = self.first_column as f32 + 0.5 + column;
+        self.stage.lamp.ray_direction(Vec2::new(x, self.y))
+    }
+
+    /// The color of a pixel, counted from the first, that sees a triangle.
+    pub(crate) fn shown(&self, index: u32, column: usize) -> [u8; 3] {
+        let Some(plain) = self.stage.plain else {
+            let x = (self.first_column as usize + column) as f32 + 0.5;
+            return self.stage.shown(index, Vec2::new(x, self.y));
+        };
+        let direction = self.direction + self.to_next * column as f32;
+        let normal = self.stage.scene.normals[index as usize];
+        [plain.shown(normal.dot(direction) * self.per_length[column]); 3]
     }
 }
 

@@ -3,12 +3,89 @@
 //! It is counted in cells, [`CELLS`] along the longer side of the silhouette's box. A cell counts if its centre is
 //! covered or if there is no way from it to the border that avoids covered cells.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use glam::{DVec2, Vec2};
+use glam::{DVec2, Vec2, Vec3};
+use wide::{f32x4, i32x4};
+
+use crate::camera::Camera;
+use crate::four::Four;
+use crate::raster::{Canvas, Field, LANES, ONE_SAMPLE, Placed};
 
 /// Cells along the longer side: the area is right to half a percent, a scale that follows from it to a quarter.
 const CELLS: usize = 256;
+
+/// The points of a mesh on a camera's image plane. It is used again from view to view.
+#[derive(Debug, Default)]
+pub(crate) struct Projected {
+    /// x and y on the plane, +y up; distance from the eye's plane.
+    points: Vec<Four>,
+    min: Vec3,
+    max: Vec3,
+    placed: Placed,
+}
+
+impl Projected {
+    /// Projects at least one point; `None` if one is nowhere.
+    pub(crate) fn project(&mut self, camera: &Camera, points: &[Vec3]) -> Option<()> {
+        self.points.clear();
+        let nothing = [
+            f32x4::splat(f32::INFINITY),
+            f32x4::splat(f32::NEG_INFINITY),
+            f32x4::ZERO,
+        ];
+        let mut extremes = [nothing; 3];
+        self.points.extend(Four::of_points(points).map(|four| {
+            let projected = camera.project(&four);
+            for ([min, max, sum], along) in extremes.iter_mut().zip([projected.x, projected.y, projected.z]) {
+                *min = min.fast_min(along);
+                *max = max.fast_max(along);
+                *sum += along;
+            }
+            projected
+        }));
+        let lanes = |of: usize| extremes.map(|extremes| extremes[of].to_array());
+        self.min = lanes(0)
+            .map(|lanes| lanes.into_iter().fold(f32::INFINITY, f32::min))
+            .into();
+        self.max = lanes(1)
+            .map(|lanes| lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
+            .into();
+        // A comparison drops NaN, a sum does not.
+        let is_somewhere = lanes(2).as_flattened().iter().sum::<f32>().is_finite();
+        (is_somewhere && !points.is_empty()).then_some(())
+    }
+
+    /// From the nearest to the farthest, from the eye's plane.
+    pub(crate) fn depths(&self) -> RangeInclusive<f32> {
+        self.min.z..=self.max.z
+    }
+
+    /// On the plane; `None` if all points are at one place.
+    pub(crate) fn bounds(&self) -> Option<Bounds> {
+        let (min, max) = (self.min.truncate(), self.max.truncate());
+        ((max - min).max_element() > 0.0).then_some(Bounds { min, max })
+    }
+
+    /// Area of the filled silhouette of triangles with these corners, within their `bounds`.
+    ///
+    /// Areas up to `negligible` need not be told apart: whatever is returned for them is at most that.
+    pub(crate) fn filled_area(&mut self, triangles: &[[u32; 3]], bounds: &Bounds, negligible: f64) -> f64 {
+        let of_box = bounds.sides().element_product();
+        if of_box <= negligible {
+            return of_box;
+        }
+        let mut grid = Grid::new(bounds);
+        grid.cover(&mut self.placed, &self.points, triangles, bounds.min);
+        let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
+        let at_most = grid.num_within_spans() as f64 * cell_area;
+        if at_most <= negligible {
+            at_most
+        } else {
+            grid.num_not_outside() as f64 * cell_area
+        }
+    }
+}
 
 /// Axis-aligned bounds on the image plane.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,68 +95,12 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// Of at least one point; `None` if there is none or if they are not finite or all the same.
-    pub(crate) fn of(points: &[Vec2]) -> Option<Self> {
-        let first = *points.first()?;
-        let (min, max) = points.iter().fold((first, first), |(min, max), point| {
-            (min.min(*point), max.max(*point))
-        });
-        // A comparison drops NaN, a sum does not.
-        let is_finite = points.iter().sum::<Vec2>().is_finite();
-        (is_finite && (max - min).max_element() > 0.0).then_some(Self { min, max })
-    }
-
     pub(crate) fn center(&self) -> DVec2 {
         (self.min.as_dvec2() + self.max.as_dvec2()) / 2.0
     }
 
     pub(crate) fn sides(&self) -> DVec2 {
         self.max.as_dvec2() - self.min.as_dvec2()
-    }
-}
-
-/// Area of the filled silhouette of triangles whose corners lie at `points`, within their `bounds`.
-///
-/// Areas up to `negligible` need not be told apart: whatever is returned for them is at most that.
-pub(crate) fn filled_area(points: &[Vec2], triangles: &[[u32; 3]], bounds: &Bounds, negligible: f64) -> f64 {
-    if bounds.sides().element_product() <= negligible {
-        return bounds.sides().element_product();
-    }
-    let mut grid = Grid::new(bounds);
-    let in_cells: Vec<Corner> = points
-        .iter()
-        .map(|point| Corner::new((*point - bounds.min) * grid.cells_per_unit))
-        .collect();
-    for triangle in triangles {
-        grid.cover(triangle.map(|index| in_cells[index as usize]));
-    }
-    let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
-    let at_most = grid.num_within_spans() as f64 * cell_area;
-    if at_most <= negligible {
-        at_most
-    } else {
-        grid.num_not_outside() as f64 * cell_area
-    }
-}
-
-/// A corner of a triangle.
-#[derive(Debug, Clone, Copy)]
-struct Corner {
-    /// In cells.
-    at: Vec2,
-    /// The first column and row whose centre is not left of it or above. (A cast instead of `floor`, which is a function
-    /// call on most processors' baseline.)
-    column: u32,
-    row: u32,
-}
-
-impl Corner {
-    fn new(at: Vec2) -> Self {
-        Self {
-            at,
-            column: (at.x + 0.5) as u32,
-            row: (at.y + 0.5) as u32,
-        }
     }
 }
 
@@ -99,6 +120,30 @@ const ROW_WORDS: usize = (CELLS + 2).div_ceil(WORD);
 /// Cells in a word.
 const WORD: usize = u64::BITS as usize;
 
+/// A bit for each cell, row by row.
+struct Covered<'a>(&'a mut [u64]);
+
+impl Canvas for Covered<'_> {
+    #[inline]
+    fn begin(&mut self, _index: u32) {}
+
+    /// Half of a closed mesh lies behind the other half.
+    #[inline]
+    fn is_settled(&self, columns: RangeInclusive<u32>, mut rows: RangeInclusive<u32>) -> bool {
+        let (first, last) = (*columns.start() as usize, *columns.end() as usize);
+        let word = first / WORD;
+        let bits = (u64::MAX << (first % WORD)) & (u64::MAX >> (WORD - 1 - last % WORD));
+        word == last / WORD && rows.all(|row| !self.0[row as usize * ROW_WORDS + word] & bits == 0)
+    }
+
+    #[inline]
+    fn draw(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
+        let inside = u64::from(!outside.to_bitmask() & ((1 << LANES) - 1));
+        let first = cell * LANES;
+        self.0[first / WORD] |= inside << (first % WORD);
+    }
+}
+
 impl Grid {
     fn new(bounds: &Bounds) -> Self {
         let sides = bounds.max - bounds.min;
@@ -111,35 +156,25 @@ impl Grid {
         }
     }
 
-    /// Covers the cells whose centres lie in a triangle.
-    fn cover(&mut self, [a, b, c]: [Corner; 3]) {
-        // Most triangles of a fine mesh lie between the centres.
-        if (a.row == b.row && b.row == c.row) || (a.column == b.column && b.column == c.column) {
-            return;
-        }
-        let first_row = a.row.min(b.row).min(c.row) as usize;
-        let last_row = (a.row.max(b.row).max(c.row) as usize).min(self.rows.len() - 2);
-        let [a, b, c] = [a.at, b.at, c.at];
-        for row in first_row..last_row {
-            let y = row as f32 + 0.5;
-            let mut span = (f32::INFINITY, f32::NEG_INFINITY);
-            for (from, to) in [(a, b), (b, c), (c, a)] {
-                // Both triangles at an edge must get the same crossing, so the edge runs upwards for both.
-                let (low, high) = if (from.y, from.x) <= (to.y, to.x) {
-                    (from, to)
-                } else {
-                    (to, from)
-                };
-                if low.y <= y && y <= high.y && low.y < high.y {
-                    let x = low.x + (high.x - low.x) * ((y - low.y) / (high.y - low.y));
-                    span = (span.0.min(x), span.1.max(x));
-                }
-            }
-            let columns = centers(span.0, span.1, self.width - 2);
-            if !columns.is_empty() {
-                fill(&mut self.rows[row + 1], columns.start + 1..columns.end + 1);
-            }
-        }
+    /// Covers the cells whose centres lie in one of the triangles.
+    fn cover(&mut self, placed: &mut Placed, points: &[Four], triangles: &[[u32; 3]], min: Vec2) {
+        let height = self.rows.len() as u32;
+        let in_cells = |along: f32x4, min: f32| {
+            (along - f32x4::splat(min)) * f32x4::splat(self.cells_per_unit) + f32x4::ONE
+        };
+        let points = points.iter().map(|four| Four {
+            x: in_cells(four.x, min.x),
+            y: in_cells(four.y, min.y),
+            z: four.z,
+        });
+        placed.place(points, [self.width as u32, height], ONE_SAMPLE);
+        let field = Field {
+            pattern: ONE_SAMPLE,
+            rows: 0..height,
+            stride: ROW_WORDS * WORD / LANES,
+        };
+        let mut covered = Covered(self.rows.as_flattened_mut());
+        field.draw(placed, triangles, &mut covered);
     }
 
     /// Cells between the first and the last covered one of their row, or of their column if those are fewer. The filled
@@ -248,22 +283,40 @@ fn spread_up(seeds: u64, free: u64) -> u64 {
     changed | seeds
 }
 
-/// The cells, of `num_cells`, whose centres lie within an interval; its ends are not negative. A centre on the common end
-/// of two intervals is in one of them.
-fn centers(min: f32, max: f32, num_cells: usize) -> Range<usize> {
-    (min + 0.5) as usize..((max + 0.5) as usize).min(num_cells)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use std::f32::consts::TAU;
 
+    use glam::DVec3;
+
     use super::*;
+    use crate::camera::Projection;
+    use crate::rig::Pose;
+
+    /// Points on the image plane.
+    fn on_plane(points: &[Vec2]) -> Option<Projected> {
+        let pose = Pose {
+            azimuth_rad: 0.0,
+            elevation_rad: 0.0,
+            roll_rad: 0.0,
+        };
+        let camera = Camera::new(&pose, Projection::Parallel, DVec3::ZERO, 1.0);
+        let points: Vec<Vec3> = points.iter().map(|point| point.extend(0.0)).collect();
+        let mut projected = Projected::default();
+        projected.project(&camera, &points)?;
+        Some(projected)
+    }
+
+    fn area_above(negligible: f64, points: &[Vec2], triangles: &[[u32; 3]]) -> f64 {
+        let mut projected = on_plane(points).unwrap();
+        let bounds = projected.bounds().unwrap();
+        projected.filled_area(triangles, &bounds, negligible)
+    }
 
     fn area(points: &[Vec2], triangles: &[[u32; 3]]) -> f64 {
-        filled_area(points, triangles, &Bounds::of(points).unwrap(), 0.0)
+        area_above(0.0, points, triangles)
     }
 
     /// A ring of `n` quads between two radii; a disc if the inner one is 0.
@@ -334,27 +387,24 @@ mod tests {
     #[test]
     fn what_cannot_matter_is_not_counted() {
         let (points, triangles) = ring(72, 0.5, 1.0);
-        let bounds = Bounds::of(&points).unwrap();
         assert!(
-            filled_area(&points, &triangles, &bounds, 5.0) <= 5.0,
+            area_above(5.0, &points, &triangles) <= 5.0,
             "the box alone is at most 4"
         );
         assert!(
-            filled_area(&points, &triangles, &bounds, 3.2) <= 3.2,
+            area_above(3.2, &points, &triangles) <= 3.2,
             "the spans alone are at most pi"
         );
     }
 
     #[test]
     fn bounds_need_an_extent() {
-        assert_eq!(Bounds::of(&[]), None, "no point");
-        assert_eq!(Bounds::of(&[Vec2::ONE, Vec2::ONE]), None, "one place");
-        assert_eq!(
-            Bounds::of(&[Vec2::ONE, Vec2::new(f32::NAN, 0.0), Vec2::ZERO]),
-            None,
-            "nowhere"
-        );
-        let bounds = Bounds::of(&[Vec2::ONE, Vec2::new(3.0, 0.0)]).unwrap();
+        let bounds = |points: &[Vec2]| on_plane(points)?.bounds();
+        assert_eq!(bounds(&[]), None, "no point");
+        assert_eq!(bounds(&[Vec2::ONE, Vec2::ONE]), None, "one place");
+        let nowhere = [Vec2::ONE, Vec2::new(f32::NAN, 0.0), Vec2::ZERO];
+        assert_eq!(bounds(&nowhere), None, "nowhere");
+        let bounds = bounds(&[Vec2::ONE, Vec2::new(3.0, 0.0)]).unwrap();
         assert_eq!(
             (bounds.center(), bounds.sides()),
             (DVec2::new(2.0, 0.5), DVec2::new(2.0, 1.0))

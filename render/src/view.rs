@@ -65,6 +65,21 @@ impl ColorImage {
         }
     }
 
+    /// A picture of one color, one of whose parts is taken if the kind is gray.
+    pub(crate) fn filled(kind: ColorKind, color: [u8; 3], num_pixels: usize) -> Self {
+        match kind {
+            ColorKind::Gray => Self::Gray(vec![color[0]; num_pixels]),
+            ColorKind::Rgb => Self::Rgb(vec![color; num_pixels]),
+        }
+    }
+
+    pub(crate) fn set(&mut self, pixel: usize, color: [u8; 3]) {
+        match self {
+            Self::Gray(values) => values[pixel] = color[0],
+            Self::Rgb(colors) => colors[pixel] = color,
+        }
+    }
+
     /// The gray values, row by row; `None` of a picture in color.
     #[must_use]
     pub fn gray(&self) -> Option<&[u8]> {

@@ -240,7 +240,7 @@ fn check_sizes(
     let scene = &framed.scene;
     let stored = [
         size_of_val(&*scene.points),
-        size_of_val(&*scene.triangles),
+        size_of_val(&*draws.triangles),
         size_of_val(&*scene.corners),
         size_of_val(&*scene.textures),
     ];

@@ -62,7 +62,7 @@ impl Slot {
             self.vertices.write(gpu, bytemuck::cast_slice(&draws.vertices));
             let arrays: [&[u8]; 5] = [
                 bytemuck::cast_slice(&scene.points),
-                bytemuck::cast_slice(&scene.triangles),
+                bytemuck::cast_slice(&draws.triangles),
                 bytemuck::cast_slice(&scene.corners),
                 bytemuck::cast_slice(&scene.materials),
                 bytemuck::cast_slice(&scene.textures),
@@ -71,7 +71,7 @@ impl Slot {
                 buffer.write(gpu, bytes);
             }
         } else {
-            let vertices = face_vertices(&draws.vertices, &scene.triangles);
+            let vertices = face_vertices(&draws.vertices, &draws.triangles);
             self.vertices.write(gpu, bytemuck::cast_slice(&vertices));
         }
         self.read_bytes = layout.num_bytes();

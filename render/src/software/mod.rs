@@ -1,15 +1,15 @@
 //! Views drawn by the CPU alone: no driver, no device, the same pictures as a GPU's.
 //!
-//! `raster.rs` finds which triangle each sample sees, `shade.rs` says what it looks like there; what is made of a pixel's
+//! `visibility.rs` finds which triangle each sample sees, `shade.rs` says what it looks like there; what is made of a pixel's
 //! samples is here, and is the twin of `resolve.wgsl`.
 
-mod raster;
+mod visibility;
 
 use std::ops::Range;
 
 use glam::{Mat4, UVec2, Vec2};
 use rayon::prelude::*;
-use tap_shaders::{NO_LABELS, ViewUniform, fold_normal, unfold_normal};
+use tap_shaders::{NO_LABELS, fold_normal, unfold_normal};
 
 use crate::camera::ViewMatrices;
 use crate::framing::Framed;
@@ -17,10 +17,9 @@ use crate::gpu::{AdapterKind, AdapterReport};
 use crate::lighting::BRIGHTEST_COVERED;
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
-use crate::scene::Scene;
-use crate::shade::{Stage, view_uniform};
+use crate::shade::{Row, Stage, view_uniform};
 use crate::view::{ColorImage, Mask, View};
-use raster::{NOTHING, Visibility};
+use visibility::{NOTHING, Visibility};
 
 /// Samples that are kept at a time, which bounds the memory of a thread to 8 bytes each.
 const MAX_SAMPLES: u32 = 1 << 20;
@@ -48,13 +47,11 @@ impl SoftwareRenderer {
     /// Draws all views, one after the other: for callers that draw many meshes on threads of their own.
     #[must_use]
     pub fn draw(&self, framed: &Framed) -> Vec<View> {
-        let mut visibility = Visibility::default();
+        let mut visibility = Visibility::new(&framed.recipe);
         framed
             .views
             .iter()
-            .map(|(pose, matrices)| {
-                draw_view(&framed.scene, &framed.recipe, *pose, matrices, &mut visibility)
-            })
+            .map(|(pose, matrices)| draw_view(framed, *pose, matrices, &mut visibility))
             .collect()
     }
 
@@ -64,64 +61,56 @@ impl SoftwareRenderer {
         framed
             .views
             .par_iter()
-            .map_init(Visibility::default, |visibility, (pose, matrices)| {
-                draw_view(&framed.scene, &framed.recipe, *pose, matrices, visibility)
-            })
+            .map_init(
+                || Visibility::new(&framed.recipe),
+                |visibility, (pose, matrices)| draw_view(framed, *pose, matrices, visibility),
+            )
             .collect()
     }
 }
 
-fn draw_view(
-    scene: &Scene,
-    recipe: &RenderRecipe,
-    pose: Pose,
-    matrices: &ViewMatrices,
-    visibility: &mut Visibility,
-) -> View {
-    let RenderRecipe { size_px, samples, .. } = *recipe;
+fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &mut Visibility) -> View {
+    let Framed { recipe, scene, .. } = framed;
     let uniform = view_uniform(
         matrices,
         &recipe.lighting,
         scene.has_own_surface,
-        size_px,
+        recipe.size_px,
         UVec2::ZERO,
     );
     let stage = Stage::new(scene, &uniform);
-    visibility.place(
-        &Mat4::from_cols_array_2d(&uniform.clip_from_object),
-        size_px,
-        &scene.points,
-    );
+    visibility.place(&Mat4::from_cols_array_2d(&uniform.clip_from_object), scene);
     let mut planes = Planes::new(recipe);
-    for rows in bands(size_px, samples) {
-        visibility.draw(&stage, size_px, samples, rows.clone());
+    let mut row = stage.row(visibility.columns());
+    for rows in bands(visibility.rows(), recipe) {
+        visibility.draw(&stage, rows.clone());
         for y in rows {
-            for x in 0..size_px {
-                planes.push(
-                    &stage,
-                    &uniform,
-                    visibility.pixel(x, y),
-                    Vec2::new(x as f32 + 0.5, y as f32 + 0.5),
-                );
-            }
+            row.go_to(y);
+            planes.draw_row(&row, &stage, visibility, y);
         }
     }
     planes.into_view(recipe, pose, *matrices)
 }
 
-fn bands(size_px: u32, samples: u32) -> impl Iterator<Item = Range<u32>> {
-    let num_rows = (MAX_SAMPLES / (size_px * samples)).max(1);
-    (0..size_px)
+/// Rows that are drawn at a time.
+fn bands(rows: Range<u32>, recipe: &RenderRecipe) -> impl Iterator<Item = Range<u32>> {
+    let num_rows = (MAX_SAMPLES / (recipe.size_px * recipe.samples)).max(1);
+    rows.clone()
         .step_by(num_rows as usize)
-        .map(move |start| start..(start + num_rows).min(size_px))
+        .map(move |start| start..(start + num_rows).min(rows.end))
 }
 
-/// The channels of a view, pixel after pixel. Those that are not asked for stay empty.
+/// The channels of a view. Those that are not asked for stay empty.
 struct Planes {
-    has_color: bool,
-    needs_surface: bool,
-    color: Vec<[u8; 3]>,
+    size_px: usize,
+    background: [u8; 3],
+    color: Option<ColorImage>,
     covered: Vec<bool>,
+    surface: Option<SurfacePlanes>,
+}
+
+/// What pixels see besides color.
+struct SurfacePlanes {
     depth: Vec<f32>,
     normal: Vec<[f32; 3]>,
     albedo: Vec<[u8; 3]>,
@@ -129,83 +118,83 @@ struct Planes {
 }
 
 impl Planes {
+    /// Of a view that sees nothing.
     fn new(recipe: &RenderRecipe) -> Self {
-        let channels = recipe.channels;
-        let num_pixels = (recipe.size_px as usize).pow(2);
-        let room = |is_asked_for: bool| if is_asked_for { num_pixels } else { 0 };
+        let RenderRecipe {
+            size_px,
+            channels,
+            lighting,
+            ..
+        } = recipe;
+        let num_pixels = (*size_px as usize).pow(2);
         Self {
-            has_color: channels.color,
-            needs_surface: channels.needs_surface(),
-            color: Vec::with_capacity(room(channels.color)),
-            covered: Vec::with_capacity(num_pixels),
-            depth: Vec::with_capacity(room(channels.needs_surface())),
-            normal: Vec::with_capacity(room(channels.needs_surface())),
-            albedo: Vec::with_capacity(room(channels.needs_surface())),
-            labels: Vec::with_capacity(room(channels.needs_surface())),
+            size_px: *size_px as usize,
+            background: lighting.background,
+            color: channels
+                .color
+                .then(|| ColorImage::filled(lighting.color_kind(), lighting.background, num_pixels)),
+            covered: vec![false; num_pixels],
+            surface: channels.needs_surface().then(|| SurfacePlanes {
+                depth: vec![f32::INFINITY; num_pixels],
+                normal: vec![[0.0; 3]; num_pixels],
+                albedo: vec![[0; 3]; num_pixels],
+                labels: vec![NO_LABELS; num_pixels],
+            }),
         }
     }
 
-    fn push(
-        &mut self,
-        stage: &Stage<'_>,
-        view: &ViewUniform,
-        (depths, triangles): (&[f32], &[u32]),
-        pixel: Vec2,
-    ) {
-        let is_covered = triangles.iter().any(|triangle| *triangle != NOTHING);
-        self.covered.push(is_covered);
-        if self.has_color {
-            let [red, green, blue, _] = view.background.to_le_bytes();
-            self.color.push(if is_covered {
-                mean_color(stage, [red, green, blue], triangles, pixel)
-            } else {
-                [red, green, blue]
-            });
+    /// Draws the pixels of a row that may see something.
+    fn draw_row(&mut self, row: &Row<'_>, stage: &Stage<'_>, visibility: &Visibility, y: u32) {
+        for (column, x) in visibility.columns().enumerate() {
+            let (depths, triangles) = visibility.pixel(x, y);
+            if triangles.iter().all(|triangle| *triangle == NOTHING) {
+                continue;
+            }
+            let at = y as usize * self.size_px + x as usize;
+            self.covered[at] = true;
+            if let Some(color) = &mut self.color {
+                color.set(at, mean_color(row, self.background, triangles, column));
+            }
+            if let Some(surface) = &mut self.surface {
+                let pixel = Vec2::new(x as f32 + 0.5, y as f32 + 0.5);
+                let seen = stage.look(chosen(stage, depths, triangles, pixel), pixel);
+                surface.depth[at] = -seen.point.position.z;
+                // Rounded as a device hands it over.
+                surface.normal[at] = unfold_normal(fold_normal(seen.point.normal)).to_array();
+                surface.albedo[at] = seen.albedo;
+                surface.labels[at] = seen.labels;
+            }
         }
-        if !self.needs_surface {
-            return;
-        }
-        if !is_covered {
-            self.depth.push(f32::INFINITY);
-            self.normal.push([0.0; 3]);
-            self.albedo.push([0; 3]);
-            self.labels.push(NO_LABELS);
-            return;
-        }
-        let seen = stage.look(chosen(stage, depths, triangles, pixel), pixel);
-        self.depth.push(-seen.point.position.z);
-        // Rounded as a device hands it over.
-        self.normal
-            .push(unfold_normal(fold_normal(seen.point.normal)).to_array());
-        self.albedo.push(seen.albedo);
-        self.labels.push(seen.labels);
     }
 
     fn into_view(self, recipe: &RenderRecipe, pose: Pose, matrices: ViewMatrices) -> View {
-        let channels = recipe.channels;
-        let size_px = recipe.size_px;
-        let labels = |shift: u32| {
-            self.labels
-                .iter()
-                .map(|labels| (labels >> shift) as u16)
-                .collect()
-        };
-        View {
+        let (size_px, channels) = (recipe.size_px, recipe.channels);
+        let mut view = View {
             pose,
             matrices,
             size_px,
-            part: channels.part.then(|| labels(0)),
-            material: channels.material.then(|| labels(16)),
-            color: channels
-                .color
-                .then(|| ColorImage::new(recipe.lighting.color_kind(), self.color.into_iter())),
+            color: self.color,
             mask: channels
                 .mask
                 .then(|| Mask::try_new(size_px, self.covered).expect("there are size_px squared pixels")),
-            depth: channels.depth.then_some(self.depth),
-            normal: channels.normal.then_some(self.normal),
-            albedo: channels.albedo.then_some(self.albedo),
+            depth: None,
+            normal: None,
+            albedo: None,
+            part: None,
+            material: None,
+        };
+        if let Some(surface) = self.surface {
+            let labels = |shift: u32| {
+                let shifted = surface.labels.iter().map(|labels| (labels >> shift) as u16);
+                shifted.collect()
+            };
+            view.part = channels.part.then(|| labels(0));
+            view.material = channels.material.then(|| labels(16));
+            view.depth = channels.depth.then_some(surface.depth);
+            view.normal = channels.normal.then_some(surface.normal);
+            view.albedo = channels.albedo.then_some(surface.albedo);
         }
+        view
     }
 }
 
@@ -234,11 +223,11 @@ fn chosen(stage: &Stage<'_>, depths: &[f32], triangles: &[u32], pixel: Vec2) -> 
 }
 
 /// The mean over a pixel's samples, at least one of which sees a triangle.
-fn mean_color(stage: &Stage<'_>, background: [u8; 3], triangles: &[u32], pixel: Vec2) -> [u8; 3] {
+fn mean_color(row: &Row<'_>, background: [u8; 3], triangles: &[u32], column: usize) -> [u8; 3] {
     let num_samples = triangles.len() as u32;
     let first = triangles[0];
     if triangles.iter().all(|triangle| *triangle == first) {
-        return stage.shown(first, pixel);
+        return row.shown(first, column);
     }
     let mut colors = [[0; 3]; 4];
     for (sample, &triangle) in triangles.iter().enumerate() {
@@ -246,15 +235,16 @@ fn mean_color(stage: &Stage<'_>, background: [u8; 3], triangles: &[u32], pixel: 
         colors[sample] = match known {
             Some(known) => colors[known],
             None if triangle == NOTHING => background,
-            None => stage.shown(triangle, pixel),
+            None => row.shown(triangle, column),
         };
     }
-    [0, 1, 2].map(|part| {
+    let mean = |part: usize| {
         let sum: u32 = colors[..triangles.len()]
             .iter()
             .map(|color| u32::from(color[part]))
             .sum();
         let mean = (2 * sum + num_samples) / (2 * num_samples);
         (mean as u8).min(BRIGHTEST_COVERED)
-    })
+    };
+    [mean(0), mean(1), mean(2)]
 }

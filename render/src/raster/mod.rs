@@ -1,0 +1,330 @@
+//! Which samples of a picture a triangle holds, on the CPU: for the pictures themselves, and for the silhouettes that
+//! frame them.
+//!
+//! Corners are rounded to 1/256 of a pixel, and whether a sample lies within is decided in whole numbers with the
+//! top-left rule: triangles that share an edge share no sample and leave none out. Samples are where Vulkan has them.
+//! Depth runs linearly over the picture.
+//!
+//! Samples are kept in *cells* of four lanes: the four samples of a pixel, or one sample of each of four pixels beside
+//! each other. All tests are made on a cell at once. Numbers are as small as a triangle allows: up to 8 pixels whole ones
+//! below 2^24, which `f32` holds exactly, and multiplies fastest; up to 32 pixels 32-bit integers ([`small`]); beyond,
+//! 32-bit integers block by block ([`large`]).
+
+#![allow(
+    clippy::inline_always,
+    reason = "called for each triangle or cell; a quarter of the time is lost where one of them is a call"
+)]
+
+mod large;
+mod placed;
+mod small;
+mod whole;
+
+use std::ops::{Range, RangeInclusive};
+
+use glam::Vec2;
+use wide::{f32x4, i32x4};
+
+use large::Edges;
+pub(crate) use placed::Placed;
+use small::Triangle;
+use whole::Whole;
+
+/// Steps of a pixel that corners are rounded to.
+const STEPS: i32 = 1 << STEP_BITS;
+const STEP_BITS: u32 = 8;
+/// Samples in a cell.
+pub(crate) const LANES: usize = 4;
+/// Columns of samples in a cell, to the power of two.
+const CELL_COLUMN_BITS: u32 = LANES.ilog2();
+/// Triangles that are looked through at a time.
+const CHUNK: usize = 512;
+
+/// How many samples a pixel has, and where they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pattern {
+    /// In steps from the corner of a cell.
+    x: [i32; LANES],
+    y: [i32; LANES],
+    cell_width: i32,
+    /// Samples stand on columns and rows that are 2 to the power of this many steps apart, the first at half of it.
+    pitch_bits: u32,
+    /// A pixel's samples stand on 2 to the power of this many rows, a cell's on as many columns as it has lanes.
+    rows_bits: u32,
+}
+
+/// One sample, in the middle.
+pub(crate) const ONE_SAMPLE: Pattern = Pattern {
+    x: [128, 384, 640, 896],
+    y: [128; LANES],
+    cell_width: LANES as i32 * STEPS,
+    pitch_bits: 8,
+    rows_bits: 0,
+};
+/// Vulkan's standard positions.
+pub(crate) const FOUR_SAMPLES: Pattern = Pattern {
+    x: [96, 224, 32, 160],
+    y: [32, 96, 160, 224],
+    cell_width: STEPS,
+    pitch_bits: 6,
+    rows_bits: 2,
+};
+impl Pattern {
+    /// Samples of a pixel.
+    pub(crate) fn num_samples(&self) -> usize {
+        1 << self.rows_bits
+    }
+}
+
+/// What is drawn on.
+pub(crate) trait Canvas {
+    /// From now on this triangle is drawn.
+    fn begin(&mut self, index: u32);
+
+    /// Is it known that nothing changes whatever is drawn within these columns and rows of samples?
+    fn is_settled(&self, _columns: RangeInclusive<u32>, _rows: RangeInclusive<u32>) -> bool {
+        false
+    }
+
+    /// Draws a triangle in a cell, whose lanes are outside of it where the sign of `outside` is set.
+    fn draw(&mut self, cell: usize, outside: i32x4, depth: f32x4);
+}
+
+/// The rows of a picture that are drawn, and how their cells are laid out.
+#[derive(Debug, Clone)]
+pub(crate) struct Field {
+    pub(crate) pattern: Pattern,
+    pub(crate) rows: Range<u32>,
+    /// From a cell to the one below it.
+    pub(crate) stride: usize,
+}
+
+/// Cells, from the first to the last.
+#[derive(Debug, Clone, Copy)]
+struct Cells {
+    first_column: u32,
+    last_column: u32,
+    first_row: u32,
+    last_row: u32,
+}
+
+impl Field {
+    /// Draws triangles, each of which is three of the points that are placed.
+    pub(crate) fn draw(&self, placed: &Placed, triangles: &[[u32; 3]], canvas: &mut impl Canvas) {
+        // Most triangles of a fine mesh lie between two columns or two rows of samples. Which ones nobody can guess, not
+        // even a processor, so they are sorted out beforehand without a branch.
+        let mut kept = [0; CHUNK];
+        for (chunk_idx, chunk) in triangles.chunks(CHUNK).enumerate() {
+            let mut num_kept = 0;
+            for (index, triangle) in (0..).zip(chunk) {
+                kept[num_kept] = index;
+                let [a, b, c] = each(*triangle, |corner| placed.lots[corner as usize]);
+                let differing = (a ^ b) | (a ^ c);
+                num_kept += usize::from(differing & 0xFFFF != 0 && differing >> 16 != 0);
+            }
+            for index in &kept[..num_kept] {
+                canvas.begin((chunk_idx * CHUNK) as u32 + index);
+                self.draw_triangle(placed, chunk[*index as usize], canvas);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn draw_triangle(&self, placed: &Placed, triangle: [u32; 3], canvas: &mut impl Canvas) {
+        let lots = each(triangle, |corner| placed.lots[corner as usize]);
+        let columns = each(lots, |lot| lot & 0xFFFF);
+        let rows = each(lots, |lot| lot >> 16);
+        let (lowest, highest) = (
+            |[a, b, c]: [u32; 3]| a.min(b).min(c),
+            |[a, b, c]: [u32; 3]| a.max(b).max(c),
+        );
+        let (columns, rows) = (
+            lowest(columns)..=highest(columns) - 1,
+            lowest(rows)..=highest(rows) - 1,
+        );
+        let cells = Cells {
+            first_column: columns.start() >> CELL_COLUMN_BITS,
+            last_column: columns.end() >> CELL_COLUMN_BITS,
+            first_row: (rows.start() >> self.pattern.rows_bits).max(self.rows.start),
+            last_row: (rows.end() >> self.pattern.rows_bits).min(self.rows.end - 1),
+        };
+        if cells.first_row > cells.last_row || canvas.is_settled(columns, rows) {
+            return;
+        }
+        let corner = |corner: u32| placed.corners[corner as usize];
+        let (a, b, c) = (corner(triangle[0]), corner(triangle[1]), corner(triangle[2]));
+        if Triangle::new(a, b, c).draw(self, cells, canvas) {
+            return;
+        }
+        if let Some(edges) = Edges::new([a, b, c]) {
+            edges.draw(self, cells, canvas);
+        }
+    }
+
+    /// Draws in cells what lies inside of ramps.
+    #[inline(always)]
+    fn fill<N: Whole>(&self, cells: Cells, ramps: &Ramps<N>, canvas: &mut impl Canvas) {
+        let Ramps {
+            sides: mut row_sides,
+            depth: mut row_depth,
+            nearest,
+            farthest,
+            ..
+        } = *ramps;
+        let num_columns = (cells.last_column - cells.first_column + 1) as usize;
+        let mut start =
+            (cells.first_row - self.rows.start) as usize * self.stride + cells.first_column as usize;
+        for _ in cells.first_row..=cells.last_row {
+            let (mut sides, mut depth) = (row_sides, row_depth);
+            for cell in start..start + num_columns {
+                let outside = sides[0].signs() | sides[1].signs() | sides[2].signs();
+                canvas.draw(cell, outside, depth.fast_max(nearest).fast_min(farthest));
+                sides = each([0, 1, 2], |i| sides[i] + ramps.per_cell[i]);
+                depth += ramps.depth_per_cell;
+            }
+            row_sides = each([0, 1, 2], |i| row_sides[i] + ramps.per_row[i]);
+            row_depth += ramps.depth_per_row;
+            start += self.stride;
+        }
+    }
+
+    /// The centre of the pixel that a lane of a cell belongs to.
+    pub(crate) fn center(&self, cell: usize, lane: usize) -> Vec2 {
+        let (row, column) = (cell / self.stride, cell % self.stride);
+        let sample = column * LANES + lane;
+        let x = sample / self.pattern.num_samples();
+        let y = self.rows.start as usize + row;
+        Vec2::new(x as f32 + 0.5, y as f32 + 0.5)
+    }
+}
+
+/// Linear functions over the samples of some cells, from the first cell on.
+#[derive(Clone, Copy)]
+struct Ramps<N> {
+    /// One for each side of a triangle, negative outside of it.
+    sides: [N; 3],
+    per_cell: [N; 3],
+    per_row: [N; 3],
+    depth: f32x4,
+    depth_per_cell: f32x4,
+    depth_per_row: f32x4,
+    /// Depth stays within those of the corners.
+    nearest: f32x4,
+    farthest: f32x4,
+}
+
+fn to_f32(lanes: [i32; LANES]) -> f32x4 {
+    f32x4::from(lanes.map(|lane| lane as f32))
+}
+
+/// The same of all three. (`map` of arrays is not always compiled in place, and costs a tenth of the time then.)
+#[inline(always)]
+fn each<T, U>([a, b, c]: [T; 3], what: impl Fn(T) -> U) -> [U; 3] {
+    [what(a), what(b), what(c)]
+}
+
+#[cfg(test)]
+mod tests {
+    use glam::Vec3;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::four::Four;
+
+    const SIDE_PX: u32 = 400;
+
+    /// How many triangles each sample lies in.
+    struct Counts(Vec<[u32; LANES]>);
+
+    impl Canvas for Counts {
+        fn begin(&mut self, _index: u32) {}
+
+        fn draw(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
+            for (count, outside) in self.0[cell].iter_mut().zip(outside.to_array()) {
+                *count += u32::from(outside >= 0);
+            }
+        }
+    }
+
+    fn counts(pattern: Pattern, points: &[[f32; 2]], triangles: &[[u32; 3]]) -> Vec<u32> {
+        let points: Vec<Vec3> = points.iter().map(|[x, y]| Vec3::new(*x, *y, 0.5)).collect();
+        let mut placed = Placed::default();
+        placed.place(Four::of_points(&points), [SIDE_PX; 2], pattern);
+        let field = Field {
+            pattern,
+            rows: 0..SIDE_PX,
+            stride: SIDE_PX as usize * pattern.num_samples() / LANES,
+        };
+        let mut counts = Counts(vec![[0; LANES]; field.stride * SIDE_PX as usize]);
+        field.draw(&placed, triangles, &mut counts);
+        counts.0.into_flattened()
+    }
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        prop_oneof![Just(ONE_SAMPLE), Just(FOUR_SAMPLES)]
+    }
+
+    proptest! {
+        /// Triangles of all sizes around a point, of which those of one size are drawn in other numbers than those of the next.
+        #[test]
+        fn a_fan_leaves_no_gap_and_covers_nothing_twice(
+            pattern in pattern(),
+            middle in prop::array::uniform2(100.0_f32..300.0),
+            radii in prop::collection::vec(prop_oneof![0.5_f32..12.0, 12.0_f32..99.0], 3..9),
+        ) {
+            let angle = |i: usize| std::f32::consts::TAU * i as f32 / radii.len() as f32;
+            let mut points = vec![middle];
+            points.extend(radii.iter().enumerate().map(|(i, radius)| {
+                [middle[0] + radius * angle(i).cos(), middle[1] + radius * angle(i).sin()]
+            }));
+            let num_rim = radii.len() as u32;
+            let fan: Vec<[u32; 3]> = (0..num_rim).map(|i| [0, 1 + i, 1 + (i + 1) % num_rim]).collect();
+            let covered = counts(pattern, &points, &fan);
+            prop_assert!(covered.iter().all(|count| *count <= 1), "a sample in two triangles of a fan");
+            let turned: Vec<[u32; 3]> = fan.iter().map(|[a, b, c]| [*b, *a, *c]).collect();
+            prop_assert_eq!(&covered, &counts(pattern, &points, &turned), "seen from behind");
+            // A fan is what its triangles are one by one.
+            let mut sum = vec![0; covered.len()];
+            for triangle in &fan {
+                let one = counts(pattern, &points, &[*triangle]);
+                sum.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+            }
+            prop_assert_eq!(covered, sum);
+        }
+
+        /// What is cut into pieces covers what it covered in one.
+        #[test]
+        fn a_triangle_covers_what_its_pieces_cover(
+            pattern in pattern(),
+            left in 0_u16..100,
+            top in 0_u16..100,
+            side in prop_oneof![1_u16..12, 12_u16..64, 64_u16..290],
+        ) {
+            let [left, top, side] = [left, top, side].map(f32::from);
+            // Halves and whole pixels, where samples lie on edges; the middle of the diagonal is on it exactly.
+            let points = [
+                [left, top],
+                [left + side, top],
+                [left, top + side],
+                [left + side / 2.0, top + side / 2.0],
+            ];
+            let whole = counts(pattern, &points, &[[0, 1, 2]]);
+            let pieces = counts(pattern, &points, &[[0, 1, 3], [0, 3, 2]]);
+            prop_assert_eq!(whole, pieces);
+        }
+    }
+
+    #[test]
+    fn samples_on_edges_belong_to_the_top_and_the_left() {
+        let square = [[0.5, 0.5], [2.5, 0.5], [0.5, 2.5], [2.5, 2.5]];
+        let covered = counts(ONE_SAMPLE, &square, &[[0, 1, 2], [2, 1, 3]]);
+        let expected = |i: usize| {
+            let (x, y) = (i % SIDE_PX as usize, i / SIDE_PX as usize);
+            u32::from(x < 2 && y < 2)
+        };
+        assert!(
+            (0..covered.len()).all(|i| covered[i] == expected(i)),
+            "two by two pixels, the centres of whose outer ones lie on the border"
+        );
+    }
+}
