@@ -113,6 +113,7 @@ fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>> {
 /// The pixels of a PNG.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pixels {
+    Gray8(Vec<u8>),
     Gray16(Vec<u16>),
     Rgb8(Vec<u8>),
 }
@@ -125,6 +126,10 @@ pub(crate) fn encode_pixels(
     filter: png::Filter,
 ) -> Result<Vec<u8>> {
     match pixels {
+        Pixels::Gray8(bytes) => {
+            let (color, depth) = (png::ColorType::Grayscale, png::BitDepth::Eight);
+            encode_png(width_px, height_px, color, depth, filter, bytes)
+        }
         Pixels::Gray16(values) => {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
             let (color, depth) = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
@@ -149,6 +154,11 @@ pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Resu
     }
     let num_pixels = width_px as usize * height_px as usize;
     match (info.color_type, info.bit_depth) {
+        (png::ColorType::Grayscale, png::BitDepth::Eight) => {
+            let mut bytes = vec![0; num_pixels];
+            reader.next_frame(&mut bytes)?;
+            Ok(Pixels::Gray8(bytes))
+        }
         (png::ColorType::Grayscale, png::BitDepth::Sixteen) => {
             let mut bytes = vec![0; 2 * num_pixels];
             reader.next_frame(&mut bytes)?;

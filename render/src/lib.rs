@@ -12,6 +12,7 @@
 //! | framed meshes | [`Renderer::submit`], then [`Renderer::finish`] | [`View`]s: pixels, mask, pose, matrices |
 //! | a view's matrices | [`pose_format`] | its camera in the conventions of `OpenCV`, OpenGL, `PyTorch3D`, `NeRF`, COLMAP, TAP |
 //! | a view with normals, depth and albedo | [`relight()`] | its picture in another light, without the mesh |
+//! | that, and its color | [`relight_as_taken()`] | the same with smooth edges |
 //! | a view with depth, and points | [`point_visibility()`] | where each point appears, and whether it is seen |
 //!
 //! The axes and matrices are stated in one place, `camera.rs`; [`ViewMatrices::pixel_of`] is the whole of it
@@ -98,7 +99,7 @@ pub use mesh::{
 };
 pub use point_visibility::{PointInView, point_visibility};
 pub use recipe::{Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, RenderRecipe};
-pub use relight::relight;
+pub use relight::{relight, relight_as_taken};
 pub use renderer::{
     BackendChoice, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,
 };

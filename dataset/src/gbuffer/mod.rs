@@ -101,7 +101,9 @@ impl ViewGbuffer {
         } = self;
         let gray16 = |png: &[u8], height_px| match decode_pixels(png, size_px, height_px)? {
             Pixels::Gray16(values) => Ok(values),
-            Pixels::Rgb8(_) => Err(DatasetError::Image("RGB instead of 16 bits of gray".to_owned())),
+            Pixels::Gray8(_) | Pixels::Rgb8(_) => Err(DatasetError::Image(
+                "8 bits instead of 16 bits of gray".to_owned(),
+            )),
         };
         let normals = gray16(normals_png, 3 * size_px)?;
         let (x, yz) = normals.split_at(normals.len() / 3);
@@ -119,7 +121,9 @@ impl ViewGbuffer {
             .as_ref()
             .map(|png| match decode_pixels(png, size_px, size_px)? {
                 Pixels::Rgb8(bytes) => Ok(bytes.as_chunks().0.to_vec()),
-                Pixels::Gray16(_) => Err(DatasetError::Image("gray instead of RGB".to_owned())),
+                Pixels::Gray8(_) | Pixels::Gray16(_) => {
+                    Err(DatasetError::Image("gray instead of RGB".to_owned()))
+                }
             });
         Ok(GbufferPixels {
             normals: x.iter().zip(y).zip(z).map(normal).collect(),

@@ -4,11 +4,12 @@
 //! which all views share, and the depth of `clip_from_view`, which needs no range of its own.
 
 use glam::{DMat4, Mat3, Mat4, Vec3};
-use tap_render::{Mask, PoseDegrees, View, ViewMatrices};
+use tap_render::{ColorImage, Mask, PoseDegrees, View, ViewMatrices};
 
 use super::GbufferPixels;
+use crate::image::{Pixels, decode_pixels};
 use crate::pose_contract::from_row_major;
-use crate::{Result, SampleView};
+use crate::{DatasetError, Result, SampleView};
 
 impl GbufferPixels {
     /// What a drawn view tells of the surface, with its colors or without; `None` if it was not asked to.
@@ -35,13 +36,13 @@ impl GbufferPixels {
 }
 
 impl SampleView {
-    /// The view as it was drawn, but for its color; `None` without a G-buffer.
+    /// The view as it was drawn; `None` without a G-buffer.
     ///
     /// # Errors
-    /// When the G-buffer is damaged.
-    pub(crate) fn unlit(&self) -> Result<Option<View>> {
+    /// When the picture or the G-buffer is damaged.
+    pub(crate) fn drawn(&self) -> Result<Option<View>> {
         let Self {
-            image_png: _,
+            image_png,
             mask,
             view_from_object,
             clip_from_view,
@@ -62,7 +63,6 @@ impl SampleView {
         };
         let rotation = Mat3::from_mat4(matrices.view_from_object);
         let scale = DepthScale::of(&matrices.clip_from_view);
-        let white = || vec![[u8::MAX; 3]; depth.len()];
         let covered = mask.to_pixels().into_iter().map(|covered| covered == 1).collect();
         Ok(Some(View {
             // Not stored, and of no use to a light: the matrices say it all.
@@ -74,7 +74,11 @@ impl SampleView {
             .into(),
             matrices,
             size_px,
-            color: None,
+            color: Some(match decode_pixels(image_png, size_px, size_px)? {
+                Pixels::Gray8(values) => ColorImage::Gray(values),
+                Pixels::Rgb8(bytes) => ColorImage::Rgb(bytes.as_chunks().0.to_vec()),
+                Pixels::Gray16(_) => return Err(DatasetError::Image("16 bits of gray".to_owned())),
+            }),
             mask: Mask::try_new(size_px, covered),
             normal: Some(
                 normals
@@ -82,7 +86,7 @@ impl SampleView {
                     .map(|normal| (rotation * Vec3::from(*normal)).normalize_or_zero().to_array())
                     .collect(),
             ),
-            albedo: Some(albedo.unwrap_or_else(white)),
+            albedo,
             depth: Some(depth.iter().map(|&depth| scale.distance(depth)).collect()),
             part: None,
             material: None,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::{iter, thread};
 
-use tap_render::{Lighting, MaterialChoice, Normals};
+use tap_render::{Lighting, MaterialChoice, Normals, relight_as_taken};
 
 use super::{RelightReport, recipe_of};
 use crate::build::{encode_color, to_value};
@@ -38,8 +38,7 @@ pub struct RelightOptions {
 /// Makes the dataset of `parent` anew under another light, from its G-buffer. `None` if told to stop; the same call goes
 /// on then.
 ///
-/// Within an object pictures are those of a build with that lighting, within 1/255; see
-/// [`tap_render::relight`] for edges.
+/// Within an object pictures are those of a build with that lighting, within 1/255; see [`relight_as_taken`] for edges.
 ///
 /// # Errors
 /// When the parent is no finished dataset, holds no G-buffer or none that the lighting can do with, is damaged, or as
@@ -56,6 +55,7 @@ pub fn relight(
     let sha256 = manifest.finished(parent)?.to_owned();
     let recipe = recipe_of(&manifest, parent)?;
     check(lighting, &recipe, manifest.layout.columns, parent)?;
+    let taken = recipe.render.lighting.clone();
     let columns = if options.images_only {
         Columns::Images
     } else {
@@ -86,6 +86,7 @@ pub fn relight(
         parent,
         manifest: &manifest,
         columns,
+        taken: &taken,
         lighting,
         num_workers: match options.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -175,6 +176,8 @@ struct Relighter<'a> {
     parent: &'a Path,
     manifest: &'a Manifest,
     columns: Columns,
+    /// The light in which the parent's pictures were taken.
+    taken: &'a Lighting,
     lighting: &'a Lighting,
     num_workers: usize,
     cancel: &'a AtomicBool,
@@ -252,14 +255,11 @@ impl Relighter<'_> {
             return Err(damaged(format!("row {row} is not what the manifest says")));
         }
         for view in &mut sample.views {
-            let mut unlit = view
-                .unlit()?
+            let drawn = view
+                .drawn()?
                 .ok_or_else(|| damaged(format!("{} has no G-buffer", sample.id)))?;
-            if self.lighting.material == MaterialChoice::White {
-                unlit.albedo = unlit.albedo.map(|albedo| vec![[u8::MAX; 3]; albedo.len()]);
-            }
-            let color = tap_render::relight(&unlit, self.lighting)?;
-            view.image_png = encode_color(unlit.size_px, &color)?;
+            let color = relight_as_taken(&drawn, self.taken, self.lighting)?;
+            view.image_png = encode_color(drawn.size_px, &color)?;
             if !self.columns.has_gbuffer() {
                 view.gbuffer = None;
             }
