@@ -176,12 +176,21 @@ impl<'a> Painter<'a> {
     ) -> Option<Loaded> {
         let root = document.as_json();
         let texture = root.textures.get(info.index.value());
-        let source = texture.map_or(usize::MAX, |texture| texture.source.value());
-        let Some(image) = root.images.get(source) else {
-            soup.warnings.push(format!(
-                "the texture {} has no image that can be read",
-                info.index.value()
-            ));
+        let found = texture.and_then(|texture| {
+            let plain = texture.source.value();
+            [Some(plain), webp_of(texture)]
+                .into_iter()
+                .flatten()
+                .find_map(|source| Some((source, root.images.get(source)?)))
+        });
+        let Some((source, image)) = found else {
+            let index = info.index.value();
+            let extensions = texture.map(extensions_of).unwrap_or_default();
+            soup.warnings.push(if extensions.is_empty() {
+                format!("the texture {index} has no image that can be read")
+            } else {
+                format!("the texture {index} is left out: only {extensions} has its image")
+            });
             return None;
         };
         let wrap = texture
@@ -219,6 +228,18 @@ impl<'a> Painter<'a> {
             Ok(reader.buffers.view(&view).map_err(embedded)?.to_vec())
         })
     }
+}
+
+/// The image that `EXT_texture_webp` has for a texture.
+fn webp_of(texture: &json::Texture) -> Option<usize> {
+    let webp = texture.extensions.as_ref()?.others.get("EXT_texture_webp")?;
+    usize::try_from(webp.get("source")?.as_u64()?).ok()
+}
+
+/// The names of a texture's extensions.
+fn extensions_of(texture: &json::Texture) -> String {
+    let names = texture.extensions.iter().flat_map(|all| all.others.keys());
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Base color and its texture; those of the older extension where a material has it.

@@ -1,6 +1,7 @@
 //! Small documents of our own, one for each way to say where a surface is.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use glam::{DVec3, Vec2, Vec3};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -440,6 +441,62 @@ fn textured(material: &Value, rest: &Value) -> Surface {
     // So that one value tells all.
     surface.materials[0].name = mesh.warnings().join("; ");
     surface
+}
+
+/// A picture of one color, lossless.
+fn webp(color: [u8; 4]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image::codecs::webp::WebPEncoder::new_lossless(&mut bytes)
+        .encode(&color, 1, 1, image::ExtendedColorType::Rgba8)
+        .unwrap();
+    bytes
+}
+
+#[test]
+fn webp_is_read_where_there_is_no_plain_image() {
+    let uri = format!(
+        "data:image/webp;base64,{}",
+        BASE64_STANDARD.encode(webp([1, 2, 3, 255]))
+    );
+    let with = |textures: Value| {
+        textured(
+            &json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}),
+            &json!({
+                "textures": textures,
+                "images": [{"uri": "red.png"}, {"uri": uri, "mimeType": "image/webp"}],
+                "extensionsRequired": ["EXT_texture_webp"],
+            }),
+        )
+    };
+    let alone = with(json!([{"extensions": {"EXT_texture_webp": {"source": 1}}}]));
+    assert_eq!(alone.textures[0].texels, [[1, 2, 3, 255]]);
+    let beside = with(json!([{"source": 0, "extensions": {"EXT_texture_webp": {"source": 1}}}]));
+    assert_eq!(
+        beside.textures[0].texels[0],
+        [255, 0, 0, 128],
+        "the plain image is as good"
+    );
+    let lost = with(json!([{"extensions": {"EXT_texture_webp": {"source": 9}}}]));
+    assert!(
+        lost.materials[0].name.contains("EXT_texture_webp"),
+        "{}",
+        lost.materials[0].name
+    );
+}
+
+#[test]
+fn textures_that_only_ktx2_has_are_left_out_by_name() {
+    let surface = textured(
+        &json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}),
+        &json!({
+            "textures": [{"extensions": {"KHR_texture_basisu": {"source": 0}}}],
+            "images": [{"uri": "red.ktx2", "mimeType": "image/ktx2"}],
+            "extensionsRequired": ["KHR_texture_basisu"],
+        }),
+    );
+    assert!(surface.textures.is_empty(), "it is not read");
+    let warning = &surface.materials[0].name;
+    assert!(warning.contains("KHR_texture_basisu"), "{warning}");
 }
 
 #[test]
