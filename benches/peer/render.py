@@ -2,7 +2,8 @@
 
     python3 benches/peer/render.py target/release/examples/time_views [--rounds N]
 
-Needs numpy, and whichever peers are to be timed: moderngl (with an EGL driver) and open3d. Each draws the same twelve
+Needs numpy, and whichever peers are to be timed: moderngl (with an EGL driver), open3d, and pyrender with OSMesa (libosmesa6,
+trimesh, and PyOpenGL 3.1.7 laid over the version that pyrender asks for). Each draws the same twelve
 224 x 224 views of the same three meshes with the same matrices, flat normals and a light at the eye, one sample a pixel;
 the cost of an object is its set-up (buffers or a search tree) and its twelve views, read back as bytes. Ours is also timed
 with four samples and with all channels, which no peer is.
@@ -126,6 +127,55 @@ class Open3D:
         return pictures
 
 
+class Pyrender:
+    name = "pyrender"
+
+    def __init__(self):
+        os.environ["PYOPENGL_PLATFORM"] = "osmesa"
+        import pyrender
+        import trimesh
+        from OpenGL import GL
+
+        class Camera(pyrender.Camera):
+            """A camera of any projection."""
+
+            def get_projection_matrix(self, width=None, height=None):
+                return self.matrix
+
+        self.pyrender, self.trimesh, self.camera = pyrender, trimesh, Camera()
+        self.renderer = pyrender.OffscreenRenderer(SIZE, SIZE)
+        self.renderer._platform.make_current()
+        self.driver = f"{pyrender.__version__} on OSMesa, {GL.glGetString(GL.GL_RENDERER).decode()}"
+
+    def draw(self, points, triangles, views):
+        mesh = self.trimesh.Trimesh(points, triangles, process=False)
+        scene = self.pyrender.Scene(bg_color=[1.0, 1.0, 1.0, 1.0], ambient_light=[0.3] * 3)
+        node = scene.add(self.pyrender.Mesh.from_trimesh(mesh, smooth=False))
+        camera = scene.add(self.camera)
+        light = scene.add(self.pyrender.DirectionalLight(intensity=2.0))
+        pictures = []
+        for clip_from_object, eye in views:
+            pose = pose_of(clip_from_object, eye)
+            self.camera.matrix = clip_from_object @ pose
+            self.camera.matrix[2] = 2 * self.camera.matrix[2] - self.camera.matrix[3]
+            scene.set_pose(camera, pose)
+            scene.set_pose(light, pose)
+            color, _ = self.renderer.render(scene, self.pyrender.RenderFlags.SKIP_CULL_FACES)
+            pictures.append(color[..., 0])
+        scene.remove_node(node)
+        return pictures
+
+
+def pose_of(clip_from_object, eye):
+    """Where a camera is: object from view, +z towards the viewer."""
+    back = -clip_from_object[3, :3] / np.linalg.norm(clip_from_object[3, :3])
+    right = clip_from_object[0, :3] - (clip_from_object[0, :3] @ back) * back
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, eye], -1)
+    return pose
+
+
 def eye_of(clip_from_object):
     """Where all rays of a perspective view meet: what has no place in the picture."""
     rows = clip_from_object[[0, 1, 3]]
@@ -136,9 +186,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--peers",
+        default="moderngl,open3d",
+        help="pyrender's and moderngl's contexts cannot live in one process: --peers pyrender is a run of its own",
+    )
     arguments = parser.parse_args()
     peers = []
-    for make in (Moderngl, Open3D):
+    known = {"moderngl": Moderngl, "open3d": Open3D, "pyrender": Pyrender}
+    for make in [known[name] for name in arguments.peers.split(",")]:
         try:
             peers.append(make())
         except Exception as error:
