@@ -6,6 +6,7 @@
 
 #[cfg(feature = "build")]
 mod build;
+mod cloud;
 mod dataset;
 mod dataset_writer;
 mod durable;
@@ -44,7 +45,9 @@ mod topology;
 mod verify;
 
 #[cfg(feature = "build")]
-pub use build::{BuildEvent, BuildOptions, BuildSummary, MAX_IN_FLIGHT_BYTES, build};
+pub use build::{
+    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, StageTiming, build,
+};
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
 pub use error::{DatasetError, Result};

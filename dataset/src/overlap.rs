@@ -6,15 +6,15 @@
 //! much. Pairs of like fingerprints are turned upon each other and compared point by point.
 
 use std::collections::BTreeMap;
-use std::f32::consts::TAU;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use glam::{Mat3, Vec3};
+use glam::Vec3;
 use serde::Serialize;
 
+use crate::cloud::Cloud;
 use crate::{Dataset, ObjectId, Result, Split, ViewSelection};
 
 /// Mean distance to each other's surface, in radii, up to which two shapes count as the same.
@@ -31,13 +31,6 @@ const BINS: usize = 1024;
 const FINGERPRINT_DISTANCE: f32 = 0.03;
 /// The best partners by fingerprint that are compared point by point.
 const MAX_CANDIDATES: usize = 8;
-/// Points of one shape that are looked for on the other while it is turned, and at the end.
-const COARSE_POINTS: usize = 64;
-const FINE_POINTS: usize = 512;
-/// Turns around the upright axis that are tried.
-const YAWS: usize = 24;
-/// Times that shapes are moved and scaled upon each other.
-const ALIGNMENTS: usize = 4;
 
 /// How two objects overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -306,133 +299,6 @@ fn fingerprint_distance(a: &[f32], b: &[f32]) -> Option<f32> {
     Some(sum / a.len() as f32)
 }
 
-/// Points of a surface with the directions in which it looks.
-struct Cloud {
-    points: Vec<Vec3>,
-    normals: Vec<Vec3>,
-    /// How far apart neighbors are.
-    spacing: f32,
-}
-
-/// A point and the nearest one of another cloud.
-struct Match {
-    from: Vec3,
-    to: Vec3,
-    normal: Vec3,
-}
-
-impl Cloud {
-    fn new(points: &[[f32; 3]], normals: &[[f32; 3]]) -> Self {
-        let (points, normals) = (vectors(points), vectors(normals));
-        let step = points.len().div_ceil(COARSE_POINTS).max(1);
-        let to_neighbor = |i: usize| {
-            let others = points.iter().enumerate().filter(|(j, _)| *j != i);
-            others
-                .map(|(_, q)| q.distance_squared(points[i]))
-                .fold(f32::INFINITY, f32::min)
-                .sqrt()
-        };
-        let distances: Vec<f32> = (0..points.len())
-            .step_by(step)
-            .map(to_neighbor)
-            .filter(|d| d.is_finite())
-            .collect();
-        let spacing = distances.iter().sum::<f32>() / distances.len().max(1) as f32;
-        Self {
-            points,
-            normals,
-            spacing,
-        }
-    }
-
-    /// Mean distance between the surfaces, whichever way round, when they lie upon each other as well as they can.
-    fn distance_to(&self, other: &Self) -> f32 {
-        let turns = turns();
-        let coarse =
-            |turn: &Mat3| other.residual(&self.matches(other, *turn, 1.0, Vec3::ZERO, COARSE_POINTS));
-        let best = turns
-            .iter()
-            .map(|turn| (coarse(turn), *turn))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        let (_, mut turn) = best.expect("there is a turn");
-        // Finer around the upright axis, half a step to either side.
-        for half in [0.5, 0.25, 0.125, 0.0625] {
-            let step = half * TAU / YAWS as f32;
-            let near = [-step, 0.0, step].map(|angle| Mat3::from_rotation_y(angle) * turn);
-            let better = near.into_iter().min_by(|a, b| coarse(a).total_cmp(&coarse(b)));
-            turn = better.expect("there are three");
-        }
-        // Middle and size follow from the points that happened to be drawn: they are matched too.
-        let (mut scale, mut shift) = (1.0, Vec3::ZERO);
-        for _ in 0..ALIGNMENTS {
-            let matches = self.matches(other, turn, scale, shift, FINE_POINTS);
-            let count = matches.len().max(1) as f32;
-            shift += matches
-                .iter()
-                .map(|m| m.normal * (m.to - m.from).dot(m.normal))
-                .sum::<Vec3>()
-                / count;
-            let outward = matches.iter().map(|m| m.from.length_squared()).sum::<f32>();
-            let missing: f32 = matches
-                .iter()
-                .map(|m| (m.to - m.from).dot(m.normal) * m.from.dot(m.normal))
-                .sum();
-            scale *= 1.0 + missing / outward.max(f32::MIN_POSITIVE);
-        }
-        let there = other.residual(&self.matches(other, turn, scale, shift, FINE_POINTS));
-        let back = turn.transpose();
-        let here =
-            self.residual(&other.matches(self, back, 1.0 / scale, back * (-shift / scale), FINE_POINTS));
-        there.max(here)
-    }
-
-    /// Some points of this cloud, turned, scaled and moved, each with the nearest one of the other.
-    fn matches(&self, other: &Self, turn: Mat3, scale: f32, shift: Vec3, num: usize) -> Vec<Match> {
-        let step = self.points.len().div_ceil(num).max(1);
-        let nearest = |from: Vec3| {
-            let distances = other
-                .points
-                .iter()
-                .map(|point| point.distance_squared(from))
-                .enumerate();
-            let (nearest, _) = distances.fold((0, f32::INFINITY), |best, (i, distance)| {
-                if distance < best.1 { (i, distance) } else { best }
-            });
-            Match {
-                from,
-                to: other.points[nearest],
-                normal: other.normals[nearest],
-            }
-        };
-        let points = self.points.iter().step_by(step);
-        points
-            .map(|&point| nearest(turn * point * scale + shift))
-            .collect()
-    }
-
-    /// The mean distance to this cloud's surface: across it near a point, and all of it where no point is near.
-    fn residual(&self, matches: &[Match]) -> f32 {
-        let of_match = |m: &Match| {
-            let across = (m.from - m.to).dot(m.normal).abs();
-            across + (m.from.distance(m.to) - 3.0 * self.spacing).max(0.0)
-        };
-        matches.iter().map(of_match).sum::<f32>() / matches.len().max(1) as f32
-    }
-}
-
-/// The turns that are tried: around the upright axis, and every other axis upright.
-fn turns() -> Vec<Mat3> {
-    let axes = [Vec3::X, Vec3::NEG_X, Vec3::Y, Vec3::NEG_Y, Vec3::Z, Vec3::NEG_Z];
-    let yaws = |upright: Vec3| {
-        let aside = if upright.y.abs() > 0.5 { Vec3::X } else { Vec3::Y };
-        let to_upright = Mat3::from_cols(aside, upright, aside.cross(upright)).transpose();
-        // The upright axis itself is tried finely, other ones by quarters.
-        let steps = if upright == Vec3::Y { YAWS } else { 4 };
-        (0..steps).map(move |k| Mat3::from_rotation_y(k as f32 / steps as f32 * TAU) * to_upright)
-    };
-    axes.into_iter().flat_map(yaws).collect()
-}
-
 /// Calls `work` for each number, on all cores; the results are in order.
 fn in_parallel<T: Send>(
     num: usize,
@@ -468,6 +334,9 @@ fn in_parallel<T: Send>(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::f32::consts::TAU;
+
+    use glam::Mat3;
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -500,17 +369,6 @@ mod tests {
     fn turned(cloud: &Cloud, turn: Mat3) -> Cloud {
         let turned = |vectors: &[Vec3]| vectors.iter().map(|&v| (turn * v).to_array()).collect::<Vec<_>>();
         Cloud::new(&turned(&cloud.points), &turned(&cloud.normals))
-    }
-
-    #[test]
-    fn all_turns_are_rotations() {
-        for turn in turns() {
-            assert!((turn.determinant() - 1.0).abs() < 1e-5, "{turn}");
-            assert!(
-                (turn * turn.transpose()).abs_diff_eq(Mat3::IDENTITY, 1e-5),
-                "{turn}"
-            );
-        }
     }
 
     #[test]

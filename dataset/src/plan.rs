@@ -260,7 +260,7 @@ fn heaviest_stretch(source: &Source, len: usize) -> Vec<usize> {
 }
 
 /// The most memory that this program ever had.
-fn peak_memory_bytes() -> Option<u64> {
+pub(crate) fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

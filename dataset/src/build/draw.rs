@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tap_render::{PendingViews, RenderError, Renderer};
 
 use super::prepare::{Prepared, in_full};
+use super::timing::Stage;
 use super::{Context, Drawn, Finished, Skip};
 use crate::{Result, SkipReason};
 use std::sync::atomic::Ordering;
@@ -44,7 +45,7 @@ impl Context<'_> {
                 if self.stop.load(Ordering::Relaxed) {
                     continue;
                 }
-                match renderer.submit(&object.framed) {
+                match self.clock.time(Stage::Draw, || renderer.submit(&object.framed)) {
                     Ok(views) => pending.push_back((object_idx, object, views)),
                     Err(e) if is_of_the_mesh(&e) => skip(object_idx, &object, &e, finished),
                     Err(e) => {
@@ -60,7 +61,7 @@ impl Context<'_> {
             let Some((object_idx, object, views)) = pending.pop_front() else {
                 continue;
             };
-            match renderer.finish(views) {
+            match self.clock.time(Stage::Draw, || renderer.finish(views)) {
                 // The receiver is gone when the build is stopping.
                 Ok(views) => drop(drawn.send(Drawn {
                     object_idx,

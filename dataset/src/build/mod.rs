@@ -15,6 +15,7 @@ mod draw;
 mod encode;
 mod prepare;
 mod reason;
+mod timing;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ use crate::{
 };
 pub(crate) use encode::encode_color;
 use prepare::Prepared;
+use timing::{Stage, StageClock};
+
+pub use timing::{BuildTimings, StageTiming};
 
 /// The most bytes that the files of the objects on their way may have together.
 pub const MAX_IN_FLIGHT_BYTES: u64 = 1 << 30;
@@ -138,6 +142,8 @@ pub struct BuildSummary {
     pub is_complete: bool,
     /// What is there.
     pub manifest: Manifest,
+    /// What it took; nothing of it is in the dataset.
+    pub timings: BuildTimings,
 }
 
 impl BuildSummary {
@@ -236,6 +242,7 @@ pub(crate) fn build_child(
         });
     }
     let stop = AtomicBool::new(false);
+    let clock = StageClock::start();
     let context = Context {
         source,
         recipe,
@@ -244,19 +251,19 @@ pub(crate) fn build_child(
         software: renderer.software(),
         stop: &stop,
         cancel,
+        clock: &clock,
     };
-    if context.run(renderer, &shards, &mut writer, on_event)? {
-        let manifest = writer.finish()?;
-        Ok(BuildSummary {
-            is_complete: true,
-            manifest,
-        })
+    let is_complete = context.run(renderer, &shards, &mut writer, on_event)?;
+    let manifest = if is_complete {
+        clock.time(Stage::Write, || writer.finish())?
     } else {
-        Ok(BuildSummary {
-            is_complete: false,
-            manifest: writer.manifest().clone(),
-        })
-    }
+        writer.manifest().clone()
+    };
+    Ok(BuildSummary {
+        is_complete,
+        manifest,
+        timings: clock.timings(options.num_workers()),
+    })
 }
 
 fn plan(
@@ -339,6 +346,7 @@ struct Context<'a> {
     /// Set when the writer has failed or was told to stop: what is on its way is dropped.
     stop: &'a AtomicBool,
     cancel: &'a AtomicBool,
+    clock: &'a StageClock,
 }
 
 /// The ends of the channels that a worker holds.
@@ -454,12 +462,13 @@ impl Context<'_> {
                 self.recipe,
                 self.drawn_by,
                 self.options.max_mesh_bytes,
+                self.clock,
             )
         });
         // Either receiver is gone only when the build is stopping.
         match (result, self.software) {
             (Ok(prepared), Some(software)) => {
-                let views = software.draw(&prepared.framed);
+                let views = self.clock.time(Stage::Draw, || software.draw(&prepared.framed));
                 let drawn = Drawn {
                     object_idx,
                     prepared,
@@ -483,7 +492,9 @@ impl Context<'_> {
         } = drawn;
         let source_sha256 = prepared.source_sha256.clone();
         let columns = self.recipe.row_layout().columns;
-        let encoded = guarded(|| encode::encode(self.source, object_idx, prepared, &views, columns));
+        let encoded = self.clock.time(Stage::Encode, || {
+            guarded(|| encode::encode(self.source, object_idx, prepared, &views, columns))
+        });
         let outcome = encoded.map(Box::new).map_err(|mut skip| {
             skip.source_sha256 = Some(source_sha256);
             skip
@@ -572,9 +583,11 @@ impl Feed<'_> {
                 let finished = waiting.remove(&object_idx).expect("it was waited for");
                 in_flight_bytes -= objects[object_idx].bytes;
                 next_row += 1;
-                write(&objects[object_idx], finished.outcome, writer, on_event)?;
+                self.context.clock.time(Stage::Write, || {
+                    write(&objects[object_idx], finished.outcome, writer, on_event)
+                })?;
             }
-            let entry = writer.finish_shard()?;
+            let entry = self.context.clock.time(Stage::Write, || writer.finish_shard())?;
             on_event(BuildEvent::ShardWritten {
                 file: entry.file.clone(),
                 rows: entry.rows,

@@ -7,6 +7,7 @@ use tap_render::import::{ImportOptions, import_object};
 use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
 
 use super::Skip;
+use super::timing::{Stage, StageClock};
 use crate::topology::Topology;
 use crate::{
     BuildRecipe, MeshFindings, Normalization, SkipReason, Source, SourceObject, durable, sample_surface,
@@ -34,10 +35,12 @@ pub(super) fn prepare(
     recipe: &BuildRecipe,
     drawn_by: DrawnBy,
     max_mesh_bytes: u64,
+    clock: &StageClock,
 ) -> Result<Prepared, Skip> {
     let object = &source.objects()[object_idx];
     let _span = tracing::debug_span!("object", id = %object.id).entered();
-    let bytes = source.read(object, max_mesh_bytes).map_err(|e| Skip {
+    let read = clock.time(Stage::Parse, || source.read(object, max_mesh_bytes));
+    let bytes = read.map_err(|e| Skip {
         reason: match e.kind() {
             io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
             io::ErrorKind::NotFound => SkipReason::Missing,
@@ -46,7 +49,7 @@ pub(super) fn prepare(
         message: e.to_string(),
         source_sha256: None,
     })?;
-    let source_sha256 = durable::hex(&Sha256::digest(&bytes));
+    let source_sha256 = clock.time(Stage::Parse, || durable::hex(&Sha256::digest(&bytes)));
     let skip = |(reason, message)| Skip {
         reason,
         message,
@@ -67,16 +70,21 @@ pub(super) fn prepare(
         appearance: recipe.render.needs_appearance(),
         ..ImportOptions::default()
     };
-    let mesh = import_object(object.format, &bytes, &assets, &options)
+    let mesh = clock
+        .time(Stage::Parse, || {
+            import_object(object.format, &bytes, &assets, &options)
+        })
         .map_err(|e| skip((SkipReason::from(&e), in_full(&e))))?;
     drop(bytes);
 
-    let samples = sample_surface(
-        &mesh,
-        recipe.sampler,
-        recipe.num_points,
-        recipe.seed_of(&object.id),
-    );
+    let samples = clock.time(Stage::Sample, || {
+        sample_surface(
+            &mesh,
+            recipe.sampler,
+            recipe.num_points,
+            recipe.seed_of(&object.id),
+        )
+    });
     let object_from_mesh = match recipe.normalization {
         Normalization::Points => ObjectFromMesh::from_points(&mesh, &samples.points, recipe.up),
         Normalization::BoundingBox => ObjectFromMesh::from_bounding_box(&mesh, recipe.up),
@@ -112,7 +120,7 @@ pub(super) fn prepare(
     let Topology {
         is_watertight,
         mut findings,
-    } = Topology::of(&mesh);
+    } = clock.time(Stage::Frame, || Topology::of(&mesh));
     findings.warnings = mesh.warnings().to_vec();
     Ok(Prepared {
         framed,

@@ -1,6 +1,7 @@
 //! `tap dataset`: make shapes, build shards, prove them, sum them up.
 
 mod merge;
+mod output;
 mod overlap;
 mod plan;
 mod preview;
@@ -15,12 +16,13 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Columns, Inspection, Layout, Sampler,
-    SkipReason, Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions, VerifyEvent,
-    VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
+    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, Columns, Inspection,
+    Layout, Sampler, SkipReason, Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions,
+    VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
 
+use self::output::OutputFlags;
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, Setting};
 use crate::{interrupt, ui};
@@ -100,31 +102,22 @@ Examples:
 struct BuildArguments {
     #[command(flatten)]
     source: SourceFlags,
-    /// The folder of shards to make, or to go on with.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[command(flatten)]
+    output: OutputFlags,
     #[command(flatten)]
     recipe: RecipeFlags,
-    #[command(flatten)]
-    device: DeviceFlags,
-    /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
     /// Build the I-th of N equal shares, for machines side by side; tap dataset merge joins them.
     #[arg(long, value_name = "I/N")]
     part: Option<BuildPart>,
     /// How many meshes may be lost before the exit code says so.
     #[arg(long, value_name = "M", default_value_t = 0)]
     max_skipped: usize,
-    /// Begin anew where the folder holds another dataset.
-    #[arg(long)]
-    force: bool,
     /// Build as far as it goes where the disk has no room for all of it.
     #[arg(long)]
     ignore_free_space: bool,
-    /// Print JSON.
+    /// Say what each stage took, and how near the whole comes to the sum of its stages.
     #[arg(long)]
-    json: bool,
+    timings: bool,
 }
 
 const BUILD_EXAMPLES: &str = "\
@@ -306,32 +299,35 @@ struct BuildResult<'a> {
     num_rows: usize,
     num_shards: usize,
     num_lost: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<&'a BuildTimings>,
 }
 
 fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     let recipe: BuildRecipe = arguments.recipe.resolve()?;
     let source = arguments.source.open()?;
     let options = BuildOptions {
-        workers: arguments.workers,
-        renderer: arguments.device.renderer_options(),
-        force: arguments.force,
         part: arguments.part,
         ignore_free_space: arguments.ignore_free_space,
-        ..BuildOptions::new(arguments.out.clone())
+        ..arguments.output.build_options()
     };
     let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
-        return Ok(stopped(&arguments.out));
+        return Ok(stopped(&arguments.output.out));
     };
-    if arguments.json {
+    if arguments.output.work.json {
         ui::json(&BuildResult {
-            out: &arguments.out,
+            out: &arguments.output.out,
             part: arguments.part,
             sha256: summary.manifest.sha256.as_deref(),
             num_rows: summary.num_rows(),
             num_shards: summary.manifest.shards.len(),
             num_lost: summary.num_lost(),
+            timings: arguments.timings.then_some(&summary.timings),
         })?;
     } else {
+        if arguments.timings {
+            print_timings(&summary);
+        }
         let of_part = arguments
             .part
             .map(|part| format!("part {part}: "))
@@ -341,7 +337,7 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
             summary.num_rows(),
             summary.manifest.shards.len(),
             summary.num_lost(),
-            arguments.out.display()
+            arguments.output.out.display()
         ));
     }
     if summary.num_lost() > arguments.max_skipped {
@@ -351,10 +347,38 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
             summary.num_lost(),
             source.objects().len() + source.skipped().len(),
             arguments.max_skipped,
-            arguments.out.join(tap_dataset::MANIFEST_FILE_NAME).display()
+            arguments
+                .output
+                .out
+                .join(tap_dataset::MANIFEST_FILE_NAME)
+                .display()
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_timings(summary: &BuildSummary) {
+    let BuildTimings {
+        wall_s,
+        cpu_s,
+        num_threads,
+        stages,
+        peak_memory_bytes,
+    } = &summary.timings;
+    // Of a build that went on after an earlier one, these are the rows of both.
+    let per_row = |seconds: f64| format!("{:.2}", 1e3 * seconds / summary.num_rows().max(1) as f64);
+    let row = |name: &str, seconds: f64| vec![name.to_owned(), format!("{seconds:.2}"), per_row(seconds)];
+    let mut rows = vec![["stage", "CPU s", "ms a row"].map(str::to_owned).to_vec()];
+    rows.extend(stages.iter().map(|stage| row(stage.stage, stage.cpu_s)));
+    rows.push(row("all stages", stages.iter().map(|stage| stage.cpu_s).sum()));
+    rows.push(row("the program", *cpu_s));
+    ui::result(ui::table(&rows));
+    let bound_s = summary.timings.bound_s();
+    ui::result(format_args!(
+        "{wall_s:.2} s on the wall: {:.2} times the stages' CPU time on {num_threads} threads; memory at most {}",
+        wall_s / bound_s.max(f64::MIN_POSITIVE),
+        peak_memory_bytes.map_or_else(|| "not known here".to_owned(), ui::bytes)
+    ));
 }
 
 /// Says how to go on after Ctrl-C.

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
-use tap_dataset::{BuildOptions, BuildRecipe, PlanReport, Source, plan};
+use tap_dataset::{BuildRecipe, PlanReport, Source, plan};
 
-use super::{BuildBar, DeviceFlags, RecipeFlags, SourceFlags};
+use super::output::WorkFlags;
+use super::{BuildBar, RecipeFlags, SourceFlags};
 use crate::{interrupt, ui};
 
 /// Predict a build: rows, bytes, time and memory, from a sample of the meshes.
@@ -26,13 +27,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     recipe: RecipeFlags,
     #[command(flatten)]
-    device: DeviceFlags,
-    /// Threads that read, sample and encode; one a core unless given.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    work: WorkFlags,
 }
 
 const EXAMPLES: &str = "\
@@ -51,11 +46,7 @@ struct Planned<'a> {
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let recipe: BuildRecipe = arguments.recipe.resolve()?;
     let source: Source = arguments.source.open()?;
-    let options = BuildOptions {
-        workers: arguments.workers,
-        renderer: arguments.device.renderer_options(),
-        ..BuildOptions::new(arguments.out.clone())
-    };
+    let options = arguments.work.build_options(arguments.out.clone());
     let cancel = interrupt::listen()?;
     let bar = BuildBar::new("sampling", source.objects().len());
     bar.notes(&source);
@@ -65,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     };
     let fits = report.fits();
-    if arguments.json {
+    if arguments.work.json {
         ui::json(&Planned {
             report: &report,
             fits,

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tap_dataset::{BuildOptions, MANIFEST_FILE_NAME, Manifest, RebuildReport, rebuild};
+use tap_dataset::{MANIFEST_FILE_NAME, Manifest, RebuildReport, rebuild};
 
-use super::{BuildBar, DeviceFlags};
+use super::BuildBar;
+use super::output::OutputFlags;
 use crate::{interrupt, ui};
 
 /// How many objects that differ are printed.
@@ -27,20 +28,8 @@ pub(super) struct Arguments {
     /// Your copy of the meshes.
     #[arg(long, value_name = "SRC")]
     meshes: PathBuf,
-    /// The folder of shards to make, or to go on with.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
     #[command(flatten)]
-    device: DeviceFlags,
-    /// Threads that read, sample and encode; one a core unless given.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
-    /// Begin anew where the folder holds another dataset.
-    #[arg(long)]
-    force: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    output: OutputFlags,
 }
 
 const EXAMPLES: &str = "\
@@ -54,12 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         _ => arguments.manifest.as_path(),
     };
     let manifest = Manifest::read(folder)?;
-    let options = BuildOptions {
-        workers: arguments.workers,
-        renderer: arguments.device.renderer_options(),
-        force: arguments.force,
-        ..BuildOptions::new(arguments.out.clone())
-    };
+    let options = arguments.output.build_options();
     let cancel = interrupt::listen()?;
     let bar = BuildBar::new("rebuilding", manifest.source.num_objects);
     let report = rebuild(&manifest, &arguments.meshes, &options, &cancel, &mut |event| {
@@ -67,9 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     })?;
     drop(bar);
     let Some(report) = report else {
-        return Ok(super::stopped(&arguments.out));
+        return Ok(super::stopped(&arguments.output.out));
     };
-    if arguments.json {
+    if arguments.output.work.json {
         ui::json(&report)?;
     }
     let RebuildReport {
@@ -83,15 +67,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         differences,
     } = &report;
     if *is_equal {
-        if !arguments.json {
+        if !arguments.output.work.json {
             ui::result(format_args!(
                 "equal: all {num_shards} shards of {num_objects} objects are the same, byte for byte: {}",
-                arguments.out.display()
+                arguments.output.out.display()
             ));
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !arguments.json {
+    if !arguments.output.work.json {
         for difference in differences.iter().take(MAX_LINES) {
             ui::result(format_args!(
                 "{} {}: {}",
@@ -108,6 +92,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     bail!(
         "{num_equal_shards} of {num_shards} shards and {num_equal_objects} of {num_objects} objects are the same; what \
          was made is in {}",
-        arguments.out.display()
+        arguments.output.out.display()
     );
 }

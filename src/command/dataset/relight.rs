@@ -8,7 +8,8 @@ use clap::Args;
 use tap_dataset::{BuildOptions, Manifest, RelightOptions, image_set_dir, relight, relight_from_meshes};
 
 use super::super::flag;
-use super::{BuildBar, DeviceFlags};
+use super::BuildBar;
+use super::output::WorkFlags;
 use crate::{interrupt, ui};
 
 /// Make a dataset anew under another light; nothing but its pictures changes.
@@ -36,17 +37,11 @@ pub(super) struct Arguments {
     /// Make no new shards but an image set of this name, beside the pictures that DIR has.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["out", "meshes"])]
     add: Option<String>,
-    #[command(flatten)]
-    device: DeviceFlags,
-    /// Threads; one a core unless given. The bytes don't depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
     /// Begin anew where the folder holds another dataset.
     #[arg(long)]
     force: bool,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    work: WorkFlags,
 }
 
 const EXAMPLES: &str = "\
@@ -70,10 +65,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut on_event = |event| bar.show(event);
     let report = if let Some(meshes) = &arguments.meshes {
         let options = BuildOptions {
-            workers: arguments.workers,
-            renderer: arguments.device.renderer_options(),
             force: arguments.force,
-            ..BuildOptions::new(out.clone())
+            ..arguments.work.build_options(out.clone())
         };
         relight_from_meshes(
             &arguments.dir,
@@ -87,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let options = RelightOptions {
             out: out.clone(),
             images_only: arguments.add.is_some(),
-            workers: arguments.workers,
+            workers: arguments.work.workers,
             force: arguments.force,
         };
         relight(&arguments.dir, &lighting, &options, &cancel, &mut on_event)
@@ -96,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Some(report) = report? else {
         return Ok(super::stopped(&out));
     };
-    if arguments.json {
+    if arguments.work.json {
         ui::json(&report)?;
     } else {
         ui::result(format_args!(

@@ -1,0 +1,54 @@
+//! Flags of all commands that make shards: where to, who works, and what is printed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tap_dataset::BuildOptions;
+
+use super::DeviceFlags;
+
+/// Who works, and how the result is printed.
+#[derive(Debug, Args)]
+pub(super) struct WorkFlags {
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(super) workers: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl WorkFlags {
+    /// To build into this folder.
+    pub(super) fn build_options(&self, out: PathBuf) -> BuildOptions {
+        BuildOptions {
+            workers: self.workers,
+            renderer: self.device.renderer_options(),
+            ..BuildOptions::new(out)
+        }
+    }
+}
+
+/// Where shards are written, and by whom.
+#[derive(Debug, Args)]
+pub(super) struct OutputFlags {
+    /// The folder of shards to make, or to go on with.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+    /// Begin anew where the folder holds another dataset.
+    #[arg(long)]
+    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) work: WorkFlags,
+}
+
+impl OutputFlags {
+    pub(super) fn build_options(&self) -> BuildOptions {
+        BuildOptions {
+            force: self.force,
+            ..self.work.build_options(self.out.clone())
+        }
+    }
+}
