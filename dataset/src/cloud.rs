@@ -2,7 +2,7 @@
 
 use std::f32::consts::TAU;
 
-use glam::{Mat3, Vec3};
+use glam::{Mat3, Quat, Vec3};
 
 /// Points of one shape that are looked for on the other while it is turned, and at the end.
 const COARSE_POINTS: usize = 64;
@@ -10,7 +10,11 @@ const FINE_POINTS: usize = 512;
 /// Turns around the upright axis that are tried.
 const YAWS: usize = 24;
 /// Times that shapes are moved and scaled upon each other.
-const ALIGNMENTS: usize = 4;
+const ALIGNMENTS: usize = 6;
+/// A small turn, a shift, a growth.
+const UNKNOWNS: usize = 7;
+/// The most, in radians or as a share, that one step turns or scales.
+const MAX_STEP: f32 = 0.2;
 /// Cells along a side of the grid that points are sorted into.
 const CELLS: usize = 16;
 
@@ -51,11 +55,19 @@ impl Cloud {
         }
     }
 
-    /// Mean distance between the surfaces, whichever way round, when they lie upon each other as well as they can.
-    pub(crate) fn distance_to(&self, other: &Self) -> f32 {
+    /// Mean distance between the surfaces, whichever way round, when they lie upon each other as well as they can. Shapes
+    /// that are farther apart than `give_up` when they are but turned upon each other are not moved: theirs is a first
+    /// guess.
+    pub(crate) fn distance_to(&self, other: &Self, give_up: f32) -> f32 {
         let turns = turns();
-        let coarse =
-            |turn: &Mat3| other.residual(&self.matches(other, *turn, 1.0, Vec3::ZERO, COARSE_POINTS));
+        let coarse = |turn: &Mat3| {
+            let placement = Placement {
+                turn: *turn,
+                scale: 1.0,
+                shift: Vec3::ZERO,
+            };
+            other.residual(&self.matches(other, placement, COARSE_POINTS))
+        };
         let best = turns
             .iter()
             .map(|turn| (coarse(turn), *turn))
@@ -68,32 +80,30 @@ impl Cloud {
             let better = near.into_iter().min_by(|a, b| coarse(a).total_cmp(&coarse(b)));
             turn = better.expect("there are three");
         }
-        // Middle and size follow from the points that happened to be drawn: they are matched too.
-        let (mut scale, mut shift) = (1.0, Vec3::ZERO);
-        for _ in 0..ALIGNMENTS {
-            let matches = self.matches(other, turn, scale, shift, FINE_POINTS);
-            let count = matches.len().max(1) as f32;
-            shift += matches
-                .iter()
-                .map(|m| m.normal * (m.to - m.from).dot(m.normal))
-                .sum::<Vec3>()
-                / count;
-            let outward = matches.iter().map(|m| m.from.length_squared()).sum::<f32>();
-            let missing: f32 = matches
-                .iter()
-                .map(|m| (m.to - m.from).dot(m.normal) * m.from.dot(m.normal))
-                .sum();
-            scale *= 1.0 + missing / outward.max(f32::MIN_POSITIVE);
+        let guess = coarse(&turn);
+        if guess > give_up {
+            return guess;
         }
-        let there = other.residual(&self.matches(other, turn, scale, shift, FINE_POINTS));
-        let back = turn.transpose();
-        let here =
-            self.residual(&other.matches(self, back, 1.0 / scale, back * (-shift / scale), FINE_POINTS));
+        // Middle and size follow from the points that happened to be drawn, and the turn is known to a degree: all of
+        // them are matched.
+        let mut placement = Placement {
+            turn,
+            scale: 1.0,
+            shift: Vec3::ZERO,
+        };
+        for _ in 0..ALIGNMENTS {
+            let near = 4.0 * (self.spacing + other.spacing);
+            let mut matches = self.matches(other, placement, FINE_POINTS);
+            matches.retain(|m| m.from.distance(m.to) <= near);
+            placement = placement.improved(&matches);
+        }
+        let there = other.residual(&self.matches(other, placement, FINE_POINTS));
+        let here = self.residual(&other.matches(self, placement.inverse(), FINE_POINTS));
         there.max(here)
     }
 
     /// Some points of this cloud, turned, scaled and moved, each with the nearest one of the other.
-    fn matches(&self, other: &Self, turn: Mat3, scale: f32, shift: Vec3, num: usize) -> Vec<Match> {
+    fn matches(&self, other: &Self, placement: Placement, num: usize) -> Vec<Match> {
         let step = self.points.len().div_ceil(num).max(1);
         let nearest = |from: Vec3| {
             let nearest = other.grid.nearest(&other.points, from, None);
@@ -105,9 +115,7 @@ impl Cloud {
             }
         };
         let points = self.points.iter().step_by(step);
-        points
-            .map(|&point| nearest(turn * point * scale + shift))
-            .collect()
+        points.map(|&point| nearest(placement.apply(point))).collect()
     }
 
     /// The mean distance to this cloud's surface: across it near a point, and all of it where no point is near.
@@ -131,6 +139,81 @@ fn turns() -> Vec<Mat3> {
         (0..steps).map(move |k| Mat3::from_rotation_y(k as f32 / steps as f32 * TAU) * to_upright)
     };
     axes.into_iter().flat_map(yaws).collect()
+}
+
+/// How a cloud lies upon another one.
+#[derive(Debug, Clone, Copy)]
+struct Placement {
+    turn: Mat3,
+    scale: f32,
+    shift: Vec3,
+}
+
+impl Placement {
+    fn apply(self, point: Vec3) -> Vec3 {
+        self.turn * point * self.scale + self.shift
+    }
+
+    fn inverse(self) -> Self {
+        let turn = self.turn.transpose();
+        Self {
+            turn,
+            scale: 1.0 / self.scale,
+            shift: turn * (-self.shift / self.scale),
+        }
+    }
+
+    /// One step of least squares: the small turn, growth and shift that bring points nearest to the planes of their
+    /// partners.
+    fn improved(self, matches: &[Match]) -> Self {
+        let mut sums = [[0.0_f64; UNKNOWNS + 1]; UNKNOWNS];
+        for m in matches {
+            let turning = m.from.cross(m.normal);
+            let row = [
+                turning.x,
+                turning.y,
+                turning.z,
+                m.normal.x,
+                m.normal.y,
+                m.normal.z,
+                m.from.dot(m.normal),
+                (m.to - m.from).dot(m.normal),
+            ]
+            .map(f64::from);
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += row[i] * value;
+                }
+            }
+        }
+        // What a symmetric shape leaves open stays as it is.
+        for (i, sums) in sums.iter_mut().enumerate() {
+            sums[i] += 1e-3 * matches.len() as f64 + 1e-9;
+        }
+        let [x, y, z, right, up, front, growth] = solved(sums).map(|value| value as f32);
+        let angles = Vec3::new(x, y, z).clamp_length_max(MAX_STEP);
+        let turn = Mat3::from_quat(Quat::from_scaled_axis(angles));
+        let growth = 1.0 + growth.clamp(-MAX_STEP, MAX_STEP);
+        Self {
+            turn: turn * self.turn,
+            scale: self.scale * growth,
+            shift: turn * self.shift * growth + Vec3::new(right, up, front),
+        }
+    }
+}
+
+/// The solution of symmetric equations that have one, by elimination.
+fn solved(mut rows: [[f64; UNKNOWNS + 1]; UNKNOWNS]) -> [f64; UNKNOWNS] {
+    for i in 0..UNKNOWNS {
+        let pivot = rows[i];
+        for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i] / pivot[i];
+            for (value, pivot) in row.iter_mut().zip(pivot) {
+                *value -= factor * pivot;
+            }
+        }
+    }
+    std::array::from_fn(|i| rows[i][UNKNOWNS] / rows[i][i])
 }
 
 /// Points sorted into cells, to find the nearest one without looking at all.

@@ -19,8 +19,13 @@ use crate::{Dataset, ObjectId, Result, Split, ViewSelection};
 
 /// Mean distance to each other's surface, in radii, up to which two shapes count as the same.
 ///
-/// On real meshes two samplings of one shape came to 0.0014 to 0.0113, so did a dagger and a golden dagger.
+/// Chosen on 659 real meshes against the same ones turned, scaled, saved anew and sampled anew at 1024 points. Of the
+/// objects in both, 88 % were found again at this distance (62 % at 0.006, 93 % at 0.016); of all pairs reported, 91 % were
+/// of one model or a variant of it (95 %, 87 %). Most of the others are one model in two packs, or with something added (a
+/// cactus with flowers, a police car and a taxi); plainly different shapes begin at 0.004 (an apple and a round tree).
 pub const DEFAULT_OVERLAP_DISTANCE: f64 = 0.012;
+/// Mean distance, at the first guess of a turn, beyond which shapes are not looked at more closely.
+const GIVE_UP: f64 = 0.06;
 /// Points whose distances make a fingerprint.
 const FINGERPRINT_POINTS: usize = 384;
 /// Quantiles of the distances between points, and to the middle.
@@ -232,7 +237,8 @@ fn partners_of(
     let mut near = Vec::new();
     for (_, partner_idx) in candidates {
         let (row, partner) = &partners[partner_idx];
-        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?));
+        let give_up = GIVE_UP.max(5.0 * max_distance) as f32;
+        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?, give_up));
         if distance <= max_distance {
             near.push(pair(partner, OverlapKind::NearShape, distance));
         }
@@ -379,16 +385,16 @@ mod tests {
         let apart =
             |a: &Cloud, b: &Cloud| fingerprint_distance(&fingerprint(&a.points), &fingerprint(&b.points));
         assert!(apart(&cloud, &again).is_some(), "like fingerprints");
-        let distance = f64::from(cloud.distance_to(&again));
+        let distance = f64::from(cloud.distance_to(&again, 1.0));
         assert!(distance < DEFAULT_OVERLAP_DISTANCE, "{distance}");
         for turn in [Mat3::from_rotation_y(1.0), Mat3::from_rotation_z(TAU / 4.0)] {
             let turned = turned(&again, turn);
             assert!(apart(&cloud, &turned).is_some(), "like fingerprints");
-            let distance = f64::from(cloud.distance_to(&turned));
+            let distance = f64::from(cloud.distance_to(&turned, 1.0));
             assert!(distance < DEFAULT_OVERLAP_DISTANCE, "turned: {distance}");
         }
         let other = box_cloud(Vec3::new(1.0, 0.6, 0.3), 3, 1024);
-        let distance = f64::from(cloud.distance_to(&other));
+        let distance = f64::from(cloud.distance_to(&other, 1.0));
         assert!(distance > DEFAULT_OVERLAP_DISTANCE, "a tenth higher: {distance}");
         let flat = box_cloud(Vec3::new(1.0, 1.0, 0.1), 4, 1024);
         assert!(

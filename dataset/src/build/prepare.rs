@@ -115,7 +115,10 @@ pub(super) fn prepare(
         )));
     }
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
-    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe.drawn(), drawn_by)
+    let framed = clock
+        .time(Stage::Frame, || {
+            Framed::try_new(&mesh, &object_from_mesh, &recipe.drawn(), drawn_by)
+        })
         .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
     let Topology {
         is_watertight,
