@@ -85,7 +85,13 @@ impl Location {
                 bytes: object.size,
             })
         });
-        Ok(files.collect())
+        let folders = listed.common_prefixes.iter().filter_map(|folder| {
+            Some(Found {
+                name: format!("{}/", folder.filename()?),
+                bytes: 0,
+            })
+        });
+        Ok(files.chain(folders).collect())
     }
 
     pub(super) fn read_bounded(&self, limit_bytes: u64) -> io::Result<Vec<u8>> {
