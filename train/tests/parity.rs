@@ -9,6 +9,8 @@ mod reference;
 #[path = "parity/weight.rs"]
 mod weight;
 
+use std::f64::consts::{FRAC_PI_2, FRAC_PI_3, FRAC_PI_6};
+
 use reference::{Folder, Run, compare, indices, record, relative_l2, values};
 use tap_train::augment::{Augmentation, HeightFrom, rotate_y};
 use tap_train::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
@@ -16,6 +18,7 @@ use tap_train::metric::part_iou;
 use tap_train::model::{
     ClassifierHead, Cloud, Compat, DgcnnConfig, Encoder, EncoderConfig, HeadConfig, PartInput,
     PointMlpConfig, PointMlpSegmenter, Rays, Segmenter, SegmenterSizes, Tap, TapConfig, TransformerConfig,
+    code_rotations,
 };
 use tap_train::ops;
 use tap_train::optim::{AdamW, AdamWConfig};
@@ -25,6 +28,8 @@ use tch::{Device, Kind, Tensor, nn};
 /// Forward tensors in evaluation; single against double precision alone makes up to 5e-6.
 const FORWARD: f64 = 2e-5;
 const LOSS: f64 = 1e-5;
+/// Where queries lie, in single precision.
+const PLANE: f64 = 1e-5;
 const GRADIENT_EVAL: f64 = 5e-3;
 const TRAINING: Training = Training {
     gradient: 2e-2,
@@ -224,6 +229,9 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
     compare_tokens(&run, "enc.coords", &tokens.centers, 0.0);
     compare_tokens(&run, "enc.feats", &tokens.features, FORWARD);
     compare(&run, "gen.query", &rays.query(), 1e-6);
+    let plane = CodePlane::of(&rays, run.need("in.views"));
+    compare(&run, "gen.scale", &plane.scale, PLANE);
+    compare(&run, "gen.bias", &plane.bias, PLANE);
     compare_tokens(&run, "gen.memory", &tap.generator().memory(&tokens), FORWARD);
     let features = tap.features(&tokens, &rays, false);
     compare(&run, "gen.feats_img", &features, FORWARD);
@@ -520,10 +528,79 @@ fn nearest_neighbors_and_interpolation() {
 fn queries_of_the_twelve_views() {
     let run = Folder::open().run("pure");
     let points = run.need("pc.center_norm").unsqueeze(0);
-    let rays = Rays::released_code(&points, &run.need("rot12").unsqueeze(0), 7);
+    let rotations = run.need("rot12").unsqueeze(0);
+    let rays = Rays::released_code(&points, &rotations, 7);
     compare(&run, "query.vec", &rays.query(), 1e-6);
     let position = rays.position.get(0).get(0);
     compare(&run, "query.pos", &position.contiguous(), 1e-7);
+    let plane = CodePlane::of(&rays, &rotations);
+    compare(&run, "query.scale", &plane.scale, PLANE);
+    compare(&run, "query.bias", &plane.bias, PLANE);
+    compare(&run, "query.mesh", &plane.pixels.get(0), PLANE);
+}
+
+/// The picture plane that the released code's queries lie on, worked out from their origins.
+struct CodePlane {
+    /// Object units a pixel, a row a view.
+    scale: Tensor,
+    /// Where the picture's corner is.
+    bias: Tensor,
+    /// The queries' pixels, rows first.
+    pixels: Tensor,
+}
+
+impl CodePlane {
+    fn of(rays: &Rays, rotations: &Tensor) -> Self {
+        let origin = rays.origin.to_kind(Kind::Double).flatten(0, 1);
+        let rotations = rotations.to_kind(Kind::Double).flatten(0, 1);
+        let on_plane = origin.matmul(&rotations.transpose(1, 2)).narrow(2, 0, 2);
+        let num_queries = on_plane.size()[1];
+        // The centres of the first and the last of as many cells as there are queries, in a picture of 224 pixels.
+        let cell = 224.0 / (num_queries as f64).sqrt();
+        let (first, last) = (on_plane.select(1, 0), on_plane.select(1, num_queries - 1));
+        let scale = (last - &first).mean_dim(1, true, Kind::Double) / (224.0 - cell);
+        let bias = first - &scale * (cell / 2.0);
+        let pixels = (on_plane - bias.unsqueeze(1)) / scale.unsqueeze(1);
+        Self { scale, bias, pixels }
+    }
+}
+
+#[test]
+fn rotations_are_those_of_the_released_code() {
+    let run = Folder::open().run("pure");
+    // (theta, phi) of the released code are azimuth and elevation - 90 degrees here.
+    let view_from_object = |theta: f64, phi: f64| {
+        let ((sin_a, cos_a), (sin_e, cos_e)) = (theta.sin_cos(), (phi + FRAC_PI_2).sin_cos());
+        let rows = [
+            [cos_a, 0.0, -sin_a, 0.0],
+            [-sin_e * sin_a, cos_e, -sin_e * cos_a, 0.0],
+            [cos_e * sin_a, sin_e, cos_e * cos_a, 0.0],
+            [0.0, 0.0, 0.0, 1.0],
+        ];
+        Tensor::from_slice(rows.as_flattened()).view([4, 4])
+    };
+    let twelve: Vec<_> = (0..12)
+        .map(|k| view_from_object(f64::from(k) * FRAC_PI_6, -FRAC_PI_3))
+        .collect();
+    let rotations = code_rotations(&Tensor::stack(&twelve, 0).unsqueeze(0));
+    compare(&run, "rot12", &rotations, 1e-12);
+    if let Some(angles) = run.get("rot_rand.angles") {
+        let angles = values(angles);
+        let (pairs, _) = angles.as_chunks::<2>();
+        let views: Vec<_> = pairs
+            .iter()
+            .map(|[theta, phi]| view_from_object(*theta, *phi))
+            .collect();
+        let rotations = code_rotations(&Tensor::stack(&views, 0).unsqueeze(0));
+        compare(&run, "rot_rand.mats", &rotations, 1e-12);
+    }
+    if let Some(points) = run.get("pc.center_norm") {
+        let rotated = points
+            .to_kind(Kind::Double)
+            .unsqueeze(0)
+            .matmul(&rotations.get(0).transpose(1, 2));
+        compare(&run, "query.rotated", &rotated, 1e-6);
+    }
 }
 
 #[test]
