@@ -229,7 +229,7 @@ mod tests {
         };
         assert_eq!(planes[..4], [0, 0, 32768, 48496], "x");
         assert_eq!(planes[4..8], [0, 32768, 52428, 53739], "y");
-        assert_eq!(planes[8..], [0, 32768, 6554, 52428], "z");
+        assert_eq!(planes[8..], [0, 32768, 6553, 52428], "z");
     }
 
     #[test]
