@@ -192,6 +192,8 @@ def main():
         help="pyrender's and moderngl's contexts cannot live in one process: --peers pyrender is a run of its own",
     )
     arguments = parser.parse_args()
+    # All on one core: time on two that share their caches is not the same.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     peers = []
     known = {"moderngl": Moderngl, "open3d": Open3D, "pyrender": Pyrender}
     for make in [known[name] for name in arguments.peers.split(",")]:
