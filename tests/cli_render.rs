@@ -4,6 +4,7 @@
 mod util;
 
 use std::fs;
+use std::path::Path;
 
 use util::{CUBE, Place, nan_cube};
 
@@ -548,6 +549,149 @@ fn relighting_is_drawing_under_another_light() {
     place
         .run(&["relight", "views", "--lighting", "mvcnn", "--out", "relit"])
         .fails_with(&["--force", "relit/boxes"]);
+}
+
+#[test]
+fn what_views_cannot_show_is_a_warning() {
+    let place = Place::new();
+    write_boxes(&place);
+    let lit = |from: &str, lighting: &str, out: &str| -> Vec<String> {
+        place
+            .run(&["relight", from, "--lighting", lighting, "--out", out])
+            .succeeds();
+        let json = &place.files(out)["boxes/views.json"];
+        let json: serde_json::Value = serde_json::from_slice(json).unwrap();
+        let warnings = json["warnings"].as_array().into_iter().flatten();
+        warnings
+            .map(|warning| warning.as_str().unwrap().to_owned())
+            .collect()
+    };
+    let render = ["render", "boxes.obj", "--size", "32", "--channels", ALL_CHANNELS];
+    for (lighting, out) in [("mvcnn", "white"), ("textured", "colored")] {
+        let more = ["--lighting", lighting, "--out", out];
+        place.run(&[&render[..], &more].concat()).succeeds();
+    }
+    let warnings = lit("white", "three-point", "still");
+    assert!(warnings[0].contains("--lighting textured"), "{warnings:?}");
+    let color = decode_png(&place.files("still")["boxes/view_001.png"]);
+    assert_eq!(color.len(), 32 * 32, "white is gray");
+
+    let warnings = lit("colored", "mvcnn-2015", "smooth");
+    assert!(warnings[0].contains("normals=smooth"), "{warnings:?}");
+    let warnings = lit("smooth", "three-point", "back");
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let color = decode_png(&place.files("back")["boxes/view_001.png"]);
+    assert_eq!(
+        color.len(),
+        3 * 32 * 32,
+        "what was lit white has its colors still"
+    );
+}
+
+/// Of the pixels that an object covers, how many are off by more than 8 and by more than 32.
+#[derive(Debug, Default)]
+#[allow(clippy::struct_field_names, reason = "counts are named so")]
+struct Nearness {
+    num_covered: usize,
+    num_rough: usize,
+    num_far: usize,
+}
+
+impl Nearness {
+    /// Compares the color of all views; pixels that are not covered are equal.
+    fn of(place: &Place, relit: &str, wanted: &str) -> Self {
+        let mut nearness = Self::default();
+        let (relit, wanted) = (place.files(relit), place.files(wanted));
+        for (mask_name, mask) in wanted.iter().filter(|(name, _)| name.ends_with("_mask.png")) {
+            let name = mask_name.replace("_mask", "");
+            let [relit, wanted] = [&relit[&name], &wanted[&name]].map(|png| decode_png(png));
+            let mask = decode_png(mask);
+            let num_parts = wanted.len() / mask.len();
+            assert_eq!(relit.len(), wanted.len(), "{name}: gray or both in color");
+            for (i, is_covered) in mask.iter().map(|value| *value > 0).enumerate() {
+                let parts = i * num_parts..(i + 1) * num_parts;
+                let pairs = relit[parts.clone()].iter().zip(&wanted[parts]);
+                let off = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+                assert!(is_covered || off == 0, "{name}: the background of pixel {i}");
+                nearness.num_covered += usize::from(is_covered);
+                nearness.num_rough += usize::from(off > 8);
+                nearness.num_far += usize::from(off > 32);
+            }
+        }
+        nearness
+    }
+}
+
+/// Draws meshes under one light and under another, and lights the former as the latter: with the help of their color, and
+/// without.
+fn relit_with_edges(
+    place: &Place,
+    meshes: &[&str],
+    size: &str,
+    taken: &str,
+    lighting: &str,
+) -> [Nearness; 2] {
+    let render = |out: &str, lighting: &str, channels: &str| {
+        let mut render = vec!["render", "--rig", "turntable:3:20", "--out", out, "--size", size];
+        render.extend(["--lighting", lighting, "--channels", channels]);
+        render.extend(meshes);
+        place.run(&render).succeeds();
+    };
+    let at = |name: &str| format!("{taken}-{lighting}/{name}");
+    render(&at("mixed"), taken, "color,mask,depth,normal,albedo");
+    render(&at("unmixed"), taken, "mask,depth,normal,albedo");
+    render(&at("wanted"), lighting, "color,mask");
+    ["mixed", "unmixed"].map(|name| {
+        let relit = at(&format!("{name}-relit"));
+        place
+            .run(&["relight", &at(name), "--lighting", lighting, "--out", &relit])
+            .succeeds();
+        Nearness::of(place, &relit, &at("wanted"))
+    })
+}
+
+#[test]
+fn relit_edges_are_mixed_as_they_were_drawn() {
+    let place = Place::new();
+    write_boxes(&place);
+    let meshes = ["boxes.obj", AXES];
+    for (taken, lighting) in [("textured", "three-point"), ("mvcnn", "hemisphere")] {
+        let [mixed, unmixed] = relit_with_edges(&place, &meshes, "96", taken, lighting);
+        assert!(mixed.num_covered > 5_000, "{mixed:?}");
+        assert!(
+            50 * mixed.num_rough <= mixed.num_covered && 200 * mixed.num_far <= mixed.num_covered,
+            "{taken} as {lighting}: {mixed:?}"
+        );
+        assert!(
+            4 * mixed.num_rough < unmixed.num_rough,
+            "{taken} as {lighting}: {mixed:?} and without color {unmixed:?}"
+        );
+    }
+}
+
+#[test]
+fn real_meshes_are_relit_edges_and_all() {
+    let Some(data) = std::env::var_os("TAP_REAL_DATA") else {
+        return;
+    };
+    let place = Place::new();
+    let path = |name: &str| {
+        let path = Path::new(&data).join("meshes").join(name);
+        path.into_os_string().into_string().unwrap()
+    };
+    let meshes = [
+        path("vehicle/kk_city_car_taxi.obj"),
+        path("vehicle/q_ships_pack_Sail_ship.glb"),
+        path("lamp/q_street_pack_Streetlight_Double.glb"),
+    ];
+    let meshes: Vec<&str> = meshes.iter().map(String::as_str).collect();
+    for (taken, lighting) in [("textured", "three-point"), ("mvcnn", "hemisphere")] {
+        let [mixed, unmixed] = relit_with_edges(&place, &meshes, "224", taken, lighting);
+        assert!(
+            30 * mixed.num_rough <= mixed.num_covered && 3 * mixed.num_rough < unmixed.num_rough,
+            "{taken} as {lighting}: {mixed:?} and without color {unmixed:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! `tap relight`: views under another light, from their own normals, depth, albedo and masks; the mesh is not needed.
+//! Their color says how the pixels at edges are mixed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,10 @@ use clap::Args;
 use glam::{Mat3, Mat4, Vec3};
 use png::ColorType;
 use tap_dataset::SkipReason;
-use tap_render::{ColorImage, Lighting, Mask, MaterialChoice, PoseDegrees, View, ViewMatrices, relight};
+use tap_render::{
+    ColorImage, ColorKind, Lighting, Mask, MaterialChoice, Normals, PoseDegrees, RenderRecipe, View,
+    ViewMatrices, relight, relight_as_taken,
+};
 
 use super::folder::{self, Files};
 use super::input::Input;
@@ -30,7 +34,9 @@ use crate::{interrupt, npy, picture};
 /// Light views anew, without their meshes.
 ///
 /// The views must have been drawn with --channels color,mask,depth,normal,albedo (the last only for a lighting of the
-/// mesh's own colors). Whether normals are flat or smooth was decided then. Everything but the color is copied.
+/// mesh's own colors, which --lighting textured draws; views that were drawn white are lit white). Whether normals are flat
+/// or smooth was decided then, too. The old color tells how pixels at edges are mixed; without it edges are jagged.
+/// Everything but the color is copied.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -62,9 +68,15 @@ pub(crate) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tap render meshes --out views --channels color,mask,depth,normal,albedo --normal-format png16
+  tap render meshes --out views --lighting textured --channels color,mask,depth,normal,albedo
   tap relight views --lighting three-point --out lit
   tap relight views/chair --lighting own.toml --out lit --sheet";
+
+/// Of views that tell of no colors.
+const LIT_WHITE: &str = "drawn white, so lit white: draw it with --lighting textured for its colors";
+/// Of views with other normals than the lighting asks for.
+const LIT_FLAT: &str = "lit with flat normals: draw it with --set lighting.normals=smooth for smooth ones";
+const LIT_SMOOTH: &str = "lit with smooth normals: draw it with --set lighting.normals=flat for flat ones";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
@@ -200,39 +212,21 @@ fn relight_folder(
 ) -> Result<Result<Done, Failure>> {
     let mut clock = Clock::start();
     let mut timings = Timings::default();
-    let views_file = match ViewsFile::read(&input.path) {
+    let mut views_file = match ViewsFile::read(&input.path) {
         Ok(file) => file,
         Err(error) => return Ok(Err(Failure::new(SkipReason::Malformed, format!("{error:#}")))),
     };
-    let views_file = &mut { views_file };
-    // White can be had of anything; colors only if they were drawn.
-    let drawn = &views_file.recipe.lighting;
-    let (material, normals) = (
-        match lighting.material {
-            MaterialChoice::White => MaterialChoice::White,
-            MaterialChoice::Own => drawn.material,
-        },
-        drawn.normals,
-    );
+    let drawn = Drawn::new(&input.path, &views_file);
+    let (lighting, warnings) = drawn.possible(lighting);
     let mut files = Files::new();
     let mut pictures = Vec::with_capacity(views_file.views.len());
     for (view_idx, entry) in views_file.views.iter_mut().enumerate() {
-        let view = match load(
-            &input.path,
-            &views_file.recipe,
-            views_file.output.normal_space,
-            material,
-            entry,
-        ) {
-            Ok(view) => view,
+        let color = match drawn.relight(entry, &lighting) {
+            Ok(color) => color,
             Err(failure) => return Ok(Err(failure)),
         };
-        let color = match relight(&view, lighting) {
-            Ok(color) => color,
-            Err(error) => return Ok(Err(Failure::new(SkipReason::RenderFailed, error.to_string()))),
-        };
         let name = format!("view_{:03}.png", view_idx + 1);
-        files.push((name.clone(), picture::color_png(view.size_px, &color)?));
+        files.push((name.clone(), picture::color_png(drawn.recipe.size_px, &color)?));
         pictures.push(color);
         // All that was not lit anew stays.
         for file in entry.files().filter(|file| entry.file.as_deref() != Some(*file)) {
@@ -273,11 +267,13 @@ fn relight_folder(
             picture::sheet_png(size_px, &pictures)?,
         ));
     }
-    views_file.recipe.lighting = Lighting {
-        material,
-        normals,
-        ..lighting.clone()
-    };
+    views_file.recipe.lighting = lighting;
+    let of_light = [LIT_WHITE, LIT_FLAT, LIT_SMOOTH];
+    let warnings: Vec<String> = warnings.into_iter().map(str::to_owned).collect();
+    views_file
+        .warnings
+        .retain(|warning| !of_light.contains(&warning.as_str()));
+    views_file.warnings.extend_from_slice(&warnings);
     views_file.recipe.channels.color = true;
     views_file.is_relit = true;
     files.push((VIEWS_FILE_NAME.to_owned(), views_file.to_bytes()?));
@@ -285,86 +281,154 @@ fn relight_folder(
     let published = folder::publish(&files, &arguments.out.join(&input.name), arguments.force)?;
     timings.write_s = clock.lap();
     Ok(published.map(|()| Done {
-        warnings: Vec::new(),
+        warnings,
         num_views: pictures.len(),
         timings,
     }))
 }
 
-/// A view as it was before it became files, but for its color.
-fn load(
-    folder: &Path,
-    recipe: &tap_render::RenderRecipe,
+/// A folder of views as it was drawn.
+struct Drawn {
+    folder: PathBuf,
+    recipe: RenderRecipe,
     normal_space: NormalSpace,
-    material: MaterialChoice,
-    entry: &ViewEntry,
-) -> Result<View, Failure> {
-    let damaged = |error: anyhow::Error| Failure::new(SkipReason::Malformed, format!("{error:#}"));
-    let missing = |channel: &str| {
-        let message = format!(
-            "its views have no {channel}: draw them with --channels color,mask,depth,normal,albedo to relight them"
-        );
-        Failure::new("missing-channel", message)
-    };
-    let size_px = recipe.size_px;
-    let png = |name: &str, color| -> Result<picture::Decoded> {
-        let bytes = read(folder, name)?;
-        picture::decode(&bytes, size_px, color).with_context(|| name.to_owned())
-    };
-    let mask_file = entry.mask_file.as_deref().ok_or_else(|| missing("mask"))?;
-    let depth_file = entry.depth_file.as_deref().ok_or_else(|| missing("depth"))?;
-    let normal_file = entry.normal_file.as_deref().ok_or_else(|| missing("normals"))?;
+    /// Do the views know nothing of the mesh's own colors?
+    is_white: bool,
+}
 
-    let covered = png(mask_file, ColorType::Grayscale).map_err(damaged)?.values;
-    let covered = covered.iter().map(|value| *value > 0).collect();
-    let depth = match entry.depth {
-        Some(range) => {
-            let values = png(depth_file, ColorType::Grayscale).map_err(damaged)?.values;
-            picture::depth_of(&values, range)
-        }
-        None => floats(folder, depth_file, size_px).map_err(damaged)?,
-    };
-    let normals = png(normal_file, ColorType::Rgb).map_err(damaged)?;
-    let mut normals = picture::normals_of(&normals.values, normals.depth);
-    let matrix = |row_major: &[f32; 16]| Mat4::from_cols_array(row_major).transpose();
-    let matrices = ViewMatrices {
-        view_from_object: matrix(&entry.view_from_object),
-        clip_from_view: matrix(&entry.clip_from_view),
-    };
-    if normal_space == NormalSpace::Object {
-        let turn = Mat3::from_mat4(matrices.view_from_object);
-        for normal in &mut normals {
-            *normal = (turn * Vec3::from(*normal)).to_array();
+impl Drawn {
+    fn new(folder: &Path, file: &ViewsFile) -> Self {
+        let is_lit_white = file.recipe.lighting.material == MaterialChoice::White;
+        // What was lit white later has the colors still that it was drawn with.
+        let has_albedo = file.is_relit && file.recipe.channels.albedo;
+        Self {
+            folder: folder.to_owned(),
+            recipe: file.recipe.clone(),
+            normal_space: file.output.normal_space,
+            is_white: is_lit_white && !has_albedo,
         }
     }
-    let albedo = match material {
-        MaterialChoice::White => vec![[u8::MAX; 3]; normals.len()],
-        MaterialChoice::Own => {
-            let albedo_file = entry.albedo_file.as_deref().ok_or_else(|| missing("albedo"))?;
-            let values = png(albedo_file, ColorType::Rgb).map_err(damaged)?.values;
-            let colors = values.chunks_exact(3);
-            colors
-                .map(|color| [0, 1, 2].map(|part| color[part] as u8))
-                .collect()
+
+    /// As much of a lighting as the views can show, and what of it they cannot.
+    fn possible(&self, lighting: &Lighting) -> (Lighting, Vec<&'static str>) {
+        let mut possible = lighting.clone();
+        let mut warnings = Vec::new();
+        if lighting.material == MaterialChoice::Own && self.is_white {
+            possible.material = MaterialChoice::White;
+            warnings.push(LIT_WHITE);
         }
-    };
-    let pose = PoseDegrees {
-        azimuth_deg: entry.azimuth_deg,
-        elevation_deg: entry.elevation_deg,
-        roll_deg: entry.roll_deg,
-    };
-    Ok(View {
-        pose: pose.into(),
-        matrices,
-        size_px,
-        color: None,
-        mask: Mask::try_new(size_px, covered),
-        depth: Some(depth),
-        normal: Some(normals),
-        albedo: Some(albedo),
-        part: None,
-        material: None,
-    })
+        possible.normals = self.recipe.lighting.normals;
+        if lighting.normals != possible.normals {
+            warnings.push(match possible.normals {
+                Normals::Flat => LIT_FLAT,
+                Normals::Smooth => LIT_SMOOTH,
+            });
+        }
+        (possible, warnings)
+    }
+
+    /// The color of a view under another light.
+    fn relight(&self, entry: &ViewEntry, lighting: &Lighting) -> Result<ColorImage, Failure> {
+        let taken = &self.recipe.lighting;
+        let view = self.load(entry, lighting)?;
+        let color = if view.color.is_some() {
+            relight_as_taken(&view, taken, lighting)
+        } else {
+            relight(&view, lighting)
+        };
+        color.map_err(|error| Failure::new(SkipReason::RenderFailed, error.to_string()))
+    }
+
+    /// A view as it was before it became files, as far as another light has a use for it. Its color is there if it says
+    /// how the samples of a pixel were mixed.
+    fn load(&self, entry: &ViewEntry, lighting: &Lighting) -> Result<View, Failure> {
+        let size_px = self.recipe.size_px;
+        let missing = |channel: &str| {
+            let message = format!(
+                "its views have no {channel}: draw them with --channels color,mask,depth,normal,albedo to relight them"
+            );
+            Failure::new("missing-channel", message)
+        };
+        let mask_file = entry.mask_file.as_deref().ok_or_else(|| missing("mask"))?;
+        let depth_file = entry.depth_file.as_deref().ok_or_else(|| missing("depth"))?;
+        let normal_file = entry.normal_file.as_deref().ok_or_else(|| missing("normals"))?;
+
+        let covered = self.png(mask_file, ColorType::Grayscale)?.values;
+        let covered = covered.iter().map(|value| *value > 0).collect();
+        let depth = match entry.depth {
+            Some(range) => picture::depth_of(&self.png(depth_file, ColorType::Grayscale)?.values, range),
+            None => floats(&self.folder, depth_file, size_px).map_err(|error| damaged(&error))?,
+        };
+        let normals = self.png(normal_file, ColorType::Rgb)?;
+        let mut normals = picture::normals_of(&normals.values, normals.depth);
+        let matrix = |row_major: &[f32; 16]| Mat4::from_cols_array(row_major).transpose();
+        let matrices = ViewMatrices {
+            view_from_object: matrix(&entry.view_from_object),
+            clip_from_view: matrix(&entry.clip_from_view),
+        };
+        if self.normal_space == NormalSpace::Object {
+            let turn = Mat3::from_mat4(matrices.view_from_object);
+            for normal in &mut normals {
+                *normal = (turn * Vec3::from(*normal)).to_array();
+            }
+        }
+        let albedo = match entry.albedo_file.as_deref() {
+            Some(albedo_file) if !self.is_white => Some(self.rgb(albedo_file)?),
+            _ => None,
+        };
+        if lighting.material == MaterialChoice::Own && albedo.is_none() {
+            return Err(missing("albedo"));
+        }
+        let taken = &self.recipe.lighting;
+        let tells_of_mixture =
+            self.recipe.samples > 1 && (taken.material == MaterialChoice::White || albedo.is_some());
+        let color = match entry.file.as_deref().filter(|_| tells_of_mixture) {
+            None => None,
+            Some(file) => Some(match taken.color_kind() {
+                ColorKind::Gray => {
+                    let values = self.png(file, ColorType::Grayscale)?.values;
+                    ColorImage::Gray(values.into_iter().map(|value| value as u8).collect())
+                }
+                ColorKind::Rgb => ColorImage::Rgb(self.rgb(file)?),
+            }),
+        };
+        let pose = PoseDegrees {
+            azimuth_deg: entry.azimuth_deg,
+            elevation_deg: entry.elevation_deg,
+            roll_deg: entry.roll_deg,
+        };
+        Ok(View {
+            pose: pose.into(),
+            matrices,
+            size_px,
+            color,
+            mask: Mask::try_new(size_px, covered),
+            depth: Some(depth),
+            normal: Some(normals),
+            albedo,
+            part: None,
+            material: None,
+        })
+    }
+
+    fn png(&self, name: &str, color: ColorType) -> Result<picture::Decoded, Failure> {
+        let decoded = read(&self.folder, name).and_then(|bytes| {
+            picture::decode(&bytes, self.recipe.size_px, color).with_context(|| name.to_owned())
+        });
+        decoded.map_err(|error| damaged(&error))
+    }
+
+    fn rgb(&self, name: &str) -> Result<Vec<[u8; 3]>, Failure> {
+        let values = self.png(name, ColorType::Rgb)?.values;
+        let colors = values.as_chunks().0.iter();
+        Ok(colors
+            .map(|color: &[u16; 3]| color.map(|part| part as u8))
+            .collect())
+    }
+}
+
+fn damaged(error: &anyhow::Error) -> Failure {
+    Failure::new(SkipReason::Malformed, format!("{error:#}"))
 }
 
 fn floats(folder: &Path, name: &str, size_px: u32) -> Result<Vec<f32>> {
