@@ -60,6 +60,7 @@
 //! The crate opens no file and reads no clock: what it draws is a function of its arguments and of the adapter.
 
 mod camera;
+mod coincident;
 mod cull;
 mod dice;
 mod error;

@@ -9,6 +9,7 @@ use std::{fmt, str::FromStr};
 use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
+use crate::coincident::coincident_triangles;
 use crate::surface::{Surface, SurfaceError};
 
 /// Largest half extent that is accepted, in file units: areas and squared lengths then stay finite in `f32`.
@@ -350,32 +351,21 @@ impl Mesh {
             .all(|uses| uses.len() == 2)
     }
 
-    /// The triangles, in ascending order, whose corners are at the same three places as those of an earlier one,
-    /// whichever way they turn.
+    /// The triangles, in ascending order, of flat faces with the outline of an earlier one, whichever way they turn and
+    /// however they are cut.
     ///
     /// Modellers lay a face upon a face to give the two sides different materials. A renderer that shows materials
     /// leaves these triangles out, so that the first in the order of the file is seen, always and everywhere; a
-    /// white picture is the same either way. Sorts positions and triangles: about the cost of importing the mesh.
+    /// white picture is the same either way. Sorts positions and edges: about the cost of importing the mesh.
     #[must_use]
     pub fn coincident_triangles(&self) -> Vec<u32> {
         let welded = self.weld();
-        let mut places: Vec<([u32; 3], u32)> = self
+        let triangles: Vec<[u32; 3]> = self
             .triangles
             .iter()
-            .zip(0..)
-            .map(|(triangle, index)| {
-                let mut place = triangle.map(|vertex| welded[vertex as usize]);
-                place.sort_unstable();
-                (place, index)
-            })
+            .map(|triangle| triangle.map(|vertex| welded[vertex as usize]))
             .collect();
-        places.sort_unstable();
-        let mut coincident: Vec<u32> = places
-            .chunk_by(|(left, _), (right, _)| left == right)
-            .flat_map(|equal| equal[1..].iter().map(|&(_, index)| index))
-            .collect();
-        coincident.sort_unstable();
-        coincident
+        coincident_triangles(&self.positions, &triangles)
     }
 
     /// For every vertex, the smallest vertex index at the same position.
@@ -421,7 +411,7 @@ fn bounding_box(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<(DVec3, D
 }
 
 /// Twice the triangle's area as a vector along its normal.
-fn double_area(corners: [Vec3; 3]) -> DVec3 {
+pub(crate) fn double_area(corners: [Vec3; 3]) -> DVec3 {
     let [a, b, c] = corners.map(Vec3::as_dvec3);
     (b - a).cross(c - a)
 }

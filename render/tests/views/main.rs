@@ -7,6 +7,7 @@
 )]
 
 mod channel;
+mod coincident;
 mod flight;
 mod framing;
 mod golden;

@@ -1,0 +1,398 @@
+//! Faces that lie upon each other: which triangles of a mesh cover nothing but what others cover.
+//!
+//! A *patch* is a flat piece of the surface: triangles that meet at edges which belong to no third one. How often it
+//! covers a point of its plane follows from its outline alone: as often as the outline goes around the point, however the
+//! patch is cut into triangles. So of patches with one outline the first is enough. Where a sheet is doubled, four
+//! triangles meet at an edge between two faces and two at one within a face: each face is a patch, be it cut along one
+//! diagonal or along the other. A triangle upon a triangle is the simplest case.
+
+use std::collections::BTreeMap;
+
+use glam::{DVec3, Vec3};
+
+use crate::mesh::double_area;
+
+/// How thick a flat patch may be, as a share of the mesh's largest coordinate: what five decimals make of a plane.
+const THICKNESS: f64 = 1e-5;
+
+/// From one vertex to another.
+type Edge = [u32; 2];
+
+/// The triangles of all patches but the first of each outline, in ascending order. Vertices at one position must have one
+/// index, and triangles an area.
+pub(crate) fn coincident_triangles(positions: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
+    let shape = Shape {
+        positions,
+        triangles,
+        thickness: THICKNESS * largest_coordinate(positions),
+    };
+    let mut coincident: Vec<u32> = shape
+        .patches_by_outline()
+        .into_values()
+        .flat_map(|alike| {
+            let flat = alike.into_iter().filter(|patch| shape.is_flat(patch));
+            flat.skip(1).flatten()
+        })
+        .collect();
+    coincident.sort_unstable();
+    coincident
+}
+
+fn largest_coordinate(positions: &[Vec3]) -> f64 {
+    let largest = positions
+        .iter()
+        .fold(Vec3::ZERO, |largest, position| largest.max(position.abs()));
+    f64::from(largest.max_element())
+}
+
+struct Shape<'a> {
+    positions: &'a [Vec3],
+    triangles: &'a [[u32; 3]],
+    /// How thick a flat patch may be.
+    thickness: f64,
+}
+
+impl Shape<'_> {
+    /// All patches, as lists of triangles, whose outlines may be those of others; in the order of their first triangles.
+    fn patches_by_outline(&self) -> BTreeMap<Vec<Edge>, Vec<Vec<u32>>> {
+        let (mut forest, is_inner) = self.join();
+        // Different outlines rarely have one sum, and most patches of most meshes go no further than this.
+        let mut sums = vec![0_u64; self.triangles.len()];
+        for (side, _) in is_inner.iter().enumerate().filter(|(_, is_inner)| !**is_inner) {
+            let patch = forest.first((side / 3) as u32);
+            let sum = &mut sums[patch as usize];
+            *sum = sum.wrapping_add(scattered(upwards(self.edge(side))));
+        }
+        let mut by_sum: Vec<(u64, u32)> = (0..self.triangles.len() as u32)
+            .filter(|triangle| forest.first(*triangle) == *triangle)
+            .map(|patch| (sums[patch as usize], patch))
+            .collect();
+        by_sum.sort_unstable();
+        let alike = by_sum.chunk_by(|left, right| left.0 == right.0);
+        let alike = alike.filter(|patches| patches.len() > 1).flatten();
+        let mut patches: BTreeMap<u32, Vec<u32>> = alike.map(|(_, patch)| (*patch, Vec::new())).collect();
+        if patches.is_empty() {
+            return BTreeMap::new();
+        }
+        for triangle in 0..self.triangles.len() as u32 {
+            if let Some(triangles) = patches.get_mut(&forest.first(triangle)) {
+                triangles.push(triangle);
+            }
+        }
+        let mut by_outline: BTreeMap<Vec<Edge>, Vec<Vec<u32>>> = BTreeMap::new();
+        for triangles in patches.into_values() {
+            let sides = triangles.iter().flat_map(|&triangle| {
+                let first = 3 * triangle as usize;
+                first..first + 3
+            });
+            let outline = sides.filter(|&side| !is_inner[side]).map(|side| self.edge(side));
+            by_outline
+                .entry(turned_one_way(outline.collect()))
+                .or_default()
+                .push(triangles);
+        }
+        by_outline
+    }
+
+    /// Joins triangles to patches; which sides of triangles (three times the triangle's number, and which) lie within one?
+    fn join(&self) -> (Forest, Vec<bool>) {
+        let num_sides = 3 * self.triangles.len();
+        let mut forest = Forest::new(self.triangles.len());
+        let mut is_inner = vec![false; num_sides];
+        // Sides that are one edge come together: sorted by their lower vertex, then, few as they are, by the upper.
+        let mut ends = vec![0; self.positions.len() + 1];
+        for side in 0..num_sides {
+            let [lower, _] = upwards(self.edge(side));
+            ends[lower as usize + 1] += 1;
+        }
+        for vertex in 1..ends.len() {
+            ends[vertex] += ends[vertex - 1];
+        }
+        let mut sides = vec![(0, 0); num_sides];
+        for side in 0..num_sides {
+            let [lower, upper] = upwards(self.edge(side));
+            let end = &mut ends[lower as usize];
+            sides[*end] = (upper, side);
+            *end += 1;
+        }
+        let mut start = 0;
+        for end in ends {
+            let at_vertex = &mut sides[start..end];
+            start = end;
+            at_vertex.sort_unstable();
+            for uses in at_vertex.chunk_by(|left, right| left.0 == right.0) {
+                if let &[(_, one), (_, other)] = uses
+                    && self.is_flat_at(one, other)
+                {
+                    is_inner[one] = true;
+                    is_inner[other] = true;
+                    forest.join((one / 3) as u32, (other / 3) as u32);
+                }
+            }
+        }
+        (forest, is_inner)
+    }
+
+    fn edge(&self, side: usize) -> Edge {
+        let triangle = self.triangles[side / 3];
+        [triangle[side % 3], triangle[(side + 1) % 3]]
+    }
+
+    /// Do the triangles of two sides, which are one edge, lie in one plane, turned to the same side of it and not upon each
+    /// other?
+    fn is_flat_at(&self, one: usize, other: usize) -> bool {
+        if self.edge(one)[0] == self.edge(other)[0] {
+            return false;
+        }
+        let corner = |side: usize, at: usize| {
+            self.positions[self.triangles[side / 3][(side + at) % 3] as usize].as_dvec3()
+        };
+        let normals = [one, other].map(|side| double_area(self.corners(side / 3)));
+        let volume = normals[0].dot(corner(other, 2) - corner(one, 0));
+        let largest_squared = normals[0].length_squared().max(normals[1].length_squared());
+        normals[0].dot(normals[1]) > 0.0
+            && volume * volume <= self.thickness * self.thickness * largest_squared
+    }
+
+    /// Do all triangles of a patch lie in one plane? Those of a finely bent one do so two by two.
+    fn is_flat(&self, patch: &[u32]) -> bool {
+        let corners = || patch.iter().map(|&triangle| self.corners(triangle as usize));
+        let normal = corners().map(double_area).sum::<DVec3>().normalize_or_zero();
+        let heights = corners().flatten().map(|corner| normal.dot(corner.as_dvec3()));
+        let (low, high) = heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| {
+            (low.min(height), high.max(height))
+        });
+        high - low <= 2.0 * self.thickness
+    }
+
+    fn corners(&self, triangle: usize) -> [Vec3; 3] {
+        self.triangles[triangle].map(|vertex| self.positions[vertex as usize])
+    }
+}
+
+/// The edge from its lower vertex to its upper.
+fn upwards([from, to]: Edge) -> Edge {
+    [from.min(to), from.max(to)]
+}
+
+/// A number of the edge that is far from those of similar ones (the finalizer of `SplitMix64`).
+fn scattered([from, to]: Edge) -> u64 {
+    let number = u64::from(from) << 32 | u64::from(to);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// An outline as it is from one side of its plane, the same for both.
+fn turned_one_way(mut outline: Vec<Edge>) -> Vec<Edge> {
+    let mut back: Vec<Edge> = outline.iter().map(|&[from, to]| [to, from]).collect();
+    outline.sort_unstable();
+    back.sort_unstable();
+    outline.min(back)
+}
+
+/// Disjoint sets of numbers, each known by its smallest.
+struct Forest {
+    parents: Vec<u32>,
+}
+
+impl Forest {
+    fn new(len: usize) -> Self {
+        Self {
+            parents: (0..len as u32).collect(),
+        }
+    }
+
+    /// The smallest number of the set.
+    fn first(&mut self, mut number: u32) -> u32 {
+        loop {
+            let parent = self.parents[number as usize];
+            if parent == number {
+                return number;
+            }
+            // Half the way for those who come after.
+            let grandparent = self.parents[parent as usize];
+            self.parents[number as usize] = grandparent;
+            number = grandparent;
+        }
+    }
+
+    fn join(&mut self, one: u32, other: u32) {
+        let (one, other) = (self.first(one), self.first(other));
+        self.parents[one.max(other) as usize] = one.min(other);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Points of a square grid in a plane, its lower left corner first.
+    const SIDE: u32 = 4;
+
+    fn grid() -> Vec<Vec3> {
+        let point = |i: u32| Vec3::new((i % SIDE) as f32, (i / SIDE) as f32, 0.0);
+        (0..SIDE * SIDE).map(point).collect()
+    }
+
+    /// A convex polygon cut from one of its corners, seen from its front or from its back.
+    fn fan(polygon: &[u32], corner: usize, is_turned: bool) -> Vec<[u32; 3]> {
+        let (start, end) = polygon.split_at(corner % polygon.len());
+        let polygon = [end, start].concat();
+        let fan = (2..polygon.len()).map(|at| {
+            let triangle = [polygon[0], polygon[at - 1], polygon[at]];
+            if is_turned {
+                [triangle[2], triangle[1], triangle[0]]
+            } else {
+                triangle
+            }
+        });
+        fan.collect()
+    }
+
+    const QUAD: [u32; 4] = [0, 3, 15, 12];
+    /// A square without two of its corners.
+    const HEXAGON: [u32; 6] = [0, 2, 7, 15, 13, 8];
+
+    #[test]
+    fn of_faces_with_one_outline_the_first_stays_however_they_are_cut() {
+        for polygon in [&QUAD[..], &HEXAGON] {
+            let num_triangles = polygon.len() as u32 - 2;
+            for (corner, is_turned) in (0..polygon.len()).flat_map(|corner| [(corner, false), (corner, true)])
+            {
+                let faces = [fan(polygon, 0, false), fan(polygon, corner, is_turned)];
+                let expected: Vec<u32> = (num_triangles..2 * num_triangles).collect();
+                for faces in [faces.concat(), [&faces[1][..], &faces[0]].concat()] {
+                    assert_eq!(coincident_triangles(&grid(), &faces), expected, "{faces:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_face_upon_one_of_many_is_found() {
+        // A wall of three times three quads, its middle doubled.
+        let quad = |left: u32, low: u32| {
+            let first = low * SIDE + left;
+            [first, first + 1, first + SIDE + 1, first + SIDE]
+        };
+        let mut faces: Vec<[u32; 3]> = (0..9).flat_map(|i| fan(&quad(i % 3, i / 3), 0, false)).collect();
+        assert!(coincident_triangles(&grid(), &faces).is_empty());
+        faces.extend(fan(&quad(1, 1), 1, true));
+        assert_eq!(coincident_triangles(&grid(), &faces), [18, 19]);
+        // All of it doubled, from the last to the first.
+        faces.truncate(18);
+        faces.extend((0..9).rev().flat_map(|i| fan(&quad(i % 3, i / 3), 1, true)));
+        assert_eq!(
+            coincident_triangles(&grid(), &faces),
+            (18..36).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn what_has_a_height_is_left() {
+        let mut positions = grid();
+        // The corner of a quad, lifted by more than rounding does.
+        for (height, num_hidden) in [(0.0, 2), (1e-5, 2), (0.01, 0), (1.0, 0)] {
+            positions[15].z = height;
+            let faces = [fan(&QUAD, 0, false), fan(&QUAD, 1, true)].concat();
+            assert_eq!(
+                coincident_triangles(&positions, &faces).len(),
+                num_hidden,
+                "{height}"
+            );
+        }
+        // A cap, and a dome over it that is bent by less at each edge.
+        let num_corners = 64;
+        let ring = |radius: f32, height: f32| {
+            (0..num_corners).map(move |corner| {
+                let (sin, cos) = (corner as f32 * std::f32::consts::TAU / num_corners as f32).sin_cos();
+                Vec3::new(radius * cos, radius * sin, height)
+            })
+        };
+        let num_rings = 4000;
+        let mut positions = Vec::new();
+        for step in 0..num_rings {
+            let radius = 1.0 - 0.5 * step as f32 / num_rings as f32;
+            positions.extend(ring(radius, 0.2 * (1.0 - radius * radius)));
+        }
+        let outline: Vec<u32> = (0..num_corners).collect();
+        let mut faces = fan(&outline, 0, true);
+        for step in 0..num_rings - 1 {
+            for corner in 0..num_corners {
+                let [low, next] = [corner, (corner + 1) % num_corners].map(|at| step * num_corners + at);
+                faces.extend(fan(&[low, next, next + num_corners, low + num_corners], 0, false));
+            }
+        }
+        let top: Vec<u32> = (0..num_corners)
+            .map(|corner| (num_rings - 1) * num_corners + corner)
+            .collect();
+        faces.extend(fan(&top, 0, false));
+        assert!(
+            coincident_triangles(&positions, &faces).is_empty(),
+            "the dome stays"
+        );
+    }
+
+    /// Is a point of the plane within a triangle? `None` on its edges.
+    fn covers(positions: &[Vec3], triangle: [u32; 3], point: Vec3) -> Option<bool> {
+        let corners = triangle.map(|vertex| positions[vertex as usize]);
+        let turns = [0, 1, 2].map(|at| (corners[(at + 1) % 3] - corners[at]).cross(point - corners[at]).z);
+        if turns.contains(&0.0) {
+            return None;
+        }
+        Some(turns.iter().all(|turn| *turn > 0.0) || turns.iter().all(|turn| *turn < 0.0))
+    }
+
+    fn any_face() -> impl Strategy<Value = Vec<[u32; 3]>> {
+        let polygons: [&[u32]; 7] = [
+            &QUAD,
+            &HEXAGON,
+            &[0, 2, 10, 8],
+            &[1, 2, 6, 5],
+            &[5, 6, 10, 9],
+            &[0, 3, 15],
+            &[0, 15, 12],
+        ];
+        let whole = (prop::sample::select(polygons.to_vec()), 0..6_usize, any::<bool>())
+            .prop_map(|(polygon, corner, is_turned)| fan(polygon, corner, is_turned));
+        let triangle = prop::sample::subsequence((0..SIDE * SIDE).collect::<Vec<_>>(), 3)
+            .prop_map(|corners| vec![[corners[0], corners[1], corners[2]]])
+            .prop_filter("it has an area", |triangle| {
+                let [a, b, c] = triangle[0].map(|vertex| grid()[vertex as usize]);
+                (b - a).cross(c - a).z != 0.0
+            });
+        prop_oneof![4 => whole, 1 => triangle]
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_visible_goes(faces in prop::collection::vec(any_face(), 1..9)) {
+            let (positions, triangles) = (grid(), faces.concat());
+            let hidden = coincident_triangles(&positions, &triangles);
+            prop_assert!(hidden.windows(2).all(|pair| pair[0] < pair[1]), "in ascending order");
+            for i in 0..400_u16 {
+                let point = Vec3::new(f32::from(i % 20) * 0.15 + 0.0637, f32::from(i / 20) * 0.15 + 0.0291, 0.0);
+                let is_covered = |is_seen: &dyn Fn(u32) -> bool| {
+                    let seen = (0..).zip(&triangles).filter(|(index, _)| is_seen(*index));
+                    seen.map(|(_, triangle)| covers(&positions, *triangle, point)).any(|covers| covers == Some(true))
+                };
+                let stays = |index: u32| hidden.binary_search(&index).is_err();
+                prop_assert_eq!(is_covered(&|_| true), is_covered(&stays), "at {}", point);
+            }
+        }
+
+        #[test]
+        fn twins_are_found_among_anything(faces in prop::collection::vec(any_face(), 1..9)) {
+            let triangles = faces.concat();
+            let hidden = coincident_triangles(&grid(), &triangles);
+            for (index, triangle) in (0..).zip(&triangles) {
+                let places = |triangle: &[u32; 3]| { let mut places = *triangle; places.sort_unstable(); places };
+                let is_twin = triangles[..index as usize].iter().any(|earlier| places(earlier) == places(triangle));
+                prop_assert!(!is_twin || hidden.contains(&index), "{triangle:?}");
+            }
+        }
+    }
+}
