@@ -21,7 +21,12 @@ from pathlib import Path
 STEP = Path(__file__).with_name("step.py")
 # Threads that spin for milliseconds while they wait count as work; both sides sleep after a tenth of one.
 ENVIRONMENT = {**os.environ, "GOMP_SPINCOUNT": "20000"}
-KEEP_FREED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647", "MALLOC_TOP_PAD_": "268435456"}
+KEEP_FREED = {
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "2147483647",
+    "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 
 
 def measure(command, environment):

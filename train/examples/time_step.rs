@@ -78,7 +78,7 @@ fn peak_mib() -> f64 {
 
 #[expect(clippy::print_stdout, reason = "the result of a measuring program")]
 fn main() -> anyhow::Result<()> {
-    process::spin_briefly();
+    process::start_again_tuned();
     process::keep_freed_memory();
     let arguments = Arguments::parse();
     process::set_num_threads(arguments.threads);

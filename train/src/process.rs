@@ -6,50 +6,68 @@ use tch::{Cuda, Device};
 
 use crate::error::TrainError;
 
-/// Tells glibc's allocator to keep what libtorch frees.
+/// From this size on a block is a mapping of its own: glibc takes no larger threshold.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const MAPPED_BLOCK_BYTES: libc::c_int = 32 << 20;
+
+/// Tells glibc's allocator to keep what libtorch frees, except very large blocks.
 ///
 /// By default every large tensor is a fresh mapping of the kernel, returned when freed: a fifth of the time of a small
-/// training step goes into page faults. Other allocators are left alone. Call it before the first tensor exists.
+/// training step goes into page faults. What is kept, however, cannot be used for an aligned block of the same size (glibc
+/// looks for one larger by the alignment), so between the tensors of a paper-size model, tens of megabytes each, holes
+/// would stay: a third of the memory. Those are mapped and returned, in huge pages where [`start_again_tuned`] could ask for
+/// them. Other allocators are left alone. Call it before the first tensor exists.
 #[allow(
     unsafe_code,
     reason = "mallopt is how glibc's thresholds are set from inside a process"
 )]
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt only stores numbers inside the allocator, under its own lock; both keys take any such value.
+    // SAFETY: mallopt only stores numbers inside the allocator, under its own lock; all keys take any such value.
     unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BLOCK_BYTES);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
         libc::mallopt(libc::M_TOP_PAD, 256 << 20);
     }
 }
 
-/// Turns of an OpenMP thread's wait before it sleeps, about a tenth of a millisecond: longer than the gap between two
-/// operations of a small network, shorter than anybody else's turn on a shared core.
-const SPIN_COUNT: &str = "20000";
-
-/// Starts this program again, once, so that OpenMP threads spin briefly while they wait for each other, then sleep.
+/// What is read when a library is loaded, before `main`: the variables by which a user may have decided otherwise, the
+/// first of them the one that is set, and its value.
 ///
-/// By default they spin for milliseconds. On cores that anybody else uses too, a spinning thread takes the time of the
+/// - OpenMP: turns of a thread's wait before it sleeps, about a tenth of a millisecond: longer than the gap between two
+///   operations of a small network, shorter than anybody else's turn on a shared core.
+/// - glibc: huge pages for its memory, where the kernel leaves that to the program: a fault for two megabytes instead of
+///   one for four kilobytes.
+const TUNING: [(&[&str], &str); 2] = [
+    (&["GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"], "20000"),
+    (&["GLIBC_TUNABLES"], "glibc.malloc.hugetlb=1"),
+];
+
+/// Starts this program again, once, so that OpenMP threads spin briefly while they wait for each other, then sleep, and
+/// memory comes in huge pages.
+///
+/// By default threads spin for milliseconds. On cores that anybody else uses too, a spinning thread takes the time of the
 /// one it waits for: with twelve processes on two cores a training step was seventeen times as slow. Sleeping at once
-/// makes the second of two quiet cores useless. libgomp reads the variable when it is loaded, before `main`, so setting
-/// it takes a second start; whoever has set one of the variables is left alone.
-pub fn spin_briefly() {
+/// makes the second of two quiet cores useless. What tells libgomp and glibc is read before `main`, so setting it takes a
+/// second start; whoever has set it is left alone.
+pub fn start_again_tuned() {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt as _;
-        let is_set = |name| std::env::var_os(name).is_some();
-        if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"]
+        let is_open = |names: &[&str]| names.iter().all(|name| std::env::var_os(name).is_none());
+        let missing: Vec<(&str, &str)> = TUNING
             .into_iter()
-            .any(is_set)
-        {
+            .filter(|(names, _)| is_open(names))
+            .map(|(names, value)| (names[0], value))
+            .collect();
+        if missing.is_empty() {
             return;
         }
         if let Ok(program) = std::env::current_exe() {
             // It only returns if it failed; then threads spin, which is slower and nothing else.
             let _ = std::process::Command::new(program)
                 .args(std::env::args_os().skip(1))
-                .env("GOMP_SPINCOUNT", SPIN_COUNT)
+                .envs(missing)
                 .exec();
         }
     }
