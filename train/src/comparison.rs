@@ -85,18 +85,18 @@ impl Comparison {
         let settings = arms.iter().filter_map(setting).collect();
         let confusions: Vec<ConfusionPair> = arms.iter().filter_map(confusion).collect();
         Some(Self {
-            data_sha256: first.data_sha256.clone(),
-            init_sha256: first.init_sha256.clone(),
-            evaluation_split: first.evaluation_split.clone(),
-            selection: first.selection.clone(),
-            votes: first.votes,
+            data_sha256: first.origin.data_sha256.clone(),
+            init_sha256: first.origin.init_sha256.clone(),
+            evaluation_split: first.origin.evaluation_split.clone(),
+            selection: first.origin.selection.clone(),
+            votes: first.origin.votes,
             settings,
             confusion: confusions.last()?.clone(),
             confusions,
             cpu_s: arms
                 .iter()
                 .flat_map(|arms| arms.scratch.iter().chain(&arms.tap))
-                .map(|arm| arm.cpu_s)
+                .map(|arm| arm.origin.cpu_s)
                 .sum(),
         })
     }
@@ -109,7 +109,7 @@ fn setting(arms: &Arms) -> Option<Setting> {
     let paired = Paired::of(&scratch, &tap);
     let first = arms.tap.first()?;
     Some(Setting {
-        labels_per_class: first.labels_per_class,
+        labels_per_class: first.origin.labels_per_class,
         seeds: arms.seeds.clone(),
         scratch_summary: Summary::of(&scratch),
         tap_summary: Summary::of(&tap),
@@ -118,22 +118,22 @@ fn setting(arms: &Arms) -> Option<Setting> {
         paired_mean: paired.mean,
         paired_standard_error: paired.standard_error,
         verdict: paired.verdict("tap"),
-        num_steps: first.num_steps,
+        num_steps: first.origin.num_steps,
     })
 }
 
 fn confusion(arms: &Arms) -> Option<ConfusionPair> {
     let first = arms.tap.first()?;
     let sum = |results: &[ClassifyResult]| {
-        let mut sum = Confusion::new(first.classes.len());
+        let mut sum = Confusion::new(first.origin.classes.len());
         for result in results {
             sum.merge(&result.confusion);
         }
         sum.counts
     };
     Some(ConfusionPair {
-        labels_per_class: first.labels_per_class,
-        classes: first.classes.clone(),
+        labels_per_class: first.origin.labels_per_class,
+        classes: first.origin.classes.clone(),
         scratch: sum(&arms.scratch),
         tap: sum(&arms.tap),
     })

@@ -82,13 +82,16 @@ fn from_pretraining_to_a_score(folder: &Path, encoder: &[&str]) -> String {
         again["score"], result["score"],
         "the saved weights give the same score"
     );
-    let voted = [&evaluate, &["--votes", "2"][..]].concat();
-    let voted = json(&tap_train(folder, &voted, &[]));
-    assert_eq!(voted["votes"], 2, "{voted}");
-    assert!(
-        (miou(&voted) - miou(&result)).abs() < 0.2,
-        "votes are of the same points: {voted}"
-    );
+    for rule in ["augmented", "published"] {
+        let voted = [&evaluate, &["--votes", "2", "--vote-rule", rule][..]].concat();
+        let voted = json(&tap_train(folder, &voted, &[]));
+        assert_eq!(voted["votes"], 2, "{voted}");
+        assert_eq!(voted["vote_rule"], rule, "{voted}");
+        assert!(
+            (miou(&voted) - miou(&result)).abs() < 0.2,
+            "votes are of the same points: {voted}"
+        );
+    }
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -12,9 +12,10 @@ use tap_train::TrainError;
 use tap_train::config::Config;
 use tap_train::event::{Record, TrainEvent};
 use tap_train::run::Existing;
-use tap_train::task::classify::{Votes, evaluate, finetune};
+use tap_train::task::classify::{evaluate, finetune};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tap_train::task::probe::{ProbeOptions, probe};
+use tap_train::task::vote::{VoteRule, Votes};
 use tap_train::trainer::RunOptions;
 use tch::Device;
 
@@ -193,7 +194,11 @@ fn weights_go_from_pretraining_to_a_score() {
     };
     let result = tune(Existing::Refuse).unwrap().unwrap();
     assert_eq!(
-        (result.confusion.total(), result.labels_per_class, result.votes),
+        (
+            result.confusion.total(),
+            result.origin.labels_per_class,
+            result.origin.votes,
+        ),
         (9, 4, 0),
         "three test objects a class"
     );
@@ -212,17 +217,30 @@ fn weights_go_from_pretraining_to_a_score() {
         read.confusion, result.confusion,
         "the saved weights give the same score"
     );
-    let voted = evaluate(
-        &options(&data, out.clone(), Existing::Resume, 1),
-        tap_dataset::Split::Test,
-        Votes { count: 2, seed: 1 },
-    )
-    .unwrap();
+    let vote = |rule| {
+        let votes = Votes {
+            count: 2,
+            seed: 1,
+            rule,
+        };
+        evaluate(
+            &options(&data, out.clone(), Existing::Resume, 1),
+            tap_dataset::Split::Test,
+            votes,
+        )
+    };
+    let voted = vote(VoteRule::Augmented).unwrap();
     assert_eq!(
-        (voted.votes, voted.votes_seed, voted.confusion.total()),
+        (
+            voted.origin.votes,
+            voted.origin.votes_seed,
+            voted.confusion.total()
+        ),
         (2, 1, 9),
         "votes are named"
     );
+    let refused = vote(VoteRule::Published).unwrap_err().to_string();
+    assert!(refused.contains("part segmentation"), "{refused}");
 
     assert!(
         matches!(tune(Existing::Refuse), Err(TrainError::RunExists { .. })),

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tap_train::task::{classify, segment};
+use tap_train::task::classify;
+use tap_train::task::segment::{self, SegmentResult};
 
 use super::{ConfigArgs, DeviceArgs, ExistingArgs, INTERRUPTED, cancel_on_interrupt, parse_labels};
 use crate::ui;
@@ -76,15 +77,13 @@ impl Finetune {
                         "accuracy {:.1} %, mean over classes {:.1} %, on {} (last step, no voting)",
                         100.0 * result.accuracy,
                         100.0 * result.mean_class_accuracy,
-                        result.evaluation_split
+                        result.origin.evaluation_split
                     )
                 })
             }
             TaskName::Segment => {
                 let result = segment::finetune(&config, &options, labels, init, &cancel, &mut on_event)?;
-                self.report(result, |result| {
-                    segment_line(&result.score, &result.evaluation_split, 0)
-                })
+                self.report(result, segment_line)
             }
         }
     }
@@ -109,12 +108,15 @@ impl Finetune {
 }
 
 /// Scores of part segmentation in a line.
-pub(super) fn segment_line(score: &segment::SegmentScore, split: &str, votes: u32) -> String {
+pub(super) fn segment_line(SegmentResult { origin, score }: &SegmentResult) -> String {
     format!(
-        "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {split} (last step, {votes} votes)",
+        "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {} ({}, {} votes)",
         100.0 * score.plain.instance_miou,
         100.0 * score.plain.class_miou,
         100.0 * score.refined.instance_miou,
         100.0 * score.refined.class_miou,
+        origin.evaluation_split,
+        origin.selection,
+        origin.votes,
     )
 }

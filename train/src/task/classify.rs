@@ -3,8 +3,7 @@
 //! The last step is evaluated: no model selection. Voting is off unless asked for. The seed sets the label subset, the
 //! head and, from scratch, all weights, so runs of one seed from different encoders are pairs.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -13,9 +12,11 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, plain_batches, train_batches, vote_batches};
+use super::finetuned::{self, Finetuned, Origin};
+use super::vote::{VoteRule, Votes};
+use super::{OpenData, init_sha256, plain_batches, train_batches};
 use crate::batch::Batch;
-use crate::checkpoint::{self, ENCODER_PREFIX, MODEL_FILE, copy_weights, file_sha256, read_encoder};
+use crate::checkpoint::{ENCODER_PREFIX, copy_weights, read_encoder};
 use crate::config::{Config, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
@@ -24,59 +25,37 @@ use crate::loss::smooth_cross_entropy;
 use crate::metric::Confusion;
 use crate::model::{ClassifierHead, Encoder};
 use crate::picture::Picture;
-use crate::process::device_name;
 use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
-use crate::tensor_file::{read_metadata, read_tensors, write_tensors};
 use crate::trainer::{Objective, RunOptions, StepLoss, Training};
 
 /// Objects of an evaluation batch.
 const EVALUATION_BATCH: usize = 32;
-/// Where `model.safetensors` keeps the class names.
-const CLASSES_KEY: &str = "classes";
 
 /// A score, and everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassifyResult {
-    /// SHA-256 of the data.
-    pub data_sha256: String,
-    /// SHA-256 of the resolved configuration.
-    pub config_sha256: String,
-    /// Its preset.
-    pub preset: String,
-    /// Seed of the run: labels, head, order; from scratch also the encoder.
-    pub seed: u64,
-    /// SHA-256 of the encoder's file; "none" from scratch.
-    pub init_sha256: String,
-    /// Labels a class in training; 0 is all.
-    pub labels_per_class: usize,
-    /// What the score was measured on.
-    pub evaluation_split: String,
-    /// Which weights it is of.
-    pub selection: String,
-    /// Passes over augmented clouds that were averaged; 0 is one plain pass.
-    pub votes: u32,
-    /// Seed of the votes.
-    pub votes_seed: u64,
-    /// Steps taken.
-    pub num_steps: u64,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// The part that is right, 0 to 1.
     pub accuracy: f64,
     /// The mean over classes of the part that is right.
     pub mean_class_accuracy: f64,
-    /// Class names, in label order.
-    pub classes: Vec<String>,
     /// `counts[label][prediction]`.
     pub confusion: Confusion,
-    /// Wall-clock seconds of training; 0 for a mere evaluation.
-    pub elapsed_s: f64,
-    /// CPU seconds of training; 0 for a mere evaluation.
-    pub cpu_s: f64,
-    /// Threads of torch.
-    pub num_threads: usize,
-    /// Where it was computed.
-    pub device: String,
+}
+
+impl ClassifyResult {
+    fn new(origin: Origin, confusion: Confusion) -> Self {
+        Self {
+            origin,
+            accuracy: confusion.accuracy(),
+            mean_class_accuracy: confusion.mean_class_accuracy(),
+            confusion,
+        }
+    }
 }
 
 /// An encoder with a classification head.
@@ -113,23 +92,6 @@ impl Network {
         self.head
             .forward(&self.encoder.global_feature(&batch.cloud, train), train)
     }
-}
-
-/// How often augmented clouds are looked at in an evaluation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Votes {
-    /// How many augmented passes join the plain one.
-    pub count: u32,
-    /// Seed of their draws.
-    pub seed: u64,
-}
-
-/// The hash of an initial encoder's file, or "none".
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn init_sha256(init: Option<&(BTreeMap<String, Tensor>, PathBuf)>) -> Result<String, TrainError> {
-    init.map_or_else(|| Ok(String::from("none")), |(_, path)| file_sha256(path))
 }
 
 /// Classification as an objective.
@@ -171,9 +133,9 @@ pub fn finetune(
         &init_sha256(init.as_ref())?,
     )?;
     run::check(&options.out, options.existing, &plan)?;
-    let classes = data.dataset.classes().to_vec();
+    let num_classes = data.dataset.classes().len();
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
-    let (store, network) = Network::build(&plan, classes.len(), options.device);
+    let (store, network) = Network::build(&plan, num_classes, options.device);
     if let Some((tensors, path)) = &init {
         let report = copy_weights(&store, tensors, ENCODER_PREFIX);
         if !report.is_exact() {
@@ -199,115 +161,48 @@ pub fn finetune(
         network: &network,
         device: options.device,
         evaluation,
-        num_classes: classes.len(),
+        num_classes,
         loader_threads: options.loader_threads,
-        confusion: Confusion::new(classes.len()),
+        confusion: Confusion::new(num_classes),
     };
     let outcome = training.run(&mut objective, cancel, on_event)?;
     if outcome.is_interrupted {
         return Ok(None);
     }
-    let confusion = objective.confusion;
-    let metadata = BTreeMap::from([
-        (String::from("config_sha256"), plan.sha256()),
-        (String::from("data_sha256"), plan.data_sha256.clone()),
-        (
-            String::from(CLASSES_KEY),
-            serde_json::to_string(&classes).unwrap_or_default(),
-        ),
-    ]);
-    write_tensors(
-        &options.out.join(MODEL_FILE),
-        store.variables().into_iter().collect(),
-        &metadata,
-    )?;
-    let result = ClassifyResult {
-        elapsed_s: outcome.elapsed_s,
-        cpu_s: outcome.cpu_s,
-        ..result(
-            &plan,
-            &data,
-            options,
-            plan.data.evaluation_split,
-            Votes::default(),
-            classes,
-            confusion,
-        )
-    };
+    finetuned::save(&plan, &data, options, &store)?;
+    let origin = Origin::of_training(&plan, &data, options, &outcome);
+    let result = ClassifyResult::new(origin, objective.confusion);
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
-}
-
-fn result(
-    plan: &Plan,
-    data: &OpenData,
-    options: &RunOptions,
-    split: Split,
-    votes: Votes,
-    classes: Vec<String>,
-    confusion: Confusion,
-) -> ClassifyResult {
-    ClassifyResult {
-        data_sha256: data.dataset.sha256().to_owned(),
-        config_sha256: plan.sha256(),
-        preset: plan.preset.clone(),
-        seed: plan.seed,
-        init_sha256: plan.init_sha256.clone(),
-        labels_per_class: plan.labels_per_class,
-        evaluation_split: split.to_string(),
-        selection: plan.selection(),
-        votes: votes.count,
-        votes_seed: votes.seed,
-        num_steps: plan.phase.num_steps,
-        accuracy: confusion.accuracy(),
-        mean_class_accuracy: confusion.mean_class_accuracy(),
-        classes,
-        confusion,
-        elapsed_s: 0.0,
-        cpu_s: 0.0,
-        num_threads: options.num_threads,
-        device: device_name(options.device),
-    }
 }
 
 /// Scores a finished fine-tuning on a split of a data set; `options.out` is the run that is read.
 ///
 /// # Errors
-/// Where the run is not finished, or the data has other classes.
+/// Where the run is not finished, the data has other classes, or the votes are those of another task.
 pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<ClassifyResult, TrainError> {
-    let plan = Plan::read(&options.out.join(run::CONFIG_FILE))?;
-    let data = OpenData::open(&options.data)?;
-    let file = checkpoint::model_file(&options.out)?;
-    let tensors = read_tensors(&file)?;
-    let classes = data.dataset.classes().to_vec();
-    if let Some(trained) = read_metadata(&file)?.get(CLASSES_KEY)
-        && serde_json::from_str::<Vec<String>>(trained).ok().as_ref() != Some(&classes)
-    {
-        let reason = format!("the run was trained on other classes ({trained})");
-        return Err(TrainError::UnsuitableData {
-            reason,
-            path: options.data.clone(),
+    if votes.rule == VoteRule::Published {
+        return Err(TrainError::Config {
+            reason: String::from("the published rule of voting is one of part segmentation"),
         });
     }
-    let (store, network) = Network::build(&plan, classes.len(), options.device);
-    let report = copy_weights(&store, &tensors, "");
-    if !report.is_exact() {
-        return Err(TrainError::Weights {
-            report: report.to_string(),
-            path: file,
-        });
-    }
+    let run = Finetuned::open(options)?;
+    let Finetuned { plan, data, .. } = &run;
+    let num_classes = data.dataset.classes().len();
+    let (store, network) = Network::build(plan, num_classes, options.device);
+    run.load(&store)?;
     let rows: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     let confusion = score(
-        &plan,
+        plan,
         &network,
         &rows,
-        classes.len(),
+        num_classes,
         votes,
         options.device,
         options.loader_threads,
     )?;
-    Ok(result(&plan, &data, options, split, votes, classes, confusion))
+    let origin = Origin::new(plan, data, options, split, votes);
+    Ok(ClassifyResult::new(origin, confusion))
 }
 
 /// Takes every row for the class of the largest probability, averaged over the votes.
@@ -322,12 +217,9 @@ fn score(
 ) -> Result<Confusion, TrainError> {
     let mut labels = Vec::new();
     let mut probabilities: Option<Tensor> = None;
-    for vote in 0..=votes.count {
-        let batches = if vote == 0 {
-            plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH)
-        } else {
-            vote_batches(plan, rows, votes.seed, vote, EVALUATION_BATCH)
-        };
+    let plain = plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH);
+    let looks = std::iter::once(plain).chain(votes.augmented(plan, rows, EVALUATION_BATCH));
+    for batches in looks {
         let mut of_vote = Vec::new();
         for host in Loader::start(&batches, 0..batches.order().steps_per_epoch(), loader_threads) {
             let host = host?;
@@ -338,7 +230,7 @@ fn score(
                     .softmax(-1, Kind::Double)
                     .to_device(Device::Cpu)
             }));
-            if vote == 0 {
+            if probabilities.is_none() {
                 labels.extend(host.labels);
             }
         }
@@ -348,7 +240,7 @@ fn score(
             None => of_vote,
         });
     }
-    let probabilities = probabilities.expect("there is at least one vote");
+    let probabilities = probabilities.expect("there is a plain look");
     let predictions: Vec<i64> =
         Vec::try_from(probabilities.argmax(-1, false)).map_err(|source| TrainError::Torch {
             action: "reading predictions",

@@ -1,22 +1,26 @@
 //! What can be done with shards and weights: one file a task.
 
 pub mod classify;
+pub mod finetuned;
 pub mod generate;
 pub mod import;
 pub mod pretrain;
 pub mod probe;
 pub mod segment;
+pub mod vote;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tap_dataset::{Dataset, Split};
+use tch::Tensor;
 
 use crate::augment::PartAugmentation;
+use crate::checkpoint::file_sha256;
 use crate::config::{Config, DataFacts, DataPlan, Plan};
 use crate::error::TrainError;
 use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
-use crate::seed::torch_seed;
 use crate::source::{SampleSource, ShardSource};
 
 /// An open data set and its folder.
@@ -25,7 +29,7 @@ pub struct OpenData {
     /// The data set.
     pub dataset: Arc<Dataset>,
     /// Its folder.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
 }
 
 impl OpenData {
@@ -157,28 +161,9 @@ pub fn plain_batches(
     Arc::new(BatchMaker::new(source, order, loader_options(plan, views)))
 }
 
-/// Every row once, augmented as in training, with draws of its own for each vote.
-fn vote_batches(
-    plan: &Plan,
-    rows: &Arc<dyn SampleSource>,
-    seed: u64,
-    vote: u32,
-    batch_size: usize,
-) -> Arc<BatchMaker> {
-    let order = Order {
-        num_rows: rows.len(),
-        batch_size,
-        tail: Tail::Keep,
-        shuffle: None,
-    };
-    let options = LoaderOptions {
-        seed: torch_seed(seed, "vote", u64::from(vote)) as u64,
-        augmentation: plan.phase.augmentation.clone(),
-        parts: plan.parts.as_ref().map(|parts| parts.augmentation),
-        cache_bytes: 0,
-        ..loader_options(plan, ViewChoice::None)
-    };
-    Arc::new(BatchMaker::new(Arc::clone(rows), order, options))
+/// The hash of an initial encoder's file, or "none".
+fn init_sha256(init: Option<&(BTreeMap<String, Tensor>, PathBuf)>) -> Result<String, TrainError> {
+    init.map_or_else(|| Ok(String::from("none")), |(_, path)| file_sha256(path))
 }
 
 fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {

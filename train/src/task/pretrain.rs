@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, plain_batches, train_batches};
+use super::{OpenData, init_sha256, plain_batches, train_batches};
 use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
 use crate::batch::{Batch, HostBatch};
 use crate::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors, read_encoder};
@@ -101,8 +101,7 @@ pub fn pretrain(
 ) -> Result<Option<PretrainResult>, TrainError> {
     let data = OpenData::with_images(&options.data, &config.data.images)?;
     let init = init.map(read_encoder).transpose()?;
-    let init_sha256 = super::classify::init_sha256(init.as_ref())?;
-    let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256)?;
+    let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256(init.as_ref())?)?;
     run::check(&options.out, options.existing, &plan)?;
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);

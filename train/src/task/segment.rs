@@ -3,7 +3,6 @@
 //! A point is given the likeliest of the parts of all classes, as published; the score is taken as it comes and after the
 //! clean-up by neighbours that published scores have behind them. The last step is evaluated: no model selection.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,10 +12,11 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::classify::{Votes, init_sha256};
-use super::{OpenData, plain_batches, train_batches, vote_batches};
+use super::finetuned::{self, Finetuned, Origin};
+use super::vote::Votes;
+use super::{OpenData, init_sha256, plain_batches, train_batches};
 use crate::batch::Batch;
-use crate::checkpoint::{self, MODEL_FILE, copy_weights, read_encoder};
+use crate::checkpoint::{copy_weights, read_encoder};
 use crate::config::{Config, PartPlan, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, SegmentationRecord, TrainEvent};
@@ -25,19 +25,15 @@ use crate::loss::poly1_focal;
 use crate::metric::{PartScore, part_iou, refine_parts};
 use crate::model::{PartInput, Segmenter, SegmenterSizes, build_segmenter};
 use crate::picture::Picture;
-use crate::process::device_name;
 use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
-use crate::tensor_file::{read_metadata, read_tensors, write_tensors};
 use crate::trainer::{Objective, RunOptions, StepLoss, Training};
 
 /// How every key of the network begins.
 const SEGMENTER_PREFIX: &str = "segmentor.";
 /// Objects of an evaluation batch.
 const EVALUATION_BATCH: usize = 16;
-/// Where `model.safetensors` keeps the class names.
-const CLASSES_KEY: &str = "classes";
 
 /// Scores of one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,40 +49,11 @@ pub struct SegmentScore {
 /// A score, and everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentResult {
-    /// SHA-256 of the data.
-    pub data_sha256: String,
-    /// SHA-256 of the resolved configuration.
-    pub config_sha256: String,
-    /// Its preset.
-    pub preset: String,
-    /// Seed of the run.
-    pub seed: u64,
-    /// SHA-256 of the encoder's file; "none" from scratch.
-    pub init_sha256: String,
-    /// Labeled objects a class in training; 0 is all.
-    pub labels_per_class: usize,
-    /// What the score was measured on.
-    pub evaluation_split: String,
-    /// Which weights it is of.
-    pub selection: String,
-    /// Passes over augmented clouds that were averaged; 0 is one plain pass.
-    pub votes: u32,
-    /// Seed of the votes.
-    pub votes_seed: u64,
-    /// Steps taken.
-    pub num_steps: u64,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// The scores.
     pub score: SegmentScore,
-    /// Class names, in label order.
-    pub classes: Vec<String>,
-    /// Wall-clock seconds of training; 0 for a mere evaluation.
-    pub elapsed_s: f64,
-    /// CPU seconds of training; 0 for a mere evaluation.
-    pub cpu_s: f64,
-    /// Threads of torch.
-    pub num_threads: usize,
-    /// Where it was computed.
-    pub device: String,
 }
 
 /// The network that a plan asks for, with fresh weights by its seed.
@@ -193,32 +160,9 @@ pub fn finetune(
     let (false, Some(score)) = (outcome.is_interrupted, objective.score) else {
         return Ok(None);
     };
-    let classes = data.dataset.classes().to_vec();
-    let metadata = BTreeMap::from([
-        (String::from("config_sha256"), plan.sha256()),
-        (String::from("data_sha256"), plan.data_sha256.clone()),
-        (
-            String::from(CLASSES_KEY),
-            serde_json::to_string(&classes).unwrap_or_default(),
-        ),
-    ]);
-    write_tensors(
-        &options.out.join(MODEL_FILE),
-        store.variables().into_iter().collect(),
-        &metadata,
-    )?;
-    let result = SegmentResult {
-        elapsed_s: outcome.elapsed_s,
-        cpu_s: outcome.cpu_s,
-        ..result(
-            &plan,
-            &data,
-            options,
-            plan.data.evaluation_split,
-            Votes::default(),
-            score,
-        )
-    };
+    finetuned::save(&plan, &data, options, &store)?;
+    let origin = Origin::of_training(&plan, &data, options, &outcome);
+    let result = SegmentResult { origin, score };
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
 }
@@ -232,74 +176,32 @@ fn listed(what: &str, names: &[String]) -> String {
     }
 }
 
-fn result(
-    plan: &Plan,
-    data: &OpenData,
-    options: &RunOptions,
-    split: Split,
-    votes: Votes,
-    score: SegmentScore,
-) -> SegmentResult {
-    SegmentResult {
-        data_sha256: data.dataset.sha256().to_owned(),
-        config_sha256: plan.sha256(),
-        preset: plan.preset.clone(),
-        seed: plan.seed,
-        init_sha256: plan.init_sha256.clone(),
-        labels_per_class: plan.labels_per_class,
-        evaluation_split: split.to_string(),
-        selection: plan.selection(),
-        votes: votes.count,
-        votes_seed: votes.seed,
-        num_steps: plan.phase.num_steps,
-        score,
-        classes: data.dataset.classes().to_vec(),
-        elapsed_s: 0.0,
-        cpu_s: 0.0,
-        num_threads: options.num_threads,
-        device: device_name(options.device),
-    }
-}
-
 /// Scores a finished fine-tuning on a split of a data set; `options.out` is the run that is read.
 ///
 /// # Errors
 /// Where the run is not finished, or the data has other classes or parts.
 pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<SegmentResult, TrainError> {
-    let plan = Plan::read(&options.out.join(run::CONFIG_FILE))?;
-    let data = OpenData::open(&options.data)?;
-    let file = checkpoint::model_file(&options.out)?;
-    let unsuitable = |reason| TrainError::UnsuitableData {
-        reason,
-        path: options.data.clone(),
-    };
-    let trained = read_metadata(&file)?.remove(CLASSES_KEY).unwrap_or_default();
-    if serde_json::from_str::<Vec<String>>(&trained).is_ok_and(|trained| trained != data.dataset.classes()) {
-        return Err(unsuitable(format!(
-            "the run was trained on other classes ({trained})"
-        )));
-    }
-    if data.parts_by_class() != parts(&plan).by_class {
-        return Err(unsuitable(String::from("the run was trained on other parts")));
-    }
-    let (store, segmenter) = build(&plan, options.device);
-    let report = copy_weights(&store, &read_tensors(&file)?, "");
-    if !report.is_exact() {
-        return Err(TrainError::Weights {
-            report: report.to_string(),
-            path: file,
+    let run = Finetuned::open(options)?;
+    let Finetuned { plan, data, .. } = &run;
+    if data.parts_by_class() != parts(plan).by_class {
+        return Err(TrainError::UnsuitableData {
+            reason: String::from("the run was trained on other parts"),
+            path: options.data.clone(),
         });
     }
+    let (store, segmenter) = build(plan, options.device);
+    run.load(&store)?;
     let rows: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     let score = score(
-        &plan,
+        plan,
         segmenter.as_ref(),
         &rows,
         votes,
         options.device,
         options.loader_threads,
     )?;
-    Ok(result(&plan, &data, options, split, votes, score))
+    let origin = Origin::new(plan, data, options, split, votes);
+    Ok(SegmentResult { origin, score })
 }
 
 /// Takes every point for its likeliest part; log-probabilities are summed over the votes, which keep the points' order.
@@ -313,28 +215,28 @@ fn score(
 ) -> Result<SegmentScore, TrainError> {
     let plain = plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH);
     let steps = 0..plain.order().steps_per_epoch();
-    let mut passes = vec![Loader::start(&plain, steps.clone(), loader_threads)];
-    for vote in 1..=votes.count {
-        let batches = vote_batches(plan, rows, votes.seed, vote, EVALUATION_BATCH);
-        passes.push(Loader::start(&batches, steps.clone(), 1));
-    }
+    let mut looks: Vec<Loader> = votes
+        .augmented(plan, rows, EVALUATION_BATCH)
+        .map(|batches| Loader::start(&batches, steps.clone(), 1))
+        .collect();
+    let mut plain = Loader::start(&plain, steps.clone(), loader_threads);
+    let next = |look: &mut Loader| look.next().expect("all looks have the same steps");
     let by_class = &parts(plan).by_class;
     let (mut ious, mut refined_ious) = (Vec::new(), Vec::new());
     let (mut num_right, mut num_points) = (0_usize, 0_usize);
-    let next = |pass: &mut Loader| pass.next().expect("all passes have the same steps");
-    for _ in steps {
-        let mut host = None;
-        let mut sum: Option<Tensor> = None;
-        for pass in &mut passes {
-            let of_pass = next(pass)?;
-            let got = no_grad(|| log_probabilities(segmenter, &of_pass.to_tensors(device), false));
-            sum = Some(match sum {
-                Some(sum) => sum + got,
-                None => got,
-            });
-            host.get_or_insert(of_pass);
+    for batch_idx in steps {
+        let host = next(&mut plain)?;
+        let mut batch = host.to_tensors(device);
+        let look = |batch: &Batch| no_grad(|| log_probabilities(segmenter, batch, false));
+        let mut sum = look(&batch);
+        for vote in &mut looks {
+            sum += look(&next(vote)?.to_tensors(device));
         }
-        let (host, sum) = host.zip(sum).expect("there is a plain pass");
+        let rescaled = votes.rescaled(&batch.cloud, plan.phase.augmentation.scale, batch_idx);
+        for cloud in rescaled {
+            batch.cloud = cloud;
+            sum += look(&batch);
+        }
         let predicted = sum.argmax(-1, false).to_kind(Kind::Uint8).to_device(Device::Cpu);
         let mut predictions = vec![0_u8; predicted.numel()];
         let len = predictions.len();

@@ -140,4 +140,49 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn point_mlp_tells_what_a_point_is_from_where_its_neighbors_are() {
+        tch::manual_seed(1);
+        let options = (Kind::Float, Device::Cpu);
+        let xyz = Tensor::randn([2, 64, 3], options) * 0.4;
+        let [normals, class] = [
+            Tensor::randn([2, 64, 3], options),
+            Tensor::from_slice(&[0_i64, 2]),
+        ];
+        let sizes = SegmenterSizes {
+            num_classes: 3,
+            num_parts: 4,
+            dropout: 0.0,
+        };
+        let vs = nn::VarStore::new(Device::Cpu);
+        let segmenter = build_segmenter(&PointMlpConfig::mini().into(), &vs.root(), &sizes);
+        let run = |xyz: &Tensor, told: &Tensor| {
+            let cloud = Cloud {
+                xyz: xyz.shallow_clone(),
+                features: told.transpose(1, 2),
+            };
+            let input = PartInput {
+                cloud: &cloud,
+                normals: &normals,
+                class: &class,
+            };
+            no_grad(|| segmenter.log_probabilities(&input, false))
+        };
+        let plain = run(&xyz, &xyz);
+        let twice = &xyz * 2.0;
+        assert!(
+            run(&twice, &xyz).allclose(&plain, 1e-4, 1e-4, false),
+            "neighbors are the same in a cloud of twice the size"
+        );
+        assert!(
+            !run(&xyz, &twice).allclose(&plain, 1e-4, 1e-4, false),
+            "what a point is told counts"
+        );
+        let stretched = &xyz * Tensor::from_slice(&[1.2_f32, 0.8, 1.0]);
+        assert!(
+            !run(&stretched, &xyz).allclose(&plain, 1e-4, 1e-4, false),
+            "so does where its neighbors are"
+        );
+    }
 }

@@ -1,0 +1,157 @@
+//! Voting: a score from several looks at every object, where asked for.
+//!
+//! Other work looks at scaled copies, some of it over and over, and reports the best vote, which is selection on the test
+//! set ("Every experiment as a requirement row"). Here votes are counted once, and the rule stands beside every score.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+use super::loader_options;
+use crate::config::Plan;
+use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::model::Cloud;
+use crate::seed::{Stream, torch_seed};
+use crate::source::SampleSource;
+
+/// How often objects are looked at in an evaluation besides the plain look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Votes {
+    /// How many further looks join the plain one.
+    pub count: u32,
+    /// Seed of their draws.
+    pub seed: u64,
+    /// What they look at.
+    pub rule: VoteRule,
+}
+
+/// What a vote looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VoteRule {
+    /// Every object augmented as in training, each anew in every vote.
+    #[default]
+    Augmented,
+    /// As the released code of TAP votes in part segmentation ("Part-seg evaluation"): the positions alone, by which
+    /// neighbours are found, are scaled axis by axis, in every vote on top of the votes before and by the same factors for a
+    /// whole batch; what a point is told of itself, position and normal, stays as it is.
+    Published,
+}
+
+impl Votes {
+    /// The clouds that published votes look at; with another rule there are none.
+    ///
+    /// # Shapes
+    /// - `cloud`: those of batch `batch_idx`; `scale`: the range of a factor
+    pub(super) fn rescaled(
+        self,
+        cloud: &Cloud,
+        scale: [f64; 2],
+        batch_idx: u64,
+    ) -> impl Iterator<Item = Cloud> + use<> {
+        let count = match self.rule {
+            VoteRule::Augmented => 0,
+            VoteRule::Published => self.count,
+        };
+        let (mut xyz, features) = (cloud.xyz.shallow_clone(), cloud.features.shallow_clone());
+        (1..=count).map(move |vote| {
+            let mut stream = Stream::new(self.seed, "vote scale", u64::from(vote), &batch_idx.to_string());
+            let factors = [(); 3].map(|()| stream.uniform(scale[0], scale[1]) as f32);
+            xyz = &xyz * Tensor::from_slice(&factors).to_device(xyz.device());
+            Cloud {
+                xyz: xyz.shallow_clone(),
+                features: features.shallow_clone(),
+            }
+        })
+    }
+
+    /// The batches of every augmented vote; with another rule there are none.
+    pub(super) fn augmented<'a>(
+        self,
+        plan: &'a Plan,
+        rows: &'a Arc<dyn SampleSource>,
+        batch_size: usize,
+    ) -> impl Iterator<Item = Arc<BatchMaker>> + 'a {
+        let count = match self.rule {
+            VoteRule::Augmented => self.count,
+            VoteRule::Published => 0,
+        };
+        (1..=count).map(move |vote| {
+            let order = Order {
+                num_rows: rows.len(),
+                batch_size,
+                tail: Tail::Keep,
+                shuffle: None,
+            };
+            let options = LoaderOptions {
+                seed: torch_seed(self.seed, "vote", u64::from(vote)) as u64,
+                augmentation: plan.phase.augmentation.clone(),
+                parts: plan.parts.as_ref().map(|parts| parts.augmentation),
+                cache_bytes: 0,
+                ..loader_options(plan, ViewChoice::None)
+            };
+            Arc::new(BatchMaker::new(Arc::clone(rows), order, options))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    #[test]
+    fn published_votes_scale_positions_on_top_of_each_other_and_nothing_else() {
+        tch::manual_seed(3);
+        let xyz = Tensor::rand([2, 7, 3], (Kind::Float, Device::Cpu)) + 0.5;
+        let cloud = Cloud {
+            features: xyz.transpose(1, 2).contiguous(),
+            xyz,
+        };
+        let votes = |count, seed| Votes {
+            count,
+            seed,
+            rule: VoteRule::Published,
+        };
+        let of_batch = |votes: Votes, batch_idx| -> Vec<Tensor> {
+            let clouds = votes.rescaled(&cloud, [0.8, 1.2], batch_idx);
+            clouds
+                .map(|vote| {
+                    assert!(vote.features.equal(&cloud.features), "features stay");
+                    vote.xyz
+                })
+                .collect()
+        };
+        let looks = of_batch(votes(10, 0), 0);
+        assert_eq!(looks.len(), 10, "one cloud a vote");
+        let mut before = &cloud.xyz;
+        for look in &looks {
+            let factors = look / before;
+            let (low, high) = (factors.amin([0, 1], false), factors.amax([0, 1], false));
+            assert!(
+                low.allclose(&high, 1e-5, 1e-6, false),
+                "one factor an axis for the whole batch, on top of the vote before"
+            );
+            assert!(
+                low.min().double_value(&[]) >= 0.799 && high.max().double_value(&[]) <= 1.201,
+                "within the range: {low}"
+            );
+            before = look;
+        }
+        let widest = (&looks[9] / &cloud.xyz - 1.0).abs().max().double_value(&[]);
+        assert!(widest > 0.2, "ten votes leave the range of one: {widest}");
+        assert!(
+            looks[0].equal(&of_batch(votes(1, 0), 0)[0]),
+            "the same draws again"
+        );
+        assert!(!looks[0].equal(&of_batch(votes(1, 1), 0)[0]), "by seed");
+        assert!(!looks[0].equal(&of_batch(votes(1, 0), 1)[0]), "by batch");
+        let augmented = Votes {
+            rule: VoteRule::Augmented,
+            ..votes(10, 0)
+        };
+        assert_eq!(of_batch(augmented, 0).len(), 0, "not by this rule");
+    }
+}
