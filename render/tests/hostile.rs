@@ -46,9 +46,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A library and an image beside the mesh; `..` leads out.
+/// Materials and an image beside the mesh; `..` leads out.
 struct Beside {
-    library: Vec<u8>,
+    materials: Vec<u8>,
     image: Vec<u8>,
 }
 
@@ -56,7 +56,7 @@ impl AssetResolver for Beside {
     fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
         let name = relative.to_owned();
         match relative {
-            "a.mtl" => Ok(self.library.clone()),
+            "a.mtl" => Ok(self.materials.clone()),
             "a.png" | "a.bmp" | "a.tga" | "a.jpg" => Ok(self.image.clone()),
             _ if relative.split('/').any(|part| part == "..") => Err(AssetError::Outside { name }),
             _ => Err(AssetError::NotFound { name }),
@@ -215,7 +215,7 @@ fn change() -> impl Strategy<Value = Change> {
 fn memory_follows_the_bytes_and_nothing_panics() {
     for (format, bytes) in good_files() {
         let beside = Beside {
-            library: MTL.into(),
+            materials: MTL.into(),
             image: png(),
         };
         import(format, &bytes, &beside).unwrap_or_else(|error| panic!("{format}: {error}"));
@@ -223,19 +223,19 @@ fn memory_follows_the_bytes_and_nothing_panics() {
     refuses_by_name();
     let changes = || prop::collection::vec(change(), 0..5);
     proptest!(ProptestConfig::with_cases(1000), |(
-        of_file in changes(), of_library in changes(), of_image in changes(), noise in prop::collection::vec(any::<u8>(), 0..100),
+        of_file in changes(), of_materials in changes(), of_image in changes(), noise in prop::collection::vec(any::<u8>(), 0..100),
         is_bmp: bool,
     )| {
         for (format, mut bytes) in good_files() {
             let mut beside = Beside {
-                library: MTL.into(),
+                materials: MTL.into(),
                 image: if is_bmp { bmp(2, 2) } else { png() },
             };
             for change in &of_file {
                 change.apply(&mut bytes);
             }
-            for change in &of_library {
-                change.apply(&mut beside.library);
+            for change in &of_materials {
+                change.apply(&mut beside.materials);
             }
             for change in &of_image {
                 change.apply(&mut beside.image);
@@ -246,7 +246,7 @@ fn memory_follows_the_bytes_and_nothing_panics() {
                 let result = import(format, bytes, &beside);
                 let most = MOST.load(Ordering::Relaxed) - before;
                 drop(result);
-                let len = bytes.len() + beside.library.len() + beside.image.len();
+                let len = bytes.len() + beside.materials.len() + beside.image.len();
                 prop_assert!(most <= BASE_BYTES + BYTES_PER_BYTE * len, "{} took {} bytes of memory for {}", format, most, len);
             }
         }
@@ -255,7 +255,7 @@ fn memory_follows_the_bytes_and_nothing_panics() {
 
 fn refuses_by_name() {
     let beside = Beside {
-        library: b"newmtl wood\nmap_Kd a.bmp\nnewmtl iron\nmap_Kd ../../../etc/shadow\n".to_vec(),
+        materials: b"newmtl wood\nmap_Kd a.bmp\nnewmtl iron\nmap_Kd ../../../etc/shadow\n".to_vec(),
         image: bmp(30_000, 30_000),
     };
     let mesh = import(MeshFormat::Obj, OBJ.as_bytes(), &beside).unwrap();

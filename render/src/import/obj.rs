@@ -619,15 +619,15 @@ mod tests {
         }
     }
 
-    /// A red and a green texel side by side, and a library beside them.
+    /// A red and a green texel side by side, and materials beside them.
     struct Folder {
-        library: &'static str,
+        materials: &'static str,
     }
 
     impl AssetResolver for Folder {
         fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
             match relative {
-                "a b.mtl" | "c.mtl" => Ok(self.library.as_bytes().to_vec()),
+                "a b.mtl" | "c.mtl" => Ok(self.materials.as_bytes().to_vec()),
                 "my map.png" => {
                     let mut bytes = Vec::new();
                     let mut encoder = png::Encoder::new(&mut bytes, 2, 1);
@@ -644,22 +644,22 @@ mod tests {
         }
     }
 
-    fn import_painted(text: &str, library: &'static str) -> Mesh {
+    fn import_painted(text: &str, materials: &'static str) -> Mesh {
         let options = ImportOptions {
             appearance: true,
             ..ImportOptions::default()
         };
-        import_object(MeshFormat::Obj, text.as_bytes(), &Folder { library }, &options).unwrap()
+        import_object(MeshFormat::Obj, text.as_bytes(), &Folder { materials }, &options).unwrap()
     }
 
     #[test]
     fn materials_and_their_maps() {
-        let library =
+        let materials =
             "newmtl plain\nKd 0.2 0.4 0.6\nnewmtl mapped\nKd 0 0 0\nmap_Kd -s 2 1 C:\\maps\\my map.png\n";
         let text = format!(
             "mtllib a b.mtl\n{SQUARE}vt 0.25 0.5\nvt 1 0\nvt 1 1\nf 1 2 3\nusemtl mapped\nf 1/1 2/2 3/-1\nusemtl plain\nf 1 3 4\nusemtl lost\nf 2 3 4\nusemtl plain\nf 1 2 4"
         );
-        let mesh = import_painted(&text, library);
+        let mesh = import_painted(&text, materials);
         let surface = mesh.surface().unwrap();
         let names: Vec<&str> = surface
             .materials
@@ -700,7 +700,7 @@ mod tests {
             "{:?}",
             mesh.warnings()
         );
-        let white = import_mesh(MeshFormat::Obj, text.as_bytes(), &Folder { library: "" }).unwrap();
+        let white = import_mesh(MeshFormat::Obj, text.as_bytes(), &Folder { materials: "" }).unwrap();
         assert!(
             white.surface().is_none() && white.warnings().is_empty(),
             "nobody asked for looks"
@@ -771,8 +771,8 @@ mod tests {
         ) {
             let text = [words.join(" ").as_bytes(), &bytes].concat();
             let options = ImportOptions { appearance: true, ..ImportOptions::default() };
-            let library = "newmtl 1\nmap_Kd my map.png";
-            let painted = import_object(MeshFormat::Obj, &text, &Folder { library }, &options);
+            let materials = "newmtl 1\nmap_Kd my map.png";
+            let painted = import_object(MeshFormat::Obj, &text, &Folder { materials }, &options);
             let white = import_mesh(MeshFormat::Obj, &text, &NoAssets);
             prop_assert_eq!(white.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()),
                 painted.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()));
