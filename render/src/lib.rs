@@ -55,6 +55,7 @@
 //! Worker threads make [`Framed`]s (with [`Renderer::drawn_by`], which is `Copy`). If [`Renderer::software`] is there,
 //! each worker draws its own. Otherwise one thread submits them to the device, and finishes the oldest once
 //! [`Renderer::max_in_flight`] are pending: the device never waits for the CPU, and memory is bounded by that number.
+//! [`draw_in_flight`] does that, and sets a device that fails up anew.
 //! Either way the pictures are the same, byte for byte, as one at a time.
 //!
 //! The crate opens no file and reads no clock: what it draws is a function of its arguments and of the adapter.
@@ -64,6 +65,7 @@ mod coincident;
 mod cull;
 mod dice;
 mod error;
+mod flight;
 mod four;
 mod framing;
 mod geometry;
@@ -90,6 +92,7 @@ mod view;
 
 pub use camera::{Framing, MVCNN_DISTANCE_DIAGONALS, Projection, ViewMatrices, row_major};
 pub use error::{ParseError, RenderError};
+pub use flight::{FlightEvent, FlightStep, InFlight, draw_in_flight};
 pub use framing::{DrawnBy, Framed};
 pub use gpu::{AdapterChoice, AdapterKind, AdapterReport};
 pub use lighting::{

@@ -2,8 +2,8 @@
 
 use glam::DVec3;
 use tap_render::{
-    AdapterChoice, AdapterKind, DrawnBy, Framed, RenderError, RenderRecipe, Renderer, RendererOptions, View,
-    list_adapters,
+    AdapterChoice, AdapterKind, BackendChoice, DrawnBy, FlightEvent, FlightStep, Framed, InFlight,
+    RenderError, RenderRecipe, Renderer, RendererOptions, View, draw_in_flight, list_adapters,
 };
 
 use crate::{PROJECTIONS, centered, renderer, renderer_with, shape};
@@ -70,6 +70,84 @@ fn the_same_bytes_come_whatever_is_in_flight() {
                 bytes(&many.finish(pending).unwrap()) == *expected,
                 "not the same pictures"
             );
+        }
+    }
+}
+
+/// A mesh that remembers what was done with it.
+struct Passenger {
+    framed: Framed,
+    steps: Vec<FlightStep>,
+}
+
+impl InFlight for Passenger {
+    fn framed(&self) -> &Framed {
+        &self.framed
+    }
+
+    fn timed<R>(&mut self, step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
+        self.steps.push(step);
+        work(&self.framed)
+    }
+}
+
+#[test]
+fn what_a_failed_device_has_lost_is_drawn_again() {
+    let meshes = [
+        shape::axes(),
+        shape::torus(40, 0.3),
+        shape::bumpy(60),
+        shape::cuboid(DVec3::ONE),
+    ];
+    let recipe = RenderRecipe::default();
+    let options = RendererOptions {
+        backend: BackendChoice::Wgpu,
+        adapter: AdapterChoice::Software,
+        max_in_flight: 2,
+    };
+    for fails in [false, true] {
+        let mut renderer = renderer_with(2);
+        let passenger = |mesh| Passenger {
+            framed: Framed::try_new(mesh, &centered(mesh), &recipe, renderer.drawn_by()).unwrap(),
+            steps: Vec::new(),
+        };
+        let passengers: Vec<_> = meshes.iter().map(passenger).collect();
+        // One that nobody waits for: the device then refuses the second of two, as if it had failed.
+        let stowaway = fails.then(|| renderer.submit(&passengers[0].framed).unwrap());
+        let mut coming = passengers.into_iter().enumerate();
+        let (mut seen, mut num_failed) = (Vec::new(), 0);
+        draw_in_flight(
+            renderer,
+            &options,
+            |_| coming.next(),
+            |event| match event {
+                FlightEvent::Drawn { mesh, views } => seen.push((mesh, bytes(&views))),
+                FlightEvent::LeftOut {
+                    mesh: (mesh, _),
+                    error,
+                } => panic!("mesh {mesh}: {error}"),
+                FlightEvent::DeviceFailed { .. } => num_failed += 1,
+            },
+        )
+        .unwrap();
+        drop(stowaway);
+        assert_eq!(num_failed, u32::from(fails));
+        let order: Vec<usize> = seen.iter().map(|((mesh, _), _)| *mesh).collect();
+        assert_eq!(order, [0, 1, 2, 3], "in order");
+        let mut alone = renderer_with(1);
+        for ((mesh, passenger), pictures) in seen {
+            let expected = alone
+                .render(&meshes[mesh], &centered(&meshes[mesh]), &recipe)
+                .unwrap();
+            assert!(
+                pictures == bytes(&expected),
+                "not the same pictures of mesh {mesh}"
+            );
+            let steps = match (fails, mesh) {
+                (true, 0 | 1) => vec![FlightStep::Submit, FlightStep::Draw],
+                _ => vec![FlightStep::Submit, FlightStep::Draw, FlightStep::ReadBack],
+            };
+            assert_eq!(passenger.steps, steps, "mesh {mesh}");
         }
     }
 }

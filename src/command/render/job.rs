@@ -13,7 +13,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tap_dataset::{DEFAULT_MAX_MESH_BYTES, FolderAssets, SkipReason};
 use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
-use tap_render::{DrawnBy, Framed, Material, Mesh, ObjectFromMesh, RenderRecipe, UpAxis, View};
+use tap_render::{
+    DrawnBy, FlightStep, Framed, InFlight, Material, Mesh, ObjectFromMesh, RenderRecipe, UpAxis, View,
+};
 
 use super::folder::{self, Files};
 use super::input::{self, Input};
@@ -153,6 +155,24 @@ pub(super) struct Ready {
     materials: Vec<String>,
     points: Option<PointSet>,
     pub(super) timings: Timings,
+}
+
+impl InFlight for Ready {
+    fn framed(&self) -> &Framed {
+        &self.framed
+    }
+
+    fn timed<R>(&mut self, step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
+        let mut clock = Clock::start();
+        let done = work(&self.framed);
+        let took_s = match step {
+            FlightStep::Submit => &mut self.timings.upload_s,
+            FlightStep::Draw => &mut self.timings.draw_s,
+            FlightStep::ReadBack => &mut self.timings.read_back_s,
+        };
+        *took_s = clock.lap();
+        done
+    }
 }
 
 /// What became of a mesh whose views are there.

@@ -75,7 +75,7 @@ pub(crate) struct Arguments {
     sheet: bool,
     #[command(flatten)]
     up: UpFlag,
-    /// A recipe; flags and --set go before it.
+    /// A recipe; flags go before it, and --set goes before both.
     #[arg(long, value_name = "FILE.toml")]
     recipe: Option<PathBuf>,
     /// One setting of the recipe, for example framing=box.
@@ -177,7 +177,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         inputs: &inputs,
         renderer_options: &renderer_options,
         software: renderer.software(),
-        num_workers: arguments.num_workers(),
+        num_workers: num_workers(arguments.workers),
         cancel: &cancel,
     };
     let is_complete = pipeline.run(renderer, &mut |input_idx, outcome| {
@@ -193,8 +193,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 impl Arguments {
     fn recipe(&self) -> Result<RenderRecipe> {
-        let mut settings = self.set.clone();
-        settings.extend(self.views.settings("")?);
+        let mut settings = self.views.settings("")?;
+        settings.extend_from_slice(&self.set);
         let mut recipe: RenderRecipe = recipe::resolve(self.recipe.as_deref(), &settings)?;
         recipe.channels = self.channels.unwrap_or(recipe.channels);
         recipe.validate()?;
@@ -250,12 +250,13 @@ impl Arguments {
             max_failed: self.max_failed,
         }
     }
+}
 
-    fn num_workers(&self) -> usize {
-        match self.workers {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        }
+/// How many threads work if so many were asked for; 0 is one a core.
+fn num_workers(asked: usize) -> usize {
+    match asked {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        asked => asked,
     }
 }
 

@@ -12,17 +12,16 @@
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use crossbeam_channel::{
-    Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never, select, unbounded,
-};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
 use tap_dataset::SkipReason;
-use tap_render::{PendingViews, RenderError, Renderer, RendererOptions, SoftwareRenderer, View};
+use tap_render::{FlightEvent, Renderer, RendererOptions, SoftwareRenderer, View, draw_in_flight};
 
 use super::input::Input;
 use super::job::{self, Clock, Done, Failure, Prepared, Ready, Task, in_full};
@@ -283,131 +282,52 @@ impl Pipeline<'_> {
     }
 
     /// Draws until no worker can send a mesh any more.
-    ///
-    /// When the device fails, a new renderer is set up and the meshes in flight are drawn again one by one; the one
-    /// that fails again is left out. So a mesh that crashes a driver costs itself alone.
     fn draw(
         self,
-        mut renderer: Renderer,
+        renderer: Renderer,
         ready: &Receiver<(usize, Ready)>,
         drawn: &Sender<Drawn>,
         finished: &Sender<Finished>,
         stop: &AtomicBool,
     ) -> Result<()> {
-        let mut pending: VecDeque<(usize, Ready, PendingViews)> = VecDeque::new();
-        loop {
-            while pending.len() < renderer.max_in_flight() {
-                // With something in flight there is no waiting for more.
-                let next = if pending.is_empty() {
-                    ready.recv().map_err(|_| TryRecvError::Disconnected)
+        let next = |waits: bool| {
+            let receive = || {
+                if waits {
+                    ready.recv().ok()
                 } else {
-                    ready.try_recv()
-                };
-                let (input_idx, mut mesh) = match next {
-                    Ok(next) => next,
-                    Err(TryRecvError::Disconnected) if pending.is_empty() => return Ok(()),
-                    Err(_) => break,
-                };
-                if stop.load(Ordering::Relaxed) {
-                    continue;
+                    ready.try_recv().ok()
                 }
-                let mut clock = Clock::start();
-                match renderer.submit(&mesh.framed) {
-                    Ok(views) => {
-                        mesh.timings.upload_s = clock.lap();
-                        pending.push_back((input_idx, mesh, views));
-                    }
-                    Err(error) if is_of_the_mesh(&error) => leave_out(input_idx, &error, finished),
-                    Err(error) => {
-                        note_failure(&error);
-                        let lost = pending.drain(..).map(|(input_idx, mesh, _)| (input_idx, mesh));
-                        let lost = lost.chain([(input_idx, mesh)]).collect();
-                        renderer = self.redraw(renderer, lost, drawn, finished)?;
-                    }
-                }
-            }
-            let Some((input_idx, mut ready, views)) = pending.pop_front() else {
-                continue;
             };
-            let mut clock = Clock::start();
-            let waited = renderer.wait(&views);
-            ready.timings.draw_s = clock.lap();
-            match waited.and_then(|()| renderer.finish(views)) {
-                Ok(views) => {
-                    ready.timings.read_back_s = clock.lap();
-                    // The receiver is gone when the run is stopping.
-                    let _ = drawn.send(Drawn {
-                        input_idx,
-                        ready,
-                        views,
-                    });
-                }
-                Err(error) => {
-                    note_failure(&error);
-                    let lost = pending.drain(..).map(|(input_idx, mesh, _)| (input_idx, mesh));
-                    let lost = [(input_idx, ready)].into_iter().chain(lost).collect();
-                    renderer = self.redraw(renderer, lost, drawn, finished)?;
-                }
-            }
-        }
-    }
-
-    /// Draws what a failed device has lost, each mesh alone.
-    fn redraw(
-        self,
-        failed: Renderer,
-        lost: Vec<(usize, Ready)>,
-        drawn: &Sender<Drawn>,
-        finished: &Sender<Finished>,
-    ) -> Result<Renderer> {
-        drop(failed);
-        let renew = || {
-            Renderer::try_new(self.renderer_options).context("the device failed, and no other could be had")
+            iter::from_fn(receive).find(|_| !stop.load(Ordering::Relaxed))
         };
-        let mut renderer = renew()?;
-        for (input_idx, mut ready) in lost {
-            let mut clock = Clock::start();
-            let views = renderer
-                .submit(&ready.framed)
-                .and_then(|pending| renderer.finish(pending));
-            match views {
-                Ok(views) => {
-                    ready.timings.draw_s = clock.lap();
-                    let _ = drawn.send(Drawn {
-                        input_idx,
-                        ready,
-                        views,
-                    });
-                }
-                Err(error) => {
-                    leave_out(input_idx, &error, finished);
-                    if !is_of_the_mesh(&error) {
-                        drop(renderer);
-                        renderer = renew()?;
-                    }
-                }
-            }
-        }
-        Ok(renderer)
+        // Either receiver is gone only when the run is stopping.
+        let tell = |event| match event {
+            FlightEvent::Drawn {
+                mesh: (input_idx, ready),
+                views,
+            } => drop(drawn.send(Drawn {
+                input_idx,
+                ready,
+                views,
+            })),
+            FlightEvent::LeftOut {
+                mesh: (input_idx, _),
+                error,
+            } => drop(finished.send(Finished {
+                input_idx,
+                outcome: Ok(Outcome::Failed(Failure::new(
+                    SkipReason::RenderFailed,
+                    in_full(&error),
+                ))),
+            })),
+            FlightEvent::DeviceFailed { error } => ui::note(format_args!(
+                "note: the device failed, it is set up anew: {}",
+                in_full(&error)
+            )),
+        };
+        draw_in_flight(renderer, self.renderer_options, next, tell)
+            .context("the device failed, and no other could be had")
     }
-}
-
-fn leave_out(input_idx: usize, error: &RenderError, finished: &Sender<Finished>) {
-    let failure = Failure::new(SkipReason::RenderFailed, in_full(error));
-    let _ = finished.send(Finished {
-        input_idx,
-        outcome: Ok(Outcome::Failed(failure)),
-    });
-}
-
-/// Is the device still of use after this error?
-fn is_of_the_mesh(error: &RenderError) -> bool {
-    matches!(
-        error,
-        RenderError::MeshTooLarge { .. }
-            | RenderError::ViewsTooLarge { .. }
-            | RenderError::Unframeable { .. }
-    )
 }
 
 /// Calls what looks at a foreign mesh; a panic costs that mesh, not the night.
@@ -420,11 +340,4 @@ fn words_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("a panic without words")
-}
-
-fn note_failure(error: &RenderError) {
-    ui::note(format_args!(
-        "note: the device failed, it is set up anew: {}",
-        in_full(error)
-    ));
 }

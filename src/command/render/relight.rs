@@ -22,6 +22,7 @@ use tap_render::{
 use super::folder::{self, Files};
 use super::input::Input;
 use super::job::{Clock, Done, Failure, Timings};
+use super::num_workers;
 use super::pipeline::{Outcome, guarded};
 use super::pose_file;
 use super::report::{Report, Wishes};
@@ -156,15 +157,11 @@ fn each(
     cancel: &AtomicBool,
     on_outcome: &mut dyn FnMut(&Input, Outcome),
 ) -> Result<bool> {
-    let num_workers = match arguments.workers {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        workers => workers,
-    };
     let next = &AtomicUsize::new(0);
     let stop = &AtomicBool::new(false);
     let (sender, receiver) = crossbeam_channel::unbounded();
     thread::scope(|scope| {
-        for _ in 0..num_workers {
+        for _ in 0..num_workers(arguments.workers) {
             let sender = sender.clone();
             scope.spawn(move || {
                 loop {
