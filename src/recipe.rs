@@ -1,4 +1,4 @@
-//! From what the user typed to a resolved recipe: the file of `--recipe`, then each `--set`, then the flags.
+//! From what the user typed to a resolved recipe: the file of `--recipe`, then the flags, then each `--set`.
 
 use std::fs;
 use std::path::Path;

@@ -578,6 +578,18 @@ fn what_views_cannot_show_is_a_warning() {
 
     let warnings = lit("colored", "mvcnn-2015", "smooth");
     assert!(warnings[0].contains("normals=smooth"), "{warnings:?}");
+    // A setting changes a part of what a flag names.
+    let more = [
+        "--lighting",
+        "textured",
+        "--set",
+        "lighting.normals=smooth",
+        "--out",
+        "round",
+    ];
+    place.run(&[&render[..], &more].concat()).succeeds();
+    let warnings = lit("round", "mvcnn-2015", "rounded");
+    assert!(warnings.is_empty(), "{warnings:?}");
     let warnings = lit("smooth", "three-point", "back");
     assert!(warnings.is_empty(), "{warnings:?}");
     let color = decode_png(&place.files("back")["boxes/view_001.png"]);

@@ -76,13 +76,16 @@ impl ViewFlags {
     }
 }
 
-/// A lighting by its name, or what its file says.
+/// What a lighting of a name or its file says, so that settings can change parts of it.
 fn lighting_value(text: &str) -> Result<Value> {
     let path = Path::new(text);
     if path.extension().is_some_and(|extension| extension == "toml") {
         return Ok(Value::Table(recipe::read_table(path)?));
     }
-    Ok(Value::String(text.to_owned()))
+    let lighting: Lighting = text
+        .parse()
+        .map_err(|error| recipe::usage(format_args!("--lighting {text}: {error}")))?;
+    Value::try_from(lighting).context("a lighting has no TOML form")
 }
 
 /// The lighting of this name, or of this file.

@@ -392,8 +392,8 @@ fn stopped(out: &Path) -> ExitCode {
 
 impl RecipeFlags {
     fn resolve(&self) -> Result<BuildRecipe> {
-        let mut settings = self.set.clone();
-        settings.extend(self.settings()?);
+        let mut settings = self.settings()?;
+        settings.extend_from_slice(&self.set);
         recipe::resolve(self.recipe.as_deref(), &settings)
     }
 
