@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   tap doctor                                        what is here, what is missing, how to mend it
   tap render chair.obj --out views --sheet          twelve views of a mesh
-  tap relight views --lighting three-point --out lit   these views under another light, without the mesh
+  tap relight views --lighting NAME --out lit       another light on views with depth and normals
   tap dataset synthesize --out meshes               a labelled CAD-like data set to try things on
   tap dataset build meshes --out shards             views, poses, masks and points as Parquet
   tap train pretrain --data shards --out run        pre-train on them

@@ -114,8 +114,8 @@ Examples:
   tap render part.off --up z --channels color,mask,depth,normal --depth-format npy --out views
   tap render car.glb --lighting textured --channels color,mask,depth,normal,albedo,part --out views
 
-Folders: DIR/NAME for NAME.obj. Where meshes come from a folder, a pattern or a list, or two have one
-name, NAME is the path below the folder that holds them all (--root settles which).
+Folders: DIR/NAME for NAME.obj. Where meshes come from a folder, a pattern or a list, or two have
+one name, NAME is the path below the folder that holds them all (--root settles which).
 
 Files, in DIR/NAME:
   view_001.png ...     color

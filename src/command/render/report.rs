@@ -216,8 +216,13 @@ impl<'a> Report<'a> {
             timings: _,
         } = summary;
         if num_with_warnings > 0 {
+            let meshes = if num_with_warnings == 1 {
+                "mesh has"
+            } else {
+                "meshes have"
+            };
             ui::note(format_args!(
-                "note: {num_with_warnings} meshes have warnings, in their views.json"
+                "note: {num_with_warnings} {meshes} warnings, in views.json"
             ));
         }
         if num_meshes > 1 {
