@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use util::{CUBE, Outcome, Place, nan_cube};
+use util::{CUBE, Outcome, Place, kill_after, nan_cube};
 
 /// How often a kill test kills; `TAP_KILLS=50` makes a long night of it.
 fn num_kills() -> usize {
@@ -128,15 +128,11 @@ fn a_killed_build_goes_on_to_the_same_bytes() {
 
     let seed = RandomState::new().hash_one(0);
     for kill_idx in 0..num_kills() {
-        let mut child = build("killed", ["1", "2", "3"][kill_idx % 3])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
         let part = (seed.rotate_left(6 * kill_idx as u32) % 1000) as f64 / 1000.0;
-        sleep(Duration::from_secs_f64(0.6 * unbroken_s * part));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(
+            &mut build("killed", ["1", "2", "3"][kill_idx % 3]),
+            Duration::from_secs_f64(0.6 * unbroken_s * part),
+        );
     }
     Outcome::of(&mut build("killed", "3")).succeeds();
     assert!(
@@ -180,15 +176,10 @@ fn a_killed_merge_goes_on_to_the_same_bytes() {
     let merge = ["dataset", "merge", "b", "a", "--out", "joined"];
     let seed = RandomState::new().hash_one(0);
     for kill_idx in 0..num_kills() {
-        let mut child = place
-            .command(&merge)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        sleep(Duration::from_millis(seed.rotate_left(6 * kill_idx as u32) % 40));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(
+            &mut place.command(&merge),
+            Duration::from_millis(seed.rotate_left(6 * kill_idx as u32) % 40),
+        );
     }
     place.run(&merge).succeeds();
     assert!(
@@ -372,15 +363,10 @@ fn a_dataset_is_lit_anew() {
     place.run(&["dataset", "verify", "relit", "--deep"]).succeeds();
     let killed = [&arguments[..], &["--out", "killed"]].concat();
     for kill_idx in 0..num_kills() {
-        let mut child = place
-            .command(&killed)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        sleep(Duration::from_millis(RandomState::new().hash_one(kill_idx) % 120));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(
+            &mut place.command(&killed),
+            Duration::from_millis(RandomState::new().hash_one(kill_idx) % 120),
+        );
     }
     place.run(&killed).succeeds();
     assert!(
@@ -427,16 +413,12 @@ fn a_dataset_is_lit_anew_without_its_meshes() {
 
     let killed = relight("stored", "headlight-specular", "killed");
     for kill_idx in 0..num_kills() {
-        let mut child = place
-            .command(&killed)
-            .args(["--workers", ["1", "2", "3"][kill_idx % 3]])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        sleep(Duration::from_millis(RandomState::new().hash_one(kill_idx) % 80));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(
+            place
+                .command(&killed)
+                .args(["--workers", ["1", "2", "3"][kill_idx % 3]]),
+            Duration::from_millis(RandomState::new().hash_one(kill_idx) % 80),
+        );
     }
     place.run(&killed).succeeds();
     assert!(
@@ -485,15 +467,10 @@ fn images_are_added_to_a_dataset() {
         "sky",
     ];
     for kill_idx in 0..num_kills() {
-        let mut child = place
-            .command(&add)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        sleep(Duration::from_millis(RandomState::new().hash_one(kill_idx) % 40));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(
+            &mut place.command(&add),
+            Duration::from_millis(RandomState::new().hash_one(kill_idx) % 40),
+        );
     }
     place.run(&add).succeeds();
     let inspection = place

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use util::{Outcome, Place};
+use util::{Outcome, Place, kill_after, start_unheard};
 
 /// Ends with the test that started it, whatever ends that.
 const SERVER: &str = "\
@@ -36,7 +36,7 @@ fn a_store_that_fails_one_request_in_five_holds_the_bytes_of_a_local_build() {
         .run(&[&["dataset", "build", "meshes", "--out", "local"][..], &SMALL].concat())
         .succeeds();
     let proxy = Proxy::start(store.port, Faults::OneInFive);
-    let run = |arguments: &[&str]| Outcome::of(&mut with_store(&place, arguments, proxy.port));
+    let run = |arguments: &[&str]| run_with(&place, arguments, proxy.port);
     let build = [
         &["dataset", "build", "meshes", "--out", "s3://bucket/sets/a"][..],
         &SMALL,
@@ -90,16 +90,12 @@ fn a_killed_build_goes_on_by_what_the_store_holds() {
     ]
     .concat();
     for kill_idx in 0..6_u64 {
-        let mut child = with_store(&place, &build, proxy.port)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        sleep(Duration::from_millis(150 + 170 * kill_idx));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        kill_after(
+            &mut with_store(&place, &build, proxy.port),
+            Duration::from_millis(150 + 170 * kill_idx),
+        );
     }
-    Outcome::of(&mut with_store(&place, &build, proxy.port)).succeeds();
+    run_with(&place, &build, proxy.port).succeeds();
     assert!(
         store.files("killed/") == place.files("local"),
         "{:?}",
@@ -119,11 +115,7 @@ fn an_upload_that_a_kill_left_behind_is_ended() {
         [&["dataset", "build", "meshes", "--out", out][..], &settings].concat()
     };
     let slow = Proxy::start(store.port, Faults::Slow);
-    let mut child = with_store(&place, &build("s3://bucket/long"), slow.port)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = start_unheard(&mut with_store(&place, &build("s3://bucket/long"), slow.port));
     let began = Instant::now();
     while !store.files("long/").keys().any(|name| name.ends_with(".partial")) {
         assert!(
@@ -140,7 +132,7 @@ fn an_upload_that_a_kill_left_behind_is_ended() {
         "half a shard under its final name"
     );
 
-    Outcome::of(&mut with_store(&place, &build("s3://bucket/long"), store.port)).succeeds();
+    run_with(&place, &build("s3://bucket/long"), store.port).succeeds();
     assert_eq!(store.num_uploads(), 0, "the upload was ended");
     place.run(&build("local")).succeeds();
     let expected = place.files("local");
@@ -150,7 +142,7 @@ fn an_upload_that_a_kill_left_behind_is_ended() {
         store.files("long/").keys()
     );
     let faulty = Proxy::start(store.port, Faults::OneInFive);
-    Outcome::of(&mut with_store(&place, &build("s3://bucket/faulty"), faulty.port)).succeeds();
+    run_with(&place, &build("s3://bucket/faulty"), faulty.port).succeeds();
     assert!(
         store.files("faulty/") == expected,
         "{:?}",
@@ -163,7 +155,7 @@ fn parts_are_joined_from_and_to_a_store() {
     let Some(store) = Store::start() else { return };
     let place = Place::new();
     place.synthesize(2, 6);
-    let run = |arguments: &[&str]| Outcome::of(&mut with_store(&place, arguments, store.port));
+    let run = |arguments: &[&str]| run_with(&place, arguments, store.port);
     let build = |more: &[&str]| run(&[&["dataset", "build", "meshes"][..], &SMALL, more].concat()).succeeds();
     build(&["--out", "one"]);
     build(&["--out", "s3://bucket/part-1", "--part", "1/2"]);
@@ -183,7 +175,7 @@ fn what_a_store_refuses_is_said_in_one_line() {
     let Some(store) = Store::start() else { return };
     let place = Place::new();
     place.synthesize(1, 2);
-    let run = |arguments: &[&str]| Outcome::of(&mut with_store(&place, arguments, store.port));
+    let run = |arguments: &[&str]| run_with(&place, arguments, store.port);
     run(&[
         "dataset",
         "build",
@@ -226,6 +218,10 @@ fn what_a_store_refuses_is_said_in_one_line() {
         };
         run(arguments).fails_with(&["refuses these credentials", "AWS_ACCESS_KEY_ID", "s3://bucket"]);
     }
+}
+
+fn run_with(place: &Place, arguments: &[&str], port: u16) -> Outcome {
+    Outcome::of(&mut with_store(place, arguments, port))
 }
 
 /// A command that finds its store at this port of this machine.

@@ -7,13 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{NOTE_SUFFIX, ShardNote};
+use crate::parallel::{in_parallel, num_threads};
 use crate::{
     BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
     SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
@@ -468,31 +467,11 @@ impl Manifest {
 
 /// Are the shards on disk what the manifest says? Hashed side by side, because a resumed build waits for it.
 fn prove(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
-    let next = AtomicUsize::new(0);
-    let num_threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(shards.len());
-    let prove_some = || {
-        let mut proven = Vec::new();
-        while let Some((shard_idx, shard)) = {
-            let shard_idx = next.fetch_add(1, Ordering::Relaxed);
-            shards.get(shard_idx).map(|shard| (shard_idx, shard))
-        } {
-            let is_whole = store::is_whole(&dir.join(&shard.file), shard.bytes, &shard.sha256);
-            proven.push((shard_idx, is_whole));
-        }
-        proven
+    let is_whole = |i: usize| {
+        let shard = &shards[i];
+        store::is_whole(&dir.join(&shard.file), shard.bytes, &shard.sha256)
     };
-    let proven: BTreeMap<usize, bool> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..num_threads).map(|_| scope.spawn(prove_some)).collect();
-        let proven = threads.into_iter().flat_map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        proven.collect()
-    });
-    proven.into_values().collect()
+    in_parallel(num_threads(0), shards.len(), is_whole, || {})
 }
 
 pub(crate) fn fresh_manifest(plan: &DatasetPlan) -> Manifest {

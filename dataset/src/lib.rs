@@ -19,6 +19,7 @@ mod inspect;
 mod manifest;
 mod merge;
 mod overlap;
+mod parallel;
 mod part;
 #[cfg(feature = "build")]
 mod plan;

@@ -8,13 +8,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use glam::Vec3;
 use serde::Serialize;
 
 use crate::cloud::Cloud;
+use crate::parallel::{in_parallel, num_threads};
 use crate::{Dataset, ObjectId, Result, Split, ViewSelection};
 
 /// Mean distance to each other's surface, in radii, up to which two shapes count as the same.
@@ -146,7 +145,7 @@ pub fn overlap(
     let is_same_set = of_second.is_none();
     let of_second = of_second.as_ref().unwrap_or(&of_first);
 
-    let found = in_parallel(of_second.len(), on_event, |i| {
+    let compare = |i: usize| {
         let (place, shape) = &of_second[i];
         // Within one dataset each pair counts once, and no object is its own partner.
         let partners = if is_same_set {
@@ -155,6 +154,9 @@ pub fn overlap(
             &of_first[..]
         };
         partners_of(&first, partners, other, *place, shape, max_distance)
+    };
+    let found = in_parallel(num_threads(0), of_second.len(), compare, || {
+        on_event(OverlapEvent::Row);
     });
     let mut report = OverlapReport {
         sha256: [&first, other].map(|dataset| dataset.sha256().to_owned()),
@@ -183,7 +185,7 @@ fn shapes(dataset: &Dataset, on_event: &mut (dyn FnMut(OverlapEvent) + Send)) ->
         .into_iter()
         .flat_map(|split| (0..dataset.len(split)).map(move |row| (split, row)))
         .collect();
-    let shapes = in_parallel(rows.len(), on_event, |i| {
+    let shape = |i: usize| {
         let (split, row) = rows[i];
         let sample = dataset.read(split, row, ViewSelection::None)?;
         let points_sha256 = sample.digest().points_sha256;
@@ -194,8 +196,10 @@ fn shapes(dataset: &Dataset, on_event: &mut (dyn FnMut(OverlapEvent) + Send)) ->
             place: Place { id: sample.id, split },
         };
         Ok((rows[i], shape))
-    });
-    shapes.into_iter().collect()
+    };
+    in_parallel(num_threads(0), rows.len(), shape, || on_event(OverlapEvent::Row))
+        .into_iter()
+        .collect()
 }
 
 /// The partners of an object, best first.
@@ -303,37 +307,6 @@ fn fingerprint_distance(a: &[f32], b: &[f32]) -> Option<f32> {
         }
     }
     Some(sum / a.len() as f32)
-}
-
-/// Calls `work` for each number, on all cores; the results are in order.
-fn in_parallel<T: Send>(
-    num: usize,
-    on_event: &mut (dyn FnMut(OverlapEvent) + Send),
-    work: impl Fn(usize) -> Result<T> + Sync,
-) -> Vec<Result<T>> {
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(num) {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            scope.spawn(move || {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    // The receiver lives until all senders are gone.
-                    if i >= num || sender.send((i, work(i))).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut results = BTreeMap::new();
-        for (i, result) in receiver {
-            on_event(OverlapEvent::Row);
-            results.insert(i, result);
-        }
-        results.into_values().collect()
-    })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use glam::Mat3;
 use serde::Serialize;
 
 use crate::image_set::{IMAGE_SETS, read_image_set};
+use crate::parallel::num_threads;
 use crate::pose_contract::{from_row_major, points_in_mask};
 use crate::{
     Columns, DatasetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectEntry,
@@ -122,9 +123,7 @@ pub fn verify(
     });
 
     let next = AtomicUsize::new(0);
-    let num_threads = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(manifest.shards.len());
+    let num_threads = num_threads(0).min(manifest.shards.len());
     let mut findings: BTreeMap<usize, Findings> = BTreeMap::new();
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();

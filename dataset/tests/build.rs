@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use boxes::{box_obj, boxes, bytes, names, open, options, recipe, run};
+use boxes::{box_obj, boxes, bytes, names, open, options, recipe, run, run_with};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, SkipReason, Split, VerifyOptions,
     ViewSelection, build, decode_gray_png, verify,
@@ -345,14 +345,7 @@ fn a_mesh_larger_than_allowed_is_skipped_unread() {
         max_mesh_bytes: 4096,
         ..options(out.path(), 2)
     };
-    let summary = build(
-        &open(source.path()),
-        &recipe(),
-        &options,
-        &AtomicBool::new(false),
-        &mut |_| {},
-    )
-    .unwrap();
+    let summary = run_with(source.path(), &recipe(), &options).unwrap();
     assert_eq!(summary.manifest.skipped[0].reason, SkipReason::TooLarge);
 }
 
@@ -368,13 +361,7 @@ fn another_recipe_or_source_is_refused_unless_forced() {
             force,
             ..options(out.path(), 2)
         };
-        build(
-            &open(source),
-            recipe,
-            &options,
-            &AtomicBool::new(false),
-            &mut |_| {},
-        )
+        run_with(source, recipe, &options)
     };
     let error = attempt(source.path(), &other, false).unwrap_err().to_string();
     assert!(
@@ -464,13 +451,7 @@ mod full_disk {
                 ignore_free_space,
                 ..options(&out, 2)
             };
-            build(
-                &open(source.path()),
-                &recipe(),
-                &options,
-                &AtomicBool::new(false),
-                &mut |_| {},
-            )
+            run_with(source.path(), &recipe(), &options)
         };
         let error = attempt(false).unwrap_err();
         assert!(

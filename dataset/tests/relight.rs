@@ -8,11 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use boxes::{box_obj, bytes, open, options, recipe};
+use boxes::{box_obj, bytes, options, recipe, run_with};
 use tap_dataset::{
     BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest, RelightOptions,
-    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, build, decode_gray_png,
-    image_set_dir, image_sets, relight, verify,
+    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png, image_set_dir,
+    image_sets, relight, verify,
 };
 use tap_render::{Lighting, MaterialChoice};
 
@@ -59,14 +59,7 @@ fn recipe_with(lighting: Lighting, gbuffer: bool) -> BuildRecipe {
 
 fn build_with(source: &Path, recipe: &BuildRecipe, out: PathBuf) -> PathBuf {
     let options = options(&out, 2);
-    build(
-        &open(source),
-        recipe,
-        &options,
-        &AtomicBool::new(false),
-        &mut |_| {},
-    )
-    .unwrap();
+    run_with(source, recipe, &options).unwrap();
     out
 }
 

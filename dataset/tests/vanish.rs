@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use boxes::{boxes, open, options, recipe, run};
+use boxes::{boxes, open, options, recipe, run, run_with};
 use tap_dataset::{
     BuildEvent, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, build, verify,
 };
@@ -136,13 +136,7 @@ fn what_was_put_back_is_built_by_force() {
         force: true,
         ..options(out.path(), 1)
     };
-    let again = build(
-        &open(source.path()),
-        &recipe(),
-        &by_force,
-        &AtomicBool::new(false),
-        &mut |_| {},
-    );
+    let again = run_with(source.path(), &recipe(), &by_force);
     assert_eq!(again.unwrap().num_lost(), 0);
     assert_eq!(boxes::bytes(out.path()), boxes::bytes(whole.path()));
 }

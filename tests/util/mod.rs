@@ -7,7 +7,9 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -26,6 +28,23 @@ pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+/// Starts a command and kills it after a while, by a signal that nobody can catch.
+pub(crate) fn kill_after(command: &mut Command, delay: Duration) {
+    let mut child = start_unheard(command);
+    sleep(delay);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Starts a command whose output nobody reads.
+pub(crate) fn start_unheard(command: &mut Command) -> Child {
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 impl Place {

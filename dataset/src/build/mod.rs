@@ -29,6 +29,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, sele
 use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
 
 use crate::dataset_writer::num_shards;
+use crate::parallel::num_threads;
 use crate::plan::check_room;
 use crate::{
     BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter, Manifest,
@@ -81,10 +82,7 @@ impl BuildOptions {
     }
 
     pub(crate) fn num_workers(&self) -> usize {
-        match self.workers {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        }
+        num_threads(self.workers)
     }
 }
 

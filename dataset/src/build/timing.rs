@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::parallel::num_threads;
+
 /// The stages of a build, in the order in which an object passes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -91,7 +93,7 @@ impl StageClock {
     }
 
     pub(super) fn timings(&self, num_workers: usize) -> BuildTimings {
-        let num_cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let num_cores = num_threads(0);
         let stages = Stage::ALL
             .iter()
             .zip(&self.nanos)

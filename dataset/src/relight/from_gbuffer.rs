@@ -4,15 +4,15 @@
 //! Shard after shard of the parent becomes one of the child, so that a killed run goes on as a build does. Rows are lit
 //! side by side, a few at a time, and written in their order: neither memory nor bytes depend on the number of threads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::{iter, thread};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tap_render::{Lighting, MaterialChoice, Normals, relight_as_taken};
 
 use super::{RelightReport, recipe_of};
 use crate::build::{encode_color, to_value};
+use crate::parallel::{in_parallel, num_threads};
 use crate::{
     BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ObjectEntry,
     ObjectFile, Result, RowLayout, Sample, ShardEntry, ShardHeader, ShardReader, Skipped, SkippedObject,
@@ -88,10 +88,7 @@ pub fn relight(
         columns,
         taken: &taken,
         lighting,
-        num_workers: match options.workers {
-            0 => thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        },
+        num_workers: num_threads(options.workers),
         cancel,
     };
     for shard in missing {
@@ -227,8 +224,8 @@ impl Relighter<'_> {
                     return Ok(false);
                 }
                 let batch = batches.next().unwrap_or_default();
-                let relight = |row: &usize| self.relight_row(&shard, *row, promised[*row]);
-                lit = in_parallel(self.num_workers, batch, relight)
+                let relight = |i: usize| self.relight_row(&shard, batch[i], promised[batch[i]]);
+                lit = in_parallel(self.num_workers, batch.len(), relight, || {})
                     .into_iter()
                     .collect::<Result<_>>()?;
             }
@@ -283,47 +280,5 @@ impl Relighter<'_> {
             message: found.message.clone(),
             source_sha256: object.sha256.clone(),
         })
-    }
-}
-
-/// Calls `work` for all items on some threads; results are in the order of the items.
-fn in_parallel<T: Sync, U: Send>(num_workers: usize, items: &[T], work: impl Fn(&T) -> U + Sync) -> Vec<U> {
-    let next = AtomicUsize::new(0);
-    let some = || -> Vec<(usize, U)> {
-        let claim = || {
-            let idx = next.fetch_add(1, Ordering::Relaxed);
-            items.get(idx).map(|item| (idx, item))
-        };
-        iter::from_fn(|| claim().map(|(idx, item)| (idx, work(item)))).collect()
-    };
-    let done: BTreeMap<usize, U> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..num_workers.min(items.len()))
-            .map(|_| scope.spawn(some))
-            .collect();
-        let done = threads.into_iter().flat_map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        done.collect()
-    });
-    done.into_values().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_in_the_order_of_the_items() {
-        let items: Vec<usize> = (0..100).collect();
-        let doubled: Vec<usize> = items.iter().map(|item| 2 * item).collect();
-        for num_workers in [1, 3, 200] {
-            assert_eq!(in_parallel(num_workers, &items, |item| 2 * item), doubled);
-        }
-        assert!(
-            in_parallel(3, &[] as &[usize], |item| *item).is_empty(),
-            "of nothing"
-        );
     }
 }

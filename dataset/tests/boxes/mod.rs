@@ -59,10 +59,18 @@ pub(crate) fn open(source: &Path) -> Source {
 }
 
 pub(crate) fn run(source: &Path, out: &Path, workers: usize) -> Result<BuildSummary, DatasetError> {
+    run_with(source, &recipe(), &options(out, workers))
+}
+
+pub(crate) fn run_with(
+    source: &Path,
+    recipe: &BuildRecipe,
+    options: &BuildOptions,
+) -> Result<BuildSummary, DatasetError> {
     build(
         &open(source),
-        &recipe(),
-        &options(out, workers),
+        recipe,
+        options,
         &AtomicBool::new(false),
         &mut |_| {},
     )

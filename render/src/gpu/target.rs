@@ -142,15 +142,7 @@ impl Target {
         };
         encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
             label: Some("draw"),
-            color_attachments: &[Some(wgpu::RenderPassColorAttachment {
-                view,
-                depth_slice: None,
-                resolve_target: None,
-                ops: wgpu::Operations {
-                    load: wgpu::LoadOp::Clear(clear),
-                    store: wgpu::StoreOp::Store,
-                },
-            })],
+            color_attachments: &[Some(cleared(view, clear))],
             depth_stencil_attachment: Some(wgpu::RenderPassDepthStencilAttachment {
                 view: &self.depth,
                 depth_ops: Some(wgpu::Operations {
@@ -176,15 +168,7 @@ impl Target {
             } else {
                 wgpu::Color::TRANSPARENT
             };
-            Some(wgpu::RenderPassColorAttachment {
-                view,
-                depth_slice: None,
-                resolve_target: None,
-                ops: wgpu::Operations {
-                    load: wgpu::LoadOp::Clear(clear),
-                    store: wgpu::StoreOp::Store,
-                },
-            })
+            Some(cleared(view, clear))
         });
         encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
             label: Some("resolve"),
@@ -209,6 +193,19 @@ impl Target {
             },
             ColorKind::Rgb => wgpu::Color { r, g, b, a: 0.0 },
         }
+    }
+}
+
+/// An attachment of this color everywhere, to be drawn on and kept.
+fn cleared(view: &wgpu::TextureView, color: wgpu::Color) -> wgpu::RenderPassColorAttachment<'_> {
+    wgpu::RenderPassColorAttachment {
+        view,
+        depth_slice: None,
+        resolve_target: None,
+        ops: wgpu::Operations {
+            load: wgpu::LoadOp::Clear(color),
+            store: wgpu::StoreOp::Store,
+        },
     }
 }
 

@@ -1,0 +1,71 @@
+//! Work shared among threads, with results in an order that no thread has a part in.
+
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+/// As many threads as asked for; one a core for 0.
+pub(crate) fn num_threads(asked: usize) -> usize {
+    match asked {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        num_threads => num_threads,
+    }
+}
+
+/// Calls `work` for each number below `num` on some threads, and `on_done` on this one after each; results are in the order
+/// of the numbers.
+pub(crate) fn in_parallel<T: Send>(
+    num_threads: usize,
+    num: usize,
+    work: impl Fn(usize) -> T + Sync,
+    mut on_done: impl FnMut(),
+) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::channel();
+    let some = |sender: mpsc::Sender<(usize, T)>| {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            // The receiver lives until all senders are gone.
+            if i >= num || sender.send((i, work(i))).is_err() {
+                break;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..num_threads.min(num))
+            .map(|_| {
+                let (some, sender) = (&some, sender.clone());
+                scope.spawn(move || some(sender))
+            })
+            .collect();
+        drop(sender);
+        let mut results = BTreeMap::new();
+        for (i, result) in receiver {
+            on_done();
+            results.insert(i, result);
+        }
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        results.into_values().collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        let items: Vec<usize> = (0..100).collect();
+        let doubled: Vec<usize> = items.iter().map(|item| 2 * item).collect();
+        for num_workers in [1, 3, 200] {
+            let mut num_done = 0;
+            let results = in_parallel(num_workers, items.len(), |i| 2 * items[i], || num_done += 1);
+            assert_eq!((results, num_done), (doubled.clone(), items.len()));
+        }
+        assert!(in_parallel(3, 0, |i| i, || {}).is_empty(), "of nothing");
+    }
+}
