@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use wide::f32x4;
 
 use crate::error::{ParseError, RenderError};
-use crate::four::Four;
+use crate::four::{Four, FourMatrices};
 use crate::rig::Pose;
 
 /// Distance of MVCNN's eye from the centre of the object's bounding box, in diagonals of that box
@@ -229,18 +229,22 @@ impl Camera {
     }
 
     /// Where points appear on the image plane, and their distances from the eye's plane as z.
-    pub(crate) fn project(&self, points_in_object: &Four) -> Four {
-        let (in_view, _) = points_in_object.transform(&self.view_from_object);
-        let depth = -in_view.z;
-        let per_depth = if self.is_perspective {
-            f32x4::ONE / depth
-        } else {
-            f32x4::ONE
-        };
-        Four {
-            x: in_view.x * per_depth,
-            y: in_view.y * per_depth,
-            z: depth,
+    pub(crate) fn projection(&self) -> impl Fn(&Four) -> Four + Copy {
+        let view_from_object = FourMatrices::from(&self.view_from_object);
+        let is_perspective = self.is_perspective;
+        move |points| {
+            let (in_view, _) = points.transform(&view_from_object);
+            let depth = -in_view.z;
+            let per_depth = if is_perspective {
+                f32x4::ONE / depth
+            } else {
+                f32x4::ONE
+            };
+            Four {
+                x: in_view.x * per_depth,
+                y: in_view.y * per_depth,
+                z: depth,
+            }
         }
     }
 
@@ -248,7 +252,7 @@ impl Camera {
     #[cfg(test)]
     pub(crate) fn project_point(&self, point_in_object: Vec3) -> (Vec2, f32) {
         let [x, y, depth, _] = Four::of_points(&[point_in_object])
-            .map(|four| self.project(&four).transpose()[0].to_array())
+            .map(|four| self.projection()(&four).transpose()[0].to_array())
             .next()
             .expect("there is a point");
         (Vec2::new(x, y), depth)

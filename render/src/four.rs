@@ -1,6 +1,6 @@
 //! Points, four at a time.
 
-use glam::{Mat4, Vec3, Vec4};
+use glam::{Mat4, Vec3};
 use wide::f32x4;
 
 /// Four points.
@@ -25,7 +25,7 @@ impl Four {
     }
 
     #[inline]
-    fn new([a, b, c, d]: [&Vec3; 4]) -> Self {
+    pub(crate) fn new([a, b, c, d]: [&Vec3; 4]) -> Self {
         Self {
             x: f32x4::from([a.x, b.x, c.x, d.x]),
             y: f32x4::from([a.y, b.y, c.y, d.y]),
@@ -35,23 +35,30 @@ impl Four {
 
     /// What a matrix makes of the points, and the fourth number of each.
     #[inline]
-    pub(crate) fn transform(&self, matrix: &Mat4) -> (Self, f32x4) {
-        let row = |row: Vec4| {
-            let [x, y, z, w] = row.to_array().map(f32x4::splat);
-            self.x * x + self.y * y + self.z * z + w
-        };
+    pub(crate) fn transform(&self, FourMatrices(rows): &FourMatrices) -> (Self, f32x4) {
+        let row = |[x, y, z, w]: &[f32x4; 4]| self.x * *x + self.y * *y + self.z * *z + *w;
         let four = Self {
-            x: row(matrix.row(0)),
-            y: row(matrix.row(1)),
-            z: row(matrix.row(2)),
+            x: row(&rows[0]),
+            y: row(&rows[1]),
+            z: row(&rows[2]),
         };
-        (four, row(matrix.row(3)))
+        (four, row(&rows[3]))
     }
 
     /// Each one by itself, with 0 behind it.
     #[inline]
     pub(crate) fn transpose(self) -> [f32x4; 4] {
         f32x4::transpose([self.x, self.y, self.z, f32x4::ZERO])
+    }
+}
+
+/// A matrix for each of four points, always the same, row by row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FourMatrices([[f32x4; 4]; 4]);
+
+impl From<&Mat4> for FourMatrices {
+    fn from(matrix: &Mat4) -> Self {
+        Self([0, 1, 2, 3].map(|row| matrix.row(row).to_array().map(f32x4::splat)))
     }
 }
 
@@ -66,7 +73,7 @@ mod tests {
             .collect();
         let matrix = Mat4::from_cols_array(&std::array::from_fn(|i| (i as f32 * 0.7).sin()));
         let four: Vec<(Four, f32x4)> = Four::of_points(&points)
-            .map(|four| four.transform(&matrix))
+            .map(|four| four.transform(&(&matrix).into()))
             .collect();
         assert_eq!(four.len(), 2, "seven points are two fours");
         for i in 0..8 {

@@ -12,6 +12,7 @@ use crate::cull::Sieve;
 use crate::error::RenderError;
 use crate::geometry::{Geometry, Numbered};
 use crate::mesh::{Mesh, ObjectFromMesh};
+use crate::raster::Meshlets;
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
 use crate::scene::Scene;
@@ -36,6 +37,7 @@ pub struct Framed {
     pub(crate) recipe: RenderRecipe,
     pub(crate) views: Vec<(Pose, ViewMatrices)>,
     pub(crate) scene: Scene,
+    pub(crate) meshlets: Meshlets,
     /// There if a device draws.
     pub(crate) draws: Option<Draws>,
 }
@@ -88,15 +90,13 @@ impl Framed {
         let rig = recipe.rig.rig();
         let aim = Aim::new(&geometry.points, recipe.framing);
         let mut views = Vec::with_capacity(rig.poses().len());
-        let mut projected = Projected::default();
+        let meshlets = Meshlets::new(&geometry.points, &geometry.triangles);
         for (view_idx, pose) in rig.poses().iter().enumerate() {
             let camera = Camera::new(pose, recipe.projection, aim.target, aim.diagonal);
-            let matrices = frame(&camera, recipe.framing, &geometry, &mut projected).ok_or(
-                RenderError::Unframeable {
-                    framing: recipe.framing,
-                    view_idx,
-                },
-            )?;
+            let matrices = frame(&camera, recipe.framing, &meshlets).ok_or(RenderError::Unframeable {
+                framing: recipe.framing,
+                view_idx,
+            })?;
             views.push((*pose, matrices));
         }
         let scene = Scene::new(mesh, geometry, &recipe.lighting);
@@ -104,6 +104,7 @@ impl Framed {
             recipe: recipe.clone(),
             views,
             scene,
+            meshlets,
             draws: None,
         };
         if drawn_by != DrawnBy::Software {
@@ -129,10 +130,7 @@ impl Draws {
     /// What a device draws of a framed mesh.
     pub(crate) fn try_new(framed: &Framed, drawn_by: DrawnBy) -> Result<Self, RenderError> {
         let Framed {
-            recipe,
-            views,
-            scene,
-            draws: _,
+            recipe, views, scene, ..
         } = framed;
         let Numbered { vertices, corners } = Numbered::new(&scene.points, scene.triangles.iter().copied());
         let num_triangles = corners.len();
@@ -219,13 +217,8 @@ impl Aim {
 }
 
 /// The matrices of a camera whose picture is filled as the framing says; `None` if the object has no finite extent.
-fn frame(
-    camera: &Camera,
-    framing: Framing,
-    geometry: &Geometry,
-    projected: &mut Projected,
-) -> Option<ViewMatrices> {
-    projected.project(camera, &geometry.points)?;
+fn frame(camera: &Camera, framing: Framing, meshlets: &Meshlets) -> Option<ViewMatrices> {
+    let projected = Projected::try_new(camera, meshlets)?;
     let window = match framing {
         Framing::Sphere => Window {
             center: DVec2::ZERO,
@@ -243,7 +236,7 @@ fn frame(
             let by_side = bounds.sides().max_element() / MVCNN_SIDE;
             // Below this the area is within its limit at the scale that the box allows.
             let negligible = MVCNN_AREA * by_side * by_side;
-            let area = projected.filled_area(&geometry.triangles, &bounds, negligible);
+            let area = projected.filled_area(&bounds, negligible);
             let side = by_side.max((area / MVCNN_AREA).sqrt());
             Window {
                 center: bounds.center(),

@@ -252,11 +252,6 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The corners of each triangle, indices into the points.
-    pub(crate) fn triangles(&self) -> &'a [[u32; 3]] {
-        &self.scene.triangles
-    }
-
     /// Some pixels of a row.
     pub(crate) fn row(&self, columns: Range<u32>) -> Row<'_> {
         Row {

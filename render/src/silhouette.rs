@@ -10,50 +10,35 @@ use wide::{f32x4, i32x4};
 
 use crate::camera::Camera;
 use crate::four::Four;
-use crate::raster::{Canvas, Field, LANES, ONE_SAMPLE, Placed};
+use crate::raster::{Canvas, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
 
 /// Cells along the longer side: the area is right to half a percent, a scale that follows from it to a quarter.
 const CELLS: usize = 256;
 
-/// The points of a mesh on a camera's image plane. It is used again from view to view.
-#[derive(Debug, Default)]
-pub(crate) struct Projected {
+/// A mesh on a camera's image plane.
+#[derive(Debug)]
+pub(crate) struct Projected<'a> {
+    camera: &'a Camera,
+    meshlets: &'a Meshlets,
     /// x and y on the plane, +y up; distance from the eye's plane.
-    points: Vec<Four>,
     min: Vec3,
     max: Vec3,
-    placed: Placed,
 }
 
-impl Projected {
-    /// Projects at least one point; `None` if one is nowhere.
-    pub(crate) fn project(&mut self, camera: &Camera, points: &[Vec3]) -> Option<()> {
-        self.points.clear();
-        let nothing = [
-            f32x4::splat(f32::INFINITY),
-            f32x4::splat(f32::NEG_INFINITY),
-            f32x4::ZERO,
-        ];
-        let mut extremes = [nothing; 3];
-        self.points.extend(Four::of_points(points).map(|four| {
-            let projected = camera.project(&four);
-            for ([min, max, sum], along) in extremes.iter_mut().zip([projected.x, projected.y, projected.z]) {
-                *min = min.fast_min(along);
-                *max = max.fast_max(along);
-                *sum += along;
-            }
-            projected
-        }));
-        let lanes = |of: usize| extremes.map(|extremes| extremes[of].to_array());
-        self.min = lanes(0)
-            .map(|lanes| lanes.into_iter().fold(f32::INFINITY, f32::min))
-            .into();
-        self.max = lanes(1)
-            .map(|lanes| lanes.into_iter().fold(f32::NEG_INFINITY, f32::max))
-            .into();
-        // A comparison drops NaN, a sum does not.
-        let is_somewhere = lanes(2).as_flattened().iter().sum::<f32>().is_finite();
-        (is_somewhere && !points.is_empty()).then_some(())
+impl<'a> Projected<'a> {
+    /// `None` if a point is nowhere, or if there is none.
+    pub(crate) fn try_new(camera: &'a Camera, meshlets: &'a Meshlets) -> Option<Self> {
+        let project = camera.projection();
+        let [min, max] = meshlets.extremes(|points| {
+            let projected = project(points);
+            (projected, projected.z)
+        })?;
+        Some(Self {
+            camera,
+            meshlets,
+            min,
+            max,
+        })
     }
 
     /// From the nearest to the farthest, from the eye's plane.
@@ -67,16 +52,16 @@ impl Projected {
         ((max - min).max_element() > 0.0).then_some(Bounds { min, max })
     }
 
-    /// Area of the filled silhouette of triangles with these corners, within their `bounds`.
+    /// Area of the filled silhouette, within its `bounds`.
     ///
     /// Areas up to `negligible` need not be told apart: whatever is returned for them is at most that.
-    pub(crate) fn filled_area(&mut self, triangles: &[[u32; 3]], bounds: &Bounds, negligible: f64) -> f64 {
+    pub(crate) fn filled_area(&self, bounds: &Bounds, negligible: f64) -> f64 {
         let of_box = bounds.sides().element_product();
         if of_box <= negligible {
             return of_box;
         }
         let mut grid = Grid::new(bounds);
-        grid.cover(&mut self.placed, &self.points, triangles, bounds.min);
+        grid.cover(self.camera, self.meshlets, bounds.min);
         let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
         let at_most = grid.num_within_spans() as f64 * cell_area;
         if at_most <= negligible {
@@ -129,11 +114,23 @@ impl Canvas for Covered<'_> {
 
     /// Half of a closed mesh lies behind the other half.
     #[inline]
-    fn is_settled(&self, columns: RangeInclusive<u32>, mut rows: RangeInclusive<u32>) -> bool {
-        let (first, last) = (*columns.start() as usize, *columns.end() as usize);
-        let word = first / WORD;
-        let bits = (u64::MAX << (first % WORD)) & (u64::MAX >> (WORD - 1 - last % WORD));
-        word == last / WORD && rows.all(|row| !self.0[row as usize * ROW_WORDS + word] & bits == 0)
+    fn is_settled(&self, cells: Range<usize>, _nearest: f32) -> bool {
+        let (first, last) = (cells.start * LANES, cells.end * LANES - 1);
+        let words = &self.0[first / WORD..=last / WORD];
+        let last_word = words.len() - 1;
+        words.iter().enumerate().all(|(i, word)| {
+            let from = if i == 0 {
+                u64::MAX << (first % WORD)
+            } else {
+                u64::MAX
+            };
+            let to = if i == last_word {
+                u64::MAX >> (WORD - 1 - last % WORD)
+            } else {
+                u64::MAX
+            };
+            !word & from & to == 0
+        })
     }
 
     #[inline]
@@ -156,25 +153,31 @@ impl Grid {
         }
     }
 
-    /// Covers the cells whose centres lie in one of the triangles.
-    fn cover(&mut self, placed: &mut Placed, points: &[Four], triangles: &[[u32; 3]], min: Vec2) {
-        let height = self.rows.len() as u32;
-        let in_cells = |along: f32x4, min: f32| {
-            (along - f32x4::splat(min)) * f32x4::splat(self.cells_per_unit) + f32x4::ONE
+    /// Covers the cells whose centres lie in a triangle.
+    fn cover(&mut self, camera: &Camera, meshlets: &Meshlets, min: Vec2) {
+        let size = [self.width as u32, self.rows.len() as u32];
+        let cells_per_unit = f32x4::splat(self.cells_per_unit);
+        let in_cells = |along: f32x4, min: f32| (along - f32x4::splat(min)) * cells_per_unit + f32x4::ONE;
+        let project = camera.projection();
+        let place = |points: &Four| {
+            let projected = project(points);
+            let placed = Four {
+                x: in_cells(projected.x, min.x),
+                y: in_cells(projected.y, min.y),
+                z: projected.z,
+            };
+            (placed, projected.z)
         };
-        let points = points.iter().map(|four| Four {
-            x: in_cells(four.x, min.x),
-            y: in_cells(four.y, min.y),
-            z: four.z,
-        });
-        placed.place(points, [self.width as u32, height], ONE_SAMPLE);
+        let mut placed = Placed::default();
+        placed.place(meshlets, size, place);
         let field = Field {
             pattern: ONE_SAMPLE,
-            rows: 0..height,
+            size_px: size,
+            rows: 0..size[1],
             stride: ROW_WORDS * WORD / LANES,
         };
         let mut covered = Covered(self.rows.as_flattened_mut());
-        field.draw(placed, triangles, &mut covered);
+        field.draw(meshlets, &placed, place, &mut covered);
     }
 
     /// Cells between the first and the last covered one of their row, or of their column if those are fewer. The filled
@@ -295,8 +298,12 @@ mod tests {
     use crate::camera::Projection;
     use crate::rig::Pose;
 
-    /// Points on the image plane.
-    fn on_plane(points: &[Vec2]) -> Option<Projected> {
+    /// What is seen of triangles on the image plane.
+    fn on_plane<T>(
+        points: &[Vec2],
+        triangles: &[[u32; 3]],
+        see: impl FnOnce(Projected<'_>) -> T,
+    ) -> Option<T> {
         let pose = Pose {
             azimuth_rad: 0.0,
             elevation_rad: 0.0,
@@ -304,15 +311,16 @@ mod tests {
         };
         let camera = Camera::new(&pose, Projection::Parallel, DVec3::ZERO, 1.0);
         let points: Vec<Vec3> = points.iter().map(|point| point.extend(0.0)).collect();
-        let mut projected = Projected::default();
-        projected.project(&camera, &points)?;
-        Some(projected)
+        let meshlets = Meshlets::new(&points, triangles);
+        Projected::try_new(&camera, &meshlets).map(see)
     }
 
     fn area_above(negligible: f64, points: &[Vec2], triangles: &[[u32; 3]]) -> f64 {
-        let mut projected = on_plane(points).unwrap();
-        let bounds = projected.bounds().unwrap();
-        projected.filled_area(triangles, &bounds, negligible)
+        let area = on_plane(points, triangles, |projected| {
+            let bounds = projected.bounds().unwrap();
+            projected.filled_area(&bounds, negligible)
+        });
+        area.unwrap()
     }
 
     fn area(points: &[Vec2], triangles: &[[u32; 3]]) -> f64 {
@@ -399,7 +407,10 @@ mod tests {
 
     #[test]
     fn bounds_need_an_extent() {
-        let bounds = |points: &[Vec2]| on_plane(points)?.bounds();
+        let bounds = |points: &[Vec2]| {
+            let fan: Vec<[u32; 3]> = (0..points.len() as u32).map(|i| [i; 3]).collect();
+            on_plane(points, &fan, |projected| projected.bounds())?
+        };
         assert_eq!(bounds(&[]), None, "no point");
         assert_eq!(bounds(&[Vec2::ONE, Vec2::ONE]), None, "one place");
         let nowhere = [Vec2::ONE, Vec2::new(f32::NAN, 0.0), Vec2::ZERO];

@@ -16,19 +16,25 @@
 )]
 
 mod large;
+mod meshlet;
 mod placed;
 mod small;
 mod whole;
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use glam::Vec2;
 use wide::{f32x4, i32x4};
 
 use large::Edges;
+use meshlet::MAX_TRIANGLES;
+pub(crate) use meshlet::Meshlets;
 pub(crate) use placed::Placed;
+use placed::{Corners, PlacedMeshlet};
 use small::Triangle;
 use whole::Whole;
+
+use crate::four::Four;
 
 /// Steps of a pixel that corners are rounded to.
 const STEPS: i32 = 1 << STEP_BITS;
@@ -37,8 +43,6 @@ const STEP_BITS: u32 = 8;
 pub(crate) const LANES: usize = 4;
 /// Columns of samples in a cell, to the power of two.
 const CELL_COLUMN_BITS: u32 = LANES.ilog2();
-/// Triangles that are looked through at a time.
-const CHUNK: usize = 512;
 
 /// How many samples a pixel has, and where they are.
 #[derive(Debug, Clone, Copy)]
@@ -81,8 +85,8 @@ pub(crate) trait Canvas {
     /// From now on this triangle is drawn.
     fn begin(&mut self, index: u32);
 
-    /// Is it known that nothing changes whatever is drawn within these columns and rows of samples?
-    fn is_settled(&self, _columns: RangeInclusive<u32>, _rows: RangeInclusive<u32>) -> bool {
+    /// Is it known that nothing changes whatever is drawn in these cells that is not nearer than this?
+    fn is_settled(&self, _cells: Range<usize>, _nearest: f32) -> bool {
         false
     }
 
@@ -94,6 +98,8 @@ pub(crate) trait Canvas {
 #[derive(Debug, Clone)]
 pub(crate) struct Field {
     pub(crate) pattern: Pattern,
+    /// Width and height of the whole picture.
+    pub(crate) size_px: [u32; 2],
     pub(crate) rows: Range<u32>,
     /// From a cell to the one below it.
     pub(crate) stride: usize,
@@ -109,29 +115,57 @@ struct Cells {
 }
 
 impl Field {
-    /// Draws triangles, each of which is three of the points that are placed.
-    pub(crate) fn draw(&self, placed: &Placed, triangles: &[[u32; 3]], canvas: &mut impl Canvas) {
+    /// Draws those of the meshlets that were placed, in the same way, in this picture.
+    pub(crate) fn draw(
+        &self,
+        meshlets: &Meshlets,
+        placed: &Placed,
+        place: impl Fn(&Four) -> (Four, f32x4),
+        canvas: &mut impl Canvas,
+    ) {
+        let mut corners = Corners::new();
         // Most triangles of a fine mesh lie between two columns or two rows of samples. Which ones nobody can guess, not
         // even a processor, so they are sorted out beforehand without a branch.
-        let mut kept = [0; CHUNK];
-        for (chunk_idx, chunk) in triangles.chunks(CHUNK).enumerate() {
+        let mut kept = [0; MAX_TRIANGLES];
+        for meshlet in placed.meshlets() {
+            if self.is_settled(meshlet, canvas) {
+                continue;
+            }
+            let triangles = meshlets.triangles_of(meshlet.number as usize);
+            let points = triangles.points.iter().map(|points| place(points).0);
+            corners.place(points, self.size_px, self.pattern);
             let mut num_kept = 0;
-            for (index, triangle) in (0..).zip(chunk) {
+            for (index, triangle) in (0_u8..).zip(triangles.corners) {
                 kept[num_kept] = index;
-                let [a, b, c] = each(*triangle, |corner| placed.lots[corner as usize]);
+                let [a, b, c] = each(*triangle, |corner| corners.lots[usize::from(corner)]);
                 let differing = (a ^ b) | (a ^ c);
                 num_kept += usize::from(differing & 0xFFFF != 0 && differing >> 16 != 0);
             }
-            for index in &kept[..num_kept] {
-                canvas.begin((chunk_idx * CHUNK) as u32 + index);
-                self.draw_triangle(placed, chunk[*index as usize], canvas);
+            for &index in &kept[..num_kept] {
+                let index = usize::from(index);
+                canvas.begin(triangles.sources[index]);
+                self.draw_triangle(&corners, triangles.corners[index], canvas);
             }
         }
     }
 
+    /// Is a meshlet outside of the rows that are drawn, or behind what is there?
+    fn is_settled(&self, meshlet: &PlacedMeshlet, canvas: &impl Canvas) -> bool {
+        let column_bits = CELL_COLUMN_BITS - self.pattern.rows_bits;
+        let (first, last) = (
+            (meshlet.columns.start >> column_bits) as usize,
+            ((meshlet.columns.end - 1) >> column_bits) as usize,
+        );
+        let rows = meshlet.rows.start.max(self.rows.start)..meshlet.rows.end.min(self.rows.end);
+        rows.into_iter().all(|row| {
+            let start = (row - self.rows.start) as usize * self.stride;
+            canvas.is_settled(start + first..start + last + 1, meshlet.nearest)
+        })
+    }
+
     #[inline(always)]
-    fn draw_triangle(&self, placed: &Placed, triangle: [u32; 3], canvas: &mut impl Canvas) {
-        let lots = each(triangle, |corner| placed.lots[corner as usize]);
+    fn draw_triangle(&self, corners: &Corners, triangle: [u8; 3], canvas: &mut impl Canvas) {
+        let lots = each(triangle, |corner| corners.lots[usize::from(corner)]);
         let columns = each(lots, |lot| lot & 0xFFFF);
         let rows = each(lots, |lot| lot >> 16);
         let (lowest, highest) = (
@@ -148,11 +182,11 @@ impl Field {
             first_row: (rows.start() >> self.pattern.rows_bits).max(self.rows.start),
             last_row: (rows.end() >> self.pattern.rows_bits).min(self.rows.end - 1),
         };
-        if cells.first_row > cells.last_row || canvas.is_settled(columns, rows) {
+        if cells.first_row > cells.last_row {
             return;
         }
-        let corner = |corner: u32| placed.corners[corner as usize];
-        let (a, b, c) = (corner(triangle[0]), corner(triangle[1]), corner(triangle[2]));
+        let corner = |i: usize| corners.points[usize::from(triangle[i])];
+        let (a, b, c) = (corner(0), corner(1), corner(2));
         if Triangle::new(a, b, c).draw(self, cells, canvas) {
             return;
         }
@@ -219,7 +253,7 @@ fn to_f32(lanes: [i32; LANES]) -> f32x4 {
 
 /// The same of all three. (`map` of arrays is not always compiled in place, and costs a tenth of the time then.)
 #[inline(always)]
-fn each<T, U>([a, b, c]: [T; 3], what: impl Fn(T) -> U) -> [U; 3] {
+fn each<T, U>([a, b, c]: [T; 3], mut what: impl FnMut(T) -> U) -> [U; 3] {
     [what(a), what(b), what(c)]
 }
 
@@ -229,7 +263,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::four::Four;
 
     const SIDE_PX: u32 = 400;
 
@@ -248,15 +281,18 @@ mod tests {
 
     fn counts(pattern: Pattern, points: &[[f32; 2]], triangles: &[[u32; 3]]) -> Vec<u32> {
         let points: Vec<Vec3> = points.iter().map(|[x, y]| Vec3::new(*x, *y, 0.5)).collect();
+        let meshlets = Meshlets::new(&points, triangles);
+        let place = |points: &Four| (*points, f32x4::ONE);
         let mut placed = Placed::default();
-        placed.place(Four::of_points(&points), [SIDE_PX; 2], pattern);
+        placed.place(&meshlets, [SIDE_PX; 2], place);
         let field = Field {
             pattern,
+            size_px: [SIDE_PX; 2],
             rows: 0..SIDE_PX,
             stride: SIDE_PX as usize * pattern.num_samples() / LANES,
         };
         let mut counts = Counts(vec![[0; LANES]; field.stride * SIDE_PX as usize]);
-        field.draw(&placed, triangles, &mut counts);
+        field.draw(&meshlets, &placed, place, &mut counts);
         counts.0.into_flattened()
     }
 

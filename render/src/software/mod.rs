@@ -70,7 +70,12 @@ impl SoftwareRenderer {
 }
 
 fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &mut Visibility) -> View {
-    let Framed { recipe, scene, .. } = framed;
+    let Framed {
+        recipe,
+        scene,
+        meshlets,
+        ..
+    } = framed;
     let uniform = view_uniform(
         matrices,
         &recipe.lighting,
@@ -79,11 +84,11 @@ fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &
         UVec2::ZERO,
     );
     let stage = Stage::new(scene, &uniform);
-    visibility.place(&Mat4::from_cols_array_2d(&uniform.clip_from_object), scene);
+    visibility.place(&Mat4::from_cols_array_2d(&uniform.clip_from_object), meshlets);
     let mut planes = Planes::new(recipe);
     let mut row = stage.row(visibility.columns());
     for rows in bands(visibility.rows(), recipe) {
-        visibility.draw(&stage, rows.clone());
+        visibility.draw(&stage, meshlets, rows.clone());
         for y in rows {
             row.go_to(y);
             planes.draw_row(&row, &stage, visibility, y);

@@ -5,10 +5,9 @@ use std::ops::Range;
 use glam::Mat4;
 use wide::{f32x4, i32x4, u32x4};
 
-use crate::four::Four;
-use crate::raster::{Canvas, FOUR_SAMPLES, Field, LANES, ONE_SAMPLE, Placed};
+use crate::four::{Four, FourMatrices};
+use crate::raster::{Canvas, FOUR_SAMPLES, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
 use crate::recipe::RenderRecipe;
-use crate::scene::Scene;
 use crate::shade::Stage;
 
 /// A sample that sees nothing.
@@ -17,7 +16,7 @@ pub(crate) const NOTHING: u32 = u32::MAX;
 /// What some rows of a view see.
 #[derive(Debug)]
 pub(crate) struct Visibility {
-    size_px: u32,
+    clip_from_object: Mat4,
     field: Field,
     placed: Placed,
     /// Pixels outside of them see nothing.
@@ -37,9 +36,10 @@ impl Visibility {
             FOUR_SAMPLES
         };
         Self {
-            size_px,
+            clip_from_object: Mat4::IDENTITY,
             field: Field {
                 pattern,
+                size_px: [size_px; 2],
                 rows: 0..0,
                 stride: (size_px as usize * pattern.num_samples()).div_ceil(LANES),
             },
@@ -51,21 +51,19 @@ impl Visibility {
         }
     }
 
-    /// Places the points of a scene in a view.
-    pub(crate) fn place(&mut self, clip_from_object: &Mat4, scene: &Scene) {
-        let half = f32x4::splat(self.size_px as f32 / 2.0);
-        let in_pixels = |points: Four| {
-            let (clip, w) = points.transform(clip_from_object);
-            let per_w = f32x4::ONE / w;
-            Four {
-                x: half + clip.x * per_w * half,
-                y: half - clip.y * per_w * half,
-                z: clip.z * per_w,
-            }
-        };
-        let points = Four::of_points(&scene.points).map(in_pixels);
-        self.placed.place(points, [self.size_px; 2], self.field.pattern);
-        [self.columns, self.rows] = self.placed.pixels(self.field.pattern);
+    /// Places a mesh in a view.
+    pub(crate) fn place(&mut self, clip_from_object: &Mat4, meshlets: &Meshlets) {
+        self.clip_from_object = *clip_from_object;
+        self.placed.place(
+            meshlets,
+            self.field.size_px,
+            in_pixels(clip_from_object, self.size_px()),
+        );
+        [self.columns, self.rows] = self.placed.pixels();
+    }
+
+    fn size_px(&self) -> u32 {
+        self.field.size_px[0]
     }
 
     /// Pixels that may see something: the others see nothing.
@@ -79,13 +77,14 @@ impl Visibility {
     }
 
     /// Draws rows of a view whose points are placed.
-    pub(crate) fn draw(&mut self, stage: &Stage<'_>, rows: Range<u32>) {
+    pub(crate) fn draw(&mut self, stage: &Stage<'_>, meshlets: &Meshlets, rows: Range<u32>) {
         let num_cells = self.field.stride * rows.len();
         self.field.rows = rows;
         self.depths.clear();
         self.depths.resize(num_cells, [f32::INFINITY; LANES]);
         self.triangles.clear();
         self.triangles.resize(num_cells, [NOTHING; LANES]);
+        let place = in_pixels(&self.clip_from_object, self.size_px());
         let mut seen = Seen {
             depths: &mut self.depths,
             triangles: &mut self.triangles,
@@ -99,9 +98,9 @@ impl Visibility {
                 has_holes: false,
             };
             self.field
-                .draw(&self.placed, stage.triangles(), &mut looked_through);
+                .draw(meshlets, &self.placed, place, &mut looked_through);
         } else {
-            self.field.draw(&self.placed, stage.triangles(), &mut seen);
+            self.field.draw(meshlets, &self.placed, place, &mut seen);
         }
     }
 
@@ -115,6 +114,22 @@ impl Visibility {
             &self.depths.as_flattened()[range.clone()],
             &self.triangles.as_flattened()[range],
         )
+    }
+}
+
+/// Where points are in a picture: in pixels from the top left, and their depths. Also how far before the eye they are.
+fn in_pixels(clip_from_object: &Mat4, size_px: u32) -> impl Fn(&Four) -> (Four, f32x4) {
+    let half = f32x4::splat(size_px as f32 / 2.0);
+    let clip_from_object = FourMatrices::from(clip_from_object);
+    move |points| {
+        let (clip, w) = points.transform(&clip_from_object);
+        let per_w = f32x4::ONE / w;
+        let pixels = Four {
+            x: half + clip.x * per_w * half,
+            y: half - clip.y * per_w * half,
+            z: clip.z * per_w,
+        };
+        (pixels, w)
     }
 }
 
@@ -132,12 +147,22 @@ impl Canvas for Seen<'_> {
     }
 
     #[inline]
+    fn is_settled(&self, cells: Range<usize>, nearest: f32) -> bool {
+        let nearest = f32x4::splat(nearest);
+        self.depths[cells]
+            .iter()
+            .all(|depths| f32x4::from(*depths).simd_lt(nearest).all())
+    }
+
+    #[inline]
     fn draw(&mut self, cell: usize, outside: i32x4, depth: f32x4) {
         let (depths, triangles) = (&mut self.depths[cell], &mut self.triangles[cell]);
         let old = f32x4::from(*depths);
         let is_nearer: i32x4 = bytemuck::cast(depth.simd_lt(old));
+        let is_equal: i32x4 = bytemuck::cast(depth.simd_eq(old));
+        let is_first: i32x4 = bytemuck::cast(u32x4::splat(self.index).simd_lt(u32x4::from(*triangles)));
         // All bits of a lane that sees it.
-        let wins = is_nearer & !(outside >> 31_i32);
+        let wins = (is_nearer | is_equal & is_first) & !(outside >> 31_i32);
         *depths = bytemuck::cast::<_, f32x4>(wins).bitselect(depth, old).to_array();
         *triangles = bytemuck::cast::<_, u32x4>(wins)
             .bitselect(u32x4::splat(self.index), u32x4::from(*triangles))
@@ -159,18 +184,100 @@ impl Canvas for LookedThrough<'_> {
         self.has_holes = self.stage.has_holes(index);
     }
 
+    fn is_settled(&self, cells: Range<usize>, nearest: f32) -> bool {
+        self.seen.is_settled(cells, nearest)
+    }
+
     fn draw(&mut self, cell: usize, outside: i32x4, depth: f32x4) {
         if !self.has_holes {
             return self.seen.draw(cell, outside, depth);
         }
-        let is_nearer = depth.simd_lt(f32x4::from(self.seen.depths[cell])).to_bitmask();
+        let is_not_farther = depth.simd_le(f32x4::from(self.seen.depths[cell])).to_bitmask();
         let mut outside = outside.to_array();
         for (lane, outside) in outside.iter_mut().enumerate() {
-            let is_seen = *outside >= 0 && is_nearer >> lane & 1 == 1;
+            let is_seen = *outside >= 0 && is_not_farther >> lane & 1 == 1;
             if is_seen && self.stage.is_hole(self.seen.index, self.field.center(cell, lane)) {
                 *outside = -1;
             }
         }
         self.seen.draw(cell, i32x4::from(outside), depth);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use glam::Vec3;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::raster::Pattern;
+
+    const SIDE_PX: u32 = 48;
+
+    /// Draws all meshlets, whatever is there already.
+    struct Everything<'a>(Seen<'a>);
+
+    impl Canvas for Everything<'_> {
+        fn begin(&mut self, index: u32) {
+            self.0.begin(index);
+        }
+
+        fn draw(&mut self, cell: usize, outside: i32x4, depth: f32x4) {
+            self.0.draw(cell, outside, depth);
+        }
+    }
+
+    type Samples = (Vec<[f32; LANES]>, Vec<[u32; LANES]>);
+
+    fn samples(pattern: Pattern, points: &[Vec3], triangles: &[[u32; 3]], leaves_out: bool) -> Samples {
+        let meshlets = Meshlets::new(points, triangles);
+        let place = |points: &Four| (*points, f32x4::ONE);
+        let mut placed = Placed::default();
+        placed.place(&meshlets, [SIDE_PX; 2], place);
+        let field = Field {
+            pattern,
+            size_px: [SIDE_PX; 2],
+            rows: 0..SIDE_PX,
+            stride: SIDE_PX as usize * pattern.num_samples() / LANES,
+        };
+        let num_cells = field.stride * SIDE_PX as usize;
+        let mut depths = vec![[f32::INFINITY; LANES]; num_cells];
+        let mut numbers = vec![[NOTHING; LANES]; num_cells];
+        let mut seen = Seen {
+            depths: &mut depths,
+            triangles: &mut numbers,
+            index: 0,
+        };
+        if leaves_out {
+            field.draw(&meshlets, &placed, place, &mut seen);
+        } else {
+            field.draw(&meshlets, &placed, place, &mut Everything(seen));
+        }
+        (depths, numbers)
+    }
+
+    proptest! {
+        /// Sheets behind each other, some of them at one depth, in an order of chance.
+        #[test]
+        fn what_is_left_out_could_not_be_seen(
+            pattern in prop_oneof![Just(ONE_SAMPLE), Just(FOUR_SAMPLES)],
+            sheets in prop::collection::vec((0.0_f32..20.0, 0.0_f32..20.0, 0_u8..5, 1_u8..12), 2..9),
+        ) {
+            let (mut points, mut triangles) = (Vec::new(), Vec::new());
+            for (left, top, depth, tilt) in sheets {
+                let first = points.len() as u32;
+                for i in 0..169_u8 {
+                    let (x, y) = (f32::from(i % 13), f32::from(i / 13));
+                    let z = 0.1 + 0.2 * f32::from(depth) + 1e-4 * f32::from(tilt / 4) * x;
+                    points.push(Vec3::new(left + 2.3 * x, top + 2.1 * y, z));
+                }
+                triangles.extend((0..144).flat_map(|i| {
+                    let corner = first + i / 12 * 13 + i % 12;
+                    [[corner, corner + 1, corner + 13], [corner + 1, corner + 14, corner + 13]]
+                }));
+            }
+            let all = samples(pattern, &points, &triangles, false);
+            prop_assert_eq!(samples(pattern, &points, &triangles, true), all);
+        }
     }
 }
