@@ -1,4 +1,4 @@
-// The light of a point. `view.wgsl` goes before. Its twin is `shade.rs` in tap-render.
+// The light of a point. `view.wgsl` goes before. Its twin is `shade/` in tap-render.
 
 // Are all parts of a color the same?
 override IS_GRAY: bool = false;

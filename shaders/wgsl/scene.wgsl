@@ -1,4 +1,4 @@
-// What a triangle looks like where a pixel's ray meets it. `view.wgsl` goes before. Its twin is `shade.rs` in tap-render.
+// What a triangle looks like where a pixel's ray meets it. `view.wgsl` goes before. Its twin is `shade/` in tap-render.
 
 @group(1) @binding(0) var<storage, read> points: array<f32>;
 @group(1) @binding(1) var<storage, read> triangles: array<Triangle>;

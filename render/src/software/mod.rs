@@ -1,15 +1,15 @@
 //! Views drawn by the CPU alone: no driver, no device, the same pictures as a GPU's.
 //!
-//! `visibility.rs` finds which triangle each sample sees, `shade.rs` says what it looks like there; what is made of a pixel's
+//! `visibility.rs` finds which triangle each sample sees, `shade/` says what it looks like there; what is made of a pixel's
 //! samples is here, and is the twin of `resolve.wgsl`.
 
 mod visibility;
 
 use std::ops::Range;
 
-use glam::{Mat4, UVec2, Vec2};
+use glam::{Mat4, UVec2};
 use rayon::prelude::*;
-use tap_shaders::{NO_LABELS, fold_normal, unfold_normal};
+use tap_shaders::NO_LABELS;
 
 use crate::camera::ViewMatrices;
 use crate::framing::Framed;
@@ -91,7 +91,7 @@ fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &
         visibility.draw(&stage, meshlets, rows.clone());
         for y in rows {
             row.go_to(y);
-            planes.draw_row(&row, &stage, visibility, y);
+            planes.draw_row(&mut row, visibility, y);
         }
     }
     planes.into_view(recipe, pose, *matrices)
@@ -149,7 +149,7 @@ impl Planes {
     }
 
     /// Draws the pixels of a row that may see something.
-    fn draw_row(&mut self, row: &Row<'_>, stage: &Stage<'_>, visibility: &Visibility, y: u32) {
+    fn draw_row(&mut self, row: &mut Row<'_>, visibility: &Visibility, y: u32) {
         for (column, x) in visibility.columns().enumerate() {
             let (depths, triangles) = visibility.pixel(x, y);
             if triangles.iter().all(|triangle| *triangle == NOTHING) {
@@ -161,11 +161,10 @@ impl Planes {
                 color.set(at, mean_color(row, self.background, triangles, column));
             }
             if let Some(surface) = &mut self.surface {
-                let pixel = Vec2::new(x as f32 + 0.5, y as f32 + 0.5);
-                let seen = stage.look(chosen(stage, depths, triangles, pixel), pixel);
+                let triangle = chosen(row, depths, triangles, column);
+                let seen = row.look(triangle, column);
                 surface.depth[at] = -seen.point.position.z;
-                // Rounded as a device hands it over.
-                surface.normal[at] = unfold_normal(fold_normal(seen.point.normal)).to_array();
+                surface.normal[at] = seen.point.normal.to_array();
                 surface.albedo[at] = seen.albedo;
                 surface.labels[at] = seen.labels;
             }
@@ -205,7 +204,7 @@ impl Planes {
 
 /// The triangle that stands for a pixel: of those that its samples see, one that its centre meets, or else any; of
 /// several the nearest. At least one sample sees one.
-fn chosen(stage: &Stage<'_>, depths: &[f32], triangles: &[u32], pixel: Vec2) -> u32 {
+fn chosen(row: &mut Row<'_>, depths: &[f32], triangles: &[u32], column: usize) -> u32 {
     let first = triangles[0];
     if triangles.iter().all(|triangle| *triangle == first) {
         return first;
@@ -219,7 +218,7 @@ fn chosen(stage: &Stage<'_>, depths: &[f32], triangles: &[u32], pixel: Vec2) -> 
             nearest = nearest.min(depth);
             continue;
         }
-        let is_met = stage.meets(triangle, pixel);
+        let is_met = row.meets(triangle, column);
         if (is_met && !is_chosen_met) || (is_met == is_chosen_met && depth < nearest) {
             (chosen, nearest, is_chosen_met) = (triangle, depth, is_met);
         }
@@ -228,7 +227,7 @@ fn chosen(stage: &Stage<'_>, depths: &[f32], triangles: &[u32], pixel: Vec2) -> 
 }
 
 /// The mean over a pixel's samples, at least one of which sees a triangle.
-fn mean_color(row: &Row<'_>, background: [u8; 3], triangles: &[u32], column: usize) -> [u8; 3] {
+fn mean_color(row: &mut Row<'_>, background: [u8; 3], triangles: &[u32], column: usize) -> [u8; 3] {
     let num_samples = triangles.len() as u32;
     let first = triangles[0];
     if triangles.iter().all(|triangle| *triangle == first) {
