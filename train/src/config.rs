@@ -747,6 +747,10 @@ fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
         None => Table::new(),
     };
     merge(&mut table, config.photograph.clone());
+    // TOML has no way to take out what a preset holds.
+    if table.get("ray_bias") == Some(&Value::Boolean(false)) {
+        table.remove("ray_bias");
+    }
     let photograph = PhotographConfig::deserialize(table)
         .map_err(|error| invalid(format!("[photograph] {}", error.message())))?;
     if let Some(compat) = config.compat {
@@ -896,6 +900,15 @@ mod tests {
         assert_eq!(plan.tap.decoder, TapConfig::mini().decoder, "the generator too");
         assert_eq!(plan.phase.num_steps, 3400, "steps");
         assert_eq!(plan.data.evaluation_split, Split::Test, "there is no val split");
+    }
+
+    #[test]
+    fn the_ray_bias_can_be_taken_out_of_a_preset() {
+        let config = Config::load(Some("mini-dgcnn"), &[String::from("photograph.ray_bias=false")]).unwrap();
+        let plan = resolve(&config, Task::Pretrain, 0, 64).unwrap();
+        let mut expected = TapConfig::mini().photograph;
+        expected.ray_bias = None;
+        assert_eq!(plan.tap.photograph, expected, "nothing else changes");
     }
 
     #[test]

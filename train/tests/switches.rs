@@ -3,51 +3,31 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shape;
+mod small;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tap_train::config::{Config, DataFacts, Plan, Task};
-use tap_train::event::{Record, TrainEvent};
 use tap_train::loss::{PhotographWeights, PixelDistance, photograph_loss_of_part};
-use tap_train::model::{Cloud, Rays, Tap, TapConfig};
+use tap_train::model::{Cloud, Rays, Tap, TapConfig, Vgg};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
-use tap_train::task::pretrain::{PretrainResult, pretrain};
+use tap_train::task::pretrain::PretrainResult;
 use tap_train::tensor_file::write_tensors;
-use tap_train::trainer::RunOptions;
 use tch::{Device, Kind, Tensor, nn};
 
-/// torch's generator belongs to the process, so runs whose numbers are compared take turns.
-static TURN: Mutex<()> = Mutex::new(());
+use small::turn;
 
-fn turn() -> MutexGuard<'static, ()> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    tch::set_num_threads(1);
-    turn
-}
-
-/// A small network for pictures of 16 pixels.
-const SETTINGS: [&str; 12] = [
-    "data.num_points=64",
-    "data.num_views=2",
-    "photograph.channels=16",
-    "photograph.query.grid=2",
-    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
-    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
-    "encoder.last={kind=\"per_token\",widths=[16]}",
-    "pretrain.batch_size=4",
-    "pretrain.steps=12",
+/// Fast learning, and clouds that stand as their pictures do.
+const SETTINGS: [&str; 3] = [
     "pretrain.learning_rate=5e-3",
     "pretrain.rotate_y=false",
-    "log={checkpoint_every=4,validate_every=6,num_pictures=0}",
+    "log.num_pictures=0",
 ];
 
 fn config(more: &[&str]) -> Config {
-    let settings: Vec<String> = SETTINGS.iter().chain(more).map(|&set| set.to_owned()).collect();
-    Config::load(Some("mini"), &settings).unwrap()
+    small::config(&SETTINGS, more)
 }
 
 /// Runs until the end or `stop_at`; the loss of each step.
@@ -58,25 +38,9 @@ fn run(
     existing: Existing,
     stop_at: u64,
 ) -> (Option<PretrainResult>, Vec<f64>) {
-    let options = RunOptions {
-        data: data.to_owned(),
-        out: out.to_owned(),
-        existing,
-        device: Device::Cpu,
-        loader_threads: 1,
-        num_threads: 1,
-    };
-    let cancel = AtomicBool::new(false);
-    let mut losses = Vec::new();
-    let result = pretrain(config, &options, None, &cancel, &mut |event| {
-        if let TrainEvent::Recorded(Record::Step(step)) = event {
-            losses.push(step.loss);
-            if step.step == stop_at {
-                cancel.store(true, Ordering::Relaxed);
-            }
-        }
-    });
-    (result.unwrap(), losses)
+    let options = small::options(data, out.to_owned(), existing, 1);
+    let (result, losses) = small::run(config, &options, stop_at);
+    (result, losses.into_iter().map(|(_, loss)| loss).collect())
 }
 
 fn mean(losses: &[f64]) -> f64 {
@@ -86,26 +50,11 @@ fn mean(losses: &[f64]) -> f64 {
 /// VGG16 as far as the perceptual loss needs it, with random weights.
 fn write_vgg(path: &Path) {
     tch::manual_seed(0);
-    let convolutions = [
-        (0, 3, 64),
-        (2, 64, 64),
-        (5, 64, 128),
-        (7, 128, 128),
-        (10, 128, 256),
-        (12, 256, 256),
-        (14, 256, 256),
-        (17, 256, 512),
-        (19, 512, 512),
-        (21, 512, 512),
-    ];
     let mut tensors = Vec::new();
-    for (place, input, output) in convolutions {
-        let scale = (2.0 / f64::from(9 * input)).sqrt();
-        let weight = Tensor::randn(
-            [i64::from(output), i64::from(input), 3, 3],
-            (Kind::Float, Device::Cpu),
-        ) * scale;
-        let bias = Tensor::zeros([i64::from(output)], (Kind::Float, Device::Cpu));
+    for (place, input, output) in Vgg::CONVOLUTIONS {
+        let scale = (2.0 / (9 * input) as f64).sqrt();
+        let weight = Tensor::randn([output, input, 3, 3], (Kind::Float, Device::Cpu)) * scale;
+        let bias = Tensor::zeros([output], (Kind::Float, Device::Cpu));
         tensors.push((format!("features.{place}.weight"), weight));
         tensors.push((format!("features.{place}.bias"), bias));
     }
@@ -118,9 +67,14 @@ fn every_kind_of_switch_trains() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     shape::write(&data, 3, 16, 96);
-    let plain = ["pretrain.steps=40", "pretrain.warmup=0"];
-    // A `ray_bias` cannot be taken out of a preset by a setting, so the rows without one start from the paper's module.
-    let module = "photograph={query={grid=2,origin=\"matrices\",direction=\"line\"},channels=16,num_blocks=2,num_heads=4,head_channels=8,pad_token=false,query_hidden=8,dropout=0.0,drop_path=0.0}";
+    let plain = [
+        "pretrain.steps=40",
+        "pretrain.warmup=0",
+        "photograph.ray_bias=false",
+        "photograph.pad_token=false",
+        "photograph.head_channels=8",
+        "photograph.query_hidden=8",
+    ];
     let switches: [(&str, &[&str]); 13] = [
         ("as it is", &[]),
         ("projection", &["photograph.mixing=projection"]),
@@ -147,19 +101,7 @@ fn every_kind_of_switch_trains() {
     ];
     let mut curves: Vec<(&str, Vec<f64>)> = Vec::new();
     for (i, (name, switch)) in switches.into_iter().enumerate() {
-        let mut table: toml::Table = toml::Table::try_from(config(&plain)).unwrap();
-        let replaced: toml::Table = module.parse().unwrap();
-        table.extend(replaced);
-        let file = folder.path().join("config.toml");
-        std::fs::write(
-            &file,
-            toml::to_string(&table)
-                .unwrap()
-                .replace("preset = \"mini\"\n", ""),
-        )
-        .unwrap();
-        let settings: Vec<String> = switch.iter().map(|&set| set.to_owned()).collect();
-        let config = Config::load(file.to_str(), &settings).unwrap();
+        let config = config(&[&plain, switch].concat());
         let out = folder.path().join(format!("run-{i}"));
         let (_, losses) = run(&config, &data, &out, Existing::Refuse, u64::MAX);
         let (first, last) = (mean(&losses[..4]), mean(&losses[36..]));

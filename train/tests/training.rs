@@ -3,81 +3,30 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shape;
+mod small;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool;
 
 use tap_train::TrainError;
 use tap_train::config::Config;
-use tap_train::event::{Record, TrainEvent};
 use tap_train::run::Existing;
 use tap_train::task::classify::{evaluate, finetune};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tap_train::task::probe::{ProbeOptions, probe};
 use tap_train::task::vote::{VoteRule, Votes};
-use tap_train::trainer::RunOptions;
-use tch::Device;
 
-/// torch's generator belongs to the process, so runs whose numbers are compared take turns.
-static TURN: Mutex<()> = Mutex::new(());
+use small::{options, run, turn};
 
-/// Waits for its turn. One thread is quicker than many for networks this small.
-fn turn() -> MutexGuard<'static, ()> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    tch::set_num_threads(1);
-    turn
-}
-
-/// A small network with dropout, so that resuming has to restore the generator too.
-const SETTINGS: [&str; 12] = [
-    "data.num_points=64",
-    "data.num_views=2",
-    "photograph.channels=16",
+/// Dropout, so that resuming has to restore the generator too.
+const SETTINGS: [&str; 3] = [
     "photograph.dropout=0.1",
-    "photograph.query.grid=2",
-    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
-    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
-    "encoder.last={kind=\"per_token\",widths=[16]}",
-    "pretrain.batch_size=4",
-    "pretrain.steps=12",
-    "log={checkpoint_every=4,validate_every=6,pictures_every=6}",
+    "log.pictures_every=6",
     "finetune.steps=6",
 ];
 
 fn config(more: &[&str]) -> Config {
-    let settings: Vec<String> = SETTINGS
-        .iter()
-        .chain(more)
-        .map(|&setting| setting.to_owned())
-        .collect();
-    Config::load(Some("mini"), &settings).unwrap()
-}
-
-fn options(data: &Path, out: PathBuf, existing: Existing, loader_threads: usize) -> RunOptions {
-    RunOptions {
-        data: data.to_owned(),
-        out,
-        existing,
-        device: Device::Cpu,
-        loader_threads,
-        num_threads: 1,
-    }
-}
-
-/// Runs until the end, or until the step at which it is cancelled.
-fn run(config: &Config, options: &RunOptions, stop_at: u64) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
-    let cancel = AtomicBool::new(false);
-    let mut losses = Vec::new();
-    let result = pretrain(config, options, None, &cancel, &mut |event| {
-        if let TrainEvent::Recorded(Record::Step(step)) = event {
-            losses.push((step.step, step.loss));
-            if step.step == stop_at {
-                cancel.store(true, Ordering::Relaxed);
-            }
-        }
-    });
-    (result.unwrap(), losses)
+    small::config(&SETTINGS, more)
 }
 
 /// Step and loss of every line of `metrics.jsonl`.

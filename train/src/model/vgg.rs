@@ -11,19 +11,6 @@ use tch::{Device, Kind, Tensor, no_grad};
 /// Mean and deviation of the photographs that the network was trained on, by channel.
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
-/// The convolutions up to the last layer that is looked at: place among torchvision's `features`, channels in and out.
-const CONVOLUTIONS: [(i64, i64, i64); 10] = [
-    (0, 3, 64),
-    (2, 64, 64),
-    (5, 64, 128),
-    (7, 128, 128),
-    (10, 128, 256),
-    (12, 256, 256),
-    (14, 256, 256),
-    (17, 256, 512),
-    (19, 512, 512),
-    (21, 512, 512),
-];
 /// Behind these convolutions, counted from 1, a block ends: its output is compared, then pooled.
 const BLOCK_ENDS: [usize; 4] = [2, 4, 7, 10];
 
@@ -36,6 +23,20 @@ pub struct Vgg {
 }
 
 impl Vgg {
+    /// The convolutions up to the last layer that is looked at: place among torchvision's `features`, channels in and out.
+    pub const CONVOLUTIONS: [(i64, i64, i64); 10] = [
+        (0, 3, 64),
+        (2, 64, 64),
+        (5, 64, 128),
+        (7, 128, 128),
+        (10, 128, 256),
+        (12, 256, 256),
+        (14, 256, 256),
+        (17, 256, 512),
+        (19, 512, 512),
+        (21, 512, 512),
+    ];
+
     /// From torchvision's tensors; what follows the tenth convolution is not needed and not looked at.
     ///
     /// # Errors
@@ -48,7 +49,7 @@ impl Vgg {
             }
             Ok(tensor.to_kind(Kind::Float).to_device(device).detach())
         };
-        let convolutions = CONVOLUTIONS
+        let convolutions = Self::CONVOLUTIONS
             .iter()
             .map(|&(place, input, output)| {
                 Ok((
@@ -110,7 +111,7 @@ mod tests {
     fn weights() -> BTreeMap<String, Tensor> {
         tch::manual_seed(0);
         let mut tensors = BTreeMap::new();
-        for (place, input, output) in CONVOLUTIONS {
+        for (place, input, output) in Vgg::CONVOLUTIONS {
             let scale = (2.0 / (9 * input) as f64).sqrt();
             let weight = Tensor::randn([output, input, 3, 3], (Kind::Float, Device::Cpu)) * scale;
             tensors.insert(format!("features.{place}.weight"), weight);
