@@ -41,6 +41,35 @@ fn twelve_views_with_their_poses_and_a_sheet() {
 }
 
 #[test]
+fn the_time_is_told_stage_by_stage() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    let render = ["render", "cube.obj", "--size", "32", "--timings", "--json"];
+    for (backend, has_clock) in [("cpu", false), ("wgpu", true)] {
+        let outcome = place
+            .run(&[&render[..], &["--out", backend, "--backend", backend]].concat())
+            .succeeds();
+        let lines = outcome.stdout.lines().map(serde_json::from_str);
+        let lines: Vec<serde_json::Value> = lines.collect::<Result<_, _>>().unwrap();
+        let timings = &lines.last().unwrap()["summary"]["timings"];
+        assert_eq!(timings["num_views"], 12, "{timings}");
+        let [elapsed, draw, write] = [
+            &timings["elapsed_s"],
+            &timings["stages"]["draw_s"],
+            &timings["stages"]["write_s"],
+        ]
+        .map(|seconds| seconds.as_f64().unwrap());
+        assert!(
+            0.0 < draw && 0.0 < write && draw + write < elapsed,
+            "one mesh goes through one stage after the other: {timings}"
+        );
+        let on_device = timings["stages"]["device_s"].as_f64();
+        assert_eq!(on_device.is_some(), has_clock, "{timings}");
+        assert!(on_device.is_none_or(|on_device| 0.0 < on_device && on_device < elapsed));
+    }
+}
+
+#[test]
 fn all_channels_lie_side_by_side() {
     let place = Place::new();
     place.write("cube.obj", CUBE);

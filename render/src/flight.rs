@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::iter;
+use std::time::Duration;
 
 use crate::error::RenderError;
 use crate::framing::Framed;
@@ -18,6 +19,9 @@ pub trait InFlight {
     fn timed<R>(&mut self, _step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
         work(self.framed())
     }
+
+    /// Is told how long the device worked on it, if it says ([`Renderer::device_time`]).
+    fn worked_on(&mut self, _device_time: Option<Duration>) {}
 }
 
 impl<Key, Mesh: InFlight> InFlight for (Key, Mesh) {
@@ -27,6 +31,10 @@ impl<Key, Mesh: InFlight> InFlight for (Key, Mesh) {
 
     fn timed<R>(&mut self, step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
         self.1.timed(step, work)
+    }
+
+    fn worked_on(&mut self, device_time: Option<Duration>) {
+        self.1.worked_on(device_time);
     }
 }
 
@@ -105,6 +113,7 @@ pub fn draw_in_flight<Mesh: InFlight>(
             let finished = waited.and_then(|()| mesh.timed(FlightStep::ReadBack, |_| renderer.finish(views)));
             match finished {
                 Ok(views) => {
+                    mesh.worked_on(renderer.device_time());
                     tell(FlightEvent::Drawn { mesh, views });
                     continue;
                 }
@@ -136,7 +145,10 @@ fn redraw<Mesh: InFlight>(
             renderer.finish(pending)
         });
         match drawn {
-            Ok(views) => tell(FlightEvent::Drawn { mesh, views }),
+            Ok(views) => {
+                mesh.worked_on(renderer.device_time());
+                tell(FlightEvent::Drawn { mesh, views });
+            }
             Err(error) => {
                 let is_device_lost = !is_of_the_mesh(&error);
                 tell(FlightEvent::LeftOut { mesh, error });

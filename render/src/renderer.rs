@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::error::{ParseError, RenderError};
 use crate::framing::{DrawnBy, Framed};
@@ -156,6 +157,16 @@ impl Renderer {
         match &self.backend {
             Backend::Software(_) => 1,
             Backend::Gpu(gpu) => gpu.max_in_flight(),
+        }
+    }
+
+    /// How long the device worked on the mesh that was finished last, by its own clock: from the first of its commands to
+    /// the last. `None` if the CPU draws, or if the device has no clock.
+    #[must_use]
+    pub fn device_time(&self) -> Option<Duration> {
+        match &self.backend {
+            Backend::Software(_) => None,
+            Backend::Gpu(gpu) => gpu.device_time(),
         }
     }
 

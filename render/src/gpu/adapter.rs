@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use super::clock::DeviceClock;
 use crate::error::{ParseError, RenderError};
 
 /// Graphics interfaces that the renderer uses.
@@ -172,8 +173,9 @@ impl Gpu {
     fn open(report: AdapterReport, adapter: &wgpu::Adapter) -> Result<Self, RenderError> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tap-render"),
-            // Large meshes need large buffers; nothing else is asked for.
+            // Large meshes need large buffers.
             required_limits: adapter.limits(),
+            required_features: adapter.features() & DeviceClock::FEATURES,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|source| {

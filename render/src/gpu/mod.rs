@@ -10,6 +10,7 @@
 //! for later meshes and grow to the largest.
 
 mod adapter;
+mod clock;
 mod node;
 mod pipeline;
 mod plan;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::hint;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
 
 use tap_shaders::ViewUniform;
 
@@ -35,6 +37,7 @@ use crate::rig::Pose;
 use crate::shade::view_uniform;
 use crate::view::View;
 use adapter::Gpu;
+use clock::DeviceClock;
 use pipeline::Pipelines;
 use plan::Plan;
 use readback::Layout;
@@ -50,6 +53,8 @@ pub(crate) struct GpuRenderer {
     pipelines: Vec<Pipelines>,
     target: Option<Target>,
     idle: Vec<Slot>,
+    /// How long it worked on the mesh that was finished last.
+    device_time: Option<Duration>,
     /// Cloned into each slot in use, so that a dropped [`PendingOnGpu`] is counted out.
     in_flight: Arc<()>,
 }
@@ -86,6 +91,7 @@ impl GpuRenderer {
             pipelines: Vec::new(),
             target: None,
             idle: Vec::new(),
+            device_time: None,
             in_flight: Arc::new(()),
         }
     }
@@ -96,6 +102,10 @@ impl GpuRenderer {
 
     pub(crate) fn max_in_flight(&self) -> usize {
         self.max_in_flight
+    }
+
+    pub(crate) fn device_time(&self) -> Option<Duration> {
+        self.device_time
     }
 
     pub(crate) fn drawn_by(&self) -> DrawnBy {
@@ -201,6 +211,10 @@ impl GpuRenderer {
             .enumerate()
             .map(|(view_idx, (pose, matrices))| layout.decode(&bytes, view_idx, pose, matrices))
             .collect();
+        self.device_time = slot.clock.as_ref().map(|_| {
+            let times = bytes.len() - DeviceClock::NUM_BYTES as usize;
+            clock::elapsed(&bytes[times..], self.gpu.queue.get_timestamp_period())
+        });
         drop(bytes);
         slot.readback.buffer.unmap();
         self.idle.push(slot);

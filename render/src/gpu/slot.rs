@@ -4,6 +4,7 @@ use glam::UVec2;
 use tap_shaders::{FaceVertex, Triangle, Vertex, ViewUniform};
 
 use super::adapter::Gpu;
+use super::clock::DeviceClock;
 use super::pipeline::Pipelines;
 use super::readback::Layout;
 use super::target::Target;
@@ -21,6 +22,8 @@ pub(super) struct Slot {
     pub(super) readback: GrowingBuffer,
     /// Bytes of `readback` that the present mesh uses.
     pub(super) read_bytes: u64,
+    /// Its times are the last of those bytes.
+    pub(super) clock: Option<DeviceClock>,
     /// Bytes from one view's uniform to the next.
     view_stride: u32,
 }
@@ -38,6 +41,7 @@ impl Slot {
             views: buffer("views", Usage::UNIFORM | Usage::COPY_DST),
             readback: buffer("readback", Usage::MAP_READ | Usage::COPY_DST),
             read_bytes: 0,
+            clock: DeviceClock::new(device),
             view_stride: (size_of::<ViewUniform>() as u32).next_multiple_of(alignment),
         }
     }
@@ -74,7 +78,8 @@ impl Slot {
             let vertices = face_vertices(&draws.vertices, &draws.triangles);
             self.vertices.write(gpu, bytemuck::cast_slice(&vertices));
         }
-        self.read_bytes = layout.num_bytes();
+        let clock_bytes = self.clock.as_ref().map_or(0, |_| DeviceClock::NUM_BYTES);
+        self.read_bytes = layout.num_bytes().next_multiple_of(DeviceClock::NUM_BYTES) + clock_bytes;
         self.readback.reserve(&gpu.device, self.read_bytes);
     }
 
@@ -96,6 +101,9 @@ impl Slot {
                 entries,
             })
         };
+        if let Some(clock) = &self.clock {
+            clock.start(encoder);
+        }
         let view = self.views.binding(0, size_of::<ViewUniform>() as u64);
         let view_group = bind_group("view", &pipelines.view_layout, &[view]);
         let scene_group = pipelines.resolve.as_ref().map(|_| {
@@ -149,6 +157,10 @@ impl Slot {
                     target.tiling.extent(),
                 );
             }
+        }
+        if let Some(clock) = &self.clock {
+            let offset = self.read_bytes - DeviceClock::NUM_BYTES;
+            clock.stop(encoder, &self.readback.buffer, offset);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The renderer itself: the same bytes every time, bounded memory, errors instead of panics.
 
+use std::time::Instant;
+
 use glam::DVec3;
 use tap_render::{
     AdapterChoice, AdapterKind, BackendChoice, DrawnBy, FlightEvent, FlightStep, Framed, InFlight,
     RenderError, RenderRecipe, Renderer, RendererOptions, View, draw_in_flight, list_adapters,
 };
 
-use crate::{PROJECTIONS, centered, renderer, renderer_with, shape};
+use crate::{PROJECTIONS, centered, renderer, renderer_with, renderers, shape};
 
 fn bytes(views: &[View]) -> Vec<u8> {
     views
@@ -39,6 +41,27 @@ fn a_large_picture_takes_several_passes() {
             .count();
         assert!(num_off < 40, "{num_off} pixels are not the same");
     }
+}
+
+#[test]
+fn a_device_says_how_long_it_worked() {
+    let mesh = shape::axes();
+    let recipe = RenderRecipe::default();
+    let [mut software, mut device] = renderers();
+    assert_eq!(device.device_time(), None, "it has drawn nothing yet");
+    let begun = Instant::now();
+    device.render(&mesh, &centered(&mesh), &recipe).unwrap();
+    let elapsed = begun.elapsed();
+    let Some(worked) = device.device_time() else {
+        eprintln!("skipped: the device has no clock");
+        return;
+    };
+    assert!(
+        !worked.is_zero() && worked <= elapsed,
+        "{worked:?} of {elapsed:?}"
+    );
+    software.render(&mesh, &centered(&mesh), &recipe).unwrap();
+    assert_eq!(software.device_time(), None, "the CPU is no device");
 }
 
 #[test]

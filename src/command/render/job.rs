@@ -78,6 +78,8 @@ pub(super) struct Timings {
     pub(super) read_back_s: f64,
     pub(super) encode_s: f64,
     pub(super) write_s: f64,
+    /// What of drawing and reading back the device was at work, by its own clock, if it has one.
+    pub(super) device_s: Option<f64>,
 }
 
 impl Timings {
@@ -92,6 +94,7 @@ impl Timings {
             read_back_s,
             encode_s,
             write_s,
+            device_s: _,
         } = *self;
         [
             ("read", read_s),
@@ -114,6 +117,9 @@ impl Timings {
         self.read_back_s += other.read_back_s;
         self.encode_s += other.encode_s;
         self.write_s += other.write_s;
+        if let Some(device_s) = other.device_s {
+            *self.device_s.get_or_insert(0.0) += device_s;
+        }
     }
 }
 
@@ -172,6 +178,10 @@ impl InFlight for Ready {
         };
         *took_s = clock.lap();
         done
+    }
+
+    fn worked_on(&mut self, device_time: Option<Duration>) {
+        self.timings.device_s = device_time.map(|time| time.as_secs_f64());
     }
 }
 

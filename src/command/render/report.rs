@@ -279,6 +279,12 @@ fn print_timings(timings: &RunTimings) {
     rows.push(row("first mesh whole after", *first_s, 0));
     rows.push(row("all", *elapsed_s, *num_views));
     ui::note(ui::table(&rows));
+    if let Some(device_s) = stages.device_s {
+        ui::note(format_args!(
+            "note: by its own clock the device was at work for {device_s:.3} s, {:.0} % of all",
+            100.0 * device_s / elapsed_s
+        ));
+    }
     ui::note(format_args!(
         "note: stages run side by side, so they add up to more than all of it; {:.1} views a second",
         *num_views as f64 / elapsed_s
