@@ -86,7 +86,8 @@ impl<'a> Stage<'a> {
     /// All that a pixel sees of a triangle.
     pub(super) fn look(&self, facet: &Facet, pixel: Vec2) -> Seen {
         let direction = self.lamp.ray_direction(pixel);
-        let weight = on_triangle(self.weights(facet, pixel));
+        let bc = self.weights(facet, pixel);
+        let weight = on_triangle(bc);
         let normal = if self.lamp.has(SMOOTH) {
             let [a, b, c] = self
                 .corners(facet.index)
@@ -98,7 +99,7 @@ impl<'a> Stage<'a> {
             facet.normal
         };
         let albedo = if self.lamp.has(OWN_MATERIAL) {
-            bytes_of(self.own_color(facet, pixel).truncate())
+            bytes_of(self.own_color(facet, pixel, bc).truncate())
         } else {
             [u8::MAX; 3]
         };
@@ -124,7 +125,11 @@ impl<'a> Stage<'a> {
     /// Is there a hole in a triangle where a pixel's ray meets it?
     pub(crate) fn is_hole(&self, index: u32, pixel: Vec2) -> bool {
         let cutout = self.material_of(index).cutout;
-        cutout > 0.0 && self.own_color(&self.facet(index), pixel).w < cutout
+        if cutout <= 0.0 {
+            return false;
+        }
+        let facet = self.facet(index);
+        self.own_color(&facet, pixel, self.weights(&facet, pixel)).w < cutout
     }
 
     /// May a triangle have holes?
@@ -171,11 +176,11 @@ impl<'a> Stage<'a> {
         Vec2::new(start.dot(across), direction.dot(start.cross(facet.ab))) / determinant
     }
 
-    /// Color and alpha of a triangle's own material where a pixel's ray meets it.
-    fn own_color(&self, facet: &Facet, pixel: Vec2) -> Vec4 {
+    /// Color and alpha of a triangle's own material where a pixel's ray meets it, at these weights.
+    fn own_color(&self, facet: &Facet, pixel: Vec2, bc: Vec2) -> Vec4 {
         let material = self.material_of(facet.index);
         let corners = self.corners(facet.index);
-        let weight = on_triangle(self.weights(facet, pixel));
+        let weight = on_triangle(bc);
         let [a, b, c] = corners.map(|corner| rgba(corner.color));
         let color = rgba(material.base_color) * (a * weight.x + b * weight.y + c * weight.z);
         if material.texture == NO_TEXTURE {
@@ -186,7 +191,7 @@ impl<'a> Stage<'a> {
             let [a, b, c] = corners.map(|corner| Vec2::from(corner.uv));
             a + (b - a) * bc.x + (c - a) * bc.y
         };
-        let here = uv(self.weights(facet, pixel));
+        let here = uv(bc);
         let step =
             |by: Vec2| ((uv(self.weights(facet, pixel + by)) - here) * image.size.as_vec2()).length_squared();
         let per_pixel = step(Vec2::X).max(step(Vec2::Y));
