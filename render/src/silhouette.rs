@@ -134,6 +134,14 @@ impl Canvas for Covered<'_> {
     }
 
     #[inline]
+    fn is_full(&self, columns: RangeInclusive<u32>, mut rows: RangeInclusive<u32>) -> bool {
+        let (first, last) = (*columns.start() as usize, *columns.end() as usize);
+        let word = first / WORD;
+        let bits = (u64::MAX << (first % WORD)) & (u64::MAX >> (WORD - 1 - last % WORD));
+        word == last / WORD && rows.all(|row| !self.0[row as usize * ROW_WORDS + word] & bits == 0)
+    }
+
+    #[inline]
     fn draw(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
         let inside = u64::from(!outside.to_bitmask() & ((1 << LANES) - 1));
         let first = cell * LANES;

@@ -21,7 +21,7 @@ mod placed;
 mod small;
 mod whole;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use glam::Vec2;
 use wide::{f32x4, i32x4};
@@ -87,6 +87,12 @@ pub(crate) trait Canvas {
 
     /// Is it known that nothing changes whatever is drawn in these cells that is not nearer than this?
     fn is_settled(&self, _cells: Range<usize>, _nearest: f32) -> bool {
+        false
+    }
+
+    /// Is it known that nothing changes whatever is drawn within these columns and rows of samples?
+    #[inline]
+    fn is_full(&self, _columns: RangeInclusive<u32>, _rows: RangeInclusive<u32>) -> bool {
         false
     }
 
@@ -182,7 +188,7 @@ impl Field {
             first_row: (rows.start() >> self.pattern.rows_bits).max(self.rows.start),
             last_row: (rows.end() >> self.pattern.rows_bits).min(self.rows.end - 1),
         };
-        if cells.first_row > cells.last_row {
+        if cells.first_row > cells.last_row || canvas.is_full(columns, rows) {
             return;
         }
         let corner = |i: usize| corners.points[usize::from(triangle[i])];

@@ -68,15 +68,19 @@ impl<'a> Row<'a> {
     }
 
     /// The color of a pixel, counted from the first, that sees a triangle.
+    #[inline]
     pub(crate) fn shown(&mut self, index: u32, column: usize) -> [u8; 3] {
-        let stage = self.stage;
-        let Some(plain) = stage.plain else {
-            let pixel = self.pixel(column);
-            return stage.shown(&self.keep(index).facet, pixel);
+        let Some(plain) = self.stage.plain else {
+            return self.shown_in_other_light(index, column);
         };
         let direction = self.direction + self.to_next * column as f32;
-        let normal = stage.scene.normals[index as usize];
+        let normal = self.stage.scene.normals[index as usize];
         [plain.shown(normal.dot(direction) * self.per_length[column]); 3]
+    }
+
+    fn shown_in_other_light(&mut self, index: u32, column: usize) -> [u8; 3] {
+        let (stage, pixel) = (self.stage, self.pixel(column));
+        stage.shown(&self.keep(index).facet, pixel)
     }
 
     /// All that a pixel sees of a triangle. The normal is rounded as a device hands it over.

@@ -150,12 +150,12 @@ impl Planes {
 
     /// Draws the pixels of a row that may see something.
     fn draw_row(&mut self, row: &mut Row<'_>, visibility: &Visibility, y: u32) {
-        for (column, x) in visibility.columns().enumerate() {
-            let (depths, triangles) = visibility.pixel(x, y);
+        let first = y as usize * self.size_px + visibility.columns().start as usize;
+        for (column, (depths, triangles)) in visibility.row(y).enumerate() {
             if triangles.iter().all(|triangle| *triangle == NOTHING) {
                 continue;
             }
-            let at = y as usize * self.size_px + x as usize;
+            let at = first + column;
             self.covered[at] = true;
             if let Some(color) = &mut self.color {
                 color.set(at, mean_color(row, self.background, triangles, column));

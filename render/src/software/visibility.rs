@@ -104,16 +104,13 @@ impl Visibility {
         }
     }
 
-    /// The samples of a pixel: their depths, and which triangles they see.
-    pub(crate) fn pixel(&self, x: u32, y: u32) -> (&[f32], &[u32]) {
+    /// The samples of each pixel of a row that may see something: their depths, and which triangles they see.
+    pub(crate) fn row(&self, y: u32) -> impl Iterator<Item = (&[f32], &[u32])> {
         let num_samples = self.field.pattern.num_samples();
         let row = (y - self.field.rows.start) as usize * self.field.stride * LANES;
-        let first = row + x as usize * num_samples;
-        let range = first..first + num_samples;
-        (
-            &self.depths.as_flattened()[range.clone()],
-            &self.triangles.as_flattened()[range],
-        )
+        let [first, end] = [self.columns.start, self.columns.end].map(|x| row + x as usize * num_samples);
+        let depths = self.depths.as_flattened()[first..end].chunks_exact(num_samples);
+        depths.zip(self.triangles.as_flattened()[first..end].chunks_exact(num_samples))
     }
 }
 
@@ -160,7 +157,9 @@ impl Canvas for Seen<'_> {
         let old = f32x4::from(*depths);
         let is_nearer: i32x4 = bytemuck::cast(depth.simd_lt(old));
         let is_equal: i32x4 = bytemuck::cast(depth.simd_eq(old));
-        let is_first: i32x4 = bytemuck::cast(u32x4::splat(self.index).simd_lt(u32x4::from(*triangles)));
+        // No mesh has so many triangles that a number is negative here.
+        let is_first =
+            i32x4::splat(self.index as i32).simd_lt(i32x4::from(triangles.map(|index| index as i32)));
         // All bits of a lane that sees it.
         let wins = (is_nearer | is_equal & is_first) & !(outside >> 31_i32);
         *depths = bytemuck::cast::<_, f32x4>(wins).bitselect(depth, old).to_array();
