@@ -226,29 +226,42 @@ fn chosen(row: &mut Row<'_>, depths: &[f32], triangles: &[u32], column: usize) -
     chosen
 }
 
-/// The mean over a pixel's samples, at least one of which sees a triangle.
+/// The mean over a pixel's samples, one or four, at least one of which sees a triangle.
+#[inline]
 fn mean_color(row: &mut Row<'_>, background: [u8; 3], triangles: &[u32], column: usize) -> [u8; 3] {
-    let num_samples = triangles.len() as u32;
-    let first = triangles[0];
-    if triangles.iter().all(|triangle| *triangle == first) {
-        return row.shown(first, column);
+    let mut color_of = |triangle: u32| {
+        if triangle == NOTHING {
+            background
+        } else {
+            row.shown(triangle, column)
+        }
+    };
+    let a = triangles[0];
+    let of_a = color_of(a);
+    let [_, b, c, d] = *triangles else {
+        return of_a;
+    };
+    if a == b && a == c && a == d {
+        return of_a;
     }
-    let mut colors = [[0; 3]; 4];
-    for (sample, &triangle) in triangles.iter().enumerate() {
-        let known = triangles[..sample].iter().position(|other| *other == triangle);
-        colors[sample] = match known {
-            Some(known) => colors[known],
-            None if triangle == NOTHING => background,
-            None => row.shown(triangle, column),
-        };
-    }
-    let mean = |part: usize| {
-        let sum: u32 = colors[..triangles.len()]
+    // Each triangle is asked once.
+    let of_b = if b == a { of_a } else { color_of(b) };
+    let of_c = match c {
+        _ if c == a => of_a,
+        _ if c == b => of_b,
+        _ => color_of(c),
+    };
+    let of_d = match d {
+        _ if d == a => of_a,
+        _ if d == b => of_b,
+        _ if d == c => of_c,
+        _ => color_of(d),
+    };
+    [0, 1, 2].map(|part| {
+        let sum: u32 = [of_a, of_b, of_c, of_d]
             .iter()
             .map(|color| u32::from(color[part]))
             .sum();
-        let mean = (2 * sum + num_samples) / (2 * num_samples);
-        (mean as u8).min(BRIGHTEST_COVERED)
-    };
-    [mean(0), mean(1), mean(2)]
+        (((sum + 2) / 4) as u8).min(BRIGHTEST_COVERED)
+    })
 }
