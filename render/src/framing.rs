@@ -11,7 +11,7 @@ use crate::camera::{Camera, Framing, ViewMatrices, Window};
 use crate::cull::Sieve;
 use crate::error::RenderError;
 use crate::geometry::{Geometry, Numbered};
-use crate::mesh::{Mesh, ObjectFromMesh};
+use crate::mesh::{Mesh, ObjectFromMesh, bounds_of};
 use crate::raster::Meshlets;
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
@@ -201,12 +201,8 @@ impl Aim {
                 diagonal: 2.0,
             },
             Framing::Mvcnn | Framing::Box => {
-                let min = points.iter().copied().fold(Vec3::INFINITY, Vec3::min).as_dvec3();
-                let max = points
-                    .iter()
-                    .copied()
-                    .fold(Vec3::NEG_INFINITY, Vec3::max)
-                    .as_dvec3();
+                let (min, max) = bounds_of(points.iter().copied());
+                let (min, max) = (min.as_dvec3(), max.as_dvec3());
                 Self {
                     target: (min + max) / 2.0,
                     diagonal: (max - min).length(),

@@ -323,11 +323,7 @@ impl Mesh {
     /// Lowest and highest corner of the bounding box, relative to [`Mesh::origin`].
     #[must_use]
     pub fn bounds(&self) -> (Vec3, Vec3) {
-        self.positions
-            .iter()
-            .fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(low, high), &position| {
-                (low.min(position), high.max(position))
-            })
+        bounds_of(self.positions.iter().copied())
     }
 
     /// Whether every edge is shared by exactly two triangles; vertices at equal positions count as one.
@@ -408,6 +404,13 @@ fn bounding_box(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<(DVec3, D
         }
     }
     Ok((low, high))
+}
+
+/// Lowest and highest corner of the box around some points; of none, corners that no point lies between.
+pub(crate) fn bounds_of(points: impl Iterator<Item = Vec3>) -> (Vec3, Vec3) {
+    points.fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(low, high), point| {
+        (low.min(point), high.max(point))
+    })
 }
 
 /// Twice the triangle's area as a vector along its normal.

@@ -108,6 +108,21 @@ const WORD: usize = u64::BITS as usize;
 /// A bit for each cell, row by row.
 struct Covered<'a>(&'a mut [u64]);
 
+impl Covered<'_> {
+    /// Are all bits from the first to the last set?
+    #[inline]
+    fn holds(&self, first: usize, last: usize) -> bool {
+        let (from, to) = (u64::MAX << (first % WORD), u64::MAX >> (WORD - 1 - last % WORD));
+        match &self.0[first / WORD..=last / WORD] {
+            [word] => !word & from & to == 0,
+            [first, between @ .., last] => {
+                !first & from == 0 && between.iter().all(|word| *word == u64::MAX) && !last & to == 0
+            }
+            [] => true,
+        }
+    }
+}
+
 impl Canvas for Covered<'_> {
     #[inline]
     fn begin(&mut self, _index: u32) {}
@@ -115,30 +130,15 @@ impl Canvas for Covered<'_> {
     /// Half of a closed mesh lies behind the other half.
     #[inline]
     fn is_settled(&self, cells: Range<usize>, _nearest: f32) -> bool {
-        let (first, last) = (cells.start * LANES, cells.end * LANES - 1);
-        let words = &self.0[first / WORD..=last / WORD];
-        let last_word = words.len() - 1;
-        words.iter().enumerate().all(|(i, word)| {
-            let from = if i == 0 {
-                u64::MAX << (first % WORD)
-            } else {
-                u64::MAX
-            };
-            let to = if i == last_word {
-                u64::MAX >> (WORD - 1 - last % WORD)
-            } else {
-                u64::MAX
-            };
-            !word & from & to == 0
-        })
+        self.holds(cells.start * LANES, cells.end * LANES - 1)
     }
 
     #[inline]
     fn is_full(&self, columns: RangeInclusive<u32>, mut rows: RangeInclusive<u32>) -> bool {
-        let (first, last) = (*columns.start() as usize, *columns.end() as usize);
-        let word = first / WORD;
-        let bits = (u64::MAX << (first % WORD)) & (u64::MAX >> (WORD - 1 - last % WORD));
-        word == last / WORD && rows.all(|row| !self.0[row as usize * ROW_WORDS + word] & bits == 0)
+        rows.all(|row| {
+            let start = row as usize * ROW_WORDS * WORD;
+            self.holds(start + *columns.start() as usize, start + *columns.end() as usize)
+        })
     }
 
     #[inline]
@@ -179,10 +179,8 @@ impl Grid {
         let mut placed = Placed::default();
         placed.place(meshlets, size, place);
         let field = Field {
-            pattern: ONE_SAMPLE,
-            size_px: size,
-            rows: 0..size[1],
             stride: ROW_WORDS * WORD / LANES,
+            ..Field::new(ONE_SAMPLE, size)
         };
         let mut covered = Covered(self.rows.as_flattened_mut());
         field.draw(meshlets, &placed, place, &mut covered);

@@ -7,7 +7,7 @@
 use glam::{DMat3, DVec3, Vec3};
 
 use crate::{
-    mesh::{Mesh, MeshError},
+    mesh::{Mesh, MeshError, bounds_of},
     surface::{Material, Surface},
 };
 
@@ -362,11 +362,7 @@ impl Tree {
                 continue;
             }
             let points = &mut tree.points[range.clone()];
-            let (low, high) = points
-                .iter()
-                .fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(low, high), point| {
-                    (low.min(point.position), high.max(point.position))
-                });
+            let (low, high) = bounds_of(points.iter().map(|point| point.position));
             let axis = (high - low).max_position();
             let half = points.len() / 2;
             points.select_nth_unstable_by(half, |left, right| {

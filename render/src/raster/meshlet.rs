@@ -8,6 +8,7 @@ use wide::f32x4;
 
 use super::each;
 use crate::four::Four;
+use crate::mesh::bounds_of;
 
 /// A meshlet has at most this many points, so that a corner of its triangles takes a byte,
 pub(super) const MAX_POINTS: usize = 256;
@@ -100,6 +101,11 @@ impl Meshlets {
         self.all.iter().map(move |meshlet| meshlet.placed_box(&place))
     }
 
+    /// How many triangles are in finished meshlets.
+    fn num_whole(&self) -> usize {
+        self.all.last().map_or(0, |last| last.triangles.end)
+    }
+
     pub(super) fn triangles_of(&self, meshlet: usize) -> Triangles<'_> {
         let Meshlet {
             points, triangles, ..
@@ -150,10 +156,7 @@ fn in_space(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
         .ilog2()
         .div_ceil(2)
         .min(MAX_GRID_BITS);
-    let [mut min, mut max] = [Vec3::INFINITY, Vec3::NEG_INFINITY];
-    for point in points {
-        (min, max) = (min.min(*point), max.max(*point));
-    }
+    let (min, max) = bounds_of(points.iter().copied());
     let last_cell = ((1 << bits) - 1) as f32;
     let cells_per_unit = last_cell / (max - min).max_element();
     let cell = |triangle: &[u32; 3]| {
@@ -213,8 +216,8 @@ struct Cutter {
 impl Cutter {
     #[inline]
     fn add(&mut self, points: &[Vec3], triangle: [u32; 3]) {
-        let start = self.cut.all.last().map_or(0, |last| last.triangles.end);
-        if self.members.len() + 3 > MAX_POINTS || self.cut.triangles.len() - start == MAX_TRIANGLES {
+        let num_triangles = self.cut.triangles.len() - self.cut.num_whole();
+        if self.members.len() + 3 > MAX_POINTS || num_triangles == MAX_TRIANGLES {
             self.finish_meshlet();
         }
         let corners = each(triangle, |point| {
@@ -234,15 +237,12 @@ impl Cutter {
             return;
         }
         let cut = &mut self.cut;
-        let start = cut.all.last().map_or(0, |last| last.triangles.end);
+        let first_triangle = cut.num_whole();
         let first_point = cut.points.len();
         cut.points.extend(Four::of_points(&self.member_points));
-        let [mut min, mut max] = [Vec3::INFINITY, Vec3::NEG_INFINITY];
-        for point in &self.member_points {
-            (min, max) = (min.min(*point), max.max(*point));
-            // A comparison may drop what is not a number.
-            cut.is_finite &= point.is_finite();
-        }
+        let (min, max) = bounds_of(self.member_points.iter().copied());
+        // A comparison may drop what is not a number.
+        cut.is_finite &= self.member_points.iter().all(|point| point.is_finite());
         let corner = |i: usize| {
             let pick = |axis: usize| if i >> axis & 1 == 0 { min[axis] } else { max[axis] };
             Vec3::new(pick(0), pick(1), pick(2))
@@ -251,7 +251,7 @@ impl Cutter {
         let [a, b, c, d, e, f, g, h] = &corners;
         cut.all.push(Meshlet {
             points: first_point..cut.points.len(),
-            triangles: start..cut.triangles.len(),
+            triangles: first_triangle..cut.triangles.len(),
             corners: [Four::new([a, b, c, d]), Four::new([e, f, g, h])],
         });
         for point in self.members.drain(..) {

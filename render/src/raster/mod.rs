@@ -121,6 +121,17 @@ struct Cells {
 }
 
 impl Field {
+    /// All rows of a picture of some width and height.
+    pub(crate) fn new(pattern: Pattern, size_px: [u32; 2]) -> Self {
+        let [width, height] = size_px;
+        Self {
+            pattern,
+            size_px,
+            rows: 0..height,
+            stride: (width as usize * pattern.num_samples()).div_ceil(LANES),
+        }
+    }
+
     /// Draws those of the meshlets that were placed, in the same way, in this picture.
     pub(crate) fn draw(
         &self,
@@ -291,12 +302,7 @@ mod tests {
         let place = |points: &Four| (*points, f32x4::ONE);
         let mut placed = Placed::default();
         placed.place(&meshlets, [SIDE_PX; 2], place);
-        let field = Field {
-            pattern,
-            size_px: [SIDE_PX; 2],
-            rows: 0..SIDE_PX,
-            stride: SIDE_PX as usize * pattern.num_samples() / LANES,
-        };
+        let field = Field::new(pattern, [SIDE_PX; 2]);
         let mut counts = Counts(vec![[0; LANES]; field.stride * SIDE_PX as usize]);
         field.draw(&meshlets, &placed, place, &mut counts);
         counts.0.into_flattened()

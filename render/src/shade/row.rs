@@ -38,7 +38,8 @@ struct Kept {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn new(stage: &'a Stage<'a>, columns: Range<u32>) -> Self {
+    /// Some pixels of a row.
+    pub(crate) fn new(stage: &'a Stage<'a>, columns: Range<u32>) -> Self {
         Self {
             stage,
             first_column: columns.start,

@@ -1,13 +1,11 @@
 //! A scene before a camera: where rays meet its triangles, and what they find there.
 
-use std::ops::Range;
-
 use glam::{Mat3, Mat4, Vec2, Vec3, Vec4};
 use tap_shaders::{LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH, ViewUniform, unfold_normal};
 
 use super::lamp::{Lamp, Point, albedo_of, bytes_of};
 use super::rgba;
-use super::row::{PlainLight, Row};
+use super::row::PlainLight;
 use super::texture::Image;
 use crate::scene::Scene;
 
@@ -57,11 +55,6 @@ impl<'a> Stage<'a> {
             is_simple: !has_point && view.flags & (OWN_MATERIAL | SMOOTH) == 0,
             plain: PlainLight::of(view),
         }
-    }
-
-    /// Some pixels of a row.
-    pub(crate) fn row(&self, columns: Range<u32>) -> Row<'_> {
-        Row::new(self, columns)
     }
 
     /// May any triangle have holes?

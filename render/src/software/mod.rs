@@ -86,7 +86,7 @@ fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &
     let stage = Stage::new(scene, &uniform);
     visibility.place(&Mat4::from_cols_array_2d(&uniform.clip_from_object), meshlets);
     let mut planes = Planes::new(recipe);
-    let mut row = stage.row(visibility.columns());
+    let mut row = Row::new(&stage, visibility.columns());
     for rows in bands(visibility.rows(), recipe) {
         visibility.draw(&stage, meshlets, rows.clone());
         for y in rows {

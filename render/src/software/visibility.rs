@@ -29,7 +29,6 @@ pub(crate) struct Visibility {
 impl Visibility {
     /// Of the pictures of a recipe.
     pub(crate) fn new(recipe: &RenderRecipe) -> Self {
-        let size_px = recipe.size_px;
         let pattern = if recipe.samples == 1 {
             ONE_SAMPLE
         } else {
@@ -37,12 +36,7 @@ impl Visibility {
         };
         Self {
             clip_from_object: Mat4::IDENTITY,
-            field: Field {
-                pattern,
-                size_px: [size_px; 2],
-                rows: 0..0,
-                stride: (size_px as usize * pattern.num_samples()).div_ceil(LANES),
-            },
+            field: Field::new(pattern, [recipe.size_px; 2]),
             placed: Placed::default(),
             columns: 0..0,
             rows: 0..0,
@@ -233,12 +227,7 @@ mod tests {
         let place = |points: &Four| (*points, f32x4::ONE);
         let mut placed = Placed::default();
         placed.place(&meshlets, [SIDE_PX; 2], place);
-        let field = Field {
-            pattern,
-            size_px: [SIDE_PX; 2],
-            rows: 0..SIDE_PX,
-            stride: SIDE_PX as usize * pattern.num_samples() / LANES,
-        };
+        let field = Field::new(pattern, [SIDE_PX; 2]);
         let num_cells = field.stride * SIDE_PX as usize;
         let mut depths = vec![[f32::INFINITY; LANES]; num_cells];
         let mut numbers = vec![[NOTHING; LANES]; num_cells];
