@@ -759,10 +759,11 @@ fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
             != (wanted.query.direction == RayDirection::Line);
         // The paper's ablations are the paper's too: without the pad token, with other sizes, told less.
         let adds_pad_token = photograph.pad_token && !wanted.pad_token;
-        if photograph.ray_bias.is_some() || adds_pad_token || is_told_otherwise {
+        let is_extended = photograph.ray_bias.is_some() || photograph.token_keep.is_some();
+        if is_extended || adds_pad_token || is_told_otherwise {
             let name = if compat == Compat::Paper { "paper" } else { "code" };
             return Err(invalid(format!(
-                "[photograph] has a ray bias, a pad token or a ray direction that compat = \"{name}\" has not"
+                "[photograph] has a ray bias, dropped tokens, a pad token or a ray direction that compat = \"{name}\" has not"
             )));
         }
     }
@@ -1015,6 +1016,16 @@ mod tests {
         assert!(
             error.to_string().contains("ray bias"),
             "an extension is no paper configuration: {error}"
+        );
+        let config = Config::load(
+            Some("paper-point-net2"),
+            &[String::from("photograph.token_keep=0.5")],
+        )
+        .unwrap();
+        let error = resolve(&config, Task::Pretrain, 0, 224).unwrap_err();
+        assert!(
+            error.to_string().contains("dropped tokens"),
+            "nor is the other: {error}"
         );
     }
 

@@ -75,7 +75,7 @@ fn every_kind_of_switch_trains() {
         "photograph.head_channels=8",
         "photograph.query_hidden=8",
     ];
-    let switches: [(&str, &[&str]); 13] = [
+    let switches: [(&str, &[&str]); 14] = [
         ("as it is", &[]),
         ("projection", &["photograph.mixing=projection"]),
         ("self-attention", &["photograph.mixing=self_attention"]),
@@ -94,6 +94,10 @@ fn every_kind_of_switch_trains() {
         (
             "ray bias, fixed",
             &["photograph.ray_bias={distance=[3,10],depth=[0,2],is_fixed=true}"],
+        ),
+        (
+            "half of the tokens",
+            &["photograph.token_keep=0.5", "photograph.pad_token=true"],
         ),
         ("absolute differences", &["loss.pixel_distance=absolute"]),
         ("in parts", &["pretrain.accumulate=2"]),
@@ -234,6 +238,7 @@ fn a_run_with_everything_on_resumes_exactly() {
         "pretrain.clip_norm=0.1",
         "photograph.dropout=0.1",
         "photograph.drop_path=0.2",
+        "photograph.token_keep=0.5",
     ]);
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     let (unbroken, losses) = run(&config, &data, &a, Existing::Refuse, u64::MAX);

@@ -14,6 +14,7 @@ use tch::{Kind, Tensor, nn};
 use super::encoder::Tokens;
 use super::layer::{LayerNorm, Linear, drop_path, dropout};
 use super::query::{QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays};
+use crate::ops;
 
 /// Numbers that describe a query: origin, direction, position.
 const QUERY_CHANNELS: i64 = 8;
@@ -62,6 +63,11 @@ pub struct PhotographConfig {
     pub dropout: f64,
     /// Probability to drop the residual branch of the cross-attention for a whole object.
     pub drop_path: f64,
+    /// Extension of this project, in neither the paper nor the released code: in training the module is shown this part of
+    /// each object's tokens alone, other ones each time, so that what is left has to say more of its surroundings; all
+    /// of them if absent. Evaluation always shows all, and the pad token always stays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_keep: Option<f64>,
     /// Extension of this project, in neither the paper nor the released code: a bias on the cross-attention from the
     /// distance of a token to the query's optical line.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +146,7 @@ impl PhotographConfig {
             memory_hidden: None,
             dropout: 0.0,
             drop_path: 0.0,
+            token_keep: None,
             ray_bias: None,
         };
         match compat {
@@ -180,6 +187,7 @@ impl PhotographConfig {
             memory_hidden: None,
             dropout: 0.0,
             drop_path: 0.0,
+            token_keep: None,
             ray_bias: Some(RayBiasConfig::default()),
         }
     }
@@ -196,6 +204,8 @@ impl PhotographConfig {
         ];
         if sizes.iter().any(|&size| size < 1) || self.num_blocks < 0 {
             Some("sizes have to be at least 1")
+        } else if self.token_keep.is_some_and(|keep| !(keep > 0.0 && keep <= 1.0)) {
+            Some("token_keep is a part of the tokens, above 0 and at most 1")
         } else if self.query.source == QuerySource::Line && self.query.components.channels() == 0 {
             Some("a query that is told nothing of its line cannot tell cells apart")
         } else if self.mixing == Mixing::CrossAttention {
@@ -284,6 +294,11 @@ impl Photograph {
     /// - `rays`: B,V,Q
     /// - returns B,V,Q,channels
     pub fn forward(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
+        let shown = match self.config.token_keep {
+            Some(keep) if train => Some(some_of(tokens, keep)),
+            Some(_) | None => None,
+        };
+        let tokens = shown.as_ref().unwrap_or(tokens);
         let memory = self.memory(tokens);
         if let Some(query_mlp) = &self.query_mlp {
             let mut x = match self.config.query.source {
@@ -312,6 +327,23 @@ impl Photograph {
             x = block.forward(&x, None, None, train);
         }
         x.narrow(2, 0, num_cells)
+    }
+}
+
+/// So many of each object's tokens as is nearest to the part `keep`, at least one, drawn from torch's generator: by the seed,
+/// the step and the place in the batch, as dropout is.
+///
+/// # Shapes
+/// - `tokens`: B,M,C and B,M,3
+/// - returns B,keep · M,C and B,keep · M,3
+fn some_of(tokens: &Tokens, keep: f64) -> Tokens {
+    let (batch, num_tokens, _) = tokens.centers.size3().expect("centers are B,M,3");
+    let num_kept = ((keep * num_tokens as f64).round() as i64).max(1);
+    let draws = Tensor::rand([batch, num_tokens], (Kind::Float, tokens.centers.device()));
+    let (_, kept) = draws.topk(num_kept, 1, true, false);
+    Tokens {
+        features: ops::gather(&tokens.features, &kept),
+        centers: ops::gather(&tokens.centers, &kept),
     }
 }
 
@@ -729,6 +761,56 @@ mod tests {
     }
 
     #[test]
+    fn training_shows_some_tokens_whole_and_evaluation_shows_all() {
+        let num_tokens = 10;
+        // What a token says is its number, and so is where it lies.
+        let number = Tensor::arange(2 * num_tokens, FLOAT).view([2, num_tokens, 1]);
+        let tokens = Tokens {
+            features: number.expand([2, num_tokens, 6], true),
+            centers: number.expand([2, num_tokens, 3], true) * 0.01,
+        };
+        for (keep, expected) in [(0.01, 1), (0.25, 3), (0.5, 5), (1.0, 10)] {
+            tch::manual_seed(4);
+            let shown = some_of(&tokens, keep);
+            assert_eq!(shown.features.size(), [2, expected, 6], "{keep} of ten");
+            assert!(
+                shown
+                    .centers
+                    .allclose(&(shown.features.narrow(2, 0, 3) * 0.01), 1e-6, 1e-6, false),
+                "each stays where it is"
+            );
+            let mut numbers = Vec::<f32>::try_from(shown.features.select(2, 0).reshape([-1])).unwrap();
+            numbers.sort_by(f32::total_cmp);
+            numbers.dedup();
+            let of_first = numbers
+                .iter()
+                .filter(|&&number| number < num_tokens as f32)
+                .count();
+            assert_eq!(
+                [of_first as i64, numbers.len() as i64],
+                [expected, 2 * expected],
+                "no token twice, none of another object"
+            );
+            tch::manual_seed(4);
+            let again = some_of(&tokens, keep);
+            assert_eq!(again.features, shown.features, "a function of the seed");
+        }
+
+        let (_all_store, all) = build(&small(|_| ()));
+        let (_half_store, half) = build(&small(|c| c.token_keep = Some(0.5)));
+        tch::manual_seed(1);
+        let (tokens, rays) = (self::tokens(), rays());
+        let expected = all.forward(&tokens, &rays, false);
+        let features = |train| half.forward(&tokens, &rays, train);
+        assert!(features(false).equal(&expected), "evaluation");
+        let seen = [features(true), features(true)];
+        assert_eq!(seen[0].size(), expected.size(), "as many queries");
+        for (one, other) in [(&seen[0], &expected), (&seen[0], &seen[1])] {
+            assert!(!one.allclose(other, 1e-4, 1e-4, false), "other tokens each time");
+        }
+    }
+
+    #[test]
     fn contradictions_are_named() {
         let nothing_told = small(|c| {
             c.query.components = QueryComponents {
@@ -740,11 +822,15 @@ mod tests {
         let projected_pad = small(|c| (c.mixing, c.ray_bias) = (Mixing::Projection, None));
         let projected_bias = small(|c| (c.mixing, c.pad_token) = (Mixing::SelfAttention, false));
         let no_heads = small(|c| c.num_heads = 0);
+        let nothing_shown = small(|c| c.token_keep = Some(0.0));
+        let more_than_all = small(|c| c.token_keep = Some(1.5));
         for (config, word) in [
             (nothing_told, "told nothing"),
             (projected_pad, "pad token"),
             (projected_bias, "ray bias"),
             (no_heads, "at least 1"),
+            (nothing_shown, "token_keep"),
+            (more_than_all, "token_keep"),
         ] {
             assert!(
                 config.contradiction().is_some_and(|text| text.contains(word)),
