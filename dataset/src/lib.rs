@@ -54,7 +54,10 @@ pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_
 pub use error::{DatasetError, Result};
 pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
 pub use gbuffer::{GbufferPixels, ViewGbuffer};
-pub use image::{GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, encode_gray_png, encode_rgb_png};
+pub use image::{
+    GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, decode_rgb_planes, encode_gray_png,
+    encode_rgb_png,
+};
 pub use image_set::{image_set_dir, image_sets};
 pub use inspect::{ClassCount, ImageSetSummary, Inspection, inspect};
 pub use manifest::{

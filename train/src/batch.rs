@@ -1,5 +1,7 @@
 //! A batch: first plain numbers made by the loader's threads, then tensors on the training device.
 
+use std::borrow::Cow;
+
 use tch::{Device, Kind, Tensor};
 
 use crate::model::Cloud;
@@ -31,7 +33,9 @@ pub struct HostBatch {
     pub size_px: usize,
     /// Which view of the rig each one is, B x V.
     pub view_indices: Vec<i64>,
-    /// B x V x H x W gray.
+    /// Whether the pictures have three channels, red, green and blue, and not one, gray.
+    pub is_color: bool,
+    /// B x V x C x H x W.
     pub images: Vec<u8>,
     /// B x V x H x W, 1 where the object covers the pixel.
     pub masks: Vec<u8>,
@@ -39,6 +43,12 @@ pub struct HostBatch {
     pub view_from_object: Vec<f32>,
     /// B x V x 16, row-major.
     pub clip_from_view: Vec<f32>,
+}
+
+/// Channels of a picture: 1 for gray, 3 for color.
+#[must_use]
+pub fn num_channels(is_color: bool) -> usize {
+    if is_color { 3 } else { 1 }
 }
 
 /// A batch as tensors.
@@ -66,7 +76,7 @@ pub struct PartBatch {
 /// The views of a batch as tensors.
 #[derive(Debug)]
 pub struct ViewBatch {
-    /// Gray in 0..1, [B, V, 1, H, W].
+    /// Gray or color in 0..1, [B, V, C, H, W].
     pub images: Tensor,
     /// True where the object covers the pixel, [B, V, 1, H, W].
     pub masks: Tensor,
@@ -126,6 +136,28 @@ impl HostBatch {
         self.ids.is_empty()
     }
 
+    /// The pictures in gray, B x V x H x W: the mean of their channels.
+    #[must_use]
+    pub fn gray_images(&self) -> Cow<'_, [u8]> {
+        if !self.is_color {
+            return Cow::Borrowed(&self.images);
+        }
+        let num_pixels = self.size_px * self.size_px;
+        let gray = |picture: &[u8]| -> Vec<u8> {
+            let channel = |c: usize, pixel: usize| u16::from(picture[c * num_pixels + pixel]);
+            (0..num_pixels)
+                .map(|pixel| ((channel(0, pixel) + channel(1, pixel) + channel(2, pixel)) / 3) as u8)
+                .collect()
+        };
+        Cow::Owned(self.images.chunks_exact(3 * num_pixels).flat_map(gray).collect())
+    }
+
+    /// C: 1 for gray, 3 for color.
+    #[must_use]
+    pub fn num_channels(&self) -> usize {
+        num_channels(self.is_color)
+    }
+
     /// Moves it to `device`; bytes are widened there.
     #[must_use]
     pub fn to_tensors(&self, device: Device) -> Batch {
@@ -139,9 +171,9 @@ impl HostBatch {
         let features = Tensor::cat(&[&xyz.transpose(1, 2), &height], 1);
         let views = (self.num_views > 0).then(|| {
             let (views, size) = (self.num_views as i64, self.size_px as i64);
-            let picture = |bytes: &[u8]| {
+            let picture = |bytes: &[u8], channels: usize| {
                 Tensor::from_slice(bytes)
-                    .view([batch, views, 1, size, size])
+                    .view([batch, views, channels as i64, size, size])
                     .to_device(device)
             };
             let matrix = |numbers: &[f32]| {
@@ -150,8 +182,8 @@ impl HostBatch {
                     .to_device(device)
             };
             ViewBatch {
-                images: picture(&self.images).to_kind(Kind::Float) / 255.0,
-                masks: picture(&self.masks).to_kind(Kind::Bool),
+                images: picture(&self.images, self.num_channels()).to_kind(Kind::Float) / 255.0,
+                masks: picture(&self.masks, 1).to_kind(Kind::Bool),
                 view_from_object: matrix(&self.view_from_object),
                 clip_from_view: matrix(&self.clip_from_view),
             }

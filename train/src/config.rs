@@ -181,6 +181,8 @@ pub struct DataConfig {
     pub evaluation_split: Option<Split>,
     /// The image set that pictures come from, made by `tap dataset relight --add`; empty for the data set's own.
     pub images: String,
+    /// Draw them in color, three channels, and not in gray.
+    pub color: bool,
     /// Encoded rows kept in memory, in MiB; what does not fit is read again.
     pub cache_mib: u64,
 }
@@ -194,6 +196,7 @@ impl Default for DataConfig {
             train_splits: vec![Split::Train],
             evaluation_split: None,
             images: String::new(),
+            color: false,
             cache_mib: DEFAULT_CACHE_MIB,
         }
     }
@@ -545,6 +548,9 @@ pub struct DataPlan {
     /// The image set that pictures come from; empty for the data set's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub images: String,
+    /// Whether they are drawn in color.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub color: bool,
     /// Encoded rows kept in memory.
     pub cache_bytes: u64,
 }
@@ -655,6 +661,11 @@ impl Plan {
             );
             return Err(invalid(reason));
         }
+        if task == Task::Pretrain && config.data.color && tap.decoder.channels() != 3 {
+            return Err(invalid(
+                "data.color asks for pictures of three channels; give the last of [decoder] layers as many",
+            ));
+        }
         if task == Task::Pretrain && !(1..=facts.num_views).contains(&config.data.num_views) {
             return Err(invalid(format!(
                 "num_views = {} of the {} views that the data has",
@@ -688,6 +699,7 @@ impl Plan {
                 train_splits: config.data.train_splits.clone(),
                 evaluation_split: evaluation_split(config, task, facts),
                 images: config.data.images.clone(),
+                color: config.data.color,
                 cache_bytes: config.data.cache_mib << 20,
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),
@@ -1094,6 +1106,22 @@ mod tests {
             (config.loss.label_smoothing - 0.2).abs() < 1e-12,
             "the preset's value"
         );
+    }
+
+    #[test]
+    fn pictures_in_color_need_three_channels() {
+        let color = String::from("data.color=true");
+        let config = Config::load(None, std::slice::from_ref(&color)).unwrap();
+        let error = resolve(&config, Task::Pretrain, 0, 64).unwrap_err().to_string();
+        assert!(error.contains("three channels"), "{error}");
+        resolve(&config, Task::Classify, 5, 64).expect("no pictures are drawn then");
+        let settings = [
+            color,
+            String::from("decoder.layers=[{channels=16,stride=4},{channels=3,stride=4}]"),
+        ];
+        let config = Config::load(None, &settings).unwrap();
+        let plan = resolve(&config, Task::Pretrain, 0, 64).unwrap();
+        assert!(plan.data.color, "as asked for");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
 use serde::{Deserialize, Serialize};
-use tap_dataset::{SampleView, ViewSelection, decode_gray_png};
+use tap_dataset::{SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
 
 use crate::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
 use crate::batch::HostBatch;
@@ -133,6 +133,8 @@ pub struct LoaderOptions {
     pub point_choice: PointChoice,
     /// Views.
     pub views: ViewChoice,
+    /// Pictures in color, not in gray.
+    pub is_color: bool,
     /// Transforms.
     pub augmentation: Augmentation,
     /// Normals and parts, and what is done to them; without them if absent.
@@ -217,6 +219,7 @@ impl BatchMaker {
             epoch: rows.first().map_or(0, |(epoch, _)| *epoch),
             num_points: self.options.num_points,
             num_views,
+            is_color: self.options.is_color,
             size_px: self.source.image_size_px() as usize,
             ..HostBatch::default()
         };
@@ -267,8 +270,12 @@ impl BatchMaker {
                 .extend(kept.part_labels.iter().map(|&part| i64::from(part)));
         }
         for view in &views {
-            let image = decode_gray_png(&view.image_png)?;
-            batch.images.extend_from_slice(&image.pixels);
+            let image = if batch.is_color {
+                decode_rgb_planes(&view.image_png)?
+            } else {
+                decode_gray_png(&view.image_png)?.pixels
+            };
+            batch.images.extend_from_slice(&image);
             batch.masks.extend_from_slice(&view.mask.to_pixels());
             batch.clip_from_view.extend_from_slice(&view.clip_from_view);
         }

@@ -14,6 +14,25 @@ use tap_train::batch::HostBatch;
 use tap_train::loader::{BatchMaker, Loader, LoaderOptions, Order, PointChoice, Tail, ViewChoice};
 use tap_train::source::SampleSource;
 use tap_train::task::OpenData;
+use tch::Device;
+
+fn options(seed: u64, cache_bytes: u64) -> LoaderOptions {
+    LoaderOptions {
+        seed,
+        num_points: 32,
+        point_choice: PointChoice::Farthest,
+        views: ViewChoice::Random(3),
+        is_color: false,
+        augmentation: Augmentation {
+            scale: [0.9, 1.1],
+            height: HeightFrom::Scaled,
+            normalize: false,
+            rotate_y: true,
+        },
+        parts: None,
+        cache_bytes,
+    }
+}
 
 fn batches(
     source: &Arc<dyn SampleSource>,
@@ -22,26 +41,12 @@ fn batches(
     steps: std::ops::Range<u64>,
     threads: usize,
 ) -> Vec<HostBatch> {
+    let options = options(seed, cache_bytes);
     let order = Order {
         num_rows: source.len(),
         batch_size: 4,
         tail: Tail::Carry,
         shuffle: Some(seed),
-    };
-    let augmentation = Augmentation {
-        scale: [0.9, 1.1],
-        height: HeightFrom::Scaled,
-        normalize: false,
-        rotate_y: true,
-    };
-    let options = LoaderOptions {
-        seed,
-        num_points: 32,
-        point_choice: PointChoice::Farthest,
-        views: ViewChoice::Random(3),
-        augmentation,
-        parts: None,
-        cache_bytes,
     };
     let maker = Arc::new(BatchMaker::new(Arc::clone(source), order, options));
     Loader::start(&maker, steps, threads)
@@ -73,6 +78,39 @@ fn threads_cache_and_beginning_change_nothing() {
 }
 
 #[test]
+fn gray_pictures_in_color_have_the_same_in_every_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(folder.path(), 2, 16, 64);
+    let data = OpenData::open(folder.path()).unwrap();
+    let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
+    let batch = |is_color: bool| {
+        let order = Order {
+            num_rows: source.len(),
+            batch_size: 3,
+            tail: Tail::Drop,
+            shuffle: None,
+        };
+        let options = LoaderOptions {
+            is_color,
+            ..options(1, 0)
+        };
+        BatchMaker::new(Arc::clone(&source), order, options)
+            .batch(0)
+            .unwrap()
+    };
+    let (gray, color) = (batch(false), batch(true));
+    assert_eq!(color.gray_images(), gray.gray_images(), "the same pictures");
+    let (gray, color) = (gray.to_tensors(Device::Cpu), color.to_tensors(Device::Cpu));
+    let (gray, color) = (gray.views.unwrap(), color.views.unwrap());
+    assert_eq!(color.images.size(), [3, 3, 3, 16, 16], "B,V,C,H,W");
+    assert_eq!(color.masks, gray.masks, "one mask for all channels");
+    assert!(
+        color.images.equal(&gray.images.expand([3, 3, 3, 16, 16], false)),
+        "each channel is the gray one"
+    );
+}
+
+#[test]
 fn a_reader_that_leaves_early_ends_the_threads() {
     let folder = tempfile::tempdir().unwrap();
     shape::write(folder.path(), 5, 16, 64);
@@ -95,6 +133,7 @@ fn a_reader_that_leaves_early_ends_the_threads() {
         num_points: 32,
         point_choice: PointChoice::First,
         views: ViewChoice::None,
+        is_color: false,
         augmentation,
         parts: None,
         cache_bytes: 0,

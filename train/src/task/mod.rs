@@ -171,6 +171,7 @@ fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
         num_points,
         point_choice,
         cache_bytes,
+        color,
         ..
     } = plan.data;
     LoaderOptions {
@@ -178,6 +179,7 @@ fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
         num_points,
         point_choice,
         views,
+        is_color: color,
         augmentation: plan.phase.augmentation.without_randomness(),
         parts: plan.parts.as_ref().map(|_| PartAugmentation::NONE),
         cache_bytes,

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{OpenData, init_sha256, plain_batches, train_batches};
 use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
-use crate::batch::{Batch, HostBatch};
+use crate::batch::{Batch, HostBatch, num_channels};
 use crate::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors, read_encoder};
 use crate::config::{Config, LossConfig, Plan, Task};
 use crate::error::TrainError;
@@ -225,7 +225,11 @@ fn baselines(
         .order()
         .steps_per_epoch()
         .min((MAX_BASELINE_ROWS / MAX_EVALUATION_BATCH) as u64);
-    let mut sums = PixelSums::new(train.num_views(), train.image_size_px() as usize);
+    let mut sums = PixelSums::new(
+        train.num_views(),
+        num_channels(plan.data.color),
+        train.image_size_px() as usize,
+    );
     for batch in Loader::start(&batches, 0..num_steps, loader_threads) {
         sums.add(&batch?);
     }
@@ -294,11 +298,9 @@ pub fn gray_bytes(pictures: &Tensor) -> Vec<u8> {
 pub fn compare_rows(generated: &[u8], host: &HostBatch) -> Picture {
     let picture = host.size_px * host.size_px;
     let object = picture * host.num_views;
+    let truth = host.gray_images();
     let mut rows = Vec::new();
-    for (generated, truth) in generated
-        .chunks_exact(object)
-        .zip(host.images.chunks_exact(object))
-    {
+    for (generated, truth) in generated.chunks_exact(object).zip(truth.chunks_exact(object)) {
         rows.push(generated.chunks_exact(picture).collect());
         rows.push(truth.chunks_exact(picture).collect());
     }
