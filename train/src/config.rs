@@ -12,6 +12,7 @@ use tap_dataset::Split;
 use toml::{Table, Value};
 
 use crate::augment::{Augmentation, HeightFrom, PartAugmentation};
+use crate::batch::num_channels;
 use crate::error::TrainError;
 use crate::loader::{Order, PointChoice, Tail};
 use crate::loss::{PhotographWeights, PixelDistance};
@@ -181,7 +182,7 @@ pub struct DataConfig {
     pub evaluation_split: Option<Split>,
     /// The image set that pictures come from, made by `tap dataset relight --add`; empty for the data set's own.
     pub images: String,
-    /// Draw them in color, three channels, and not in gray.
+    /// Draw them in color and not in gray: the last layer of the decoder then has three channels, whatever it says.
     pub color: bool,
     /// Encoded rows kept in memory, in MiB; what does not fit is read again.
     pub cache_mib: u64,
@@ -648,11 +649,14 @@ impl Plan {
             );
             return Err(invalid(reason));
         }
-        let tap = TapConfig {
+        let mut tap = TapConfig {
             encoder: config.encoder.clone(),
             photograph: photograph(config)?,
             decoder: config.decoder.clone().unwrap_or_else(DecoderConfig::paper),
         };
+        if let (true, Some(last)) = (config.data.color, tap.decoder.layers.last_mut()) {
+            last.channels = num_channels(true) as i64;
+        }
         if task == Task::Pretrain && tap.image_size_px() != i64::from(facts.image_size_px) {
             let reason = format!(
                 "the generator draws {0}x{0} pixels and the data has {1}x{1}; build the data set with that size, or change [photograph.query] grid and [decoder]",
@@ -660,11 +664,6 @@ impl Plan {
                 facts.image_size_px
             );
             return Err(invalid(reason));
-        }
-        if task == Task::Pretrain && config.data.color && tap.decoder.channels() != 3 {
-            return Err(invalid(
-                "data.color asks for pictures of three channels; give the last of [decoder] layers as many",
-            ));
         }
         if task == Task::Pretrain && !(1..=facts.num_views).contains(&config.data.num_views) {
             return Err(invalid(format!(
@@ -1109,19 +1108,16 @@ mod tests {
     }
 
     #[test]
-    fn pictures_in_color_need_three_channels() {
-        let color = String::from("data.color=true");
-        let config = Config::load(None, std::slice::from_ref(&color)).unwrap();
-        let error = resolve(&config, Task::Pretrain, 0, 64).unwrap_err().to_string();
-        assert!(error.contains("three channels"), "{error}");
-        resolve(&config, Task::Classify, 5, 64).expect("no pictures are drawn then");
-        let settings = [
-            color,
-            String::from("decoder.layers=[{channels=16,stride=4},{channels=3,stride=4}]"),
-        ];
-        let config = Config::load(None, &settings).unwrap();
-        let plan = resolve(&config, Task::Pretrain, 0, 64).unwrap();
-        assert!(plan.data.color, "as asked for");
+    fn pictures_in_color_take_three_channels() {
+        let decoder = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+            let config = Config::load(None, &settings).unwrap();
+            resolve(&config, Task::Pretrain, 0, 64).unwrap().tap.decoder
+        };
+        let mut expected = decoder(&[]);
+        assert_eq!(expected.channels(), 1, "gray");
+        expected.layers.last_mut().unwrap().channels = 3;
+        assert_eq!(decoder(&["data.color=true"]), expected, "nothing else changes");
     }
 
     #[test]
