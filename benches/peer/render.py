@@ -1,12 +1,13 @@
 """Times our renderer beside others on this machine, in turn, by CPU time.
 
-    python3 benches/peer/render.py target/release/examples/time_views [--rounds N]
+    python3 benches/peer/render.py target/release/examples/time_views [--rounds N] [--framing sphere]
 
 Needs numpy, and whichever peers are to be timed: moderngl (with an EGL driver), open3d, and pyrender with OSMesa (libosmesa6,
 trimesh, and PyOpenGL 3.1.7 laid over the version that pyrender asks for). Each draws the same twelve
 224 x 224 views of the same three meshes with the same matrices, flat normals and a light at the eye, one sample a pixel;
 the cost of an object is its set-up (buffers or a search tree) and its twelve views, read back as bytes. Ours is also timed
-with four samples and with all channels, which no peer is.
+with four samples and with all channels, which no peer is. The peers are given the cameras; ours finds the framing of each
+view, but with --framing sphere, which needs no look at the mesh, so that both begin where the cameras are known.
 """
 
 import argparse
@@ -44,10 +45,10 @@ def write_obj(path, points, triangles):
         file.writelines("f %d %d %d\n" % tuple(triangle) for triangle in triangles + 1)
 
 
-def ours(program, mesh, backend, samples, channels, repeats):
+def ours(program, mesh, backend, samples, channels, framing, repeats):
     """CPU seconds of the process, and what it prints."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [program, mesh, backend, str(samples), channels, str(repeats)]
+    command = [program, mesh, backend, str(samples), channels, framing, str(repeats)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, json.loads(output)
@@ -186,6 +187,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--framing", default="mvcnn", choices=["mvcnn", "box", "sphere"])
     parser.add_argument(
         "--peers",
         default="moderngl,open3d",
@@ -219,8 +221,8 @@ def main():
             costs, pictures = {}, {}
             for _ in range(arguments.rounds):
                 for setting, values in settings.items():
-                    idle, description = ours(arguments.program, mesh, *values, 0)
-                    busy, _ = ours(arguments.program, mesh, *values, repeats)
+                    idle, description = ours(arguments.program, mesh, *values, arguments.framing, 0)
+                    busy, _ = ours(arguments.program, mesh, *values, arguments.framing, repeats)
                     costs.setdefault(setting, []).append((busy - idle) / repeats)
                 object_from_mesh = np.array(description["object_from_mesh"]).reshape(4, 4)
                 in_object = (points @ object_from_mesh[:3, :3].T + object_from_mesh[:3, 3]).astype(np.float32)

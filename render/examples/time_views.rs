@@ -1,7 +1,7 @@
 //! Draws the twelve views of a mesh many times, for `benches/peer/render.py`, which times it as a whole process.
 //!
-//! `time_views MESH.obj BACKEND SAMPLES CHANNELS REPEATS` prints the matrices of the views as JSON; with 0 repeats it
-//! costs what starting and parsing cost.
+//! `time_views MESH.obj BACKEND SAMPLES CHANNELS FRAMING REPEATS` prints the matrices of the views as JSON; with 0 repeats
+//! it costs what starting and parsing cost.
 
 use std::path::Path;
 use std::{env, fs};
@@ -13,14 +13,15 @@ use tap_render::{
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [mesh, backend, samples, channels, repeats] = &arguments[..] else {
-        return Err("usage: time_views MESH.obj BACKEND SAMPLES CHANNELS REPEATS".into());
+    let [mesh, backend, samples, channels, framing, repeats] = &arguments[..] else {
+        return Err("usage: time_views MESH.obj BACKEND SAMPLES CHANNELS FRAMING REPEATS".into());
     };
     let mesh = import_mesh(MeshFormat::Obj, &fs::read(Path::new(mesh))?, &NoAssets)?;
     let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, UpAxis::Y);
     let recipe = RenderRecipe {
         samples: samples.parse()?,
         channels: channels.parse()?,
+        framing: framing.parse()?,
         ..RenderRecipe::default()
     };
     let backend: BackendChoice = backend.parse()?;

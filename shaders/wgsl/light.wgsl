@@ -53,7 +53,11 @@ fn lit(point: Point) -> vec3f {
     if has(SKY) {
         around += mix(tone(view.ground), tone(view.sky), 0.5 + 0.5 * dot(point.normal, view.view_from_object[1].xyz));
     }
-    return point.albedo * (around + view.diffuse * diffuse) + view.specular * specular;
+    let scattered = point.albedo * (around + view.diffuse * diffuse);
+    if has(GLOSSY) {
+        return scattered + view.specular * specular;
+    }
+    return scattered;
 }
 
 // Rounded to the nearest of 8 bits: whole numbers, which are quicker to reckon with as floats.

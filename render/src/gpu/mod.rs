@@ -133,7 +133,12 @@ impl GpuRenderer {
         let tiling = Tiling::new(recipe.size_px, framed.views.len());
         let uniforms = uniforms(framed, tiling);
         let plan = Plan::new(framed, uniforms.first().expect("a rig has a pose"));
-        let layout = Layout::new(plan.target, tiling, framed.views.len());
+        let layout = Layout::new(
+            plan.target,
+            tiling,
+            framed.views.len(),
+            recipe.lighting.background,
+        );
         check_sizes(framed, &draws, &layout, &limits)?;
         let device = &self.gpu.device;
         let known = self.pipelines.iter().position(|pipelines| pipelines.plan == plan);

@@ -80,7 +80,7 @@ fn paint(device: &wgpu::Device, plan: Plan, view_layout: &wgpu::BindGroupLayout)
         })],
         fragment: "paint",
         constants: &light_constants(plan),
-        targets: &[Some(Plane::Color.format(plan.target.color_kind).into())],
+        targets: &[Some(Plane::Color.format(plan.target).into())],
         samples: plan.target.samples,
         has_depth: true,
     };
@@ -117,10 +117,7 @@ impl Resolve {
         [view_layout, scene_layout]: [&wgpu::BindGroupLayout; 2],
     ) -> Self {
         let TargetPlan {
-            samples,
-            channels,
-            color_kind,
-            is_painted: _,
+            samples, channels, ..
         } = plan.target;
         let target_layout = bind_group_layout(
             device,
@@ -133,7 +130,7 @@ impl Resolve {
         let source = if samples == 1 { RESOLVE_ONE } else { RESOLVE_MANY };
         let targets = Plane::ALL.map(|plane| {
             let is_there = plan.target.planes().any(|other| other == plane);
-            is_there.then(|| plane.format(color_kind).into())
+            is_there.then(|| plane.format(plan.target).into())
         });
         let mut constants = light_constants(plan).to_vec();
         constants.extend([

@@ -1,6 +1,6 @@
 //! `Plan`: how the views of a mesh are drawn. What it says is the same for all of them, and shaders are made for it.
 
-use tap_shaders::{LIGHT_POINT, ViewUniform};
+use tap_shaders::ViewUniform;
 
 use crate::framing::Framed;
 use crate::lighting::{MaterialChoice, Normals};
@@ -35,7 +35,7 @@ pub(super) struct TargetPlan {
 /// A texture that is read back: a plane of pixels of all views.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plane {
-    /// Its last part says what is covered, so it is always there.
+    /// Always there, since it says what is covered: in its last part, or, where there is one part, by not being white.
     Color,
     Depth,
     Normal,
@@ -49,7 +49,6 @@ impl Plan {
         let recipe = &framed.recipe;
         let lighting = &recipe.lighting;
         let lights = &uniform.lights[..uniform.num_lights as usize];
-        let has_point_light = lights.iter().any(|light| light.kind == LIGHT_POINT);
         let channels = recipe.channels;
         let color_alone = Channels {
             color: channels.color,
@@ -64,8 +63,7 @@ impl Plan {
                 is_painted: recipe.samples == 1
                     && channels == color_alone
                     && lighting.material == MaterialChoice::White
-                    && lighting.normals == Normals::Flat
-                    && !has_point_light,
+                    && lighting.normals == Normals::Flat,
             },
             flags: uniform.flags,
             num_lights: uniform.num_lights,
@@ -103,17 +101,22 @@ impl Plane {
         }
     }
 
-    pub(super) fn format(self, color_kind: ColorKind) -> wgpu::TextureFormat {
-        match (self, color_kind) {
-            (Self::Color, ColorKind::Gray) => wgpu::TextureFormat::Rg8Unorm,
-            (Self::Color, ColorKind::Rgb) | (Self::Albedo, _) => wgpu::TextureFormat::Rgba8Unorm,
-            (Self::Depth, _) => wgpu::TextureFormat::R32Float,
-            (Self::Normal | Self::Labels, _) => wgpu::TextureFormat::R32Uint,
+    pub(super) fn format(self, target: TargetPlan) -> wgpu::TextureFormat {
+        match self {
+            Self::Color => match target.color_kind {
+                ColorKind::Gray if target.is_painted => wgpu::TextureFormat::R8Unorm,
+                ColorKind::Gray => wgpu::TextureFormat::Rg8Unorm,
+                ColorKind::Rgb => wgpu::TextureFormat::Rgba8Unorm,
+            },
+            Self::Depth => wgpu::TextureFormat::R32Float,
+            Self::Albedo => wgpu::TextureFormat::Rgba8Unorm,
+            Self::Normal | Self::Labels => wgpu::TextureFormat::R32Uint,
         }
     }
 
-    pub(super) fn bytes_per_pixel(self, color_kind: ColorKind) -> u32 {
-        match self.format(color_kind) {
+    pub(super) fn bytes_per_pixel(self, target: TargetPlan) -> u32 {
+        match self.format(target) {
+            wgpu::TextureFormat::R8Unorm => 1,
             wgpu::TextureFormat::Rg8Unorm => 2,
             _ => 4,
         }

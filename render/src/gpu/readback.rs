@@ -18,14 +18,15 @@ pub(super) struct Layout {
     planes: Vec<(Plane, u64, u32)>,
     atlas_bytes: u64,
     num_views: usize,
+    background: [u8; 3],
 }
 
 impl Layout {
-    pub(super) fn new(plan: TargetPlan, tiling: Tiling, num_views: usize) -> Self {
+    pub(super) fn new(plan: TargetPlan, tiling: Tiling, num_views: usize, background: [u8; 3]) -> Self {
         let extent = tiling.extent();
         let mut atlas_bytes = 0;
         let planes = plan.planes().map(|plane| {
-            let row_bytes = (extent.width * plane.bytes_per_pixel(plan.color_kind))
+            let row_bytes = (extent.width * plane.bytes_per_pixel(plan))
                 .next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT);
             let first_byte = atlas_bytes;
             atlas_bytes += u64::from(row_bytes) * u64::from(extent.height);
@@ -38,6 +39,7 @@ impl Layout {
             planes,
             atlas_bytes,
             num_views,
+            background,
         }
     }
 
@@ -59,9 +61,20 @@ impl Layout {
     /// Makes a view of the bytes of all.
     pub(super) fn decode(&self, bytes: &[u8], view_idx: usize, pose: Pose, matrices: ViewMatrices) -> View {
         let TargetPlan {
-            channels, color_kind, ..
+            channels,
+            color_kind,
+            is_painted,
+            ..
         } = self.plan;
         let (color, covered) = match color_kind {
+            ColorKind::Gray if is_painted => {
+                let [background, ..] = self.background;
+                let is_covered = |gray| gray <= BRIGHTEST_COVERED;
+                let shown = |[gray]: [u8; 1]| if is_covered(gray) { gray } else { background };
+                let gray = self.pixels(bytes, view_idx, Plane::Color, shown);
+                let covered = self.pixels(bytes, view_idx, Plane::Color, |[gray]| is_covered(gray));
+                (ColorImage::Gray(gray), covered)
+            }
             ColorKind::Gray => {
                 let gray = self.pixels(bytes, view_idx, Plane::Color, |[gray, cover]| shown(gray, cover));
                 let covered = self.pixels(bytes, view_idx, Plane::Color, |[_, cover]| cover != 0);
@@ -174,7 +187,7 @@ mod tests {
             color_kind,
             is_painted: false,
         };
-        Layout::new(plan, Tiling::new(2, 3), num_views)
+        Layout::new(plan, Tiling::new(2, 3), num_views, [255; 3])
     }
 
     /// Fills a pixel of a plane.
@@ -255,5 +268,28 @@ mod tests {
         let view = layout.decode(&bytes, 0, Pose::default(), MATRICES);
         assert_eq!(view.mask.unwrap().covered(), [false, false, true, false]);
         assert_eq!((view.color, view.depth, view.part), (None, None, None));
+    }
+
+    #[test]
+    fn painted_gray_is_one_byte_and_white_where_nothing_covers() {
+        let plan = TargetPlan {
+            samples: 1,
+            channels: Channels {
+                color: true,
+                mask: true,
+                ..Channels::NONE
+            },
+            color_kind: ColorKind::Gray,
+            is_painted: true,
+        };
+        let layout = Layout::new(plan, Tiling::new(2, 1), 1, [40; 3]);
+        let mut bytes = vec![255; layout.num_bytes() as usize];
+        put(&layout, &mut bytes, Plane::Color, [1, 0], &[BRIGHTEST_COVERED]);
+        let view = layout.decode(&bytes, 0, Pose::default(), MATRICES);
+        assert_eq!(
+            view.color,
+            Some(ColorImage::Gray(vec![40, BRIGHTEST_COVERED, 40, 40]))
+        );
+        assert_eq!(view.mask.unwrap().covered(), [false, true, false, false]);
     }
 }

@@ -98,7 +98,7 @@ impl Target {
         };
         let depth = of_samples("depth", DEPTH_FORMAT, depth_usage);
         let planes = plan.planes().map(|plane| {
-            let (texture, view) = attachment("plane", plane.format(plan.color_kind), 1, Usage::COPY_SRC);
+            let (texture, view) = attachment("plane", plane.format(plan), 1, Usage::COPY_SRC);
             (plane, texture, view)
         });
         let planes = planes.collect();
@@ -181,10 +181,11 @@ impl Target {
         &self.planes.first().expect("color is always there").2
     }
 
-    /// The background, and that nothing is covered.
+    /// The background, and that nothing is covered; that alone where there is room for one part.
     fn clear_color(&self, background: [u8; 3]) -> wgpu::Color {
         let [r, g, b] = background.map(|part| f64::from(part) / 255.0);
         match self.plan.color_kind {
+            ColorKind::Gray if self.plan.is_painted => wgpu::Color::WHITE,
             ColorKind::Gray => wgpu::Color {
                 r,
                 g: 0.0,
