@@ -20,6 +20,8 @@ pub(super) const CUTOUT: f32 = 0.5;
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Definition {
     pub(super) name: String,
+    /// Of its library, as a texture's [`Request`] has it.
+    folder: String,
     diffuse: Option<[f64; 3]>,
     opacity: Option<f64>,
     map: Option<Map>,
@@ -55,8 +57,10 @@ impl UvTransform {
     }
 }
 
-/// All materials of a library, in order; what can't be understood is passed over.
-pub(super) fn parse(bytes: &[u8]) -> Vec<Definition> {
+/// All materials of the library of this name, in order; what can't be understood is passed over.
+pub(super) fn parse(library: &str, bytes: &[u8]) -> Vec<Definition> {
+    let library = library.replace('\\', "/");
+    let folder = library.rfind('/').map_or("", |slash| &library[..=slash]);
     let mut definitions: Vec<Definition> = Vec::new();
     for line in text::decode(bytes).split(|&byte| byte == b'\n') {
         let line = line.trim_ascii();
@@ -65,6 +69,7 @@ pub(super) fn parse(bytes: &[u8]) -> Vec<Definition> {
         if keyword == b"newmtl" {
             definitions.push(Definition {
                 name: text::name(rest),
+                folder: folder.to_owned(),
                 ..Definition::default()
             });
         }
@@ -170,6 +175,7 @@ impl Definition {
             soup,
             Request {
                 name: map.file.clone(),
+                folder: self.folder.clone(),
                 opacity: opacity.map(|opacity| opacity.file.clone()),
                 wrap: [wrap; 2],
             },
@@ -220,9 +226,10 @@ mod tests {
     #[test]
     fn libraries() {
         let text = b"Kd 9 9 9\n newmtl  dark wood \r\n\tKd 0.5 .25 1\nTr 1\nd 0.75\nmap_Kd a.png\nnewmtl gray\nKd 0.5\nnewmtl\nKd spectral a.rfl";
-        let definitions = parse(text);
+        let definitions = parse("stones\\gray.mtl", text);
         assert_eq!(definitions.len(), 3);
         assert_eq!(definitions[0].name, "dark wood");
+        assert_eq!(definitions[0].folder, "stones/");
         assert_eq!(
             (definitions[0].diffuse, definitions[0].opacity),
             (Some([0.5, 0.25, 1.0]), Some(0.75))

@@ -422,7 +422,7 @@ fn read_libraries(soup: &mut Soup, libraries: &[String], assets: &dyn AssetResol
         }
         let error = match texture::read_beside(assets, line) {
             Ok(bytes) => {
-                definitions.extend(mtl::parse(&bytes));
+                definitions.extend(mtl::parse(line, &bytes));
                 continue;
             }
             Err(error) => error,
@@ -433,7 +433,7 @@ fn read_libraries(soup: &mut Soup, libraries: &[String], assets: &dyn AssetResol
         for name in names.iter().filter(|_| names.len() > 1) {
             match texture::read_beside(assets, name) {
                 Ok(bytes) => {
-                    definitions.extend(mtl::parse(&bytes));
+                    definitions.extend(mtl::parse(name, &bytes));
                     num_read += 1;
                 }
                 Err(error) => soup
@@ -684,6 +684,46 @@ mod tests {
         assert_eq!(
             mesh.warnings(),
             ["no library defines the material \"lost\": it is white"]
+        );
+    }
+
+    #[test]
+    fn maps_lie_beside_the_library_that_names_them() {
+        struct Tree;
+        impl AssetResolver for Tree {
+            fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
+                let color = match relative {
+                    "../looks/chair.mtl" => {
+                        return Ok(b"newmtl a\nmap_Kd wood.png\nnewmtl b\nmap_Kd maps/b.png".to_vec());
+                    }
+                    "../looks/wood.png" => [1, 2, 3],
+                    "maps/b.png" => [4, 5, 6],
+                    _ => {
+                        return Err(AssetError::NotFound {
+                            name: relative.to_owned(),
+                        });
+                    }
+                };
+                let mut bytes = Vec::new();
+                let mut encoder = png::Encoder::new(&mut bytes, 1, 1);
+                encoder.set_color(png::ColorType::Rgb);
+                encoder.write_header().unwrap().write_image_data(&color).unwrap();
+                Ok(bytes)
+            }
+        }
+        let options = ImportOptions {
+            appearance: true,
+            ..ImportOptions::default()
+        };
+        let text = format!("mtllib ../looks/chair.mtl\n{SQUARE}usemtl a\nf 1 2 3\nusemtl b\nf 1 3 4");
+        let mesh = import_object(MeshFormat::Obj, text.as_bytes(), &Tree, &options).unwrap();
+        assert_eq!(mesh.warnings(), [""; 0]);
+        let textures = mesh.surface().unwrap().textures.iter();
+        let texels: Vec<[u8; 4]> = textures.map(|texture| texture.texels[0]).collect();
+        assert_eq!(
+            texels,
+            [[1, 2, 3, 255], [4, 5, 6, 255]],
+            "or else beside the mesh"
         );
     }
 

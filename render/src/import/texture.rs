@@ -37,6 +37,9 @@ pub(super) enum TextureProblem {
 pub(super) struct Request {
     /// What the texture is called: the file's name, or the container's word for it.
     pub(super) name: String,
+    /// The folder of the file that names the images, relative to the mesh: they are looked for there first. It ends with
+    /// `/`, or is empty where that file lies beside the mesh.
+    pub(super) folder: String,
     /// A second image whose brightness or opacity is the opacity of the first. If it is the first, that one gives
     /// nothing but opacity.
     pub(super) opacity: Option<String>,
@@ -74,9 +77,9 @@ impl<'a> Decoder<'a> {
     /// The texture of image files beside the mesh; where they can't be had, a warning says so and the mesh does
     /// without.
     pub(super) fn file(&mut self, soup: &mut Soup, request: Request) -> Option<Loaded> {
-        let name = request.name.clone();
+        let (folder, name) = (request.folder.clone(), request.name.clone());
         let assets = self.assets;
-        self.get(soup, request, || Ok(read_beside(assets, &name)?))
+        self.get(soup, request, || Ok(read_below(assets, &folder, &name)?))
     }
 
     /// As [`Decoder::file`], where the first image's bytes come from elsewhere.
@@ -115,7 +118,7 @@ impl<'a> Decoder<'a> {
             }
         };
         if let Some(opacity) = &request.opacity {
-            let decoded = read_beside(self.assets, opacity)
+            let decoded = read_below(self.assets, &request.folder, opacity)
                 .map_err(TextureProblem::from)
                 .and_then(|bytes| self.decode(opacity, &bytes));
             match decoded {
@@ -197,6 +200,16 @@ pub(super) fn read_beside(assets: &dyn AssetResolver, name: &str) -> Result<Vec<
         ) if !file.is_empty() => assets.read(file).map_err(|_| error),
         _ => Err(error),
     }
+}
+
+/// As [`read_beside`], but what lies in the folder goes before it.
+fn read_below(assets: &dyn AssetResolver, folder: &str, name: &str) -> Result<Vec<u8>, AssetError> {
+    if !folder.is_empty()
+        && let Ok(bytes) = assets.read(&format!("{folder}{}", name.replace('\\', "/")))
+    {
+        return Ok(bytes);
+    }
+    read_beside(assets, name)
 }
 
 /// Texels, row by row from the top.

@@ -210,6 +210,7 @@ impl<'a> Painter<'a> {
             } else {
                 format!("{name} (image {source})")
             },
+            folder: String::new(),
             opacity: None,
             wrap,
         };

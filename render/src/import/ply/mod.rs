@@ -279,6 +279,7 @@ fn soup(
         for name in textures {
             let request = Request {
                 name: name.clone(),
+                folder: String::new(),
                 opacity: None,
                 wrap: [Wrap::Repeat; 2],
             };
