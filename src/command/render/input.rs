@@ -288,8 +288,13 @@ fn clashing(names: &[PathBuf]) -> Vec<usize> {
     clashing
 }
 
-/// An absolute path without `.` and `..`, going by its words alone.
+/// An absolute path without `.` and `..`, going by its words alone; what says nothing is the folder worked in.
 fn lexical(path: &Path) -> PathBuf {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut clean = PathBuf::new();
     for component in absolute.components() {
@@ -355,6 +360,8 @@ mod tests {
             below: None,
         };
         assert!(name(&[outside], Some(Path::new("/s")), false).is_err());
+        let here = names_of(&["a/x.obj", "y.obj"], Some(""), None, false);
+        assert_eq!(here, ["a/x", "y"], "a pattern that begins with no folder");
     }
 
     #[cfg(unix)]
