@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::error::ErrorKind;
 use serde::de::DeserializeOwned;
+use tap_render::Lighting;
 use toml::{Table, Value};
 
 /// One `--set KEY=VALUE`: a dotted key and a TOML value. A value that is no TOML is taken as a string, so that
@@ -33,6 +34,9 @@ impl Setting {
         };
         for parent in parents {
             let entry = table.entry(parent).or_insert_with(|| Value::Table(Table::new()));
+            if let Some(named) = table_of_name(parent, entry) {
+                *entry = named;
+            }
             table = entry
                 .as_table_mut()
                 .ok_or_else(|| format!("`{parent}` in `{}` is no table", self.key))?;
@@ -40,6 +44,13 @@ impl Setting {
         table.insert(last.to_owned(), self.value.clone());
         Ok(())
     }
+}
+
+/// The table that a name stands for, where a recipe may have either.
+fn table_of_name(key: &str, value: &Value) -> Option<Value> {
+    let name = value.as_str().filter(|_| key == "lighting")?;
+    let lighting: Lighting = name.parse().ok()?;
+    Value::try_from(lighting).ok()
 }
 
 impl FromStr for Setting {
@@ -101,7 +112,7 @@ fn parse<T: DeserializeOwned>(table: &Table) -> Result<T, String> {
     let text = toml::to_string(table).map_err(|error| error.to_string())?;
     toml::from_str(&text).map_err(|error| {
         let line = text.lines().nth(line_index(&text, &error)).unwrap_or_default();
-        format!("the recipe has a wrong setting, `{line}`: {}", error.message())
+        format!("there is a wrong setting, `{line}`: {}", error.message())
     })
 }
 
@@ -182,6 +193,29 @@ mod tests {
         fs::write(&path, "seed = 7\n[render]\nsize_px = 64\n").unwrap();
         let recipe: Recipe = resolve(Some(&path), &settings(&["seed=9"])).unwrap();
         assert_eq!((recipe.seed, recipe.render.size_px), (9, 64));
+    }
+
+    #[test]
+    fn settings_change_parts_of_a_named_lighting() {
+        #[derive(Debug, Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Lit {
+            lighting: Lighting,
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recipe.toml");
+        fs::write(&path, "lighting = 'textured'\n").unwrap();
+        let expected = Lighting {
+            diffuse: 0.25,
+            ..Lighting::textured()
+        };
+        let of_file: Lit = resolve(Some(&path), &settings(&["lighting.diffuse=0.25"])).unwrap();
+        assert_eq!(of_file.lighting, expected);
+        let named = ["lighting=textured", "lighting.diffuse=0.25"];
+        let of_settings: Lit = resolve(None, &settings(&named)).unwrap();
+        assert_eq!(of_settings.lighting, expected);
+        let error = resolve::<Recipe>(None, &settings(&["render.framing=box", "render.framing.x=3"]));
+        assert!(error.unwrap_err().to_string().contains("no table"), "other names");
     }
 
     #[test]

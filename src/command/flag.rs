@@ -78,23 +78,21 @@ impl ViewFlags {
 
 /// What a lighting of a name or its file says, so that settings can change parts of it.
 fn lighting_value(text: &str) -> Result<Value> {
-    let path = Path::new(text);
-    if path.extension().is_some_and(|extension| extension == "toml") {
-        return Ok(Value::Table(recipe::read_table(path)?));
-    }
-    let lighting: Lighting = text
-        .parse()
-        .map_err(|error| recipe::usage(format_args!("--lighting {text}: {error}")))?;
-    Value::try_from(lighting).context("a lighting has no TOML form")
+    Value::try_from(lighting(text)?).context("a lighting has no TOML form")
 }
 
 /// The lighting of this name, or of this file.
 ///
 /// # Errors
-/// When the file can't be read; a name or a table that is no lighting is an error of the command line.
+/// When the file can't be read or is no lighting; a name that is none is an error of the command line.
 pub(crate) fn lighting(text: &str) -> Result<Lighting> {
-    lighting_value(text)?
-        .try_into()
+    let path = Path::new(text);
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        let lighting: Lighting = recipe::resolve(Some(path), &[])?;
+        lighting.validate().with_context(|| text.to_owned())?;
+        return Ok(lighting);
+    }
+    text.parse()
         .map_err(|error| recipe::usage(format_args!("--lighting {text}: {error}")))
 }
 
