@@ -198,6 +198,14 @@ fn folders_patterns_and_lists_keep_their_paths() {
         .run(&["render", "meshes/**/model.*", "--out", "pattern", "--size", "16"])
         .succeeds();
     assert_eq!(folders(&place, "pattern"), ["a/model", "b/model"]);
+    place
+        .run(&["render", "m*/a/model.*", "--out", "bare", "--size", "16"])
+        .succeeds();
+    assert_eq!(
+        folders(&place, "bare"),
+        ["meshes/a/model"],
+        "below the folder worked in"
+    );
     // As Windows writes it, with an empty line and a file that isn't there.
     let list = b"\xef\xbb\xbfmeshes/a/model.obj\r\n\r\nmeshes/b/c/lamp.obj\r\nmeshes/g\xffne.obj\r\n";
     let outcome = place.run_fed(list, &["render", "-", "--out", "list", "--size", "16"]);
@@ -271,6 +279,14 @@ fn resume_draws_what_is_missing_or_would_differ() {
     fs::remove_dir_all(place.path("views/b/cone")).unwrap();
     assert_eq!(status(&[]), [drawn, kept, drawn, kept]);
     assert_eq!(place.files("views"), whole, "as if it had never stopped");
+
+    // As a loss of power leaves what was written last.
+    for (name, num_left) in [("a/model/view_002.png", 60), ("b/cone/view_001_mask.png", 0)] {
+        let cut = &whole[name][..num_left];
+        place.write(&format!("views/{name}"), cut);
+    }
+    assert_eq!(status(&[]), [drawn, kept, drawn, kept]);
+    assert_eq!(place.files("views"), whole, "cut files are no views");
 
     place.write("meshes/b/model.obj", CUBE.replace("v 1 1 1", "v 1 1 2"));
     assert_eq!(status(&[]), [kept, kept, kept, drawn]);
@@ -525,6 +541,7 @@ fn relighting_is_drawing_under_another_light() {
     let relit = ["relight", "views", "--lighting", "three-point", "--out", "relit"];
     let outcome = place.run(&relit).succeeds();
     assert_eq!(outcome.stdout, "relit/boxes\nrelit/cube\n");
+    assert!(outcome.stderr.contains("2 relit"), "{outcome:?}");
     let (views, wanted, relit) = (place.files("views"), place.files("wanted"), place.files("relit"));
     assert_eq!(
         relit.keys().collect::<Vec<_>>(),
@@ -578,6 +595,38 @@ fn relighting_is_drawing_under_another_light() {
     place
         .run(&["relight", "views", "--lighting", "mvcnn", "--out", "relit"])
         .fails_with(&["--force", "relit/boxes"]);
+}
+
+/// A folder of views may come from anywhere; the names in its `views.json` lead nowhere else.
+#[test]
+fn relighting_stays_within_its_folders() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    place.write("secret.txt", "not a picture");
+    let render = ["render", "cube.obj", "--size", "16", "--rig", "poses:0/0"];
+    place
+        .run(&[&render[..], &["--out", "views", "--channels", ALL_CHANNELS]].concat())
+        .succeeds();
+    let path = place.path("views/cube/views.json");
+    let original: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let absolute = place.path("secret.txt").to_str().unwrap().to_owned();
+    for name in ["../../secret.txt", &absolute, ".", ""] {
+        for file in ["part_file", "material_file", "normal_file"] {
+            let mut changed = original.clone();
+            changed["views"][0][file] = name.into();
+            fs::write(&path, changed.to_string()).unwrap();
+            place
+                .run(&["relight", "views", "--lighting", "mvcnn", "--out", "deep/lit"])
+                .fails_with(&["views/cube", "not the name of a file"]);
+            assert!(!place.path("deep/secret.txt").exists(), "{file} = {name}");
+        }
+    }
+    let mut changed = original;
+    changed["views"] = serde_json::json!([]);
+    fs::write(&path, changed.to_string()).unwrap();
+    place
+        .run(&["relight", "views", "--lighting", "mvcnn", "--out", "lit"])
+        .fails_with(&["views/cube", "no views"]);
 }
 
 #[test]
@@ -836,6 +885,10 @@ fn a_wrong_command_line_exits_with_2() {
         outcome.stderr.contains("sise_px"),
         "the wrong key is named: {outcome:?}"
     );
+    for flag in [["--size", "0"], ["--samples", "3"], ["--set", "size_px=100000"]] {
+        let arguments = ["render", "cube.obj", "--out", "views", flag[0], flag[1]];
+        place.run(&arguments).exits_with_2();
+    }
 }
 
 #[test]
@@ -849,6 +902,15 @@ fn faults_are_one_line_that_helps() {
     place
         .run(&["render", "cube.obj", "--out", "notes.md/views", "--size", "16"])
         .fails_with(&["notes.md/views"]);
+    for (lighting, words) in [
+        ("difuse = 1", &["dim.toml", "difuse"]),
+        ("ambient = 7", &["dim.toml", "0 to 1"]),
+    ] {
+        place.write("dim.toml", lighting);
+        place
+            .run(&["render", "cube.obj", "--out", "views", "--lighting", "dim.toml"])
+            .fails_with(words);
+    }
     // A machine without a Vulkan driver, though one is asked for.
     place
         .run_with(

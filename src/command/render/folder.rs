@@ -1,14 +1,18 @@
 //! The folder of a mesh's views: whole when it appears, and recognized when it is there already.
 
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 
 use super::job::{Failure, Task};
 use super::pose_file;
+use crate::npy;
 use crate::views_file::{POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
+
+/// What every PNG ends with: an empty chunk of the name `IEND`, and its checksum.
+const PNG_END: &[u8; 12] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
 /// A file's name within the folder, and its bytes.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
@@ -86,7 +90,7 @@ pub(super) fn whole(folder: &Path, task: &Task) -> Option<ViewsFile> {
     let file = ViewsFile::read(folder).ok()?;
     let is_as_asked =
         file.recipe == task.recipe && file.up == task.up && file.output == task.output && !file.is_relit;
-    let is_there = |name: &str| fs::metadata(folder.join(name)).is_ok_and(|file| file.len() > 0);
+    let is_there = |name: &str| is_whole(&folder.join(name)).unwrap_or(false);
     let sheet = file.output.sheet.then_some(SHEET_FILE_NAME);
     let mut poses = file
         .output
@@ -98,4 +102,24 @@ pub(super) fn whole(folder: &Path, task: &Task) -> Option<ViewsFile> {
         && (file.points.is_none() || is_there(POINTS_FILE_NAME))
         && poses.all(is_there);
     (is_as_asked && is_whole).then_some(file)
+}
+
+/// Is the file there, to its end? When the power fails, the last files may be left empty or cut off, whatever their names.
+fn is_whole(path: &Path) -> io::Result<bool> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if extension == Some("npy") {
+        return Ok(npy::read_f32_array(&fs::read(path)?).is_some());
+    }
+    let mut file = fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    if extension != Some("png") {
+        return Ok(size > 0);
+    }
+    let mut end = [0; PNG_END.len()];
+    if size < end.len() as u64 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-(PNG_END.len() as i64)))?;
+    file.read_exact(&mut end)?;
+    Ok(end == *PNG_END)
 }

@@ -28,7 +28,7 @@ use crate::{interrupt, ui};
 use input::{Input, Request};
 use job::{Clock, Task};
 use pipeline::Pipeline;
-use report::{Report, Wishes};
+use report::{Report, Wishes, Work};
 
 /// Draw the views of meshes, with exact poses: one folder of pictures a mesh.
 ///
@@ -153,7 +153,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let cancel = interrupt::listen()?;
 
     let mut report = Report::new(
-        "rendering",
+        Work::Render,
         arguments.wishes(),
         &arguments.out,
         inputs.len(),
@@ -197,7 +197,7 @@ impl Arguments {
         settings.extend_from_slice(&self.set);
         let mut recipe: RenderRecipe = recipe::resolve(self.recipe.as_deref(), &settings)?;
         recipe.channels = self.channels.unwrap_or(recipe.channels);
-        recipe.validate()?;
+        recipe.validate().map_err(recipe::usage)?;
         Ok(recipe)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -25,7 +25,7 @@ use super::job::{Clock, Done, Failure, Timings};
 use super::num_workers;
 use super::pipeline::{Outcome, guarded};
 use super::pose_file;
-use super::report::{Report, Wishes};
+use super::report::{Report, Wishes, Work};
 use crate::command::flag;
 use crate::views_file::{
     NormalSpace, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile,
@@ -82,7 +82,6 @@ const LIT_SMOOTH: &str = "lit with smooth normals: draw it with --set lighting.n
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
     let lighting = flag::lighting(&arguments.lighting)?;
-    lighting.validate()?;
     let inputs = find(&arguments.views)?;
     let folders = inputs.iter().map(|input| arguments.out.join(&input.name));
     if let Some(folder) = folders
@@ -100,7 +99,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         timings: false,
         max_failed: arguments.max_failed,
     };
-    let mut report = Report::new("relighting", wishes, &arguments.out, inputs.len(), begun, 0.0);
+    let mut report = Report::new(Work::Relight, wishes, &arguments.out, inputs.len(), begun, 0.0);
     let is_complete = each(arguments, &lighting, &inputs, &cancel, &mut |input, outcome| {
         report.add(input, &outcome);
     })?;
@@ -209,53 +208,20 @@ fn relight_folder(
 ) -> Result<Result<Done, Failure>> {
     let mut clock = Clock::start();
     let mut timings = Timings::default();
-    let mut views_file = match ViewsFile::read(&input.path) {
-        Ok(file) => file,
-        Err(error) => return Ok(Err(Failure::new(SkipReason::Malformed, format!("{error:#}")))),
+    let Relit {
+        mut views_file,
+        pictures,
+        kept: mut files,
+        warnings,
+    } = match relit(lighting, input) {
+        Ok(relit) => relit,
+        Err(failure) => return Ok(Err(failure)),
     };
-    let drawn = Drawn::new(&input.path, &views_file);
-    let (lighting, warnings) = drawn.possible(lighting);
-    let mut files = Files::new();
-    let mut pictures = Vec::with_capacity(views_file.views.len());
-    for (view_idx, entry) in views_file.views.iter_mut().enumerate() {
-        let color = match drawn.relight(entry, &lighting) {
-            Ok(color) => color,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let name = format!("view_{:03}.png", view_idx + 1);
-        files.push((name.clone(), picture::color_png(drawn.recipe.size_px, &color)?));
-        pictures.push(color);
-        // All that was not lit anew stays.
-        for file in entry.files().filter(|file| entry.file.as_deref() != Some(*file)) {
-            match fs::read(input.path.join(file)) {
-                Ok(bytes) => files.push((file.to_owned(), bytes)),
-                Err(error) => {
-                    return Ok(Err(Failure::new(
-                        SkipReason::Unreadable,
-                        format!("{file}: {error}"),
-                    )));
-                }
-            }
-        }
-        entry.file = Some(name);
-    }
-    let poses = views_file.output.poses.iter();
-    let mut others: Vec<&str> = poses
-        .flat_map(|format| pose_file::file_names(*format).iter().copied())
-        .collect();
-    others.extend(views_file.points.as_ref().map(|_| POINTS_FILE_NAME));
-    for name in others {
-        match fs::read(input.path.join(name)) {
-            Ok(bytes) => files.push((name.to_owned(), bytes)),
-            Err(error) => {
-                return Ok(Err(Failure::new(
-                    SkipReason::Unreadable,
-                    format!("{name}: {error}"),
-                )));
-            }
-        }
-    }
     let size_px = views_file.recipe.size_px;
+    for (entry, color) in views_file.views.iter_mut().zip(&pictures) {
+        let name = entry.file.clone().unwrap_or_default();
+        files.push((name, picture::color_png(size_px, color)?));
+    }
     views_file.output.sheet |= arguments.sheet;
     if views_file.output.sheet {
         let pictures: Vec<&ColorImage> = pictures.iter().collect();
@@ -264,15 +230,6 @@ fn relight_folder(
             picture::sheet_png(size_px, &pictures)?,
         ));
     }
-    views_file.recipe.lighting = lighting;
-    let of_light = [LIT_WHITE, LIT_FLAT, LIT_SMOOTH];
-    let warnings: Vec<String> = warnings.into_iter().map(str::to_owned).collect();
-    views_file
-        .warnings
-        .retain(|warning| !of_light.contains(&warning.as_str()));
-    views_file.warnings.extend_from_slice(&warnings);
-    views_file.recipe.channels.color = true;
-    views_file.is_relit = true;
     files.push((VIEWS_FILE_NAME.to_owned(), views_file.to_bytes()?));
     timings.draw_s = clock.lap();
     let published = folder::publish(&files, &arguments.out.join(&input.name), arguments.force)?;
@@ -282,6 +239,65 @@ fn relight_folder(
         num_views: pictures.len(),
         timings,
     }))
+}
+
+/// A folder's views under another light.
+struct Relit {
+    /// As it says of them.
+    views_file: ViewsFile,
+    /// The new color of each.
+    pictures: Vec<ColorImage>,
+    /// The files that stay as they are.
+    kept: Files,
+    /// What of the light the views cannot show.
+    warnings: Vec<String>,
+}
+
+/// Lights the views of a folder, and reads what stays of it.
+fn relit(lighting: &Lighting, input: &Input) -> Result<Relit, Failure> {
+    let mut views_file = ViewsFile::read(&input.path).map_err(|error| damaged(&error))?;
+    if views_file.views.is_empty() {
+        return Err(damaged(&anyhow!("it has no views")));
+    }
+    let drawn = Drawn::new(&input.path, &views_file);
+    let (lighting, warnings) = drawn.possible(lighting);
+    let mut kept = Files::new();
+    let mut keep = |name: &str| {
+        let bytes = read(&input.path, name)
+            .map_err(|error| Failure::new(SkipReason::Unreadable, format!("{error:#}")))?;
+        kept.push((name.to_owned(), bytes));
+        Ok(())
+    };
+    let mut pictures = Vec::with_capacity(views_file.views.len());
+    for (view_idx, entry) in views_file.views.iter_mut().enumerate() {
+        pictures.push(drawn.relight(entry, &lighting)?);
+        entry
+            .files()
+            .filter(|name| entry.file.as_deref() != Some(*name))
+            .try_for_each(&mut keep)?;
+        entry.file = Some(format!("view_{:03}.png", view_idx + 1));
+    }
+    let poses = views_file.output.poses.iter();
+    poses
+        .flat_map(|format| pose_file::file_names(*format).iter().copied())
+        .chain(views_file.points.as_ref().map(|_| POINTS_FILE_NAME))
+        .try_for_each(&mut keep)?;
+
+    let of_light = [LIT_WHITE, LIT_FLAT, LIT_SMOOTH];
+    let warnings: Vec<String> = warnings.into_iter().map(str::to_owned).collect();
+    views_file
+        .warnings
+        .retain(|warning| !of_light.contains(&warning.as_str()));
+    views_file.warnings.extend_from_slice(&warnings);
+    views_file.recipe.lighting = lighting;
+    views_file.recipe.channels.color = true;
+    views_file.is_relit = true;
+    Ok(Relit {
+        views_file,
+        pictures,
+        kept,
+        warnings,
+    })
 }
 
 /// A folder of views as it was drawn.
@@ -439,11 +455,9 @@ fn floats(folder: &Path, name: &str, size_px: u32) -> Result<Vec<f32>> {
 
 /// A file of the folder, and of no other: the name comes from a file that anybody may have written.
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
-    let is_plain = Path::new(name)
-        .file_name()
-        .is_some_and(|file_name| file_name == name);
-    if !is_plain {
-        bail!("not the name of a file: {name}");
+    let mut parts = Path::new(name).components().peekable();
+    if parts.peek().is_none() || !parts.all(|part| matches!(part, Component::Normal(_))) {
+        bail!("not the name of a file in its folder: {name}");
     }
     fs::read(folder.join(name)).with_context(|| format!("could not read {name}"))
 }

@@ -17,6 +17,33 @@ use crate::ui;
 /// How many meshes are named under a reason.
 const NAMES_OF_A_REASON: usize = 3;
 
+/// What is done to each mesh.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Work {
+    /// It is drawn.
+    Render,
+    /// Its views are lit anew.
+    Relight,
+}
+
+impl Work {
+    /// For the progress bar.
+    fn going_on(self) -> &'static str {
+        match self {
+            Self::Render => "rendering",
+            Self::Relight => "relighting",
+        }
+    }
+
+    /// For what is whole.
+    fn done(self) -> &'static str {
+        match self {
+            Self::Render => "rendered",
+            Self::Relight => "relit",
+        }
+    }
+}
+
 /// What the user wants to see.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wishes {
@@ -74,6 +101,7 @@ struct RunTimings {
 
 /// Takes outcomes in and prints them.
 pub(super) struct Report<'a> {
+    work: Work,
     wishes: Wishes,
     out: &'a Path,
     bar: ui::Bar,
@@ -88,7 +116,7 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     /// `begun` is when the program began its work; `start_s` is how long setting up what draws took.
     pub(super) fn new(
-        verb: &'static str,
+        work: Work,
         wishes: Wishes,
         out: &'a Path,
         num_meshes: usize,
@@ -96,9 +124,10 @@ impl<'a> Report<'a> {
         start_s: f64,
     ) -> Self {
         Self {
+            work,
             wishes,
             out,
-            bar: ui::Bar::new(verb, num_meshes as u64),
+            bar: ui::Bar::new(work.going_on(), num_meshes as u64),
             begun,
             timings: RunTimings {
                 start_s,
@@ -122,7 +151,7 @@ impl<'a> Report<'a> {
     pub(super) fn add(&mut self, input: &Input, outcome: &Outcome) {
         let mut line = Line {
             mesh: &input.path,
-            status: "rendered",
+            status: self.work.done(),
             folder: Some(self.out.join(&input.name)),
             reason: None,
             error: None,
@@ -187,6 +216,7 @@ impl<'a> Report<'a> {
     /// When more meshes failed than may.
     pub(super) fn finish(self) -> Result<ExitCode> {
         let Self {
+            work,
             wishes,
             out: _,
             bar,
@@ -227,7 +257,8 @@ impl<'a> Report<'a> {
         }
         if num_meshes > 1 {
             ui::note(format_args!(
-                "note: {num_rendered} rendered, {num_unchanged} unchanged, {num_failed} failed, in {}",
+                "note: {num_rendered} {}, {num_unchanged} unchanged, {num_failed} failed, in {}",
+                work.done(),
                 ui::seconds(timings.elapsed_s)
             ));
         }
