@@ -229,6 +229,26 @@ fn folders_patterns_and_lists_keep_their_paths() {
         .fails_with(&["no mesh matches", "no*thing"]);
 }
 
+/// On Linux a name is any bytes; JSON tells of each all the same.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_text_are_told_of_too() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Place::new();
+    let folder = place.path("meshes");
+    fs::create_dir(&folder).unwrap();
+    for (name, mesh) in [(&b"caf\xe9.obj"[..], CUBE), (b"g\xff.obj", "no mesh")] {
+        fs::write(folder.join(std::ffi::OsStr::from_bytes(name)), mesh).unwrap();
+    }
+    let render = ["render", "meshes", "--out", "views", "--size", "16"];
+    let outcome = place.run(&[&render[..], &["--json", "--max-failed", "1"]].concat());
+    let lines = outcome.succeeds().json_lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines[0]["folder"], "views/caf\u{fffd}");
+    assert_eq!(lines[1]["mesh"], "meshes/g\u{fffd}.obj");
+}
+
 #[test]
 fn the_number_of_workers_changes_no_byte() {
     let place = Place::new();

@@ -20,7 +20,7 @@
 //!
 //! # Views of one mesh
 //!
-//! ```no_run
+//! ```
 //! use tap_render::import::{MeshFormat, NoAssets, import_mesh};
 //! use tap_render::{ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, UpAxis};
 //!

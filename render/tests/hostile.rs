@@ -221,6 +221,7 @@ fn memory_follows_the_bytes_and_nothing_panics() {
         import(format, &bytes, &beside).unwrap_or_else(|error| panic!("{format}: {error}"));
     }
     refuses_by_name();
+    names_what_a_file_is_instead();
     let changes = || prop::collection::vec(change(), 0..5);
     proptest!(ProptestConfig::with_cases(1000), |(
         of_file in changes(), of_materials in changes(), of_image in changes(), noise in prop::collection::vec(any::<u8>(), 0..100),
@@ -354,5 +355,23 @@ fn refuses_by_name() {
     ] {
         let error = import(format, &bytes, &beside).unwrap_err();
         assert_eq!(error.code(), code, "{format}: {error}");
+    }
+}
+
+/// What people meet who took a file for another.
+fn names_what_a_file_is_instead() {
+    let beside = Beside {
+        materials: Vec::new(),
+        image: Vec::new(),
+    };
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 9\n";
+    let old = br#"{"asset": {"version": "1.0"}, "meshes": {"a": {}}, "nodes": {}}"#;
+    for (format, bytes, words) in [
+        (MeshFormat::Obj, &pointer[..], "git lfs pull"),
+        (MeshFormat::Gltf, pointer, "git lfs pull"),
+        (MeshFormat::Gltf, old, "version 1"),
+    ] {
+        let error = import(format, bytes, &beside).unwrap_err().to_string();
+        assert!(error.contains(words), "{format}: {error}");
     }
 }

@@ -34,6 +34,9 @@ use crate::{
 /// How long a texture's longer side may be if nothing else is said; larger ones are shrunk.
 pub const DEFAULT_MAX_TEXTURE_SIDE_PX: u32 = 2048;
 
+/// What stands in place of a file that Git LFS has not brought. As an OBJ it would be a mesh without faces.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
 /// File formats that can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -309,6 +312,12 @@ fn read(
     assets: &dyn AssetResolver,
     options: &ImportOptions,
 ) -> Result<Content, ImportError> {
+    if bytes.starts_with(LFS_POINTER) {
+        return Err(ImportError::File {
+            format,
+            problem: "it is a pointer of Git LFS, `git lfs pull` brings the file itself",
+        });
+    }
     Ok(match format {
         MeshFormat::Obj => Content::Triangles(Box::new(obj::read(bytes, assets, options)?)),
         MeshFormat::Off => Content::Triangles(Box::new(off::read(bytes, options.appearance)?)),

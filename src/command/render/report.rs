@@ -1,7 +1,8 @@
 //! What a run came to: a result a mesh as it arrives, the sum of it all at the end.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -55,10 +56,11 @@ pub(super) struct Wishes {
 /// A line of `--json`.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
-    mesh: &'a Path,
+    /// JSON is UTF-8, which a path need not be.
+    mesh: Cow<'a, str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    folder: Option<PathBuf>,
+    folder: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -149,10 +151,11 @@ impl<'a> Report<'a> {
 
     /// Takes in what became of a mesh, and prints it.
     pub(super) fn add(&mut self, input: &Input, outcome: &Outcome) {
+        let folder = self.out.join(&input.name);
         let mut line = Line {
-            mesh: &input.path,
+            mesh: input.path.to_string_lossy(),
             status: self.work.done(),
-            folder: Some(self.out.join(&input.name)),
+            folder: Some(folder.to_string_lossy()),
             reason: None,
             error: None,
             warnings: &[],
@@ -186,7 +189,7 @@ impl<'a> Report<'a> {
             if let Ok(json) = serde_json::to_string(&line) {
                 self.bar.result(json);
             }
-        } else if let Some(folder) = &line.folder {
+        } else if line.folder.is_some() {
             self.bar.result(folder.display());
         }
         if let Outcome::Unchanged = outcome {

@@ -15,6 +15,7 @@ use gltf::{
     json::{self, Root, validation::Validate},
     mesh::Mode,
 };
+use serde::Deserialize;
 
 use self::{
     accessor::Reader,
@@ -58,9 +59,14 @@ pub(super) fn read(
     options: &ImportOptions,
 ) -> Result<Soup, ImportError> {
     let (json, blob) = container::split(bytes)?;
-    let root: Root = json::deserialize::from_slice(json).map_err(|source| ImportError::Json {
-        format: MeshFormat::Gltf,
-        source,
+    let root: Root = json::deserialize::from_slice(json).map_err(|source| {
+        if is_version_1(json) {
+            return file_error("it is of version 1, and only version 2 is read");
+        }
+        ImportError::Json {
+            format: MeshFormat::Gltf,
+            source,
+        }
     })?;
     check_extensions(&root)?;
     check_schema(&root)?;
@@ -118,6 +124,20 @@ pub(super) fn read(
         }
     }
     Ok(soup)
+}
+
+/// Is it JSON of the version before, which has objects where this one has lists?
+fn is_version_1(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        asset: Asset,
+    }
+    #[derive(Deserialize)]
+    struct Asset {
+        version: String,
+    }
+    let head: Result<Head, _> = json::deserialize::from_slice(json);
+    head.is_ok_and(|head| head.asset.version.starts_with("1."))
 }
 
 /// Where the vertices of a mesh go.
