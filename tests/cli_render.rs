@@ -840,6 +840,14 @@ fn points_are_found_in_the_views() {
     place
         .run(&[&render[..], &["--out", "none"]].concat())
         .exits_with_2();
+    // The rows are those of the file, or there are none.
+    place.write("points.xyz", "0.5 0.5 1\nnan 0.5 0\n0.5 0.5 0\n");
+    let render = [&render[..], &["--out", "none", "--channels", "depth"]].concat();
+    place
+        .run(&render)
+        .fails_with(&["points.xyz", "1 points are not finite"]);
+    fs::remove_file(place.path("points.xyz")).unwrap();
+    place.run(&render).fails_with(&["points.xyz", "No such file"]);
 }
 
 fn decode_png(png: &[u8]) -> Vec<u8> {
@@ -909,6 +917,16 @@ fn a_wrong_command_line_exits_with_2() {
         let arguments = ["render", "cube.obj", "--out", "views", flag[0], flag[1]];
         place.run(&arguments).exits_with_2();
     }
+    let large = [
+        "--rig",
+        "sphere:999",
+        "--size",
+        "2048",
+        "--channels",
+        ALL_CHANNELS,
+    ];
+    let outcome = place.run(&[&["render", "cube.obj", "--out", "views"][..], &large].concat());
+    assert!(outcome.exits_with_2().stderr.contains("999 views"), "in words");
 }
 
 #[test]

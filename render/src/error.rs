@@ -125,6 +125,21 @@ pub enum RenderError {
         /// The largest side.
         limit: u32,
     },
+    /// The views of one mesh would take more memory than they may.
+    #[error(
+        "{num_views} views of {size_px} x {size_px} pixels take {needed_bytes} bytes with their channels, at most \
+         {limit_bytes} are allowed"
+    )]
+    TooManyPixels {
+        /// Views of the rig.
+        num_views: usize,
+        /// Side of a view, in pixels.
+        size_px: u32,
+        /// What they take.
+        needed_bytes: u64,
+        /// What there may be.
+        limit_bytes: u64,
+    },
     /// The number of samples a pixel is not one that every device has.
     #[error("samples a pixel must be 1 or 4, not {samples}")]
     Samples {

@@ -102,7 +102,9 @@ pub use mesh::{
     MAX_HALF_EXTENT, MIN_HALF_EXTENT, Mesh, MeshError, ObjectFromMesh, Parts, UnknownUpAxis, UpAxis,
 };
 pub use point_visibility::{PointInView, point_visibility};
-pub use recipe::{Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, RenderRecipe};
+pub use recipe::{
+    Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RenderRecipe,
+};
 pub use relight::{relight, relight_as_taken};
 pub use renderer::{
     BackendChoice, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,

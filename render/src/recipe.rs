@@ -9,6 +9,7 @@ use crate::camera::{Framing, Projection};
 use crate::error::{ParseError, RenderError};
 use crate::lighting::{Lighting, MaterialChoice};
 use crate::rig_spec::RigSpec;
+use crate::view::ColorKind;
 
 /// Side of a view, in pixels: MVCNN's, and TAP's after it (`facts-mvcnn.md`).
 pub const DEFAULT_SIZE_PX: u32 = 224;
@@ -16,6 +17,9 @@ pub const DEFAULT_SIZE_PX: u32 = 224;
 pub const DEFAULT_SAMPLES: u32 = 4;
 /// The largest side of a view, in pixels: what every device that can render at all can draw.
 pub const MAX_SIZE_PX: u32 = 2048;
+
+/// How many bytes the views of one mesh may have: they are in memory together until they are handed over.
+pub const MAX_VIEW_BYTES: u64 = 1 << 32;
 
 /// All settings of a rendering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,7 +67,7 @@ impl RenderRecipe {
     /// A [`RenderError`] that names the first setting that is out of range.
     pub fn validate(&self) -> Result<(), RenderError> {
         let Self {
-            rig: _,
+            rig,
             framing: _,
             projection,
             size_px,
@@ -82,6 +86,17 @@ impl RenderRecipe {
         }
         if channels.is_empty() {
             return Err(RenderError::NoChannel);
+        }
+        let num_views = rig.num_views();
+        let num_pixels = num_views as u64 * u64::from(*size_px) * u64::from(*size_px);
+        let needed_bytes = num_pixels * channels.bytes_of_pixel(lighting.color_kind());
+        if needed_bytes > MAX_VIEW_BYTES {
+            return Err(RenderError::TooManyPixels {
+                num_views,
+                size_px: *size_px,
+                needed_bytes,
+                limit_bytes: MAX_VIEW_BYTES,
+            });
         }
         projection.validate()?;
         lighting.validate()
@@ -168,6 +183,35 @@ impl Channels {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
+    }
+
+    /// What a pixel of a [`View`](crate::View) with these channels takes.
+    fn bytes_of_pixel(self, color_kind: ColorKind) -> u64 {
+        let Self {
+            color,
+            mask,
+            depth,
+            normal,
+            albedo,
+            part,
+            material,
+        } = self;
+        let of_color = match color_kind {
+            ColorKind::Gray => 1,
+            ColorKind::Rgb => 3,
+        };
+        [
+            (color, of_color),
+            (mask, 1),
+            (depth, 4),
+            (normal, 12),
+            (albedo, 3),
+            (part, 2),
+            (material, 2),
+        ]
+        .into_iter()
+        .map(|(is_drawn, bytes)| if is_drawn { bytes } else { 0 })
+        .sum()
     }
 }
 
@@ -297,6 +341,21 @@ mod tests {
             recipe,
             "nothing said means the default"
         );
+    }
+
+    #[test]
+    fn views_fit_in_memory() {
+        let of = |num_views, size_px, channels: &str| RenderRecipe {
+            rig: RigSpec::try_sphere(num_views).unwrap(),
+            size_px,
+            channels: channels.parse().unwrap(),
+            ..RenderRecipe::default()
+        };
+        let all = "color,mask,depth,normal,albedo,part,material";
+        of(80, 1024, all).validate().unwrap();
+        of(80, MAX_SIZE_PX, "color,mask").validate().unwrap();
+        let error = of(999, MAX_SIZE_PX, all).validate().unwrap_err().to_string();
+        assert!(error.contains("999 views of 2048 x 2048 pixels"), "{error}");
     }
 
     #[test]

@@ -55,9 +55,17 @@ pub(super) fn load(path: &Path, object_from_mesh: &ObjectFromMesh) -> Result<Poi
                 "no points in a format that can be read (NPY, PLY, XYZ)".to_owned(),
             )
         })?;
-    let bytes = read(path)?;
+    let bytes = read(path).map_err(|Failure { reason, message }| Failure {
+        reason,
+        message: format!("{message}: {}", path.display()),
+    })?;
     let cloud =
         import_points(format, &bytes).map_err(|error| failure(SkipReason::from(&error), in_full(&error)))?;
+    // They are left out of the cloud, and every point behind would have another's row.
+    if cloud.num_dropped() > 0 {
+        let message = format!("{} points are not finite", cloud.num_dropped());
+        return Err(failure(SkipReason::NonFinite, message));
+    }
     let object_from_mesh = object_from_mesh.matrix();
     let places: Vec<Vec3> = cloud
         .positions()
