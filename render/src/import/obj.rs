@@ -258,7 +258,8 @@ impl File {
                 }
                 self.soup.positions.push(DVec3::new(x, y, z));
             }
-            Some(b"f") => self.push_face(line, words)?,
+            // What the format's second edition calls `f` was `fo` before.
+            Some(b"f" | b"fo") => self.push_face(line, words)?,
             Some(b"g") => {
                 let name = name_after(text, 1);
                 self.part = (!name.is_empty()).then(|| self.soup.part(&name));
@@ -283,7 +284,7 @@ impl File {
         words: impl Iterator<Item = &'a [u8]>,
     ) -> Result<(), &'static str> {
         let start = self.corners.len();
-        for word in words {
+        for word in words.take_while(|word| !word.starts_with(b"#")) {
             let mut indices = word.split(|&byte| byte == b'/');
             let index = match indices.next().and_then(number::parse_i64) {
                 Some(index @ 1..) => index - 1,
@@ -684,6 +685,17 @@ mod tests {
         assert_eq!(
             mesh.warnings(),
             ["no library defines the material \"lost\": it is white"]
+        );
+    }
+
+    #[test]
+    fn comments_end_lines_and_old_faces_are_faces() {
+        let commented = SQUARE.replace('\n', " # 1 2 3\n");
+        let mesh = import(&format!("{commented}f 1 2 3 # 4\nfo 1 3 4 #4 x\n# f 1 2 4\n")).unwrap();
+        assert_eq!(mesh.triangles(), [[0, 1, 2], [0, 2, 3]]);
+        assert!(
+            import("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 x3").is_err(),
+            "no comment"
         );
     }
 
