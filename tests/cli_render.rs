@@ -97,6 +97,33 @@ fn all_channels_lie_side_by_side() {
 }
 
 #[test]
+fn settings_go_before_flags_and_flags_before_the_recipe() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    place.write("recipe.toml", "channels = ['normal']\nsize_px = 24\n");
+    let render = [
+        "render",
+        "cube.obj",
+        "--rig",
+        "poses:0/0",
+        "--recipe",
+        "recipe.toml",
+    ];
+    let drawn = |out: &str, more: &[&str]| -> Vec<String> {
+        place
+            .run(&[&render[..], &["--out", out], more].concat())
+            .succeeds();
+        let names = place.files(out).into_keys();
+        names.filter(|name| name.ends_with("png")).collect()
+    };
+    assert_eq!(drawn("recipe", &[]), ["cube/view_001_normal.png"]);
+    let flag = ["--channels", "mask"];
+    assert_eq!(drawn("flag", &flag), ["cube/view_001_mask.png"]);
+    let both = [&flag[..], &["--set", "channels=['depth']"]].concat();
+    assert_eq!(drawn("both", &both), ["cube/view_001_depth.png"]);
+}
+
+#[test]
 fn the_same_mesh_gives_the_same_bytes() {
     let place = Place::new();
     place.write("cube.obj", CUBE);

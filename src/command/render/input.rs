@@ -4,7 +4,7 @@
 //! equal, else the path below a common folder without its extension.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
@@ -218,7 +218,7 @@ fn name(found: &[Found], root: Option<&Path>, has_list: bool) -> Result<Vec<Path
     if is_named_one_by_one {
         let stems: Vec<PathBuf> = paths
             .iter()
-            .map(|path| path.file_stem().map(PathBuf::from).unwrap_or_default())
+            .map(|path| without_extension(Path::new(path.file_name().unwrap_or_default())))
             .collect();
         if clashing(&stems).is_empty() {
             return Ok(stems);
@@ -233,7 +233,7 @@ fn name(found: &[Found], root: Option<&Path>, has_list: bool) -> Result<Vec<Path
         let name = path
             .strip_prefix(&base)
             .with_context(|| format!("not below --root {}: {}", base.display(), path.display()))?;
-        names.push(name.with_extension(""));
+        names.push(without_extension(name));
     }
     for name_idx in clashing(&names) {
         paths[name_idx]
@@ -248,6 +248,16 @@ fn name(found: &[Found], root: Option<&Path>, has_list: bool) -> Result<Vec<Path
         );
     }
     Ok(names)
+}
+
+/// The path without its extension; with it, where nothing but dots would be left, which are other folders.
+fn without_extension(path: &Path) -> PathBuf {
+    let is_name = |stem: &OsStr| stem != "." && stem != "..";
+    if path.file_stem().is_some_and(is_name) {
+        path.with_extension("")
+    } else {
+        path.to_owned()
+    }
 }
 
 /// The one folder that all was looked for in, else the deepest folder that holds all.
@@ -339,6 +349,8 @@ mod tests {
         );
         assert_eq!(names(&["/a/m.obj", "/a/m.off"]), ["m.obj", "m.off"]);
         assert_eq!(names(&["/a/../b/m.obj", "/c/m.obj"]), ["b/m", "c/m"]);
+        assert_eq!(names(&["/a/..obj"]), ["..obj"], "a dot is another folder");
+        assert_eq!(names(&["/a/...obj", "/b/...obj"]), ["a/...obj", "b/...obj"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use tap_render::pose_format::PoseFormat;
 use tap_render::{Channels, Projection, RenderRecipe, Renderer};
+use toml::Value;
 
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, Setting};
@@ -194,9 +195,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 impl Arguments {
     fn recipe(&self) -> Result<RenderRecipe> {
         let mut settings = self.views.settings("")?;
+        if let Some(channels) = self.channels {
+            let channels = Value::try_from(channels).context("channels have no TOML form")?;
+            settings.push(Setting::new("channels", channels));
+        }
         settings.extend_from_slice(&self.set);
-        let mut recipe: RenderRecipe = recipe::resolve(self.recipe.as_deref(), &settings)?;
-        recipe.channels = self.channels.unwrap_or(recipe.channels);
+        let recipe: RenderRecipe = recipe::resolve(self.recipe.as_deref(), &settings)?;
         recipe.validate().map_err(recipe::usage)?;
         Ok(recipe)
     }
