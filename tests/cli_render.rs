@@ -256,6 +256,28 @@ fn folders_patterns_and_lists_keep_their_paths() {
         .fails_with(&["no mesh matches", "no*thing"]);
 }
 
+/// Nobody knows how many meshes are in it, so the exit code tells of it as of a mesh.
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_read_is_a_failure() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let place = Place::new();
+    write_folder(&place);
+    place.write("meshes/locked/cube.obj", CUBE);
+    let locked = place.path("meshes/locked");
+    let allow = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o000);
+    if fs::read_dir(&locked).is_ok() {
+        util::skip("this user may read every folder");
+        return;
+    }
+    let outcome = place.run(&["render", "meshes", "--out", "views", "--size", "16"]);
+    allow(0o755);
+    outcome.fails_with(&["1 of 5", "unreadable", "meshes/locked"]);
+    assert_eq!(folders(&place, "views").len(), 4, "the others are drawn");
+}
+
 /// On Linux a name is any bytes; JSON tells of each all the same.
 #[cfg(target_os = "linux")]
 #[test]

@@ -55,7 +55,7 @@ pub(super) fn find(request: &Request<'_>, note: &dyn Fn(String)) -> Result<Vec<I
             has_list = true;
             add_list(path, &mut found, note)?;
         } else if glob::is_pattern(path.as_os_str()) && !path.exists() {
-            add_pattern(path, &mut found, note)?;
+            add_pattern(path, &mut found)?;
         } else {
             add(path, &mut found, note)?;
         }
@@ -106,19 +106,19 @@ fn add(path: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> Result<()>
         return Ok(());
     }
     let num_before = found.len();
-    walk(path, path, found, note).with_context(|| format!("could not read the folder {}", path.display()))?;
+    walk(path, path, found).with_context(|| format!("could not read the folder {}", path.display()))?;
     if found.len() == num_before {
         note(format!("no mesh is in {}", path.display()));
     }
     Ok(())
 }
 
-fn add_pattern(pattern: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> Result<()> {
+fn add_pattern(pattern: &Path, found: &mut Vec<Found>) -> Result<()> {
     let (base, paths) = glob::expand(pattern);
     let num_before = found.len();
     for path in paths {
         if path.is_dir() {
-            walk(&path, &base, found, note)
+            walk(&path, &base, found)
                 .with_context(|| format!("could not read the folder {}", path.display()))?;
         } else if is_mesh(&path) {
             found.push(Found {
@@ -171,8 +171,8 @@ fn os_string(bytes: &[u8]) -> OsString {
 }
 
 /// All meshes below a folder, sorted by name; hidden entries are passed over, and folders of views, whose depth could
-/// be taken for points. Links are followed, but not back up.
-fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> io::Result<()> {
+/// be taken for points. Links are followed, but not back up. A folder that can't be read is found in place of its meshes.
+fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>) -> io::Result<()> {
     if folder.join(VIEWS_FILE_NAME).is_file() {
         return Ok(());
     }
@@ -188,10 +188,14 @@ fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>, note: &dyn Fn(Strin
             let walked = if leads_back {
                 Ok(())
             } else {
-                walk(&path, below, found, note)
+                walk(&path, below, found)
             };
-            if let Err(error) = walked {
-                note(format!("passed over the folder {}: {error}", path.display()));
+            // It goes on the list itself: nobody knows how many meshes are lost with it.
+            if walked.is_err() {
+                found.push(Found {
+                    path,
+                    below: Some(below.to_owned()),
+                });
             }
         } else if is_mesh(&path) {
             found.push(Found {

@@ -199,7 +199,9 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
     let mut timings = Timings::default();
     let mut clock = Clock::start();
     // What is not there is missing, whatever its name says.
-    fs::metadata(&input.path).map_err(unreadable)?;
+    if fs::metadata(&input.path).map_err(unreadable)?.is_dir() {
+        return Err(unsearched(&input.path));
+    }
     let format = input
         .path
         .extension()
@@ -372,6 +374,16 @@ pub(super) fn finish(
         num_views: views.len(),
         timings,
     }))
+}
+
+/// Of the folders only those are among the inputs that could not be searched for meshes.
+fn unsearched(folder: &Path) -> Failure {
+    let problem = match fs::read_dir(folder) {
+        Err(error) => error.to_string(),
+        Ok(_) => "it could not be read then".to_owned(),
+    };
+    let message = format!("could not look for meshes in the folder: {problem}");
+    Failure::new(SkipReason::Unreadable, message)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
