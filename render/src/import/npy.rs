@@ -1,4 +1,5 @@
-//! Points as an array of numpy: N rows of 3 or more little-endian f4 or f8, in C order.
+//! Points as an array of numpy: N rows of 3 or more f4 or f8, either end first, in C or in Fortran order, which a
+//! transposed array is written in.
 
 use super::{
     ImportError, MeshFormat,
@@ -13,8 +14,52 @@ fn error(problem: &'static str) -> ImportError {
     }
 }
 
-/// The header: numbers of 8 bytes rather than 4, rows, columns; and what lies behind it.
-fn split(bytes: &[u8]) -> Result<(bool, usize, usize, &[u8]), ImportError> {
+/// An array's numbers, as its header has them.
+struct Array<'a> {
+    /// Have they 8 bytes, or 4?
+    is_wide: bool,
+    is_big_endian: bool,
+    /// Do they lie column by column?
+    is_fortran: bool,
+    num_rows: usize,
+    num_columns: usize,
+    data: &'a [u8],
+}
+
+impl Array<'_> {
+    fn row(&self, row_idx: usize) -> Row {
+        let mut row: Row = [0.0; MAX_COLUMNS];
+        for (column, place) in row.iter_mut().enumerate().take(self.num_columns) {
+            *place = self.number(if self.is_fortran {
+                column * self.num_rows + row_idx
+            } else {
+                row_idx * self.num_columns + column
+            });
+        }
+        row
+    }
+
+    fn number(&self, idx: usize) -> f64 {
+        if self.is_wide {
+            let bytes = self.data.as_chunks().0[idx];
+            if self.is_big_endian {
+                f64::from_be_bytes(bytes)
+            } else {
+                f64::from_le_bytes(bytes)
+            }
+        } else {
+            let bytes = self.data.as_chunks().0[idx];
+            f64::from(if self.is_big_endian {
+                f32::from_be_bytes(bytes)
+            } else {
+                f32::from_le_bytes(bytes)
+            })
+        }
+    }
+}
+
+/// The header, and what lies behind it.
+fn split(bytes: &[u8]) -> Result<Array<'_>, ImportError> {
     let cut = || error("it ends within its header");
     let rest = bytes
         .strip_prefix(b"\x93NUMPY")
@@ -37,14 +82,14 @@ fn split(bytes: &[u8]) -> Result<(bool, usize, usize, &[u8]), ImportError> {
     else {
         return Err(error("its header lacks a kind, an order or a shape"));
     };
-    let is_wide = match kind.get(..3) {
-        Some("<f4") => false,
-        Some("<f8") => true,
-        _ => return Err(error("its numbers are not little-endian f4 or f8")),
+    let (is_big_endian, is_wide) = match kind.get(..3) {
+        Some("<f4") => (false, false),
+        Some("<f8") => (false, true),
+        Some(">f4") => (true, false),
+        Some(">f8") => (true, true),
+        _ => return Err(error("its numbers are not f4 or f8")),
     };
-    if !order.starts_with("False") {
-        return Err(error("it is in Fortran order"));
-    }
+    let is_fortran = order.starts_with("True");
     let shape = shape
         .strip_prefix('(')
         .and_then(|shape| Some(shape.split_once(')')?.0))
@@ -55,38 +100,34 @@ fn split(bytes: &[u8]) -> Result<(bool, usize, usize, &[u8]), ImportError> {
         .filter(|size| !size.is_empty())
         .map(str::parse::<usize>);
     match (sizes.next(), sizes.next(), sizes.next()) {
-        (Some(Ok(rows)), Some(Ok(columns @ 3..)), None) => Ok((is_wide, rows, columns, data)),
+        (Some(Ok(num_rows)), Some(Ok(num_columns @ 3..)), None) => Ok(Array {
+            is_wide,
+            is_big_endian,
+            is_fortran,
+            num_rows,
+            num_columns,
+            data,
+        }),
         _ => Err(error("its shape is not N rows of 3 or more columns")),
     }
 }
 
 /// Reads an array of points.
 pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<PointCloud, ImportError> {
-    let (is_wide, num_rows, num_columns, data) = split(bytes)?;
-    let size = if is_wide { 8 } else { 4 };
-    let row_bytes = num_columns
-        .checked_mul(size)
+    let array = split(bytes)?;
+    let row_bytes = array
+        .num_columns
+        .checked_mul(if array.is_wide { 8 } else { 4 })
         .ok_or_else(|| error("its rows are larger than the file"))?;
-    let data = num_rows
+    let is_whole = array
+        .num_rows
         .checked_mul(row_bytes)
-        .and_then(|len| data.get(..len))
-        .ok_or_else(|| error("its shape is larger than the file"))?;
-    let rows = || {
-        data.chunks_exact(row_bytes).map(|bytes| {
-            let mut row: Row = [0.0; MAX_COLUMNS];
-            if is_wide {
-                for (place, &number) in row.iter_mut().zip(bytes.as_chunks().0) {
-                    *place = f64::from_le_bytes(number);
-                }
-            } else {
-                for (place, &number) in row.iter_mut().zip(bytes.as_chunks().0) {
-                    *place = f64::from(f32::from_le_bytes(number));
-                }
-            }
-            Ok(row)
-        })
-    };
-    point::read(rows, num_columns, false, reads_colors)
+        .is_some_and(|len| len <= array.data.len());
+    if !is_whole {
+        return Err(error("its shape is larger than the file"));
+    }
+    let rows = || (0..array.num_rows).map(|row_idx| Ok(array.row(row_idx)));
+    point::read(rows, array.num_columns, false, reads_colors)
 }
 
 #[cfg(test)]
@@ -135,14 +176,30 @@ mod tests {
     }
 
     #[test]
+    fn both_orders_and_either_end_first() {
+        // (1.5, 2, 3) and (4, 5, 6), column by column.
+        let columns = [1.5, 4.0, 2.0, 5.0, 3.0, 6.0_f64];
+        let header = header(">f8", "(2, 3)").replace("False", "True");
+        let data: Vec<u8> = columns.iter().flat_map(|number| number.to_be_bytes()).collect();
+        let cloud = read(&npy(1, &header, &data), true).unwrap();
+        let expected = [DVec3::new(1.5, 2., 3.), DVec3::new(4., 5., 6.)];
+        assert_eq!(cloud.positions(), expected);
+        let header = header.replace("f8", "f4");
+        let data: Vec<u8> = columns
+            .iter()
+            .flat_map(|number| (*number as f32).to_be_bytes())
+            .collect();
+        assert_eq!(read(&npy(1, &header, &data), true).unwrap().positions(), expected);
+        assert!(read(&npy(1, &header, &data[1..]), true).is_err(), "cut off");
+    }
+
+    #[test]
     fn refuses_by_name() {
-        let fortran = "{'descr': '<f4', 'fortran_order': True, 'shape': (1, 3)}";
         for (bytes, says) in [
             (b"PK".to_vec(), "begin as"),
             (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "within its header"),
-            (npy(1, &header(">f4", "(1, 3)"), &[0; 12]), "little-endian"),
-            (npy(1, &header("<i4", "(1, 3)"), &[0; 12]), "little-endian"),
-            (npy(1, fortran, &[0; 12]), "Fortran"),
+            (npy(1, &header("<i4", "(1, 3)"), &[0; 12]), "not f4 or f8"),
+            (npy(1, &header(">f2", "(1, 3)"), &[0; 12]), "not f4 or f8"),
             (npy(1, &header("<f4", "(3,)"), &[0; 12]), "its shape is not"),
             (npy(1, &header("<f4", "(1, 2)"), &[0; 8]), "its shape is not"),
             (npy(1, &header("<f4", "(2, 3)"), &[0; 12]), "larger than the file"),
@@ -166,7 +223,8 @@ mod tests {
         fn never_panics(
             change in any::<prop::sample::Index>(), byte: u8, noise in prop::collection::vec(any::<u8>(), 0..50),
         ) {
-            let mut bytes = npy(1, &header("<f4", "(3, 3)"), &[7; 36]);
+            let order = if byte % 2 == 0 { "True" } else { "False" };
+            let mut bytes = npy(1, &header("<f4", "(3, 3)").replace("False", order), &[7; 36]);
             *change.get_mut(&mut bytes) = byte;
             let _ = read(&bytes, true);
             let _ = read(&[b"\x93NUMPY".as_slice(), &noise].concat(), true);
