@@ -75,7 +75,7 @@ fn every_kind_of_switch_trains() {
         "photograph.head_channels=8",
         "photograph.query_hidden=8",
     ];
-    let switches: [(&str, &[&str]); 14] = [
+    let switches: [(&str, &[&str]); 15] = [
         ("as it is", &[]),
         ("projection", &["photograph.mixing=projection"]),
         ("self-attention", &["photograph.mixing=self_attention"]),
@@ -99,6 +99,7 @@ fn every_kind_of_switch_trains() {
             "half of the tokens",
             &["photograph.token_keep=0.5", "photograph.pad_token=true"],
         ),
+        ("pictures in color", &["data.color=true"]),
         ("absolute differences", &["loss.pixel_distance=absolute"]),
         ("in parts", &["pretrain.accumulate=2"]),
         ("bf16", &["pretrain.bf16=true"]),
