@@ -47,9 +47,9 @@
 //! A GPU draws if there is one, through wgpu; else the CPU does by itself, with no driver to install
 //! ([`BackendChoice`]). Both find out which triangle each sample sees, with the same samples, and then shade by the same
 //! formulae, stated in [`Lighting`]. Their pictures agree but where rounding decides, that is where a
-//! sample lies on an edge and may see the neighbour: in the default views of 659 real meshes in one of 5,600 pixels that the
-//! objects cover, and in at most one of 250 of a mesh, but for three whose long level edges lie on a row of samples
-//! (one of 150). Elsewhere values differ by at most 1/255.
+//! sample lies on an edge and may see the neighbour: in the default views of 659 real meshes in one of 5,900 pixels that the
+//! objects cover, and at most one of 450 of a mesh. A single view whose long edges lie on rows of samples can have more:
+//! one of 78 was found. Elsewhere values differ by at most 1/255.
 //! [`Renderer::adapter`] names who draws. The CPU's pictures are the same on all machines.
 //!
 //! # Many meshes
