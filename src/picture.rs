@@ -4,7 +4,8 @@ use std::io::Cursor;
 
 use anyhow::{Context, Result, bail};
 use glam::Vec3;
-use png::{BitDepth, ColorType, Encoder, Filter};
+use png::{BitDepth, ColorType};
+use tap_dataset::{RowFilter, encode_png};
 use tap_render::{ColorImage, NO_LABEL};
 
 /// White between the pictures of a sheet, as wide as this part of a picture.
@@ -220,15 +221,8 @@ fn num_columns(num_pictures: usize) -> usize {
 }
 
 fn encode(width_px: u32, height_px: u32, color: ColorType, depth: BitDepth, bytes: &[u8]) -> Result<Vec<u8>> {
-    let mut png = Vec::new();
-    let mut encoder = Encoder::new(&mut png, width_px, height_px);
-    encoder.set_color(color);
-    encoder.set_depth(depth);
-    encoder.set_filter(Filter::NoFilter);
-    let mut writer = encoder.write_header().context("could not encode a PNG")?;
-    writer.write_image_data(bytes).context("could not encode a PNG")?;
-    writer.finish().context("could not encode a PNG")?;
-    Ok(png)
+    encode_png([width_px, height_px], (color, depth), RowFilter::None, bytes)
+        .context("could not encode a PNG")
 }
 
 #[cfg(test)]

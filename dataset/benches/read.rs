@@ -42,7 +42,10 @@ fn view(seed: usize) -> SampleView {
     let pixels: Vec<u8> = (0..size * size).map(value).collect();
     SampleView {
         image_png: encode_gray_png(LAYOUT.image_size_px, &pixels).expect("the picture has its size"),
-        mask: Mask1Bit::from_covered(LAYOUT.image_size_px, pixels.iter().map(|&p| p != 255)),
+        mask: Mask1Bit::from_covered(
+            LAYOUT.image_size_px,
+            &pixels.iter().map(|&p| p != 255).collect::<Vec<_>>(),
+        ),
         view_from_object: [0.5; 16],
         clip_from_view: [0.5; 16],
         gbuffer: None,

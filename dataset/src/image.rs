@@ -1,8 +1,9 @@
 //! The pictures inside a row: PNGs, and coverage masks of one bit a pixel.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
-use crate::{DatasetError, Result};
+use crate::{DatasetError, Result, RowFilter, encode_png};
 
 /// The largest picture that is decoded: what no recipe makes is no picture of ours.
 pub const MAX_IMAGE_SIZE_PX: u32 = 4096;
@@ -18,22 +19,16 @@ pub struct GrayImage {
     pub pixels: Vec<u8>,
 }
 
-/// Encodes a square gray picture, unfiltered and balanced.
+/// Encodes a square gray picture, unfiltered.
 ///
-/// Flat-shaded views are runs of equal bytes, which a row filter only disturbs: measured, unfiltered PNG of the
-/// balanced level is the smallest and the quickest to decode, while the `fast` level is ten times as long.
+/// Flat-shaded views are runs of equal bytes, which a row filter only disturbs: measured, unfiltered PNG is the smallest and
+/// the quickest to decode.
 ///
 /// # Errors
 /// When `pixels` isn't `size_px * size_px` bytes.
 pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
-    encode_png(
-        size_px,
-        size_px,
-        png::ColorType::Grayscale,
-        png::BitDepth::Eight,
-        png::Filter::NoFilter,
-        pixels,
-    )
+    let kind = (png::ColorType::Grayscale, png::BitDepth::Eight);
+    encode_png([size_px; 2], kind, RowFilter::None, pixels)
 }
 
 /// Encodes a square picture of three bytes a pixel, as [`encode_gray_png`] does.
@@ -41,35 +36,8 @@ pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// When there are not `size_px * size_px` pixels.
 pub fn encode_rgb_png(size_px: u32, pixels: &[[u8; 3]]) -> Result<Vec<u8>> {
-    let (color, depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
-    encode_png(
-        size_px,
-        size_px,
-        color,
-        depth,
-        png::Filter::NoFilter,
-        pixels.as_flattened(),
-    )
-}
-
-fn encode_png(
-    width_px: u32,
-    height_px: u32,
-    color: png::ColorType,
-    depth: png::BitDepth,
-    filter: png::Filter,
-    pixels: &[u8],
-) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(4096);
-    let mut encoder = png::Encoder::new(&mut bytes, width_px, height_px);
-    encoder.set_color(color);
-    encoder.set_depth(depth);
-    encoder.set_compression(png::Compression::Balanced);
-    encoder.set_filter(filter);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(bytes)
+    let kind = (png::ColorType::Rgb, png::BitDepth::Eight);
+    encode_png([size_px; 2], kind, RowFilter::None, pixels.as_flattened())
 }
 
 /// Decodes a picture of a row; one in color becomes gray by its luma (ITU-R BT.601). Takes no more memory than a
@@ -140,28 +108,23 @@ pub(crate) enum Pixels {
     Rgb8(Vec<u8>),
 }
 
-/// Encodes a picture as what it shows is best predicted: `NoFilter` where values repeat, `Up` where they slope.
+/// Encodes a picture as what it shows is best predicted: unfiltered where values repeat, by the row above where they slope.
 pub(crate) fn encode_pixels(
     width_px: u32,
     height_px: u32,
     pixels: &Pixels,
-    filter: png::Filter,
+    filter: RowFilter,
 ) -> Result<Vec<u8>> {
-    match pixels {
-        Pixels::Gray8(bytes) => {
-            let (color, depth) = (png::ColorType::Grayscale, png::BitDepth::Eight);
-            encode_png(width_px, height_px, color, depth, filter, bytes)
-        }
+    use png::{BitDepth, ColorType};
+    let (kind, bytes): (_, Cow<'_, [u8]>) = match pixels {
+        Pixels::Gray8(bytes) => ((ColorType::Grayscale, BitDepth::Eight), bytes.into()),
         Pixels::Gray16(values) => {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
-            let (color, depth) = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
-            encode_png(width_px, height_px, color, depth, filter, &bytes)
+            ((ColorType::Grayscale, BitDepth::Sixteen), bytes.into())
         }
-        Pixels::Rgb8(bytes) => {
-            let (color, depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
-            encode_png(width_px, height_px, color, depth, filter, bytes)
-        }
-    }
+        Pixels::Rgb8(bytes) => ((ColorType::Rgb, BitDepth::Eight), bytes.into()),
+    };
+    encode_png([width_px, height_px], kind, filter, &bytes)
 }
 
 /// Decodes a PNG of a known size.
@@ -220,20 +183,18 @@ impl Mask1Bit {
     /// Packs one `bool` a pixel.
     ///
     /// # Panics
-    /// When `covered` doesn't yield exactly `size_px * size_px` values.
+    /// When there aren't exactly `size_px * size_px` values.
     #[must_use]
-    pub fn from_covered(size_px: u32, covered: impl IntoIterator<Item = bool>) -> Self {
-        let mut bits = vec![0_u8; Self::num_bytes(size_px)];
-        let mut num_pixels = 0;
-        for (i, covered) in covered.into_iter().enumerate() {
-            bits[i / 8] |= u8::from(covered) << (7 - i % 8);
-            num_pixels = i + 1;
-        }
-        assert_eq!(
-            num_pixels,
-            size_px as usize * size_px as usize,
-            "one value a pixel"
-        );
+    pub fn from_covered(size_px: u32, covered: &[bool]) -> Self {
+        let num_pixels = size_px as usize * size_px as usize;
+        assert_eq!(covered.len(), num_pixels, "one value a pixel");
+        let byte = |pixels: &[bool]| {
+            let bits = (0..8)
+                .zip(pixels)
+                .map(|(i, covered)| u8::from(*covered) << (7 - i));
+            bits.fold(0, |byte, bit| byte | bit)
+        };
+        let bits = covered.chunks(8).map(byte).collect();
         Self { size_px, bits }
     }
 
@@ -377,7 +338,7 @@ mod tests {
     #[test]
     fn a_mask_counts_what_it_covers() {
         let covered: Vec<bool> = (0..25).map(|i| i % 3 == 0).collect();
-        let mask = Mask1Bit::from_covered(5, covered.iter().copied());
+        let mask = Mask1Bit::from_covered(5, &covered);
         assert_eq!(mask.num_covered(), 9);
         assert!(
             mask.is_covered(3, 0) && !mask.is_covered(4, 0) && mask.is_covered(4, 4),

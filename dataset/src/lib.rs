@@ -10,6 +10,7 @@ mod cloud;
 mod dataset;
 mod dataset_writer;
 mod durable;
+mod encode_png;
 mod error;
 mod finding;
 mod gbuffer;
@@ -51,6 +52,7 @@ pub use build::{
 };
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
+pub use encode_png::{RowFilter, encode_png};
 pub use error::{DatasetError, Result};
 pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
 pub use gbuffer::{GbufferPixels, ViewGbuffer};

@@ -56,7 +56,7 @@ mod tests {
         let clip_from_view = Mat4::from_scale(Vec3::new(1.0, 1.0, -0.5));
         SampleView {
             image_png: Vec::new(),
-            mask: Mask1Bit::from_covered(8, (0..64).map(|i| i % 8 >= 4)),
+            mask: Mask1Bit::from_covered(8, &std::array::from_fn::<_, 64, _>(|i| i % 8 >= 4)),
             view_from_object: Mat4::IDENTITY.to_cols_array(),
             clip_from_view: clip_from_view.transpose().to_cols_array(),
             gbuffer: None,

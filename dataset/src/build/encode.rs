@@ -40,7 +40,7 @@ pub(super) fn encode(
                 format!("view {view_idx} has no color or no mask"),
             ));
         };
-        let mask = Mask1Bit::from_covered(view.size_px, mask.covered().iter().copied());
+        let mask = Mask1Bit::from_covered(view.size_px, mask.covered());
         if mask.num_covered() == 0 {
             return Err(skip(
                 SkipReason::EmptyView,

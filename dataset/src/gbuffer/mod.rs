@@ -16,7 +16,7 @@
 mod view;
 
 use crate::image::{Pixels, decode_pixels, encode_pixels};
-use crate::{DatasetError, Result};
+use crate::{DatasetError, Result, RowFilter};
 
 /// The largest part of a normal, as it is stored.
 const NORMAL_MAX: f32 = 65535.0;
@@ -70,21 +70,16 @@ impl ViewGbuffer {
         });
         let albedo_png = albedo.as_ref().map(|albedo| {
             let bytes = albedo.as_flattened().to_vec();
-            encode_pixels(size_px, size_px, &Pixels::Rgb8(bytes), png::Filter::NoFilter)
+            encode_pixels(size_px, size_px, &Pixels::Rgb8(bytes), RowFilter::None)
         });
         Ok(Self {
             normals_png: encode_pixels(
                 size_px,
                 3 * size_px,
                 &Pixels::Gray16([0, 1, 2].into_iter().flat_map(plane).collect()),
-                png::Filter::NoFilter,
+                RowFilter::None,
             )?,
-            depth_png: encode_pixels(
-                size_px,
-                size_px,
-                &Pixels::Gray16(depth.collect()),
-                png::Filter::Up,
-            )?,
+            depth_png: encode_pixels(size_px, size_px, &Pixels::Gray16(depth.collect()), RowFilter::Up)?,
             albedo_png: albedo_png.transpose()?,
         })
     }

@@ -167,7 +167,10 @@ fn draw(view: usize, points: &[[f32; 3]], normals: &[[f32; 3]], size_px: u32) ->
     ];
     SampleView {
         image_png: encode_gray_png(size_px, &pixels).expect("the size is right"),
-        mask: Mask1Bit::from_covered(size_px, depths.iter().map(|depth| depth.is_finite())),
+        mask: Mask1Bit::from_covered(
+            size_px,
+            &depths.iter().map(|depth| depth.is_finite()).collect::<Vec<_>>(),
+        ),
         view_from_object,
         clip_from_view,
         gbuffer: None,
