@@ -1,7 +1,7 @@
 //! PNG files, written in one go.
 //!
-//! The `png` crate hands each row to the compressor by itself, which makes ready for 32 kB of output every time: more than
-//! half of what a small picture costs. Here rows are filtered first and compressed at once, in the same file format.
+//! The `png` crate hands each row to the compressor by itself, which makes ready for 32 kB of output every time: a third
+//! of what a small picture costs. Here rows are filtered first and compressed at once, in the same file format.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use png::{BitDepth, ColorType};

@@ -1,6 +1,5 @@
 //! The pictures inside a row: PNGs, and coverage masks of one bit a pixel.
 
-use std::borrow::Cow;
 use std::io::Cursor;
 
 use crate::{DatasetError, Result, RowFilter, encode_png};
@@ -106,25 +105,6 @@ pub(crate) enum Pixels {
     Gray8(Vec<u8>),
     Gray16(Vec<u16>),
     Rgb8(Vec<u8>),
-}
-
-/// Encodes a picture as what it shows is best predicted: unfiltered where values repeat, by the row above where they slope.
-pub(crate) fn encode_pixels(
-    width_px: u32,
-    height_px: u32,
-    pixels: &Pixels,
-    filter: RowFilter,
-) -> Result<Vec<u8>> {
-    use png::{BitDepth, ColorType};
-    let (kind, bytes): (_, Cow<'_, [u8]>) = match pixels {
-        Pixels::Gray8(bytes) => ((ColorType::Grayscale, BitDepth::Eight), bytes.into()),
-        Pixels::Gray16(values) => {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
-            ((ColorType::Grayscale, BitDepth::Sixteen), bytes.into())
-        }
-        Pixels::Rgb8(bytes) => ((ColorType::Rgb, BitDepth::Eight), bytes.into()),
-    };
-    encode_png([width_px, height_px], kind, filter, &bytes)
 }
 
 /// Decodes a PNG of a known size.

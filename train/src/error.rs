@@ -128,9 +128,6 @@ pub enum TrainError {
         /// Why not.
         reason: String,
     },
-    /// A picture could not be encoded.
-    #[error("cannot encode a picture")]
-    Picture(#[from] png::EncodingError),
 }
 
 impl TrainError {

@@ -1,5 +1,7 @@
 //! Grids of gray pictures: what was generated above what is true.
 
+use tap_dataset::{RowFilter, encode_png};
+
 use crate::error::TrainError;
 
 /// A gray picture of any size.
@@ -50,14 +52,9 @@ impl Picture {
     /// # Errors
     /// Where the encoder refuses.
     pub fn to_png(&self) -> Result<Vec<u8>, TrainError> {
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, self.width_px, self.height_px);
-        encoder.set_color(png::ColorType::Grayscale);
-        encoder.set_depth(png::BitDepth::Eight);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&self.pixels)?;
-        writer.finish()?;
-        Ok(bytes)
+        let kind = (png::ColorType::Grayscale, png::BitDepth::Eight);
+        let size_px = [self.width_px, self.height_px];
+        Ok(encode_png(size_px, kind, RowFilter::None, &self.pixels)?)
     }
 }
 

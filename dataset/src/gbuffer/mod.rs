@@ -15,8 +15,8 @@
 #[cfg(feature = "build")]
 mod view;
 
-use crate::image::{Pixels, decode_pixels, encode_pixels};
-use crate::{DatasetError, Result, RowFilter};
+use crate::image::{Pixels, decode_pixels};
+use crate::{DatasetError, Result, RowFilter, encode_png, encode_rgb_png};
 
 /// The largest part of a normal, as it is stored.
 const NORMAL_MAX: f32 = 65535.0;
@@ -68,18 +68,12 @@ impl ViewGbuffer {
             depth if depth.is_finite() => 1 + (depth.clamp(0.0, 1.0) * DEPTH_SPAN).round() as u16,
             _ => 0,
         });
-        let albedo_png = albedo.as_ref().map(|albedo| {
-            let bytes = albedo.as_flattened().to_vec();
-            encode_pixels(size_px, size_px, &Pixels::Rgb8(bytes), RowFilter::None)
-        });
+        let normals = [0, 1, 2].into_iter().flat_map(plane);
+        let albedo_png = albedo.as_ref().map(|albedo| encode_rgb_png(size_px, albedo));
         Ok(Self {
-            normals_png: encode_pixels(
-                size_px,
-                3 * size_px,
-                &Pixels::Gray16([0, 1, 2].into_iter().flat_map(plane).collect()),
-                RowFilter::None,
-            )?,
-            depth_png: encode_pixels(size_px, size_px, &Pixels::Gray16(depth.collect()), RowFilter::Up)?,
+            // Normals repeat from pixel to pixel, depth slopes.
+            normals_png: encode_gray16_png([size_px, 3 * size_px], RowFilter::None, normals)?,
+            depth_png: encode_gray16_png([size_px, size_px], RowFilter::Up, depth)?,
             albedo_png: albedo_png.transpose()?,
         })
     }
@@ -165,6 +159,17 @@ impl GbufferPixels {
         }
         Ok(())
     }
+}
+
+/// Encodes a picture of 16 bits of gray.
+fn encode_gray16_png(
+    size_px: [u32; 2],
+    filter: RowFilter,
+    values: impl Iterator<Item = u16>,
+) -> Result<Vec<u8>> {
+    let bytes: Vec<u8> = values.flat_map(u16::to_be_bytes).collect();
+    let kind = (png::ColorType::Grayscale, png::BitDepth::Sixteen);
+    encode_png(size_px, kind, filter, &bytes)
 }
 
 #[cfg(test)]
