@@ -139,7 +139,10 @@ impl Renderer {
         };
         let (report, backend) = match gpu {
             Some(gpu) => (gpu.adapter().clone(), Backend::Gpu(Box::new(gpu))),
-            None => (SoftwareRenderer::report(), Backend::Software(SoftwareRenderer)),
+            None => (
+                SoftwareRenderer::report(),
+                Backend::Software(SoftwareRenderer::default()),
+            ),
         };
         tracing::info!(adapter = %report, "renderer");
         Ok(Self { report, backend })
@@ -182,8 +185,8 @@ impl Renderer {
     /// The CPU's hand, if it is the CPU that draws: workers with many meshes draw each on their own thread with it.
     #[must_use]
     pub fn software(&self) -> Option<SoftwareRenderer> {
-        match self.backend {
-            Backend::Software(software) => Some(software),
+        match &self.backend {
+            Backend::Software(software) => Some(software.clone()),
             Backend::Gpu(_) => None,
         }
     }

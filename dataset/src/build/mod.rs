@@ -241,12 +241,13 @@ pub(crate) fn build_child(
     }
     let stop = AtomicBool::new(false);
     let clock = StageClock::start();
+    let software = renderer.software();
     let context = Context {
         source,
         recipe,
         options,
         drawn_by: renderer.drawn_by(),
-        software: renderer.software(),
+        software: software.as_ref(),
         stop: &stop,
         cancel,
         clock: &clock,
@@ -340,7 +341,7 @@ struct Context<'a> {
     options: &'a BuildOptions,
     drawn_by: DrawnBy,
     /// There if workers draw.
-    software: Option<SoftwareRenderer>,
+    software: Option<&'a SoftwareRenderer>,
     /// Set when the writer has failed or was told to stop: what is on its way is dropped.
     stop: &'a AtomicBool,
     cancel: &'a AtomicBool,

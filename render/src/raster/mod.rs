@@ -78,6 +78,11 @@ impl Pattern {
     pub(crate) fn num_samples(&self) -> usize {
         1 << self.rows_bits
     }
+
+    /// Pixels beside each other of which a cell holds samples.
+    fn pixels_of_cell(&self) -> u32 {
+        1 << (CELL_COLUMN_BITS - self.rows_bits)
+    }
 }
 
 /// What is drawn on.
@@ -168,16 +173,26 @@ impl Field {
 
     /// Is a meshlet outside of the rows that are drawn, or behind what is there?
     fn is_settled(&self, meshlet: &PlacedMeshlet, canvas: &impl Canvas) -> bool {
-        let column_bits = CELL_COLUMN_BITS - self.pattern.rows_bits;
-        let (first, last) = (
-            (meshlet.columns.start >> column_bits) as usize,
-            ((meshlet.columns.end - 1) >> column_bits) as usize,
-        );
+        let cells = self.cells_of(&meshlet.columns);
         let rows = meshlet.rows.start.max(self.rows.start)..meshlet.rows.end.min(self.rows.end);
         rows.into_iter().all(|row| {
             let start = (row - self.rows.start) as usize * self.stride;
-            canvas.is_settled(start + first..start + last + 1, meshlet.nearest)
+            canvas.is_settled(start + cells.start..start + cells.end, meshlet.nearest)
         })
+    }
+
+    /// Those of a row that hold some columns of pixels.
+    pub(crate) fn cells_of(&self, columns: &Range<u32>) -> Range<usize> {
+        let pixels_of_cell = self.pattern.pixels_of_cell();
+        let end = columns.end.div_ceil(pixels_of_cell);
+        (columns.start / pixels_of_cell) as usize..end as usize
+    }
+
+    /// Columns of pixels, and those that share a cell with them.
+    pub(crate) fn in_whole_cells(&self, columns: &Range<u32>) -> Range<u32> {
+        let Range { start, end } = self.cells_of(columns);
+        let pixels_of_cell = self.pattern.pixels_of_cell();
+        start as u32 * pixels_of_cell..(end as u32 * pixels_of_cell).min(self.size_px[0])
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 //! for word and number for number in `f32`.
 
 mod lamp;
+mod plain;
 mod row;
 mod stage;
 mod texture;
@@ -15,8 +16,9 @@ use tap_shaders::{
 use crate::camera::{Rays, ViewMatrices};
 use crate::lighting::{Lighting, MaterialChoice, Normals, Rgb, Show};
 pub(crate) use lamp::{Lamp, Point, albedo_of};
+pub(crate) use plain::PlainRow;
 pub(crate) use row::Row;
-pub(crate) use stage::Stage;
+pub(crate) use stage::{Seen, Stage};
 
 /// A view as all shaders read it. A mesh without a surface of its own is white, whatever the lighting says.
 pub(crate) fn view_uniform(

@@ -4,8 +4,8 @@ use glam::{Mat3, Mat4, Vec2, Vec3, Vec4};
 use tap_shaders::{LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH, ViewUniform, unfold_normal};
 
 use super::lamp::{Lamp, Point, albedo_of, bytes_of};
+use super::plain::PlainLight;
 use super::rgba;
-use super::row::PlainLight;
 use super::texture::Image;
 use crate::scene::Scene;
 

@@ -1,5 +1,6 @@
 //! Which triangle each sample of a view sees, on the CPU: of those that hold it the nearest, at equal depth the first.
 
+use std::mem;
 use std::ops::Range;
 
 use glam::Mat4;
@@ -13,22 +14,28 @@ use crate::shade::Stage;
 /// A sample that sees nothing.
 pub(crate) const NOTHING: u32 = u32::MAX;
 
+/// What the samples of some rows see, a cell beside the other. It is large, and worth keeping from mesh to mesh.
+#[derive(Debug, Default)]
+pub(crate) struct Samples {
+    depths: Vec<[f32; LANES]>,
+    triangles: Vec<[u32; LANES]>,
+}
+
 /// What some rows of a view see.
 #[derive(Debug)]
 pub(crate) struct Visibility {
     clip_from_object: Mat4,
     field: Field,
     placed: Placed,
-    /// Pixels outside of them see nothing.
+    /// Pixels outside of them see nothing, and their samples are whatever was there before.
     columns: Range<u32>,
     rows: Range<u32>,
-    depths: Vec<[f32; LANES]>,
-    triangles: Vec<[u32; LANES]>,
+    samples: Samples,
 }
 
 impl Visibility {
-    /// Of the pictures of a recipe.
-    pub(crate) fn new(recipe: &RenderRecipe) -> Self {
+    /// Of the pictures of a recipe, in these samples.
+    pub(crate) fn new(recipe: &RenderRecipe, samples: Samples) -> Self {
         let pattern = if recipe.samples == 1 {
             ONE_SAMPLE
         } else {
@@ -40,9 +47,13 @@ impl Visibility {
             placed: Placed::default(),
             columns: 0..0,
             rows: 0..0,
-            depths: Vec::new(),
-            triangles: Vec::new(),
+            samples,
         }
+    }
+
+    /// The samples, for other pictures.
+    pub(crate) fn take_samples(&mut self) -> Samples {
+        mem::take(&mut self.samples)
     }
 
     /// Places a mesh in a view.
@@ -54,6 +65,7 @@ impl Visibility {
             in_pixels(clip_from_object, self.size_px()),
         );
         [self.columns, self.rows] = self.placed.pixels();
+        self.columns = self.field.in_whole_cells(&self.columns);
     }
 
     fn size_px(&self) -> u32 {
@@ -72,16 +84,12 @@ impl Visibility {
 
     /// Draws rows of a view whose points are placed.
     pub(crate) fn draw(&mut self, stage: &Stage<'_>, meshlets: &Meshlets, rows: Range<u32>) {
-        let num_cells = self.field.stride * rows.len();
+        self.samples.clear(&self.field, &rows, &self.columns);
         self.field.rows = rows;
-        self.depths.clear();
-        self.depths.resize(num_cells, [f32::INFINITY; LANES]);
-        self.triangles.clear();
-        self.triangles.resize(num_cells, [NOTHING; LANES]);
         let place = in_pixels(&self.clip_from_object, self.size_px());
         let mut seen = Seen {
-            depths: &mut self.depths,
-            triangles: &mut self.triangles,
+            depths: &mut self.samples.depths,
+            triangles: &mut self.samples.triangles,
             index: 0,
         };
         if stage.has_cutout() {
@@ -98,13 +106,43 @@ impl Visibility {
         }
     }
 
+    /// How many samples a pixel has.
+    pub(crate) fn num_samples(&self) -> usize {
+        self.field.pattern.num_samples()
+    }
+
+    /// Which triangles the samples of a row see, a cell after the other, from the first pixel that may see something on. The
+    /// last cell may reach beyond the picture.
+    pub(crate) fn cells(&self, y: u32) -> &[[u32; LANES]] {
+        let row = (y - self.field.rows.start) as usize * self.field.stride;
+        let cells = self.field.cells_of(&self.columns);
+        &self.samples.triangles[row + cells.start..row + cells.end]
+    }
+
     /// The samples of each pixel of a row that may see something: their depths, and which triangles they see.
     pub(crate) fn row(&self, y: u32) -> impl Iterator<Item = (&[f32], &[u32])> {
-        let num_samples = self.field.pattern.num_samples();
+        let num_samples = self.num_samples();
         let row = (y - self.field.rows.start) as usize * self.field.stride * LANES;
         let [first, end] = [self.columns.start, self.columns.end].map(|x| row + x as usize * num_samples);
-        let depths = self.depths.as_flattened()[first..end].chunks_exact(num_samples);
-        depths.zip(self.triangles.as_flattened()[first..end].chunks_exact(num_samples))
+        let depths = self.samples.depths.as_flattened()[first..end].chunks_exact(num_samples);
+        depths.zip(self.samples.triangles.as_flattened()[first..end].chunks_exact(num_samples))
+    }
+}
+
+impl Samples {
+    /// Makes room for rows, of which these columns of pixels see nothing yet.
+    fn clear(&mut self, field: &Field, rows: &Range<u32>, columns: &Range<u32>) {
+        let num_cells = field.stride * rows.len();
+        if self.depths.len() < num_cells {
+            self.depths.resize(num_cells, [f32::INFINITY; LANES]);
+            self.triangles.resize(num_cells, [NOTHING; LANES]);
+        }
+        let cells = field.cells_of(columns);
+        for row in 0..rows.len() {
+            let cells = row * field.stride + cells.start..row * field.stride + cells.end;
+            self.depths[cells.clone()].fill([f32::INFINITY; LANES]);
+            self.triangles[cells].fill([NOTHING; LANES]);
+        }
     }
 }
 

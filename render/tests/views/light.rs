@@ -1,9 +1,9 @@
 //! What value a covered pixel gets.
 
 use glam::Vec3;
-use tap_render::{BACKGROUND, Channels, Projection, RenderRecipe, Rgb, Rig};
+use tap_render::{BACKGROUND, Channels, Framing, Projection, RenderRecipe, Rgb, Rig};
 
-use crate::{centered, renderers, shape};
+use crate::{PROJECTIONS, centered, renderers, shape};
 
 #[test]
 fn light_is_0_3_and_0_6_of_the_cosine_on_both_sides() {
@@ -98,6 +98,41 @@ fn covered_pixels_are_never_white_and_others_always_are() {
                         "a white object on white"
                     );
                 }
+            }
+        }
+    }
+}
+
+/// The CPU has a way of its own for the light of most pictures, which a trace of gloss leads away from.
+#[test]
+fn the_plain_light_shines_as_any_light() {
+    let [mut renderer, _] = renderers();
+    let mesh = shape::axes();
+    for (size_px, samples, projection, background) in [
+        (37, 1, PROJECTIONS[0], [BACKGROUND; 3]),
+        (37, 1, PROJECTIONS[1], [10, 200, 90]),
+        (38, 4, PROJECTIONS[0], [10, 200, 90]),
+        (39, 4, PROJECTIONS[1], [BACKGROUND; 3]),
+    ] {
+        let mut recipe = RenderRecipe {
+            size_px,
+            samples,
+            projection,
+            framing: Framing::Box,
+            ..RenderRecipe::default()
+        };
+        recipe.lighting.background = background;
+        let plain = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap();
+        recipe.lighting.specular = f64::from(f32::MIN_POSITIVE);
+        let glossy = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap();
+        for (plain, glossy) in plain.iter().zip(&glossy) {
+            assert_eq!(plain.mask, glossy.mask, "{size_px} px");
+            let [plain, glossy] = [plain, glossy].map(|view| view.color.as_ref().unwrap().to_rgb());
+            for (plain, glossy) in plain.as_flattened().iter().zip(glossy.as_flattened()) {
+                assert!(
+                    plain.abs_diff(*glossy) <= 1,
+                    "{size_px} px: {plain} is not {glossy}"
+                );
             }
         }
     }

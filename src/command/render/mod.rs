@@ -173,11 +173,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         drawn_by: renderer.drawn_by(),
         adapter: serde_json::to_value(renderer.adapter()).context("could not name the adapter")?,
     };
+    let software = renderer.software();
     let pipeline = Pipeline {
         task: &task,
         inputs: &inputs,
         renderer_options: &renderer_options,
-        software: renderer.software(),
+        software: software.as_ref(),
         num_workers: num_workers(arguments.workers),
         cancel: &cancel,
     };

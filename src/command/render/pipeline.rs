@@ -50,7 +50,7 @@ pub(super) struct Pipeline<'a> {
     pub(super) inputs: &'a [Input],
     pub(super) renderer_options: &'a RendererOptions,
     /// The CPU's hand, if it is the CPU that draws: each worker then draws what it has prepared.
-    pub(super) software: Option<SoftwareRenderer>,
+    pub(super) software: Option<&'a SoftwareRenderer>,
     /// At least one.
     pub(super) num_workers: usize,
     /// Raised from outside to end it.
@@ -230,7 +230,7 @@ impl Pipeline<'_> {
     /// Without a device there is nothing to wait for.
     fn draw_here(
         self,
-        software: SoftwareRenderer,
+        software: &SoftwareRenderer,
         input_idx: usize,
         mut ready: Ready,
         finished: &Sender<Finished>,
