@@ -6,6 +6,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use glam::{DVec2, Vec2, Vec3};
+use multiversion::multiversion;
 use wide::{f32x4, i32x4};
 
 use crate::camera::Camera;
@@ -61,7 +62,7 @@ impl<'a> Projected<'a> {
             return of_box;
         }
         let mut grid = Grid::new(bounds);
-        grid.cover(self.camera, self.meshlets, bounds.min);
+        cover(&mut grid, self.camera, self.meshlets, bounds.min);
         let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
         let at_most = grid.num_within_spans() as f64 * cell_area;
         if at_most <= negligible {
@@ -161,31 +162,6 @@ impl Grid {
         }
     }
 
-    /// Covers the cells whose centres lie in a triangle.
-    fn cover(&mut self, camera: &Camera, meshlets: &Meshlets, min: Vec2) {
-        let size = [self.width as u32, self.rows.len() as u32];
-        let cells_per_unit = f32x4::splat(self.cells_per_unit);
-        let in_cells = |along: f32x4, min: f32| (along - f32x4::splat(min)) * cells_per_unit + f32x4::ONE;
-        let project = camera.projection();
-        let place = |points: &Four| {
-            let projected = project(points);
-            let placed = Four {
-                x: in_cells(projected.x, min.x),
-                y: in_cells(projected.y, min.y),
-                z: projected.z,
-            };
-            (placed, projected.z)
-        };
-        let mut placed = Placed::default();
-        placed.place(meshlets, size, place);
-        let field = Field {
-            stride: ROW_WORDS * WORD / LANES,
-            ..Field::new(ONE_SAMPLE, size)
-        };
-        let mut covered = Covered(self.rows.as_flattened_mut());
-        field.draw(meshlets, &placed, place, &mut covered);
-    }
-
     /// Cells between the first and the last covered one of their row, or of their column if those are fewer. The filled
     /// silhouette never has more.
     fn num_within_spans(&self) -> usize {
@@ -239,6 +215,32 @@ impl Grid {
         let num_outside: u32 = outside.as_flattened().iter().map(|word| word.count_ones()).sum();
         self.width * self.rows.len() - num_outside as usize
     }
+}
+
+/// Covers the cells of a grid whose centres lie in a triangle.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn cover(grid: &mut Grid, camera: &Camera, meshlets: &Meshlets, min: Vec2) {
+    let size = [grid.width as u32, grid.rows.len() as u32];
+    let cells_per_unit = f32x4::splat(grid.cells_per_unit);
+    let in_cells = |along: f32x4, min: f32| (along - f32x4::splat(min)) * cells_per_unit + f32x4::ONE;
+    let project = camera.projection();
+    let place = |points: &Four| {
+        let projected = project(points);
+        let placed = Four {
+            x: in_cells(projected.x, min.x),
+            y: in_cells(projected.y, min.y),
+            z: projected.z,
+        };
+        (placed, projected.z)
+    };
+    let mut placed = Placed::default();
+    placed.place(meshlets, size, place);
+    let field = Field {
+        stride: ROW_WORDS * WORD / LANES,
+        ..Field::new(ONE_SAMPLE, size)
+    };
+    let mut covered = Covered(grid.rows.as_flattened_mut());
+    field.draw(meshlets, &placed, place, &mut covered);
 }
 
 /// Sets the bits of a range.

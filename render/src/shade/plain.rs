@@ -1,6 +1,11 @@
 //! The light of `mvcnn`: gray, all from the eye or from everywhere. Most pictures are made in it, so it has a way of its
 //! own: four samples at once, whichever triangles they see.
 
+#![allow(
+    clippy::inline_always,
+    reason = "compiled with its callers for the instructions that those are compiled for"
+)]
+
 use std::ops::Range;
 
 use glam::{Vec2, Vec3};
@@ -37,7 +42,7 @@ impl PlainLight {
     }
 
     /// The values of faces and the cosines between them and the rays that meet them, either way.
-    #[inline]
+    #[inline(always)]
     fn shown(self, cosines: f32x4) -> i32x4 {
         let light = f32x4::splat(self.ambient) + f32x4::splat(self.diffuse) * cosines.abs();
         let value = light.fast_min(f32x4::ONE) * f32x4::splat(255.0) + f32x4::HALF;
@@ -74,6 +79,7 @@ impl<'a> PlainRow<'a> {
     }
 
     /// Goes to a row.
+    #[inline(always)]
     pub(crate) fn go_to(&mut self, y: u32) {
         let ray_direction = |column: u32| {
             let pixel = Vec2::new((self.first_column + column) as f32 + 0.5, y as f32 + 0.5);
@@ -91,7 +97,7 @@ impl<'a> PlainRow<'a> {
     }
 
     /// The values of four samples of a pixel, counted from the first. What one shows that sees no triangle means nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn samples(&self, column: usize, triangles: [u32; LANES]) -> i32x4 {
         let per_length = f32x4::splat(self.per_length[column]);
         self.shown(f32x4::splat(column as f32), per_length, triangles)
@@ -99,13 +105,13 @@ impl<'a> PlainRow<'a> {
 
     /// The values of four pixels, of which the first is counted from the first of all. What one shows that sees no triangle
     /// means nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pixels(&self, column: usize, triangles: [u32; LANES]) -> i32x4 {
         let per_length = f32x4::from(&self.per_length[column..column + LANES]);
         self.shown(columns_from(column), per_length, triangles)
     }
 
-    #[inline]
+    #[inline(always)]
     fn shown(&self, columns: f32x4, per_length: f32x4, triangles: [u32; LANES]) -> i32x4 {
         let direction = along(self.direction, self.to_next, columns);
         let normals = &self.stage.scene.normals;
@@ -118,13 +124,13 @@ impl<'a> PlainRow<'a> {
 }
 
 /// Four columns, from one on.
-#[inline]
+#[inline(always)]
 fn columns_from(first: usize) -> f32x4 {
     f32x4::splat(first as f32) + f32x4::from([0.0, 1.0, 2.0, 3.0])
 }
 
 /// Steps from a place.
-#[inline]
+#[inline(always)]
 fn along(start: Vec3, step: Vec3, steps: f32x4) -> Four {
     let along = |start: f32, step: f32| f32x4::splat(start) + f32x4::splat(step) * steps;
     Four {

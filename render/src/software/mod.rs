@@ -3,6 +3,11 @@
 //! `visibility.rs` finds which triangle each sample sees, `shade/` says what it looks like there, and `planes.rs` makes
 //! pixels of samples.
 
+#![allow(
+    clippy::inline_always,
+    reason = "what is not compiled as a part of `draw_view` has none of the instructions that it is compiled for"
+)]
+
 mod planes;
 mod visibility;
 
@@ -10,6 +15,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use glam::{Mat4, UVec2};
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::camera::ViewMatrices;
@@ -98,7 +104,19 @@ impl Drop for Lent<'_> {
     }
 }
 
+/// Draws a view in the widest instructions that the processor has. What comes out is the same in all of them.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &mut Visibility) -> View {
+    draw_view_in_any(framed, pose, matrices, visibility)
+}
+
+#[inline(always)]
+fn draw_view_in_any(
+    framed: &Framed,
+    pose: Pose,
+    matrices: &ViewMatrices,
+    visibility: &mut Visibility,
+) -> View {
     let Framed {
         recipe,
         scene,
@@ -132,4 +150,46 @@ fn bands(rows: Range<u32>, recipe: &RenderRecipe) -> impl Iterator<Item = Range<
     rows.clone()
         .step_by(num_rows as usize)
         .map(move |start| start..(start + num_rows).min(rows.end))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::framing::DrawnBy;
+    use crate::import::{MeshFormat, NoAssets, import_mesh};
+    use crate::lighting::Lighting;
+    use crate::mesh::{ObjectFromMesh, UpAxis};
+    use crate::recipe::Channels;
+
+    #[test]
+    fn all_instructions_draw_the_same() {
+        let axes = include_bytes!("../../../assets/axes.obj");
+        let mesh = import_mesh(MeshFormat::Obj, axes, &NoAssets).unwrap();
+        let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, UpAxis::Y);
+        // From triangles of less than a pixel to some of more than a block.
+        for (size_px, samples, lighting) in [
+            (9, 1, Lighting::mvcnn()),
+            (90, 4, Lighting::mvcnn()),
+            (500, 1, Lighting::three_point()),
+            (300, 4, Lighting::random(7)),
+        ] {
+            let recipe = RenderRecipe {
+                size_px,
+                samples,
+                lighting,
+                channels: Channels::ALL,
+                ..RenderRecipe::default()
+            };
+            let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, DrawnBy::Software).unwrap();
+            let mut visibility = Visibility::new(&recipe, Samples::default());
+            let narrow = framed
+                .views
+                .iter()
+                .map(|(pose, matrices)| draw_view_in_any(&framed, *pose, matrices, &mut visibility));
+            let wide = SoftwareRenderer::default().draw(&framed);
+            assert!(narrow.eq(wide), "{size_px} px with {samples} samples");
+        }
+    }
 }

@@ -65,6 +65,7 @@ impl Planes {
     }
 
     /// Draws the pixels of a row that may see something.
+    #[inline(always)]
     pub(super) fn draw_row(
         &mut self,
         row: &mut Row<'_>,
@@ -135,6 +136,7 @@ impl Planes {
 }
 
 /// Colors a row whose first pixel is at a place. If there is a color in plain light, it is the background's.
+#[inline(always)]
 fn color_plainly(
     color: &mut ColorImage,
     first: usize,
@@ -168,7 +170,7 @@ fn color_plainly(
 }
 
 /// The values of a row's pixels, but of cells that see nothing.
-#[inline]
+#[inline(always)]
 fn plain_values(
     row: &PlainRow<'_>,
     visibility: &Visibility,

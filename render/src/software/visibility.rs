@@ -83,6 +83,7 @@ impl Visibility {
     }
 
     /// Draws rows of a view whose points are placed.
+    #[inline(always)]
     pub(crate) fn draw(&mut self, stage: &Stage<'_>, meshlets: &Meshlets, rows: Range<u32>) {
         self.samples.clear(&self.field, &rows, &self.columns);
         self.field.rows = rows;
