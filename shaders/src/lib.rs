@@ -13,7 +13,8 @@ pub const DRAW: &str = concat!(
     include_str!("../wgsl/draw.wgsl")
 );
 
-/// Colors faces without asking which they are: `place_face`, `paint`.
+/// Colors faces without asking which they are: `place_face`, `paint`; in gray light from the eye alone
+/// `place_headlit_face`, `paint_headlit`.
 pub const PAINT: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
     include_str!("../wgsl/scene.wgsl"),
@@ -418,7 +419,9 @@ mod tests {
         };
         let number = TypeInner::Scalar(naga::Scalar::U32);
         assert_eq!(types(DRAW, "place"), [three.clone(), number]);
-        assert_eq!(types(PAINT, "place_face"), [three.clone(), three]);
+        for entry_point in ["place_face", "place_headlit_face"] {
+            assert_eq!(types(PAINT, entry_point), [three.clone(), three.clone()]);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Views drawn by a device, through wgpu: one submission a mesh, and the device is kept busy in between.
 //!
-//! [`GpuRenderer::submit`] uploads a mesh, draws all its views into an atlas and asks for them back, all in one submission,
+//! [`GpuRenderer::submit`] uploads a mesh, draws its views into an atlas and asks for them back, all in one submission,
 //! and does not wait. It is drawn which triangle each sample sees, and a second pass colors that, so that each pixel looks
 //! at each of its triangles once; white faces are, with one sample, colored as they are drawn.
 //! [`GpuRenderer::finish`] waits for that submission alone. Whoever submits the next mesh before finishing the last one
@@ -49,6 +49,8 @@ use target::{Target, Tiling};
 pub(crate) struct GpuRenderer {
     gpu: Gpu,
     max_in_flight: usize,
+    /// Views that are drawn in one pass, at most.
+    views_of_pass: usize,
     /// One for each plan seen so far.
     pipelines: Vec<Pipelines>,
     target: Option<Target>,
@@ -82,12 +84,15 @@ impl GpuRenderer {
     }
 
     fn on(gpu: Gpu, max_in_flight: usize) -> Self {
-        if gpu.report.kind == AdapterKind::Cpu {
+        let is_software = gpu.report.kind == AdapterKind::Cpu;
+        if is_software {
             keep_freed_memory();
         }
         Self {
             gpu,
             max_in_flight,
+            // A software driver notes the triangles of a pass before it draws them: those of one view stay in its caches.
+            views_of_pass: if is_software { 1 } else { usize::MAX },
             pipelines: Vec::new(),
             target: None,
             idle: Vec::new(),
@@ -130,7 +135,7 @@ impl GpuRenderer {
         };
         let limits = self.gpu.device.limits();
         let recipe = &framed.recipe;
-        let tiling = Tiling::new(recipe.size_px, framed.views.len());
+        let tiling = Tiling::new(recipe.size_px, framed.views.len().min(self.views_of_pass));
         let uniforms = uniforms(framed, tiling);
         let plan = Plan::new(framed, uniforms.first().expect("a rig has a pose"));
         let layout = Layout::new(
@@ -289,4 +294,44 @@ fn check_sizes(
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::import::{MeshFormat, NoAssets, import_mesh};
+    use crate::mesh::{ObjectFromMesh, UpAxis};
+    use crate::recipe::{Channels, RenderRecipe};
+
+    /// A GPU draws all views in one pass, a software driver one by one.
+    #[test]
+    fn pictures_do_not_depend_on_how_many_views_share_a_pass() {
+        let axes = include_bytes!("../../../assets/axes.obj");
+        let mesh = import_mesh(MeshFormat::Obj, axes, &NoAssets).unwrap();
+        let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, UpAxis::Y);
+        let mut renderer = GpuRenderer::try_new(&AdapterChoice::Software, 1).unwrap();
+        for (samples, channels) in [(1, Channels::default()), (1, Channels::ALL), (4, Channels::ALL)] {
+            let recipe = RenderRecipe {
+                size_px: 50,
+                samples,
+                channels,
+                ..RenderRecipe::default()
+            };
+            let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, DrawnBy::SoftwareDriver).unwrap();
+            let mut drawn_in_passes_of = |views_of_pass| {
+                renderer.views_of_pass = views_of_pass;
+                let pending = renderer.submit(&framed).unwrap();
+                renderer.finish(pending).unwrap()
+            };
+            let one_by_one = drawn_in_passes_of(1);
+            for views_of_pass in [5, usize::MAX] {
+                assert!(
+                    drawn_in_passes_of(views_of_pass) == one_by_one,
+                    "{views_of_pass} views in a pass, {samples} samples"
+                );
+            }
+        }
+    }
 }

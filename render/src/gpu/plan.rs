@@ -1,6 +1,6 @@
 //! `Plan`: how the views of a mesh are drawn. What it says is the same for all of them, and shaders are made for it.
 
-use tap_shaders::ViewUniform;
+use tap_shaders::{GLOSSY, LIGHT_AT_EYE, SHOW_NORMALS, SKY, ViewUniform};
 
 use crate::framing::Framed;
 use crate::lighting::{MaterialChoice, Normals};
@@ -70,6 +70,13 @@ impl Plan {
             light_kinds: (0..).zip(lights).map(|(i, light)| light.kind << (2 * i)).sum(),
             has_cutout: framed.scene.has_cutout,
         }
+    }
+
+    /// Is there nothing but gray light from the eye?
+    pub(super) fn is_headlit(self) -> bool {
+        self.target.color_kind == ColorKind::Gray
+            && self.flags & (SHOW_NORMALS | GLOSSY | SKY) == 0
+            && (self.num_lights, self.light_kinds) == (1, LIGHT_AT_EYE)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is drawn into: one atlas in which views lie side by side, so that a whole rig is one pass.
+//! What is drawn into: one atlas in which the views of a pass lie side by side, on a GPU those of a whole rig.
 
 use glam::UVec2;
 
