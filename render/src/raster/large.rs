@@ -68,6 +68,7 @@ struct Depth {
 
 impl Edges {
     /// `None` if the triangle is seen from its edge.
+    #[inline(always)]
     pub(super) fn new(corners: [f32x4; 3]) -> Option<Self> {
         let [a, b, c] = corners.map(Corner::from);
         let (ab, ac) = ((b.x - a.x, b.y - a.y), (c.x - a.x, c.y - a.y));
@@ -111,6 +112,7 @@ impl Edges {
     }
 
     /// Draws a triangle block by block.
+    #[inline(always)]
     pub(super) fn draw(&self, field: &Field, cells: Cells, canvas: &mut impl Canvas) {
         let columns_of_block = (self.side_of_block() / field.pattern.cell_width) as u32;
         let rows_of_block = (self.side_of_block() / STEPS) as u32;
@@ -138,6 +140,7 @@ impl Edges {
     }
 
     /// What of the triangle is in a block; `None` if nothing is.
+    #[inline(always)]
     fn ramps(&self, pattern: Pattern, block: Cells) -> Option<Ramps<i32x4>> {
         let Pattern { x, y, cell_width, .. } = pattern;
         let left = block.first_column as i32 * cell_width;
@@ -162,6 +165,7 @@ impl Edges {
     }
 
     /// The sides as a block sees them, in numbers that fit; `None` if nothing of the triangle is in it.
+    #[inline(always)]
     fn in_block(&self, left: i32, top: i32) -> Option<[SideInBlock; 3]> {
         let mut result = [SideInBlock {
             value: 0,

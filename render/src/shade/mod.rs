@@ -1,6 +1,11 @@
 //! What a triangle looks like where a pixel's ray meets it, on the CPU: the twin of `scene.wgsl` and `light.wgsl`, word
 //! for word and number for number in `f32`.
 
+#![allow(
+    clippy::inline_always,
+    reason = "compiled with its callers for the instructions that those are compiled for"
+)]
+
 mod lamp;
 mod plain;
 mod row;

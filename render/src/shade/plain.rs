@@ -1,11 +1,6 @@
 //! The light of `mvcnn`: gray, all from the eye or from everywhere. Most pictures are made in it, so it has a way of its
 //! own: four samples at once, whichever triangles they see.
 
-#![allow(
-    clippy::inline_always,
-    reason = "compiled with its callers for the instructions that those are compiled for"
-)]
-
 use std::ops::Range;
 
 use glam::{Vec2, Vec3};

@@ -17,7 +17,7 @@ pub(crate) struct Row<'a> {
     first_column: u32,
     y: f32,
     /// Those that were looked at last.
-    kept: Vec<Option<Kept>>,
+    kept: Vec<Kept>,
 }
 
 /// A triangle that was looked at.
@@ -29,6 +29,16 @@ struct Kept {
     rounded_normal: Vec3,
 }
 
+impl Kept {
+    fn new(facet: Facet) -> Self {
+        Self {
+            facet,
+            normal: Vec3::ZERO,
+            rounded_normal: Vec3::ZERO,
+        }
+    }
+}
+
 impl<'a> Row<'a> {
     /// Some pixels of a row.
     pub(crate) fn new(stage: &'a Stage<'a>, columns: Range<u32>) -> Self {
@@ -36,7 +46,7 @@ impl<'a> Row<'a> {
             stage,
             first_column: columns.start,
             y: 0.0,
-            kept: vec![None; NUM_KEPT],
+            kept: vec![Kept::new(Facet::NONE); NUM_KEPT],
         }
     }
 
@@ -46,12 +56,14 @@ impl<'a> Row<'a> {
     }
 
     /// The color of a pixel, counted from the first, that sees a triangle.
+    #[inline(always)]
     pub(crate) fn shown(&mut self, index: u32, column: usize) -> [u8; 3] {
         let (stage, pixel) = (self.stage, self.pixel(column));
         stage.shown(&self.keep(index).facet, pixel)
     }
 
     /// All that a pixel sees of a triangle. The normal is rounded as a device hands it over.
+    #[inline(always)]
     pub(crate) fn look(&mut self, index: u32, column: usize) -> Seen {
         let (stage, pixel) = (self.stage, self.pixel(column));
         let kept = self.keep(index);
@@ -65,25 +77,24 @@ impl<'a> Row<'a> {
     }
 
     /// Does the ray through a pixel meet a triangle, not only its plane?
+    #[inline(always)]
     pub(crate) fn meets(&mut self, index: u32, column: usize) -> bool {
         let (stage, pixel) = (self.stage, self.pixel(column));
         stage.meets(&self.keep(index).facet, pixel)
     }
 
     /// The centre of a pixel.
+    #[inline(always)]
     fn pixel(&self, column: usize) -> Vec2 {
         Vec2::new((self.first_column as usize + column) as f32 + 0.5, self.y)
     }
 
+    #[inline(always)]
     fn keep(&mut self, index: u32) -> &mut Kept {
-        let place = &mut self.kept[index as usize % NUM_KEPT];
-        if place.is_none_or(|kept| kept.facet.index != index) {
-            *place = None;
+        let kept = &mut self.kept[index as usize % NUM_KEPT];
+        if kept.facet.index != index {
+            *kept = Kept::new(self.stage.facet(index));
         }
-        place.get_or_insert_with(|| Kept {
-            facet: self.stage.facet(index),
-            normal: Vec3::ZERO,
-            rounded_normal: Vec3::ZERO,
-        })
+        kept
     }
 }

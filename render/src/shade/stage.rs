@@ -41,6 +41,17 @@ pub(super) struct Facet {
     normal: Vec3,
 }
 
+impl Facet {
+    /// No mesh has so many triangles.
+    pub(super) const NONE: Self = Self {
+        index: u32::MAX,
+        a: Vec3::ZERO,
+        ab: Vec3::ZERO,
+        ac: Vec3::ZERO,
+        normal: Vec3::ZERO,
+    };
+}
+
 impl<'a> Stage<'a> {
     pub(crate) fn new(scene: &'a Scene, view: &'a ViewUniform) -> Self {
         let view_from_object = Mat4::from_cols_array_2d(&view.view_from_object);
@@ -63,6 +74,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The color of a pixel that sees a triangle.
+    #[inline(always)]
     pub(super) fn shown(&self, facet: &Facet, pixel: Vec2) -> [u8; 3] {
         if !self.is_simple {
             return self.lamp.shown(&self.look(facet, pixel).point);
@@ -77,6 +89,7 @@ impl<'a> Stage<'a> {
     }
 
     /// All that a pixel sees of a triangle.
+    #[inline(always)]
     pub(super) fn look(&self, facet: &Facet, pixel: Vec2) -> Seen {
         let direction = self.lamp.ray_direction(pixel);
         let bc = self.weights(facet, pixel);
@@ -110,6 +123,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Does the ray through a pixel meet a triangle, not only its plane?
+    #[inline(always)]
     pub(super) fn meets(&self, facet: &Facet, pixel: Vec2) -> bool {
         let bc = self.weights(facet, pixel);
         bc.x >= 0.0 && bc.y >= 0.0 && bc.x + bc.y <= 1.0
@@ -134,6 +148,7 @@ impl<'a> Stage<'a> {
         &self.scene.materials[(self.scene.labels[index as usize] >> 16) as usize]
     }
 
+    #[inline(always)]
     pub(super) fn facet(&self, index: u32) -> Facet {
         let [a, b, c] = self.scene.triangles[index as usize].map(|index| {
             self.view_from_object
@@ -156,6 +171,7 @@ impl<'a> Stage<'a> {
     }
 
     /// How much of b and of c the ray through a pixel meets; beyond the triangle one of them, or the rest, is negative.
+    #[inline(always)]
     fn weights(&self, facet: &Facet, pixel: Vec2) -> Vec2 {
         let direction = self.lamp.ray_direction(pixel);
         // The ray where it is as far as corner a, seen from there: small numbers stay exact.
@@ -201,6 +217,7 @@ fn towards_viewer(normal: Vec3, face: Vec3, direction: Vec3) -> Vec3 {
 }
 
 /// The nearest weights that lie on the triangle, of all three corners.
+#[inline(always)]
 fn on_triangle(bc: Vec2) -> Vec3 {
     let all = Vec3::new(1.0 - bc.x - bc.y, bc.x, bc.y).max(Vec3::ZERO);
     all / all.element_sum()

@@ -207,6 +207,7 @@ fn mean_of(sum: u32) -> u8 {
 
 /// The triangle that stands for a pixel: of those that its samples see, one that its centre meets, or else any; of
 /// several the nearest. At least one sample sees one.
+#[inline(always)]
 fn chosen(row: &mut Row<'_>, depths: &[f32], triangles: &[u32], column: usize) -> u32 {
     let first = triangles[0];
     if triangles.iter().all(|triangle| *triangle == first) {
