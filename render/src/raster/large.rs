@@ -3,7 +3,7 @@
 
 use wide::{f32x4, i32x4};
 
-use super::{Canvas, Cells, Field, LANES, Pattern, Ramps, STEPS, each, to_f32};
+use super::{Canvas, Cells, DepthRamp, Field, LANES, Pattern, Ramp, STEPS, each, to_f32};
 
 /// Side of a block, in steps.
 const BLOCK: i32 = 8 * STEPS;
@@ -49,7 +49,7 @@ struct Side {
 }
 
 /// A side within a block: its value at the block's corner.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct SideInBlock {
     value: i32,
     per_x: i32,
@@ -64,6 +64,44 @@ struct Depth {
     per_y: f32,
     nearest: f32,
     farthest: f32,
+}
+
+impl SideInBlock {
+    /// Of a block that is within it as a whole.
+    const EVERYWHERE: Self = Self {
+        value: 0,
+        per_x: 0,
+        per_y: 0,
+    };
+
+    #[inline(always)]
+    fn ramp(self, pattern: Pattern) -> Ramp<i32x4> {
+        let times = |per_step: i32, lanes: [i32; LANES]| i32x4::splat(per_step) * i32x4::from(lanes);
+        Ramp {
+            here: i32x4::splat(self.value) + times(self.per_x, pattern.x) + times(self.per_y, pattern.y),
+            per_cell: i32x4::splat(self.per_x.wrapping_mul(pattern.cell_width)),
+            per_row: i32x4::splat(self.per_y.wrapping_mul(STEPS)),
+        }
+    }
+}
+
+impl Depth {
+    /// From the top left of a block on.
+    #[inline(always)]
+    fn ramp(&self, pattern: Pattern, left: i32, top: i32) -> DepthRamp {
+        let Pattern { x, y, cell_width, .. } = pattern;
+        DepthRamp {
+            ramp: Ramp {
+                here: f32x4::splat(self.value)
+                    + (to_f32(x) + f32x4::splat((left - self.at.0) as f32)) * f32x4::splat(self.per_x)
+                    + (to_f32(y) + f32x4::splat((top - self.at.1) as f32)) * f32x4::splat(self.per_y),
+                per_cell: f32x4::splat(self.per_x * cell_width as f32),
+                per_row: f32x4::splat(self.per_y * STEPS as f32),
+            },
+            nearest: f32x4::splat(self.nearest),
+            farthest: f32x4::splat(self.farthest),
+        }
+    }
 }
 
 impl Edges {
@@ -124,8 +162,22 @@ impl Edges {
                     first_row,
                     last_row: cells.last_row.min(first_row + rows_of_block - 1),
                 };
-                if let Some(ramps) = self.ramps(field.pattern, block) {
-                    field.fill(block, &ramps, canvas);
+                let (left, top) = (
+                    block.first_column as i32 * field.pattern.cell_width,
+                    block.first_row as i32 * STEPS,
+                );
+                let Some(sides) = self.in_block(left, top) else {
+                    continue;
+                };
+                if field.are_settled(block, self.depth.nearest, canvas) {
+                    continue;
+                }
+                let depth = self.depth.ramp(field.pattern, left, top);
+                if sides == [SideInBlock::EVERYWHERE; 3] {
+                    field.fill::<i32x4, 0>(block, [], depth, canvas);
+                } else {
+                    let sides = each(sides, |side| side.ramp(field.pattern));
+                    field.fill(block, sides, depth, canvas);
                 }
             }
         }
@@ -139,39 +191,10 @@ impl Edges {
         }
     }
 
-    /// What of the triangle is in a block; `None` if nothing is.
-    #[inline(always)]
-    fn ramps(&self, pattern: Pattern, block: Cells) -> Option<Ramps<i32x4>> {
-        let Pattern { x, y, cell_width, .. } = pattern;
-        let left = block.first_column as i32 * cell_width;
-        let top = block.first_row as i32 * STEPS;
-        let sides = self.in_block(left, top)?;
-        let depth = &self.depth;
-        let times = |per_step: i32, lanes: [i32; LANES]| i32x4::splat(per_step) * i32x4::from(lanes);
-        Some(Ramps {
-            sides: each(sides, |side| {
-                i32x4::splat(side.value) + times(side.per_x, x) + times(side.per_y, y)
-            }),
-            per_cell: each(sides, |side| i32x4::splat(side.per_x.wrapping_mul(cell_width))),
-            per_row: each(sides, |side| i32x4::splat(side.per_y.wrapping_mul(STEPS))),
-            depth: f32x4::splat(depth.value)
-                + (to_f32(x) + f32x4::splat((left - depth.at.0) as f32)) * f32x4::splat(depth.per_x)
-                + (to_f32(y) + f32x4::splat((top - depth.at.1) as f32)) * f32x4::splat(depth.per_y),
-            depth_per_cell: f32x4::splat(depth.per_x * cell_width as f32),
-            depth_per_row: f32x4::splat(depth.per_y * STEPS as f32),
-            nearest: f32x4::splat(depth.nearest),
-            farthest: f32x4::splat(depth.farthest),
-        })
-    }
-
     /// The sides as a block sees them, in numbers that fit; `None` if nothing of the triangle is in it.
     #[inline(always)]
     fn in_block(&self, left: i32, top: i32) -> Option<[SideInBlock; 3]> {
-        let mut result = [SideInBlock {
-            value: 0,
-            per_x: 0,
-            per_y: 0,
-        }; 3];
+        let mut result = [SideInBlock::EVERYWHERE; 3];
         let reach = i64::from(self.side_of_block());
         // Of triangles that reach far beyond the largest picture the numbers are halved until they fit; a sample that
         // lies within less than a step of such an edge may then fall on the wrong side.

@@ -22,7 +22,7 @@ mod placed;
 mod small;
 mod whole;
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::{Add, Range, RangeInclusive};
 
 use glam::Vec2;
 use wide::{f32x4, i32x4};
@@ -176,12 +176,24 @@ impl Field {
     /// Is a meshlet outside of the rows that are drawn, or behind what is there?
     #[inline(always)]
     fn is_settled(&self, meshlet: &PlacedMeshlet, canvas: &impl Canvas) -> bool {
-        let cells = self.cells_of(&meshlet.columns);
+        let columns = self.cells_of(&meshlet.columns);
         let rows = meshlet.rows.start.max(self.rows.start)..meshlet.rows.end.min(self.rows.end);
-        rows.into_iter().all(|row| {
-            let start = (row - self.rows.start) as usize * self.stride;
-            canvas.is_settled(start + cells.start..start + cells.end, meshlet.nearest)
-        })
+        if rows.is_empty() {
+            return true;
+        }
+        let cells = Cells {
+            first_column: columns.start as u32,
+            last_column: columns.end as u32 - 1,
+            first_row: rows.start,
+            last_row: rows.end - 1,
+        };
+        self.are_settled(cells, meshlet.nearest, canvas)
+    }
+
+    /// Is everything in these cells nearer than this?
+    #[inline(always)]
+    fn are_settled(&self, cells: Cells, nearest: f32, canvas: &impl Canvas) -> bool {
+        self.rows_of(cells).all(|row| canvas.is_settled(row, nearest))
     }
 
     /// Those of a row that hold some columns of pixels.
@@ -230,31 +242,47 @@ impl Field {
         }
     }
 
-    /// Draws in cells what lies inside of ramps.
+    /// Draws in cells what lies within sides: where none of them is negative.
     #[inline(always)]
-    fn fill<N: Whole>(&self, cells: Cells, ramps: &Ramps<N>, canvas: &mut impl Canvas) {
-        let Ramps {
-            sides: mut row_sides,
-            depth: mut row_depth,
+    fn fill<N: Whole, const SIDES: usize>(
+        &self,
+        cells: Cells,
+        mut sides: [Ramp<N>; SIDES],
+        depth: DepthRamp,
+        canvas: &mut impl Canvas,
+    ) {
+        let DepthRamp {
+            ramp: mut depth,
             nearest,
             farthest,
-            ..
-        } = *ramps;
-        let num_columns = (cells.last_column - cells.first_column + 1) as usize;
-        let mut start =
-            (cells.first_row - self.rows.start) as usize * self.stride + cells.first_column as usize;
-        for _ in cells.first_row..=cells.last_row {
-            let (mut sides, mut depth) = (row_sides, row_depth);
-            for cell in start..start + num_columns {
-                let outside = sides[0].signs() | sides[1].signs() | sides[2].signs();
-                canvas.draw(cell, outside, depth.fast_max(nearest).fast_min(farthest));
-                sides = each([0, 1, 2], |i| sides[i] + ramps.per_cell[i]);
-                depth += ramps.depth_per_cell;
+        } = depth;
+        for row in self.rows_of(cells) {
+            let (mut in_row, mut depth_in_row) = (sides, depth);
+            for cell in row {
+                let outside = in_row
+                    .iter()
+                    .fold(i32x4::ZERO, |outside, side| outside | side.here.signs());
+                canvas.draw(
+                    cell,
+                    outside,
+                    depth_in_row.here.fast_max(nearest).fast_min(farthest),
+                );
+                in_row.iter_mut().for_each(Ramp::go_to_next_cell);
+                depth_in_row.go_to_next_cell();
             }
-            row_sides = each([0, 1, 2], |i| row_sides[i] + ramps.per_row[i]);
-            row_depth += ramps.depth_per_row;
-            start += self.stride;
+            sides.iter_mut().for_each(Ramp::go_to_next_row);
+            depth.go_to_next_row();
         }
+    }
+
+    /// The cells of each row.
+    #[inline(always)]
+    fn rows_of(&self, cells: Cells) -> impl Iterator<Item = Range<usize>> {
+        let num_columns = (cells.last_column - cells.first_column + 1) as usize;
+        let start = (cells.first_row - self.rows.start) as usize * self.stride + cells.first_column as usize;
+        let num_rows = (cells.last_row - cells.first_row + 1) as usize;
+        let stride = self.stride;
+        (0..num_rows).map(move |row| start + row * stride..start + row * stride + num_columns)
     }
 
     /// The centre of the pixel that a lane of a cell belongs to.
@@ -267,17 +295,31 @@ impl Field {
     }
 }
 
-/// Linear functions over the samples of some cells, from the first cell on.
+/// A linear function over the samples of some cells.
 #[derive(Clone, Copy)]
-struct Ramps<N> {
-    /// One for each side of a triangle, negative outside of it.
-    sides: [N; 3],
-    per_cell: [N; 3],
-    per_row: [N; 3],
-    depth: f32x4,
-    depth_per_cell: f32x4,
-    depth_per_row: f32x4,
-    /// Depth stays within those of the corners.
+struct Ramp<N> {
+    /// In the first cell.
+    here: N,
+    per_cell: N,
+    per_row: N,
+}
+
+impl<N: Copy + Add<Output = N>> Ramp<N> {
+    #[inline(always)]
+    fn go_to_next_cell(&mut self) {
+        self.here = self.here + self.per_cell;
+    }
+
+    #[inline(always)]
+    fn go_to_next_row(&mut self) {
+        self.here = self.here + self.per_row;
+    }
+}
+
+/// Depth over some cells, which stays within that of the corners.
+#[derive(Clone, Copy)]
+struct DepthRamp {
+    ramp: Ramp<f32x4>,
     nearest: f32x4,
     farthest: f32x4,
 }

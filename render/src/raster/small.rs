@@ -3,7 +3,7 @@
 use wide::{f32x4, i32x4};
 
 use super::whole::Whole;
-use super::{Canvas, Cells, Field, Pattern, Ramps, STEPS, each, to_f32};
+use super::{Canvas, Cells, DepthRamp, Field, Pattern, Ramp, STEPS, each, to_f32};
 
 /// The largest extent, in steps, with which all numbers are below 2^24: 8 pixels.
 const SMALL: f32 = (8 * STEPS) as f32;
@@ -47,12 +47,13 @@ impl Triangle {
     fn draw_in<N: Whole>(&self, field: &Field, cells: Cells, canvas: &mut impl Canvas) {
         let area = N::area(N::of(self.x), N::of(self.y));
         if area != 0.0 {
-            field.fill(cells, &self.ramps::<N>(area, field.pattern, cells), canvas);
+            let (sides, depth) = self.ramps::<N>(area, field.pattern, cells);
+            field.fill(cells, sides, depth, canvas);
         }
     }
 
     #[inline(always)]
-    fn ramps<N: Whole>(&self, area: f32, pattern: Pattern, cells: Cells) -> Ramps<N> {
+    fn ramps<N: Whole>(&self, area: f32, pattern: Pattern, cells: Cells) -> ([Ramp<N>; 3], DepthRamp) {
         let Pattern { x, y, cell_width, .. } = pattern;
         let (x, y, cell_width) = (to_f32(x), to_f32(y), cell_width as f32);
         let (left, top) = (
@@ -77,19 +78,22 @@ impl Triangle {
         let z_per_x = (z_ca * y_ab - z_ab * y_ca) * area.recip();
         let z_per_y = (z_ab * x_ca - z_ca * x_ab) * area.recip();
         let [a_x, a_y, a_z, _] = a.to_array();
-        Ramps {
-            sides: each([0, 1, 2], |i| {
-                value[i] + per_x[i] * N::of(x) + per_y[i] * N::of(y)
-            }),
-            per_cell: each(per_x, |per_x| per_x * N::of(f32x4::splat(cell_width))),
-            per_row: each(per_y, |per_y| per_y * N::of(f32x4::splat(STEPS as f32))),
-            depth: f32x4::splat(a_z)
-                + (x + f32x4::splat(left - a_x)) * f32x4::splat(z_per_x)
-                + (y + f32x4::splat(top - a_y)) * f32x4::splat(z_per_y),
-            depth_per_cell: f32x4::splat(z_per_x * cell_width),
-            depth_per_row: f32x4::splat(z_per_y * STEPS as f32),
+        let sides = each([0, 1, 2], |i| Ramp {
+            here: value[i] + per_x[i] * N::of(x) + per_y[i] * N::of(y),
+            per_cell: per_x[i] * N::of(f32x4::splat(cell_width)),
+            per_row: per_y[i] * N::of(f32x4::splat(STEPS as f32)),
+        });
+        let depth = DepthRamp {
+            ramp: Ramp {
+                here: f32x4::splat(a_z)
+                    + (x + f32x4::splat(left - a_x)) * f32x4::splat(z_per_x)
+                    + (y + f32x4::splat(top - a_y)) * f32x4::splat(z_per_y),
+                per_cell: f32x4::splat(z_per_x * cell_width),
+                per_row: f32x4::splat(z_per_y * STEPS as f32),
+            },
             nearest: f32x4::splat(a.fast_min(b).fast_min(c).to_array()[2]),
             farthest: f32x4::splat(a.fast_max(b).fast_max(c).to_array()[2]),
-        }
+        };
+        (sides, depth)
     }
 }
