@@ -13,8 +13,8 @@ pub const DRAW: &str = concat!(
     include_str!("../wgsl/draw.wgsl")
 );
 
-/// Colors faces without asking which they are: `place_face`, `paint`; in gray light from the eye alone
-/// `place_headlit_face`, `paint_headlit`.
+/// Colors faces without asking which they are: `place_face`, `paint`; in a gray headlight alone `place_headlit_face`,
+/// `paint_headlit`.
 pub const PAINT: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
     include_str!("../wgsl/scene.wgsl"),

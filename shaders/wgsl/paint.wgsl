@@ -22,7 +22,7 @@ fn paint(at: Face) -> @location(0) vec4f {
     return kept(shown(Point(at.place, normal, vec3f(1.0), direction)));
 }
 
-// A face in gray light from the eye alone.
+// A face in the headlight alone, which is gray.
 struct HeadlitFace {
     @builtin(position) position: vec4f,
     // How far the face's plane is from the eye, or the cosine between parallel rays and its normal; times the light.

@@ -69,24 +69,21 @@ impl Pipelines {
 }
 
 fn paint(device: &wgpu::Device, plan: Plan, view_layout: &wgpu::BindGroupLayout) -> wgpu::RenderPipeline {
+    let (vertex, fragment) = if plan.is_headlit() {
+        ("place_headlit_face", "paint_headlit")
+    } else {
+        ("place_face", "paint")
+    };
     let stages = Stages {
         label: "paint",
         module: &shader(device, "paint", PAINT),
-        vertex: if plan.is_headlit() {
-            "place_headlit_face"
-        } else {
-            "place_face"
-        },
+        vertex,
         buffers: &[Some(wgpu::VertexBufferLayout {
             array_stride: size_of::<FaceVertex>() as u64,
             step_mode: wgpu::VertexStepMode::Vertex,
             attributes: &wgpu::vertex_attr_array![0 => Float32x3, 1 => Float32x3],
         })],
-        fragment: if plan.is_headlit() {
-            "paint_headlit"
-        } else {
-            "paint"
-        },
+        fragment,
         constants: &light_constants(plan),
         targets: &[Some(Plane::Color.format(plan.target).into())],
         samples: plan.target.samples,

@@ -72,7 +72,7 @@ impl Plan {
         }
     }
 
-    /// Is there nothing but gray light from the eye?
+    /// Is there nothing but gray light, from the eye and from everywhere?
     pub(super) fn is_headlit(self) -> bool {
         self.target.color_kind == ColorKind::Gray
             && self.flags & (SHOW_NORMALS | GLOSSY | SKY) == 0

@@ -6,8 +6,8 @@
     reason = "compiled with its callers for the instructions that those are compiled for"
 )]
 
+mod headlight;
 mod lamp;
-mod plain;
 mod row;
 mod stage;
 mod texture;
@@ -20,8 +20,8 @@ use tap_shaders::{
 
 use crate::camera::{Rays, ViewMatrices};
 use crate::lighting::{Lighting, MaterialChoice, Normals, Rgb, Show};
+pub(crate) use headlight::HeadlitRow;
 pub(crate) use lamp::{Lamp, Point, albedo_of};
-pub(crate) use plain::PlainRow;
 pub(crate) use row::Row;
 pub(crate) use stage::{Seen, Stage};
 

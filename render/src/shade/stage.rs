@@ -3,8 +3,8 @@
 use glam::{Mat3, Mat4, Vec2, Vec3, Vec4};
 use tap_shaders::{LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH, ViewUniform, unfold_normal};
 
+use super::headlight::Headlight;
 use super::lamp::{Lamp, Point, albedo_of, bytes_of};
-use super::plain::PlainLight;
 use super::rgba;
 use super::texture::Image;
 use crate::scene::Scene;
@@ -18,7 +18,7 @@ pub(crate) struct Stage<'a> {
     pub(super) rotation: Mat3,
     /// Does a surface's color depend on its normal alone?
     is_simple: bool,
-    pub(super) plain: Option<PlainLight>,
+    pub(super) headlight: Option<Headlight>,
 }
 
 /// What a pixel sees of a triangle.
@@ -64,7 +64,7 @@ impl<'a> Stage<'a> {
             view_from_object,
             rotation: Mat3::from_mat4(view_from_object),
             is_simple: !has_point && view.flags & (OWN_MATERIAL | SMOOTH) == 0,
-            plain: PlainLight::of(view),
+            headlight: Headlight::of(view),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::framing::Framed;
 use crate::gpu::{AdapterKind, AdapterReport};
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
-use crate::shade::{PlainRow, Row, Stage, view_uniform};
+use crate::shade::{HeadlitRow, Row, Stage, view_uniform};
 use crate::view::View;
 use planes::Planes;
 use visibility::{Samples, Visibility};
@@ -134,11 +134,11 @@ fn draw_view_in_any(
     visibility.place(&Mat4::from_cols_array_2d(&uniform.clip_from_object), meshlets);
     let mut planes = Planes::new(recipe);
     let mut row = Row::new(&stage, visibility.columns());
-    let mut plain_row = PlainRow::new(&stage, &visibility.columns());
+    let mut headlit_row = HeadlitRow::new(&stage, &visibility.columns());
     for rows in bands(visibility.rows(), recipe) {
         visibility.draw(&stage, meshlets, rows.clone());
         for y in rows {
-            planes.draw_row(&mut row, plain_row.as_mut(), visibility, y);
+            planes.draw_row(&mut row, headlit_row.as_mut(), visibility, y);
         }
     }
     planes.into_view(recipe, pose, *matrices)

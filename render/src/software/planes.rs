@@ -9,7 +9,7 @@ use crate::lighting::BRIGHTEST_COVERED;
 use crate::raster::LANES;
 use crate::recipe::RenderRecipe;
 use crate::rig::Pose;
-use crate::shade::{PlainRow, Row, Seen};
+use crate::shade::{HeadlitRow, Row, Seen};
 use crate::view::{ColorImage, Mask, View};
 
 /// The channels of a view. Those that are not asked for stay empty.
@@ -69,7 +69,7 @@ impl Planes {
     pub(super) fn draw_row(
         &mut self,
         row: &mut Row<'_>,
-        plain_row: Option<&mut PlainRow<'_>>,
+        headlit_row: Option<&mut HeadlitRow<'_>>,
         visibility: &Visibility,
         y: u32,
     ) {
@@ -81,9 +81,9 @@ impl Planes {
         };
         row.go_to(y);
         if let Some(color) = &mut self.color {
-            if let Some(row) = plain_row {
+            if let Some(row) = headlit_row {
                 row.go_to(y);
-                color_plainly(color, first, row, visibility, y, self.background);
+                color_headlit(color, first, row, visibility, y, self.background);
             } else {
                 for (column, (_, triangles)) in seeing() {
                     color.set(
@@ -135,12 +135,12 @@ impl Planes {
     }
 }
 
-/// Colors a row whose first pixel is at a place. If there is a color in plain light, it is the background's.
+/// Colors a row, whose first pixel is at a place, in the headlight alone. If there is a color in it, that is the background's.
 #[inline(always)]
-fn color_plainly(
+fn color_headlit(
     color: &mut ColorImage,
     first: usize,
-    row: &PlainRow<'_>,
+    row: &HeadlitRow<'_>,
     visibility: &Visibility,
     y: u32,
     background: [u8; 3],
@@ -149,7 +149,7 @@ fn color_plainly(
     match color {
         ColorImage::Gray(values) => {
             let values = &mut values[first..end];
-            plain_values(row, visibility, y, background[0], |column, value| {
+            headlit_values(row, visibility, y, background[0], |column, value| {
                 // A cell may reach beyond the picture.
                 if let Some(pixel) = values.get_mut(column) {
                     *pixel = value;
@@ -159,7 +159,7 @@ fn color_plainly(
         ColorImage::Rgb(colors) => {
             let colors = &mut colors[first..end];
             for (part, background) in background.into_iter().enumerate() {
-                plain_values(row, visibility, y, background, |column, value| {
+                headlit_values(row, visibility, y, background, |column, value| {
                     if let Some(pixel) = colors.get_mut(column) {
                         pixel[part] = value;
                     }
@@ -171,8 +171,8 @@ fn color_plainly(
 
 /// The values of a row's pixels, but of cells that see nothing.
 #[inline(always)]
-fn plain_values(
-    row: &PlainRow<'_>,
+fn headlit_values(
+    row: &HeadlitRow<'_>,
     visibility: &Visibility,
     y: u32,
     background: u8,

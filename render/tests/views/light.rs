@@ -103,9 +103,9 @@ fn covered_pixels_are_never_white_and_others_always_are() {
     }
 }
 
-/// The light of most pictures has ways of its own, which a trace of gloss leads away from.
+/// The headlight alone has ways of its own, which a trace of gloss leads away from.
 #[test]
-fn the_plain_light_shines_as_any_light() {
+fn the_headlight_alone_shines_as_any_light() {
     let mesh = shape::axes();
     for mut renderer in renderers() {
         let mut draw = |recipe: &RenderRecipe| {
@@ -128,12 +128,12 @@ fn the_plain_light_shines_as_any_light() {
                 ..RenderRecipe::default()
             };
             recipe.lighting.background = background;
-            let plain = draw(&recipe);
+            let alone = draw(&recipe);
             recipe.lighting.specular = f64::from(f32::MIN_POSITIVE);
-            for (plain, glossy) in plain.iter().zip(draw(&recipe)) {
+            for (alone, glossy) in alone.iter().zip(draw(&recipe)) {
                 assert!(
-                    plain.iter().zip(glossy).all(|(a, b)| a.abs_diff(b) <= 1),
-                    "{size_px} px: {plain:?} is not {glossy:?}"
+                    alone.iter().zip(glossy).all(|(a, b)| a.abs_diff(b) <= 1),
+                    "{size_px} px: {alone:?} is not {glossy:?}"
                 );
             }
         }

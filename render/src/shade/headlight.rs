@@ -1,5 +1,5 @@
-//! The light of `mvcnn`: gray, all from the eye or from everywhere. Most pictures are made in it, so it has a way of its
-//! own: four samples at once, whichever triangles they see.
+//! The headlight alone, as in `mvcnn`: gray light from the eye, and gray light from everywhere. Most pictures are made in it,
+//! so it has a way of its own: four samples at once, whichever triangles they see.
 
 use std::ops::Range;
 
@@ -12,25 +12,25 @@ use crate::four::Four;
 use crate::lighting::BRIGHTEST_COVERED;
 use crate::raster::LANES;
 
-/// What is the same in all of a view.
+/// Gray light from the eye, and from everywhere.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PlainLight {
+pub(super) struct Headlight {
     ambient: f32,
     diffuse: f32,
 }
 
-impl PlainLight {
+impl Headlight {
     /// `None` if the light is another.
     pub(super) fn of(view: &ViewUniform) -> Option<Self> {
         let [light] = view.lights[..view.num_lights as usize] else {
             return None;
         };
-        let is_plain = light.kind == LIGHT_AT_EYE
+        let is_alone = light.kind == LIGHT_AT_EYE
             && view.flags & (OWN_MATERIAL | SMOOTH | SHOW_NORMALS | GLOSSY | SKY) == 0
             && [view.ambient, light.color].iter().all(|[red, green, blue]| {
                 red.to_bits() == green.to_bits() && green.to_bits() == blue.to_bits()
             });
-        is_plain.then_some(Self {
+        is_alone.then_some(Self {
             ambient: view.ambient[0],
             diffuse: view.diffuse * light.color[0],
         })
@@ -47,11 +47,11 @@ impl PlainLight {
     }
 }
 
-/// The pixels of a row in plain light. Most of the work for their values is done once a row.
+/// The pixels of a row in the headlight alone. Most of the work for their values is done once a row.
 #[derive(Debug)]
-pub(crate) struct PlainRow<'a> {
+pub(crate) struct HeadlitRow<'a> {
     stage: &'a Stage<'a>,
-    light: PlainLight,
+    light: Headlight,
     first_column: u32,
     /// Of the ray through the first pixel, in object space; and how much another it is from pixel to pixel.
     direction: Vec3,
@@ -60,10 +60,10 @@ pub(crate) struct PlainRow<'a> {
     per_length: Vec<f32>,
 }
 
-impl<'a> PlainRow<'a> {
+impl<'a> HeadlitRow<'a> {
     /// Some pixels of a row, whose number is rounded up to whole lanes; `None` in another light.
     pub(crate) fn new(stage: &'a Stage<'a>, columns: &Range<u32>) -> Option<Self> {
-        stage.plain.map(|light| Self {
+        stage.headlight.map(|light| Self {
             stage,
             light,
             first_column: columns.start,
