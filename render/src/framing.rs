@@ -242,3 +242,16 @@ fn frame(camera: &Camera, framing: Framing, meshlets: &Meshlets) -> Option<ViewM
     };
     camera.matrices(window, projected.depths())
 }
+
+#[cfg(test)]
+impl Framed {
+    /// `assets/axes.obj`, for tests that draw.
+    #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    pub(crate) fn of_axes(recipe: &RenderRecipe, drawn_by: DrawnBy) -> Self {
+        use crate::import::{MeshFormat, NoAssets, import_mesh};
+        let bytes = include_bytes!("../../assets/axes.obj");
+        let mesh = import_mesh(MeshFormat::Obj, bytes, &NoAssets).unwrap();
+        let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, crate::UpAxis::Y);
+        Self::try_new(&mesh, &object_from_mesh, recipe, drawn_by).unwrap()
+    }
+}

@@ -41,6 +41,7 @@ fn place_headlit_face(@location(0) position: vec3f, @location(1) normal: vec3f) 
 @fragment
 fn paint_headlit(at: HeadlitFace) -> @location(0) vec4f {
     let per_length = select(inverseSqrt(dot(at.place, at.place)), 1.0, has(PARALLEL));
+    // What `shown` and `kept` do, of one part that is never negative: through them a software driver takes 4 % longer.
     let byte = floor((view.ambient.x + at.light * per_length) * 255.0 + 0.5);
     return vec4f(min(byte, BRIGHTEST_COVERED) * (1.0 / 255.0));
 }

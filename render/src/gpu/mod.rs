@@ -301,16 +301,11 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::import::{MeshFormat, NoAssets, import_mesh};
-    use crate::mesh::{ObjectFromMesh, UpAxis};
     use crate::recipe::{Channels, RenderRecipe};
 
     /// A GPU draws all views in one pass, a software driver one by one.
     #[test]
     fn pictures_do_not_depend_on_how_many_views_share_a_pass() {
-        let axes = include_bytes!("../../../assets/axes.obj");
-        let mesh = import_mesh(MeshFormat::Obj, axes, &NoAssets).unwrap();
-        let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, UpAxis::Y);
         let mut renderer = GpuRenderer::try_new(&AdapterChoice::Software, 1).unwrap();
         for (samples, channels) in [(1, Channels::default()), (1, Channels::ALL), (4, Channels::ALL)] {
             let recipe = RenderRecipe {
@@ -319,7 +314,7 @@ mod tests {
                 channels,
                 ..RenderRecipe::default()
             };
-            let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, DrawnBy::SoftwareDriver).unwrap();
+            let framed = Framed::of_axes(&recipe, DrawnBy::SoftwareDriver);
             let mut drawn_in_passes_of = |views_of_pass| {
                 renderer.views_of_pass = views_of_pass;
                 let pending = renderer.submit(&framed).unwrap();

@@ -69,7 +69,7 @@ impl Pipelines {
 }
 
 fn paint(device: &wgpu::Device, plan: Plan, view_layout: &wgpu::BindGroupLayout) -> wgpu::RenderPipeline {
-    let (vertex, fragment) = if plan.is_headlit() {
+    let (vertex, fragment) = if plan.is_headlit {
         ("place_headlit_face", "paint_headlit")
     } else {
         ("place_face", "paint")

@@ -1,10 +1,11 @@
 //! `Plan`: how the views of a mesh are drawn. What it says is the same for all of them, and shaders are made for it.
 
-use tap_shaders::{GLOSSY, LIGHT_AT_EYE, SHOW_NORMALS, SKY, ViewUniform};
+use tap_shaders::ViewUniform;
 
 use crate::framing::Framed;
 use crate::lighting::{MaterialChoice, Normals};
 use crate::recipe::Channels;
+use crate::shade::Headlight;
 use crate::view::ColorKind;
 
 /// What decides about shaders and attachments.
@@ -17,6 +18,8 @@ pub(super) struct Plan {
     pub(super) num_lights: u32,
     /// Two bits a light: its [`kind`](tap_shaders::LightUniform::kind).
     pub(super) light_kinds: u32,
+    /// Is there nothing but the headlight, and is all of it gray?
+    pub(super) is_headlit: bool,
     /// Has a material a hole?
     pub(super) has_cutout: bool,
 }
@@ -68,15 +71,9 @@ impl Plan {
             flags: uniform.flags,
             num_lights: uniform.num_lights,
             light_kinds: (0..).zip(lights).map(|(i, light)| light.kind << (2 * i)).sum(),
+            is_headlit: lighting.color_kind() == ColorKind::Gray && Headlight::of(uniform).is_some(),
             has_cutout: framed.scene.has_cutout,
         }
-    }
-
-    /// Is there nothing but gray light, from the eye and from everywhere?
-    pub(super) fn is_headlit(self) -> bool {
-        self.target.color_kind == ColorKind::Gray
-            && self.flags & (SHOW_NORMALS | GLOSSY | SKY) == 0
-            && (self.num_lights, self.light_kinds) == (1, LIGHT_AT_EYE)
     }
 }
 

@@ -14,14 +14,14 @@ use crate::raster::LANES;
 
 /// Gray light from the eye, and from everywhere.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Headlight {
+pub(crate) struct Headlight {
     ambient: f32,
     diffuse: f32,
 }
 
 impl Headlight {
     /// `None` if the light is another.
-    pub(super) fn of(view: &ViewUniform) -> Option<Self> {
+    pub(crate) fn of(view: &ViewUniform) -> Option<Self> {
         let [light] = view.lights[..view.num_lights as usize] else {
             return None;
         };

@@ -20,7 +20,7 @@ use tap_shaders::{
 
 use crate::camera::{Rays, ViewMatrices};
 use crate::lighting::{Lighting, MaterialChoice, Normals, Rgb, Show};
-pub(crate) use headlight::HeadlitRow;
+pub(crate) use headlight::{Headlight, HeadlitRow};
 pub(crate) use lamp::{Lamp, Point, albedo_of};
 pub(crate) use row::Row;
 pub(crate) use stage::{Seen, Stage};

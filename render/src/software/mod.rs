@@ -154,20 +154,13 @@ fn bands(rows: Range<u32>, recipe: &RenderRecipe) -> impl Iterator<Item = Range<
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
     use crate::framing::DrawnBy;
-    use crate::import::{MeshFormat, NoAssets, import_mesh};
     use crate::lighting::Lighting;
-    use crate::mesh::{ObjectFromMesh, UpAxis};
     use crate::recipe::Channels;
 
     #[test]
     fn all_instructions_draw_the_same() {
-        let axes = include_bytes!("../../../assets/axes.obj");
-        let mesh = import_mesh(MeshFormat::Obj, axes, &NoAssets).unwrap();
-        let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, UpAxis::Y);
         // From triangles of less than a pixel to some of more than a block.
         for (size_px, samples, lighting) in [
             (9, 1, Lighting::mvcnn()),
@@ -182,7 +175,7 @@ mod tests {
                 channels: Channels::ALL,
                 ..RenderRecipe::default()
             };
-            let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, DrawnBy::Software).unwrap();
+            let framed = Framed::of_axes(&recipe, DrawnBy::Software);
             let mut visibility = Visibility::new(&recipe, Samples::default());
             let narrow = framed
                 .views

@@ -73,33 +73,32 @@ impl Planes {
         visibility: &Visibility,
         y: u32,
     ) {
-        let columns = visibility.columns();
-        let first = y as usize * self.size_px + columns.start as usize;
-        let seeing = || {
-            let pixels = visibility.row(y).enumerate();
-            pixels.filter(|(_, (_, triangles))| triangles.iter().any(|triangle| *triangle != NOTHING))
-        };
+        let first = y as usize * self.size_px + visibility.columns().start as usize;
+        let mut color = self.color.as_mut();
+        if let Some(row) = headlit_row
+            && let Some(color) = color.take()
+        {
+            row.go_to(y);
+            color_headlit(color, first, row, visibility, y, self.background);
+        }
+        if color.is_none() && self.covered.is_none() && self.surface.is_none() {
+            return;
+        }
         row.go_to(y);
-        if let Some(color) = &mut self.color {
-            if let Some(row) = headlit_row {
-                row.go_to(y);
-                color_headlit(color, first, row, visibility, y, self.background);
-            } else {
-                for (column, (_, triangles)) in seeing() {
-                    color.set(
-                        first + column,
-                        mean_color(row, self.background, triangles, column),
-                    );
-                }
+        for (column, (depths, triangles)) in visibility.row(y).enumerate() {
+            if triangles.iter().all(|triangle| *triangle == NOTHING) {
+                continue;
             }
-        }
-        if let Some(covered) = &mut self.covered {
-            seeing().for_each(|(column, _)| covered[first + column] = true);
-        }
-        if let Some(surface) = &mut self.surface {
-            for (column, (depths, triangles)) in seeing() {
+            let at = first + column;
+            if let Some(color) = &mut color {
+                color.set(at, mean_color(row, self.background, triangles, column));
+            }
+            if let Some(covered) = &mut self.covered {
+                covered[at] = true;
+            }
+            if let Some(surface) = &mut self.surface {
                 let triangle = chosen(row, depths, triangles, column);
-                surface.set(first + column, &row.look(triangle, column));
+                surface.set(at, &row.look(triangle, column));
             }
         }
     }
