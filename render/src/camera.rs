@@ -27,7 +27,7 @@ use crate::four::{Four, FourMatrices};
 use crate::rig::Pose;
 
 /// Distance of MVCNN's eye from the centre of the object's bounding box, in diagonals of that box
-/// (`facts-mvcnn.md`, camera: measured).
+/// (`docs/conventions.md`, "Camera of MVCNN").
 pub const MVCNN_DISTANCE_DIAGONALS: f32 = 4.6;
 /// The distances that can be asked for. Nearer than half a diagonal the eye may stand within the object.
 const DISTANCES_DIAGONALS: RangeInclusive<f32> = 0.75..=1000.0;

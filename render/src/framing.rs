@@ -18,7 +18,8 @@ use crate::rig::Pose;
 use crate::scene::Scene;
 use crate::silhouette::Projected;
 
-/// `mvcnn`: longer side of the silhouette's box, of the picture's side (`facts-mvcnn.md`, camera).
+/// `mvcnn`: longer side of the silhouette's box, of the picture's side
+/// (`docs/conventions.md`, "Framing of MVCNN").
 const MVCNN_SIDE: f64 = 0.9;
 /// `mvcnn`: largest area of the filled silhouette, of the picture's area.
 const MVCNN_AREA: f64 = 0.3;

@@ -16,7 +16,7 @@
 //! 'World' is object space everywhere: +y up, +z front. Sources: `OpenCV`'s `calib3d` documentation; the
 //! fixed-function pipeline of the OpenGL specification; `PyTorch3D`'s notes on cameras as they are today (the corner of
 //! the picture is the corner of a pixel); nerfstudio's data conventions; COLMAP's output format; for TAP
-//! `facts-tap.md`, the 12 views.
+//! `docs/conventions.md`, "Rotations of the released code".
 
 use std::fmt;
 use std::str::FromStr;
@@ -664,7 +664,7 @@ mod tests {
         }
     }
 
-    /// `facts-tap.md`, the 12 views: phi = -60 degrees, theta = 30 k degrees.
+    /// `docs/conventions.md`, "Rotations of the released code": phi = -60 degrees, theta = 30 k degrees.
     #[test]
     fn the_rotations_of_mvcnn12_are_the_table_of_the_released_code() {
         let (cos_phi, sin_phi) = (0.5, -0.75_f64.sqrt());

@@ -11,7 +11,7 @@ use crate::lighting::{Lighting, MaterialChoice};
 use crate::rig_spec::RigSpec;
 use crate::view::ColorKind;
 
-/// Side of a view, in pixels: MVCNN's, and TAP's after it (`facts-mvcnn.md`).
+/// Side of a view, in pixels: MVCNN's, and TAP's after it (`docs/conventions.md`, "Two generations of pictures").
 pub const DEFAULT_SIZE_PX: u32 = 224;
 /// Samples a pixel.
 pub const DEFAULT_SAMPLES: u32 = 4;

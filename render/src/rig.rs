@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 
-/// Views on the circle of MVCNN's first setup (`facts-mvcnn.md`, camera).
+/// Views on the circle of MVCNN's first setup (`docs/conventions.md`, "Camera of MVCNN").
 const NUM_MVCNN_VIEWS: usize = 12;
 /// Elevation of that circle, in degrees.
 const MVCNN_ELEVATION_DEG: f64 = 30.0;

@@ -1,4 +1,5 @@
-//! What is done to a cloud before the network sees it (facts section 3.2), on plain numbers in the loader's threads.
+//! What is done to a cloud before the network sees it (`docs/method.md`, "Augmentation"), on plain numbers in the
+//! loader's threads.
 //!
 //! Object space is y-up, so "height" is along y. Every draw is keyed by (seed, epoch, sample id).
 
@@ -10,9 +11,9 @@ use crate::seed::Stream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeightFrom {
-    /// Before any change (facts 3.1, pre-training).
+    /// Before any change, as in pre-training (`docs/method.md`, "Point clouds").
     Original,
-    /// After scaling, before centering (facts 3.2, fine-tuning).
+    /// After scaling, before centering, as in fine-tuning (`docs/method.md`, "Point clouds").
     Scaled,
 }
 
@@ -80,7 +81,7 @@ impl Augmentation {
     }
 }
 
-/// What is done to points and normals on top, for part segmentation (facts section 3.4).
+/// What is done to points and normals on top, for part segmentation (`docs/method.md`, "Augmentation").
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PartAugmentation {

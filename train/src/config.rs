@@ -50,39 +50,39 @@ pub const PRESETS: [(&str, &str); 11] = [
 /// The preset where none is named.
 pub const DEFAULT_PRESET: &str = "mini";
 
-/// Points of a cloud (facts 3.1).
+/// Points of a cloud (`docs/method.md`, "Point clouds").
 const DEFAULT_NUM_POINTS: usize = 1024;
-/// Views drawn per sample and epoch (facts D8).
+/// Views drawn per sample and epoch (`docs/method.md`, "Views drawn per step").
 const DEFAULT_NUM_VIEWS: usize = 6;
 /// Encoded rows kept in memory, in MiB.
 const DEFAULT_CACHE_MIB: u64 = 512;
-/// Weight of the foreground in the loss (facts section 8).
+/// Weight of the foreground in the loss (`docs/method.md`, "Photograph loss").
 const DEFAULT_FOREGROUND_WEIGHT: f64 = 20.0;
-/// Weight of the background in the loss (facts section 8).
+/// Weight of the background in the loss (`docs/method.md`, "Photograph loss").
 const DEFAULT_BACKGROUND_WEIGHT: f64 = 1.0;
-/// Smoothing of labels in fine-tuning (facts D12).
+/// Smoothing of labels in fine-tuning (`docs/method.md`, "Classification loss").
 const DEFAULT_LABEL_SMOOTHING: f64 = 0.3;
-/// Samples of a batch (facts section 10).
+/// Samples of a batch (`docs/method.md`, "Optimization").
 const DEFAULT_BATCH_SIZE: usize = 32;
-/// Epochs of pre-training (facts section 10).
+/// Epochs of pre-training (`docs/method.md`, "Optimization").
 const DEFAULT_EPOCHS: u64 = 100;
-/// Learning rate of pre-training with PointNet++ (facts section 10).
+/// Learning rate of pre-training with PointNet++ (`docs/method.md`, "Optimization").
 const DEFAULT_LEARNING_RATE: f64 = 2e-3;
-/// Where the cosine ends (facts section 10).
+/// Where the cosine ends (`docs/method.md`, "Optimization").
 const DEFAULT_FINAL_LEARNING_RATE: f64 = 1e-5;
-/// Where a warm-up begins (facts section 10).
+/// Where a warm-up begins (`docs/method.md`, "Learning rate").
 const DEFAULT_WARMUP_FROM: f64 = 1e-6;
-/// Weight decay (facts section 10).
+/// Weight decay (`docs/method.md`, "Optimization").
 const DEFAULT_WEIGHT_DECAY: f64 = 0.05;
-/// Total L2 norm to which gradients are clipped (facts section 10).
+/// Total L2 norm to which gradients are clipped (`docs/method.md`, "Optimization").
 const DEFAULT_CLIP_NORM: f64 = 10.0;
-/// `AdamW`: betas and epsilon (facts section 10).
+/// `AdamW`: betas and epsilon (`docs/method.md`, "Optimization").
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
-/// Anisotropic scale of the augmentation (facts 3.2).
+/// Anisotropic scale of the augmentation (`docs/method.md`, "Augmentation").
 const DEFAULT_SCALE: [f64; 2] = [0.9, 1.1];
-/// Part segmentation (facts 3.4 and section 10): samples of a batch, epochs, learning rate and the 0-based epochs at
-/// which it falls, weight decay, gradient norm, scale.
+/// Part segmentation (`docs/method.md`, "Optimization"): samples of a batch, epochs, learning rate and the 0-based
+/// epochs at which it falls, weight decay, gradient norm; and scale (`docs/method.md`, "Augmentation").
 const SEGMENT_BATCH_SIZE: usize = 16;
 const SEGMENT_EPOCHS: u64 = 300;
 const SEGMENT_LEARNING_RATE: f64 = 1e-3;

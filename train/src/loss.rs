@@ -1,4 +1,5 @@
-//! The losses ("Losses"): pictures against pictures, logits against labels.
+//! The losses: pictures against pictures (`docs/method.md`, "Photograph loss"), logits against labels
+//! (`docs/method.md`, "Classification loss").
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -121,9 +122,10 @@ const FOCAL_ALPHA: f64 = 0.25;
 /// Weight of the polynomial term.
 const POLY_EPSILON: f64 = 1.0;
 
-/// Poly-1 focal loss of part labels ("Losses", part segmentation), the mean over all points and parts.
+/// Poly-1 focal loss of part labels (`docs/method.md`, "Part segmentation loss"), the mean over all points and parts.
 ///
-/// Parity: the released code gives it the logarithms of probabilities as if they were logits of one sigmoid a part.
+/// Parity: the released code gives it the logarithms of probabilities as if they were logits of one sigmoid a part
+/// (`docs/method.md`, "Log-probabilities as logits").
 ///
 /// # Shapes
 /// - `log_probability`: ...,P; `labels`: ... of `i64`

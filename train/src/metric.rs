@@ -121,9 +121,9 @@ const MIN_POINTS_OF_LABEL: usize = 10;
 /// Points that vote on a doubtful one, itself among them.
 const NUM_VOTERS: usize = 11;
 
-/// The clean-up that published part scores are measured behind ("Part-seg evaluation"): where more than one label is
-/// predicted, points of a label that is no part of the class, or that has fewer than ten points, take the majority of
-/// their eleven nearest points, that label left out. A point whose voters all have it keeps it.
+/// The clean-up that published part scores are measured behind (`docs/protocols.md`, "Clean-up by neighbors"): where
+/// more than one label is predicted, points of a label that is no part of the class, or that has fewer than ten points,
+/// take the majority of their eleven nearest points, that label left out. A point whose voters all have it keeps it.
 pub fn refine_parts(prediction: &mut [u8], points: &[[f32; 3]], parts: &[u8]) {
     let mut labels = prediction.to_vec();
     labels.sort_unstable();

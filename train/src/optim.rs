@@ -1,4 +1,5 @@
-//! `AdamW` as torch computes it (facts section 10), with state that can be saved and gradients clipped by their total norm.
+//! `AdamW` as torch computes it (`docs/method.md`, "Optimization"), with state that can be saved and gradients clipped by
+//! their total norm.
 //!
 //! tch's own optimizer cannot save its moments, so a resumed run would differ. This one keeps the parameters of a decay
 //! group in one flat buffer of which the network's tensors are views: a step is then one pass over the numbers on a CPU
@@ -44,7 +45,7 @@ struct Parameter {
 }
 
 impl Parameter {
-    /// Facts section 10: no decay for tensors of one dimension and for `.bias`; everything else decays.
+    /// No decay for tensors of one dimension and for `.bias`; everything else decays (`docs/method.md`, "Optimization").
     fn decays(&self) -> bool {
         self.tensor.dim() != 1 && self.name.rsplit('.').next() != Some("bias")
     }

@@ -1,4 +1,5 @@
-//! The learning rate as a function of time (facts section 10): cosine with warm-up, or steps down at milestones.
+//! The learning rate as a function of time (`docs/method.md`, "Learning rate"): cosine with warm-up, or steps down at
+//! milestones.
 //!
 //! Time is counted in epochs (as the reference does: the rate changes once per epoch) or in steps (`mini`).
 

@@ -1,4 +1,5 @@
-//! The 2D generator: transposed convolutions from the grid of query features to pixels ("2-D generator").
+//! The 2D generator: transposed convolutions from the grid of query features to pixels
+//! (`docs/method.md`, "2D generator").
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};

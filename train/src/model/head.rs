@@ -1,4 +1,4 @@
-//! The classification head on an encoder's global feature ("Classification head", 9.5).
+//! The classification head on an encoder's global feature (`docs/method.md`, "Classification head").
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};

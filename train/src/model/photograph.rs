@@ -1,4 +1,4 @@
-//! The photograph module (paper: cross-attention between pose queries and point tokens; "Photograph module").
+//! The photograph module: cross-attention between pose queries and point tokens (`docs/method.md`, "Photograph module").
 //!
 //! Blocks of self-attention over the queries of a view, cross-attention from them to the tokens, and a gated
 //! feed-forward part. The views of one object share its tokens: cross-attention runs on all their queries at once, and

@@ -1,4 +1,4 @@
-//! Poses to queries: the optical line behind every query of a view (paper: 3D pose to 2D query; "Query builder").
+//! Poses to queries: the optical line behind every query of a view (`docs/method.md`, "Queries").
 //!
 //! **Space.** All lines are in the object space of the shards: right-handed, +y up, +z front, unit 1. The released code
 //! works with z up; its axes are (x, y, z) there = (z, x, y) here, see [`code_from_object`].

@@ -1,4 +1,4 @@
-//! Neighbours within a radius, in index order ("Geometric primitives", ball query).
+//! Neighbours within a radius, in index order (`docs/method.md`, "Geometric primitives").
 
 use tch::{Device, Kind, Tensor};
 

@@ -1,4 +1,4 @@
-//! Chamfer distance between two sets of points ("Parity numbers", 14.2 and 14.4).
+//! Chamfer distance between two sets of points (`docs/method.md`, "Chamfer distance").
 
 use tch::{Tensor, no_grad};
 

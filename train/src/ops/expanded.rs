@@ -1,4 +1,4 @@
-//! Interpolation as PointMLP's part segmentation does it ("Geometric primitives").
+//! Interpolation as PointMLP's part segmentation does it (`docs/method.md`, "Geometric primitives").
 
 use tch::{Kind, Tensor, no_grad};
 

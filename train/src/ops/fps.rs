@@ -1,4 +1,4 @@
-//! Farthest-point sampling ("Geometric primitives", FPS).
+//! Farthest-point sampling (`docs/method.md`, "Geometric primitives").
 
 use tch::{Device, Kind, Tensor};
 

@@ -1,4 +1,5 @@
-//! Features of a coarse level at the points of a finer one, from the three nearest ("Geometric primitives", `three_nn`).
+//! Features of a coarse level at the points of a finer one, from the three nearest
+//! (`docs/method.md`, "Geometric primitives").
 
 use tch::{Tensor, no_grad};
 

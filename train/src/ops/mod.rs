@@ -2,7 +2,8 @@
 //!
 //! Indices are `i64` tensors and carry no gradient; gradients flow through [`gather()`] alone. On the CPU the searches
 //! run as Rust over the raw coordinates, one cloud a rayon task; elsewhere as batched tensor operations with the same
-//! results. Semantics, ties included, are those of the CUDA kernels of the released code ("Geometric primitives").
+//! results. Semantics, ties included, are those of the CUDA kernels of the released code
+//! (`docs/method.md`, "Geometric primitives").
 
 mod ball_query;
 mod chamfer;

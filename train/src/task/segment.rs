@@ -1,4 +1,4 @@
-//! Fine-tuning an encoder to name the part of every point, and scoring it ("Part-seg evaluation").
+//! Fine-tuning an encoder to name the part of every point, and scoring it (`docs/protocols.md`, "Part segmentation").
 //!
 //! A point is given the likeliest of the parts of all classes, as published; the score is taken as it comes and after the
 //! clean-up by neighbours that published scores have behind them. The last step is evaluated: no model selection.

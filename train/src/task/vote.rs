@@ -1,7 +1,7 @@
 //! Voting: a score from several looks at every object, where asked for.
 //!
 //! Other work looks at scaled copies, some of it over and over, and reports the best vote, which is selection on the test
-//! set ("Every experiment as a requirement row"). Here votes are counted once, and the rule stands beside every score.
+//! set (`docs/protocols.md`, "Voting"). Here votes are counted once, and the rule stands beside every score.
 
 use std::sync::Arc;
 
@@ -33,9 +33,9 @@ pub enum VoteRule {
     /// Every object augmented as in training, each anew in every vote.
     #[default]
     Augmented,
-    /// As the released code of TAP votes in part segmentation ("Part-seg evaluation"): the positions alone, by which
-    /// neighbours are found, are scaled axis by axis, in every vote on top of the votes before and by the same factors for a
-    /// whole batch; what a point is told of itself, position and normal, stays as it is.
+    /// As the released code of TAP votes in part segmentation (`docs/protocols.md`, "Published votes"): the positions
+    /// alone, by which neighbours are found, are scaled axis by axis, in every vote on top of the votes before and by the
+    /// same factors for a whole batch; what a point is told of itself, position and normal, stays as it is.
     Published,
 }
 

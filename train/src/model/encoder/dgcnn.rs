@@ -1,4 +1,4 @@
-//! DGCNN ("Backbones", 9.3; Wang et al., "Dynamic Graph CNN for Learning on Point Clouds").
+//! DGCNN (`docs/method.md`, "DGCNN"; Wang et al., "Dynamic Graph CNN for Learning on Point Clouds").
 //!
 //! Edge convolutions over the graph of nearest neighbours: the first on coordinates, each later one on the features
 //! that the one before it made. All outputs are joined and fused to one feature a point.

@@ -1,4 +1,5 @@
-//! Point-cloud backbones behind one trait ("Backbones"). One file a backbone, and one line of the list below.
+//! Point-cloud backbones behind one trait (`docs/method.md`, "Backbones"). One file a backbone, and one line of the
+//! list below.
 //!
 //! # A backbone of one's own
 //!

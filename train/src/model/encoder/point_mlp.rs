@@ -1,5 +1,5 @@
-//! PointMLP ("Backbones", 9.1; Ma et al., "Rethinking Network Design and Local Geometry in Point Cloud"), and its elite
-//! variant.
+//! PointMLP (`docs/method.md`, "PointMLP"; Ma et al., "Rethinking Network Design and Local Geometry in Point Cloud"),
+//! and its elite variant.
 //!
 //! A stage halves the points: neighbours around each centre, their differences to the centre brought to one scale by a
 //! geometric affine module, residual MLPs before and after the maximum over each group.

@@ -1,4 +1,4 @@
-//! PointNet++ with single-scale set abstraction ("Backbones", 9.2), and the `mini` variant of this project.
+//! PointNet++ with single-scale set abstraction (`docs/method.md`, "PointNet++"), and the `mini` variant of this project.
 //!
 //! A stage takes centres by farthest-point sampling, groups neighbours around each, runs a shared MLP over
 //! (relative position ‖ feature) and takes the maximum over the group. Rows are points and columns channels all the way,
@@ -67,8 +67,9 @@ pub struct StageConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LastStage {
-    /// Parity: one set of weights, two uses. Tokens come from groups with relative positions; the global feature from
-    /// one group of all points with absolute positions. Published weights rely on it.
+    /// Parity: one set of weights, two uses (`docs/method.md`, "Last stage of PointNet++"). Tokens come from groups with
+    /// relative positions; the global feature from one group of all points with absolute positions. Published weights
+    /// rely on it.
     Grouped(StageConfig),
     /// The MLP on every point of the stage before, with its absolute position; the global feature is the maximum and
     /// the mean of the tokens.

@@ -1,4 +1,4 @@
-//! The standard Transformer over groups of points ("Backbones", 9.4), as in Point-BERT.
+//! The standard Transformer over groups of points (`docs/method.md`, "Transformer"), as in Point-BERT.
 //!
 //! Groups of neighbours go through a small PointNet to one embedding each; a class token is put before them; twelve
 //! pre-norm blocks follow, the position embedding added in front of every one.

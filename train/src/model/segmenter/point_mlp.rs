@@ -1,4 +1,4 @@
-//! PointMLP for part segmentation ("PointMLP part segmentation", 9.6).
+//! PointMLP for part segmentation (`docs/method.md`, "Part segmentation networks").
 //!
 //! The encoder keeps all its levels; a decoder carries features from the coarsest back to the points, level by level; a
 //! summary of all levels and the class of the object join in front of the classifier.
