@@ -3,7 +3,6 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 130 interrupted.
 
 mod command;
-mod interrupt;
 mod libtorch;
 mod npy;
 mod page;
@@ -13,28 +12,19 @@ mod recipe;
 mod report;
 mod rig_file;
 mod trainer;
-mod ui;
 mod views_file;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tap_cli::{exit_code, logging};
 
 use crate::command::Cli;
 
 fn main() -> ExitCode {
     silence_device_select();
-    ui::start_log();
-    match Cli::parse().run() {
-        Ok(code) => code,
-        Err(error) => match error.downcast::<clap::Error>() {
-            Ok(usage) => usage.exit(),
-            Err(error) => {
-                ui::error(&error);
-                ExitCode::FAILURE
-            }
-        },
-    }
+    logging::start();
+    exit_code::report(Cli::parse().run())
 }
 
 /// Mesa's device-select layer asks a Wayland display for its favorite GPU, and complains on stderr where there is no

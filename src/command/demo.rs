@@ -11,8 +11,10 @@ use clap::Args;
 use tap_dataset::{BuildOptions, BuildRecipe, Dataset, Source, SourceOptions, Split, SynthesizeOptions};
 
 use super::dataset;
+use crate::recipe::{self, BUILD_PRESETS};
 use crate::report::{self, Comparison, Curve, Pretraining, Probe, Report, Stage};
-use crate::{recipe, trainer, ui};
+use crate::trainer;
+use tap_cli::ui;
 
 /// Do the main job on synthetic shapes: meshes, views, shards, pre-training, scores, and a report.
 ///
@@ -54,7 +56,7 @@ Examples:
   tap demo --out /tmp/demo --steps 3400 --labels-per-class 5,10";
 
 /// The recipe of the shards, and the trainer's preset for them.
-const DATA_RECIPE: &str = include_str!("../../assets/presets/mini-data.toml");
+const DATA_PRESET: &str = "mini-data";
 const PRESET: &str = "mini";
 /// Points of the curve of the validation loss.
 const NUM_VALIDATIONS: usize = 8;
@@ -189,9 +191,7 @@ impl Place<'_> {
     }
 
     fn build(&self) -> Result<Dataset> {
-        let recipe_file = self.path("data.toml");
-        write(&recipe_file, DATA_RECIPE)?;
-        let recipe: BuildRecipe = recipe::resolve(Some(&recipe_file), &[])?;
+        let recipe: BuildRecipe = recipe::resolve(BUILD_PRESETS, Some(DATA_PRESET), &[])?;
         let source = Source::open(&self.path("meshes"), &SourceOptions::default())?;
         let Some(summary) = dataset::build_with_bar(&source, &recipe, &BuildOptions::new(self.path("data")))?
         else {

@@ -9,7 +9,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tap_render::{AdapterReport, list_adapters};
 
-use crate::{libtorch, trainer, ui};
+use crate::{libtorch, trainer};
+use tap_cli::ui;
 
 /// Say what is here, what is missing, and how to mend it.
 ///

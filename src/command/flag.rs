@@ -5,12 +5,14 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use tap_cli::exit_code::usage;
+use tap_cli::settings::Setting;
 use tap_render::{
     AdapterChoice, BackendChoice, Framing, Lighting, Projection, RendererOptions, RigError, RigSpec, UpAxis,
 };
 use toml::Value;
 
-use crate::recipe::{self, Setting};
+use crate::recipe::{self, RENDER_PRESETS};
 use crate::rig_file;
 
 /// What a view looks like. Each flag is a short way to write a `--set`.
@@ -88,12 +90,12 @@ fn lighting_value(text: &str) -> Result<Value> {
 pub(crate) fn lighting(text: &str) -> Result<Lighting> {
     let path = Path::new(text);
     if path.extension().is_some_and(|extension| extension == "toml") {
-        let lighting: Lighting = recipe::resolve(Some(path), &[])?;
+        let lighting: Lighting = recipe::resolve(RENDER_PRESETS, Some(text), &[])?;
         lighting.validate().with_context(|| text.to_owned())?;
         return Ok(lighting);
     }
     text.parse()
-        .map_err(|error| recipe::usage(format_args!("--lighting {text}: {error}")))
+        .map_err(|error| usage(format_args!("--lighting {text}: {error}")))
 }
 
 /// A rig by its name, or the file that holds its poses.

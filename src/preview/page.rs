@@ -7,7 +7,7 @@ use tap_dataset::{Manifest, Split};
 
 use super::Preview;
 use crate::page::{ALONE, COLORS, embedded_json, escape};
-use crate::ui;
+use tap_cli::ui;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("viewer.js");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::chart::{self, Level, Line};
 use super::{Report, table};
 use crate::page::{ALONE, COLORS, base64, escape};
-use crate::ui;
+use tap_cli::ui;
 
 const STYLE: &str = "
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;

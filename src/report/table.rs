@@ -1,7 +1,7 @@
 //! The one table that the demo prints: time, views a second, loss and accuracy of each stage.
 
 use super::{Report, Score, mean_and_deviation, percent};
-use crate::ui;
+use tap_cli::ui;
 
 /// The table, and under it what may be claimed.
 pub(crate) fn summary(report: &Report) -> String {

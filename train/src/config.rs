@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tap_cli::settings::{self, Presets, Setting, merge, no_expansion};
 use tap_dataset::Split;
 use toml::{Table, Value};
 
@@ -33,7 +34,7 @@ macro_rules! preset {
 }
 
 /// The presets, by name: `mini` and its variants for minutes on a CPU, `paper` for published sizes and schedules.
-pub const PRESETS: [(&str, &str); 11] = [
+pub const PRESETS: Presets = Presets(&[
     preset!("mini"),
     preset!("mini-dgcnn"),
     preset!("mini-point-mlp"),
@@ -45,7 +46,7 @@ pub const PRESETS: [(&str, &str); 11] = [
     preset!("paper-point-net2"),
     preset!("paper-point-next"),
     preset!("paper-transformer"),
-];
+]);
 
 /// The preset where none is named.
 pub const DEFAULT_PRESET: &str = "mini";
@@ -367,107 +368,48 @@ impl Config {
         let name_or_path = name_or_path.unwrap_or(DEFAULT_PRESET);
         // Below everything lie the defaults, so that a table that names only some keys leaves the others alone.
         let mut table = Table::try_from(Self::default()).map_err(|error| invalid(error.to_string()))?;
-        let typed = match preset(name_or_path)? {
-            Some(preset) => preset,
-            None => read_file(name_or_path)?,
-        };
-        merge(&mut table, typed);
-        for setting in settings {
-            set(&mut table, setting)?;
-        }
-        Self::deserialize(table).map_err(|error| invalid(error.message()))
+        merge(&mut table, PRESETS.get_or_read(name_or_path)?);
+        resolve_settings(table, Some(Path::new(name_or_path)), settings)
     }
+
+    /// This configuration with `key=value` settings on top.
+    ///
+    /// # Errors
+    /// Where something in a setting is unknown or of the wrong type.
+    pub fn with_settings(&self, settings: &[String]) -> Result<Self, TrainError> {
+        let table = Table::try_from(self).map_err(|error| invalid(error.to_string()))?;
+        resolve_settings(table, None, settings)
+    }
+}
+
+fn resolve_settings(
+    mut table: Table,
+    file: Option<&Path>,
+    settings: &[String],
+) -> Result<Config, TrainError> {
+    let settings: Vec<Setting> = settings
+        .iter()
+        .map(|setting| setting.parse())
+        .collect::<Result<_, _>>()?;
+    // Who sets the steps of a phase means them for any number of labels.
+    for phase in ["pretrain", "finetune", "segment"] {
+        let (steps, by_labels) = (format!("{phase}.steps"), format!("{phase}.steps_by_labels"));
+        if settings.iter().any(|setting| setting.key() == steps)
+            && !settings
+                .iter()
+                .any(|setting| setting.key().starts_with(&by_labels))
+            && let Some(Value::Table(phase)) = table.get_mut(phase)
+        {
+            phase.remove("steps_by_labels");
+        }
+    }
+    Ok(settings::resolve(table, file, &settings, &no_expansion)?)
 }
 
 fn invalid(reason: impl Into<String>) -> TrainError {
     TrainError::Config {
         reason: reason.into(),
     }
-}
-
-fn preset(name: &str) -> Result<Option<Table>, TrainError> {
-    let Some((_, text)) = PRESETS.iter().find(|(preset, _)| *preset == name) else {
-        return Ok(None);
-    };
-    let mut table: Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| invalid(error.message()))?;
-    // A preset may start from another one.
-    let base = table.get("preset").and_then(Value::as_str).map(str::to_owned);
-    if let Some(mut base) = base.as_deref().map(preset).transpose()?.flatten() {
-        merge(&mut base, table);
-        table = base;
-    }
-    table.insert(String::from("preset"), Value::String(name.to_owned()));
-    Ok(Some(table))
-}
-
-fn read_file(path: &str) -> Result<Table, TrainError> {
-    let path = Path::new(path);
-    let unknown = || TrainError::UnknownPreset {
-        name: path.display().to_string(),
-        known: PRESETS.map(|(name, _)| name).join(", "),
-    };
-    if !path.is_file() {
-        return Err(unknown());
-    }
-    let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
-    let table: Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| invalid(format!("{}: {}", path.display(), error.message())))?;
-    let Some(name) = table.get("preset").and_then(Value::as_str) else {
-        return Ok(table);
-    };
-    let mut base = preset(name)?.ok_or_else(unknown)?;
-    merge(&mut base, table);
-    Ok(base)
-}
-
-/// Lays `over` on top of `base`, table by table. A table of another `kind` replaces the whole.
-fn merge(base: &mut Table, over: Table) {
-    for (key, value) in over {
-        match (base.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above))
-                if !above.contains_key("kind") || above.get("kind") == below.get("kind") =>
-            {
-                merge(below, above);
-            }
-            (_, value) => {
-                base.insert(key, value);
-            }
-        }
-    }
-}
-
-/// `a.b.c=value`, the value as TOML or else as text.
-fn set(table: &mut Table, setting: &str) -> Result<(), TrainError> {
-    let (key, text) = setting
-        .split_once('=')
-        .ok_or_else(|| invalid(format!("'{setting}' is not KEY=VALUE")))?;
-    let value = format!("value = {text}")
-        .parse::<Table>()
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| Value::String(text.trim().to_owned()));
-    let mut keys: Vec<&str> = key.trim().split('.').collect();
-    let last = keys
-        .pop()
-        .filter(|key| !key.is_empty())
-        .ok_or_else(|| invalid(format!("'{setting}' names no key")))?;
-    let mut table = table;
-    for key in keys {
-        table = table
-            .entry(key)
-            .or_insert_with(|| Value::Table(Table::new()))
-            .as_table_mut()
-            .ok_or_else(|| invalid(format!("'{key}' in '{setting}' is a value, not a table")))?;
-    }
-    // As in a file, a table of another kind has nothing in common with the one before.
-    if last == "kind" && table.get(last).is_some_and(|kind| *kind != value) {
-        table.clear();
-    }
-    table.insert(last.to_owned(), value);
-    Ok(())
 }
 
 /// What a run does.
@@ -1064,6 +1006,26 @@ mod tests {
         }
         let error = Config::load(Some("maxi"), &[]).unwrap_err().to_string();
         assert!(error.contains("mini, mini-dgcnn"), "{error}");
+    }
+
+    #[test]
+    fn steps_that_are_set_count_for_any_number_of_labels() {
+        let config = Config::load(None, &[String::from("finetune.steps=3")]).unwrap();
+        let plan = resolve(&config, Task::Classify, 5, 64).unwrap();
+        assert_eq!(plan.phase.num_steps, 3, "and not the preset's 100");
+        let both = ["finetune.steps=3", "finetune.steps_by_labels.5=7"].map(String::from);
+        let plan = resolve(&Config::load(None, &both).unwrap(), Task::Classify, 5, 64).unwrap();
+        assert_eq!(plan.phase.num_steps, 7, "unless that is set, too");
+    }
+
+    #[test]
+    fn settings_lie_on_top_of_another_configuration() {
+        let mut base = Config::load(None, &[]).unwrap();
+        base.data.num_points = 77;
+        let config = base.with_settings(&[String::from("seed=5")]).unwrap();
+        assert_eq!((config.data.num_points, config.seed), (77, 5));
+        let unknown = base.with_settings(&[String::from("data.points=5")]);
+        assert!(unknown.is_err(), "unknown keys are refused");
     }
 
     #[test]

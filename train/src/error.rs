@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use tap_cli::settings::SettingsError;
 use tap_dataset::DatasetError;
 use tch::TchError;
 
@@ -41,15 +42,10 @@ pub enum TrainError {
         #[source]
         source: TchError,
     },
-    /// There is no preset of that name, nor a file.
-    #[error("no preset or file is called '{name}'; presets are {known}")]
-    UnknownPreset {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: String,
-    },
-    /// The configuration does not parse or contradicts itself.
+    /// A preset, a file or a `--set` cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The configuration contradicts itself or the data.
     #[error("invalid configuration: {reason}")]
     Config {
         /// The key and what is wrong with it.

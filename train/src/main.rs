@@ -1,11 +1,12 @@
 //! `tap-train`: the command line of the trainer. Results go to standard output, everything else to standard error.
 
 mod command;
-mod ui;
+mod progress;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use tap_cli::{exit_code, logging};
 
 use command::Command;
 
@@ -27,16 +28,6 @@ struct Cli {
 fn main() -> ExitCode {
     tap_train::process::start_again_tuned();
     tap_train::process::keep_freed_memory();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
-    match Cli::parse().command.run() {
-        Ok(code) => code,
-        Err(error) => {
-            ui::error(&error);
-            ExitCode::FAILURE
-        }
-    }
+    logging::start();
+    exit_code::report(Cli::parse().command.run())
 }

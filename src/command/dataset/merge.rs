@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use tap_dataset::{MergeEvent, merge};
 
-use crate::ui;
+use tap_cli::ui;
 
 /// Join the parts that machines built side by side: the bytes are those of one machine's build.
 ///

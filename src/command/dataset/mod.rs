@@ -15,6 +15,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::flag::{MaxSkippedFlag, SettingFlags};
+use tap_cli::settings::Setting;
+use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, Columns, Inspection,
     Layout, Sampler, SkipReason, Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions,
@@ -24,8 +28,7 @@ use toml::Value;
 
 use self::output::OutputFlags;
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
-use crate::recipe::{self, Setting};
-use crate::{interrupt, ui};
+use crate::recipe::{self, BUILD_PRESETS};
 
 /// Make shapes, build shards from meshes, prove them, sum them up.
 #[derive(Debug, Args)]
@@ -109,9 +112,8 @@ struct BuildArguments {
     /// Build the I-th of N equal shares, for machines side by side; tap dataset merge joins them.
     #[arg(long, value_name = "I/N")]
     part: Option<BuildPart>,
-    /// How many meshes may be lost before the exit code says so.
-    #[arg(long, value_name = "M", default_value_t = 0)]
-    max_skipped: usize,
+    #[command(flatten)]
+    max_skipped: MaxSkippedFlag,
     /// Build as far as it goes where the disk has no room for all of it.
     #[arg(long)]
     ignore_free_space: bool,
@@ -125,10 +127,10 @@ Examples:
   tap dataset build ShapeNetCore.v2 --out shards
   tap dataset build objaverse/ --split-fractions 0.9,0.1 --out shards
   tap dataset build ShapeNetCore.v2.zip --out shards           read in place, nothing is unpacked
-  tap dataset build ModelNet40 --layout modelnet --up z --out shards --workers 8
+  tap dataset build ModelNet40 --layout modelnet --up z --out shards --threads 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
   tap dataset build meshes --gbuffer --lighting textured --out shards      to relight it later
-  tap dataset build meshes --recipe assets/presets/mini-data.toml --out shards
+  tap dataset build meshes --config mini-data --split-fractions 0.8,0.2 --out shards
   tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
 
 /// What is built from.
@@ -173,12 +175,8 @@ impl SourceFlags {
 /// The settings of a recipe.
 #[derive(Debug, Args)]
 struct RecipeFlags {
-    /// All settings in a file; --set and flags go before it.
-    #[arg(long, value_name = "FILE.toml")]
-    recipe: Option<PathBuf>,
-    /// One setting of the recipe, for example render.framing=box or `rows_per_shard=64`.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<Setting>,
+    #[command(flatten)]
+    settings: SettingFlags,
     /// Points of an object.
     #[arg(long, value_name = "N")]
     num_points: Option<usize>,
@@ -340,13 +338,13 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
             arguments.output.out.display()
         ));
     }
-    if summary.num_lost() > arguments.max_skipped {
+    if summary.num_lost() > arguments.max_skipped.max_skipped {
         bail!(
             "{} of {} meshes were skipped, --max-skipped allows {}; the shards are whole without them, the reasons are \
              in {}",
             summary.num_lost(),
             source.objects().len() + source.skipped().len(),
-            arguments.max_skipped,
+            arguments.max_skipped.max_skipped,
             arguments
                 .output
                 .out
@@ -387,14 +385,14 @@ fn stopped(out: &Path) -> ExitCode {
         "stopped; run the same command again to go on: {}",
         out.display()
     ));
-    ExitCode::from(interrupt::EXIT_CODE)
+    ExitCode::from(INTERRUPTED)
 }
 
 impl RecipeFlags {
     fn resolve(&self) -> Result<BuildRecipe> {
         let mut settings = self.settings()?;
-        settings.extend_from_slice(&self.set);
-        recipe::resolve(self.recipe.as_deref(), &settings)
+        settings.extend_from_slice(&self.settings.set);
+        recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)
     }
 
     /// The flags that are settings of the recipe.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tap_cli::flag::ThreadsFlag;
 use tap_dataset::BuildOptions;
 
 use super::DeviceFlags;
@@ -12,9 +13,8 @@ use super::DeviceFlags;
 pub(super) struct WorkFlags {
     #[command(flatten)]
     device: DeviceFlags,
-    /// Threads that read, sample and encode; one a core unless given. The bytes don't depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub(super) workers: usize,
+    #[command(flatten)]
+    pub(super) threads: ThreadsFlag,
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -24,7 +24,7 @@ impl WorkFlags {
     /// To build into this folder.
     pub(super) fn build_options(&self, out: PathBuf) -> BuildOptions {
         BuildOptions {
-            workers: self.workers,
+            workers: self.threads.threads,
             renderer: self.device.renderer_options(),
             ..BuildOptions::new(out)
         }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use tap_dataset::{DEFAULT_OVERLAP_DISTANCE, OverlapEvent, OverlapReport, overlap};
 
-use crate::ui;
+use tap_cli::ui;
 
 /// How many pairs are printed.
 const MAX_LINES: usize = 40;

@@ -10,7 +10,8 @@ use tap_dataset::{BuildRecipe, PlanReport, Source, plan};
 
 use super::output::WorkFlags;
 use super::{BuildBar, RecipeFlags, SourceFlags};
-use crate::{interrupt, ui};
+use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::{interrupt, ui};
 
 /// Predict a build: rows, bytes, time and memory, from a sample of the meshes.
 ///
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let report = plan(&source, &recipe, &options, &cancel, &mut |event| bar.show(event))?;
     drop(bar);
     let Some(report) = report else {
-        return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        return Ok(ExitCode::from(INTERRUPTED));
     };
     let fits = report.fits();
     if arguments.work.json {

@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::preview::{Preview, html};
-use crate::ui;
+use tap_cli::ui;
 
 /// Make a page to look at a dataset: objects, views, points among their cameras, settings, and what was left out.
 ///

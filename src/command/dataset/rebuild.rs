@@ -9,7 +9,7 @@ use tap_dataset::{MANIFEST_FILE_NAME, Manifest, RebuildReport, rebuild};
 
 use super::BuildBar;
 use super::output::OutputFlags;
-use crate::{interrupt, ui};
+use tap_cli::{interrupt, ui};
 
 /// How many objects that differ are printed.
 const MAX_LINES: usize = 20;

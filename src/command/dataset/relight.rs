@@ -10,7 +10,7 @@ use tap_dataset::{BuildOptions, Manifest, RelightOptions, image_set_dir, relight
 use super::super::flag;
 use super::BuildBar;
 use super::output::WorkFlags;
-use crate::{interrupt, ui};
+use tap_cli::{interrupt, ui};
 
 /// Make a dataset anew under another light; nothing but its pictures changes.
 ///
@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let options = RelightOptions {
             out: out.clone(),
             images_only: arguments.add.is_some(),
-            workers: arguments.work.workers,
+            workers: arguments.work.threads.threads,
             force: arguments.force,
         };
         relight(&arguments.dir, &lighting, &options, &cancel, &mut on_event)

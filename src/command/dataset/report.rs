@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use tap_dataset::{CategoryReport, Finding, report};
 
-use crate::ui;
+use tap_cli::ui;
 
 /// Say what is wrong with the meshes of a dataset: a table by category.
 ///

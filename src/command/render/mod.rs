@@ -13,19 +13,21 @@ mod view_file;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tap_cli::exit_code::{INTERRUPTED, usage};
+use tap_cli::flag::{MaxSkippedFlag, SettingFlags, ThreadsFlag};
+use tap_cli::settings::Setting;
+use tap_cli::{interrupt, ui};
 use tap_render::pose_format::PoseFormat;
 use tap_render::{Channels, Projection, RenderRecipe, Renderer};
 use toml::Value;
 
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
-use crate::recipe::{self, Setting};
+use crate::recipe::{self, RENDER_PRESETS};
 use crate::views_file::{DepthFormat, NormalFormat, NormalSpace, Output};
-use crate::{interrupt, ui};
 use input::{Input, Request};
 use job::{Clock, Task};
 use pipeline::Pipeline;
@@ -76,26 +78,20 @@ pub(crate) struct Arguments {
     sheet: bool,
     #[command(flatten)]
     up: UpFlag,
-    /// A recipe; flags go before it, and --set goes before both.
-    #[arg(long, value_name = "FILE.toml")]
-    recipe: Option<PathBuf>,
-    /// One setting of the recipe, for example framing=box.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<Setting>,
+    #[command(flatten)]
+    settings: SettingFlags,
     #[command(flatten)]
     device: DeviceFlags,
-    /// Threads that read, frame, encode and write; one a core unless given. The files don't depend on it.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
+    #[command(flatten)]
+    threads: ThreadsFlag,
     /// Leave views that are whole and would come out the same; draw the others, in place of what is there.
     #[arg(long)]
     resume: bool,
     /// Replace folders of views that are there already.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
-    /// How many meshes may fail before the exit code says so.
-    #[arg(long, value_name = "M", default_value_t = 0)]
-    max_failed: usize,
+    #[command(flatten)]
+    max_skipped: MaxSkippedFlag,
     /// Say where the time went.
     #[arg(long)]
     timings: bool,
@@ -107,7 +103,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tap render chair.obj --out views --sheet
-  tap render ShapeNetCore.v2 --out views --resume --max-failed 100
+  tap render ShapeNetCore.v2 --out views --resume --max-skipped 100
   tap render 'meshes/*/train/*.off' --up z --out views --rig dodecahedron80
   find . -name '*.glb' | tap render - --out views --framing sphere --projection parallel --size 128
   tap render chair.obj --out views --rig turntable:36:0,30,60 --poses opencv,nerf,colmap
@@ -179,7 +175,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         inputs: &inputs,
         renderer_options: &renderer_options,
         software: software.as_ref(),
-        num_workers: num_workers(arguments.workers),
+        num_workers: arguments.threads.num_threads(),
         cancel: &cancel,
     };
     let is_complete = pipeline.run(renderer, &mut |input_idx, outcome| {
@@ -190,7 +186,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     drop(report);
     ui::note("stopped; the same command with --resume goes on");
-    Ok(ExitCode::from(interrupt::EXIT_CODE))
+    Ok(ExitCode::from(INTERRUPTED))
 }
 
 impl Arguments {
@@ -200,9 +196,10 @@ impl Arguments {
             let channels = Value::try_from(channels).context("channels have no TOML form")?;
             settings.push(Setting::new("channels", channels));
         }
-        settings.extend_from_slice(&self.set);
-        let recipe: RenderRecipe = recipe::resolve(self.recipe.as_deref(), &settings)?;
-        recipe.validate().map_err(recipe::usage)?;
+        settings.extend_from_slice(&self.settings.set);
+        let recipe: RenderRecipe =
+            recipe::resolve(RENDER_PRESETS, self.settings.config.as_deref(), &settings)?;
+        recipe.validate().map_err(usage)?;
         Ok(recipe)
     }
 
@@ -212,7 +209,7 @@ impl Arguments {
             bail!("a sheet shows the color channel, which --channels leaves out");
         }
         if self.points.is_some() && !recipe.channels.depth {
-            return Err(recipe::usage(
+            return Err(usage(
                 "--points needs the depth channel: --channels color,mask,depth",
             ));
         }
@@ -221,12 +218,12 @@ impl Arguments {
         poses.dedup();
         for format in &poses {
             if recipe.projection == Projection::Parallel && !format.has_parallel_projection() {
-                return Err(recipe::usage(format_args!(
+                return Err(usage(format_args!(
                     "--poses {format}: it has no cameras of parallel projection"
                 )));
             }
             if pose_file::names_pictures(*format) && !recipe.channels.color {
-                return Err(recipe::usage(format_args!(
+                return Err(usage(format_args!(
                     "--poses {format}: it names the pictures of the color channel, which --channels leaves out"
                 )));
             }
@@ -252,16 +249,8 @@ impl Arguments {
         Wishes {
             json: self.json,
             timings: self.timings,
-            max_failed: self.max_failed,
+            max_failed: self.max_skipped.max_skipped,
         }
-    }
-}
-
-/// How many threads work if so many were asked for; 0 is one a core.
-fn num_workers(asked: usize) -> usize {
-    match asked {
-        0 => thread::available_parallelism().map_or(1, usize::from),
-        asked => asked,
     }
 }
 

@@ -25,7 +25,7 @@ use tap_render::{FlightEvent, Renderer, RendererOptions, SoftwareRenderer, View,
 
 use super::input::Input;
 use super::job::{self, Clock, Done, Failure, Prepared, Ready, Task, in_full};
-use crate::ui;
+use tap_cli::ui;
 
 /// The most bytes that the files of the meshes on their way may have together; a larger one goes alone.
 const MAX_IN_FLIGHT_BYTES: u64 = 256 << 20;

@@ -13,6 +13,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use glam::{Mat3, Mat4, Vec3};
 use png::ColorType;
+use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::flag::{MaxSkippedFlag, ThreadsFlag};
+use tap_cli::interrupt;
 use tap_dataset::SkipReason;
 use tap_render::{
     ColorImage, ColorKind, Lighting, Mask, MaterialChoice, Normals, PoseDegrees, RenderRecipe, View,
@@ -22,7 +25,6 @@ use tap_render::{
 use super::folder::{self, Files};
 use super::input::Input;
 use super::job::{Clock, Done, Failure, Timings};
-use super::num_workers;
 use super::pipeline::{Outcome, guarded};
 use super::pose_file;
 use super::report::{Report, Wishes, Work};
@@ -30,7 +32,7 @@ use crate::command::flag;
 use crate::views_file::{
     NormalSpace, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile,
 };
-use crate::{interrupt, npy, picture};
+use crate::{npy, picture};
 
 /// Light views anew, without their meshes.
 ///
@@ -53,15 +55,13 @@ pub(crate) struct Arguments {
     /// Also write sheet.png with all views, where there was none.
     #[arg(long)]
     sheet: bool,
-    /// Threads; one a core unless given.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    workers: usize,
+    #[command(flatten)]
+    threads: ThreadsFlag,
     /// Replace folders of views that are there already.
     #[arg(long)]
     force: bool,
-    /// How many folders may fail before the exit code says so.
-    #[arg(long, value_name = "M", default_value_t = 0)]
-    max_failed: usize,
+    #[command(flatten)]
+    max_skipped: MaxSkippedFlag,
     /// Print a line of JSON a folder, and one for all.
     #[arg(long)]
     json: bool,
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let wishes = Wishes {
         json: arguments.json,
         timings: false,
-        max_failed: arguments.max_failed,
+        max_failed: arguments.max_skipped.max_skipped,
     };
     let mut report = Report::new(Work::Relight, wishes, &arguments.out, inputs.len(), begun, 0.0);
     let is_complete = each(arguments, &lighting, &inputs, &cancel, &mut |input, outcome| {
@@ -107,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return report.finish();
     }
     drop(report);
-    Ok(ExitCode::from(interrupt::EXIT_CODE))
+    Ok(ExitCode::from(INTERRUPTED))
 }
 
 /// All folders of views below a folder, itself included.
@@ -160,7 +160,7 @@ fn each(
     let stop = &AtomicBool::new(false);
     let (sender, receiver) = crossbeam_channel::unbounded();
     thread::scope(|scope| {
-        for _ in 0..num_workers(arguments.workers) {
+        for _ in 0..arguments.threads.num_threads() {
             let sender = sender.clone();
             scope.spawn(move || {
                 loop {

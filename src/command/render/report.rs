@@ -13,7 +13,7 @@ use tap_render::AdapterReport;
 use super::input::Input;
 use super::job::{Failure, Timings};
 use super::pipeline::Outcome;
-use crate::ui;
+use tap_cli::ui;
 
 /// How many meshes are named under a reason.
 const NAMES_OF_A_REASON: usize = 3;
@@ -277,7 +277,7 @@ impl<'a> Report<'a> {
         match (only_failure, num_failed > wishes.max_failed) {
             (Some(failure), true) if num_meshes == 1 => bail!("{failure}"),
             (_, true) => bail!(
-                "{num_failed} of {num_meshes} meshes failed, --max-failed allows {}: {reasons}",
+                "{num_failed} of {num_meshes} meshes failed, --max-skipped allows {}: {reasons}",
                 wishes.max_failed
             ),
             (Some(_), false) => ui::note(format_args!("note: failed: {reasons}")),

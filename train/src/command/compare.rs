@@ -1,22 +1,25 @@
 //! `tap-train compare`: every arm is an ordinary `finetune` in a process of its own with one thread.
 //!
 //! torch's generator belongs to the process, so arms in threads would disturb each other's dropout; and one thread an arm
-//! gives the same numbers whatever `--workers` is. Each arm can be repeated by hand with the same command.
+//! gives the same numbers whatever `--jobs` is. Each arm can be repeated by hand with the same command.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::{interrupt, ui};
 use tap_train::comparison::{Arms, Comparison};
 use tap_train::process::num_cores;
 use tap_train::run::{CONFIG_FILE, RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
 
-use super::{ConfigArgs, INTERRUPTED, cancel_on_interrupt, labels_name, parse_labels, prepare_output};
-use crate::ui;
+use super::{ConfigArgs, labels_name, parse_labels, prepare_output};
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -38,9 +41,15 @@ pub(crate) struct Compare {
     /// How many pairs.
     #[arg(long, default_value_t = 5)]
     seeds: u64,
-    /// Arms that run at once, each with one thread; 0 is one a core.
-    #[arg(long, default_value_t = 0)]
-    workers: usize,
+    /// Arms that train at once, each with one thread; one per core unless given.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true,
+        alias = "workers"
+    )]
+    jobs: usize,
     /// `auto`, `cpu` or `cuda:N`.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -71,7 +80,7 @@ impl Compare {
         // Refuse a wrong configuration before any arm starts.
         let first_seed = self.config.load()?.seed;
         prepare_output(&self.out, "compare.json", self.force || self.resume)?;
-        let cancel = cancel_on_interrupt()?;
+        let cancel = interrupt::listen()?;
         let seeds: Vec<u64> = (first_seed..first_seed + self.seeds).collect();
         let mut arms = Vec::new();
         for &labels_per_class in &self.labels_per_class {
@@ -120,34 +129,38 @@ impl Compare {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Runs all arms, `workers` at once; false where it was interrupted.
+    /// Runs all arms, `jobs` at once; false where it was interrupted. An arm is then told to write its checkpoint and end.
     fn run_arms(&self, arms: &[Arm], cancel: &AtomicBool) -> anyhow::Result<bool> {
-        let workers = if self.workers == 0 {
-            num_cores()
-        } else {
-            self.workers
-        };
-        let (mut running, mut waiting, mut done): (Vec<(&Arm, Child)>, _, usize) =
-            (Vec::new(), arms.iter(), 0);
+        let num_jobs = if self.jobs == 0 { num_cores() } else { self.jobs };
+        let (mut running, mut waiting): (Vec<RunningArm<'_>>, _) = (Vec::new(), arms.iter());
+        let (mut num_done, mut is_stopping) = (0, false);
         loop {
-            while running.len() < workers && !cancel.load(Ordering::Relaxed) {
+            while running.len() < num_jobs && !cancel.load(Ordering::Relaxed) {
                 let Some(arm) = waiting.next() else { break };
-                running.push((arm, self.start(arm)?));
+                running.push(self.start(arm)?);
             }
             if running.is_empty() {
-                return Ok(done == arms.len());
+                return Ok(num_done == arms.len());
+            }
+            if cancel.load(Ordering::Relaxed) && !is_stopping {
+                is_stopping = true;
+                ui::note("stopping: each arm writes its checkpoint; --resume continues the comparison");
+                for arm in &running {
+                    interrupt::terminate(&arm.process);
+                }
             }
             let mut still_running = Vec::new();
-            let mut failure = None;
-            for (arm, mut child) in running {
-                match child.try_wait().context("cannot wait for an arm")? {
-                    None => still_running.push((arm, child)),
+            let mut failed = None;
+            for mut running in running {
+                let RunningArm { arm, process, .. } = &mut running;
+                match process.try_wait().context("cannot wait for an arm")? {
+                    None => still_running.push(running),
                     Some(status) if status.success() => {
-                        done += 1;
+                        num_done += 1;
                         let result = read_result(&arm.folder)?;
                         let name = arm.folder.file_name().unwrap_or_default().display();
-                        ui::note(&format!(
-                            "{done}/{} {name}: {:.1} %",
+                        ui::note(format_args!(
+                            "{num_done}/{} {name}: {:.1} %",
                             arms.len(),
                             100.0 * result.accuracy
                         ));
@@ -155,23 +168,23 @@ impl Compare {
                     Some(status) if status.code() == Some(i32::from(INTERRUPTED)) => {
                         cancel.store(true, Ordering::Relaxed);
                     }
-                    Some(_) => failure = failure.or_else(|| Some((arm, read_stderr(&mut child)))),
+                    Some(_) => failed = failed.or(Some(running)),
                 }
             }
             running = still_running;
-            if let Some((arm, message)) = failure {
-                for (_, child) in &mut running {
+            if let Some(failed) = failed {
+                for RunningArm { process, .. } in &mut running {
                     // It may have ended by itself in the meantime.
-                    let _ = child.kill();
-                    let _ = child.wait();
+                    let _ = process.kill();
+                    let _ = process.wait();
                 }
-                anyhow::bail!("{}: {message}", arm.folder.display());
+                anyhow::bail!("{}: {}", failed.arm.folder.display(), failed.last_line());
             }
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn start(&self, arm: &Arm) -> anyhow::Result<Child> {
+    fn start<'a>(&self, arm: &'a Arm) -> anyhow::Result<RunningArm<'a>> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = std::process::Command::new(program);
         command.args([
@@ -183,6 +196,8 @@ impl Compare {
             "--json",
             "--device",
             &self.device,
+            "--parent",
+            &std::process::id().to_string(),
         ]);
         command
             .arg("--data")
@@ -190,11 +205,11 @@ impl Compare {
             .arg("--out")
             .arg(&arm.folder);
         command.args(["--labels-per-class", &labels_name(arm.labels_per_class)]);
-        if let Some(config) = &self.config.config {
+        if let Some(config) = &self.config.settings.config {
             command.args(["--config", config]);
         }
-        for setting in &self.config.set {
-            command.args(["--set", setting]);
+        for setting in &self.config.settings.set {
+            command.args(["--set", &setting.to_string()]);
         }
         // Scratch gets the architecture of the encoder that it is compared with, not its weights.
         if arm.is_scratch {
@@ -212,7 +227,43 @@ impl Compare {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        command.spawn().context("cannot start an arm")
+        interrupt::start_apart(&mut command);
+        let mut process = command.spawn().context("cannot start an arm")?;
+        let stderr = process.stderr.take().context("an arm has no standard error")?;
+        // An arm that nobody listens to stops as soon as the pipe is full.
+        let last_line = thread::spawn(move || {
+            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            lines
+                .filter(|line| !line.trim().is_empty())
+                .last()
+                .unwrap_or_default()
+        });
+        Ok(RunningArm {
+            arm,
+            process,
+            last_line,
+        })
+    }
+}
+
+/// An arm at work.
+struct RunningArm<'a> {
+    arm: &'a Arm,
+    process: Child,
+    /// Reads its standard error to the end, and keeps the last line.
+    last_line: JoinHandle<String>,
+}
+
+impl RunningArm<'_> {
+    /// Why an arm that has ended failed.
+    fn last_line(self) -> String {
+        let line = self.last_line.join().unwrap_or_default();
+        let line = line.trim_start_matches("error: ");
+        if line.is_empty() {
+            String::from("the arm ended without an error message")
+        } else {
+            line.to_owned()
+        }
     }
 }
 
@@ -222,27 +273,13 @@ fn read_result(folder: &Path) -> anyhow::Result<ClassifyResult> {
     serde_json::from_slice(&bytes).with_context(|| format!("damaged result {}", path.display()))
 }
 
-/// The last line that an arm said.
-fn read_stderr(child: &mut Child) -> String {
-    let mut text = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        // What cannot be read cannot be shown either.
-        let _ = std::io::Read::read_to_string(&mut stderr, &mut text);
-    }
-    text.lines()
-        .next_back()
-        .unwrap_or("the arm ended without a word")
-        .trim_start_matches("error: ")
-        .to_owned()
-}
-
 fn print(comparison: &Comparison) {
-    ui::line(&format!(
+    ui::result(format_args!(
         "accuracy in % on {} ({}, no voting), mean and sample deviation over paired seeds",
         comparison.evaluation_split, comparison.selection
     ));
     for setting in &comparison.settings {
-        ui::line(&format!(
+        ui::result(format_args!(
             "{:>4} labels a class: scratch {:.1} ±{:.1}, tap {:.1} ±{:.1}, paired {:+.1} (standard error {:.1}, {} pairs): {}",
             labels_name(setting.labels_per_class),
             100.0 * setting.scratch_summary.mean,

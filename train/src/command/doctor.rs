@@ -4,10 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use tap_cli::ui;
 use tap_train::process;
 use tch::{Cuda, Kind, Tensor};
-
-use crate::ui;
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -62,13 +61,13 @@ impl Doctor {
         if self.json {
             ui::json(&report)?;
         } else {
-            ui::line(&format!(
+            ui::result(format_args!(
                 "libtorch   {} (expected {}) at {}",
                 report.libtorch_version,
                 report.libtorch_expected,
                 report.libtorch_path.as_deref().unwrap_or("unknown")
             ));
-            ui::line(&format!(
+            ui::result(format_args!(
                 "CUDA       {}",
                 if report.has_cuda {
                     format!("{} devices", report.num_cuda_devices)
@@ -76,8 +75,8 @@ impl Doctor {
                     String::from("no: training runs on the CPU")
                 }
             ));
-            ui::line(&format!("threads    {}", report.num_threads));
-            ui::line(&format!(
+            ui::result(format_args!("threads    {}", report.num_threads));
+            ui::result(format_args!(
                 "operation  {}",
                 if report.is_working {
                     "right"

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
 use tap_train::run::{CONFIG_FILE, Existing};
@@ -12,7 +13,6 @@ use tap_train::task::{classify, segment};
 
 use super::DeviceArgs;
 use super::finetune::segment_line;
-use crate::ui;
 
 /// What a vote looks at.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -71,7 +71,7 @@ impl Evaluate {
             if self.json {
                 ui::json(&result)?;
             } else {
-                ui::line(&segment_line(&result));
+                ui::result(segment_line(&result));
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -79,7 +79,7 @@ impl Evaluate {
         if self.json {
             ui::json(&result)?;
         } else {
-            ui::line(&format!(
+            ui::result(format_args!(
                 "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {})",
                 100.0 * result.accuracy,
                 100.0 * result.mean_class_accuracy,

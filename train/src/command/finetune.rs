@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::{interrupt, ui};
 use tap_train::task::classify;
 use tap_train::task::segment::{self, SegmentResult};
 
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, INTERRUPTED, cancel_on_interrupt, parse_labels};
-use crate::ui;
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels};
+use crate::progress::Progress;
 
 /// What to fine-tune for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -55,6 +57,9 @@ pub(crate) struct Finetune {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    /// The process that started this one: when it dies, write a checkpoint and end.
+    #[arg(long, hide = true, value_name = "PID")]
+    parent: Option<u32>,
 }
 
 impl Finetune {
@@ -65,8 +70,11 @@ impl Finetune {
         let options = self
             .device
             .options(&self.data, &self.out, self.existing.existing())?;
-        let cancel = cancel_on_interrupt()?;
-        let mut progress = ui::Progress::new(false);
+        let cancel = interrupt::listen()?;
+        if let Some(parent) = self.parent {
+            interrupt::stop_with_parent(parent, &cancel);
+        }
+        let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         let (labels, init) = (self.labels_per_class, self.init.as_deref());
         match self.task {
@@ -100,8 +108,8 @@ impl Finetune {
         if self.json {
             ui::json(&result)?;
         } else {
-            ui::line(&line(&result));
-            ui::line(&format!("{}", self.out.display()));
+            ui::result(line(&result));
+            ui::result(format_args!("{}", self.out.display()));
         }
         Ok(ExitCode::SUCCESS)
     }

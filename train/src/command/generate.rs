@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
 use tap_train::task::generate::generate;
 
 use super::DeviceArgs;
-use crate::ui;
 
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ impl Generate {
         );
         let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
         for id in generate(&options, self.split, &self.ids, &self.out)? {
-            ui::line(&id);
+            ui::result(&id);
         }
         Ok(ExitCode::SUCCESS)
     }

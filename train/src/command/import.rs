@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tap_train::config::{Config, PRESETS};
+use tap_cli::ui;
+use tap_train::config::PRESETS;
 use tap_train::model::EncoderConfig;
 use tap_train::task::import::{ImportReport, import};
 
-use crate::ui;
+use super::load_config;
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ impl Import {
         );
         imported.write(&self.out)?;
         if !self.json {
-            ui::line(&format!("{}", self.out.display()));
+            ui::result(format_args!("{}", self.out.display()));
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -70,12 +71,12 @@ impl Import {
     /// Encoders to try, by the name of their preset or file.
     fn encoders(&self) -> anyhow::Result<Vec<(String, EncoderConfig)>> {
         let load = |name: &str| -> anyhow::Result<_> {
-            let config = Config::load(Some(name), &self.set)?;
+            let config = load_config(Some(name), &self.set)?;
             Ok((name.to_owned(), config.encoder))
         };
         match &self.config {
             Some(name) => Ok(vec![load(name)?]),
-            None => PRESETS.iter().map(|(name, _)| load(name)).collect(),
+            None => PRESETS.names().map(load).collect(),
         }
     }
 }
@@ -86,7 +87,7 @@ fn show(report: &ImportReport) {
     } else {
         format!("under '{}'", report.prefix)
     };
-    ui::line(&format!(
+    ui::result(format_args!(
         "{} tensors fit the encoder of {}, {from}",
         report.num_fitting, report.encoder
     ));
@@ -97,10 +98,10 @@ fn show(report: &ImportReport) {
         ("passed over, not run", &report.passed_over),
     ] {
         if !names.is_empty() {
-            ui::line(&format!("{} {what}: {}", names.len(), names.join(", ")));
+            ui::result(format_args!("{} {what}: {}", names.len(), names.join(", ")));
         }
     }
     for (group, count) in &report.elsewhere {
-        ui::line(&format!("{count} elsewhere: {group}"));
+        ui::result(format_args!("{count} elsewhere: {group}"));
     }
 }

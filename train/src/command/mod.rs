@@ -11,18 +11,16 @@ mod probe;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use tap_cli::flag::{SettingFlags, ThreadsFlag};
+use tap_train::TrainError;
 use tap_train::config::{Config, PRESETS, Plan};
 use tap_train::process;
 use tap_train::run::{CONFIG_FILE, Existing};
 use tap_train::trainer::RunOptions;
 
-/// The exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;
 /// Threads that make batches, at most.
 const MAX_LOADER_THREADS: usize = 8;
 
@@ -69,15 +67,14 @@ pub(crate) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda:N`.
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
-    /// Threads to compute with; 0 is all cores.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) threads: ThreadsFlag,
 }
 
 impl DeviceArgs {
     /// Sets threads and device up.
     pub(crate) fn options(&self, data: &Path, out: &Path, existing: Existing) -> anyhow::Result<RunOptions> {
-        let num_threads = process::set_num_threads(self.threads);
+        let num_threads = process::set_num_threads(self.threads.threads);
         Ok(RunOptions {
             data: data.to_owned(),
             out: out.to_owned(),
@@ -92,14 +89,8 @@ impl DeviceArgs {
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
-    /// A preset or a TOML file, which may name a preset to start from. Presets are `mini`, `mini-dgcnn`,
-    /// `mini-point-mlp`, `mini-point-next`, `mini-transformer`, `paper-dgcnn`, `paper-point-mlp`,
-    /// `paper-point-mlp-elite`, `paper-point-net2`, `paper-point-next` and `paper-transformer`.
-    #[arg(long, value_name = "PRESET_OR_FILE")]
-    pub(crate) config: Option<String>,
-    /// Change one setting, as in `--set pretrain.steps=1000`; may be given again.
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) settings: SettingFlags,
     /// Seed of everything random; the same as `--set seed=N`.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
@@ -108,33 +99,41 @@ pub(crate) struct ConfigArgs {
 impl ConfigArgs {
     /// Loads it.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
-        self.load_or(None)
+        load_config(self.settings.config.as_deref(), &self.settings())
     }
 
-    /// Loads it for an encoder: where none is given, the preset, the sizes and the points of the encoder's run count.
+    /// Loads it for an encoder: unless `--config` is given, the preset, the sizes and the points of the encoder's run count,
+    /// below what `--set` says.
     pub(crate) fn load_for(&self, run: Option<&Path>) -> anyhow::Result<Config> {
         let file = run
             .map(|run| run.join(CONFIG_FILE))
-            .filter(|file| self.config.is_none() && file.is_file());
+            .filter(|file| self.settings.config.is_none() && file.is_file());
         let Some(file) = file else {
             return self.load();
         };
         let plan = Plan::read(&file)?;
-        let mut config = self.load_or(
-            PRESETS
-                .map(|(name, _)| name)
-                .into_iter()
-                .find(|name| *name == plan.preset),
-        )?;
+        let mut config = load_config(PRESETS.names().find(|name| *name == plan.preset), &[])?;
         config.encoder = plan.tap.encoder;
         (config.data.num_points, config.data.point_choice) = (plan.data.num_points, plan.data.point_choice);
-        Ok(config)
+        config.with_settings(&self.settings()).map_err(of_command_line)
     }
 
-    fn load_or(&self, preset: Option<&str>) -> anyhow::Result<Config> {
-        let mut settings = self.set.clone();
-        settings.extend(self.seed.map(|seed| format!("seed={seed}")));
-        Ok(Config::load(self.config.as_deref().or(preset), &settings)?)
+    fn settings(&self) -> Vec<String> {
+        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        let settings = self.settings.set.iter().map(ToString::to_string);
+        settings.chain(seed).collect()
+    }
+}
+
+fn load_config(preset_or_file: Option<&str>, settings: &[String]) -> anyhow::Result<Config> {
+    Config::load(preset_or_file, settings).map_err(of_command_line)
+}
+
+/// A wrong `--set` is an error of the command line.
+fn of_command_line(error: TrainError) -> anyhow::Error {
+    match error {
+        TrainError::Settings(error) => error.into(),
+        error => error.into(),
     }
 }
 
@@ -157,19 +156,6 @@ impl ExistingArgs {
             _ => Existing::Refuse,
         }
     }
-}
-
-/// Becomes true at the first Ctrl-C; the second one ends the program at once.
-fn cancel_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&cancel);
-    ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-    })
-    .context("cannot watch for Ctrl-C")?;
-    Ok(cancel)
 }
 
 /// "5", "10" or "all".

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::{interrupt, ui};
 use tap_train::task::pretrain::pretrain;
 
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, INTERRUPTED, cancel_on_interrupt};
-use crate::ui;
+use super::{ConfigArgs, DeviceArgs, ExistingArgs};
+use crate::progress::Progress;
 
 /// Arguments of `pretrain`.
 #[derive(Debug, Args)]
@@ -43,8 +45,8 @@ impl Pretrain {
         let options = self
             .device
             .options(&self.data, &self.out, self.existing.existing())?;
-        let cancel = cancel_on_interrupt()?;
-        let mut progress = ui::Progress::new(false);
+        let cancel = interrupt::listen()?;
+        let mut progress = Progress::new(false);
         let result = pretrain(&config, &options, self.init.as_deref(), &cancel, &mut |event| {
             progress.show(&event);
         })?;
@@ -55,19 +57,19 @@ impl Pretrain {
             ui::json(&result)?;
         } else {
             let baselines = result.baselines;
-            ui::line(&format!(
+            ui::result(format_args!(
                 "validation loss {:.4} on {} after {} steps (last step, no selection)",
                 result.validation_loss, result.evaluation_split, result.num_steps
             ));
-            ui::line(&format!(
+            ui::result(format_args!(
                 "loss-optimal image of each view {:.4}, true mask with mean gray {:.4}, loss-optimal gray {:.4}",
                 baselines.weighted_mean_image_loss, baselines.true_mask_gray_loss, baselines.constant_loss
             ));
-            ui::line(&format!(
+            ui::result(format_args!(
                 "{:.0} samples/s, {:.0} views/s, {:.0} s, {:.0} CPU-s on {} threads",
                 result.samples_per_s, result.views_per_s, result.elapsed_s, result.cpu_s, result.num_threads
             ));
-            ui::line(&format!("{}", self.out.display()));
+            ui::result(format_args!("{}", self.out.display()));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use tap_cli::ui;
 use tap_train::run::Existing;
 use tap_train::task::probe::{ProbeOptions, probe};
 
 use super::{ConfigArgs, DeviceArgs, labels_name, parse_labels, prepare_output};
-use crate::ui;
+use crate::progress::Progress;
 
 /// Arguments of `probe`.
 #[derive(Debug, Args)]
@@ -52,7 +53,7 @@ impl Probe {
             labels_per_class: self.labels_per_class.clone(),
             seed: config.seed,
         };
-        let mut progress = ui::Progress::new(false);
+        let mut progress = Progress::new(false);
         let result = probe(&config, &options, &self.init, &what, &mut |event| {
             progress.show(&event);
         })?;
@@ -60,7 +61,7 @@ impl Probe {
             ui::json(&result)?;
             return Ok(ExitCode::SUCCESS);
         }
-        ui::line("accuracy in %, mean and deviation over label draws: SVM, nearest neighbors");
+        ui::result("accuracy in %, mean and deviation over label draws: SVM, nearest neighbors");
         for arm in &result.arms {
             let cells = self.labels_per_class.iter().map(|&labels| {
                 let name = labels_name(labels);
@@ -79,7 +80,7 @@ impl Probe {
                     percent(&arm.knn, "std")
                 )
             });
-            ui::line(&format!(
+            ui::result(format_args!(
                 "{:10} {}",
                 arm.name,
                 cells.collect::<Vec<_>>().join("  |  ")

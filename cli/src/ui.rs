@@ -1,59 +1,67 @@
-//! All that a user sees: results on stdout, everything else on stderr, bars only where stderr is a terminal.
+//! All that a user sees: results on stdout, everything else on stderr, progress bars only where stderr is a terminal.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use tracing_subscriber::EnvFilter;
 
-/// The variable that says what the log holds, for example `TAP_LOG=tap_render=debug`.
-const LOG_VARIABLE: &str = "TAP_LOG";
-/// How often a bar is drawn again while nothing happens.
+/// How often a bar is redrawn while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Sends the libraries' log to stderr.
-pub(crate) fn start_log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_target(false)
-        .init();
+/// Set when a result could not be written to stdout.
+static STDOUT_IS_BROKEN: AtomicBool = AtomicBool::new(false);
+
+/// Was a result lost because stdout could not be written to, for example on a full disk?
+#[must_use]
+pub fn is_stdout_broken() -> bool {
+    STDOUT_IS_BROKEN.load(Ordering::Relaxed)
 }
 
-/// A result, on stdout. A reader that has gone away (`| head`) is no error.
-pub(crate) fn result(text: impl Display) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+/// Prints a result on stdout. A reader that closed its pipe (`| head`) is not an error; any other failure is reported
+/// once, and makes the program fail ([`crate::exit_code::report`]).
+pub fn result(text: impl Display) {
+    let Err(error) = writeln!(io::stdout().lock(), "{text}") else {
+        return;
+    };
+    if error.kind() != ErrorKind::BrokenPipe && !STDOUT_IS_BROKEN.swap(true, Ordering::Relaxed) {
+        note(format_args!("error: could not write to stdout: {error}"));
+    }
 }
 
-/// A result as JSON, on stdout.
+/// Prints a result as indented JSON on stdout.
 ///
 /// # Errors
 /// When the value has no JSON form.
-pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+pub fn json(value: &impl Serialize) -> Result<()> {
     result(serde_json::to_string_pretty(value).context("could not write the result as JSON")?);
     Ok(())
 }
 
-/// Something worth knowing, on stderr.
-pub(crate) fn note(text: impl Display) {
+/// Prints a line on stderr.
+pub fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Why the program ends, in one line.
-pub(crate) fn error(error: &anyhow::Error) {
+/// Prints an error and its causes in one line on stderr.
+pub fn error(error: &anyhow::Error) {
     note(format_args!("error: {error:#}"));
 }
 
-/// A bar with rate and time left; nothing at all where stderr is no terminal.
+/// A progress bar with rate and time left; hidden where stderr is not a terminal.
 #[derive(Debug)]
-pub(crate) struct Bar(ProgressBar);
+pub struct Bar(ProgressBar);
 
 impl Bar {
-    pub(crate) fn new(verb: &'static str, num_items: u64) -> Self {
+    /// `verb` stands before the bar, as in `rendering`.
+    ///
+    /// # Panics
+    /// Never: the template is fixed.
+    #[must_use]
+    pub fn new(verb: &'static str, num_items: u64) -> Self {
         let style = ProgressStyle::with_template(
             "{prefix:>12} {bar:30} {human_pos}/{human_len}  {per_sec}  {eta} left  {wide_msg}",
         );
@@ -64,33 +72,45 @@ impl Bar {
         Self(bar)
     }
 
-    /// Sets how many items there are.
-    pub(crate) fn set_length(&self, num_items: u64) {
+    /// Is there no terminal to draw it on?
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.0.is_hidden()
+    }
+
+    /// Changes the number of items, where it turns out later.
+    pub fn set_length(&self, num_items: u64) {
         self.0.set_length(num_items);
     }
 
-    /// Items that were there already: they count, but not for the rate.
-    pub(crate) fn skip(&self, num_items: u64) {
+    /// Counts items that an earlier run has finished, without counting them into the rate.
+    pub fn skip(&self, num_items: u64) {
         self.0.inc(num_items);
         self.0.reset_eta();
     }
 
-    pub(crate) fn advance(&self) {
+    /// Counts one finished item.
+    pub fn advance(&self) {
         self.0.inc(1);
     }
 
-    /// What is being worked on.
-    pub(crate) fn message(&self, text: impl Display) {
+    /// Sets the number of finished items.
+    pub fn set_position(&self, num_items: u64) {
+        self.0.set_position(num_items);
+    }
+
+    /// Shows a text behind the bar.
+    pub fn message(&self, text: impl Display) {
         self.0.set_message(text.to_string());
     }
 
     /// Prints a result, on stdout, above the bar.
-    pub(crate) fn result(&self, text: impl Display) {
+    pub fn result(&self, text: impl Display) {
         self.0.suspend(|| result(text));
     }
 
     /// Prints a line above the bar.
-    pub(crate) fn note(&self, text: impl Display) {
+    pub fn note(&self, text: impl Display) {
         self.0.suspend(|| note(text));
     }
 }
@@ -101,8 +121,9 @@ impl Drop for Bar {
     }
 }
 
-/// Lays rows out in columns; the first row is the heading. The first column is aligned left, the others right.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
+/// Aligns rows in columns: the first column left, the others right. The first row is the heading.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> String {
     let num_columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter()
@@ -136,13 +157,15 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// Bytes as a person reads them.
-pub(crate) fn bytes(num_bytes: u64) -> String {
+/// A size in binary units, as in `12.5 MiB`.
+#[must_use]
+pub fn bytes(num_bytes: u64) -> String {
     indicatif::BinaryBytes(num_bytes).to_string()
 }
 
-/// A time as a person reads it: `8.3 s`, `2 min 05 s`.
-pub(crate) fn seconds(elapsed_s: f64) -> String {
+/// A duration, as in `8.3 s` or `2 min 05 s`.
+#[must_use]
+pub fn seconds(elapsed_s: f64) -> String {
     if elapsed_s < 60.0 {
         return format!("{elapsed_s:.1} s");
     }

@@ -1,46 +1,15 @@
-//! All that is drawn: results on standard output, progress and notes on standard error. No bar where that is no terminal.
+//! Draws the progress of a run: a bar where stderr is a terminal, a line now and then where it is not.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "this is the only file that prints"
-)]
-
-use std::io::IsTerminal as _;
-use std::time::Duration;
-
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use tap_cli::ui::{self, Bar};
 use tap_train::event::{Record, TrainEvent};
 
 /// Steps between two lines of progress where there is no terminal.
 const LINE_EVERY: u64 = 200;
 
-/// Prints an error with its causes, on one line.
-pub(crate) fn error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
-}
-
-/// Prints a note.
-pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
-}
-
-/// Prints a line of the result.
-pub(crate) fn line(text: &str) {
-    println!("{text}");
-}
-
-/// Prints the result as JSON.
-pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
-}
-
 /// Draws the progress of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     is_quiet: bool,
 }
 
@@ -68,28 +37,22 @@ impl Progress {
                 } else {
                     String::new()
                 };
-                note(&format!(
+                ui::note(format_args!(
                     "{num_steps} steps over {num_samples} objects, {num_weights} weights, on {device}{from}"
                 ));
-                if std::io::stderr().is_terminal() {
-                    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left")
-                        .unwrap_or_else(|_| ProgressStyle::default_bar());
-                    let bar = ProgressBar::new(*num_steps)
-                        .with_position(*first_step)
-                        .with_style(style);
-                    bar.enable_steady_tick(Duration::from_millis(250));
-                    self.bar = Some(bar);
-                }
+                let bar = Bar::new("training", *num_steps);
+                bar.skip(*first_step);
+                self.bar = (!bar.is_hidden()).then_some(bar);
             }
             TrainEvent::Recorded(Record::Step(step)) => {
                 let text = format!("loss {:.4}, {:.0} samples/s", step.loss, step.samples_per_s);
                 match &self.bar {
                     Some(bar) => {
                         bar.set_position(step.step);
-                        bar.set_message(text);
+                        bar.message(text);
                     }
                     None if step.step.is_multiple_of(LINE_EVERY) => {
-                        note(&format!("step {}: {text}", step.step));
+                        ui::note(format_args!("step {}: {text}", step.step));
                     }
                     None => {}
                 }
@@ -118,7 +81,7 @@ impl Progress {
             TrainEvent::Note(text) => self.say(text),
             TrainEvent::Interrupted { step } => {
                 self.finish();
-                note(&format!(
+                ui::note(format_args!(
                     "interrupted after step {step}; the checkpoint is complete, continue with --resume"
                 ));
             }
@@ -129,14 +92,12 @@ impl Progress {
 
     fn say(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| note(text)),
-            None => note(text),
+            Some(bar) => bar.note(text),
+            None => ui::note(text),
         }
     }
 
     fn finish(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.bar = None;
     }
 }

@@ -1,0 +1,17 @@
+//! What `tap` and `tap-train` share, so that a flag, a setting, a signal or an exit code means the same in both.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`settings`] | TOML tables: presets, files, `--set KEY=VALUE`; no command-line parser |
+//! | [`flag`] | flags of several commands |
+//! | [`ui`] | results on stdout, everything else on stderr, progress bars |
+//! | [`interrupt`] | Ctrl-C and SIGTERM |
+//! | [`logging`] | the libraries' log on stderr |
+//! | [`exit_code`] | 0 done, 1 failed, 2 a wrong command line, 130 interrupted |
+
+pub mod exit_code;
+pub mod flag;
+pub mod interrupt;
+pub mod logging;
+pub mod settings;
+pub mod ui;
