@@ -6,18 +6,24 @@
 //! listed, is removed; a listed shard whose bytes are not those that were written is made again, and no other.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::manifest::{NOTE_SUFFIX, ShardNote};
+use crate::image_set::IMAGE_SETS;
+use crate::manifest::{MAX_MANIFEST_BYTES, NOTE_SUFFIX, ShardNote};
+use crate::owned_folder::{refuse_foreign, refuse_link};
 use crate::parallel::{in_parallel, num_threads};
 use crate::{
     BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
-    SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
-    SourceDescription, Split, durable, shard_file_name, store,
+    SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardReader, ShardWriter, SkipReason,
+    SkippedObject, SourceDescription, Split, durable, shard_file_name, store,
 };
+
+/// What a Parquet file ends with.
+const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
 
 /// What is known of a dataset before its first row.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,9 +85,12 @@ impl DatasetWriter {
     /// Begins a dataset in `dir`, or goes on with it: reads what shards there are and proves their hashes.
     ///
     /// # Errors
-    /// When `dir` holds a dataset of another plan (unless `force` says to start anew), or files of the user's, when
-    /// another program is writing to it, or when it can't be written to.
+    /// When `dir` holds a dataset of another plan (unless `force` says to start anew), or files of the user's (with
+    /// `force` beside a dataset too), when another program is writing to it, or when it can't be written to.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
+        if force {
+            refuse_to_replace(dir)?;
+        }
         let mut claim = store::claim(dir, MANIFEST_FILE_NAME)?;
         let fresh = fresh_manifest(plan);
         let mut manifest = match Manifest::read(dir) {
@@ -579,13 +588,92 @@ fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<Strin
 
 /// A folder in which somebody else keeps files is no place for a dataset.
 fn refuse_foreign_files(dir: &Path) -> Result<()> {
-    match store::list(dir)?.into_iter().find(|found| !is_ours(&found.name)) {
+    let found = store::list(dir)?;
+    let is_foreign = |name: &str| !is_ours(name) || is_foreign_shard(dir, name);
+    match found.into_iter().find(|found| is_foreign(&found.name)) {
         Some(foreign) => Err(DatasetError::ForeignFiles {
             name: foreign.name.trim_end_matches('/').to_owned(),
             path: dir.to_owned(),
         }),
         None => Ok(()),
     }
+}
+
+/// Refuses to begin a dataset anew where the folder holds anything but one of ours, whole or not. The proof is the
+/// manifest, which names the program; image sets may lie beside the shards.
+fn refuse_to_replace(dir: &Path) -> Result<()> {
+    if !store::is_address(dir) {
+        refuse_link(dir)?;
+    }
+    let path = dir.join(MANIFEST_FILE_NAME);
+    let listed = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
+        Ok(bytes) => match listed_shards(&bytes) {
+            Some(listed) => listed,
+            None => {
+                return Err(DatasetError::NotOurs {
+                    what: format!("its {MANIFEST_FILE_NAME} is not the manifest of a dataset"),
+                    path: dir.to_owned(),
+                });
+            }
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+        Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
+    };
+    let mut foreign = Vec::new();
+    for found in store::list(dir)? {
+        let name = found.name.as_str();
+        if name.strip_suffix('/') == Some(IMAGE_SETS) {
+            let sets = dir.join(IMAGE_SETS);
+            for set in store::list(&sets)? {
+                let manifest = sets.join(&set.name).join(MANIFEST_FILE_NAME);
+                let bytes = store::read_bounded(&manifest, MAX_MANIFEST_BYTES);
+                if !bytes.is_ok_and(|bytes| listed_shards(&bytes).is_some()) {
+                    foreign.push(format!("{IMAGE_SETS}/{}", set.name));
+                }
+            }
+        } else if !is_ours(name) || (!listed.contains(name) && is_foreign_shard(dir, name)) {
+            foreign.push(found.name);
+        }
+    }
+    refuse_foreign(dir, foreign)
+}
+
+/// The shards that a manifest names; `None` if the file is no manifest of ours, of whatever version. One that is cut off
+/// or damaged still begins as ours do.
+fn listed_shards(manifest: &[u8]) -> Option<BTreeSet<String>> {
+    let program = GENERATOR.split(' ').next().unwrap_or_default();
+    let Ok(manifest) = serde_json::from_slice::<Value>(manifest) else {
+        let begin = &manifest[..manifest.len().min(256)];
+        let begin = String::from_utf8_lossy(begin);
+        let is_ours = begin.contains(&format!("\"generator\": \"{program} "));
+        return is_ours.then(BTreeSet::new);
+    };
+    let generator = manifest.get("generator")?.as_str()?;
+    if generator.split(' ').next() != Some(program) {
+        return None;
+    }
+    let shards = manifest.get("shards").and_then(Value::as_array);
+    let names = shards
+        .into_iter()
+        .flatten()
+        .filter_map(|shard| shard["file"].as_str());
+    Some(names.map(str::to_owned).collect())
+}
+
+/// Is it a whole Parquet file that no build of ours wrote? Others name their shards in the same way.
+fn is_foreign_shard(dir: &Path, name: &str) -> bool {
+    if !is_shard_name(name) {
+        return false;
+    }
+    let path = dir.join(name);
+    let is_parquet = store::open(&path).is_ok_and(|file| {
+        let len = file.len();
+        len > 2 * PARQUET_MAGIC.len() as u64
+            && file
+                .bytes(len - PARQUET_MAGIC.len() as u64, PARQUET_MAGIC.len())
+                .is_ok_and(|end| end == PARQUET_MAGIC.as_slice())
+    });
+    is_parquet && ShardReader::open(&path).is_err()
 }
 
 /// Could a build have left a file of this name behind before its first manifest?
@@ -609,11 +697,18 @@ fn is_shard_name(name: &str) -> bool {
     parse().as_deref() == Some(name)
 }
 
-/// Removes what bears a name of ours and isn't in the manifest.
+/// Removes what bears a name of ours and isn't in the manifest; another program's shard is refused.
 fn sweep(dir: &Path, manifest: &Manifest) -> Result<()> {
     let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.file.as_str()).collect();
     let found = store::list(dir)?;
     let names = found.iter().map(|file| file.name.as_str());
-    let stray = names.filter(|&name| is_ours(name) && name != MANIFEST_FILE_NAME && !listed.contains(name));
-    store::remove_all(dir, stray)
+    let is_stray = |name: &&str| is_ours(name) && *name != MANIFEST_FILE_NAME && !listed.contains(name);
+    let stray: Vec<&str> = names.filter(is_stray).collect();
+    match stray.iter().find(|name| is_foreign_shard(dir, name)) {
+        Some(foreign) => Err(DatasetError::ForeignFiles {
+            name: (*foreign).to_owned(),
+            path: dir.to_owned(),
+        }),
+        None => store::remove_all(dir, stray),
+    }
 }

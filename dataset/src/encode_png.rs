@@ -36,10 +36,24 @@ impl RowFilter {
 /// # Errors
 /// When there are not as many bytes as its pixels need.
 pub fn encode_png(
+    size_px: [u32; 2],
+    kind: (ColorType, BitDepth),
+    filter: RowFilter,
+    pixels: &[u8],
+) -> Result<Vec<u8>> {
+    encode_png_with_text(size_px, kind, filter, pixels, &[])
+}
+
+/// The same with chunks of text before the pixels: keywords as the PNG specification has them, and what they say.
+///
+/// # Errors
+/// When there are not as many bytes as its pixels need, or a text is not Latin-1.
+pub fn encode_png_with_text(
     [width_px, height_px]: [u32; 2],
     (color, depth): (ColorType, BitDepth),
     filter: RowFilter,
     pixels: &[u8],
+    texts: &[(&str, &str)],
 ) -> Result<Vec<u8>> {
     let row_bytes = width_px as usize * color.samples() * (depth as usize / 8);
     if row_bytes == 0 || pixels.len() != row_bytes * height_px as usize {
@@ -53,6 +67,9 @@ pub fn encode_png(
     let mut encoder = png::Encoder::new(&mut bytes, width_px, height_px);
     encoder.set_color(color);
     encoder.set_depth(depth);
+    for (keyword, text) in texts {
+        encoder.add_text_chunk((*keyword).to_owned(), (*text).to_owned())?;
+    }
     let mut writer = encoder.write_header()?;
     writer.write_chunk(png::chunk::IDAT, &compressed)?;
     writer.finish()?;

@@ -33,6 +33,32 @@ pub enum DatasetError {
         /// The folder.
         path: PathBuf,
     },
+    /// What would be replaced is not surely what this program wrote.
+    #[error("only what this program wrote is replaced, and {what}; move it away, or choose another output: {}", .path.display())]
+    NotOurs {
+        /// What is in the way.
+        what: String,
+        /// The output.
+        path: PathBuf,
+    },
+    /// What `--force` would replace is, or holds, what is read.
+    #[error("--force would remove an input, {}; choose another output than {}", .input.display(), .path.display())]
+    HoldsInput {
+        /// The input, as it was given.
+        input: PathBuf,
+        /// The output.
+        path: PathBuf,
+    },
+    /// Another process works in the folder.
+    #[error("a {kind} is going on in this folder ({holder}): {}", .path.display())]
+    Held {
+        /// What it makes there.
+        kind: String,
+        /// Who: the process, its machine, how long.
+        holder: String,
+        /// The folder.
+        path: PathBuf,
+    },
     /// There is nothing to synthesize, or not that much.
     #[error("can synthesize 1 to {max_classes} classes of at least one object")]
     SynthesizeCount {

@@ -13,6 +13,7 @@ mod durable;
 mod encode_png;
 mod error;
 mod finding;
+mod folder_lock;
 mod gbuffer;
 mod image;
 mod image_set;
@@ -20,6 +21,7 @@ mod inspect;
 mod manifest;
 mod merge;
 mod overlap;
+mod owned_folder;
 mod parallel;
 mod part;
 #[cfg(feature = "build")]
@@ -52,9 +54,10 @@ pub use build::{
 };
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
-pub use encode_png::{RowFilter, encode_png};
+pub use encode_png::{RowFilter, encode_png, encode_png_with_text};
 pub use error::{DatasetError, Result};
 pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
+pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use gbuffer::{GbufferPixels, ViewGbuffer};
 pub use image::{
     GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, decode_rgb_planes, encode_gray_png,
@@ -70,6 +73,7 @@ pub use merge::{MergeEvent, merge};
 pub use overlap::{
     DEFAULT_OVERLAP_DISTANCE, OverlapEvent, OverlapKind, OverlapPair, OverlapReport, Place, overlap,
 };
+pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
 pub use part::BuildPart;
 #[cfg(feature = "build")]
 pub use plan::{PlanReport, plan};

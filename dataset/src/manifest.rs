@@ -21,7 +21,7 @@ use crate::{
 pub const MANIFEST_FILE_NAME: &str = "manifest.json";
 
 /// The longest manifest that is read: room for millions of objects.
-const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
 /// More shards than any build has; a plan of more would only fill memory.
 const MAX_SHARDS: usize = 300_000;
 /// How deep a manifest is indented: the fields of a shard are, those of its objects are not.

@@ -29,8 +29,8 @@ use remote::{Location, RemoteFile, Upload, Version};
 pub(crate) use address::is_address;
 
 /// How long to wait for another build to let go of a folder.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
-const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+pub(crate) const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 /// What is read of a file at a time to copy it or to hash it.
 const CHUNK_BYTES: usize = 1 << 23;
 

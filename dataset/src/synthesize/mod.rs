@@ -11,7 +11,7 @@ mod solid;
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -24,10 +24,18 @@ use self::{
     dice::Dice,
     object::Object,
 };
-use crate::{DatasetError, Result, Split};
+use crate::{DatasetError, OwnedFolder, Result, Split, refuse_foreign_file, refuse_link};
 
 /// One object of this many is for testing.
 const OBJECTS_PER_TEST_OBJECT: usize = 5;
+/// The files of an object.
+const OBJECT_FILES: [&str; 2] = ["model.obj", "model.mtl"];
+/// What is for training and what for testing, the parts of each category, and the categories.
+const SPLITS_FILE: &str = "split.csv";
+const PARTS_FILE: &str = "parts.json";
+const TAXONOMY_FILE: &str = "taxonomy.json";
+/// The first line of the table of splits.
+const SPLITS_HEADER: &str = "id,category,split";
 /// Each axis of an object is stretched by up to this factor, so that proportions alone tell little.
 const STRETCH: f64 = 1.2;
 
@@ -44,7 +52,8 @@ pub struct SynthesizeOptions {
     pub seed: u64,
     /// Turn each object around its upright axis. Off by default: `ShapeNetCore` is aligned.
     pub random_yaw: bool,
-    /// Write into a folder that holds files. Objects of earlier runs are removed, nothing else is.
+    /// Write into a folder that holds files. Objects of earlier runs are removed, nothing else is; where a file of another
+    /// origin would be written over, nothing is done.
     pub force: bool,
 }
 
@@ -99,7 +108,8 @@ pub fn synthesizable_categories() -> [&'static str; CATEGORIES.len()] {
 /// Makes and writes objects.
 ///
 /// # Errors
-/// When `out` holds files and `force` is not set, when a number is out of range, and when writing fails.
+/// When `out` holds files and `force` is not set, or files that would be lost, when a number is out of range, and when
+/// writing fails.
 pub fn synthesize(
     options: &SynthesizeOptions,
     on_event: &mut dyn FnMut(SynthesizeEvent),
@@ -124,7 +134,7 @@ pub fn synthesize(
     });
 
     let mut num_triangles = 0;
-    let mut splits = String::from("id,category,split\n");
+    let mut splits = format!("{SPLITS_HEADER}\n");
     for category in categories {
         let is_test = test_objects(category, *per_class, *seed);
         for (index, is_test) in is_test.into_iter().enumerate() {
@@ -134,8 +144,8 @@ pub fn synthesize(
             let name = format!("{}_{index:04}", category.name);
             let folder = out.join(category.synset).join(&name);
             fs::create_dir_all(&folder).map_err(DatasetError::io("create the folder", &folder))?;
-            write(&folder.join("model.obj"), &object.to_obj())?;
-            write(&folder.join("model.mtl"), &object.to_mtl(&mut dice))?;
+            write(&folder.join(OBJECT_FILES[0]), &object.to_obj())?;
+            write(&folder.join(OBJECT_FILES[1]), &object.to_mtl(&mut dice))?;
             let split = if is_test { Split::Test } else { Split::Train };
             let _ = writeln!(splits, "{name},{},{split}", category.name);
             on_event(SynthesizeEvent::Done {
@@ -153,10 +163,10 @@ pub fn synthesize(
             json!({"synsetId": category.synset, "name": category.name, "children": [], "numInstances": per_class})
         })
         .collect();
-    write(&out.join("split.csv"), &splits)?;
-    write(&out.join("parts.json"), &format!("{:#}\n", Value::Object(parts)))?;
+    write(&out.join(SPLITS_FILE), &splits)?;
+    write(&out.join(PARTS_FILE), &format!("{:#}\n", Value::Object(parts)))?;
     write(
-        &out.join("taxonomy.json"),
+        &out.join(TAXONOMY_FILE),
         &format!("{:#}\n", Value::Array(taxonomy)),
     )?;
     Ok(SynthesizeSummary {
@@ -193,42 +203,100 @@ fn test_objects(category: &Category, per_class: usize, seed: u64) -> Vec<bool> {
     is_test
 }
 
-/// Makes sure that the folder is there and holds nothing, or nothing of ours.
+/// Makes sure that the folder is there and holds nothing of ours. All that would be removed or written over is looked at
+/// before anything is.
 fn prepare(out: &Path, force: bool) -> Result<()> {
-    fs::create_dir_all(out).map_err(DatasetError::io("create the folder", out))?;
-    let mut entries = fs::read_dir(out).map_err(DatasetError::io("read the folder", out))?;
-    if entries.next().is_none() {
-        return Ok(());
+    let is_empty = match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        Err(e) => return Err(DatasetError::io("read the folder", out)(e)),
+    };
+    if is_empty {
+        return fs::create_dir_all(out).map_err(DatasetError::io("create the folder", out));
     }
     if !force {
         return Err(DatasetError::OutNotEmpty { path: out.to_owned() });
     }
+    refuse_link(out)?;
+    for (name, is_ours) in [
+        (SPLITS_FILE, is_splits as fn(&str) -> bool),
+        (PARTS_FILE, is_parts),
+        (TAXONOMY_FILE, is_taxonomy),
+    ] {
+        let is_ours = |path: &Path| fs::read_to_string(path).is_ok_and(|text| is_ours(&text));
+        refuse_foreign_file(&out.join(name), is_ours)?;
+    }
+    let mut objects = Vec::new();
     for category in &CATEGORIES {
         let folder = out.join(category.synset);
+        refuse_link(&folder)?;
         let Ok(entries) = fs::read_dir(&folder) else {
             continue;
         };
         for entry in entries {
-            let path = entry
-                .map_err(DatasetError::io("read the folder", &folder))?
-                .path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            let number = name
-                .strip_prefix(category.name)
-                .and_then(|rest| rest.strip_prefix('_'));
-            if number
-                .is_some_and(|number| number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit()))
-            {
-                fs::remove_dir_all(&path).map_err(DatasetError::io("remove the folder", &path))?;
+            let entry = entry.map_err(DatasetError::io("read the folder", &folder))?;
+            if is_object_name(&entry.file_name().to_string_lossy(), category.name) {
+                objects.push(OwnedFolder::survey(&entry.path(), &OBJECT_FILES)?);
             }
         }
+    }
+    for object in objects {
+        let folder = object.path().to_owned();
+        object.remove_contents()?;
+        fs::remove_dir(&folder).map_err(DatasetError::io("remove the folder", &folder))?;
+    }
+    for category in &CATEGORIES {
         // Stays if it holds anything else.
-        let _ = fs::remove_dir(&folder);
+        let _ = fs::remove_dir(out.join(category.synset));
     }
     Ok(())
+}
+
+/// `<category>_<4 digits or more>`
+fn is_object_name(name: &str, category: &str) -> bool {
+    let number = name
+        .strip_prefix(category)
+        .and_then(|rest| rest.strip_prefix('_'));
+    number.is_some_and(|number| number.len() >= 4 && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Is a table of splits of synthetic objects alone?
+fn is_splits(text: &str) -> bool {
+    let mut lines = text.lines();
+    let is_row = |line: &str| {
+        let mut cells = line.split(',');
+        let (name, category) = (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        is_category(category) && is_object_name(name, category)
+    };
+    lines.next() == Some(SPLITS_HEADER) && lines.all(is_row)
+}
+
+/// Is a list of parts of synthetic categories alone?
+fn is_parts(text: &str) -> bool {
+    let parts: Option<Map<String, Value>> = serde_json::from_str(text).ok();
+    let is_ours = |(name, parts): (&String, &Value)| {
+        let mut categories = CATEGORIES.iter();
+        categories.any(|category| category.name == name && *parts == json!(category.parts))
+    };
+    parts.is_some_and(|parts| !parts.is_empty() && parts.iter().all(is_ours))
+}
+
+/// Is a taxonomy of synthetic categories alone? `ShapeNetCore` has the same categories, but not the same number of
+/// objects of each.
+fn is_taxonomy(text: &str) -> bool {
+    let Ok(Value::Array(entries)) = serde_json::from_str(text) else {
+        return false;
+    };
+    let is_ours = |entry: &Value| {
+        let is_known =
+            |category: &Category| entry["synsetId"] == category.synset && entry["name"] == category.name;
+        CATEGORIES.iter().any(is_known) && entry["numInstances"] == entries[0]["numInstances"]
+    };
+    !entries.is_empty() && entries.iter().all(is_ours)
+}
+
+fn is_category(name: &str) -> bool {
+    CATEGORIES.iter().any(|category| category.name == name)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
