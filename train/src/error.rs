@@ -58,8 +58,10 @@ pub enum TrainError {
         path: PathBuf,
     },
     /// The folder was not written by this program, so it is not replaced.
-    #[error("the folder is not a run (it has no config.toml), so --force does not replace it: {}", path.display())]
+    #[error("the folder is not a run ({reason}), so --force does not replace it: {}", path.display())]
     NotARun {
+        /// How it shows.
+        reason: String,
         /// The folder.
         path: PathBuf,
     },

@@ -1,6 +1,10 @@
 //! Grids of gray pictures: what was generated above what is true.
 
-use tap_dataset::{RowFilter, encode_png};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use tap_dataset::{RowFilter, encode_png_with_text};
 
 use crate::error::TrainError;
 
@@ -19,6 +23,8 @@ pub struct Picture {
 const GAP_PX: usize = 2;
 /// The gray between them.
 const GAP_GRAY: u8 = 128;
+/// The keyword of the PNG specification for the program that wrote a picture.
+const PROGRAM_KEYWORD: &str = "Software";
 
 impl Picture {
     /// Lays square pictures out in rows; every row has the same number of them.
@@ -52,10 +58,40 @@ impl Picture {
     /// # Errors
     /// Where the encoder refuses.
     pub fn to_png(&self) -> Result<Vec<u8>, TrainError> {
+        self.encode(&[])
+    }
+
+    /// As a PNG file that says which program wrote it, for [`is_png_by`].
+    ///
+    /// # Errors
+    /// Where the encoder refuses.
+    pub fn to_png_by(&self, program: &str) -> Result<Vec<u8>, TrainError> {
+        self.encode(&[(PROGRAM_KEYWORD, program)])
+    }
+
+    fn encode(&self, texts: &[(&str, &str)]) -> Result<Vec<u8>, TrainError> {
         let kind = (png::ColorType::Grayscale, png::BitDepth::Eight);
         let size_px = [self.width_px, self.height_px];
-        Ok(encode_png(size_px, kind, RowFilter::None, &self.pixels)?)
+        Ok(encode_png_with_text(
+            size_px,
+            kind,
+            RowFilter::None,
+            &self.pixels,
+            texts,
+        )?)
     }
+}
+
+/// Does a file say that this program wrote it as a PNG?
+#[must_use]
+pub fn is_png_by(program: &str, file: &Path) -> bool {
+    let Ok(file) = File::open(file) else { return false };
+    png::Decoder::new(BufReader::new(file))
+        .read_info()
+        .is_ok_and(|reader| {
+            let mut texts = reader.info().uncompressed_latin1_text.iter();
+            texts.any(|text| text.keyword == PROGRAM_KEYWORD && text.text == program)
+        })
 }
 
 #[cfg(test)]

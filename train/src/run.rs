@@ -1,10 +1,14 @@
-//! The run folder: `config.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`, `encoder.safetensors`, `result.json`.
+//! The run folder: `config.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`, `encoder.safetensors`, `result.json`,
+//! and `.lock`, which one process holds at a time and which marks the folder as a run's.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tap_dataset::{
+    DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, locked_kind, refuse_inputs,
+};
 
 use crate::config::Plan;
 use crate::error::TrainError;
@@ -40,10 +44,26 @@ pub struct RunFolder {
     events: EventFile,
 }
 
+/// What the lock of a run folder says that it is.
+const LOCK_KIND: &str = "run";
+
 /// Is there a run to go on with?
 #[must_use]
 pub fn is_run(path: &Path) -> bool {
     path.join(CONFIG_FILE).is_file()
+}
+
+/// Takes the right to write a run to `path`, until dropped. Comes before anything is read, and changes no other file.
+///
+/// # Errors
+/// Where the folder holds something that `existing` does not allow for, where a run that would be replaced is or holds
+/// one of `inputs`, or where another process is at work in it.
+pub fn lock(path: &Path, existing: Existing, inputs: &[&Path]) -> Result<FolderLock, TrainError> {
+    look(path, existing)?;
+    if existing == Existing::Replace {
+        refuse_inputs(path, inputs.iter().copied())?;
+    }
+    Ok(FolderLock::take(path, LOCK_KIND)?)
 }
 
 /// Makes `path` ready for a run: empty, or the same run to be continued. Nothing is written into it yet.
@@ -52,10 +72,68 @@ pub fn is_run(path: &Path) -> bool {
 /// As for [`check`], or where an old run cannot be removed.
 pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
     check(path, existing, plan)?;
-    if existing == Existing::Replace && is_run(path) {
-        fs::remove_dir_all(path).map_err(TrainError::io("remove", path))?;
+    if existing == Existing::Replace {
+        OwnedFolder::survey(path, &RUN_FILES)?.remove_contents()?;
     }
     Ok(())
+}
+
+/// What lies in a folder that a run may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Run,
+}
+
+/// Refuses a folder for what lies in it, whatever the plan.
+fn look(path: &Path, existing: Existing) -> Result<Found, TrainError> {
+    let mut entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(TrainError::io("read", path)(error)),
+    };
+    let is_empty = entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == LOCK_FILE_NAME));
+    if is_empty {
+        return Ok(Found::Nothing);
+    }
+    match existing {
+        Existing::Refuse => Err(TrainError::RunExists {
+            path: path.to_owned(),
+        }),
+        Existing::Replace => {
+            refuse_what_is_no_run(path)?;
+            Ok(Found::Run)
+        }
+        Existing::Resume if is_run(path) => Ok(Found::Run),
+        // Killed, or out of disk space, before the configuration was written.
+        Existing::Resume if refuse_what_is_no_run(path).is_ok() => Ok(Found::Nothing),
+        Existing::Resume => {
+            let reason = String::from("the folder holds something that is no run");
+            Err(TrainError::Resume {
+                reason,
+                path: path.to_owned(),
+            })
+        }
+    }
+}
+
+/// Refuses a folder that is not surely a run's: each entry must be one that runs write, and the proof is the
+/// configuration or, where that was not written yet or is another version's, the lock.
+fn refuse_what_is_no_run(path: &Path) -> Result<(), TrainError> {
+    let survey = OwnedFolder::survey(path, &RUN_FILES);
+    let mut reason = match Plan::read(&path.join(CONFIG_FILE)) {
+        _ if locked_kind(path).as_deref() == Some(LOCK_KIND) => return Ok(survey.map(drop)?),
+        Ok(_) => return Ok(survey.map(drop)?),
+        Err(TrainError::Io { .. }) => String::from("it has no config.toml"),
+        Err(_) => String::from("its config.toml is not one of a run"),
+    };
+    if let Err(DatasetError::NotOurs { what, .. }) = survey {
+        reason = format!("{reason}, and {what}");
+    }
+    Err(TrainError::NotARun {
+        reason,
+        path: path.to_owned(),
+    })
 }
 
 /// Refuses what [`prepare`] would refuse, and changes nothing.
@@ -63,44 +141,21 @@ pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), Train
 /// # Errors
 /// Where the folder holds something else, or a run of another plan.
 pub fn check(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
-    let is_empty = match fs::read_dir(path) {
-        Ok(mut entries) => entries.next().is_none(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(TrainError::io("read", path)(error)),
-    };
-    if is_empty {
+    if look(path, existing)? == Found::Nothing || existing != Existing::Resume {
         return Ok(());
     }
-    match existing {
-        Existing::Refuse => Err(TrainError::RunExists {
-            path: path.to_owned(),
-        }),
-        Existing::Replace if !is_run(path) => Err(TrainError::NotARun {
-            path: path.to_owned(),
-        }),
-        Existing::Replace => Ok(()),
-        Existing::Resume if !is_run(path) => {
-            let reason = String::from("the folder holds something that is no run");
-            Err(TrainError::Resume {
-                reason,
-                path: path.to_owned(),
-            })
-        }
-        Existing::Resume => {
-            let begun = Plan::read(&path.join(CONFIG_FILE))?;
-            if begun == *plan {
-                return Ok(());
-            }
-            let reason = format!(
-                "the run was begun with another {}",
-                first_difference(&begun, plan)
-            );
-            Err(TrainError::Resume {
-                reason,
-                path: path.to_owned(),
-            })
-        }
+    let begun = Plan::read(&path.join(CONFIG_FILE))?;
+    if begun == *plan {
+        return Ok(());
     }
+    let reason = format!(
+        "the run was begun with another {}",
+        first_difference(&begun, plan)
+    );
+    Err(TrainError::Resume {
+        reason,
+        path: path.to_owned(),
+    })
 }
 
 /// The first key in which two plans differ.

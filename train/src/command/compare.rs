@@ -14,12 +14,22 @@ use anyhow::Context as _;
 use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
+use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
 use tap_train::comparison::{Arms, Comparison};
 use tap_train::process::num_cores;
-use tap_train::run::{CONFIG_FILE, RESULT_FILE, write_json};
+use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
 
-use super::{ConfigArgs, labels_name, parse_labels, prepare_output};
+use super::{ConfigArgs, is_result_file, labels_name, parse_labels};
+
+/// The results, within the folder.
+const COMPARISON_FILE: &str = "compare.json";
+/// What tells them from other files of that name.
+const COMPARISON_KEYS: [&str; 3] = ["data_sha256", "init_sha256", "settings"];
+/// The folder of the arms' runs, within the folder.
+const ARMS: &str = "arms";
+/// What the folder's lock says that it is.
+const LOCK_KIND: &str = "comparison";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -56,7 +66,7 @@ pub(crate) struct Compare {
     /// Keep arms that are finished and continue the others.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
-    /// Replace an earlier comparison.
+    /// Replace an earlier comparison; refused where the folder holds anything else, or an input.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -77,9 +87,10 @@ struct Arm {
 
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        self.refuse_what_is_there()?;
+        let _lock = FolderLock::take(&self.out, LOCK_KIND)?;
         // Refuse a wrong configuration before any arm starts.
         let first_seed = self.config.load()?.seed;
-        prepare_output(&self.out, "compare.json", self.force || self.resume)?;
         let cancel = interrupt::listen()?;
         let seeds: Vec<u64> = (first_seed..first_seed + self.seeds).collect();
         let mut arms = Vec::new();
@@ -92,7 +103,7 @@ impl Compare {
                         labels_name(labels_per_class)
                     );
                     arms.push(Arm {
-                        folder: self.out.join("arms").join(name),
+                        folder: self.out.join(ARMS).join(name),
                         labels_per_class,
                         seed,
                         is_scratch,
@@ -120,13 +131,37 @@ impl Compare {
             });
         }
         let comparison = Comparison::new(&groups).context("there is nothing to compare")?;
-        write_json(&self.out.join("compare.json"), &comparison)?;
+        write_json(&self.out.join(COMPARISON_FILE), &comparison)?;
         if self.json {
             ui::json(&comparison)?;
         } else {
             print(&comparison);
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Refuses a folder in which there is a comparison already, unless told to go on with it or to replace it, and what is
+    /// not surely one. Nothing is changed.
+    fn refuse_what_is_there(&self) -> anyhow::Result<()> {
+        let arms = self.out.join(ARMS);
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        anyhow::ensure!(
+            self.force || self.resume || !(is_there(&self.out.join(COMPARISON_FILE)) || is_there(&arms)),
+            "there is a comparison already; pass --resume to continue it or --force to replace it: {}",
+            self.out.display()
+        );
+        let results = self.out.join(COMPARISON_FILE);
+        refuse_foreign_file(&results, |file| is_result_file(file, &COMPARISON_KEYS))?;
+        if !self.force {
+            return Ok(());
+        }
+        let inputs = [Some(self.data.as_path()), Some(&self.init), self.config.file()];
+        refuse_inputs(&self.out, inputs.into_iter().flatten())?;
+        // Each arm proves its own folder again when it replaces it.
+        let of_arms = RUN_FILES.map(|file| format!("{ARMS}/*/{file}"));
+        let patterns = [LOCK_FILE_NAME, COMPARISON_FILE].map(str::to_owned);
+        OwnedFolder::survey(&self.out, &[&patterns[..], &of_arms].concat())?;
+        Ok(())
     }
 
     /// Runs all arms, `jobs` at once; false where it was interrupted. An arm is then told to write its checkpoint and end.
@@ -218,11 +253,12 @@ impl Compare {
             command.arg("--init").arg(&self.init);
         }
         command.args(["--seed", &arm.seed.to_string()]);
-        command.arg(if self.resume && arm.folder.join(CONFIG_FILE).is_file() {
-            "--resume"
-        } else {
-            "--force"
-        });
+        // An arm that was not begun is begun by --resume too.
+        if self.resume {
+            command.arg("--resume");
+        } else if self.force {
+            command.arg("--force");
+        }
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -64,12 +64,11 @@ pub(crate) struct Finetune {
 
 impl Finetune {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let config = self
-            .config
-            .load_for(self.init.as_deref().or(self.like.as_deref()))?;
-        let options = self
-            .device
-            .options(&self.data, &self.out, self.existing.existing())?;
+        let run = self.init.as_deref().or(self.like.as_deref());
+        let inputs = [run, self.config.file()];
+        let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
+        let config = self.config.load_for(run)?;
+        let options = self.device.options(&self.data, &self.out, existing)?;
         let cancel = interrupt::listen()?;
         if let Some(parent) = self.parent {
             interrupt::stop_with_parent(parent, &cancel);

@@ -7,9 +7,9 @@ use clap::Args;
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
-use tap_train::task::generate::generate;
+use tap_train::task::generate::{generate, is_generated};
 
-use super::DeviceArgs;
+use super::{DeviceArgs, replace_file};
 
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(crate) struct Generate {
     /// The PNG to write: a row of generated above a row of true views for each object.
     #[arg(long)]
     out: PathBuf,
-    /// Replace the file.
+    /// Replace the picture, if this command drew it.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -41,11 +41,7 @@ pub(crate) struct Generate {
 
 impl Generate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::ensure!(
-            self.force || !self.out.exists(),
-            "{} exists; pass --force to replace it",
-            self.out.display()
-        );
+        replace_file(&self.out, self.force, &[&self.data, &self.run], is_generated)?;
         let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
         for id in generate(&options, self.split, &self.ids, &self.out)? {
             ui::result(&id);

@@ -7,9 +7,9 @@ use clap::Args;
 use tap_cli::ui;
 use tap_train::config::PRESETS;
 use tap_train::model::EncoderConfig;
-use tap_train::task::import::{ImportReport, import};
+use tap_train::task::import::{ImportReport, import, is_imported};
 
-use super::load_config;
+use super::{load_config, replace_file};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Import {
     /// Write the tensors that fit even where some are missing, left over or of another shape.
     #[arg(long)]
     partial: bool,
-    /// Replace the output.
+    /// Replace the output, if an import wrote it.
     #[arg(long)]
     force: bool,
     /// Print the report as JSON.
@@ -44,11 +44,7 @@ pub(crate) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        anyhow::ensure!(
-            self.force || !self.out.exists(),
-            "{} exists; pass --force to replace it",
-            self.out.display()
-        );
+        replace_file(&self.out, self.force, &[&self.file], is_imported)?;
         let imported = import(&self.file, &self.encoders()?)?;
         let is_written = imported.report.is_exact() || self.partial;
         if self.json {

@@ -9,13 +9,14 @@ mod import;
 mod pretrain;
 mod probe;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use tap_cli::flag::{SettingFlags, ThreadsFlag};
 use tap_train::TrainError;
+use tap_dataset::{refuse_foreign_file, refuse_inputs};
 use tap_train::config::{Config, PRESETS, Plan};
 use tap_train::process;
 use tap_train::run::{CONFIG_FILE, Existing};
@@ -97,6 +98,15 @@ pub(crate) struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// The file that it is read from, if it is one.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.settings
+            .config
+            .as_deref()
+            .map(Path::new)
+            .filter(|file| file.is_file())
+    }
+
     /// Loads it.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         load_config(self.settings.config.as_deref(), &self.settings())
@@ -143,18 +153,26 @@ pub(crate) struct ExistingArgs {
     /// Continue the run that is in the folder.
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
-    /// Replace the run that is in the folder.
+    /// Replace the run that is in the folder; refused where the folder holds anything else, or an input.
     #[arg(long)]
     pub(crate) force: bool,
 }
 
 impl ExistingArgs {
-    fn existing(&self) -> Existing {
-        match (self.resume, self.force) {
+    /// What to do with a run that is in `out`; one that would be replaced must hold none of the inputs.
+    fn existing<'a>(
+        &self,
+        out: &Path,
+        inputs: impl IntoIterator<Item = &'a Path>,
+    ) -> anyhow::Result<Existing> {
+        Ok(match (self.resume, self.force) {
             (true, _) => Existing::Resume,
-            (_, true) => Existing::Replace,
+            (_, true) => {
+                refuse_inputs(out, inputs)?;
+                Existing::Replace
+            }
             _ => Existing::Refuse,
-        }
+        })
     }
 }
 
@@ -179,12 +197,26 @@ fn labels_name(labels_per_class: usize) -> String {
     }
 }
 
-/// A folder for results that are no run: made if need be, its own files replaced only when told so.
-fn prepare_output(out: &PathBuf, file: &str, force: bool) -> anyhow::Result<()> {
+/// Is it a file of results, with at least these keys at the top?
+fn is_result_file(file: &Path, keys: &[&str]) -> bool {
+    let json: Option<serde_json::Value> = std::fs::read(file)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    json.is_some_and(|json| keys.iter().all(|key| json.get(key).is_some()))
+}
+
+/// Refuses a file that is there already unless told to replace it, and then too if it is an input or is not `ours`.
+fn replace_file(
+    file: &Path,
+    force: bool,
+    inputs: &[&Path],
+    is_ours: impl FnOnce(&Path) -> bool,
+) -> anyhow::Result<()> {
     anyhow::ensure!(
-        force || !out.join(file).exists(),
+        force || file.symlink_metadata().is_err(),
         "{} exists; pass --force to replace it",
-        out.join(file).display()
+        file.display()
     );
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))
+    refuse_inputs(file, inputs.iter().copied())?;
+    Ok(refuse_foreign_file(file, is_ours)?)
 }

@@ -41,10 +41,10 @@ pub(crate) struct Pretrain {
 
 impl Pretrain {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let inputs = [self.init.as_deref(), self.config.file()];
+        let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
         let config = self.config.load()?;
-        let options = self
-            .device
-            .options(&self.data, &self.out, self.existing.existing())?;
+        let options = self.device.options(&self.data, &self.out, existing)?;
         let cancel = interrupt::listen()?;
         let mut progress = Progress::new(false);
         let result = pretrain(&config, &options, self.init.as_deref(), &cancel, &mut |event| {

@@ -3,13 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 use tap_cli::ui;
 use tap_train::run::Existing;
 use tap_train::task::probe::{ProbeOptions, probe};
 
-use super::{ConfigArgs, DeviceArgs, labels_name, parse_labels, prepare_output};
+use super::{ConfigArgs, DeviceArgs, is_result_file, labels_name, parse_labels, replace_file};
 use crate::progress::Progress;
+
+/// The results, within the folder.
+const RESULT_FILE: &str = "probe.json";
+/// What tells them from other files of that name.
+const RESULT_KEYS: [&str; 4] = ["data_sha256", "init_sha256", "method", "arms"];
 
 /// Arguments of `probe`.
 #[derive(Debug, Args)]
@@ -31,7 +37,7 @@ pub(crate) struct Probe {
     /// Labels a class, numbers or `all`.
     #[arg(long, value_delimiter = ',', default_value = "5,10,all", value_parser = parse_labels)]
     labels_per_class: Vec<usize>,
-    /// Replace an earlier `probe.json`.
+    /// Replace an earlier `probe.json`; a file of that name with anything else in it is left alone.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -45,9 +51,14 @@ pub(crate) struct Probe {
 
 impl Probe {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let inputs = [self.data.as_path(), &self.init];
+        replace_file(&self.out.join(RESULT_FILE), self.force, &inputs, |file| {
+            is_result_file(file, &RESULT_KEYS)
+        })?;
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot create {}", self.out.display()))?;
         let config = self.config.load_for(Some(&self.init))?;
         let options = self.device.options(&self.data, &self.out, Existing::Refuse)?;
-        prepare_output(&self.out, "probe.json", self.force)?;
         let what = ProbeOptions {
             random_inits: self.random_inits,
             labels_per_class: self.labels_per_class.clone(),

@@ -12,10 +12,20 @@ use crate::checkpoint::{self, copy_weights};
 use crate::config::Plan;
 use crate::error::TrainError;
 use crate::loader::ViewChoice;
+use crate::picture::is_png_by;
 use crate::run::CONFIG_FILE;
 use crate::source::SampleSource;
 use crate::tensor_file::write_whole;
 use crate::trainer::RunOptions;
+
+/// What the picture says that it was written by.
+const PROGRAM: &str = "tap-train generate";
+
+/// Did [`generate`] write this file?
+#[must_use]
+pub fn is_generated(file: &Path) -> bool {
+    is_png_by(PROGRAM, file)
+}
 
 /// Draws all views of `ids` (of the first objects of each class where none is named) into one PNG at `file`; `options.out`
 /// is the run.
@@ -55,7 +65,10 @@ pub fn generate(
     let host = batches.rows(&rows)?;
     let pictures = no_grad(|| photograph(&tap, &host.to_tensors(options.device), false))
         .expect("all views were asked for");
-    write_whole(file, &compare_rows(&gray_bytes(&pictures), &host).to_png()?)?;
+    write_whole(
+        file,
+        &compare_rows(&gray_bytes(&pictures), &host).to_png_by(PROGRAM)?,
+    )?;
     Ok(host.ids)
 }
 

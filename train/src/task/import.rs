@@ -12,7 +12,7 @@ use tch::{Device, Tensor, nn};
 use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors, file_sha256};
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::tensor_file::{read_tensors, write_tensors};
+use crate::tensor_file::{read_metadata, read_tensors, write_tensors};
 use crate::torch_file;
 
 /// How a file fits an encoder.
@@ -46,6 +46,9 @@ impl ImportReport {
     }
 }
 
+/// What the metadata of an imported file names: whose weights they are, for which encoder, and where they lay.
+const METADATA_KEYS: [&str; 3] = ["source_sha256", "encoder", "source_prefix"];
+
 /// Encoder weights read from a file.
 #[derive(Debug)]
 pub struct Imported {
@@ -61,13 +64,16 @@ impl Imported {
     /// # Errors
     /// Where the file cannot be written.
     pub fn write(self, path: &Path) -> Result<(), TrainError> {
-        let metadata = BTreeMap::from([
-            (String::from("source_sha256"), self.report.source_sha256),
-            (String::from("encoder"), self.report.encoder),
-            (String::from("source_prefix"), self.report.prefix),
-        ]);
+        let values = [self.report.source_sha256, self.report.encoder, self.report.prefix];
+        let metadata = METADATA_KEYS.map(String::from).into_iter().zip(values).collect();
         write_tensors(path, self.tensors, &metadata)
     }
+}
+
+/// Did an import write this file? Its metadata says so.
+#[must_use]
+pub fn is_imported(path: &Path) -> bool {
+    read_metadata(path).is_ok_and(|metadata| METADATA_KEYS.iter().all(|key| metadata.contains_key(*key)))
 }
 
 /// Reads the encoder out of a PyTorch or safetensors file, for that of the named encoders that fits best.

@@ -99,6 +99,13 @@ pub fn pretrain(
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<PretrainResult>, TrainError> {
+    let vgg_file = config.loss.perceptual_network.as_deref();
+    let inputs: Vec<&std::path::Path> = [options.data.as_path()]
+        .into_iter()
+        .chain(init)
+        .chain(vgg_file)
+        .collect();
+    let _lock = run::lock(&options.out, options.existing, &inputs)?;
     let data = OpenData::with_images(&options.data, &config.data.images)?;
     let init = init.map(read_encoder).transpose()?;
     let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256(init.as_ref())?)?;

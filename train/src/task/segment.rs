@@ -113,6 +113,8 @@ pub fn finetune(
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<SegmentResult>, TrainError> {
+    let inputs: Vec<&Path> = [options.data.as_path()].into_iter().chain(init).collect();
+    let _lock = run::lock(&options.out, options.existing, &inputs)?;
     let data = OpenData::open(&options.data)?;
     let init = init.map(read_encoder).transpose()?;
     let (plan, train) = data.plan(
