@@ -609,6 +609,147 @@ fn nothing_is_overwritten_without_force() {
     place.run(&again).fails_with(&["meshes", "force"]);
 }
 
+/// By force only datasets are replaced: what else lies in a folder is named, and stays.
+#[test]
+fn by_force_only_what_a_build_wrote_is_replaced() {
+    let place = Place::new();
+    place.synthesize(2, 2);
+    let build = [
+        "dataset",
+        "build",
+        "meshes",
+        "--out",
+        "data",
+        "--num-points",
+        "64",
+    ];
+    let build = |size: &'static str, more: &[&'static str]| [&build[..], &["--size", size], more].concat();
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let before = place.files("");
+        place.run(arguments).fails_with(words);
+        assert!(place.files("") == before, "nothing was touched: {words:?}");
+    };
+    for manifest in ["", "{", "{}", "{\"name\": \"my app\"}", "[1]"] {
+        place.write("data/manifest.json", manifest);
+        refused(&build("32", &["--force"]), &["data", "manifest.json"]);
+    }
+    fs::remove_dir_all(place.path("data")).unwrap();
+
+    place.run(&build("32", &[])).succeeds();
+    place.run(&build("16", &[])).fails_with(&["another dataset"]);
+    place.write("data/thesis.txt", "my thesis");
+    place.write("data/images/cat/photo.png", "a cat");
+    refused(&build("16", &["--force"]), &["thesis.txt", "images/cat"]);
+    fs::remove_file(place.path("data/thesis.txt")).unwrap();
+    fs::remove_dir_all(place.path("data/images")).unwrap();
+
+    // Nor what is read.
+    let inputs: [&[&str]; 4] = [
+        &["dataset", "build", "data/meshes", "--out", "data", "--force"],
+        &[
+            "dataset",
+            "relight",
+            "data",
+            "--lighting",
+            "hemisphere",
+            "--out",
+            "data",
+            "--force",
+        ],
+        &[
+            "dataset",
+            "rebuild",
+            "data/manifest.json",
+            "--meshes",
+            "meshes",
+            "--out",
+            "data",
+            "--force",
+        ],
+        &["dataset", "merge", "part", "data", "--out", "./data", "--force"],
+    ];
+    place.write("data/meshes/a.obj", CUBE);
+    refused(inputs[0], &["would remove an input", "data/meshes"]);
+    fs::remove_dir_all(place.path("data/meshes")).unwrap();
+    for arguments in &inputs[1..] {
+        refused(arguments, &["would remove an input", "data"]);
+    }
+
+    // A whole Parquet file under a shard's name is not a build's for that.
+    let foreign = place.path("data/val-00000-of-00001.parquet");
+    fs::write(&foreign, b"PAR1 rows of others PAR1").unwrap();
+    refused(&build("16", &["--force"]), &["val-00000-of-00001.parquet"]);
+    refused(&build("32", &[]), &["val-00000-of-00001.parquet"]);
+    fs::create_dir(place.path("hub")).unwrap();
+    fs::rename(&foreign, place.path("hub/val-00000-of-00001.parquet")).unwrap();
+    let beside = [
+        "dataset",
+        "build",
+        "meshes",
+        "--out",
+        "hub",
+        "--size",
+        "16",
+        "--num-points",
+        "64",
+    ];
+    refused(&beside, &["val-00000-of-00001.parquet"]);
+
+    // Whole, half-built, cut off or of another version, a dataset gives way.
+    let manifest = fs::read_to_string(place.path("data/manifest.json")).unwrap();
+    for changed in [
+        manifest.clone(),
+        manifest[..manifest.len() / 2].to_owned(),
+        manifest.replacen("\"schema_version\": ", "\"schema_version\": 99", 1),
+    ] {
+        place.write("data/manifest.json", changed);
+        place.run(&build("16", &["--force"])).succeeds();
+        place.run(&["dataset", "verify", "data"]).succeeds();
+    }
+}
+
+#[test]
+fn by_force_only_synthetic_objects_are_replaced() {
+    let place = Place::new();
+    place.synthesize(2, 2);
+    let again = [
+        "dataset",
+        "synthesize",
+        "--out",
+        "meshes",
+        "--classes",
+        "2",
+        "--per-class",
+        "1",
+        "--force",
+    ];
+    let refused = |name: &str, content: &str| {
+        let old = fs::read(place.path(name)).ok();
+        place.write(name, content);
+        let before = place.files("meshes");
+        place.run(&again).fails_with(&[name.rsplit('/').next().unwrap()]);
+        assert!(place.files("meshes") == before, "{name}: nothing was touched");
+        match old {
+            Some(old) => drop(place.write(name, old)),
+            None => fs::remove_file(place.path(name)).unwrap(),
+        }
+    };
+    refused(
+        "meshes/taxonomy.json",
+        r#"[{"synsetId": "02691156", "name": "airplane", "numInstances": 4045}]"#,
+    );
+    refused("meshes/parts.json", r#"{"chair": ["my parts"]}"#);
+    refused("meshes/split.csv", "id,category,split\n1a2b,chair,train\n");
+    refused("meshes/03001627/chair_0001/texture.png", "mine");
+    place.write("meshes/notes.txt", "mine");
+    place.run(&again).succeeds();
+    assert_eq!(place.files("meshes")["notes.txt"], b"mine");
+    assert!(
+        !place.path("meshes/03001627/chair_0001").exists(),
+        "it was of the larger set"
+    );
+}
+
 #[test]
 fn a_machine_without_a_driver_draws_by_itself_unless_one_is_asked_for() {
     let place = Place::new();

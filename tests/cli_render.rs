@@ -154,6 +154,85 @@ fn nothing_is_overwritten_without_force() {
     );
 }
 
+/// By force only views give way: what else lies beside them is named, and stays; and nothing that is read does.
+#[test]
+fn by_force_only_what_a_render_wrote_is_replaced() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    let render = ["render", "cube.obj", "--out", "views", "--size", "16"];
+    let forced = [&render[..], &["--force"]].concat();
+    let all = ["--channels", ALL_CHANNELS, "--poses", "nerf,colmap", "--sheet"];
+    let refused = |arguments: &[&str], words: &[&str]| {
+        let before = place.files("");
+        place.run(arguments).fails_with(words);
+        assert!(place.files("") == before, "nothing was touched: {words:?}");
+    };
+    place.run(&[&render[..], &all].concat()).succeeds();
+    for name in ["notes.txt", "view_013.png", "colmap/database.db", "cube.obj"] {
+        let path = place.write(&format!("views/cube/{name}"), "mine");
+        refused(&forced, &[name, "views/cube"]);
+        refused(&[&render[..], &["--resume"]].concat(), &[name]);
+        fs::remove_file(path).unwrap();
+    }
+    let rig = ["--rig", "views/cube/views.json"];
+    refused(
+        &[&forced[..], &rig].concat(),
+        &["would remove an input", "views/cube/views.json"],
+    );
+    let light = |out: &'static str| {
+        [
+            "relight",
+            "views",
+            "--lighting",
+            "three-point",
+            "--out",
+            out,
+            "--force",
+        ]
+    };
+    for out in ["views", "./views/../views"] {
+        refused(&light(out), &["would remove an input"]);
+    }
+    place.run(&light("lit")).succeeds();
+    place.write("lit/cube/notes.txt", "mine");
+    refused(&light("lit"), &["notes.txt"]);
+    place.write("app/cube/views.json", "{\"routes\": [1]}");
+    refused(
+        &["render", "cube.obj", "--out", "app", "--force"],
+        &["left alone", "app/cube"],
+    );
+    place.write("views/.cube.partial/thesis.tex", "mine");
+    refused(&forced, &["thesis.tex"]);
+    fs::remove_file(place.path("views/.cube.partial/thesis.tex")).unwrap();
+    place.write("views/.cube.partial/view_001.png", "cut");
+    place.run(&forced).succeeds();
+    assert!(
+        !place.path("views/cube/sheet.png").exists(),
+        "all of the old views is gone"
+    );
+    assert!(
+        !place.path("views/.cube.partial").exists(),
+        "and what a kill left"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn by_force_no_link_is_followed() {
+    let place = Place::new();
+    place.write("cube.obj", CUBE);
+    let render = |out: &'static str| ["render", "cube.obj", "--out", out, "--size", "16", "--force"];
+    place.run(&render("views")).succeeds();
+    fs::create_dir(place.path("linked")).unwrap();
+    std::os::unix::fs::symlink(place.path("views/cube"), place.path("linked/cube")).unwrap();
+    let before = place.files("views");
+    place.run(&render("linked")).fails_with(&["symbolic link"]);
+    assert!(
+        place.files("views") == before,
+        "what the link leads to is as it was"
+    );
+}
+
 #[test]
 fn one_bad_mesh_does_not_stop_the_others() {
     let place = Place::new();

@@ -3,6 +3,7 @@
 
 mod util;
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
@@ -129,6 +130,28 @@ fn the_demo_ends_with_a_report() {
         "it needs nothing from elsewhere"
     );
     place.run(&demo).fails_with(&["--force", "demo"]);
+
+    let forced = [&demo[..], &["--force"]].concat();
+    for name in [
+        "thesis.tex",
+        "data/notes.txt",
+        "pretrain/samples/mine.txt",
+        "meshes/a.obj",
+    ] {
+        let path = place.write(&format!("demo/{name}"), "mine");
+        let before = place.files("demo");
+        place.run(&forced).fails_with(&[name]);
+        assert!(place.files("demo") == before, "{name}: nothing was touched");
+        fs::remove_file(path).unwrap();
+    }
+    // All that a demo has written is known: it is removed, and the new one stops only at its own steps.
+    let stopped = [&forced[..], &["--set", "pretrain.no_such_setting=1"]].concat();
+    place.run(&stopped).fails_with(&["pre-train"]);
+    assert!(!place.path("demo/report.html").exists(), "the old demo is gone");
+    let mine = place.write("mine/demo.toml", "my = 'demo'");
+    let elsewhere = ["demo", "--out", "mine", "--force"];
+    place.run(&elsewhere).fails_with(&["not a demo's folder", "mine"]);
+    assert_eq!(fs::read(mine).unwrap(), b"my = 'demo'");
 }
 
 #[test]

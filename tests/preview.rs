@@ -82,6 +82,22 @@ fn a_page_holds_all_and_loads_nothing() {
     place
         .run(&[&again[..], &["--force", "--limit", "1"]].concat())
         .succeeds();
+    for (name, content) in [
+        (
+            "thesis.html",
+            "<!doctype html>\n<html lang='en'><head><title>My thesis</title></head></html>",
+        ),
+        ("data/manifest.json", ""),
+    ] {
+        if !content.is_empty() {
+            place.write(name, content);
+        }
+        let before = place.files("");
+        place
+            .run(&["dataset", "preview", "data", "--force", "--out", name])
+            .fails_with(&[name]);
+        assert!(place.files("") == before, "{name} is as it was");
+    }
     let smaller = fs::read_to_string(place.path("page.html")).unwrap();
     assert!(smaller.len() < page.len(), "fewer objects");
     place

@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tap_dataset::{BuildOptions, BuildRecipe, Dataset, Source, SourceOptions, Split, SynthesizeOptions};
+use tap_dataset::{
+    BuildOptions, BuildRecipe, Dataset, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, Source,
+    SourceOptions, Split, SynthesizeOptions,
+};
 
 use super::dataset;
 use crate::recipe::{self, BUILD_PRESETS};
@@ -45,7 +48,7 @@ pub(crate) struct Arguments {
     /// One setting of the trainer's, for example `finetune.steps_by_labels.5=50`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Begin again where a demo is already.
+    /// Begin again where a demo is already; refused where the folder holds anything else.
     #[arg(long)]
     force: bool,
 }
@@ -62,13 +65,16 @@ const PRESET: &str = "mini";
 const NUM_VALIDATIONS: usize = 8;
 /// Marks a folder as a demo's, so that `--force` never removes anything else.
 const MARKER: &str = "demo.toml";
+/// What the mark says.
+const MARKER_TEXT: &str =
+    "# Everything in this folder is made by `tap demo`, and removed by `tap demo --force`.\n";
 /// Random encoders that the pre-trained one is probed beside.
 const RANDOM_INITS: &str = "3";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let trainer = trainer::find()
         .with_context(|| format!("the demo needs tap-train; build it: {}", trainer::REMEDY))?;
-    prepare(&arguments.out, arguments.force)?;
+    let _lock = prepare(&arguments.out, arguments.force)?;
     let place = Place {
         out: &arguments.out,
         trainer: &trainer,
@@ -265,12 +271,15 @@ impl Place<'_> {
     }
 }
 
-/// An empty folder with the demo's mark in it. What is there already is removed only if it is a demo.
-fn prepare(out: &Path, force: bool) -> Result<()> {
+/// A folder with nothing but the demo's mark in it, and the right to write there. What is there already is removed only
+/// if it is a demo and nothing else.
+fn prepare(out: &Path, force: bool) -> Result<FolderLock> {
     let marker = out.join(MARKER);
-    let is_empty = fs::read_dir(out).map_or(true, |mut entries| entries.next().is_none());
+    let is_empty = fs::read_dir(out).map_or(true, |entries| {
+        entries.flatten().all(|entry| entry.file_name() == LOCK_FILE_NAME)
+    });
     if !is_empty {
-        if !marker.is_file() {
+        if !fs::read_to_string(&marker).is_ok_and(|text| text == MARKER_TEXT) {
             bail!("not a demo's folder, and not empty: {}", out.display());
         }
         if !force {
@@ -279,13 +288,37 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
                 out.display()
             );
         }
-        fs::remove_dir_all(out).with_context(|| format!("could not remove {}", out.display()))?;
     }
-    fs::create_dir_all(out).with_context(|| format!("could not create {}", out.display()))?;
-    write(
-        &marker,
-        "# Everything in this folder is made by `tap demo`, and removed by `tap demo --force`.\n",
-    )
+    let survey = OwnedFolder::survey(out, &files())?;
+    let lock = FolderLock::take(out, "demo")?;
+    survey.remove_contents()?;
+    write(&marker, MARKER_TEXT)?;
+    Ok(lock)
+}
+
+/// The files of a demo, as patterns: its own, those of its meshes and shards, and those of its runs.
+fn files() -> Vec<String> {
+    let own = [
+        LOCK_FILE_NAME,
+        MARKER,
+        "data.toml",
+        "report.html",
+        "meshes/split.csv",
+        "meshes/parts.json",
+        "meshes/taxonomy.json",
+        "meshes/#/*_#/model.obj",
+        "meshes/#/*_#/model.mtl",
+        "data/manifest.json",
+        "data/*-#-of-#.parquet",
+        "data/*-#-of-#.parquet.json",
+        "probe/probe.json",
+        "compare/.lock",
+        "compare/compare.json",
+    ];
+    let of_runs = ["pretrain", "compare/arms/*"]
+        .iter()
+        .flat_map(|run| RUN_FILES.map(|file| format!("{run}/{file}")));
+    own.map(str::to_owned).into_iter().chain(of_runs).collect()
 }
 
 fn num_objects(dataset: &Dataset) -> usize {

@@ -40,6 +40,14 @@ pub(crate) struct ViewFlags {
 }
 
 impl ViewFlags {
+    /// The file of poses, if it is one.
+    pub(crate) fn rig_file(&self) -> Option<&Path> {
+        match &self.rig {
+            Some(RigArgument::File(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The flags as settings of a recipe's part, for example `render.`.
     ///
     /// # Errors

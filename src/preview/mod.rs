@@ -14,7 +14,7 @@ use tap_dataset::{Dataset, Manifest, RowFacts, Sample, ShardReader, SkippedObjec
 
 use crate::page::base64;
 
-pub(crate) use page::html;
+pub(crate) use page::{html, is_preview};
 
 /// Points that are drawn of an object; a picture of more looks no better.
 const MAX_POINTS: usize = 2048;

@@ -1,6 +1,9 @@
 //! The page itself.
 
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tap_dataset::{Manifest, Split};
@@ -8,6 +11,11 @@ use tap_dataset::{Manifest, Split};
 use super::Preview;
 use crate::page::{ALONE, COLORS, embedded_json, escape};
 use tap_cli::ui;
+
+/// Names the program in a page's head.
+const GENERATOR: &str = "<meta name='generator' content='tap dataset preview'>";
+/// Bytes within which a head names it.
+const MAX_HEAD_BYTES: u64 = 1024;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("viewer.js");
@@ -21,6 +29,15 @@ const VIEWER: &str = "\
 <span>drag to turn, wheel to zoom, arrows for the next view</span></p>\
 <table class='facts'><tbody id='facts'></tbody></table></div></div></dialog>";
 
+/// Is a file a page that [`html`] gave? Those of older versions have no name of the program in them, but forbid to load
+/// anything in words of their own.
+pub(crate) fn is_preview(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MAX_HEAD_BYTES).read_to_end(&mut head));
+    let head = String::from_utf8_lossy(&head);
+    read.is_ok() && head.starts_with("<!doctype html>") && (head.contains(GENERATOR) || head.contains(ALONE))
+}
+
 /// The preview as one HTML file that needs no other.
 ///
 /// # Errors
@@ -30,7 +47,7 @@ pub(crate) fn html(preview: &Preview) -> Result<String> {
     let name = escape(&preview.name);
     let mut page = format!(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
-         <meta name='viewport' content='width=device-width, initial-scale=1'>{ALONE}\
+         <meta name='viewport' content='width=device-width, initial-scale=1'>{GENERATOR}{ALONE}\
          <title>{name}</title><style>{COLORS}{STYLE}</style></head><body>\n\
          <header><h1>{name}</h1>\n<div class='faint mono'>{}</div>\n{}</header>\n",
         escape(preview.manifest.sha256.as_deref().unwrap_or_default()),

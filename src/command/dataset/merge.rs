@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
-use tap_dataset::{MergeEvent, merge};
+use tap_dataset::{MergeEvent, merge, refuse_inputs};
 
 use tap_cli::ui;
 
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// The folder of shards to make, or to go on with.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Begin anew where the folder holds another dataset.
+    /// Begin anew where the folder holds another dataset; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
     /// Print JSON.
@@ -54,6 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         force,
         json,
     } = arguments;
+    if *force {
+        refuse_inputs(out, parts.iter().map(PathBuf::as_path))?;
+    }
     let bar = ui::Bar::new("merging", 0);
     let manifest = merge(parts, out, *force, &mut |event| match event {
         MergeEvent::Started { total } => bar.set_length(total as u64),

@@ -86,7 +86,8 @@ struct SynthesizeArguments {
     /// Turn each object around its upright axis by an angle of its own.
     #[arg(long)]
     random_yaw: bool,
-    /// Write into a folder that holds files; only synthetic objects in it are replaced.
+    /// Write into a folder that holds files; only synthetic objects in it are replaced, and nothing is done where other
+    /// files would be lost.
     #[arg(long)]
     force: bool,
 }
@@ -302,6 +303,14 @@ struct BuildResult<'a> {
 }
 
 fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
+    let (source, recipe) = (&arguments.source, &arguments.recipe);
+    let inputs = [
+        Some(source.source.as_path()),
+        source.splits.as_deref(),
+        recipe.recipe.as_deref(),
+        recipe.views.rig_file(),
+    ];
+    arguments.output.refuse_inputs(inputs.into_iter().flatten())?;
     let recipe: BuildRecipe = arguments.recipe.resolve()?;
     let source = arguments.source.open()?;
     let options = BuildOptions {

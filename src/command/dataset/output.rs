@@ -1,10 +1,11 @@
 //! Flags of all commands that make shards: where to, who works, and what is printed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use clap::Args;
 use tap_cli::flag::ThreadsFlag;
-use tap_dataset::BuildOptions;
+use tap_dataset::{BuildOptions, refuse_inputs};
 
 use super::DeviceFlags;
 
@@ -37,7 +38,7 @@ pub(super) struct OutputFlags {
     /// The folder of shards to make, or to go on with.
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
-    /// Begin anew where the folder holds another dataset.
+    /// Begin anew where the folder holds another dataset; refused where it holds anything else, or an input.
     #[arg(long)]
     pub(super) force: bool,
     #[command(flatten)]
@@ -45,6 +46,14 @@ pub(super) struct OutputFlags {
 }
 
 impl OutputFlags {
+    /// Refuses to begin anew where that would remove an input.
+    pub(super) fn refuse_inputs<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+        if self.force {
+            refuse_inputs(&self.out, inputs)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn build_options(&self) -> BuildOptions {
         BuildOptions {
             force: self.force,

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
+use tap_dataset::refuse_foreign_file;
 
-use crate::preview::{Preview, html};
+use crate::preview::{Preview, html, is_preview};
 use tap_cli::ui;
 
 /// Make a page to look at a dataset: objects, views, points among their cameras, settings, and what was left out.
@@ -30,7 +31,7 @@ pub(super) struct Arguments {
     /// Objects on the page, as many of each category as of the others.
     #[arg(long, value_name = "N", default_value_t = 96)]
     limit: usize,
-    /// Replace a page that is there.
+    /// Replace a page that is there, if this command made it.
     #[arg(long)]
     force: bool,
     /// Print JSON.
@@ -60,12 +61,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         force,
         json,
     } = arguments;
-    if out.exists() && !force {
+    if out.symlink_metadata().is_ok() && !force {
         bail!(
             "the page is there already; choose another name or say --force: {}",
             out.display()
         );
     }
+    refuse_foreign_file(out, is_preview)?;
     let bar = ui::Bar::new("reading", *limit as u64);
     let preview = Preview::read(dir, images.as_deref(), *limit, || bar.advance())?;
     drop(bar);

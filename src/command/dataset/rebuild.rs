@@ -42,6 +42,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(folder) if arguments.manifest.ends_with(MANIFEST_FILE_NAME) => folder,
         _ => arguments.manifest.as_path(),
     };
+    let inputs = [arguments.manifest.as_path(), &arguments.meshes];
+    arguments.output.refuse_inputs(inputs)?;
     let manifest = Manifest::read(folder)?;
     let options = arguments.output.build_options();
     let cancel = interrupt::listen()?;

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tap_dataset::{BuildOptions, Manifest, RelightOptions, image_set_dir, relight, relight_from_meshes};
+use tap_dataset::{
+    BuildOptions, Manifest, RelightOptions, image_set_dir, refuse_inputs, relight, relight_from_meshes,
+};
 
 use super::super::flag;
 use super::BuildBar;
@@ -37,7 +39,7 @@ pub(super) struct Arguments {
     /// Make no new shards but an image set of this name, beside the pictures that DIR has.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["out", "meshes"])]
     add: Option<String>,
-    /// Begin anew where the folder holds another dataset.
+    /// Begin anew where the folder holds another dataset; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -60,6 +62,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         (None, Some(name)) => image_set_dir(&arguments.dir, name)?,
         (None, None) => bail!("say where to: --out DIR2, or --add NAME"),
     };
+    if arguments.force {
+        let inputs = [Some(arguments.dir.as_path()), arguments.meshes.as_deref()];
+        refuse_inputs(&out, inputs.into_iter().flatten())?;
+    }
     let cancel = interrupt::listen()?;
     let bar = BuildBar::new("relighting", num_objects);
     let mut on_event = |event| bar.show(event);

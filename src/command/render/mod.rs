@@ -21,6 +21,7 @@ use tap_cli::exit_code::{INTERRUPTED, usage};
 use tap_cli::flag::{MaxSkippedFlag, SettingFlags, ThreadsFlag};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
+use tap_dataset::refuse_inputs;
 use tap_render::pose_format::PoseFormat;
 use tap_render::{Channels, Projection, RenderRecipe, Renderer};
 use toml::Value;
@@ -87,7 +88,7 @@ pub(crate) struct Arguments {
     /// Leave views that are whole and would come out the same; draw the others, in place of what is there.
     #[arg(long)]
     resume: bool,
-    /// Replace folders of views that are there already.
+    /// Replace folders of views that are there already; refused where one holds anything else, or an input.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
     #[command(flatten)]
@@ -140,7 +141,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let inputs = input::find(&arguments.request(), &|note| {
         ui::note(format_args!("note: {note}"));
     })?;
-    if !arguments.force && !arguments.resume {
+    if arguments.force {
+        refuse_to_replace(&inputs, arguments)?;
+    } else if !arguments.resume {
         refuse_existing(&inputs, arguments)?;
     }
     let mut clock = Clock::start();
@@ -262,6 +265,19 @@ fn refuse_existing(inputs: &[Input], arguments: &Arguments) -> Result<()> {
             "there are views already (--resume goes on with them, --force replaces them): {}",
             folder.display()
         );
+    }
+    Ok(())
+}
+
+/// Before the first mesh is drawn: what is there must be views alone, and none of them an input.
+fn refuse_to_replace(inputs: &[Input], arguments: &Arguments) -> Result<()> {
+    let read = [arguments.views.rig_file(), arguments.points.as_deref()];
+    for input in inputs {
+        let folder = arguments.out.join(&input.name);
+        if folder.symlink_metadata().is_ok() {
+            folder::replaceable(&folder)?;
+            refuse_inputs(&folder, read.into_iter().flatten())?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `tap relight`: views under another light, from their own normals, depth, albedo and masks; the mesh is not needed.
 //! Their color says how the pixels at edges are mixed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
     sheet: bool,
     #[command(flatten)]
     threads: ThreadsFlag,
-    /// Replace folders of views that are there already.
+    /// Replace folders of views that are there already; refused where one holds anything else, or is one of VIEWS.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -83,16 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let begun = Instant::now();
     let lighting = flag::lighting(&arguments.lighting)?;
     let inputs = find(&arguments.views)?;
-    let folders = inputs.iter().map(|input| arguments.out.join(&input.name));
-    if let Some(folder) = folders
-        .into_iter()
-        .find(|folder| folder.exists() && !arguments.force)
-    {
-        bail!(
-            "there are views already (--force replaces them): {}",
-            folder.display()
-        );
-    }
+    refuse_existing(&inputs, arguments)?;
     let cancel = interrupt::listen()?;
     let wishes = Wishes {
         json: arguments.json,
@@ -108,6 +99,35 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     drop(report);
     Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// Before the first folder is lit: nothing may be in the way, or only views that may be replaced and are not themselves
+/// to be lit.
+fn refuse_existing(inputs: &[Input], arguments: &Arguments) -> Result<()> {
+    let sources: BTreeSet<PathBuf> = inputs
+        .iter()
+        .filter_map(|input| input.path.canonicalize().ok())
+        .collect();
+    for input in inputs {
+        let folder = arguments.out.join(&input.name);
+        if folder.symlink_metadata().is_err() {
+            continue;
+        }
+        if !arguments.force {
+            bail!(
+                "there are views already (--force replaces them): {}",
+                folder.display()
+            );
+        }
+        if folder.canonicalize().is_ok_and(|real| sources.contains(&real)) {
+            bail!(
+                "--force would remove an input; choose another output than {}",
+                folder.display()
+            );
+        }
+        folder::replaceable(&folder)?;
+    }
+    Ok(())
 }
 
 /// All folders of views below a folder, itself included.
