@@ -424,6 +424,27 @@ pub enum Task {
     Segment,
 }
 
+impl Task {
+    /// Where it stands in a configuration.
+    fn table(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Classify => "finetune",
+            Self::Segment => "segment",
+        }
+    }
+
+    /// Does its network have a batch norm with one value a sample and channel, as a classification head has? The batch
+    /// norms of encoders see all points of all samples.
+    fn has_batch_norm_over_samples(self, head: &HeadConfig) -> bool {
+        match self {
+            Self::Pretrain => false,
+            Self::Classify => !head.widths.is_empty(),
+            Self::Segment => true,
+        }
+    }
+}
+
 /// What a plan has to know about the data.
 #[derive(Debug, Clone)]
 pub struct DataFacts {
@@ -626,6 +647,9 @@ impl Plan {
         };
         let steps_per_epoch = order.steps_per_epoch().max(1);
         let num_steps = num_steps(phase, labels_per_class, steps_per_epoch);
+        if task.has_batch_norm_over_samples(&config.head) {
+            refuse_single_samples(task.table(), phase, &order, num_steps)?;
+        }
         Ok(Self {
             task,
             preset: config.preset.clone().unwrap_or_else(|| String::from("none")),
@@ -691,6 +715,43 @@ impl Plan {
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(|error| invalid(error.to_string()))
     }
+}
+
+/// Samples of a micro-batch of `batch_size` samples in `num_parts` parts; the last one may be smaller.
+pub(crate) fn micro_batch_size(batch_size: usize, num_parts: usize) -> usize {
+    batch_size.div_ceil(num_parts.max(1)).max(1)
+}
+
+/// Refuses what would normalize a single sample: its variance is 0 / 0.
+fn refuse_single_samples(
+    table: &str,
+    phase: &PhaseConfig,
+    order: &Order,
+    num_steps: u64,
+) -> Result<(), TrainError> {
+    let last_part_is_single = |batch: &usize| {
+        let size = micro_batch_size(*batch, phase.accumulate);
+        (*batch - 1).is_multiple_of(size)
+    };
+    let first = (num_steps > 0).then(|| order.first_batch());
+    let last = (num_steps >= order.steps_per_epoch().max(1)).then(|| order.last_batch());
+    let Some(batch) = first.into_iter().chain(last).find(last_part_is_single) else {
+        return Ok(());
+    };
+    let single = if batch == 1 {
+        String::from("a batch of a single sample")
+    } else {
+        format!("a micro-batch of a single sample, of a batch of {batch}")
+    };
+    let (tail, or_carry) = match phase.tail {
+        Tail::Drop => ("drop", ""),
+        Tail::Keep => ("keep", ", or tail = \"carry\""),
+        Tail::Carry => ("carry", ""),
+    };
+    Err(invalid(format!(
+        "{table}.batch_size = {}, accumulate = {} and tail = \"{tail}\" over {} training objects make {single}, which the batch norm of the head cannot normalize; set another batch_size or accumulate{or_carry}",
+        phase.batch_size, phase.accumulate, order.num_rows
+    )))
 }
 
 fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
@@ -953,6 +1014,67 @@ mod tests {
         let rate = |epoch| plan.phase.schedule.rate(0, epoch);
         assert!((rate(208) - 1e-3).abs() < 1e-12, "before the first milestone");
         assert!((rate(269) - 1e-5).abs() < 1e-12, "behind the second");
+    }
+
+    #[test]
+    fn a_single_sample_in_front_of_a_batch_norm_is_refused_with_its_numbers() {
+        let resolve = |table: &str, rows: usize, settings: &[&str]| {
+            let settings: Vec<String> = settings
+                .iter()
+                .map(|setting| format!("{table}.{setting}"))
+                .collect();
+            let facts = DataFacts {
+                num_train_rows: rows,
+                parts_by_class: vec![vec![0, 1]],
+                ..facts(64)
+            };
+            let task = match table {
+                "pretrain" => Task::Pretrain,
+                "finetune" => Task::Classify,
+                _ => Task::Segment,
+            };
+            Plan::resolve(&Config::load(None, &settings).unwrap(), task, 0, "none", &facts)
+        };
+        for table in ["finetune", "segment"] {
+            for (rows, settings, part) in [
+                (
+                    15,
+                    &["batch_size=7", "tail=keep"][..],
+                    "a batch of a single sample",
+                ),
+                (1, &["batch_size=7", "tail=keep"], "a batch of a single sample"),
+                (15, &["batch_size=1"], "a batch of a single sample"),
+                (15, &["batch_size=5", "accumulate=3"], "of a batch of 5"),
+                (15, &["batch_size=4", "accumulate=4"], "of a batch of 4"),
+                (
+                    11,
+                    &["batch_size=8", "accumulate=2", "tail=keep"],
+                    "of a batch of 3",
+                ),
+            ] {
+                let error = resolve(table, rows, settings).unwrap_err().to_string();
+                assert!(
+                    error.contains(part) && error.contains(&format!("over {rows} training objects")),
+                    "{settings:?}: {error}"
+                );
+            }
+            for (rows, settings) in [
+                (15, &["batch_size=7"][..]),
+                (16, &["batch_size=7", "tail=keep"]),
+                (15, &["batch_size=7", "tail=keep", "steps=2"]),
+                (15, &["batch_size=6", "accumulate=3"]),
+                (15, &["batch_size=1", "steps=0"]),
+            ] {
+                assert!(
+                    resolve(table, rows, settings).is_ok(),
+                    "{table} {rows} {settings:?}"
+                );
+            }
+        }
+        assert!(
+            resolve("pretrain", 15, &["batch_size=1"]).is_ok(),
+            "its batch norms see many tokens"
+        );
     }
 
     #[test]

@@ -58,6 +58,24 @@ impl Order {
         }) as u64
     }
 
+    /// Rows of the first batch of an epoch.
+    #[must_use]
+    pub fn first_batch(&self) -> usize {
+        match self.tail {
+            Tail::Keep => self.batch_size.min(self.num_rows),
+            Tail::Drop | Tail::Carry => self.batch_size,
+        }
+    }
+
+    /// Rows of the last batch of an epoch.
+    #[must_use]
+    pub fn last_batch(&self) -> usize {
+        match (self.tail, self.num_rows % self.batch_size) {
+            (Tail::Keep, rest) if rest > 0 => rest,
+            _ => self.first_batch(),
+        }
+    }
+
     /// The epoch in which `step` begins.
     #[must_use]
     pub fn epoch_of(&self, step: u64) -> u64 {

@@ -14,7 +14,7 @@ use tch::{Device, Tensor};
 
 use crate::batch::{Batch, HostBatch};
 use crate::checkpoint::{self, CheckpointState};
-use crate::config::{PhasePlan, Plan};
+use crate::config::{PhasePlan, Plan, micro_batch_size};
 use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, StepRecord, TrainEvent};
@@ -285,7 +285,7 @@ impl Training<'_> {
         let whole = host.to_tensors(self.options.device);
         let learning_rate = self.plan.phase.schedule.rate(step, host.epoch);
         let PhasePlan { num_parts, bf16, .. } = self.plan.phase;
-        let part_size = whole.len().div_ceil(num_parts.max(1)).max(1);
+        let part_size = micro_batch_size(whole.len(), num_parts);
         tch::manual_seed(torch_seed(self.plan.seed, "step", step));
         let (mut value, mut parts, mut gradient_norm) = (0.0, None, 0.0);
         for start in (0..whole.len()).step_by(part_size) {

@@ -160,13 +160,16 @@ impl BatchNorm {
 
     /// Batch statistics in training, running ones (unbiased variance, momentum 0.1) otherwise.
     ///
+    /// One row alone has no variance: it comes out as the bias, and the running variance stays as it was. (PyTorch
+    /// refuses this in its Python layer; libtorch's kernel divides by n - 1 = 0.)
+    ///
     /// # Shapes
     /// - `x`: ...,C
     /// - returns ...,C
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
         let channels = self.weight.size()[0];
         let rows = x.reshape([-1, channels]);
-        let normalized = if train && rows.size()[0] > MAX_NAIVE_ROWS {
+        let normalized = if train && !(2..=MAX_NAIVE_ROWS).contains(&rows.size()[0]) {
             self.forward_cascaded(&rows)
         } else {
             rows.batch_norm(
@@ -225,17 +228,16 @@ impl BatchNorm {
         self.bias.addcmul(&(x - mean), &scale)
     }
 
-    /// Moves the running statistics towards those of a batch.
+    /// Moves the running statistics towards those of a batch; a single row has no variance to follow.
     fn follow(&self, mean: &Tensor, variance: &Tensor, num_rows: f64) {
         tch::no_grad(|| {
             let update = |running: &Tensor, batch: &Tensor| {
                 let _ = running.shallow_clone().lerp_(batch, BATCH_NORM_MOMENTUM);
             };
             update(&self.running_mean, mean);
-            update(
-                &self.running_var,
-                &(variance * (num_rows / (num_rows - 1.0).max(1.0))),
-            );
+            if num_rows > 1.0 {
+                update(&self.running_var, &(variance * (num_rows / (num_rows - 1.0))));
+            }
         });
     }
 
@@ -415,6 +417,29 @@ mod tests {
                 "result {i}: {kernel:?} {cascaded:?}"
             );
         }
+    }
+
+    #[test]
+    fn one_row_leaves_the_running_variance_alone() {
+        let vs = nn::VarStore::new(Device::Cpu);
+        let norm = BatchNorm::new(vs.root(), 3);
+        let x = Tensor::from_slice(&[1.0_f32, -2.0, 5.0]).view([1, 3]);
+        let y = norm.forward(&x.copy().set_requires_grad(true), true);
+        assert!(y.equal(&Tensor::zeros_like(&y)), "the bias: {y:?}");
+        y.sum(Kind::Float).backward();
+        assert!(
+            norm.weight.grad().isfinite().all().int64_value(&[]) == 1,
+            "gradients are finite"
+        );
+        assert!(
+            norm.running_var.equal(&Tensor::ones_like(&norm.running_var)),
+            "as it was"
+        );
+        assert!(
+            norm.running_mean
+                .allclose(&(x.view(-1) * BATCH_NORM_MOMENTUM), 1e-6, 1e-6, false),
+            "the mean follows"
+        );
     }
 
     #[test]
