@@ -153,14 +153,16 @@ impl Curve {
         struct Line {
             kind: String,
             step: Option<f64>,
-            loss: Option<f64>,
+            /// A loss that is not finite is text here.
+            #[serde(default)]
+            loss: serde_json::Value,
         }
         let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
         let mut curve = Self::default();
         for line in text.lines() {
             let line: Line = serde_json::from_str(line)
                 .with_context(|| format!("not a line of metrics: {}", path.display()))?;
-            let (Some(step), Some(loss)) = (line.step, line.loss) else {
+            let (Some(step), Some(loss)) = (line.step, line.loss.as_f64()) else {
                 continue;
             };
             match line.kind.as_str() {

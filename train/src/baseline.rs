@@ -15,10 +15,13 @@ pub const MAX_BASELINE_ROWS: usize = 2048;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
     /// The loss-optimal image of each view.
+    #[serde(with = "crate::number")]
     pub weighted_mean_image_loss: f64,
     /// The loss-optimal gray, or color.
+    #[serde(with = "crate::number")]
     pub constant_loss: f64,
     /// The true mask, filled with the mean gray, or color, of the foreground.
+    #[serde(with = "crate::number")]
     pub true_mask_gray_loss: f64,
 }
 

@@ -39,22 +39,36 @@ pub struct StepRecord {
     /// 0-based epoch of the batch.
     pub epoch: u64,
     /// The loss that was minimized.
+    #[serde(with = "crate::number")]
     pub loss: f64,
     /// Mean squared error of foreground pixels, unweighted.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        with = "crate::number::optional",
+        skip_serializing_if = "Option::is_none",
+        default
+    )]
     pub loss_foreground: Option<f64>,
     /// Mean squared error of background pixels, unweighted.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(
+        with = "crate::number::optional",
+        skip_serializing_if = "Option::is_none",
+        default
+    )]
     pub loss_background: Option<f64>,
     /// Learning rate of the step.
+    #[serde(with = "crate::number")]
     pub learning_rate: f64,
     /// L2 norm of the gradient before clipping.
+    #[serde(with = "crate::number")]
     pub gradient_norm: f64,
     /// Samples a second since the last record.
+    #[serde(with = "crate::number")]
     pub samples_per_s: f64,
     /// Views a second since the last record.
+    #[serde(with = "crate::number")]
     pub views_per_s: f64,
     /// Wall-clock seconds of training, earlier sessions of a resumed run included.
+    #[serde(with = "crate::number")]
     pub elapsed_s: f64,
 }
 
@@ -64,12 +78,16 @@ pub struct ValidationRecord {
     /// Steps taken.
     pub step: u64,
     /// `foreground_weight * loss_foreground + background_weight * loss_background`.
+    #[serde(with = "crate::number")]
     pub loss: f64,
     /// Mean squared error over all foreground pixels.
+    #[serde(with = "crate::number")]
     pub loss_foreground: f64,
     /// Mean squared error over all background pixels.
+    #[serde(with = "crate::number")]
     pub loss_background: f64,
     /// Mean squared error over all pixels.
+    #[serde(with = "crate::number")]
     pub loss_plain: f64,
 }
 
@@ -79,8 +97,10 @@ pub struct EvaluationRecord {
     /// Steps taken.
     pub step: u64,
     /// The part that is right, 0 to 1.
+    #[serde(with = "crate::number")]
     pub accuracy: f64,
     /// The mean over classes of the part that is right, 0 to 1.
+    #[serde(with = "crate::number")]
     pub mean_class_accuracy: f64,
 }
 
@@ -90,10 +110,13 @@ pub struct SegmentationRecord {
     /// Steps taken.
     pub step: u64,
     /// Mean over objects of the mean intersection over union of their parts, 0 to 1.
+    #[serde(with = "crate::number")]
     pub instance_miou: f64,
     /// Mean over classes of that mean, 0 to 1.
+    #[serde(with = "crate::number")]
     pub class_miou: f64,
     /// The part of the points that is right, 0 to 1.
+    #[serde(with = "crate::number")]
     pub point_accuracy: f64,
 }
 

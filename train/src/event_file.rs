@@ -22,6 +22,9 @@ pub struct EventImage<'a> {
     pub png: &'a [u8],
 }
 
+/// How the names of event files begin.
+const PREFIX: &str = "events.out.tfevents.";
+
 /// An open event file.
 #[derive(Debug)]
 pub struct EventFile {
@@ -30,8 +33,9 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Creates the file in `folder`; a run that goes on at `first_step` writes a further file, and the viewer drops what
-    /// an earlier file holds from that step on.
+    /// Creates the file in `folder`; a run that goes on after `first_step` steps writes a further file, and the viewer drops
+    /// what earlier files hold of later steps. Viewers read the files in the order of their names, so the name's second is
+    /// later than that of every file that is there, whatever the clock says.
     ///
     /// # Errors
     /// Where the file cannot be written.
@@ -39,9 +43,10 @@ impl EventFile {
         let seconds = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |time| time.as_secs());
-        let path = folder.join(format!("events.out.tfevents.{seconds}.{first_step:010}.tap"));
+        let seconds = newest_second(folder)?.map_or(seconds, |newest| seconds.max(newest + 1));
+        let path = folder.join(format!("{PREFIX}{seconds}.{first_step:010}.tap"));
         let mut file = Self {
-            writer: BufWriter::new(File::create(&path)?),
+            writer: BufWriter::new(File::create_new(&path)?),
             path,
         };
         let mut version = event(0);
@@ -49,7 +54,8 @@ impl EventFile {
         file.record(&version)?;
         let mut session_log = Vec::new();
         field_varint(&mut session_log, 1, 1); // SessionStatus.START
-        let mut start = event(first_step);
+        // What has the step of this record or a later one is dropped, and the checkpoint's own step is to stay.
+        let mut start = event(first_step + 1);
         field_bytes(&mut start, 7, &session_log);
         file.record(&start)?;
         Ok(file)
@@ -117,6 +123,18 @@ impl EventFile {
     }
 }
 
+/// The latest second in the names of a folder's event files.
+fn newest_second(folder: &Path) -> io::Result<Option<u64>> {
+    let mut newest = None;
+    for entry in std::fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let second = name.strip_prefix(PREFIX).and_then(|rest| rest.split('.').next());
+        newest = newest.max(second.and_then(|second| second.parse().ok()));
+    }
+    Ok(newest)
+}
+
 /// An `Event` with its wall time (field 1, double) and step (field 2).
 fn event(step: u64) -> Vec<u8> {
     let wall_time = SystemTime::now()
@@ -179,13 +197,9 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283, "RFC 3720, section B.4");
     }
 
-    #[test]
-    fn records_are_framed_and_checked() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = EventFile::create(folder.path(), 300).unwrap();
-        file.scalars(300, &[("loss", 0.25)]).unwrap();
-        file.flush().unwrap();
-        let bytes = std::fs::read(file.path()).unwrap();
+    /// The records of a file, their check sums compared.
+    fn read(path: &Path) -> Vec<Vec<u8>> {
+        let bytes = std::fs::read(path).unwrap();
         let (mut position, mut records) = (0, Vec::new());
         while position < bytes.len() {
             let length = u64::from_le_bytes(bytes[position..position + 8].try_into().unwrap()) as usize;
@@ -199,6 +213,16 @@ mod tests {
             records.push(data.to_vec());
             position += 16 + length;
         }
+        records
+    }
+
+    #[test]
+    fn records_are_framed_and_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = EventFile::create(folder.path(), 300).unwrap();
+        file.scalars(300, &[("loss", 0.25)]).unwrap();
+        file.flush().unwrap();
+        let records = read(file.path());
         assert_eq!(records.len(), 3, "version, session start, one summary");
         assert!(
             records[0].ends_with(b"brain.Event:2"),
@@ -212,5 +236,22 @@ mod tests {
         ]
         .concat();
         assert_eq!(records[2][9..], expected, "the summary's bytes");
+    }
+
+    #[test]
+    fn a_resumed_run_drops_later_steps_alone_and_its_file_sorts_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut paths = Vec::new();
+        // Within one second, the second time further back, as from an older checkpoint.
+        for first_step in [300, 4, 4] {
+            let file = EventFile::create(folder.path(), first_step).unwrap();
+            paths.push(file.path().to_owned());
+            drop(file);
+            let start = &read(paths.last().unwrap())[1];
+            let mut step = Vec::new();
+            field_varint(&mut step, 2, first_step + 1);
+            assert_eq!(start[9..9 + step.len()], step, "the first step that is dropped");
+        }
+        assert!(paths.is_sorted() && paths[1] != paths[2], "{paths:?}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | plain data | [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
+//! | plain data | `number`, [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
 //! | samples to batches | [`source`], [`loader`], [`batch`] |
 //! | networks | [`ops`], [`model`], [`loss`] |
 //! | weights | [`optim`], [`ema`], [`checkpoint`], [`tensor_file`], [`torch_file`], [`pickle`] |
@@ -26,6 +26,7 @@ pub mod loader;
 pub mod loss;
 pub mod metric;
 pub mod model;
+mod number;
 pub mod ops;
 pub mod optim;
 pub mod pickle;

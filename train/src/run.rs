@@ -200,7 +200,7 @@ impl RunFolder {
         write_whole(&path.join(CONFIG_FILE), plan.to_toml()?.as_bytes())?;
         let metrics_path = path.join(METRICS_FILE);
         let kept = kept_records(&metrics_path, first_step, plan.phase.num_steps)?;
-        write_whole(&metrics_path, kept.as_bytes())?;
+        write_whole(&metrics_path, &kept)?;
         let metrics = OpenOptions::new()
             .append(true)
             .open(&metrics_path)
@@ -325,23 +325,36 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError>
     write_whole(path, &json)
 }
 
-/// Whole lines of records up to `step`; a line torn by a kill is later than any checkpoint. Scores of the last step are
-/// dropped, since they are taken after its checkpoint and will be taken again.
-fn kept_records(path: &Path, step: u64, num_steps: u64) -> Result<String, TrainError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+/// The kinds of records that score an evaluation split.
+const SCORE_KINDS: [&str; 3] = ["validation", "evaluation", "segmentation"];
+
+/// The lines of a file of metrics without those that come after `step`, and without scores of the last step, since they
+/// are taken after its checkpoint and will be taken again. A last line that a kill tore goes too; every other line stays
+/// as it is, whether it is a record or not.
+fn kept_records(path: &Path, step: u64, num_steps: u64) -> Result<Vec<u8>, TrainError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(TrainError::io("read", path)(error)),
     };
-    let is_kept = |line: &&str| {
-        serde_json::from_str::<Record>(line).is_ok_and(|record| {
-            record.step() <= step && (matches!(record, Record::Step(_)) || record.step() < num_steps)
-        })
+    let is_kept = |line: &&[u8]| {
+        let Ok(record) = serde_json::from_slice::<serde_json::Value>(line) else {
+            return line.ends_with(b"\n");
+        };
+        let Some(of_step) = record["step"].as_u64() else {
+            return true;
+        };
+        let is_score = SCORE_KINDS.iter().any(|kind| record["kind"] == *kind);
+        of_step <= step && (of_step < num_steps || !is_score)
     };
-    Ok(text
-        .lines()
-        .take_while(is_kept)
-        .fold(String::new(), |text, line| text + line + "\n"))
+    let mut kept = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|&byte| byte == b'\n').filter(is_kept) {
+        kept.extend(line);
+        if !line.ends_with(b"\n") {
+            kept.push(b'\n');
+        }
+    }
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -349,7 +362,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::event::EvaluationRecord;
+    use crate::event::{EvaluationRecord, ValidationRecord};
 
     #[test]
     fn records_after_the_checkpoint_are_dropped() {
@@ -364,25 +377,77 @@ mod tests {
             serde_json::to_string(&record).unwrap() + "\n"
         };
         fs::write(&path, line(1) + &line(2) + &line(3) + "{\"kind\":\"step\",\"st").unwrap();
+        let kept = |path: &Path, step, num_steps| {
+            String::from_utf8(kept_records(path, step, num_steps).unwrap()).unwrap()
+        };
+        assert_eq!(kept(&path, 2, 9), line(1) + &line(2), "up to step 2");
         assert_eq!(
-            kept_records(&path, 2, 9).unwrap(),
-            line(1) + &line(2),
-            "up to step 2"
-        );
-        assert_eq!(
-            kept_records(&path, 9, 9).unwrap(),
+            kept(&path, 9, 9),
             line(1) + &line(2) + &line(3),
             "without the torn line"
         );
         assert_eq!(
-            kept_records(&path, 3, 3).unwrap(),
+            kept(&path, 3, 3),
             line(1) + &line(2),
             "the last score is taken again"
         );
+        assert_eq!(kept(&folder.path().join("none"), 9, 9), "", "no file, no records");
+    }
+
+    #[test]
+    fn no_other_line_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(METRICS_FILE);
+        let validation = |step, loss| {
+            let record = Record::Validation(ValidationRecord {
+                step,
+                loss,
+                loss_foreground: loss,
+                loss_background: 0.5,
+                loss_plain: f64::INFINITY,
+            });
+            serde_json::to_string(&record).unwrap() + "\n"
+        };
+        let old = "{\"kind\":\"validation\",\"step\":2,\"loss\":null}\n";
+        let foreign = "a note of mine\n{\"kind\":\"gpu\",\"watts\":300}\n\n\"step\"\n";
+        let not_utf8: &[u8] = b"\xff\xfe\n";
+        let later = validation(5, 1.0) + "{\"kind\":\"gpu\",\"step\":6}\n";
+        let before = [
+            validation(1, f64::NAN).as_bytes(),
+            old.as_bytes(),
+            foreign.as_bytes(),
+            not_utf8,
+            validation(3, 0.25).as_bytes(),
+        ]
+        .concat();
+        let (late_note, torn) = (b"another note\n", b"{\"kind\":\"ste");
+        fs::write(&path, [&before, later.as_bytes(), late_note, torn].concat()).unwrap();
         assert_eq!(
-            kept_records(&folder.path().join("none"), 9, 9).unwrap(),
-            "",
-            "no file, no records"
+            kept_records(&path, 4, 9).unwrap(),
+            [&before[..], late_note].concat(),
+            "records of later steps and the torn line alone go"
+        );
+        for line in [&validation(1, f64::NAN), &validation(2, f64::NEG_INFINITY)] {
+            let record: Record = serde_json::from_str(line).unwrap();
+            assert_eq!(
+                serde_json::to_string(&record).unwrap() + "\n",
+                *line,
+                "reads back"
+            );
+        }
+        let last = "{\"kind\":\"step\",\"step\":5}\n{\"kind\":\"gpu\",\"step\":5}\n";
+        fs::write(&path, validation(5, 1.0) + last).unwrap();
+        assert_eq!(
+            kept_records(&path, 5, 5).unwrap(),
+            last.as_bytes(),
+            "the last score alone is taken again"
+        );
+        let whole = validation(1, 1.0);
+        fs::write(&path, whole.trim_end()).unwrap();
+        assert_eq!(
+            kept_records(&path, 4, 9).unwrap(),
+            whole.as_bytes(),
+            "whole but for its end of line"
         );
     }
 }

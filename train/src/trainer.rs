@@ -437,7 +437,9 @@ fn is_due(step: u64, every: u64) -> bool {
 }
 
 fn note_best(state: &mut CheckpointState, record: &Record) {
-    if let Record::Validation(validation) = record {
+    if let Record::Validation(validation) = record
+        && validation.loss.is_finite()
+    {
         let best = state.best_validation_loss.unwrap_or(f64::INFINITY);
         state.best_validation_loss = Some(best.min(validation.loss));
     }
@@ -445,6 +447,16 @@ fn note_best(state: &mut CheckpointState, record: &Record) {
 
 fn report(folder: &mut RunFolder, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
     folder.record(&record)?;
+    let warning = match &record {
+        Record::Validation(validation) if !validation.loss.is_finite() => Some(format!(
+            "warning: the validation loss of step {} is not a finite number; training goes on",
+            validation.step
+        )),
+        _ => None,
+    };
     on_event(TrainEvent::Recorded(record));
+    if let Some(warning) = warning {
+        on_event(TrainEvent::Note(warning));
+    }
     Ok(())
 }

@@ -53,12 +53,16 @@ pub struct PretrainResult {
     /// Trainable numbers.
     pub num_weights: usize,
     /// Weighted loss over all views of the evaluation split.
+    #[serde(with = "crate::number")]
     pub validation_loss: f64,
     /// Mean squared error of its foreground.
+    #[serde(with = "crate::number")]
     pub validation_loss_foreground: f64,
     /// Mean squared error of its background.
+    #[serde(with = "crate::number")]
     pub validation_loss_background: f64,
     /// Mean squared error of all its pixels.
+    #[serde(with = "crate::number")]
     pub validation_loss_plain: f64,
     /// Losses to compare with.
     #[serde(flatten)]
