@@ -1,5 +1,6 @@
 //! Flags that commands of both programs have. Where the programs once differed, the other name is accepted still.
 
+use std::path::Path;
 use std::thread;
 
 use clap::Args;
@@ -15,6 +16,17 @@ pub struct SettingFlags {
     /// Change one setting, as in --set seed=7; may be given again.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Setting>,
+}
+
+impl SettingFlags {
+    /// The file that the settings start from, if it is one and not a preset.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.config
+            .as_deref()
+            .map(Path::new)
+            .filter(|path| path.is_file())
+    }
 }
 
 /// How many cores to use. No output file depends on it.

@@ -1,9 +1,10 @@
 //! Checkpoints: all that a run needs to go on as if it had never stopped, and weights that move between networks.
 //!
 //! `RUN/checkpoints/step-0000000500/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` and, where weights
-//! are averaged, `ema.safetensors`. The folder is
-//! written under a `.partial` name and renamed, so a checkpoint that exists is whole. No generator state is stored:
-//! every draw is a function of (seed, step) or of (seed, epoch, sample id).
+//! are averaged, `ema.safetensors`. The folder is written under a `.partial` name and renamed, so a checkpoint that
+//! exists was whole once; `state.json` has the SHA-256 of every file and its own, so damage that came later is found, and
+//! a run goes on from the newest checkpoint without any. No generator state is stored: every draw is a function of
+//! (seed, step) or of (seed, epoch, sample id).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,19 +18,22 @@ use tch::{Tensor, no_grad};
 use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::optim::AdamW;
-use crate::tensor_file::{read_tensors, write_tensors, write_whole};
+use crate::tensor_file::{NO_HASH, file_sha256, hex, read_tensors, read_weights, write_tensors, write_whole};
 
-/// The version of the checkpoint's layout.
-const FORMAT_VERSION: u32 = 1;
+/// The version of the checkpoint's layout. Version 1, without hashes, is read too.
+const FORMAT_VERSION: u32 = 2;
 /// The file of all weights, of a checkpoint and of a finished fine-tuning.
 pub const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const EMA_FILE: &str = "ema.safetensors";
-const STATE_FILE: &str = "state.json";
+/// The file of averaged weights of a checkpoint.
+pub(crate) const EMA_FILE: &str = "ema.safetensors";
+pub(crate) const STATE_FILE: &str = "state.json";
 /// The file of encoder weights that a finished pre-training leaves.
 pub const ENCODER_FILE: &str = "encoder.safetensors";
 /// How every encoder key begins inside a whole model.
 pub const ENCODER_PREFIX: &str = "encoder.";
+/// How the name of a checkpoint ends that is being written.
+const PARTIAL: &str = ".partial";
 
 /// What a checkpoint knows beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +55,12 @@ pub struct CheckpointState {
     pub cpu_s: f64,
     /// Lowest validation loss so far; reported, never selected by.
     pub best_validation_loss: Option<f64>,
+    /// SHA-256 of each file beside it; only in the file itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    files: BTreeMap<String, String>,
+    /// SHA-256 of the file with 64 zeros in this place; only in the file itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    state_sha256: String,
 }
 
 impl CheckpointState {
@@ -66,11 +76,196 @@ impl CheckpointState {
             elapsed_s: 0.0,
             cpu_s: 0.0,
             best_validation_loss: None,
+            files: BTreeMap::new(),
+            state_sha256: String::new(),
+        }
+    }
+
+    fn without_hashes(self) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            files: BTreeMap::new(),
+            state_sha256: String::new(),
+            ..self
+        }
+    }
+
+    /// The file's text: this state, with the hashes of the files beside it and its own.
+    fn to_json(&self, files: BTreeMap<String, String>) -> serde_json::Result<String> {
+        let state = Self {
+            format_version: FORMAT_VERSION,
+            files,
+            state_sha256: String::from(NO_HASH),
+            ..self.clone()
+        };
+        let json = serde_json::to_string_pretty(&state)?;
+        let hash = hex(&Sha256::digest(&json));
+        Ok(json.replacen(NO_HASH, &hash, 1))
+    }
+
+    /// Reads `state.json` of the checkpoint at `path`, with the hashes still in it.
+    fn read(path: &Path) -> Result<Self, TrainError> {
+        /// What every version has.
+        #[derive(Deserialize)]
+        struct Outline {
+            format_version: u32,
+            #[serde(default)]
+            state_sha256: String,
+        }
+        let file = path.join(STATE_FILE);
+        let damaged = |reason: String| TrainError::DamagedCheckpoint {
+            reason: format!("{STATE_FILE} {reason}"),
+            path: path.to_owned(),
+        };
+        let unreadable = |error: serde_json::Error| damaged(format!("is not readable: {error}"));
+        let json = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
+        let Outline {
+            format_version,
+            state_sha256,
+        } = serde_json::from_str(&json).map_err(unreadable)?;
+        let is_intact = (format_version == 1 && state_sha256.is_empty())
+            || hex(&Sha256::digest(json.replacen(&state_sha256, NO_HASH, 1))) == state_sha256;
+        if !is_intact {
+            return Err(damaged(String::from("is not what was written")));
+        }
+        if !(1..=FORMAT_VERSION).contains(&format_version) {
+            return Err(TrainError::Resume {
+                reason: format!(
+                    "the checkpoint has version {format_version} and this program reads up to {FORMAT_VERSION}"
+                ),
+                path: path.to_owned(),
+            });
+        }
+        serde_json::from_str(&json).map_err(unreadable)
+    }
+}
+
+/// A checkpoint that was found whole.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its state.
+    pub state: CheckpointState,
+    /// Newer ones that are damaged, each with what is wrong with it.
+    pub damaged: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Looks whether a checkpoint is whole.
+    ///
+    /// # Errors
+    /// Where a file is missing or damaged, or holds weights that are not finite.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let mut state = CheckpointState::read(path)?;
+        let damaged = |reason| TrainError::DamagedCheckpoint {
+            reason,
+            path: path.to_owned(),
+        };
+        if step_of(path).is_some_and(|step| step != state.step) {
+            return Err(damaged(format!("its {STATE_FILE} is of step {}", state.step)));
+        }
+        for (name, expected) in std::mem::take(&mut state.files) {
+            if file_sha256(&path.join(&name))? != expected {
+                return Err(damaged(format!("{name} is not what was written")));
+            }
+        }
+        if state.format_version == 1 {
+            read_weights(&path.join(MODEL_FILE))?;
+            read_tensors(&path.join(OPTIMIZER_FILE))?;
+            if path.join(EMA_FILE).is_file() {
+                read_weights(&path.join(EMA_FILE))?;
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            state: state.without_hashes(),
+            damaged: Vec::new(),
+        })
+    }
+
+    /// The newest whole checkpoint of a folder; none where there is no checkpoint at all.
+    ///
+    /// # Errors
+    /// Where there are checkpoints and none is whole, or the folder cannot be read.
+    pub fn newest(folder: &Path) -> Result<Option<Self>, TrainError> {
+        let mut damaged = Vec::new();
+        for path in list(folder)?.into_iter().rev() {
+            match Self::open(&path) {
+                Ok(checkpoint) => {
+                    return Ok(Some(Self {
+                        damaged,
+                        ..checkpoint
+                    }));
+                }
+                Err(error) if is_damage(&error) => {
+                    let name = path.file_name().unwrap_or_default().display();
+                    damaged.push(format!("{name}: {}", reason(&error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if damaged.is_empty() {
+            return Ok(None);
+        }
+        Err(TrainError::DamagedCheckpoints {
+            damages: damaged.join("; "),
+            path: folder.to_owned(),
+        })
+    }
+
+    /// In one line what is damaged and which checkpoint takes its place, if anything is.
+    #[must_use]
+    pub fn damage_note(&self) -> Option<String> {
+        (!self.damaged.is_empty()).then(|| {
+            format!(
+                "damaged checkpoint {}; going on from that of step {}",
+                self.damaged.join("; "),
+                self.state.step
+            )
+        })
+    }
+
+    /// The file of its weights: the averaged ones, where the run averages.
+    #[must_use]
+    pub fn weights_file(&self) -> PathBuf {
+        let average = self.path.join(EMA_FILE);
+        if average.is_file() {
+            average
+        } else {
+            self.path.join(MODEL_FILE)
         }
     }
 }
 
-/// Writes a checkpoint into `folder` and removes all but the newest `keep`.
+/// Is it the file that is wrong, and not the system that cannot read it?
+fn is_damage(error: &TrainError) -> bool {
+    match error {
+        TrainError::Io { source, .. } => matches!(
+            source.kind(),
+            std::io::ErrorKind::NotFound
+                | std::io::ErrorKind::UnexpectedEof
+                | std::io::ErrorKind::InvalidData
+        ),
+        // Of another version.
+        TrainError::Resume { .. } => false,
+        _ => true,
+    }
+}
+
+/// What is wrong, without the path.
+fn reason(error: &TrainError) -> String {
+    let file = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    match error {
+        TrainError::DamagedCheckpoint { reason, .. } => reason.clone(),
+        TrainError::TensorFile { reason, path } => format!("{} is damaged ({reason})", file(path)),
+        TrainError::NonFiniteWeights { name, path } => format!("'{name}' in {} is not finite", file(path)),
+        TrainError::Io { source, path, .. } => format!("{}: {source}", file(path)),
+        error => error.to_string(),
+    }
+}
+
+/// Writes a checkpoint into `folder` and removes all but the newest `keep`; `metadata` goes into its files of weights.
 ///
 /// # Errors
 /// Where it cannot be written; older ones are then untouched.
@@ -81,41 +276,61 @@ pub fn save(
     optimizer: &AdamW,
     ema: Option<&Ema>,
     keep: usize,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<PathBuf, TrainError> {
     let path = folder.join(format!("step-{:010}", state.step));
-    let partial = folder.join(format!("step-{:010}.partial", state.step));
+    let partial = folder.join(format!("step-{:010}{PARTIAL}", state.step));
     remove_folder(&partial)?;
     fs::create_dir_all(&partial).map_err(TrainError::io("create", &partial))?;
-    let metadata = BTreeMap::from([(String::from("plan_sha256"), state.plan_sha256.clone())]);
-    write_tensors(
-        &partial.join(MODEL_FILE),
-        store.variables().into_iter().collect(),
-        &metadata,
-    )?;
-    write_tensors(&partial.join(OPTIMIZER_FILE), optimizer.state(), &metadata)?;
+    let mut metadata = metadata.clone();
+    metadata.insert(String::from("plan_sha256"), state.plan_sha256.clone());
+    let mut files = BTreeMap::new();
+    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
+        let file = partial.join(name);
+        write_tensors(&file, tensors, &metadata)?;
+        files.insert(name.to_owned(), file_sha256(&file)?);
+        Ok(())
+    };
+    write(MODEL_FILE, store.variables().into_iter().collect())?;
+    write(OPTIMIZER_FILE, optimizer.state())?;
     if let Some(ema) = ema {
-        write_tensors(&partial.join(EMA_FILE), ema.state(), &metadata)?;
+        write(EMA_FILE, ema.state())?;
     }
-    let json = serde_json::to_vec_pretty(state)
+    let json = state
+        .to_json(files)
         .map_err(|error| TrainError::io("write", partial.join(STATE_FILE))(error.into()))?;
-    write_whole(&partial.join(STATE_FILE), &json)?;
+    write_whole(&partial.join(STATE_FILE), json.as_bytes())?;
     sync_folder(&partial)?;
     // A run that was resumed from an older checkpoint may come by here again.
     remove_folder(&path)?;
     fs::rename(&partial, &path).map_err(TrainError::io("rename", &partial))?;
     sync_folder(folder)?;
-    for old in list(folder)?.into_iter().rev().skip(keep.max(1)) {
+    // Later ones are damaged, since the run went on from an older one: they are not counted, and stay until they are
+    // written again.
+    let older = list(folder)?.into_iter().rev().filter(|other| *other <= path);
+    for old in older.skip(keep.max(1)) {
         remove_folder(&old)?;
     }
     Ok(path)
 }
 
-/// The newest checkpoint of a folder.
+/// Removes what a kill left of checkpoints that were being written.
 ///
 /// # Errors
-/// Where the folder cannot be read.
-pub fn latest(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
-    Ok(list(folder)?.pop())
+/// Where the folder cannot be read or changed.
+pub fn remove_partial(folder: &Path) -> Result<(), TrainError> {
+    for path in entries(folder)? {
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if let Some(name) = name.strip_suffix(PARTIAL)
+            && step_of(Path::new(name)).is_some()
+        {
+            remove_folder(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Restores a checkpoint.
@@ -153,46 +368,7 @@ pub fn load(
 /// # Errors
 /// Where it is damaged or of another version.
 pub fn read_state(path: &Path) -> Result<CheckpointState, TrainError> {
-    let resume = |reason: String| TrainError::Resume {
-        reason,
-        path: path.to_owned(),
-    };
-    let bytes = fs::read(path.join(STATE_FILE)).map_err(TrainError::io("read", path.join(STATE_FILE)))?;
-    let state: CheckpointState =
-        serde_json::from_slice(&bytes).map_err(|error| resume(format!("state.json is damaged ({error})")))?;
-    if state.format_version != FORMAT_VERSION {
-        return Err(resume(format!(
-            "the checkpoint has version {} and this program reads {FORMAT_VERSION}",
-            state.format_version
-        )));
-    }
-    Ok(state)
-}
-
-/// All weights of a run: those that it finished with, or those of its newest checkpoint.
-///
-/// # Errors
-/// Where there are none.
-pub fn model_file(run: &Path) -> Result<PathBuf, TrainError> {
-    let file = run.join(MODEL_FILE);
-    if file.is_file() {
-        return Ok(file);
-    }
-    let reason =
-        String::from("there is no model.safetensors and no checkpoint; has this run been fine-tuned?");
-    let checkpoint = latest(&run.join("checkpoints"))?.ok_or(TrainError::Resume {
-        reason,
-        path: run.to_owned(),
-    })?;
-    Ok(checkpoint.join(MODEL_FILE))
-}
-
-/// The weights of a checkpoint.
-///
-/// # Errors
-/// Where the file is damaged.
-pub fn read_model(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
-    read_tensors(&path.join(MODEL_FILE))
+    Ok(CheckpointState::read(path)?.without_hashes())
 }
 
 /// The averaged weights of a checkpoint.
@@ -203,27 +379,30 @@ pub fn read_ema(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
     read_tensors(&path.join(EMA_FILE))
 }
 
+/// The step that a checkpoint's folder is named after.
+pub(crate) fn step_of(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}
+
 /// Checkpoints by step, oldest first.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut paths = entries(folder)?;
+    paths.retain(|path| step_of(path).is_some());
+    paths.sort_by_key(|path| step_of(path));
+    Ok(paths)
+}
+
+/// What a folder holds; nothing where there is none.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
-        let path = entry.map_err(TrainError::io("read", folder))?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
-        if name
-            .strip_prefix("step-")
-            .is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit()))
-        {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    Ok(paths)
+    fs::read_dir(folder)
+        .map_err(TrainError::io("read", folder))?
+        .map(|entry| Ok(entry.map_err(TrainError::io("read", folder))?.path()))
+        .collect()
 }
 
 fn remove_folder(path: &Path) -> Result<(), TrainError> {
@@ -333,84 +512,6 @@ pub fn encoder_tensors(store: &VarStore) -> Vec<(String, Tensor)> {
         .collect()
 }
 
-/// The encoder weights that a run folder or a file offers, keys without prefix, and the file they came from.
-///
-/// # Errors
-/// Where there is none, or it is damaged.
-pub fn read_encoder(path: &Path) -> Result<(BTreeMap<String, Tensor>, PathBuf), TrainError> {
-    let file = if path.is_dir() {
-        let finished = path.join(ENCODER_FILE);
-        if finished.is_file() {
-            finished
-        } else {
-            let checkpoint = latest(&path.join("checkpoints"))?;
-            let reason =
-                String::from("neither encoder.safetensors nor a checkpoint; was this run pre-trained?");
-            checkpoint
-                .ok_or(TrainError::Weights {
-                    report: reason,
-                    path: path.to_owned(),
-                })?
-                .join(MODEL_FILE)
-        }
-    } else {
-        path.to_owned()
-    };
-    if file
-        .extension()
-        .is_some_and(|extension| extension == "pth" || extension == "pt")
-    {
-        let reason = String::from("bring it over with `tap-train import`");
-        return Err(TrainError::TorchFile { reason, path: file });
-    }
-    let tensors = read_tensors(&file)?;
-    // A whole model brings its encoder under a prefix. A Transformer's own keys may also begin with `encoder.`
-    // (its mini-PointNet), so the prefix only counts where everything else belongs to the other parts of TAP.
-    let is_whole = tensors
-        .keys()
-        .any(|name| name.starts_with("generator.") || name.starts_with("prediction."));
-    let tensors = if is_whole {
-        tensors
-            .into_iter()
-            .filter_map(|(name, tensor)| {
-                name.strip_prefix(ENCODER_PREFIX)
-                    .map(|name| (name.to_owned(), tensor))
-            })
-            .collect()
-    } else {
-        tensors
-    };
-    Ok((tensors, file))
-}
-
-/// SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn file_sha256(path: &Path) -> Result<String, TrainError> {
-    let mut file = File::open(path).map_err(TrainError::io("open", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer).map_err(TrainError::io("read", path))?;
-        if count == 0 {
-            return Ok(hex(&hash.finalize()));
-        }
-        hash.update(&buffer[..count]);
-    }
-}
-
-/// Bytes as hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -452,10 +553,19 @@ mod tests {
                 .sum(Kind::Float);
             optimizer.step(&loss, 0.1).unwrap();
             (state.step, state.optimizer_steps) = (step, optimizer.num_steps());
-            save(folder.path(), &state, &store, &optimizer, None, 2).unwrap();
+            save(
+                folder.path(),
+                &state,
+                &store,
+                &optimizer,
+                None,
+                2,
+                &BTreeMap::new(),
+            )
+            .unwrap();
         }
         assert_eq!(list(folder.path()).unwrap().len(), 2, "two are kept");
-        let path = latest(folder.path()).unwrap().unwrap();
+        let path = Checkpoint::newest(folder.path()).unwrap().unwrap().path;
         let (other_store, _) = network(2);
         let mut other_optimizer = AdamW::new(CONFIG, other_store.variables());
         assert_eq!(
@@ -498,24 +608,150 @@ mod tests {
         }
     }
 
-    #[test]
-    fn encoder_keys_lose_their_prefix_and_find_their_way_back() {
-        let folder = tempfile::tempdir().unwrap();
+    /// A folder with the checkpoints of these steps, and what they hold.
+    fn saved(folder: &Path, steps: &[u64]) -> CheckpointState {
         let (store, _) = network(1);
-        let path = folder.path().join(ENCODER_FILE);
-        write_tensors(&path, encoder_tensors(&store), &BTreeMap::new()).unwrap();
-        let (tensors, file) = read_encoder(folder.path()).unwrap();
-        assert_eq!(file, path, "the finished encoder");
-        assert!(tensors.contains_key("layer.weight"), "without prefix");
-        let (other, _) = network(2);
+        let optimizer = AdamW::new(CONFIG, store.variables());
+        let ema = Ema::new(&store, 0.5, 0);
+        let mut state = CheckpointState::start(String::from("p"), 1);
+        for &step in steps {
+            state.step = step;
+            save(
+                folder,
+                &state,
+                &store,
+                &optimizer,
+                Some(&ema),
+                9,
+                &BTreeMap::new(),
+            )
+            .unwrap();
+        }
+        state
+    }
+
+    #[test]
+    fn a_damaged_file_of_a_checkpoint_is_found_and_the_one_before_takes_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        saved(folder.path(), &[5, 10]);
+        let newest = list(folder.path()).unwrap().pop().unwrap();
+        for name in [MODEL_FILE, OPTIMIZER_FILE, EMA_FILE, STATE_FILE] {
+            let file = newest.join(name);
+            let whole = fs::read(&file).unwrap();
+            let mut flipped = whole.clone();
+            let place = whole.len() - 7;
+            flipped[place] ^= 1;
+            for bytes in [
+                Some(&flipped[..]),
+                Some(&whole[..whole.len() / 2]),
+                Some(&[]),
+                None,
+            ] {
+                match bytes {
+                    Some(bytes) => fs::write(&file, bytes).unwrap(),
+                    None => fs::remove_file(&file).unwrap(),
+                }
+                let found = Checkpoint::newest(folder.path()).unwrap().unwrap();
+                assert_eq!(found.state.step, 5, "{name}");
+                let note = found.damage_note().unwrap();
+                assert!(
+                    note.contains(name) && note.contains("step-0000000010") && note.ends_with("of step 5"),
+                    "{note}"
+                );
+            }
+            fs::write(&file, &whole).unwrap();
+        }
+        let found = Checkpoint::newest(folder.path()).unwrap().unwrap();
+        assert_eq!((found.state.step, found.damage_note()), (10, None), "whole again");
+        for path in list(folder.path()).unwrap() {
+            fs::write(path.join(MODEL_FILE), "damaged").unwrap();
+        }
+        let error = Checkpoint::newest(folder.path()).unwrap_err().to_string();
         assert!(
-            copy_weights(&other, &tensors, ENCODER_PREFIX).is_exact(),
-            "all of it"
+            error.contains("step-0000000010: model") && error.contains("step-0000000005: model"),
+            "each is named: {error}"
         );
+        let nothing = Checkpoint::newest(&folder.path().join("none")).unwrap();
+        assert!(nothing.is_none(), "a run that has only begun");
+    }
+
+    #[test]
+    fn every_byte_of_the_state_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = saved(folder.path(), &[5]);
+        let path = list(folder.path()).unwrap().remove(0);
+        assert_eq!(read_state(&path).unwrap(), state, "as it was saved");
+        let whole = fs::read(path.join(STATE_FILE)).unwrap();
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] ^= 1;
+            fs::write(path.join(STATE_FILE), &changed).unwrap();
+            assert!(
+                Checkpoint::open(&path).is_err(),
+                "byte {place}: {}",
+                String::from_utf8_lossy(&changed)
+            );
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_of_version_1_is_read_and_its_numbers_are_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = saved(folder.path(), &[5, 10]);
+        for path in list(folder.path()).unwrap() {
+            let json = fs::read_to_string(path.join(STATE_FILE)).unwrap();
+            let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let fields = json.as_object_mut().unwrap();
+            fields.remove("files");
+            fields.remove("state_sha256");
+            fields.insert(String::from("format_version"), serde_json::json!(1));
+            fs::write(path.join(STATE_FILE), json.to_string()).unwrap();
+        }
+        let found = Checkpoint::newest(folder.path()).unwrap().unwrap();
+        assert_eq!(found.state, state, "the state");
+        let nan = Tensor::from_slice(&[f32::NAN]);
+        write_tensors(
+            &found.path.join(MODEL_FILE),
+            vec![(String::from("norm.running_var"), nan)],
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        let found = Checkpoint::newest(folder.path()).unwrap().unwrap();
+        assert_eq!(found.state.step, 5, "the one before");
+        let note = found.damage_note().unwrap();
+        assert!(note.contains("'norm.running_var'"), "{note}");
+    }
+
+    #[test]
+    fn a_damaged_later_checkpoint_takes_no_place_and_what_was_half_written_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        saved(folder.path(), &[5, 20]);
+        fs::create_dir(folder.path().join("step-0000000007.partial")).unwrap();
+        fs::create_dir(folder.path().join("mine.partial")).unwrap();
+        let (store, _) = network(1);
+        let optimizer = AdamW::new(CONFIG, store.variables());
+        let mut state = CheckpointState::start(String::from("p"), 1);
+        state.step = 10;
+        save(
+            folder.path(),
+            &state,
+            &store,
+            &optimizer,
+            None,
+            1,
+            &BTreeMap::new(),
+        )
+        .unwrap();
+        remove_partial(folder.path()).unwrap();
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
         assert_eq!(
-            store.variables()["encoder.layer.weight"],
-            other.variables()["encoder.layer.weight"],
-            "copied"
+            names,
+            ["mine.partial", "step-0000000010", "step-0000000020"],
+            "the one that was written stays, whatever lies behind it"
         );
     }
 }

@@ -8,8 +8,11 @@ use crate::task::classify::ClassifyResult;
 /// Two arms under the same seeds, for one number of labels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Setting {
-    /// Labels a class; 0 is all.
+    /// Labels a class that were asked for; 0 is all.
     pub labels_per_class: usize,
+    /// Objects of each class that there were in training.
+    #[serde(default)]
+    pub train_objects_per_class: Vec<usize>,
     /// The seeds, one a pair.
     pub seeds: Vec<u64>,
     /// Accuracies from scratch, 0 to 1.
@@ -110,6 +113,7 @@ fn setting(arms: &Arms) -> Option<Setting> {
     let first = arms.tap.first()?;
     Some(Setting {
         labels_per_class: first.origin.labels_per_class,
+        train_objects_per_class: first.origin.train_objects_per_class.clone(),
         seeds: arms.seeds.clone(),
         scratch_summary: Summary::of(&scratch),
         tap_summary: Summary::of(&tap),

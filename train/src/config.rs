@@ -696,7 +696,7 @@ impl Plan {
     #[must_use]
     pub fn sha256(&self) -> String {
         let json = serde_json::to_vec(self).expect("a plan is plain data");
-        crate::checkpoint::hex(&Sha256::digest(json))
+        crate::tensor_file::hex(&Sha256::digest(json))
     }
 
     /// Reads `config.toml` of a run.

@@ -118,6 +118,64 @@ pub enum TrainError {
         /// The samples that made it.
         ids: String,
     },
+    /// A weight or a running statistic became infinite or not a number.
+    #[error("'{name}' is not finite after step {step}; weights of the last checkpoint are kept")]
+    NonFiniteState {
+        /// The tensor.
+        name: String,
+        /// Steps taken.
+        step: u64,
+    },
+    /// A file holds weights that are infinite or not a number.
+    #[error("'{name}' is not finite, so the weights are of no use: {}", path.display())]
+    NonFiniteWeights {
+        /// The first such tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A network answered with something that is infinite or not a number.
+    #[error("the network's output is not finite; objects of the batch: {ids}")]
+    NonFiniteOutput {
+        /// The objects that it looked at.
+        ids: String,
+    },
+    /// A run has no final weights yet.
+    #[error(
+        "the run is not finished, its newest checkpoint is of step {step} of {num_steps}; finish it with --resume, or pass --checkpoint {step} or --checkpoint latest: {}", path.display()
+    )]
+    NotFinished {
+        /// Of the newest checkpoint.
+        step: u64,
+        /// Steps of the whole run.
+        num_steps: u64,
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A run has no weights that are asked for.
+    #[error("{reason}: {}", path.display())]
+    NoWeights {
+        /// What is missing.
+        reason: String,
+        /// The run folder.
+        path: PathBuf,
+    },
+    /// A file of a checkpoint is missing or was changed.
+    #[error("the checkpoint is damaged ({reason}): {}", path.display())]
+    DamagedCheckpoint {
+        /// Which file, and what is wrong with it.
+        reason: String,
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// No checkpoint of a run is whole.
+    #[error("no checkpoint is whole ({damages}): {}", path.display())]
+    DamagedCheckpoints {
+        /// What is wrong with each.
+        damages: String,
+        /// The folder of checkpoints.
+        path: PathBuf,
+    },
     /// The device that was asked for is not there.
     #[error("device '{device}' cannot be used: {reason}")]
     Device {

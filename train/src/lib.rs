@@ -5,7 +5,7 @@
 //! | plain data | `number`, [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
 //! | samples to batches | [`source`], [`loader`], [`batch`] |
 //! | networks | [`ops`], [`model`], [`loss`] |
-//! | weights | [`optim`], [`ema`], [`checkpoint`], [`tensor_file`], [`torch_file`], [`pickle`] |
+//! | weights | [`optim`], [`ema`], [`checkpoint`], [`weights`], [`tensor_file`], [`torch_file`], [`pickle`] |
 //! | the loop | [`trainer`], [`run`], [`event_file`], [`picture`] |
 //! | tasks | [`task`], [`comparison`] |
 //!
@@ -41,5 +41,6 @@ pub mod task;
 pub mod tensor_file;
 pub mod torch_file;
 pub mod trainer;
+pub mod weights;
 
 pub use error::TrainError;

@@ -10,12 +10,13 @@ use tap_dataset::{
     DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, locked_kind, refuse_inputs,
 };
 
+use crate::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
 use crate::config::Plan;
 use crate::error::TrainError;
 use crate::event::Record;
 use crate::event_file::{EventFile, EventImage};
 use crate::picture::Picture;
-use crate::tensor_file::write_whole;
+use crate::tensor_file::{partial_path, write_whole};
 
 /// The resolved configuration.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -42,6 +43,8 @@ pub struct RunFolder {
     path: PathBuf,
     metrics: BufWriter<File>,
     events: EventFile,
+    /// Steps of the checkpoint that this session read or wrote last.
+    pub(crate) checkpoint_step: Option<u64>,
 }
 
 /// What the lock of a run folder says that it is.
@@ -189,7 +192,8 @@ fn first_difference(begun: &Plan, now: &Plan) -> String {
 }
 
 impl RunFolder {
-    /// Opens a prepared folder at `first_step`: later records of an interrupted session are dropped.
+    /// Opens a prepared folder at `first_step`: later records of an interrupted session are dropped, and files that a kill
+    /// left half-written.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -197,6 +201,11 @@ impl RunFolder {
         for folder in ["checkpoints", "samples", "events"] {
             fs::create_dir_all(path.join(folder)).map_err(TrainError::io("create", path.join(folder)))?;
         }
+        checkpoint::remove_partial(&path.join("checkpoints"))?;
+        for name in [CONFIG_FILE, METRICS_FILE, RESULT_FILE, ENCODER_FILE, MODEL_FILE] {
+            remove_file(&partial_path(&path.join(name)))?;
+        }
+        remove_partial_pictures(&path.join("samples"))?;
         write_whole(&path.join(CONFIG_FILE), plan.to_toml()?.as_bytes())?;
         let metrics_path = path.join(METRICS_FILE);
         let kept = kept_records(&metrics_path, first_step, plan.phase.num_steps)?;
@@ -211,6 +220,7 @@ impl RunFolder {
             path: path.to_owned(),
             metrics: BufWriter::new(metrics),
             events,
+            checkpoint_step: (first_step > 0).then_some(first_step),
         })
     }
 
@@ -311,6 +321,25 @@ impl RunFolder {
     /// Where it cannot be written.
     pub fn result(&self, result: &impl Serialize) -> Result<(), TrainError> {
         write_json(&self.path.join(RESULT_FILE), result)
+    }
+}
+
+fn remove_partial_pictures(folder: &Path) -> Result<(), TrainError> {
+    for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
+        let path = entry.map_err(TrainError::io("read", folder))?.path();
+        if path.to_string_lossy().ends_with(".png.partial") {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_file(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(TrainError::io("remove", path)(error))
+        }
+        _ => Ok(()),
     }
 }
 

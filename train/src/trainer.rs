@@ -13,7 +13,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use crate::batch::{Batch, HostBatch};
-use crate::checkpoint::{self, CheckpointState};
+use crate::checkpoint::{self, Checkpoint, CheckpointState};
 use crate::config::{PhasePlan, Plan, micro_batch_size};
 use crate::ema::Ema;
 use crate::error::TrainError;
@@ -25,6 +25,8 @@ use crate::picture::Picture;
 use crate::process::{cpu_s, device_name};
 use crate::run::{Existing, RunFolder};
 use crate::seed::torch_seed;
+use crate::tensor_file::first_non_finite;
+use crate::weights::TrainedOn;
 
 /// Seconds between two moments at which records are handed to the system.
 const FLUSH_EVERY_S: f64 = 1.0;
@@ -115,6 +117,10 @@ pub struct Training<'a> {
     pub store: &'a VarStore,
     /// The training batches.
     pub batches: Arc<BatchMaker>,
+    /// What the batches are of; every checkpoint says so.
+    pub trained_on: TrainedOn,
+    /// The checkpoint to go on from.
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// Counts the time of steps.
@@ -139,7 +145,7 @@ impl Pace {
 }
 
 impl Training<'_> {
-    /// Trains to the end, or until `cancel`; resumes where the folder holds a checkpoint.
+    /// Trains to the end, or until `cancel`, from the checkpoint that it was given.
     ///
     /// # Errors
     /// Where data, disk or numbers fail. The last checkpoint stays.
@@ -197,6 +203,7 @@ impl Training<'_> {
                 break;
             }
             if is_due(state.step, plan.log.validate_every) {
+                self.require_finite(state.step)?;
                 let record = averaged(&mut ema, || objective.evaluate(state.step))?;
                 note_best(&mut state, &record);
                 report(&mut folder, record, on_event)?;
@@ -253,17 +260,16 @@ impl Training<'_> {
         })
     }
 
-    /// Everything as it was at the newest checkpoint, or as it is at the start.
+    /// Everything as it was at the checkpoint, or as it is at the start.
     fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
         let Self { plan, store, .. } = self;
         let mut optimizer = AdamW::new(plan.phase.optimizer.clone(), store.variables());
         let mut state = CheckpointState::start(plan.sha256(), plan.seed);
-        let latest = checkpoint::latest(&self.options.out.join("checkpoints"))?;
-        if let Some(path) = &latest {
+        if let Some(Checkpoint { path, .. }) = &self.checkpoint {
             state = checkpoint::load(path, &plan.sha256(), store, &mut optimizer)?;
         }
         let mut ema = (plan.phase.ema_decay > 0.0).then(|| Ema::new(store, plan.phase.ema_decay, state.step));
-        if let (Some(ema), Some(path)) = (&mut ema, &latest) {
+        if let (Some(ema), Some(Checkpoint { path, .. })) = (&mut ema, &self.checkpoint) {
             ema.load_state(checkpoint::read_ema(path)?)?;
         }
         Ok((optimizer, ema, state))
@@ -349,6 +355,17 @@ impl Training<'_> {
         Ok(record)
     }
 
+    /// Refuses to go on where a weight or a running statistic is no number: no later step mends it.
+    fn require_finite(&self, step: u64) -> Result<(), TrainError> {
+        match first_non_finite(&self.store.variables()) {
+            Some(name) => Err(TrainError::NonFiniteState {
+                name: name.clone(),
+                step,
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn save(
         &self,
         folder: &mut RunFolder,
@@ -360,6 +377,10 @@ impl Training<'_> {
     ) -> Result<(), TrainError> {
         // Records come first: a checkpoint must not be ahead of them.
         folder.flush()?;
+        if folder.checkpoint_step == Some(state.step) {
+            return Ok(());
+        }
+        self.require_finite(state.step)?;
         (state.elapsed_s, state.cpu_s) = (clock.elapsed_s(), clock.cpu_s());
         state.optimizer_steps = optimizer.num_steps();
         let path = checkpoint::save(
@@ -369,7 +390,9 @@ impl Training<'_> {
             optimizer,
             ema,
             self.plan.log.keep_checkpoints,
+            &self.trained_on.to_metadata(),
         )?;
+        folder.checkpoint_step = Some(state.step);
         on_event(TrainEvent::CheckpointWritten {
             step: state.step,
             path,

@@ -156,7 +156,7 @@ fn damaged_files_are_refused_in_one_line() {
 
 #[test]
 fn training_asks_for_an_import_first() {
-    let error = tap_train::checkpoint::read_encoder(&fixture("tiny.pth"));
+    let error = tap_train::weights::read_encoder(&fixture("tiny.pth"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("tap-train import"), "{error}");
 }

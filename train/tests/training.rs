@@ -15,6 +15,7 @@ use tap_train::task::classify::{evaluate, finetune};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tap_train::task::probe::{ProbeOptions, probe};
 use tap_train::task::vote::{VoteRule, Votes};
+use tap_train::weights::WeightChoice;
 
 use small::{options, run, turn};
 
@@ -156,28 +157,21 @@ fn weights_go_from_pretraining_to_a_score() {
         "three shapes can be told apart: {result:?}"
     );
 
-    let read = evaluate(
-        &options(&data, out.clone(), Existing::Resume, 1),
-        tap_dataset::Split::Test,
-        Votes::default(),
-    )
-    .unwrap();
+    let score = |count, seed, rule| {
+        evaluate(
+            &options(&data, out.clone(), Existing::Resume, 1),
+            tap_dataset::Split::Test,
+            Votes { count, seed, rule },
+            WeightChoice::Finished,
+            &mut |_| {},
+        )
+    };
+    let read = score(0, 0, VoteRule::default()).unwrap();
     assert_eq!(
         read.confusion, result.confusion,
         "the saved weights give the same score"
     );
-    let vote = |rule| {
-        let votes = Votes {
-            count: 2,
-            seed: 1,
-            rule,
-        };
-        evaluate(
-            &options(&data, out.clone(), Existing::Resume, 1),
-            tap_dataset::Split::Test,
-            votes,
-        )
-    };
+    let vote = |rule| score(2, 1, rule);
     let voted = vote(VoteRule::Augmented).unwrap();
     assert_eq!(
         (

@@ -307,7 +307,7 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     let inputs = [
         Some(source.source.as_path()),
         source.splits.as_deref(),
-        recipe.recipe.as_deref(),
+        recipe.settings.file(),
         recipe.views.rig_file(),
     ];
     arguments.output.refuse_inputs(inputs.into_iter().flatten())?;

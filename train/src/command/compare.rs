@@ -19,6 +19,7 @@ use tap_train::comparison::{Arms, Comparison};
 use tap_train::process::num_cores;
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
+use tap_train::task::finetuned::labels_note;
 
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels};
 
@@ -155,7 +156,11 @@ impl Compare {
         if !self.force {
             return Ok(());
         }
-        let inputs = [Some(self.data.as_path()), Some(&self.init), self.config.file()];
+        let inputs = [
+            Some(self.data.as_path()),
+            Some(&self.init),
+            self.config.settings.file(),
+        ];
         refuse_inputs(&self.out, inputs.into_iter().flatten())?;
         // Each arm proves its own folder again when it replaces it.
         let of_arms = RUN_FILES.map(|file| format!("{ARMS}/*/{file}"));
@@ -327,5 +332,8 @@ fn print(comparison: &Comparison) {
             setting.seeds.len(),
             setting.verdict
         ));
+        if let Some(note) = labels_note(setting.labels_per_class, &setting.train_objects_per_class) {
+            ui::result(format_args!("     {note}"));
+        }
     }
 }

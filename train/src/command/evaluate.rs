@@ -10,9 +10,11 @@ use tap_train::config::{Plan, Task};
 use tap_train::run::{CONFIG_FILE, Existing};
 use tap_train::task::vote::{VoteRule, Votes};
 use tap_train::task::{classify, segment};
+use tap_train::weights::WeightChoice;
 
-use super::DeviceArgs;
-use super::finetune::segment_line;
+use super::finetune::{labels_clause, segment_line};
+use super::{DeviceArgs, parse_checkpoint};
+use crate::progress::Progress;
 
 /// What a vote looks at.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -28,6 +30,7 @@ enum RuleName {
 #[command(after_help = "Examples:
   tap-train evaluate --run out/tuned --data out/real
   tap-train evaluate --run out/tuned --data out/real --split test --votes 10 --json
+  tap-train evaluate --run out/unfinished --data out/real --checkpoint latest
   tap-train evaluate --run out/parts --data out/shapes --votes 10 --vote-rule published")]
 pub(crate) struct Evaluate {
     /// A fine-tuned run.
@@ -48,6 +51,9 @@ pub(crate) struct Evaluate {
     /// What a vote looks at.
     #[arg(long, value_enum, default_value = "augmented")]
     vote_rule: RuleName,
+    /// Score a checkpoint of a run that is not finished: its step, or `latest`.
+    #[arg(long, value_name = "STEP|latest", value_parser = parse_checkpoint)]
+    checkpoint: Option<WeightChoice>,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print the result as JSON.
@@ -66,8 +72,11 @@ impl Evaluate {
                 RuleName::Published => VoteRule::Published,
             },
         };
+        let weights = self.checkpoint.unwrap_or_default();
+        let mut progress = Progress::new(false);
+        let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
-            let result = segment::evaluate(&options, self.split, votes)?;
+            let result = segment::evaluate(&options, self.split, votes, weights, &mut on_event)?;
             if self.json {
                 ui::json(&result)?;
             } else {
@@ -75,18 +84,19 @@ impl Evaluate {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let result = classify::evaluate(&options, self.split, votes)?;
+        let result = classify::evaluate(&options, self.split, votes, weights, &mut on_event)?;
         if self.json {
             ui::json(&result)?;
         } else {
             ui::result(format_args!(
-                "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {})",
+                "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {}){}",
                 100.0 * result.accuracy,
                 100.0 * result.mean_class_accuracy,
                 result.origin.evaluation_split,
                 result.origin.selection,
                 result.origin.votes,
-                result.origin.data_sha256.get(..12).unwrap_or_default()
+                result.origin.data_sha256.get(..12).unwrap_or_default(),
+                labels_clause(&result.origin)
             ));
         }
         Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_train::task::classify;
+use tap_train::task::finetuned::Origin;
 use tap_train::task::segment::{self, SegmentResult};
 
 use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels};
@@ -65,7 +66,7 @@ pub(crate) struct Finetune {
 impl Finetune {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let run = self.init.as_deref().or(self.like.as_deref());
-        let inputs = [run, self.config.file()];
+        let inputs = [run, self.config.settings.file()];
         let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
         let config = self.config.load_for(run)?;
         let options = self.device.options(&self.data, &self.out, existing)?;
@@ -81,10 +82,12 @@ impl Finetune {
                 let result = classify::finetune(&config, &options, labels, init, &cancel, &mut on_event)?;
                 self.report(result, |result| {
                     format!(
-                        "accuracy {:.1} %, mean over classes {:.1} %, on {} (last step, no voting)",
+                        "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, no voting){}",
                         100.0 * result.accuracy,
                         100.0 * result.mean_class_accuracy,
-                        result.origin.evaluation_split
+                        result.origin.evaluation_split,
+                        result.origin.selection,
+                        labels_clause(&result.origin)
                     )
                 })
             }
@@ -117,7 +120,7 @@ impl Finetune {
 /// Scores of part segmentation in a line.
 pub(super) fn segment_line(SegmentResult { origin, score }: &SegmentResult) -> String {
     format!(
-        "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {} ({}, {} votes)",
+        "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {} ({}, {} votes){}",
         100.0 * score.plain.instance_miou,
         100.0 * score.plain.class_miou,
         100.0 * score.refined.instance_miou,
@@ -125,5 +128,13 @@ pub(super) fn segment_line(SegmentResult { origin, score }: &SegmentResult) -> S
         origin.evaluation_split,
         origin.selection,
         origin.votes,
+        labels_clause(origin)
     )
+}
+
+/// How many labels there were, where fewer than asked for: the end of a line.
+pub(super) fn labels_clause(origin: &Origin) -> String {
+    origin
+        .labels_note()
+        .map_or_else(String::new, |note| format!("; {note}"))
 }

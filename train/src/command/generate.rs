@@ -8,8 +8,10 @@ use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
 use tap_train::task::generate::{generate, is_generated};
+use tap_train::weights::WeightChoice;
 
-use super::{DeviceArgs, replace_file};
+use super::{DeviceArgs, parse_checkpoint, replace_file};
+use crate::progress::Progress;
 
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
@@ -35,6 +37,9 @@ pub(crate) struct Generate {
     /// Replace the picture, if this command drew it.
     #[arg(long)]
     force: bool,
+    /// Draw with the checkpoint of this step; by default, as with `latest`, with the newest.
+    #[arg(long, value_name = "STEP|latest", value_parser = parse_checkpoint, default_value = "latest")]
+    checkpoint: WeightChoice,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -43,8 +48,17 @@ impl Generate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         replace_file(&self.out, self.force, &[&self.data, &self.run], is_generated)?;
         let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
-        for id in generate(&options, self.split, &self.ids, &self.out)? {
-            ui::result(&id);
+        let mut progress = Progress::new(false);
+        let ids = generate(
+            &options,
+            self.split,
+            &self.ids,
+            &self.out,
+            self.checkpoint,
+            &mut |event| progress.show(&event),
+        )?;
+        for id in &ids {
+            ui::result(id);
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -12,15 +12,15 @@ mod probe;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use tap_cli::flag::{SettingFlags, ThreadsFlag};
-use tap_train::TrainError;
 use tap_dataset::{refuse_foreign_file, refuse_inputs};
+use tap_train::TrainError;
 use tap_train::config::{Config, PRESETS, Plan};
 use tap_train::process;
 use tap_train::run::{CONFIG_FILE, Existing};
 use tap_train::trainer::RunOptions;
+use tap_train::weights::WeightChoice;
 
 /// Threads that make batches, at most.
 const MAX_LOADER_THREADS: usize = 8;
@@ -98,15 +98,6 @@ pub(crate) struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// The file that it is read from, if it is one.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.settings
-            .config
-            .as_deref()
-            .map(Path::new)
-            .filter(|file| file.is_file())
-    }
-
     /// Loads it.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         load_config(self.settings.config.as_deref(), &self.settings())
@@ -173,6 +164,17 @@ impl ExistingArgs {
             }
             _ => Existing::Refuse,
         })
+    }
+}
+
+/// A step or "latest".
+fn parse_checkpoint(text: &str) -> Result<WeightChoice, String> {
+    match text {
+        "latest" => Ok(WeightChoice::Latest),
+        _ => text
+            .parse()
+            .map(WeightChoice::Step)
+            .map_err(|_| format!("'{text}' is neither a step nor 'latest'")),
     }
 }
 

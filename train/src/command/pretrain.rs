@@ -41,7 +41,7 @@ pub(crate) struct Pretrain {
 
 impl Pretrain {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let inputs = [self.init.as_deref(), self.config.file()];
+        let inputs = [self.init.as_deref(), self.config.settings.file()];
         let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
         let config = self.config.load()?;
         let options = self.device.options(&self.data, &self.out, existing)?;
@@ -58,8 +58,8 @@ impl Pretrain {
         } else {
             let baselines = result.baselines;
             ui::result(format_args!(
-                "validation loss {:.4} on {} after {} steps (last step, no selection)",
-                result.validation_loss, result.evaluation_split, result.num_steps
+                "validation loss {:.4} on {} after {} steps ({}, no selection)",
+                result.validation_loss, result.evaluation_split, result.num_steps, result.selection
             ));
             ui::result(format_args!(
                 "loss-optimal image of each view {:.4}, true mask with mean gray {:.4}, loss-optimal gray {:.4}",

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tap_cli::ui;
 use tap_train::run::Existing;
+use tap_train::task::finetuned::labels_note;
 use tap_train::task::probe::{ProbeOptions, probe};
 
 use super::{ConfigArgs, DeviceArgs, is_result_file, labels_name, parse_labels, replace_file};
@@ -71,6 +72,11 @@ impl Probe {
         if self.json {
             ui::json(&result)?;
             return Ok(ExitCode::SUCCESS);
+        }
+        for &labels in &self.labels_per_class {
+            if let Some(note) = labels_note(labels, &result.train_objects_per_class) {
+                ui::result(&note);
+            }
         }
         ui::result("accuracy in %, mean and deviation over label draws: SVM, nearest neighbors");
         for arm in &result.arms {

@@ -14,9 +14,11 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::finetuned::{self, Finetuned, Origin};
 use super::vote::{VoteRule, Votes};
-use super::{OpenData, init_sha256, plain_batches, train_batches};
+use super::{
+    OpenData, checkpoint_to_resume, plain_batches, read_init, require_exact, require_finite, train_batches,
+};
 use crate::batch::Batch;
-use crate::checkpoint::{ENCODER_PREFIX, copy_weights, read_encoder};
+use crate::checkpoint::{ENCODER_PREFIX, copy_weights};
 use crate::config::{Config, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
@@ -29,6 +31,7 @@ use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
 use crate::trainer::{Objective, RunOptions, StepLoss, Training};
+use crate::weights::{EncoderWeights, TrainedOn, WeightChoice};
 
 /// Objects of an evaluation batch.
 const EVALUATION_BATCH: usize = 32;
@@ -126,29 +129,19 @@ pub fn finetune(
 ) -> Result<Option<ClassifyResult>, TrainError> {
     let inputs: Vec<&Path> = [options.data.as_path()].into_iter().chain(init).collect();
     let _lock = run::lock(&options.out, options.existing, &inputs)?;
+    let checkpoint = checkpoint_to_resume(options, on_event)?;
     let data = OpenData::open(&options.data)?;
-    let init = init.map(read_encoder).transpose()?;
-    let (plan, train) = data.plan(
-        config,
-        Task::Classify,
-        labels_per_class,
-        &init_sha256(init.as_ref())?,
-    )?;
+    let (init, init_sha256) = read_init(init, on_event)?;
+    let (plan, train) = data.plan(config, Task::Classify, labels_per_class, &init_sha256)?;
     run::check(&options.out, options.existing, &plan)?;
     let num_classes = data.dataset.classes().len();
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let (store, network) = Network::build(&plan, num_classes, options.device);
-    if let Some((tensors, path)) = &init {
-        let report = copy_weights(&store, tensors, ENCODER_PREFIX);
-        if !report.is_exact() {
-            return Err(TrainError::Weights {
-                report: report.to_string(),
-                path: path.clone(),
-            });
-        }
+    if let Some(EncoderWeights { tensors, file, .. }) = &init {
+        let report = require_exact(copy_weights(&store, tensors, ENCODER_PREFIX), file)?;
         on_event(TrainEvent::Note(format!(
             "encoder from {}: {report}",
-            path.display()
+            file.display()
         )));
     }
     run::prepare(&options.out, options.existing, &plan)?;
@@ -156,7 +149,9 @@ pub fn finetune(
         plan: &plan,
         options,
         store: &store,
+        trained_on: TrainedOn::new(data.dataset.classes(), train.labels()),
         batches: train_batches(&plan, Arc::new(train), ViewChoice::None),
+        checkpoint,
     };
     let mut objective = ClassifyObjective {
         plan: &plan,
@@ -171,24 +166,31 @@ pub fn finetune(
     if outcome.is_interrupted {
         return Ok(None);
     }
-    finetuned::save(&plan, &data, options, &store)?;
-    let origin = Origin::of_training(&plan, &data, options, &outcome);
+    finetuned::save(&plan, options, &store, &training.trained_on)?;
+    let origin = Origin::of_training(&plan, &data, options, &outcome, &training.trained_on);
     let result = ClassifyResult::new(origin, objective.confusion);
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
 }
 
-/// Scores a finished fine-tuning on a split of a data set; `options.out` is the run that is read.
+/// Scores weights of a fine-tuning on a split of a data set; `options.out` is the run that is read.
 ///
 /// # Errors
-/// Where the run is not finished, the data has other classes, or the votes are those of another task.
-pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<ClassifyResult, TrainError> {
+/// Where the run is not finished though `weights` says so, the data has other classes, the weights or their answers are
+/// not finite, or the votes are those of another task.
+pub fn evaluate(
+    options: &RunOptions,
+    split: Split,
+    votes: Votes,
+    weights: WeightChoice,
+    on_event: OnEvent<'_>,
+) -> Result<ClassifyResult, TrainError> {
     if votes.rule == VoteRule::Published {
         return Err(TrainError::Config {
             reason: String::from("the published rule of voting is one of part segmentation"),
         });
     }
-    let run = Finetuned::open(options)?;
+    let run = Finetuned::open(options, weights, on_event)?;
     let Finetuned { plan, data, .. } = &run;
     let num_classes = data.dataset.classes().len();
     let (store, network) = Network::build(plan, num_classes, options.device);
@@ -203,7 +205,7 @@ pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<Clas
         options.device,
         options.loader_threads,
     )?;
-    let origin = Origin::new(plan, data, options, split, votes);
+    let origin = run.origin(options, split, votes);
     Ok(ClassifyResult::new(origin, confusion))
 }
 
@@ -226,12 +228,9 @@ fn score(
         for host in Loader::start(&batches, 0..batches.order().steps_per_epoch(), loader_threads) {
             let host = host?;
             let batch = host.to_tensors(device);
-            of_vote.push(no_grad(|| {
-                network
-                    .logits(&batch, false)
-                    .softmax(-1, Kind::Double)
-                    .to_device(Device::Cpu)
-            }));
+            let logits = no_grad(|| network.logits(&batch, false));
+            require_finite(&logits, &host)?;
+            of_vote.push(logits.softmax(-1, Kind::Double).to_device(Device::Cpu));
             if probabilities.is_none() {
                 labels.extend(host.labels);
             }

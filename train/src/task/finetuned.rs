@@ -1,25 +1,20 @@
 //! What a fine-tuning leaves behind, whatever its task: weights that know their classes, and where a score comes from.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use tap_dataset::Split;
-use tch::Tensor;
 use tch::nn::VarStore;
 
-use super::OpenData;
 use super::vote::{VoteRule, Votes};
-use crate::checkpoint::{MODEL_FILE, copy_weights, model_file};
-use crate::config::Plan;
+use super::{OpenData, require_exact};
+use crate::checkpoint::{MODEL_FILE, copy_weights};
+use crate::config::{Plan, Task};
 use crate::error::TrainError;
+use crate::event::OnEvent;
 use crate::process::device_name;
 use crate::run::CONFIG_FILE;
-use crate::tensor_file::{read_metadata, read_tensors, write_tensors};
+use crate::tensor_file::write_tensors;
 use crate::trainer::{Outcome, RunOptions};
-
-/// Where `model.safetensors` keeps the class names.
-const CLASSES_KEY: &str = "classes";
+use crate::weights::{RunWeights, TrainedOn, WeightChoice};
 
 /// Everything that a score depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,8 +29,11 @@ pub struct Origin {
     pub seed: u64,
     /// SHA-256 of the encoder's file; "none" from scratch.
     pub init_sha256: String,
-    /// Labeled objects a class in training; 0 is all.
+    /// Labeled objects a class that were asked for in training, at most; 0 is all.
     pub labels_per_class: usize,
+    /// Objects of each class that there were in training, in label order; empty where the weights do not say.
+    #[serde(default)]
+    pub train_objects_per_class: Vec<usize>,
     /// What the score was measured on.
     pub evaluation_split: String,
     /// Which weights it is of.
@@ -62,14 +60,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of an evaluation.
-    pub(super) fn new(
-        plan: &Plan,
-        data: &OpenData,
-        options: &RunOptions,
-        split: Split,
-        votes: Votes,
-    ) -> Self {
+    fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
         Self {
             data_sha256: data.dataset.sha256().to_owned(),
             config_sha256: plan.sha256(),
@@ -77,6 +68,7 @@ impl Origin {
             seed: plan.seed,
             init_sha256: plan.init_sha256.clone(),
             labels_per_class: plan.labels_per_class,
+            train_objects_per_class: Vec::new(),
             evaluation_split: split.to_string(),
             selection: plan.selection(),
             votes: votes.count,
@@ -92,28 +84,54 @@ impl Origin {
     }
 
     /// Of the evaluation at the end of a training.
-    pub(super) fn of_training(plan: &Plan, data: &OpenData, options: &RunOptions, outcome: &Outcome) -> Self {
+    pub(super) fn of_training(
+        plan: &Plan,
+        data: &OpenData,
+        options: &RunOptions,
+        outcome: &Outcome,
+        trained_on: &TrainedOn,
+    ) -> Self {
         Self {
+            train_objects_per_class: trained_on.objects_per_class.clone(),
+            num_steps: outcome.step,
             elapsed_s: outcome.elapsed_s,
             cpu_s: outcome.cpu_s,
             ..Self::new(plan, data, options, plan.data.evaluation_split, Votes::default())
         }
     }
+
+    /// What there was to train on, where it is not what was asked for.
+    #[must_use]
+    pub fn labels_note(&self) -> Option<String> {
+        labels_note(self.labels_per_class, &self.train_objects_per_class)
+    }
+}
+
+/// How many objects a class there were, in words, where a class had fewer than the `asked` ones (0 is all).
+#[must_use]
+pub fn labels_note(asked: usize, objects_per_class: &[usize]) -> Option<String> {
+    let fewest = objects_per_class.iter().min().filter(|fewest| **fewest < asked)?;
+    let most = objects_per_class.iter().max()?;
+    let had = if fewest == most {
+        fewest.to_string()
+    } else {
+        format!("{fewest} to {most}")
+    };
+    Some(format!(
+        "trained on {had} objects a class, not {asked}: there were no more"
+    ))
 }
 
 /// Writes the weights of a finished training into its run.
 pub(super) fn save(
     plan: &Plan,
-    data: &OpenData,
     options: &RunOptions,
     store: &VarStore,
+    trained_on: &TrainedOn,
 ) -> Result<(), TrainError> {
-    let classes = serde_json::to_string(data.dataset.classes()).unwrap_or_default();
-    let metadata = BTreeMap::from([
-        (String::from("config_sha256"), plan.sha256()),
-        (String::from("data_sha256"), plan.data_sha256.clone()),
-        (String::from(CLASSES_KEY), classes),
-    ]);
+    let mut metadata = trained_on.to_metadata();
+    metadata.insert(String::from("config_sha256"), plan.sha256());
+    metadata.insert(String::from("data_sha256"), plan.data_sha256.clone());
     write_tensors(
         &options.out.join(MODEL_FILE),
         store.variables().into_iter().collect(),
@@ -121,46 +139,80 @@ pub(super) fn save(
     )
 }
 
-/// A finished training and data to score it on.
+/// Weights of a fine-tuning and data to score them on.
 pub(super) struct Finetuned {
     pub(super) plan: Plan,
     pub(super) data: OpenData,
-    tensors: BTreeMap<String, Tensor>,
-    file: PathBuf,
+    weights: RunWeights,
 }
 
 impl Finetuned {
-    /// Opens the run `options.out` and the data, which must have the classes that it was trained on.
-    pub(super) fn open(options: &RunOptions) -> Result<Self, TrainError> {
+    /// Opens weights of the run `options.out` and the data, which must have the classes that they were trained on.
+    pub(super) fn open(
+        options: &RunOptions,
+        weights: WeightChoice,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, TrainError> {
         let plan = Plan::read(&options.out.join(CONFIG_FILE))?;
-        let data = OpenData::open(&options.data)?;
-        let file = model_file(&options.out)?;
-        if let Some(trained) = read_metadata(&file)?.get(CLASSES_KEY)
-            && serde_json::from_str::<Vec<String>>(trained).ok().as_deref() != Some(data.dataset.classes())
-        {
-            return Err(TrainError::UnsuitableData {
-                reason: format!("the run was trained on other classes ({trained})"),
-                path: options.data.clone(),
+        if plan.task == Task::Pretrain {
+            return Err(TrainError::NoWeights {
+                reason: String::from("the run is a pre-training, which has no score; fine-tune it first"),
+                path: options.out.clone(),
             });
         }
-        Ok(Self {
-            tensors: read_tensors(&file)?,
-            plan,
-            data,
-            file,
-        })
+        let weights = RunWeights::read(&options.out, &plan, weights, on_event)?;
+        let data = OpenData::open(&options.data)?;
+        let unsuitable = |reason| TrainError::UnsuitableData {
+            reason,
+            path: options.data.clone(),
+        };
+        match &weights.trained_on.classes {
+            Some(trained) if trained == data.dataset.classes() => {}
+            Some(trained) => {
+                let trained = trained.join(", ");
+                return Err(unsuitable(format!(
+                    "the run was trained on other classes ({trained})"
+                )));
+            }
+            // Checkpoints of earlier versions name no classes.
+            None if data.dataset.sha256() == plan.data_sha256 => {}
+            None => {
+                return Err(unsuitable(String::from(
+                    "the weights do not say which classes they were trained on, so they can be scored only on the data that they were trained on; finish the run with --resume to have them named",
+                )));
+            }
+        }
+        Ok(Self { plan, data, weights })
     }
 
     /// Copies its weights into a network of its plan.
     pub(super) fn load(&self, store: &VarStore) -> Result<(), TrainError> {
-        let report = copy_weights(store, &self.tensors, "");
-        if report.is_exact() {
-            Ok(())
-        } else {
-            Err(TrainError::Weights {
-                report: report.to_string(),
-                path: self.file.clone(),
-            })
+        let RunWeights { tensors, file, .. } = &self.weights;
+        require_exact(copy_weights(store, tensors, ""), file).map(|_| ())
+    }
+
+    /// Where a score of these weights comes from.
+    pub(super) fn origin(&self, options: &RunOptions, split: Split, votes: Votes) -> Origin {
+        Origin {
+            selection: self.weights.selection.clone(),
+            num_steps: self.weights.num_steps,
+            train_objects_per_class: self.weights.trained_on.objects_per_class.clone(),
+            ..Origin::new(&self.plan, &self.data, options, split, votes)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_objects_than_asked_for_are_told() {
+        let note = |asked, objects: &[usize]| labels_note(asked, objects).unwrap_or_default();
+        assert_eq!(note(5, &[5, 5]), "", "as asked");
+        assert_eq!(note(0, &[3, 9]), "", "all there are");
+        assert_eq!(note(50, &[]), "", "unknown");
+        assert!(note(50, &[9, 3]).starts_with("trained on 3 to 9 objects a class, not 50"));
+        assert!(note(50, &[4, 4]).starts_with("trained on 4 objects"));
     }
 }

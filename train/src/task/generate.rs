@@ -7,16 +7,18 @@ use tap_dataset::Split;
 use tch::no_grad;
 
 use super::pretrain::{build, compare_rows, gray_bytes, photograph};
-use super::{OpenData, plain_batches};
-use crate::checkpoint::{self, copy_weights};
-use crate::config::Plan;
+use super::{OpenData, plain_batches, require_exact, require_finite};
+use crate::checkpoint::copy_weights;
+use crate::config::{Plan, Task};
 use crate::error::TrainError;
+use crate::event::{OnEvent, TrainEvent};
 use crate::loader::ViewChoice;
 use crate::picture::is_png_by;
 use crate::run::CONFIG_FILE;
 use crate::source::SampleSource;
 use crate::tensor_file::write_whole;
 use crate::trainer::RunOptions;
+use crate::weights::{RunWeights, WeightChoice};
 
 /// What the picture says that it was written by.
 const PROGRAM: &str = "tap-train generate";
@@ -28,10 +30,11 @@ pub fn is_generated(file: &Path) -> bool {
 }
 
 /// Draws all views of `ids` (of the first objects of each class where none is named) into one PNG at `file`; `options.out`
-/// is the run.
+/// is the run. A note says where its weights are not those of the last step.
 ///
 /// # Errors
-/// Where the run has no checkpoint, an id is unknown, or the file cannot be written.
+/// Where the run is no pre-training or has no such weights, they or the pictures are not finite, an id is unknown, or the
+/// file cannot be written.
 ///
 /// # Panics
 /// Never: the batch is asked for with its views.
@@ -40,22 +43,23 @@ pub fn generate(
     split: Split,
     ids: &[String],
     file: &Path,
+    weights: WeightChoice,
+    on_event: OnEvent<'_>,
 ) -> Result<Vec<String>, TrainError> {
     let plan = Plan::read(&options.out.join(CONFIG_FILE))?;
-    let data = OpenData::with_images(&options.data, &plan.data.images)?;
-    let reason = String::from("there is no checkpoint; has this run been pre-trained?");
-    let checkpoint = checkpoint::latest(&options.out.join("checkpoints"))?.ok_or(TrainError::Resume {
-        reason,
-        path: options.out.clone(),
-    })?;
-    let (store, tap) = build(&plan, options.device);
-    let report = copy_weights(&store, &checkpoint::read_model(&checkpoint)?, "");
-    if !report.is_exact() {
-        return Err(TrainError::Weights {
-            report: report.to_string(),
-            path: checkpoint,
+    if plan.task != Task::Pretrain {
+        return Err(TrainError::NoWeights {
+            reason: String::from("the run is no pre-training, so it draws no views"),
+            path: options.out.clone(),
         });
     }
+    let weights = RunWeights::read(&options.out, &plan, weights, on_event)?;
+    if weights.num_steps < plan.phase.num_steps {
+        on_event(TrainEvent::Note(format!("drawn with the {}", weights.selection)));
+    }
+    let data = OpenData::with_images(&options.data, &plan.data.images)?;
+    let (store, tap) = build(&plan, options.device);
+    require_exact(copy_weights(&store, &weights.tensors, ""), &weights.file)?;
     let source: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     let rows = rows(source.as_ref(), ids).map_err(|id| TrainError::UnsuitableData {
         reason: format!("split {split} has no object '{id}'"),
@@ -65,6 +69,7 @@ pub fn generate(
     let host = batches.rows(&rows)?;
     let pictures = no_grad(|| photograph(&tap, &host.to_tensors(options.device), false))
         .expect("all views were asked for");
+    require_finite(&pictures, &host)?;
     write_whole(
         file,
         &compare_rows(&gray_bytes(&pictures), &host).to_png_by(PROGRAM)?,

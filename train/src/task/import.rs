@@ -9,10 +9,10 @@ use std::path::Path;
 use serde::Serialize;
 use tch::{Device, Tensor, nn};
 
-use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors, file_sha256};
+use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::tensor_file::{read_metadata, read_tensors, write_tensors};
+use crate::tensor_file::{file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors};
 use crate::torch_file;
 
 /// How a file fits an encoder.
@@ -129,6 +129,12 @@ pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Impor
             }
             _ => *elsewhere.entry(group(&full_name)).or_default() += 1,
         }
+    }
+    if let Some(name) = first_non_finite(&of_encoder) {
+        return Err(TrainError::NonFiniteWeights {
+            name: name.clone(),
+            path: path.to_owned(),
+        });
     }
     let fit = copy_weights(&store, &of_encoder, ENCODER_PREFIX);
     let tensors = encoder_tensors(&store)

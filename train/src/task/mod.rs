@@ -9,7 +9,6 @@ pub mod probe;
 pub mod segment;
 pub mod vote;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,11 +16,17 @@ use tap_dataset::{Dataset, Split};
 use tch::Tensor;
 
 use crate::augment::PartAugmentation;
-use crate::checkpoint::file_sha256;
+use crate::batch::HostBatch;
+use crate::checkpoint::{Checkpoint, WeightReport};
 use crate::config::{Config, DataFacts, DataPlan, Plan};
 use crate::error::TrainError;
+use crate::event::{OnEvent, TrainEvent};
 use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::run::Existing;
 use crate::source::{SampleSource, ShardSource};
+use crate::tensor_file::{file_sha256, is_finite};
+use crate::trainer::RunOptions;
+use crate::weights::{EncoderWeights, read_encoder};
 
 /// An open data set and its folder.
 #[derive(Debug, Clone)]
@@ -161,9 +166,57 @@ pub fn plain_batches(
     Arc::new(BatchMaker::new(source, order, loader_options(plan, views)))
 }
 
-/// The hash of an initial encoder's file, or "none".
-fn init_sha256(init: Option<&(BTreeMap<String, Tensor>, PathBuf)>) -> Result<String, TrainError> {
-    init.map_or_else(|| Ok(String::from("none")), |(_, path)| file_sha256(path))
+/// The checkpoint that a run goes on from, where it is to go on. Looked for before anything else is done: damage is
+/// noted, and an error where nothing whole is left.
+fn checkpoint_to_resume(
+    options: &RunOptions,
+    on_event: OnEvent<'_>,
+) -> Result<Option<Checkpoint>, TrainError> {
+    if options.existing != Existing::Resume {
+        return Ok(None);
+    }
+    let checkpoint = Checkpoint::newest(&options.out.join("checkpoints"))?;
+    if let Some(note) = checkpoint.as_ref().and_then(Checkpoint::damage_note) {
+        on_event(TrainEvent::Note(note));
+    }
+    Ok(checkpoint)
+}
+
+/// The encoder to start from, where there is one, and the hash of its file, or "none".
+fn read_init(
+    init: Option<&Path>,
+    on_event: OnEvent<'_>,
+) -> Result<(Option<EncoderWeights>, String), TrainError> {
+    let Some(init) = init.map(read_encoder).transpose()? else {
+        return Ok((None, String::from("none")));
+    };
+    for note in &init.notes {
+        on_event(TrainEvent::Note(note.clone()));
+    }
+    let sha256 = file_sha256(&init.file)?;
+    Ok((Some(init), sha256))
+}
+
+/// Refuses weights that do not fit a network exactly.
+fn require_exact(report: WeightReport, file: &Path) -> Result<WeightReport, TrainError> {
+    if report.is_exact() {
+        Ok(report)
+    } else {
+        Err(TrainError::Weights {
+            report: report.to_string(),
+            path: file.to_owned(),
+        })
+    }
+}
+
+/// Refuses an output that is infinite or not a number: its largest class says nothing.
+fn require_finite(output: &Tensor, batch: &HostBatch) -> Result<(), TrainError> {
+    if is_finite(output) {
+        return Ok(());
+    }
+    Err(TrainError::NonFiniteOutput {
+        ids: batch.ids.join(", "),
+    })
 }
 
 fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, init_sha256, plain_batches, train_batches};
+use super::{OpenData, checkpoint_to_resume, plain_batches, read_init, require_exact, train_batches};
 use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
 use crate::batch::{Batch, HostBatch, num_channels};
-use crate::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors, read_encoder};
+use crate::checkpoint::{ENCODER_FILE, ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::config::{Config, LossConfig, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, TrainEvent, ValidationRecord};
@@ -26,9 +26,10 @@ use crate::process::device_name;
 use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
-use crate::tensor_file::{read_tensors, write_tensors};
+use crate::tensor_file::{read_weights, write_tensors};
 use crate::torch_file;
 use crate::trainer::{Objective, Outcome, RunOptions, StepLoss, Training};
+use crate::weights::{EncoderWeights, TrainedOn};
 
 /// Objects of a validation batch, at most; each comes with all its views.
 const MAX_EVALUATION_BATCH: usize = 16;
@@ -110,22 +111,18 @@ pub fn pretrain(
         .chain(vgg_file)
         .collect();
     let _lock = run::lock(&options.out, options.existing, &inputs)?;
+    let checkpoint = checkpoint_to_resume(options, on_event)?;
     let data = OpenData::with_images(&options.data, &config.data.images)?;
-    let init = init.map(read_encoder).transpose()?;
-    let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256(init.as_ref())?)?;
+    let (init, init_sha256) = read_init(init, on_event)?;
+    let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256)?;
     run::check(&options.out, options.existing, &plan)?;
+    let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
 
     let (store, tap) = build(&plan, options.device);
-    if let Some((tensors, path)) = &init {
-        let report = copy_weights(&store, tensors, crate::checkpoint::ENCODER_PREFIX);
-        if !report.is_exact() {
-            return Err(TrainError::Weights {
-                report: report.to_string(),
-                path: path.clone(),
-            });
-        }
+    if let Some(EncoderWeights { tensors, file, .. }) = &init {
+        require_exact(copy_weights(&store, tensors, ENCODER_PREFIX), file)?;
     }
     let vgg = perceptual_network(&plan.loss, options.device)?;
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
@@ -147,6 +144,8 @@ pub fn pretrain(
         options,
         store: &store,
         batches,
+        trained_on,
+        checkpoint,
     };
     let mut objective = PretrainObjective {
         plan: &plan,
@@ -265,7 +264,7 @@ fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, 
         .extension()
         .is_some_and(|extension| extension == "safetensors");
     let tensors = if is_safetensors {
-        read_tensors(path)?
+        read_weights(path)?
     } else {
         torch_file::read(path)?.tensors
     };

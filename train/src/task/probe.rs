@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, plain_batches};
-use crate::checkpoint::{copy_weights, file_sha256, read_encoder};
+use super::{OpenData, plain_batches, require_exact, require_finite};
+use crate::checkpoint::copy_weights;
 use crate::config::{Config, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, TrainEvent};
@@ -24,7 +24,9 @@ use crate::run::write_json;
 use crate::seed::torch_seed;
 use crate::source::{SampleSource, draw_per_class};
 use crate::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
+use crate::tensor_file::file_sha256;
 use crate::trainer::RunOptions;
+use crate::weights::{EncoderWeights, TrainedOn, read_encoder};
 
 /// C of the SVM.
 const SVM_COST: f64 = 0.01;
@@ -59,6 +61,9 @@ pub struct ProbeResult {
     pub seed: u64,
     /// What the scores were measured on.
     pub evaluation_split: String,
+    /// Training objects of each class; fewer than a number of labels is what there is of them.
+    #[serde(default)]
+    pub train_objects_per_class: Vec<usize>,
     /// Label subsets drawn for each count.
     pub num_draws: u64,
     /// What the features are and what reads them.
@@ -100,7 +105,10 @@ pub fn probe(
     on_event: OnEvent<'_>,
 ) -> Result<ProbeResult, TrainError> {
     let data = OpenData::open(&options.data)?;
-    let (tensors, file) = read_encoder(init)?;
+    let EncoderWeights { tensors, file, notes } = read_encoder(init)?;
+    for note in notes {
+        on_event(TrainEvent::Note(note));
+    }
     let init_sha256 = file_sha256(&file)?;
     let (plan, train) = data.plan(config, Task::Classify, 0, &init_sha256)?;
     let test: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
@@ -111,6 +119,7 @@ pub fn probe(
             .collect::<Vec<_>>()
     };
     let (train_labels, test_labels) = (labels(&train), labels(test.as_ref()));
+    let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
     let train = plain_batches(&plan, Arc::new(train), ViewChoice::None, BATCH_SIZE);
     let test = plain_batches(&plan, test, ViewChoice::None, BATCH_SIZE);
     let num_classes = data.dataset.classes().len();
@@ -119,13 +128,7 @@ pub fn probe(
     for arm in 0..=probe.random_inits {
         let (store, encoder) = random_encoder(&plan, torch_seed(probe.seed, "random", arm), options.device);
         let name = if arm == 0 {
-            let report = copy_weights(&store, &tensors, "");
-            if !report.is_exact() {
-                return Err(TrainError::Weights {
-                    report: report.to_string(),
-                    path: file,
-                });
-            }
+            require_exact(copy_weights(&store, &tensors, ""), &file)?;
             String::from("tap")
         } else {
             calibrate(encoder.as_ref(), &train, options)?;
@@ -157,6 +160,7 @@ pub fn probe(
         init_sha256,
         seed: probe.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
+        train_objects_per_class: trained_on.objects_per_class,
         num_draws: NUM_DRAWS,
         method: format!(
             "maximum and mean of the tokens, standardized; linear SVM with squared hinge and C = {SVM_COST}; 1 nearest neighbor, {NEIGHBORS} weighted by distance with all labels; random encoders with calibrated batch norm"
@@ -209,7 +213,8 @@ fn features(
         0..batches.order().steps_per_epoch(),
         options.loader_threads,
     ) {
-        let batch = host?.to_tensors(options.device);
+        let host = host?;
+        let batch = host.to_tensors(options.device);
         let pooled = no_grad(|| {
             let tokens = encoder.tokens(&batch.cloud, false).features;
             Tensor::cat(
@@ -221,6 +226,7 @@ fn features(
             )
         });
         let pooled = pooled.to_kind(Kind::Double).to_device(Device::Cpu);
+        require_finite(&pooled, &host)?;
         let of_batch = Vec::<Vec<f64>>::try_from(pooled).map_err(|source| TrainError::Torch {
             action: "reading features",
             source,

@@ -14,9 +14,9 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::finetuned::{self, Finetuned, Origin};
 use super::vote::Votes;
-use super::{OpenData, init_sha256, plain_batches, train_batches};
+use super::{OpenData, checkpoint_to_resume, plain_batches, read_init, require_finite, train_batches};
 use crate::batch::Batch;
-use crate::checkpoint::{copy_weights, read_encoder};
+use crate::checkpoint::copy_weights;
 use crate::config::{Config, PartPlan, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, SegmentationRecord, TrainEvent};
@@ -29,6 +29,7 @@ use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
 use crate::trainer::{Objective, RunOptions, StepLoss, Training};
+use crate::weights::{EncoderWeights, TrainedOn, WeightChoice};
 
 /// How every key of the network begins.
 const SEGMENTER_PREFIX: &str = "segmentor.";
@@ -115,29 +116,25 @@ pub fn finetune(
 ) -> Result<Option<SegmentResult>, TrainError> {
     let inputs: Vec<&Path> = [options.data.as_path()].into_iter().chain(init).collect();
     let _lock = run::lock(&options.out, options.existing, &inputs)?;
+    let checkpoint = checkpoint_to_resume(options, on_event)?;
     let data = OpenData::open(&options.data)?;
-    let init = init.map(read_encoder).transpose()?;
-    let (plan, train) = data.plan(
-        config,
-        Task::Segment,
-        labels_per_class,
-        &init_sha256(init.as_ref())?,
-    )?;
+    let (init, init_sha256) = read_init(init, on_event)?;
+    let (plan, train) = data.plan(config, Task::Segment, labels_per_class, &init_sha256)?;
     run::check(&options.out, options.existing, &plan)?;
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let (store, segmenter) = build(&plan, options.device);
-    if let Some((tensors, path)) = &init {
+    if let Some(EncoderWeights { tensors, file, .. }) = &init {
         let report = copy_weights(&store, tensors, SEGMENTER_PREFIX);
         if report.num_copied == 0 {
             return Err(TrainError::Weights {
                 report: report.to_string(),
-                path: path.clone(),
+                path: file.clone(),
             });
         }
         let of_decoder = report.missing.len();
         on_event(TrainEvent::Note(format!(
             "encoder from {}: {} tensors fit, {of_decoder} of the decoder start at random{}{}",
-            path.display(),
+            file.display(),
             report.num_copied,
             listed("of another shape, at random as well", &report.differing),
             listed("of the file without use", &report.unexpected),
@@ -148,7 +145,9 @@ pub fn finetune(
         plan: &plan,
         options,
         store: &store,
+        trained_on: TrainedOn::new(data.dataset.classes(), train.labels()),
         batches: train_batches(&plan, Arc::new(train), ViewChoice::None),
+        checkpoint,
     };
     let mut objective = SegmentObjective {
         plan: &plan,
@@ -162,8 +161,8 @@ pub fn finetune(
     let (false, Some(score)) = (outcome.is_interrupted, objective.score) else {
         return Ok(None);
     };
-    finetuned::save(&plan, &data, options, &store)?;
-    let origin = Origin::of_training(&plan, &data, options, &outcome);
+    finetuned::save(&plan, options, &store, &training.trained_on)?;
+    let origin = Origin::of_training(&plan, &data, options, &outcome, &training.trained_on);
     let result = SegmentResult { origin, score };
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
@@ -178,12 +177,19 @@ fn listed(what: &str, names: &[String]) -> String {
     }
 }
 
-/// Scores a finished fine-tuning on a split of a data set; `options.out` is the run that is read.
+/// Scores weights of a fine-tuning on a split of a data set; `options.out` is the run that is read.
 ///
 /// # Errors
-/// Where the run is not finished, or the data has other classes or parts.
-pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<SegmentResult, TrainError> {
-    let run = Finetuned::open(options)?;
+/// Where the run is not finished though `weights` says so, the data has other classes or parts, or the weights or their
+/// answers are not finite.
+pub fn evaluate(
+    options: &RunOptions,
+    split: Split,
+    votes: Votes,
+    weights: WeightChoice,
+    on_event: OnEvent<'_>,
+) -> Result<SegmentResult, TrainError> {
+    let run = Finetuned::open(options, weights, on_event)?;
     let Finetuned { plan, data, .. } = &run;
     if data.parts_by_class() != parts(plan).by_class {
         return Err(TrainError::UnsuitableData {
@@ -202,7 +208,7 @@ pub fn evaluate(options: &RunOptions, split: Split, votes: Votes) -> Result<Segm
         options.device,
         options.loader_threads,
     )?;
-    let origin = Origin::new(plan, data, options, split, votes);
+    let origin = run.origin(options, split, votes);
     Ok(SegmentResult { origin, score })
 }
 
@@ -239,6 +245,7 @@ fn score(
             batch.cloud = cloud;
             sum += look(&batch);
         }
+        require_finite(&sum, &host)?;
         let predicted = sum.argmax(-1, false).to_kind(Kind::Uint8).to_device(Device::Cpu);
         let mut predictions = vec![0_u8; predicted.numel()];
         let len = predictions.len();
