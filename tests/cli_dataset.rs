@@ -636,10 +636,10 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
     fs::remove_dir_all(place.path("data")).unwrap();
 
     place.run(&build("32", &[])).succeeds();
-    place.run(&build("16", &[])).fails_with(&["another dataset"]);
+    place.run(&build("48", &[])).fails_with(&["another dataset"]);
     place.write("data/thesis.txt", "my thesis");
     place.write("data/images/cat/photo.png", "a cat");
-    refused(&build("16", &["--force"]), &["thesis.txt", "images/cat"]);
+    refused(&build("48", &["--force"]), &["thesis.txt", "images/cat"]);
     fs::remove_file(place.path("data/thesis.txt")).unwrap();
     fs::remove_dir_all(place.path("data/images")).unwrap();
 
@@ -678,7 +678,7 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
     // A whole Parquet file under a shard's name is not a build's for that.
     let foreign = place.path("data/val-00000-of-00001.parquet");
     fs::write(&foreign, b"PAR1 rows of others PAR1").unwrap();
-    refused(&build("16", &["--force"]), &["val-00000-of-00001.parquet"]);
+    refused(&build("48", &["--force"]), &["val-00000-of-00001.parquet"]);
     refused(&build("32", &[]), &["val-00000-of-00001.parquet"]);
     fs::create_dir(place.path("hub")).unwrap();
     fs::rename(&foreign, place.path("hub/val-00000-of-00001.parquet")).unwrap();
@@ -703,7 +703,7 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
         manifest.replacen("\"schema_version\": ", "\"schema_version\": 99", 1),
     ] {
         place.write("data/manifest.json", changed);
-        place.run(&build("16", &["--force"])).succeeds();
+        place.run(&build("48", &["--force"])).succeeds();
         place.run(&["dataset", "verify", "data"]).succeeds();
     }
 }

@@ -146,7 +146,9 @@ fn the_demo_ends_with_a_report() {
     }
     // All that a demo has written is known: it is removed, and the new one stops only at its own steps.
     let stopped = [&forced[..], &["--set", "pretrain.no_such_setting=1"]].concat();
-    place.run(&stopped).fails_with(&["pre-train"]);
+    let outcome = place.run(&stopped);
+    assert_eq!(outcome.code, Some(1), "{outcome:#?}");
+    assert!(outcome.stderr.contains("'pre-train' failed"), "{outcome:#?}");
     assert!(!place.path("demo/report.html").exists(), "the old demo is gone");
     let mine = place.write("mine/demo.toml", "my = 'demo'");
     let elsewhere = ["demo", "--out", "mine", "--force"];

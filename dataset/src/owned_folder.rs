@@ -177,7 +177,9 @@ pub(crate) fn refuse_foreign(dir: &Path, foreign: Vec<String>) -> Result<()> {
 /// # Errors
 /// When it is one.
 pub fn refuse_link(out: &Path) -> Result<()> {
-    match fs::symlink_metadata(out) {
+    // With a slash at its end a path names what the link leads to.
+    let named: PathBuf = out.components().collect();
+    match fs::symlink_metadata(named) {
         Ok(metadata) if metadata.is_symlink() => Err(DatasetError::NotOurs {
             what: "it is a symbolic link".to_owned(),
             path: out.to_owned(),
@@ -320,6 +322,10 @@ mod tests {
         refuse_inputs(&dir.path().join("out/data"), [out.as_path()]).unwrap();
         refuse_inputs(&dir.path().join("ou"), [out.as_path()]).unwrap();
         assert!(refuse_link(&link).is_err(), "a link is no folder of ours");
+        assert!(
+            refuse_link(&link.join("")).is_err(),
+            "nor with a slash at its end"
+        );
         write(dir.path(), "run/config.toml");
         std::os::unix::fs::symlink(dir.path().join("out"), dir.path().join("run/samples")).unwrap();
         let refused = OwnedFolder::survey(&dir.path().join("run"), &RUN_FILES).unwrap_err();
