@@ -153,22 +153,9 @@ pub fn synthesize(
             });
         }
     }
-    let parts: Map<String, Value> = categories
-        .iter()
-        .map(|category| (category.name.to_owned(), json!(category.parts)))
-        .collect();
-    let taxonomy: Vec<Value> = categories
-        .iter()
-        .map(|category| {
-            json!({"synsetId": category.synset, "name": category.name, "children": [], "numInstances": per_class})
-        })
-        .collect();
     write(&out.join(SPLITS_FILE), &splits)?;
-    write(&out.join(PARTS_FILE), &format!("{:#}\n", Value::Object(parts)))?;
-    write(
-        &out.join(TAXONOMY_FILE),
-        &format!("{:#}\n", Value::Array(taxonomy)),
-    )?;
+    write(&out.join(PARTS_FILE), &parts(categories))?;
+    write(&out.join(TAXONOMY_FILE), &taxonomy(categories, *per_class))?;
     Ok(SynthesizeSummary {
         categories: categories.iter().map(|category| category.name).collect(),
         num_objects: classes * per_class,
@@ -271,28 +258,37 @@ fn is_splits(text: &str) -> bool {
     lines.next() == Some(SPLITS_HEADER) && lines.all(is_row)
 }
 
-/// Is a list of parts of synthetic categories alone?
+/// Is a list of parts what is written for the first so many categories?
 fn is_parts(text: &str) -> bool {
-    let parts: Option<Map<String, Value>> = serde_json::from_str(text).ok();
-    let is_ours = |(name, parts): (&String, &Value)| {
-        let mut categories = CATEGORIES.iter();
-        categories.any(|category| category.name == name && *parts == json!(category.parts))
-    };
-    parts.is_some_and(|parts| !parts.is_empty() && parts.iter().all(is_ours))
+    (1..=CATEGORIES.len()).any(|num| text == parts(&CATEGORIES[..num]))
 }
 
-/// Is a taxonomy of synthetic categories alone? `ShapeNetCore` has the same categories, but not the same number of
-/// objects of each.
+/// Is a taxonomy what is written for the first so many categories? `ShapeNetCore` has the same ones, with other numbers.
 fn is_taxonomy(text: &str) -> bool {
-    let Ok(Value::Array(entries)) = serde_json::from_str(text) else {
-        return false;
-    };
-    let is_ours = |entry: &Value| {
-        let is_known =
-            |category: &Category| entry["synsetId"] == category.synset && entry["name"] == category.name;
-        CATEGORIES.iter().any(is_known) && entry["numInstances"] == entries[0]["numInstances"]
-    };
-    !entries.is_empty() && entries.iter().all(is_ours)
+    let entries: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let per_class = entries.first().and_then(|entry| entry["numInstances"].as_u64());
+    per_class.is_some_and(|per_class| {
+        CATEGORIES
+            .get(..entries.len())
+            .is_some_and(|categories| text == taxonomy(categories, per_class as usize))
+    })
+}
+
+/// `parts.json`: the parts of each category.
+fn parts(categories: &[Category]) -> String {
+    let parts: Map<String, Value> = categories
+        .iter()
+        .map(|category| (category.name.to_owned(), json!(category.parts)))
+        .collect();
+    format!("{:#}\n", Value::Object(parts))
+}
+
+/// `taxonomy.json`: the categories with their numbers of objects.
+fn taxonomy(categories: &[Category], per_class: usize) -> String {
+    let taxonomy = categories.iter().map(|category| {
+        json!({"synsetId": category.synset, "name": category.name, "children": [], "numInstances": per_class})
+    });
+    format!("{:#}\n", Value::Array(taxonomy.collect()))
 }
 
 fn is_category(name: &str) -> bool {
