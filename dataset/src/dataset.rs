@@ -1,4 +1,4 @@
-//! [`Dataset`]: a finished folder of shards, read at random.
+//! [`Dataset`]: random access to the rows of a complete dataset.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use crate::image_set::read_image_set;
 use crate::{
     Columns, DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardEntry, ShardReader, Split,
-    ViewSelection, durable, store,
+    ViewSelection, atomic_file, store,
 };
 
-/// An open dataset. `Send` and `Sync`: a loader's threads share one.
+/// An open dataset. `Send` and `Sync`: loader threads share one.
 #[derive(Debug)]
 pub struct Dataset {
     dir: PathBuf,
@@ -22,19 +22,19 @@ pub struct Dataset {
 #[derive(Debug, Default)]
 struct SplitShards {
     shards: Vec<ShardReader>,
-    /// For each shard the one that its pictures come from, if they come from an image set.
+    /// Per shard, the image-set shard that replaces its images; empty without an image set.
     images: Vec<ShardReader>,
-    /// The first row of each shard, and the number of rows at the end.
+    /// First row of each shard, followed by the total number of rows.
     starts: Vec<usize>,
 }
 
 impl Dataset {
-    /// Opens a dataset: reads the manifest and the footer of every shard, and checks that they agree. Hashes and
-    /// rows are left to [`verify`](crate::verify()), so that training starts at once.
+    /// Opens a dataset: reads the manifest and every shard footer, and checks that they agree. Hashes and
+    /// rows are not read (see [`verify`](crate::verify())), so training starts immediately.
     ///
     /// # Errors
-    /// When the folder is no dataset, its build has not ended, it is of another schema version, or a shard is
-    /// missing, truncated or of another dataset.
+    /// When the folder is not a dataset, its build is incomplete, its schema version is unsupported, or a
+    /// shard is missing, truncated or belongs to another dataset.
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let sha256 = manifest.finished(dir)?.to_owned();
@@ -44,7 +44,7 @@ impl Dataset {
             starts: vec![0],
         });
         if manifest.layout.columns == Columns::Images {
-            return Err(DatasetError::ImagesAlone { path: dir.to_owned() });
+            return Err(DatasetError::ImageSetOnly { path: dir.to_owned() });
         }
         for entry in &manifest.shards {
             let shard = open_shard(dir, entry, &manifest)?;
@@ -60,10 +60,10 @@ impl Dataset {
         })
     }
 
-    /// The same rows, with the pictures of one of its image sets.
+    /// The same rows with the images of one of the dataset's image sets.
     ///
     /// # Errors
-    /// When there is no such set, it is not finished, is of another dataset, or a shard of it is damaged.
+    /// When the image set does not exist, is incomplete or damaged, or belongs to another dataset.
     pub fn with_images(mut self, name: &str) -> Result<Self> {
         let (set_dir, set) = read_image_set(&self.dir, name, &self.manifest)?;
         for split in &mut self.splits {
@@ -74,95 +74,94 @@ impl Dataset {
             self.splits[entry.split as usize].images.push(shard);
         }
         let names = [&self.manifest, &set].map(|manifest| manifest.sha256.clone().unwrap_or_default());
-        self.sha256 = durable::hex(&Sha256::digest(names.join(" ")));
+        self.sha256 = atomic_file::hex(&Sha256::digest(names.join(" ")));
         Ok(self)
     }
 
-    /// What the dataset is made of, and how.
+    /// The manifest: contents and provenance.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The class names that labels index.
+    /// Class names, indexed by label.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         &self.manifest.classes
     }
 
-    /// The hash that names the data, with the pictures that are read.
+    /// Hash of the data, including the image set in use.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
 
-    /// The sizes of every row.
+    /// Row dimensions shared by all rows.
     #[must_use]
     pub fn layout(&self) -> RowLayout {
         self.manifest.layout
     }
 
-    /// V: views of an object.
+    /// V: views per object.
     #[must_use]
     pub fn num_views(&self) -> usize {
         self.manifest.layout.num_views
     }
 
-    /// N: points of an object.
+    /// N: points per object.
     #[must_use]
     pub fn num_points(&self) -> usize {
         self.manifest.layout.num_points
     }
 
-    /// Pixels along a side of a view.
+    /// Width and height of a view in pixels.
     #[must_use]
     pub fn image_size_px(&self) -> u32 {
         self.manifest.layout.image_size_px
     }
 
-    /// How many rows a split has.
+    /// Number of rows in a split.
     #[must_use]
     pub fn len(&self, split: Split) -> usize {
         self.splits[split as usize].len()
     }
 
-    /// Has the split no row?
+    /// Whether the split has no rows.
     #[must_use]
     pub fn is_empty(&self, split: Split) -> bool {
         self.len(split) == 0
     }
 
-    /// The labels of a split, in the order of its rows. Reads that column alone.
+    /// Labels of a split in row order. Reads only that column.
     ///
     /// # Errors
     /// When a shard is damaged.
     pub fn labels(&self, split: Split) -> Result<Vec<i64>> {
-        let of_shards: Vec<_> = self.splits[split as usize]
+        let per_shard: Vec<_> = self.splits[split as usize]
             .shards
             .iter()
             .map(ShardReader::labels)
             .collect::<Result<_>>()?;
-        Ok(of_shards.concat())
+        Ok(per_shard.concat())
     }
 
-    /// The ids of a split, in the order of its rows: sorted. Reads that column alone.
+    /// Ids of a split in row order, which is sorted. Reads only that column.
     ///
     /// # Errors
     /// When a shard is damaged.
     pub fn ids(&self, split: Split) -> Result<Vec<ObjectId>> {
-        let of_shards: Vec<_> = self.splits[split as usize]
+        let per_shard: Vec<_> = self.splits[split as usize]
             .shards
             .iter()
             .map(ShardReader::ids)
             .collect::<Result<_>>()?;
-        Ok(of_shards.concat())
+        Ok(per_shard.concat())
     }
 
-    /// Reads one row and of its views those that are asked for. Touches that row's pages alone and decodes no
-    /// picture.
+    /// Reads one row with the selected views. Reads only that row's pages and decodes no image.
     ///
     /// # Errors
-    /// When there is no such row or view, or the shard is damaged.
+    /// When the row or a view does not exist, or the shard is damaged.
     pub fn read(&self, split: Split, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
         let shards = &self.splits[split as usize];
         if row >= shards.len() {
@@ -172,7 +171,7 @@ impl Dataset {
                 num_rows: shards.len(),
             });
         }
-        // Of shards that begin at the same row all but the last are empty.
+        // Among shards with the same first row, all but the last are empty.
         let shard_idx = shards.starts.partition_point(|&start| start <= row) - 1;
         let row = row - shards.starts[shard_idx];
         let mut sample = shards.shards[shard_idx].read(row, views)?;
@@ -181,7 +180,7 @@ impl Dataset {
         {
             let (id, pngs) = images.read_images(row, views)?;
             if id != sample.id {
-                return Err(DatasetError::OtherImages {
+                return Err(DatasetError::ImageSetMismatch {
                     path: self.dir.clone(),
                 });
             }
@@ -193,7 +192,7 @@ impl Dataset {
     }
 }
 
-/// Opens a shard and holds it against its manifest.
+/// Opens a shard and checks it against the manifest.
 fn open_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest) -> Result<ShardReader> {
     let path = dir.join(&entry.file);
     let file = store::open(&path).map_err(DatasetError::io("open the shard", &path))?;
@@ -205,19 +204,19 @@ fn open_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest) -> Result<Sha
             path,
         });
     }
-    let shard = ShardReader::of(file, &path)?;
-    let content = |what: String| DatasetError::ShardContent {
-        what,
+    let shard = ShardReader::from_file(file, &path)?;
+    let invalid = |detail: String| DatasetError::InvalidShard {
+        detail,
         path: path.clone(),
     };
     let header = shard.header();
     if (header.layout, &header.classes, &header.parts)
         != (manifest.layout, &manifest.classes, &manifest.parts)
     {
-        return Err(content("its metadata is not that of the manifest".to_owned()));
+        return Err(invalid("its metadata does not match the manifest".to_owned()));
     }
     if shard.num_rows() != entry.rows {
-        return Err(content(format!(
+        return Err(invalid(format!(
             "{} rows instead of {}",
             shard.num_rows(),
             entry.rows

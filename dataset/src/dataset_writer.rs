@@ -1,9 +1,9 @@
-//! [`DatasetWriter`]: shards and manifest together, in the order of a plan; goes on where a killed run stopped.
+//! [`DatasetWriter`]: writes shards and the manifest in plan order, and resumes after an interrupted run.
 //!
-//! The plan (how many shards, which objects) is fixed before the first row, so that a row's shard never depends on
-//! what was skipped before it. After each shard a note of it is written; only then does the shard exist. At the end the
-//! manifest takes all notes in. What a killed run left under a `.partial` name, or under a final name without being
-//! listed, is removed; a listed shard whose bytes are not those that were written is made again, and no other.
+//! The plan (number of shards, objects per shard) is fixed before the first row, so a row's shard does not
+//! depend on which objects were skipped. A shard exists once its journal entry is written; at the end the
+//! manifest absorbs all journal entries. On open, `.partial` files and unlisted shards are removed, and
+//! listed shards whose hash does not match are rebuilt.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -11,84 +11,84 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::manifest::{NOTE_SUFFIX, ShardNote};
-use crate::parallel::{in_parallel, num_threads};
+use crate::manifest::{JOURNAL_SUFFIX, JournalEntry};
+use crate::parallel::{num_threads, parallel_map};
 use crate::{
     BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
     SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
-    SourceDescription, Split, durable, shard_file_name, store,
+    SourceDescription, Split, atomic_file, shard_file_name, store,
 };
 
-/// What is known of a dataset before its first row.
+/// Everything known about a dataset before its first row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DatasetPlan {
-    /// What every shard says about itself.
+    /// Metadata of every shard.
     pub header: ShardHeader,
-    /// What the dataset is made from.
+    /// Description of the source.
     pub source: SourceDescription,
-    /// How many shards each split has.
+    /// Planned shards per split.
     pub num_shards: Vec<ShardCount>,
-    /// Which of them are to be written; `None` for all.
+    /// The part to write; `None` for the whole dataset.
     pub part: Option<BuildPart>,
-    /// The dataset that this one was derived from, by its hash.
+    /// Hash of the dataset this one is derived from.
     pub parent: Option<String>,
-    /// Are its pictures lit from the G-buffer of that dataset, and not drawn?
+    /// Whether images were relit from the parent's G-buffer instead of rendered.
     pub is_relit: bool,
-    /// Objects that are left out before any is read.
+    /// Objects skipped before any mesh is read.
     pub skipped: Vec<SkippedObject>,
 }
 
-/// The file that an object was made from.
+/// Source file of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectFile<'a> {
     /// Relative to the source.
     pub path: &'a str,
-    /// Its length when the source was looked through.
+    /// Length in bytes when the source was scanned.
     pub bytes: u64,
 }
 
-/// Writes a dataset, shard after shard in the order of the plan.
+/// Writes a dataset shard by shard in plan order.
 #[derive(Debug)]
 pub struct DatasetWriter {
     dir: PathBuf,
     header: ShardHeader,
     manifest: Manifest,
     planned: Vec<(Split, String)>,
-    /// The places in the plan of the shards that are still to be made.
+    /// Plan indices of the shards still to be written.
     missing: VecDeque<usize>,
-    /// Shards of an earlier run that were lost or damaged.
-    lost: Vec<String>,
-    in_work: ShardInWork,
-    /// Names the plan in the notes.
+    /// Shards of an earlier run that are missing or damaged.
+    damaged: Vec<String>,
+    open_shard_state: OpenShard,
+    /// Identifies the plan in journal entries.
     plan_sha256: String,
-    /// Held while the folder is written to.
-    claim: store::Claim,
+    /// Held while the writer exists.
+    lock: store::WriteLock,
 }
 
-/// The shard that rows are being appended to, and what its entry will say.
+/// The shard being written, and the content of its manifest entry.
 #[derive(Debug, Default)]
-struct ShardInWork {
+struct OpenShard {
     writer: Option<ShardWriter>,
-    /// What it was made from.
+    /// Running hash over the source files.
     source: Sha256,
     objects: Vec<ObjectEntry>,
     skipped: Vec<SkippedObject>,
 }
 
 impl DatasetWriter {
-    /// Begins a dataset in `dir`, or goes on with it: reads what shards there are and proves their hashes.
+    /// Creates a dataset in `dir` or resumes one; verifies the hashes of existing shards.
     ///
     /// # Errors
-    /// When `dir` holds a dataset of another plan (unless `force` says to start anew), or files of the user's, when
-    /// another program is writing to it, or when it can't be written to.
+    /// When `dir` holds a dataset with another plan (unless `force` is set) or unrelated files, is locked by
+    /// another program, or is not writable.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
-        let mut claim = store::claim(dir, MANIFEST_FILE_NAME)?;
-        let fresh = fresh_manifest(plan);
+        let mut lock = store::lock_for_writing(dir, MANIFEST_FILE_NAME)?;
+        let fresh = new_manifest(plan);
         let mut manifest = match Manifest::read(dir) {
             Ok(found) if !force => {
                 let differences = differences(&found, &fresh);
                 if !differences.is_empty() {
-                    return Err(DatasetError::OtherPlan {
+                    return Err(DatasetError::PlanMismatch {
                         differences: differences.join("; "),
                         path: dir.to_owned(),
                     });
@@ -97,27 +97,28 @@ impl DatasetWriter {
             }
             Ok(_) => fresh.clone(),
             Err(DatasetError::NoManifest { .. }) => {
-                refuse_foreign_files(dir)?;
+                check_no_foreign_files(dir)?;
                 fresh.clone()
             }
             Err(_) if force => fresh.clone(),
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
-        let lost = manifest.forget_damaged_shards(dir, &planned);
-        for shard in &lost {
-            tracing::warn!(shard, "the shard is missing or damaged; it is made again");
+        let damaged = manifest.drop_damaged_shards(dir, &planned);
+        for shard in &damaged {
+            tracing::warn!(shard, "the shard is missing or damaged and is rebuilt");
         }
-        let places = manifest
-            .places(&planned)
-            .map_err(|what| DatasetError::ManifestContent {
-                what,
-                path: dir.join(MANIFEST_FILE_NAME),
-            })?;
-        let mut missing: VecDeque<usize> = manifest.own_shards().into();
-        missing.retain(|shard| places.binary_search(shard).is_err());
-        claim.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
-        sweep(dir, &manifest)?;
+        let plan_indices =
+            manifest
+                .plan_indices(&planned)
+                .map_err(|detail| DatasetError::InvalidManifest {
+                    detail,
+                    path: dir.join(MANIFEST_FILE_NAME),
+                })?;
+        let mut missing: VecDeque<usize> = manifest.assigned_shards().into();
+        missing.retain(|shard| plan_indices.binary_search(shard).is_err());
+        lock.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
+        remove_stale_files(dir, &manifest)?;
         Ok(Self {
             dir: dir.to_owned(),
             header: plan.header.clone(),
@@ -125,37 +126,37 @@ impl DatasetWriter {
             manifest,
             planned,
             missing,
-            lost,
-            in_work: ShardInWork::default(),
-            claim,
+            damaged,
+            open_shard_state: OpenShard::default(),
+            lock,
         })
     }
 
-    /// What is there so far.
+    /// The manifest so far.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The places in the plan of the shards that are still to be made, in order; rows go into the first of them.
+    /// Plan indices of the shards still to be written, in order; rows go into the first.
     #[must_use]
     pub fn missing_shards(&self) -> impl ExactSizeIterator<Item = usize> {
         self.missing.iter().copied()
     }
 
-    /// Shards of an earlier run that were lost or damaged since, and are to be made again.
+    /// Shards of an earlier run that are missing or damaged and will be rebuilt.
     #[must_use]
-    pub fn lost_shards(&self) -> &[String] {
-        &self.lost
+    pub fn damaged_shards(&self) -> &[String] {
+        &self.damaged
     }
 
-    /// Appends a row to the shard in work.
+    /// Appends a row to the current shard.
     ///
     /// # Errors
-    /// When the sample doesn't fit the plan, or the disk is full.
+    /// When the sample does not match the schema, or the disk is full.
     pub fn append(&mut self, sample: &Sample, file: ObjectFile<'_>) -> Result<()> {
         self.shard()?.append(sample)?;
-        self.in_work.add_object(ObjectEntry {
+        self.open_shard_state.add_object(ObjectEntry {
             id: sample.id.clone(),
             path: file.path.to_owned(),
             bytes: file.bytes,
@@ -166,7 +167,7 @@ impl DatasetWriter {
         Ok(())
     }
 
-    /// Notes that an object of the shard in work is left out.
+    /// Records that an object of the current shard is skipped.
     ///
     /// # Panics
     /// When the plan has no further shard.
@@ -177,7 +178,7 @@ impl DatasetWriter {
             message,
             source_sha256,
         } = skip;
-        self.in_work.skipped.push(SkippedObject {
+        self.open_shard_state.skipped.push(SkippedObject {
             id: id.to_string(),
             split: Some(self.planned[shard].0),
             path: file.path.to_owned(),
@@ -185,7 +186,7 @@ impl DatasetWriter {
             message,
             shard: Some(shard),
         });
-        self.in_work.add_object(ObjectEntry {
+        self.open_shard_state.add_object(ObjectEntry {
             id: id.clone(),
             path: file.path.to_owned(),
             bytes: file.bytes,
@@ -195,23 +196,23 @@ impl DatasetWriter {
         });
     }
 
-    /// Ends the shard in work: from here on it exists, whatever happens.
+    /// Finishes the current shard and commits its journal entry.
     ///
     /// # Errors
-    /// When the disk is full or the folder can't be written to.
+    /// When the disk is full or the folder is not writable.
     ///
     /// # Panics
     /// When the plan has no further shard.
     pub fn finish_shard(&mut self) -> Result<&ShardEntry> {
-        // A shard of skipped objects alone is a shard without rows.
+        // If all objects were skipped, the shard has no rows.
         self.shard()?;
-        let ShardInWork {
+        let OpenShard {
             writer,
             source,
             objects,
             skipped,
-        } = std::mem::take(&mut self.in_work);
-        let digest = writer.expect("a shard is in work").finish()?;
+        } = std::mem::take(&mut self.open_shard_state);
+        let digest = writer.expect("a shard is open").finish()?;
         let (split, file) = self.planned[self.missing[0]].clone();
         let entry = ShardEntry {
             file,
@@ -219,20 +220,20 @@ impl DatasetWriter {
             rows: digest.rows,
             bytes: digest.bytes,
             sha256: digest.sha256,
-            source_sha256: durable::hex(&source.finalize()),
+            source_sha256: atomic_file::hex(&source.finalize()),
             objects,
         };
-        self.take_in(entry, skipped)
+        self.commit(entry, skipped)
     }
 
-    /// Takes over a finished shard of another folder as the next one, with what was left out of it.
+    /// Copies a finished shard from another folder as the next one, with its skipped objects.
     ///
     /// # Errors
-    /// When its bytes are not those that its entry promises, when it can't be read, or the disk is full.
+    /// When its hash does not match its entry, it cannot be read, or the disk is full.
     ///
     /// # Panics
-    /// When the plan's next shard is another one.
-    pub(crate) fn adopt_shard(
+    /// When it is not the next shard of the plan.
+    pub(crate) fn import_shard(
         &mut self,
         from: &Path,
         entry: ShardEntry,
@@ -246,25 +247,25 @@ impl DatasetWriter {
         let from = from.join(&entry.file);
         let sha256 = store::copy(&from, &self.dir.join(&entry.file))?;
         if sha256 == entry.sha256 {
-            self.take_in(entry, skipped)
+            self.commit(entry, skipped)
         } else {
-            // Not in the manifest yet, so it does not exist; but it bears a final name.
+            // It is not in the manifest, but it already has a final name.
             store::remove_all(&self.dir, [entry.file.as_str()])?;
             Err(DatasetError::ShardChanged { path: from })
         }
     }
 
-    fn take_in(&mut self, entry: ShardEntry, mut skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
-        let note = ShardNote {
+    fn commit(&mut self, entry: ShardEntry, mut skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
+        let journal_entry = JournalEntry {
             plan_sha256: self.plan_sha256.clone(),
             entry: entry.clone(),
             skipped: skipped.clone(),
         };
-        let note_file = self.dir.join(ShardNote::file_name(&entry.file));
-        let json = serde_json::to_vec(&note).expect("a note has a JSON form");
-        store::replace(&note_file, &json)?;
+        let journal_file = self.dir.join(JournalEntry::file_name(&entry.file));
+        let json = serde_json::to_vec(&journal_entry).expect("a journal entry has a JSON form");
+        store::replace(&journal_file, &json)?;
 
-        let shard = self.missing.pop_front().expect("a shard was in work");
+        let shard = self.missing.pop_front().expect("a shard was open");
         let before = &self.planned[..shard];
         let shards = &mut self.manifest.shards;
         let at = before.iter().fold(0, |at, (_, file)| {
@@ -276,34 +277,34 @@ impl DatasetWriter {
         Ok(&self.manifest.shards[at])
     }
 
-    /// Declares the dataset complete; a part of one is left as it is, whole when it has all of its shards.
+    /// Marks the dataset complete. A part is left without a dataset hash.
     ///
     /// # Errors
-    /// When no object survived, or the manifest can't be written.
+    /// When every object was skipped, or the manifest cannot be written.
     ///
     /// # Panics
     /// When the plan has further shards.
     pub fn finish(mut self) -> Result<Manifest> {
         assert!(self.missing.is_empty(), "every shard of the plan is finished");
         if self.manifest.part.is_none() {
-            self.refuse_nothing()?;
+            self.check_not_empty()?;
             let content = self
                 .manifest
                 .shards
                 .iter()
                 .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
-            self.manifest.source.content_sha256 = Some(durable::hex(&content.finalize()));
-            self.manifest.sha256 = Some(self.manifest.hash_of_shards());
+            self.manifest.source.content_sha256 = Some(atomic_file::hex(&content.finalize()));
+            self.manifest.sha256 = Some(self.manifest.shards_sha256());
         }
-        self.refuse_loss()?;
-        self.claim
+        self.check_shards_present()?;
+        self.lock
             .replace(&self.dir.join(MANIFEST_FILE_NAME), &self.manifest.to_json())?;
-        sweep(&self.dir, &self.manifest)?;
+        remove_stale_files(&self.dir, &self.manifest)?;
         Ok(self.manifest)
     }
 
-    /// A dataset without a row is none.
-    fn refuse_nothing(&self) -> Result<()> {
+    /// Fails, and removes the output, when there are no rows at all.
+    fn check_not_empty(&self) -> Result<()> {
         if self.manifest.shards.iter().all(|shard| shard.rows == 0) {
             let num_objects = self.manifest.source.num_objects;
             let reasons = self
@@ -313,17 +314,17 @@ impl DatasetWriter {
                 .take(3)
                 .map(|s| format!("{}: {} ({})", s.id, s.reason, s.message));
             let reasons = reasons.collect::<Vec<_>>().join("; ");
-            // Shards without a row are of no use, and would be in the way of the next attempt.
+            // Shards without rows would block the next attempt.
             let found = store::list(&self.dir)?;
             let ours = found.iter().map(|file| file.name.as_str());
-            store::remove_all(&self.dir, ours.filter(|name| is_ours(name)))?;
-            return Err(DatasetError::NothingSurvived { num_objects, reasons });
+            store::remove_all(&self.dir, ours.filter(|name| is_dataset_file(name)))?;
+            return Err(DatasetError::AllSkipped { num_objects, reasons });
         }
         Ok(())
     }
 
-    /// Whoever removes shards while others are made shall not go unnoticed.
-    fn refuse_loss(&self) -> Result<()> {
+    /// Detects shards that were removed or truncated while others were written.
+    fn check_shards_present(&self) -> Result<()> {
         let found = store::list(&self.dir)?;
         let found: BTreeMap<&str, u64> = found
             .iter()
@@ -339,27 +340,27 @@ impl DatasetWriter {
     }
 
     fn shard(&mut self) -> Result<&mut ShardWriter> {
-        if self.in_work.writer.is_none() {
+        if self.open_shard_state.writer.is_none() {
             let shard = *self.missing.front().expect("the plan has a further shard");
             let (_, file) = &self.planned[shard];
-            self.in_work.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
+            self.open_shard_state.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
         }
-        Ok(self.in_work.writer.as_mut().expect("it was just begun"))
+        Ok(self.open_shard_state.writer.as_mut().expect("it was just begun"))
     }
 }
 
-/// Why an object is left out, and the hash of its mesh as far as that is known.
+/// Why an object is skipped, with the hash of its mesh if known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Why, in a word.
+    /// Reason code.
     pub reason: SkipReason,
-    /// Why, in a sentence.
+    /// Human-readable detail.
     pub message: String,
-    /// The hash of the mesh file; `None` if it could not be read.
+    /// SHA-256 of the mesh file; `None` if it could not be read.
     pub source_sha256: Option<String>,
 }
 
-impl ShardInWork {
+impl OpenShard {
     fn add_object(&mut self, object: ObjectEntry) {
         let ObjectEntry {
             id,
@@ -377,10 +378,10 @@ impl ShardInWork {
     }
 }
 
-/// Writes samples that are in memory as a whole dataset; rows are sorted by id.
+/// Writes in-memory samples as a complete dataset, sorted by id.
 ///
 /// # Errors
-/// When an id appears twice, a sample doesn't fit the header, or the folder can't be written to.
+/// When an id is duplicated, a sample does not match the header, or the folder is not writable.
 pub fn write_samples(
     dir: &Path,
     header: &ShardHeader,
@@ -393,7 +394,7 @@ pub fn write_samples(
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(DatasetError::Row {
             id: pair[0].to_string(),
-            what: "its id appears twice".to_owned(),
+            detail: "duplicate id".to_owned(),
         });
     }
     let mut listing = Sha256::new();
@@ -408,7 +409,7 @@ pub fn write_samples(
             publication: None,
             splits: None,
             num_objects: samples.len(),
-            listing_sha256: durable::hex(&listing.finalize()),
+            listing_sha256: atomic_file::hex(&listing.finalize()),
             content_sha256: None,
         },
         num_shards: num_shards(rows_per_shard, of_split),
@@ -432,7 +433,7 @@ pub fn write_samples(
     writer.finish()
 }
 
-/// How many shards each split takes; splits without an object take none.
+/// Shards per split; empty splits are left out.
 pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> usize) -> Vec<ShardCount> {
     let counts = Split::ALL.map(|split| ShardCount {
         split,
@@ -442,14 +443,14 @@ pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> u
 }
 
 impl Manifest {
-    /// Strikes the shards out whose files are gone or are not what was written, and says which.
-    fn forget_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Vec<String> {
-        let is_whole = prove(dir, &self.shards);
+    /// Removes entries of shards that are missing or damaged, and returns their names.
+    fn drop_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Vec<String> {
+        let is_intact = verify_shards(dir, &self.shards);
         let damaged: Vec<String> = self
             .shards
             .iter()
-            .zip(is_whole)
-            .filter(|(_, is_whole)| !is_whole)
+            .zip(is_intact)
+            .filter(|(_, is_intact)| !is_intact)
             .map(|(shard, _)| shard.file.clone())
             .collect();
         if damaged.is_empty() {
@@ -465,16 +466,16 @@ impl Manifest {
     }
 }
 
-/// Are the shards on disk what the manifest says? Hashed side by side, because a resumed build waits for it.
-fn prove(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
-    let is_whole = |i: usize| {
+/// Whether each shard matches the manifest. Hashed in parallel, because a resumed build waits for it.
+fn verify_shards(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
+    let is_intact = |i: usize| {
         let shard = &shards[i];
-        store::is_whole(&dir.join(&shard.file), shard.bytes, &shard.sha256)
+        store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256)
     };
-    in_parallel(num_threads(0), shards.len(), is_whole, || {})
+    parallel_map(num_threads(0), shards.len(), is_intact, || {})
 }
 
-pub(crate) fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
+pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
     let ShardHeader {
         layout,
         classes,
@@ -506,10 +507,10 @@ pub(crate) fn fresh_manifest(plan: &DatasetPlan) -> Manifest {
     manifest
 }
 
-/// In what two plans differ, in words: `recipe.render.size_px is 64 there and 224 here`.
+/// Differences between two plans, such as `recipe.render.size_px is 64 there and 224 here`.
 pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
     let identity = |manifest: &Manifest| {
-        // Destructured whole: a new field must be sorted into what identifies a plan and what grows.
+        // Exhaustive: a new field must be classified as part of the plan or as progress.
         let Manifest {
             schema_version,
             generator,
@@ -577,9 +578,12 @@ fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<Strin
     }
 }
 
-/// A folder in which somebody else keeps files is no place for a dataset.
-fn refuse_foreign_files(dir: &Path) -> Result<()> {
-    match store::list(dir)?.into_iter().find(|found| !is_ours(&found.name)) {
+/// Refuses a folder that contains unrelated files.
+fn check_no_foreign_files(dir: &Path) -> Result<()> {
+    match store::list(dir)?
+        .into_iter()
+        .find(|found| !is_dataset_file(&found.name))
+    {
         Some(foreign) => Err(DatasetError::ForeignFiles {
             name: foreign.name.trim_end_matches('/').to_owned(),
             path: dir.to_owned(),
@@ -588,10 +592,10 @@ fn refuse_foreign_files(dir: &Path) -> Result<()> {
     }
 }
 
-/// Could a build have left a file of this name behind before its first manifest?
-fn is_ours(name: &str) -> bool {
+/// Whether a dataset writer creates files with this name.
+fn is_dataset_file(name: &str) -> bool {
     let whole = name.strip_suffix(".partial").unwrap_or(name);
-    whole == MANIFEST_FILE_NAME || is_shard_name(whole.strip_suffix(NOTE_SUFFIX).unwrap_or(whole))
+    whole == MANIFEST_FILE_NAME || is_shard_name(whole.strip_suffix(JOURNAL_SUFFIX).unwrap_or(whole))
 }
 
 /// `<split>-<5 digits>-of-<5 digits>.parquet`
@@ -609,11 +613,12 @@ fn is_shard_name(name: &str) -> bool {
     parse().as_deref() == Some(name)
 }
 
-/// Removes what bears a name of ours and isn't in the manifest.
-fn sweep(dir: &Path, manifest: &Manifest) -> Result<()> {
+/// Removes dataset files that the manifest does not list.
+fn remove_stale_files(dir: &Path, manifest: &Manifest) -> Result<()> {
     let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.file.as_str()).collect();
     let found = store::list(dir)?;
     let names = found.iter().map(|file| file.name.as_str());
-    let stray = names.filter(|&name| is_ours(name) && name != MANIFEST_FILE_NAME && !listed.contains(name));
-    store::remove_all(dir, stray)
+    let stale =
+        names.filter(|&name| is_dataset_file(name) && name != MANIFEST_FILE_NAME && !listed.contains(name));
+    store::remove_all(dir, stale)
 }

@@ -1,27 +1,27 @@
-//! PNG files, written in one go.
+//! PNG encoding in a single compression call.
 //!
-//! The `png` crate hands each row to the compressor by itself, which makes ready for 32 kB of output every time: a third
-//! of what a small picture costs. Here rows are filtered first and compressed at once, in the same file format.
+//! The `png` crate passes each row to the compressor separately and reserves 32 kB of output every time, a
+//! third of the cost of a small image. Here rows are filtered first and compressed at once.
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 use png::{BitDepth, ColorType};
 
 use crate::{DatasetError, Result};
 
-/// How hard pixels are compressed: beyond, time grows much faster than bytes shrink.
+/// zlib level: above it, time grows much faster than size shrinks.
 const LEVEL: u32 = 5;
 
-/// What stands for a row of pixels.
+/// PNG row filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowFilter {
-    /// Its bytes: best where values repeat, as in flat-shaded views.
+    /// Filter 0: best for repeating values, as in flat-shaded views.
     None,
-    /// How its bytes differ from those above: best where values slope.
+    /// Filter 2, difference to the row above: best for gradients.
     Up,
 }
 
 impl RowFilter {
-    /// Its number in the file format.
+    /// Filter type byte in the file format.
     fn code(self) -> u8 {
         match self {
             Self::None => 0,
@@ -30,11 +30,11 @@ impl RowFilter {
     }
 }
 
-/// Encodes a picture of a width and a height, row by row from the top, of whole bytes a pixel; numbers of 16 bits are
-/// big-endian. The same pixels give the same bytes on every machine.
+/// Encodes pixels in row-major order from the top, with whole bytes per sample; 16-bit samples are
+/// big-endian. Output is identical on every machine.
 ///
 /// # Errors
-/// When there are not as many bytes as its pixels need.
+/// When `pixels` does not have the length that the size implies.
 pub fn encode_png(
     [width_px, height_px]: [u32; 2],
     (color, depth): (ColorType, BitDepth),
@@ -59,7 +59,7 @@ pub fn encode_png(
     Ok(bytes)
 }
 
-/// Rows, each behind the number of its filter.
+/// Rows, each preceded by its filter type byte.
 fn filtered(pixels: &[u8], row_bytes: usize, filter: RowFilter) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(pixels.len() + pixels.len() / row_bytes);
     let no_row = vec![0; row_bytes];
@@ -79,7 +79,7 @@ fn filtered(pixels: &[u8], row_bytes: usize, filter: RowFilter) -> Vec<u8> {
     bytes
 }
 
-/// As a zlib stream.
+/// zlib-compressed bytes.
 fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut compress = Compress::new(Compression::new(LEVEL), true);
     let mut compressed = Vec::with_capacity(bytes.len() / 8 + 64);
@@ -140,7 +140,7 @@ mod tests {
         assert!(error.to_string().contains("17 bytes for 2x3 pixels"), "{error}");
         assert!(
             encode_png([0, 3], kind, RowFilter::None, &[]).is_err(),
-            "no picture"
+            "an empty image"
         );
     }
 }

@@ -1,6 +1,6 @@
-//! [`DatasetError`]: what can go wrong between a folder of meshes and a sample.
+//! [`DatasetError`]: errors between a folder of meshes and a sample.
 //!
-//! A single bad mesh is no error: it becomes a [`SkipReason`](crate::SkipReason) row of the manifest.
+//! A single bad mesh is not an error: it is skipped with a [`SkipReason`](crate::SkipReason) in the manifest.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,414 +9,416 @@ use parquet::errors::ParquetError;
 
 use crate::{BuildPart, OLDEST_SCHEMA_VERSION, SCHEMA_VERSION, Split};
 
-/// The result of this crate's fallible functions.
+/// Result of this crate's fallible functions.
 pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
 
-/// What can go wrong. Messages are one line, the path comes last.
+/// Errors of this crate. Messages are one line with the path last.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
-    /// The operating system refused.
+    /// An operating-system error.
     #[error("could not {action} {}", .path.display())]
     Io {
-        /// The verb and its object: "read", "create the folder", ...
+        /// Verb and object: "read", "create the folder", ...
         action: &'static str,
-        /// What it was done to.
+        /// File or folder.
         path: PathBuf,
-        /// The system's own words.
+        /// Error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// Synthesized objects would be written among files that are there already.
-    #[error("the folder holds files; choose another folder or write into it by force: {}", .path.display())]
+    /// The output folder of synthesized objects is not empty.
+    #[error("the folder is not empty; choose another folder or pass --force: {}", .path.display())]
     OutNotEmpty {
-        /// The folder.
+        /// Output folder.
         path: PathBuf,
     },
-    /// There is nothing to synthesize, or not that much.
-    #[error("can synthesize 1 to {max_classes} classes of at least one object")]
+    /// The number of classes or objects to synthesize is out of range.
+    #[error("expected 1 to {max_classes} classes and at least one object per class")]
     SynthesizeCount {
-        /// The number of categories.
+        /// Largest number of classes.
         max_classes: usize,
     },
     /// The folder holds no manifest.
-    #[error("no manifest.json, so this is no dataset (or its build never began): {}", .path.display())]
+    #[error("no manifest.json: not a dataset, or its build never started: {}", .path.display())]
     NoManifest {
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
-    /// The manifest is no JSON, or not ours.
+    /// The manifest is not valid JSON, or has unknown or missing fields.
     #[error("the manifest is damaged: {}", .path.display())]
     Manifest {
-        /// The manifest.
+        /// Manifest file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// JSON error with line and column.
         #[source]
         source: serde_json::Error,
     },
-    /// The manifest contradicts itself.
-    #[error("the manifest is damaged, {what}: {}", .path.display())]
-    ManifestContent {
-        /// The contradiction.
-        what: String,
-        /// The manifest.
+    /// The manifest is inconsistent.
+    #[error("the manifest is damaged, {detail}: {}", .path.display())]
+    InvalidManifest {
+        /// The inconsistency.
+        detail: String,
+        /// Manifest file.
         path: PathBuf,
     },
-    /// Written by another version of the schema.
+    /// Unsupported schema version.
     #[error(
-        "schema version {found}, but this program reads versions {OLDEST_SCHEMA_VERSION} to {SCHEMA_VERSION}; build \
-         the dataset again: {}",
+        "unsupported schema version {found}, expected {OLDEST_SCHEMA_VERSION} to {SCHEMA_VERSION}; build the dataset \
+         again: {}",
         .path.display()
     )]
     SchemaVersion {
-        /// The version in the file, `none` where there is none.
+        /// Version in the file, `none` if absent.
         found: String,
-        /// The manifest or shard.
+        /// Manifest or shard.
         path: PathBuf,
     },
-    /// The build that made the dataset has not ended.
-    #[error("the build of this dataset has not ended ({finished} shards so far); run it again to go on: {}", .path.display())]
+    /// The build of the dataset is incomplete.
+    #[error("the build of this dataset is incomplete ({finished} shards so far); run it again to resume: {}", .path.display())]
     Unfinished {
-        /// Shards that are whole.
+        /// Number of finished shards.
         finished: usize,
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
-    /// The folder holds a dataset that was begun in another way.
-    #[error("the folder holds another dataset ({differences}); choose another folder or start anew by force: {}", .path.display())]
-    OtherPlan {
-        /// What differs.
+    /// The folder holds a dataset with a different plan.
+    #[error("the folder holds another dataset ({differences}); choose another folder or pass --force to overwrite it: {}", .path.display())]
+    PlanMismatch {
+        /// Differing settings.
         differences: String,
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
-    /// There is not enough room for what is still to be built.
+    /// The remaining rows do not fit on the disk.
     #[error(
-        "the disk is short: the {rows} rows still to be made take about {needed} bytes, and {free} are free; make room, \
-         or say --ignore-free-space to build as far as it goes: {}",
+        "not enough disk space: the remaining {rows} rows need about {needed} bytes and {free} are free; free some space, \
+         or pass --ignore-free-space to build as far as possible: {}",
         .path.display()
     )]
-    DiskShort {
-        /// Bytes that are needed, with a margin.
+    NotEnoughDiskSpace {
+        /// Required bytes, with a safety margin.
         needed: u64,
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
-        /// Rows that are still to be made.
+        /// Rows still to be written.
         rows: usize,
-        /// The folder.
+        /// Output folder.
         path: PathBuf,
     },
-    /// Another lighting changed more than pictures.
-    #[error("more than the light has changed, {what}; the meshes or the adapter are others: {}", .path.display())]
-    OtherThanLit {
-        /// Which row, and how.
-        what: String,
-        /// The new dataset.
+    /// Relighting changed more than the images.
+    #[error("relighting changed more than the images, {detail}; the meshes or the adapter differ: {}", .path.display())]
+    RelightMismatch {
+        /// The row and the difference.
+        detail: String,
+        /// Folder of the new dataset.
         path: PathBuf,
     },
-    /// A word that can't name an image set.
-    #[error("\"{name}\" can't name a set of images: it would be no name of a folder")]
+    /// A string that is not valid as an image set name.
+    #[error("invalid image set name \"{name}\", expected a valid folder name")]
     ImageSetName {
-        /// What was given.
+        /// Input string.
         name: String,
     },
-    /// A dataset without that image set.
-    #[error("no images of the name {name} (there are: {names}); `tap dataset relight --add` makes some: {}", .path.display())]
-    NoSuchImages {
-        /// What was asked for.
+    /// The dataset has no image set of this name.
+    #[error("unknown image set {name} (there are: {names}); create it with `tap dataset relight --add`: {}", .path.display())]
+    NoSuchImageSet {
+        /// Requested name.
         name: String,
-        /// What there is.
+        /// Existing names.
         names: String,
-        /// The dataset.
+        /// Dataset folder.
         path: PathBuf,
     },
-    /// An image set of another dataset, or of one that has changed.
-    #[error("the images are of another dataset than the one they lie in; make them again with --force: {}", .path.display())]
-    OtherImages {
-        /// The image set.
+    /// The image set belongs to another dataset, or to an older state of this one.
+    #[error("the image set is of another dataset than the one that holds it; create it again with --force: {}", .path.display())]
+    ImageSetMismatch {
+        /// Image set folder.
         path: PathBuf,
     },
-    /// Shards that hold pictures alone.
-    #[error("the folder holds images for the rows of another dataset; open that, with these as its images: {}", .path.display())]
-    ImagesAlone {
-        /// The image set.
+    /// The folder is an image set, not a dataset.
+    #[error("the folder is an image set, with images for the rows of another dataset; open that dataset with this image set: {}", .path.display())]
+    ImageSetOnly {
+        /// Image set folder.
         path: PathBuf,
     },
-    /// Shards without what relighting needs.
+    /// The shards have no G-buffer, which relighting needs.
     #[error(
-        "the shards hold no G-buffer, so that the light can only be changed on the meshes: say --meshes SRC, or build the \
-         dataset with --gbuffer: {}",
+        "the shards have no G-buffer: pass --meshes SRC to render the meshes again, or build the dataset with \
+         --gbuffer: {}",
         .path.display()
     )]
     NoGbuffer {
-        /// The dataset.
+        /// Dataset folder.
         path: PathBuf,
     },
-    /// A manifest whose pictures no mesh gives.
+    /// The images were relit, so they cannot be rebuilt from meshes.
     #[error(
-        "the pictures of this dataset were not drawn but lit from the G-buffer of {parent}; rebuild that, and relight it"
+        "the images of this dataset were relit from the G-buffer of {parent}; rebuild that dataset and relight it"
     )]
     Relit {
-        /// The hash of that dataset.
+        /// Hash of the parent dataset.
         parent: String,
     },
-    /// A lighting that shows what a G-buffer does not hold.
+    /// The lighting needs inputs that the G-buffer does not store.
     #[error(
-        "the lighting shows {shown}, and the G-buffer holds {held}: say --meshes SRC, or build the dataset with \
+        "the lighting needs {shown}, but the G-buffer stores {held}: pass --meshes SRC, or build the dataset with \
          --gbuffer and {remedy}: {}",
         .path.display()
     )]
-    Unlit {
-        /// What it shows.
+    GbufferInsufficient {
+        /// What the lighting needs.
         shown: &'static str,
-        /// What there is.
+        /// What the G-buffer stores.
         held: &'static str,
-        /// How to have it.
+        /// Command-line options that store it.
         remedy: &'static str,
-        /// The dataset.
+        /// Dataset folder.
         path: PathBuf,
     },
-    /// A manifest that does not say what it was made from.
-    #[error("the manifest names no meshes: it is of version 1, or of data that was made from none")]
+    /// The manifest lists no source meshes.
+    #[error("the manifest lists no meshes: it has version 1, or its data was not made from meshes")]
     NoMeshesListed,
     /// The folder holds one part of a dataset.
-    #[error("the folder holds part {part} of a dataset; join the parts with `tap dataset merge`: {}", .path.display())]
+    #[error("the folder holds part {part} of a dataset; merge the parts with `tap dataset merge`: {}", .path.display())]
     Part {
-        /// Which.
+        /// Index and count.
         part: BuildPart,
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
-    /// A word that names no part.
-    #[error("\"{text}\" names no part; write I/N, for example 1/8 for the first of eight")]
+    /// A string that is not a part like `1/8`.
+    #[error("invalid part \"{text}\", expected I/N, for example 1/8 for the first of eight")]
     PartName {
-        /// What was given.
+        /// Input string.
         text: String,
     },
-    /// A folder that is to be joined with others holds no part.
-    #[error("the folder holds a whole dataset, and no part of one: {}", .path.display())]
+    /// A folder given to merge is not a part.
+    #[error("the folder holds a whole dataset, not a part of one: {}", .path.display())]
     NotAPart {
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
-    /// Parts that are of different datasets.
-    #[error("the parts are of different builds ({differences}): {} and {}", .first.display(), .path.display())]
-    OtherPart {
-        /// What differs.
+    /// The parts belong to different builds.
+    #[error("the parts belong to different builds ({differences}): {} and {}", .first.display(), .path.display())]
+    PartMismatch {
+        /// Differing settings.
         differences: String,
-        /// The part that others are compared with.
+        /// Reference part.
         first: PathBuf,
-        /// The one that differs.
+        /// Differing part.
         path: PathBuf,
     },
-    /// Parts that are not there, or not whole.
-    #[error("the dataset can't be joined, {missing}; what is whole has been left where it is")]
+    /// Parts are missing or incomplete.
+    #[error("the parts cannot be merged, {missing}; finished shards are kept")]
     PartsMissing {
-        /// Which, and what they lack.
+        /// List of missing parts and shards.
         missing: String,
     },
-    /// A shard's bytes are not those that were written.
+    /// The content of a shard does not match its recorded hash.
     #[error("the shard was changed since it was written; run the build of its part again: {}", .path.display())]
     ShardChanged {
-        /// The shard.
+        /// Shard file.
         path: PathBuf,
     },
-    /// The folder holds what no build wrote.
-    #[error("the folder holds {name}, which is no part of a dataset; choose an empty one: {}", .path.display())]
+    /// The folder holds files that do not belong to a dataset.
+    #[error("the folder holds {name}, which does not belong to a dataset; choose an empty folder: {}", .path.display())]
     ForeignFiles {
-        /// The first such file.
+        /// First such file.
         name: String,
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
-    /// Another program is writing to the folder.
+    /// Another program holds the write lock of the folder.
     #[error("another build is writing to the folder: {}", .path.display())]
     Busy {
-        /// The folder.
+        /// Folder.
         path: PathBuf,
     },
     /// Every object was skipped.
-    #[error("none of the {num_objects} objects could be used ({reasons})")]
-    NothingSurvived {
-        /// How many were found.
+    #[error("all {num_objects} objects were skipped ({reasons})")]
+    AllSkipped {
+        /// Number of objects found.
         num_objects: usize,
-        /// Why, for the first few.
+        /// Reasons of the first few.
         reasons: String,
     },
-    /// A shard's length is not what the manifest says.
+    /// The length of a shard does not match the manifest.
     #[error("the shard is truncated or was changed ({found} bytes instead of {expected}): {}", .path.display())]
     ShardLength {
-        /// Bytes by the manifest.
+        /// Bytes according to the manifest.
         expected: u64,
         /// Bytes on disk.
         found: u64,
-        /// The shard.
+        /// Shard file.
         path: PathBuf,
     },
-    /// A shard could not be read or written as Parquet.
-    #[error("not a whole Parquet shard: {}", .path.display())]
+    /// Parquet could not read or write a shard.
+    #[error("not a complete Parquet file: {}", .path.display())]
     Parquet {
-        /// The shard.
+        /// Shard file.
         path: PathBuf,
-        /// Parquet's own words.
+        /// Error of the Parquet crate.
         #[source]
         source: ParquetError,
     },
-    /// A shard holds other columns or metadata than the schema.
-    #[error("the shard breaks the schema, {what}: {}", .path.display())]
-    ShardContent {
-        /// Which column or key, and how.
-        what: String,
-        /// The shard.
+    /// Columns or metadata of a shard do not match the schema.
+    #[error("the shard does not match the schema, {detail}: {}", .path.display())]
+    InvalidShard {
+        /// Column or key, and the mismatch.
+        detail: String,
+        /// Shard file.
         path: PathBuf,
     },
-    /// A sample that doesn't fit the shard it is to be written to.
-    #[error("sample {id} does not fit the schema: {what}")]
+    /// A sample does not match the shard it is written to.
+    #[error("sample {id} does not match the schema: {detail}")]
     Row {
-        /// Its id.
+        /// Object id.
         id: String,
-        /// How.
-        what: String,
+        /// The mismatch.
+        detail: String,
     },
-    /// A row that isn't there.
-    #[error("row {row} of split {split}, which has {num_rows} rows")]
+    /// Row index out of range.
+    #[error("row {row} is out of range: split {split} has {num_rows} rows")]
     NoSuchRow {
-        /// The split.
+        /// Split of the row.
         split: Split,
-        /// The row that was asked for.
+        /// Requested row.
         row: usize,
-        /// How many there are.
+        /// Rows in the split.
         num_rows: usize,
     },
-    /// A view that isn't there.
-    #[error("view {view} of an object with {num_views} views")]
+    /// View index out of range.
+    #[error("view {view} is out of range: an object has {num_views} views")]
     NoSuchView {
-        /// The view that was asked for.
+        /// Requested view.
         view: usize,
-        /// How many there are.
+        /// Views per object.
         num_views: usize,
     },
-    /// An id that can't name a row.
-    #[error("\"{text}\" is no object id: {what}")]
+    /// A string that is not a valid object id.
+    #[error("\"{text}\" is no object id: {detail}")]
     ObjectId {
-        /// What was given.
+        /// Input string.
         text: String,
-        /// The rule it breaks.
-        what: &'static str,
+        /// Violated rule.
+        detail: &'static str,
     },
-    /// A word that names no split.
-    #[error("\"{text}\" is no split; use train, val or test")]
+    /// Unknown split name.
+    #[error("unknown split \"{text}\", expected one of train, val, test")]
     SplitName {
-        /// What was given.
+        /// Input string.
         text: String,
     },
-    /// A stored picture that isn't a gray 8-bit PNG of reasonable size.
+    /// A PNG that cannot be decoded.
     #[error("not a gray 8-bit PNG")]
     Png(#[from] png::DecodingError),
-    /// A stored picture of the wrong kind or size.
-    #[error("an image of the wrong kind: {0}")]
+    /// A stored image with an unexpected size or pixel format.
+    #[error("unexpected image format: {0}")]
     Image(String),
-    /// A picture could not be encoded.
+    /// A PNG that cannot be encoded.
     #[error("could not encode a PNG")]
     PngEncoding(#[from] png::EncodingError),
-    /// A word that names no layout.
-    #[error("\"{text}\" is no layout; use auto, shapenet, shrec16, modelnet, objaverse, folders or csv")]
+    /// Unknown source layout.
+    #[error(
+        "unknown layout \"{text}\", expected one of auto, shapenet, modelnet, folders, shrec16, objaverse, csv"
+    )]
     LayoutName {
-        /// What was given.
+        /// Input string.
         text: String,
     },
-    /// The source holds nothing that could become a row.
-    #[error("no object found, {what}: {}", .path.display())]
+    /// The source holds no objects.
+    #[error("no objects found, {detail}: {}", .path.display())]
     NoObjects {
-        /// What was looked for.
-        what: &'static str,
-        /// The source.
+        /// Expected path pattern.
+        detail: &'static str,
+        /// Source folder.
         path: PathBuf,
     },
-    /// A JSON file of the source is damaged.
-    #[error("the {what} is no JSON of its form: {}", .path.display())]
+    /// A JSON file is malformed.
+    #[error("malformed {detail}: {}", .path.display())]
     Json {
-        /// Which file.
-        what: &'static str,
+        /// Role of the file.
+        detail: &'static str,
         /// The file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// JSON error with line and column.
         #[source]
         source: serde_json::Error,
     },
-    /// The list of parts contradicts itself.
-    #[error("the list of parts is unusable, {what}: {}", .path.display())]
+    /// The part list is inconsistent.
+    #[error("invalid part list, {detail}: {}", .path.display())]
     Parts {
-        /// How.
-        what: String,
-        /// The list.
+        /// The inconsistency.
+        detail: String,
+        /// Part list file.
         path: PathBuf,
     },
-    /// A table lacks a column or holds a wrong word.
-    #[error("line {line} of the table: {what}: {}", .path.display())]
+    /// A table lacks a column or has an invalid cell.
+    #[error("line {line} of the table: {detail}: {}", .path.display())]
     Table {
-        /// The line, from 1.
+        /// Line number, from 1.
         line: u64,
-        /// What is wrong.
-        what: String,
-        /// The table.
+        /// The problem.
+        detail: String,
+        /// Table file.
         path: PathBuf,
     },
-    /// A table is no CSV.
+    /// A table is not valid CSV.
     #[cfg(feature = "build")]
-    #[error("not a table of comma-separated values: {}", .path.display())]
+    #[error("not a table of comma-separated values (CSV): {}", .path.display())]
     Csv {
-        /// The table.
+        /// Table file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// CSV error with position.
         #[source]
         source: csv::Error,
     },
-    /// A zip archive is damaged, or of a kind that can't be read.
+    /// A zip archive is damaged or unsupported.
     #[cfg(feature = "build")]
-    #[error("not a zip archive that can be read: {}", .path.display())]
+    #[error("not a readable zip archive: {}", .path.display())]
     Archive {
-        /// The archive.
+        /// Archive file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Error of the zip crate.
         #[source]
         source: zip::result::ZipError,
     },
-    /// Shares of splits that are none.
+    /// Invalid split ratios.
     #[error(
-        "\"{text}\" are no shares of splits; write train,test or train,val,test, for example 0.8,0.2; their sum is 1"
+        "invalid split ratios \"{text}\", expected train,test or train,val,test with sum 1, for example 0.8,0.2"
     )]
-    SplitFractions {
-        /// What was given.
+    SplitRatios {
+        /// Input string.
         text: String,
     },
-    /// A setting of a recipe is out of range.
+    /// A recipe setting is out of range.
     #[error("recipe: {key} is {value}, but must be {rule}")]
     Recipe {
-        /// The setting.
+        /// Setting, as a dotted path.
         key: &'static str,
         /// Its value.
         value: String,
-        /// What it must be.
+        /// Allowed values.
         rule: &'static str,
     },
-    /// The renderer can't be set up, or is lost.
+    /// The renderer could not start, or its device failed.
     #[cfg(feature = "build")]
     #[error("the renderer failed")]
     Render(#[from] tap_render::RenderError),
-    /// A thread of the build died: a bug.
-    #[error("a thread of the build died: {0}")]
-    Died(&'static str),
+    /// A worker thread panicked: a bug.
+    #[error("a worker thread panicked: {0}")]
+    WorkerPanicked(&'static str),
 }
 
 impl DatasetError {
-    /// Wraps an error of the operating system; to be used as `.map_err(DatasetError::io("read", path))`.
+    /// Wraps an operating-system error: `.map_err(DatasetError::io("read", path))`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
-    /// Wraps an error of the Parquet crate; what the operating system said inside it is unpacked.
+    /// Wraps a Parquet error, unwrapping an operating-system error inside it.
     pub(crate) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> Self {
         let path = path.to_owned();
         move |source| match source {

@@ -1,36 +1,35 @@
-//! The pictures inside a row: PNGs, and coverage masks of one bit a pixel.
+//! Images of a row: PNGs and one-bit coverage masks.
 
 use std::io::Cursor;
 
 use crate::{DatasetError, Result, RowFilter, encode_png};
 
-/// The largest picture that is decoded: what no recipe makes is no picture of ours.
+/// Largest image that is decoded, a limit for untrusted files.
 pub const MAX_IMAGE_SIZE_PX: u32 = 4096;
 
-/// A picture of one byte a pixel, row by row from the top.
+/// An 8-bit gray image, row-major from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrayImage {
-    /// Pixels in a row.
+    /// Width in pixels.
     pub width_px: u32,
-    /// Rows.
+    /// Height in pixels.
     pub height_px: u32,
     /// `width_px * height_px` bytes.
     pub pixels: Vec<u8>,
 }
 
-/// Encodes a square gray picture, unfiltered.
+/// Encodes a square 8-bit gray PNG without row filters.
 ///
-/// Flat-shaded views are runs of equal bytes, which a row filter only disturbs: measured, unfiltered PNG is the smallest and
-/// the quickest to decode.
+/// Flat-shaded views are runs of equal bytes; unfiltered PNG measured smallest and fastest to decode.
 ///
 /// # Errors
-/// When `pixels` isn't `size_px * size_px` bytes.
+/// When `pixels` does not have `size_px * size_px` bytes.
 pub fn encode_gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
     let kind = (png::ColorType::Grayscale, png::BitDepth::Eight);
     encode_png([size_px; 2], kind, RowFilter::None, pixels)
 }
 
-/// Encodes a square picture of three bytes a pixel, as [`encode_gray_png`] does.
+/// Encodes a square 8-bit RGB PNG without row filters.
 ///
 /// # Errors
 /// When there are not `size_px * size_px` pixels.
@@ -39,11 +38,11 @@ pub fn encode_rgb_png(size_px: u32, pixels: &[[u8; 3]]) -> Result<Vec<u8>> {
     encode_png([size_px; 2], kind, RowFilter::None, pixels.as_flattened())
 }
 
-/// Decodes a picture of a row; one in color becomes gray by its luma (ITU-R BT.601). Takes no more memory than a
-/// picture of [`MAX_IMAGE_SIZE_PX`] squared needs, whatever the bytes say.
+/// Decodes an 8-bit gray or RGB PNG to gray; RGB is converted to luma (ITU-R BT.601). Memory is bounded by
+/// [`MAX_IMAGE_SIZE_PX`] squared.
 ///
 /// # Errors
-/// When the bytes are no 8-bit PNG in gray or RGB, or one that is too large.
+/// When the PNG is damaged, too large, or neither 8-bit gray nor 8-bit RGB.
 pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
     let (width_px, height_px, mut pixels, num_channels) = decode_bytes(bytes)?;
     if num_channels == 3 {
@@ -56,8 +55,8 @@ pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
     })
 }
 
-/// Decodes a picture of a row to all its red, then all its green, then all its blue; a gray one has the same in each. Takes
-/// no more memory than [`decode_gray_png`] does.
+/// Decodes an 8-bit gray or RGB PNG to planar RGB (3, H, W); gray is replicated. Memory is bounded as in
+/// [`decode_gray_png`].
 ///
 /// # Errors
 /// As [`decode_gray_png`].
@@ -72,7 +71,7 @@ pub fn decode_rgb_planes(bytes: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
-/// Width, height, bytes row by row, and bytes a pixel: one of gray or three of color.
+/// Width, height, interleaved bytes, and channels (1 or 3).
 fn decode_bytes(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>, usize)> {
     let mut reader = open(bytes)?;
     let info = reader.info();
@@ -90,7 +89,7 @@ fn decode_bytes(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>, usize)> {
     Ok((width_px, height_px, pixels, num_channels))
 }
 
-/// Reads a PNG as far as its pixels.
+/// Reads a PNG header with memory limits.
 fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>> {
     let limit_bytes = 6 * MAX_IMAGE_SIZE_PX as usize * MAX_IMAGE_SIZE_PX as usize;
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit_bytes });
@@ -99,7 +98,7 @@ fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>> {
     Ok(decoder.read_info()?)
 }
 
-/// The pixels of a PNG.
+/// Decoded samples.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Pixels {
     Gray8(Vec<u8>),
@@ -107,7 +106,7 @@ pub(crate) enum Pixels {
     Rgb8(Vec<u8>),
 }
 
-/// Decodes a PNG of a known size.
+/// Decodes a PNG of known size.
 pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Result<Pixels> {
     let mut reader = open(bytes)?;
     let info = reader.info();
@@ -139,14 +138,14 @@ pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Resu
     }
 }
 
-/// Whole numbers, so that it is the same everywhere; white stays white and gray stays gray.
+/// Integer arithmetic, identical everywhere; maps gray to itself.
 fn luma([red, green, blue]: [u8; 3]) -> u8 {
     let thousandths = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
     ((thousandths + 500) / 1000) as u8
 }
 
-/// Which pixels of a square picture are covered: one bit a pixel, row by row from the top without padding between
-/// rows, the first pixel in the highest bit (what numpy's `unpackbits` expects).
+/// Coverage mask of a square image: one bit per pixel, row-major from the top without row padding, most
+/// significant bit first (as in numpy's `unpackbits`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask1Bit {
     size_px: u32,
@@ -154,16 +153,16 @@ pub struct Mask1Bit {
 }
 
 impl Mask1Bit {
-    /// How many bytes a mask of this size takes.
+    /// Packed size in bytes.
     #[must_use]
     pub fn num_bytes(size_px: u32) -> usize {
         (size_px as usize * size_px as usize).div_ceil(8)
     }
 
-    /// Packs one `bool` a pixel.
+    /// Packs one `bool` per pixel.
     ///
     /// # Panics
-    /// When there aren't exactly `size_px * size_px` values.
+    /// When there are not exactly `size_px * size_px` values.
     #[must_use]
     pub fn from_covered(size_px: u32, covered: &[bool]) -> Self {
         let num_pixels = size_px as usize * size_px as usize;
@@ -178,10 +177,10 @@ impl Mask1Bit {
         Self { size_px, bits }
     }
 
-    /// Takes bytes as they stand in a shard.
+    /// Wraps packed bytes from a shard.
     ///
     /// # Errors
-    /// When their number isn't that of a mask of this size, or a bit behind the last pixel is set.
+    /// When the length is wrong or a padding bit is set.
     pub fn from_bytes(size_px: u32, bits: Vec<u8>) -> Result<Self> {
         let num_bytes = Self::num_bytes(size_px);
         if bits.len() != num_bytes {
@@ -202,19 +201,19 @@ impl Mask1Bit {
         Ok(Self { size_px, bits })
     }
 
-    /// The packed bits.
+    /// Packed bits, most significant bit first.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bits
     }
 
-    /// Pixels along a side.
+    /// Width and height in pixels.
     #[must_use]
     pub fn size_px(&self) -> u32 {
         self.size_px
     }
 
-    /// Is the pixel in column `x`, row `y` covered? Pixels outside are not.
+    /// Whether the pixel in column `x`, row `y` is covered; `false` outside the image.
     #[must_use]
     pub fn is_covered(&self, x: i64, y: i64) -> bool {
         let size = i64::from(self.size_px);
@@ -225,19 +224,19 @@ impl Mask1Bit {
         self.bits[i / 8] >> (7 - i % 8) & 1 == 1
     }
 
-    /// How many pixels are covered.
+    /// Number of covered pixels.
     #[must_use]
     pub fn num_covered(&self) -> usize {
         self.bits.iter().map(|byte| byte.count_ones() as usize).sum()
     }
 
-    /// The covered part of the picture, 0 to 1.
+    /// Covered fraction of the image, 0 to 1.
     #[must_use]
     pub fn coverage(&self) -> f32 {
         self.num_covered() as f32 / (self.size_px as f32 * self.size_px as f32)
     }
 
-    /// One byte a pixel, 1 where it is covered.
+    /// One byte per pixel, 1 where covered.
     #[must_use]
     pub fn to_pixels(&self) -> Vec<u8> {
         let num_pixels = self.size_px as usize * self.size_px as usize;
@@ -292,7 +291,7 @@ mod tests {
     fn hostile_pictures_are_refused() {
         let good = encode_gray_png(8, &[9; 64]).unwrap();
         decode_gray_png(&good[..good.len() / 2]).unwrap_err();
-        decode_gray_png(b"not a picture").unwrap_err();
+        decode_gray_png(b"not a PNG").unwrap_err();
         encode_gray_png(8, &[0; 63]).unwrap_err();
 
         let mut rgba = Vec::new();

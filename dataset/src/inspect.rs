@@ -1,4 +1,4 @@
-//! [`inspect`]: a dataset summed up, for a person or a program. Works on an unfinished one too.
+//! [`inspect`]: summary of a dataset. Works on incomplete ones too.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,69 +9,69 @@ use crate::{
     Manifest, Result, RowLayout, ShardReader, SkipReason, SourceDescription, Split, image_set_dir, image_sets,
 };
 
-/// A dataset summed up.
+/// Summary of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
-    /// The hash that names the data; `None` while it is being built.
+    /// Hash of the data; `None` while the build is incomplete.
     pub sha256: Option<String>,
-    /// The program that made it.
+    /// Program and version that wrote it.
     pub generator: String,
-    /// What it was made from.
+    /// Description of the source.
     pub source: SourceDescription,
-    /// The sizes of a row.
+    /// Row dimensions.
     pub layout: RowLayout,
-    /// Shards that are whole.
+    /// Finished shards.
     pub num_shards: usize,
-    /// Shards that there will be.
+    /// Planned shards.
     pub num_shards_planned: usize,
-    /// Bytes of all shards.
+    /// Total size of all shards.
     pub bytes: u64,
-    /// Rows of all shards.
+    /// Rows in all shards.
     pub num_rows: usize,
-    /// Pictures of the rows under other lights.
+    /// Image sets stored with the dataset.
     pub image_sets: Vec<ImageSetSummary>,
-    /// Rows by class and split.
+    /// Rows per class and split.
     pub classes: Vec<ClassCount>,
-    /// How many parts points are labeled with.
+    /// Number of distinct part labels.
     pub num_parts: usize,
-    /// Objects that were left out, by reason.
+    /// Skipped objects by reason.
     pub skipped: BTreeMap<SkipReason, usize>,
-    /// Everything that the views and points depend on.
+    /// Build recipe, as in the manifest.
     pub recipe: serde_json::Value,
-    /// The adapter that drew the views.
+    /// Adapter that rendered the views.
     pub adapter: serde_json::Value,
 }
 
-/// Pictures of the rows under another light.
+/// Summary of one image set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageSetSummary {
-    /// What it is called.
+    /// Folder name.
     pub name: String,
-    /// The hash that names it; `None` while it is being made.
+    /// Hash of the data; `None` while incomplete.
     pub sha256: Option<String>,
-    /// Bytes of its shards.
+    /// Total size of its shards.
     pub bytes: u64,
-    /// The light.
+    /// Lighting settings of the recipe.
     pub lighting: serde_json::Value,
 }
 
-/// How many rows a class has.
+/// Rows of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClassCount {
-    /// The class.
+    /// Class name.
     pub name: String,
-    /// Rows to learn from.
+    /// Training rows.
     pub train: usize,
-    /// Rows to choose by.
+    /// Validation rows.
     pub val: usize,
-    /// Rows to report on.
+    /// Test rows.
     pub test: usize,
 }
 
-/// Sums a dataset up: reads the manifest and the labels, no other column.
+/// Summarizes a dataset. Reads the manifest and the label column only.
 ///
 /// # Errors
-/// When the folder is no dataset of this schema version, or a shard is missing or damaged.
+/// When the folder is not a dataset of a supported schema version, or a shard is missing or damaged.
 pub fn inspect(dir: &Path) -> Result<Inspection> {
     let manifest = Manifest::read(dir)?;
     let count = |name: &String| ClassCount {
@@ -83,7 +83,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
     let mut classes: Vec<ClassCount> = manifest.classes.iter().map(count).collect();
     for entry in &manifest.shards {
         for label in ShardReader::open(&dir.join(&entry.file))?.labels()? {
-            // A label without a class is for `verify` to report.
+            // Labels without a class are reported by `verify`.
             let Some(class) = usize::try_from(label)
                 .ok()
                 .and_then(|label| classes.get_mut(label))

@@ -1,30 +1,29 @@
-//! Objects to Parquet shards, shards to samples.
+//! Meshes to Parquet shards, shards to samples.
 //!
-//! A dataset is a folder with a [`Manifest`] and, per [`Split`], shards whose rows are [`Sample`]s sorted by id.
-//! [`Dataset`] reads it at random; [`verify`](fn@verify) proves it; [`inspect`](fn@inspect) sums it up. With the
-//! feature `build`, `build` makes one from a `Source`, a folder of meshes.
+//! A dataset is a folder with a [`Manifest`] and, per [`Split`], shards whose rows are [`Sample`]s sorted by
+//! id. [`Dataset`] reads rows at random, [`verify`](fn@verify) checks them, [`inspect`](fn@inspect)
+//! summarizes them. With the feature `build`, `build` makes a dataset from a `Source`.
 
-#[cfg(feature = "build")]
-mod build;
-mod cloud;
+mod atomic_file;
 mod dataset;
 mod dataset_writer;
-mod durable;
 mod encode_png;
 mod error;
-mod finding;
 mod gbuffer;
+mod icp;
 mod image;
 mod image_set;
 mod inspect;
 mod manifest;
 mod merge;
-mod overlap;
+mod mesh_issue;
+mod near_duplicates;
 mod parallel;
 mod part;
 #[cfg(feature = "build")]
+mod pipeline;
+#[cfg(feature = "build")]
 mod plan;
-mod pose_contract;
 #[cfg(feature = "build")]
 mod rebuild;
 #[cfg(feature = "build")]
@@ -32,6 +31,7 @@ mod recipe;
 #[cfg(feature = "build")]
 mod relight;
 mod report;
+mod reprojection;
 mod sample;
 mod schema;
 mod shard;
@@ -46,15 +46,10 @@ mod synthesize;
 mod topology;
 mod verify;
 
-#[cfg(feature = "build")]
-pub use build::{
-    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, StageTiming, build,
-};
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
 pub use encode_png::{RowFilter, encode_png};
 pub use error::{DatasetError, Result};
-pub use finding::{DEGENERATE_SHARE, Finding, MeshFindings};
 pub use gbuffer::{GbufferPixels, ViewGbuffer};
 pub use image::{
     GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, decode_rgb_planes, encode_gray_png,
@@ -67,13 +62,18 @@ pub use manifest::{
     SourceDescription, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
-pub use overlap::{
-    DEFAULT_OVERLAP_DISTANCE, OverlapEvent, OverlapKind, OverlapPair, OverlapReport, Place, overlap,
+pub use mesh_issue::{MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues};
+pub use near_duplicates::{
+    DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, NearDuplicateEvent, NearDuplicateReport,
+    ObjectRef, find_near_duplicates,
 };
 pub use part::BuildPart;
 #[cfg(feature = "build")]
+pub use pipeline::{
+    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, StageTiming, build,
+};
+#[cfg(feature = "build")]
 pub use plan::{PlanReport, plan};
-pub use pose_contract::{MIN_POINTS_IN_MASK, points_in_mask};
 #[cfg(feature = "build")]
 pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};
 #[cfg(feature = "build")]
@@ -81,13 +81,13 @@ pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normal
 #[cfg(feature = "build")]
 pub use relight::{RelightOptions, RelightReport, relight, relight_from_meshes};
 pub use report::{CategoryReport, MeshReport, ObjectReport, report};
+pub use reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
 pub use sample::{ObjectId, Sample, SampleView, Split};
 pub use schema::{Columns, OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
-pub use shard::{ROW_GROUP_ROWS, RowFacts, ShardDigest, ShardReader, ShardWriter, ViewSelection};
+pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{
-    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, PartTable, Source, SourceObject, SourceOptions,
-    SplitFractions,
+    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, PartTable, Source, SourceObject, SourceOptions, SplitRatios,
 };
 #[cfg(feature = "build")]
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
@@ -97,5 +97,5 @@ pub use synthesize::{
 };
 pub use verify::{Problem, VerifyEvent, VerifyOptions, VerifyReport, verify};
 
-/// The program that makes datasets, as it stands in manifests and shards.
+/// Program name and version, as recorded in manifests and shards.
 pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));

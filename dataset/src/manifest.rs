@@ -1,8 +1,9 @@
-//! `manifest.json`: what a dataset is made of, how it was made, and what was left out and why.
+//! `manifest.json`: contents, provenance and skipped objects of a dataset.
 //!
-//! It is written when a build begins and when it ends. In between each finished shard has a [`ShardNote`] beside it, so
-//! that what is written grows with the shards and not with their square; a shard that neither lists does not exist. It
-//! holds no time, no path of the machine and no number of workers, so that the same build gives the same bytes.
+//! The manifest is written when a build begins and when it ends. In between, each finished shard has a
+//! [`JournalEntry`] beside it, so the cost of progress does not grow with the number of shards; a shard that
+//! neither lists does not exist. The manifest holds no times, absolute paths or worker counts, so equal
+//! builds give equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,205 +15,205 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
-    Split, durable, store,
+    Split, atomic_file, store,
 };
 
-/// The manifest's file name.
+/// File name of the manifest.
 pub const MANIFEST_FILE_NAME: &str = "manifest.json";
 
-/// The longest manifest that is read: room for millions of objects.
+/// Size limit for reading: millions of objects.
 const MAX_MANIFEST_BYTES: u64 = 1 << 30;
-/// More shards than any build has; a plan of more would only fill memory.
+/// Limit on planned shards, against damaged manifests.
 const MAX_SHARDS: usize = 300_000;
-/// How deep a manifest is indented: the fields of a shard are, those of its objects are not.
+/// Indentation depth: fields of a shard are indented, each of its objects is one line.
 const MAX_INDENT: usize = 4;
 
-/// What a dataset is made of.
+/// Contents of `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`SCHEMA_VERSION`], or an older one that can be read still.
+    /// [`SCHEMA_VERSION`], or an older supported version.
     pub schema_version: u32,
-    /// The program that made it.
+    /// Program and version that wrote it.
     pub generator: String,
-    /// Names the data: the hash of the shards' hashes. `None` until the build has ended.
+    /// Hash of the data: over the shard hashes. `None` until the build is complete.
     pub sha256: Option<String>,
-    /// Which share of the shards this folder is for; `None` for all of them.
+    /// The part that this folder holds; `None` for the whole dataset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<BuildPart>,
-    /// The hash of the dataset that this one was derived from, if it was.
+    /// Hash of the dataset that this one is derived from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// Were its pictures lit from the G-buffer of that dataset, and not drawn?
+    /// Whether images were relit from the parent's G-buffer instead of rendered.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_relit: bool,
-    /// What it was made from.
+    /// Description of the source.
     pub source: SourceDescription,
-    /// Everything that the views and points depend on.
+    /// All settings that affect views and points.
     pub recipe: serde_json::Value,
-    /// The adapter that drew the views.
+    /// Adapter that rendered the views.
     pub adapter: serde_json::Value,
-    /// The sizes of a row.
+    /// Row dimensions.
     pub layout: RowLayout,
-    /// The class names that labels index, sorted.
+    /// Class names, sorted; labels are indices into this list.
     pub classes: Vec<String>,
-    /// The parts that part labels index; empty without parts.
+    /// Part names; part labels are indices into this list.
     pub parts: Vec<PartName>,
-    /// How many shards each split is planned to have.
+    /// Planned shards per split.
     pub num_shards: Vec<ShardCount>,
-    /// The shards that are whole, in the order of the plan.
+    /// Finished shards, in plan order.
     pub shards: Vec<ShardEntry>,
-    /// The objects that were left out, sorted by split and id.
+    /// Skipped objects, sorted by split and id.
     pub skipped: Vec<SkippedObject>,
 }
 
-/// What a dataset was made from.
+/// Description of the source of a dataset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceDescription {
-    /// How the folder was read.
+    /// Layout name.
     pub layout: String,
-    /// Which publication it was recognized as, and with it the axes of its meshes; `None` if as none.
+    /// Detected publication, which implies the axes of its meshes; `None` if not recognized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publication: Option<String>,
-    /// How objects were drawn for the splits; `None` if a list or folders say it.
+    /// Ratios of a random split; `None` if a list or folders define the splits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splits: Option<String>,
-    /// How many objects were found.
+    /// Number of objects found.
     pub num_objects: usize,
-    /// Hash over id, split, path and length of every file: known before the first mesh is read.
+    /// Hash over id, split, path and length of every file, known before the first mesh is read.
     pub listing_sha256: String,
-    /// Hash over the ids and the hashes of the meshes; `None` until the build has ended.
+    /// Hash over ids and mesh hashes; `None` until the build is complete.
     pub content_sha256: Option<String>,
 }
 
-/// How many shards a split is planned to have.
+/// Planned shards of a split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardCount {
-    /// The split.
+    /// Split of the shards.
     pub split: Split,
-    /// Its shards.
+    /// Number of shards.
     pub shards: usize,
 }
 
-/// A shard that is whole.
+/// A finished shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardEntry {
-    /// Its name within the folder.
+    /// File name within the folder.
     pub file: String,
-    /// What its rows are for.
+    /// Split of its rows.
     pub split: Split,
-    /// How many rows it holds.
+    /// Number of rows.
     pub rows: usize,
-    /// How many bytes.
+    /// Length in bytes.
     pub bytes: u64,
-    /// The hash of these bytes.
+    /// SHA-256 of the file.
     pub sha256: String,
-    /// Hash over the ids and the hashes of the meshes that it was made from, the skipped ones included.
+    /// Hash over ids and mesh hashes of its objects, including skipped ones.
     pub source_sha256: String,
-    /// What it was made from, object by object; empty in a manifest of version 1.
+    /// Its objects, including skipped ones; empty in manifests of version 1.
     #[serde(default)]
     pub objects: Vec<ObjectEntry>,
 }
 
-/// An object of a shard, row or not: enough to find its mesh again and to prove what became of it.
+/// An object of a shard, skipped or not: locates its mesh and identifies its row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ObjectEntry {
-    /// Its id.
+    /// Object id.
     pub id: ObjectId,
-    /// Its file, relative to the source.
+    /// Mesh file, relative to the source.
     pub path: String,
-    /// The length of the file when the source was looked through.
+    /// Length of the mesh file when the source was scanned.
     pub bytes: u64,
-    /// The hash of the file; `None` if it could not be read.
+    /// SHA-256 of the mesh file; `None` if it could not be read.
     pub sha256: Option<String>,
-    /// The hash of the files that the mesh refers to; `None` if it reads none.
+    /// Hash of the files the mesh refers to; `None` if it read none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assets_sha256: Option<String>,
-    /// The hashes of its row; `None` if it was left out.
+    /// Hashes of its row; `None` if it was skipped.
     pub row: Option<RowDigest>,
 }
 
-/// What tells two rows apart, and in which of their halves.
+/// Hashes of the two halves of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowDigest {
-    /// The hash of points, normals, part labels and the transform that brought them into object space.
+    /// Hash of points, normals, part labels and `object_from_mesh`.
     pub points_sha256: String,
-    /// The hash of pictures, masks and poses.
+    /// Hash of images, masks and matrices.
     pub views_sha256: String,
 }
 
-/// An object that was left out.
+/// A skipped object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SkippedObject {
-    /// Its id, or what would have become of it.
+    /// Object id, even if invalid.
     pub id: String,
-    /// The split it would have been in; `None` if unknown.
+    /// Intended split; `None` if unknown.
     pub split: Option<Split>,
-    /// Its file, relative to the source.
+    /// Mesh file, relative to the source.
     pub path: String,
-    /// Why, in a word.
+    /// Reason code.
     pub reason: SkipReason,
-    /// Why, in a sentence.
+    /// Human-readable detail.
     pub message: String,
-    /// The place in the plan of the shard that it would have been in; `None` if it was left out before any mesh was
-    /// read.
+    /// Plan index of its shard; `None` if it was skipped before any mesh was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<usize>,
 }
 
-/// Why an object was left out.
+/// Reason code of a skipped object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SkipReason {
     /// The file could not be read.
     Unreadable,
-    /// A file that isn't there: a list names it, or it went while the build ran.
+    /// The file does not exist, or was removed during the build.
     Missing,
-    /// A file of another length than when the source was looked through: somebody writes to the source.
+    /// The file length changed since the source was scanned.
     Changed,
-    /// The file, or one that it names, lies outside the source folder.
+    /// The file, or one it refers to, is outside the source folder.
     OutsideSource,
-    /// A mesh format that can't be read.
+    /// Unsupported mesh format.
     UnsupportedFormat,
-    /// The file breaks the rules of its format.
+    /// The file violates its format.
     Malformed,
-    /// No triangle of non-zero area.
+    /// No triangle with non-zero area.
     Empty,
-    /// A coordinate that is NaN or infinite.
+    /// A coordinate is NaN or infinite.
     NonFinite,
-    /// More bytes than the build allows.
+    /// Exceeds the size limit of the build.
     TooLarge,
-    /// A name that can't be an id.
+    /// The name is not a valid id.
     InvalidId,
-    /// Another object has this id.
+    /// Another object has the same id.
     DuplicateId,
-    /// The list of splits doesn't name it: left out on purpose.
+    /// Not in the split list: excluded on purpose.
     NotInSplits,
-    /// A part that the source's list of parts doesn't name.
+    /// A part that the part list does not name.
     UnknownPart,
-    /// Its folder was published without a mesh: nothing is lost that anybody has.
+    /// Known to be published without a mesh.
     NotPublished,
-    /// The renderer could not draw it.
+    /// The renderer failed on it.
     RenderFailed,
-    /// A view in which nothing is seen.
+    /// A view in which nothing is visible.
     EmptyView,
-    /// Its own points don't project into its own masks.
-    PoseContract,
-    /// The program crashed over it: a bug worth a report.
+    /// Points do not reproject into the object's own masks.
+    #[serde(rename = "pose-contract")]
+    Reprojection,
+    /// The program panicked on it: a bug.
     Crashed,
 }
 
 impl SkipReason {
-    /// Is the object lost against the user's will? One that a list of splits leaves out, or that nobody has, is not.
+    /// Whether the object was lost unintentionally, rather than excluded by a split list or never published.
     #[must_use]
-    pub fn is_loss(self) -> bool {
+    pub fn is_failure(self) -> bool {
         !matches!(self, Self::NotInSplits | Self::NotPublished)
     }
 }
@@ -236,17 +237,17 @@ impl fmt::Display for SkipReason {
             Self::NotPublished => "not-published",
             Self::RenderFailed => "render-failed",
             Self::EmptyView => "empty-view",
-            Self::PoseContract => "pose-contract",
+            Self::Reprojection => "pose-contract",
             Self::Crashed => "crashed",
         })
     }
 }
 
 impl Manifest {
-    /// Reads the manifest of a dataset, of a half-built one too.
+    /// Reads the manifest of a dataset, complete or not.
     ///
     /// # Errors
-    /// When there is none, when it is of another schema version, or damaged.
+    /// When it does not exist, has an unsupported schema version, or is damaged.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join(MANIFEST_FILE_NAME);
         let bytes = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
@@ -275,45 +276,46 @@ impl Manifest {
             let path = path.clone();
             manifest
                 .check()
-                .map_err(|what| DatasetError::ManifestContent { what, path })
+                .map_err(|detail| DatasetError::InvalidManifest { detail, path })
         };
         check(&manifest)?;
         if !manifest.is_complete() {
-            manifest.take_in_notes(dir)?;
+            manifest.replay_journal(dir)?;
             check(&manifest)?;
         }
         Ok(manifest)
     }
 
-    /// Adds the shards that were finished since the manifest was written.
-    fn take_in_notes(&mut self, dir: &Path) -> Result<()> {
+    /// Adds the shards finished since the manifest was written.
+    fn replay_journal(&mut self, dir: &Path) -> Result<()> {
         let planned = self.planned_shards();
-        let place_of: BTreeMap<&str, usize> = planned
+        let plan_index_of: BTreeMap<&str, usize> = planned
             .iter()
             .enumerate()
-            .map(|(place, (_, file))| (file.as_str(), place))
+            .map(|(plan_idx, (_, file))| (file.as_str(), plan_idx))
             .collect();
         let plan_sha256 = self.plan_sha256();
         let known: BTreeSet<String> = self.shards.iter().map(|shard| shard.file.clone()).collect();
         for found in store::list(dir)? {
-            let shard = found.name.strip_suffix(NOTE_SUFFIX);
-            let Some(shard) = shard.filter(|shard| place_of.contains_key(shard) && !known.contains(*shard))
+            let shard = found.name.strip_suffix(JOURNAL_SUFFIX);
+            let Some(shard) =
+                shard.filter(|shard| plan_index_of.contains_key(shard) && !known.contains(*shard))
             else {
                 continue;
             };
             let path = dir.join(&found.name);
             let bytes =
                 store::read_bounded(&path, MAX_MANIFEST_BYTES).map_err(DatasetError::io("read", &path))?;
-            let note: ShardNote =
+            let journal_entry: JournalEntry =
                 serde_json::from_slice(&bytes).map_err(|source| DatasetError::Manifest { path, source })?;
-            // One of another plan was left behind when that was given up.
-            if note.plan_sha256 == plan_sha256 && note.entry.file == shard {
-                self.shards.push(note.entry);
-                self.skipped.extend(note.skipped);
+            // Entries of an abandoned plan are ignored.
+            if journal_entry.plan_sha256 == plan_sha256 && journal_entry.entry.file == shard {
+                self.shards.push(journal_entry.entry);
+                self.skipped.extend(journal_entry.skipped);
             }
         }
         self.shards
-            .sort_by_key(|shard| place_of.get(shard.file.as_str()).copied());
+            .sort_by_key(|shard| plan_index_of.get(shard.file.as_str()).copied());
         self.sort_skipped();
         Ok(())
     }
@@ -323,7 +325,7 @@ impl Manifest {
             .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
     }
 
-    /// Names what is to be built, whatever is there of it.
+    /// Identifies the plan, independent of progress.
     pub(crate) fn plan_sha256(&self) -> String {
         let unread = self.skipped.iter().filter(|skipped| skipped.shard.is_none());
         let plan = Self {
@@ -343,34 +345,35 @@ impl Manifest {
             skipped: unread.cloned().collect(),
             ..*self
         };
-        durable::hex(&Sha256::digest(plan.to_json()))
+        atomic_file::hex(&Sha256::digest(plan.to_json()))
     }
 
-    /// Indented as far as the shards; an object is a line.
+    /// JSON with shards indented and one line per object.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Indented::default());
+        let mut serializer =
+            serde_json::Serializer::with_formatter(&mut bytes, DepthLimitedFormatter::default());
         self.serialize(&mut serializer)
             .expect("a manifest has a JSON form");
         bytes.push(b'\n');
         bytes
     }
 
-    /// Has the build ended?
+    /// Whether the build is complete.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.sha256.is_some()
     }
 
-    /// The hash that names the data.
+    /// Hash of the data of a complete dataset.
     ///
     /// # Errors
-    /// When the build has not ended, or this is a part of one.
+    /// When the build is incomplete, or this is a part.
     pub(crate) fn finished(&self, dir: &Path) -> Result<&str> {
         let path = || dir.to_owned();
         match (&self.sha256, self.part) {
             (Some(sha256), _) => Ok(sha256),
-            (None, Some(part)) if self.shards.len() == self.own_shards().len() => {
+            (None, Some(part)) if self.shards.len() == self.assigned_shards().len() => {
                 Err(DatasetError::Part { part, path: path() })
             }
             (None, _) => Err(DatasetError::Unfinished {
@@ -380,7 +383,7 @@ impl Manifest {
         }
     }
 
-    /// What every shard says about itself.
+    /// Metadata of every shard.
     #[cfg(feature = "build")]
     pub(crate) fn header(&self) -> crate::ShardHeader {
         crate::ShardHeader {
@@ -392,7 +395,7 @@ impl Manifest {
         }
     }
 
-    /// How many rows a split has so far.
+    /// Rows written so far in a split.
     #[must_use]
     pub fn num_rows(&self, split: Split) -> usize {
         self.shards
@@ -402,23 +405,23 @@ impl Manifest {
             .sum()
     }
 
-    /// How many objects were lost, those left out on purpose not counted.
+    /// Number of objects lost unintentionally; see [`SkipReason::is_failure`].
     #[must_use]
-    pub fn num_lost(&self) -> usize {
-        self.skipped.iter().filter(|s| s.reason.is_loss()).count()
+    pub fn num_failed(&self) -> usize {
+        self.skipped.iter().filter(|s| s.reason.is_failure()).count()
     }
 
-    /// The hash that names the data: over one line `<file> <sha256>` a shard.
+    /// Hash of the data: over one line `<file> <sha256>` per shard.
     #[must_use]
-    pub fn hash_of_shards(&self) -> String {
+    pub fn shards_sha256(&self) -> String {
         let mut hasher = Sha256::new();
         for shard in &self.shards {
             hasher.update(format!("{} {}\n", shard.file, shard.sha256));
         }
-        durable::hex(&hasher.finalize())
+        atomic_file::hex(&hasher.finalize())
     }
 
-    /// The names of all shards that are planned, with their splits, in order.
+    /// Split and file name of every planned shard, in order.
     #[must_use]
     pub fn planned_shards(&self) -> Vec<(Split, String)> {
         let of_split = |count: &ShardCount| {
@@ -428,9 +431,9 @@ impl Manifest {
         self.num_shards.iter().flat_map(of_split).collect()
     }
 
-    /// The places in the plan of the shards that this folder is for.
+    /// Plan indices of the shards that belong in this folder.
     #[must_use]
-    pub fn own_shards(&self) -> Vec<usize> {
+    pub fn assigned_shards(&self) -> Vec<usize> {
         let num_planned = self.num_shards.iter().map(|count| count.shards).sum();
         match self.part {
             Some(part) => part.shards(num_planned).collect(),
@@ -438,57 +441,57 @@ impl Manifest {
         }
     }
 
-    /// The places in the plan of the shards that are whole, in the order of [`Manifest::shards`].
+    /// Plan indices of the finished shards, in the order of [`Manifest::shards`].
     ///
     /// # Errors
-    /// The first shard that the plan doesn't have at its place.
-    pub(crate) fn places(&self, planned: &[(Split, String)]) -> Result<Vec<usize>, String> {
-        let mut places = Vec::with_capacity(self.shards.len());
+    /// The first shard that is not in the plan or out of order.
+    pub(crate) fn plan_indices(&self, planned: &[(Split, String)]) -> Result<Vec<usize>, String> {
+        let mut plan_indices = Vec::with_capacity(self.shards.len());
         let mut next = 0;
         for shard in &self.shards {
-            let is_it = |(split, file): &(Split, String)| (file, *split) == (&shard.file, shard.split);
-            let Some(skipped) = planned[next..].iter().position(is_it) else {
-                return Err(format!(
-                    "shard {} is not in the plan or not at its place",
-                    shard.file
-                ));
+            let matches = |(split, file): &(Split, String)| (file, *split) == (&shard.file, shard.split);
+            let Some(skipped) = planned[next..].iter().position(matches) else {
+                return Err(format!("shard {} is not in the plan or out of order", shard.file));
             };
-            places.push(next + skipped);
+            plan_indices.push(next + skipped);
             next += skipped + 1;
         }
-        Ok(places)
+        Ok(plan_indices)
     }
 
-    /// What the manifest claims must hold together; file names must not lead out of the folder.
+    /// Checks consistency; file names must match the plan, so none can point outside the folder.
     fn check(&self) -> Result<(), String> {
         let num_planned = self
             .num_shards
             .iter()
             .try_fold(0_usize, |sum, count| sum.checked_add(count.shards));
         if num_planned.is_none_or(|num_planned| num_planned > MAX_SHARDS) {
-            return Err("more shards than can be".to_owned());
+            return Err("too many shards".to_owned());
         }
         let planned = self.planned_shards();
-        let places = self.places(&planned)?;
+        let plan_indices = self.plan_indices(&planned)?;
         if let Some(part) = self.part {
             part.check()?;
-            if let Some(&place) = places.iter().find(|&&place| !part.has(place)) {
-                return Err(format!("shard {} is not of part {part}", planned[place].1));
+            if let Some(&plan_idx) = plan_indices.iter().find(|&&plan_idx| !part.has(plan_idx)) {
+                return Err(format!(
+                    "shard {} does not belong to part {part}",
+                    planned[plan_idx].1
+                ));
             }
             if self.sha256.is_some() {
-                return Err("a part that claims to be whole".to_owned());
+                return Err("a part with a dataset hash".to_owned());
             }
         }
         if let Some(sha256) = &self.sha256 {
             if self.shards.len() != planned.len() {
                 return Err(format!(
-                    "complete with {} shards of {}",
+                    "{} of {} shards in a complete dataset",
                     self.shards.len(),
                     planned.len()
                 ));
             }
-            if *sha256 != self.hash_of_shards() {
-                return Err("its hash is not that of its shards".to_owned());
+            if *sha256 != self.shards_sha256() {
+                return Err("its hash does not match its shards".to_owned());
             }
         }
         let RowLayout {
@@ -507,34 +510,34 @@ impl Manifest {
     }
 }
 
-/// What follows a shard's name in that of its note.
-pub(crate) const NOTE_SUFFIX: &str = ".json";
+/// Suffix of a journal entry's file name, after the shard's.
+pub(crate) const JOURNAL_SUFFIX: &str = ".json";
 
-/// A finished shard, before the manifest lists it.
+/// Journal entry: a finished shard that the manifest does not list yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ShardNote {
+pub(crate) struct JournalEntry {
     /// [`Manifest::plan_sha256`] of the build.
     pub(crate) plan_sha256: String,
     pub(crate) entry: ShardEntry,
-    /// What was left out of it.
+    /// Skipped objects of the shard.
     pub(crate) skipped: Vec<SkippedObject>,
 }
 
-impl ShardNote {
+impl JournalEntry {
     pub(crate) fn file_name(shard: &str) -> String {
-        format!("{shard}{NOTE_SUFFIX}")
+        format!("{shard}{JOURNAL_SUFFIX}")
     }
 }
 
-/// Writes JSON that a person can read and that has no more lines than there are objects.
+/// JSON formatter with a limited indentation depth.
 #[derive(Debug, Default)]
-struct Indented {
+struct DepthLimitedFormatter {
     depth: usize,
     has_value: bool,
 }
 
-impl Indented {
+impl DepthLimitedFormatter {
     fn begin<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth += 1;
         self.has_value = false;
@@ -564,7 +567,7 @@ impl Indented {
     }
 }
 
-impl Formatter for Indented {
+impl Formatter for DepthLimitedFormatter {
     fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.begin(writer, b"[")
     }
@@ -604,13 +607,13 @@ impl Formatter for Indented {
     }
 }
 
-/// The name of a shard.
+/// File name of a shard.
 #[must_use]
 pub fn shard_file_name(split: Split, shard_idx: usize, num_shards: usize) -> String {
     format!("{split}-{shard_idx:05}-of-{num_shards:05}.parquet")
 }
 
-/// The name under which a shard grows until it is whole.
+/// Name of a file until it is complete.
 #[must_use]
 pub(crate) fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -711,7 +714,7 @@ mod tests {
         .write(dir.path())
         .unwrap();
         let error = Manifest::read(dir.path()).unwrap_err();
-        assert!(matches!(error, DatasetError::ManifestContent { .. }), "{error}");
+        assert!(matches!(error, DatasetError::InvalidManifest { .. }), "{error}");
 
         std::fs::write(dir.path().join(MANIFEST_FILE_NAME), "{").unwrap();
         assert!(
@@ -772,7 +775,7 @@ mod tests {
     fn a_reason_is_printed_as_it_is_stored() {
         for reason in [
             SkipReason::NonFinite,
-            SkipReason::PoseContract,
+            SkipReason::Reprojection,
             SkipReason::NotInSplits,
         ] {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));

@@ -1,7 +1,7 @@
-//! [`BuildPart`]: a share of a build, for machines that work side by side.
+//! [`BuildPart`]: one part of a build that is distributed over several machines.
 //!
-//! A share is made of whole shards, and which ones follows from the plan alone; so the shards of all parts together
-//! are those of one machine, byte for byte.
+//! A part consists of whole shards selected by plan index alone, so all parts together are byte-identical to
+//! a build on one machine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,28 +10,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::DatasetError;
 
-/// More machines than any build has shards.
+/// Limit on the number of parts.
 const MAX_PARTS: usize = 100_000;
 
-/// Part `index` of `count`, counted from 1. On a command line `2/8`.
+/// Part `index` of `count`, written `2/8` on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BuildPart {
-    /// Which part, from 1.
+    /// Part number, from 1.
     pub index: usize,
-    /// Of how many.
+    /// Number of parts.
     pub count: usize,
 }
 
 impl BuildPart {
-    /// Is the shard at this place of the plan of this part? Every `count`-th is: neighbors are of one category and
-    /// cost about the same, so that taking turns gives each part as much work as the others.
+    /// Whether the shard with this plan index belongs to this part. Shards are assigned round-robin:
+    /// neighbors share a category and cost about the same, so parts get similar work.
     #[must_use]
     pub fn has(self, shard: usize) -> bool {
         shard % self.count == self.index - 1
     }
 
-    /// The shards of this part.
+    /// Plan indices of this part's shards.
     pub(crate) fn shards(self, num_planned: usize) -> impl Iterator<Item = usize> {
         (0..num_planned).filter(move |&shard| self.has(shard))
     }
@@ -40,7 +40,7 @@ impl BuildPart {
         if (1..=MAX_PARTS).contains(&self.count) && (1..=self.count).contains(&self.index) {
             Ok(())
         } else {
-            Err(format!("there is no part {self}"))
+            Err(format!("invalid part {self}"))
         }
     }
 }

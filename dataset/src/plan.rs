@@ -1,9 +1,8 @@
-//! [`plan`]: what a build will come to, from a sample of its objects: rows, bytes, time and memory.
+//! [`plan`]: estimates rows, bytes, time and memory of a build from a sample of its objects.
 //!
-//! The sample is built as the whole would be, with the same workers, into a folder that is removed again. It is drawn
-//! evenly over the sizes of the meshes, because the few large ones cost as much as the many small ones. The heaviest
-//! stretch of the list, as many neighbors as a build has in work at once, is built as well: that is where memory
-//! peaks.
+//! The sample is built with the same settings and workers into a temporary folder. It is stratified by file
+//! size, because a few large meshes cost as much as many small ones. The window of consecutive objects with
+//! the largest files, as many as a build has in flight, is built too: that is where memory peaks.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,71 +14,71 @@ use tap_render::DEFAULT_IN_FLIGHT;
 use crate::dataset_writer::num_shards;
 use crate::{
     BuildEvent, BuildOptions, BuildRecipe, DatasetError, Mask1Bit, Result, RowLayout, ShardWriter,
-    SkippedObject, Source, build, durable, store,
+    SkippedObject, Source, atomic_file, build, store,
 };
 
-/// The part of the objects that is built to see what the whole costs.
+/// Fraction of the objects in the sample.
 const SAMPLE_SHARE: f64 = 0.01;
-/// Fewer would say little.
+/// Smallest sample size.
 const MIN_SAMPLE: usize = 16;
-/// More would say no more.
+/// Largest sample size.
 const MAX_SAMPLE: usize = 400;
-/// How much more room than predicted a build asks for.
-const ROOM_MARGIN: f64 = 1.05;
-/// The most that a row holds beside points and pictures, and its part of the footer.
-const MAX_ROW_REST_BYTES: u64 = 1 << 14;
-/// The most that a PNG or a compressed mask is longer than its pixels.
-const MAX_CODEC_REST_BYTES: u64 = 1 << 10;
+/// Required free space relative to the estimate.
+const FREE_SPACE_MARGIN: f64 = 1.05;
+/// Bound on the bytes of a row besides points and images, including its footer metadata.
+const MAX_ROW_OVERHEAD_BYTES: u64 = 1 << 14;
+/// Bound on the growth of incompressible data by PNG or LZ4.
+const MAX_CODEC_OVERHEAD_BYTES: u64 = 1 << 10;
 
-/// What a build will come to.
+/// Estimate of a build.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PlanReport {
     /// Objects of the source.
     pub num_objects: usize,
-    /// Objects that are left out before any mesh is read.
+    /// Objects skipped before any mesh is read.
     pub num_left_out: usize,
-    /// Objects that were built to find out.
+    /// Objects in the sample.
     pub num_sampled: usize,
-    /// Those of them that could not be used.
+    /// Skipped objects of the sample.
     pub sampled_skips: Vec<SkippedObject>,
-    /// Rows.
+    /// Estimated rows.
     pub num_rows: usize,
-    /// Shards.
+    /// Planned shards.
     pub num_shards: usize,
-    /// Bytes of all shards and the manifest.
+    /// Estimated size of shards and manifest.
     pub bytes: u64,
-    /// Bytes of a row.
+    /// Estimated size of a row.
     pub bytes_per_row: f64,
-    /// Seconds of the whole build.
+    /// Estimated seconds of the whole build.
     pub elapsed_s: f64,
-    /// Objects in a second.
+    /// Measured throughput.
     pub objects_per_s: f64,
-    /// Bytes of memory at the peak; `None` where the system doesn't say.
+    /// Peak resident memory in bytes; `None` where the system does not report it.
     pub peak_memory_bytes: Option<u64>,
-    /// Bytes that are free where the dataset is to be written; `None` where the system doesn't say.
+    /// Free bytes at the output folder; `None` where the system does not report it.
     pub free_bytes: Option<u64>,
-    /// The adapter that draws.
+    /// Adapter that renders.
     pub adapter: String,
 }
 
 impl PlanReport {
-    /// Is there room for the dataset? Yes, where nobody knows.
+    /// Whether the dataset fits into the free space; `true` if that is unknown.
     #[must_use]
     pub fn fits(&self) -> bool {
         self.free_bytes.is_none_or(|free| self.needed_bytes() <= free)
     }
 
-    /// The room that a build asks for: somewhat more than is predicted.
+    /// Estimate with a safety margin.
     #[must_use]
     pub fn needed_bytes(&self) -> u64 {
-        (self.bytes as f64 * ROOM_MARGIN) as u64
+        (self.bytes as f64 * FREE_SPACE_MARGIN) as u64
     }
 }
 
-/// Predicts a build into `options.out`, which is not touched. `None` if told to stop.
+/// Estimates a build into `options.out`, which is not touched. `None` if cancelled.
 ///
 /// # Errors
-/// As [`build`](crate::build()): when no adapter can draw, or none of the sampled objects can be used.
+/// As [`build`](crate::build()): when no adapter can render, or every sampled object is skipped.
 pub fn plan(
     source: &Source,
     recipe: &BuildRecipe,
@@ -93,8 +92,8 @@ pub fn plan(
         .min(num_objects);
     let mut adapter = String::new();
     let mut started = Instant::now();
-    let scratch = ScratchFolder::create()?;
-    let sample = source.subset(&evenly_by_size(source, num_sampled));
+    let scratch = TempFolder::create()?;
+    let sample = source.subset(&stratified_by_size(source, num_sampled));
     let sample_options = |name| BuildOptions {
         out: scratch.0.join(name),
         part: None,
@@ -105,7 +104,7 @@ pub fn plan(
     let summary = build(&sample, recipe, &sample_options("sample"), cancel, &mut |event| {
         if let BuildEvent::Started { adapter: name, .. } = &event {
             adapter.clone_from(name);
-            // Setting the device up is paid once, and is no part of the rate.
+            // Device setup is paid once and excluded from the rate.
             started = Instant::now();
         }
         on_event(event);
@@ -114,7 +113,7 @@ pub fn plan(
     if !summary.is_complete {
         return Ok(None);
     }
-    let stretch = heaviest_stretch(source, 3 * options.num_workers() + DEFAULT_IN_FLIGHT);
+    let stretch = largest_window(source, 3 * options.num_workers() + DEFAULT_IN_FLIGHT);
     if stretch.len() < num_objects {
         let heaviest = build(
             &source.subset(&stretch),
@@ -124,8 +123,8 @@ pub fn plan(
             &mut |_| {},
         );
         match heaviest {
-            // All of a stretch may be broken; it has shown what it costs to find out.
-            Ok(_) | Err(DatasetError::NothingSurvived { .. }) => {}
+            // All objects of the window may be bad; their memory was measured anyway.
+            Ok(_) | Err(DatasetError::AllSkipped { .. }) => {}
             Err(e) => return Err(e),
         }
     }
@@ -134,7 +133,7 @@ pub fn plan(
     let sampled_rows = summary.num_rows();
     let shard_bytes: u64 = summary.manifest.shards.iter().map(|shard| shard.bytes).sum();
     let manifest_bytes = summary.manifest.to_json().len() as f64;
-    // What a shard takes before its first row weighs more in the few rows of a sample.
+    // The constant size of a shard would be overweighted in a small sample.
     let empty = ShardWriter::create(&scratch.0, "empty.parquet", &summary.manifest.header())?.finish()?;
     let empty_bytes = empty.bytes as f64;
     let of_rows = shard_bytes as f64 - empty_bytes * summary.manifest.shards.len() as f64;
@@ -175,10 +174,10 @@ pub fn plan(
     }))
 }
 
-/// Refuses a build that the disk has no room for.
+/// Fails if the build does not fit on the disk.
 ///
-/// Where even incompressible pictures would fit, nothing needs to be tried; else a sample tells.
-pub(crate) fn check_room(
+/// Estimates from a sample only if incompressible images would not fit.
+pub(crate) fn check_free_space(
     source: &Source,
     recipe: &BuildRecipe,
     options: &BuildOptions,
@@ -199,7 +198,7 @@ pub(crate) fn check_room(
     if needed <= free {
         return Ok(());
     }
-    Err(DatasetError::DiskShort {
+    Err(DatasetError::NotEnoughDiskSpace {
         needed,
         free,
         rows: (report.num_rows as f64 * share).round() as usize,
@@ -207,7 +206,7 @@ pub(crate) fn check_room(
     })
 }
 
-/// No row is longer.
+/// Upper bound on the size of a row.
 fn max_row_bytes(layout: &RowLayout) -> u64 {
     let RowLayout {
         num_points,
@@ -218,27 +217,27 @@ fn max_row_bytes(layout: &RowLayout) -> u64 {
     let size_px = u64::from(image_size_px);
     let plane = size_px * (size_px + 1) + size_px * size_px / 64;
     let mask = Mask1Bit::num_bytes(image_size_px) as u64;
-    // Normals and depth are four planes of two bytes, colors three of one.
+    // Normals and depth are four 16-bit planes, albedo three 8-bit ones.
     let mut num_planes = 1;
     num_planes += if columns.has_gbuffer() { 8 } else { 0 };
     num_planes += if columns.has_albedo() { 3 } else { 0 };
-    let view = num_planes * (plane + MAX_CODEC_REST_BYTES) + mask + MAX_CODEC_REST_BYTES + 128;
-    num_points as u64 * 25 + num_views as u64 * view + MAX_ROW_REST_BYTES
+    let view = num_planes * (plane + MAX_CODEC_OVERHEAD_BYTES) + mask + MAX_CODEC_OVERHEAD_BYTES + 128;
+    num_points as u64 * 25 + num_views as u64 * view + MAX_ROW_OVERHEAD_BYTES
 }
 
-/// Free bytes where a folder is or would be made; object stores have no end.
+/// Free bytes at the nearest existing parent folder; `None` for object stores, which have no limit.
 fn free_bytes_at(path: &Path) -> Option<u64> {
-    if store::is_address(path) {
+    if store::is_url(path) {
         return None;
     }
     let path = std::path::absolute(path).ok()?;
     path.ancestors()
         .find(|folder| folder.is_dir())
-        .and_then(durable::free_bytes)
+        .and_then(atomic_file::free_bytes)
 }
 
-/// Objects of every size: the middle one of each of `num` equal ranges of the list sorted by size.
-fn evenly_by_size(source: &Source, num: usize) -> Vec<usize> {
+/// Indices stratified by file size: the median of each of `num` equal ranges of the size-sorted list.
+fn stratified_by_size(source: &Source, num: usize) -> Vec<usize> {
     let objects = source.objects();
     let mut by_size: Vec<usize> = (0..objects.len()).collect();
     by_size.sort_by_key(|&i| (objects[i].bytes, i));
@@ -249,8 +248,8 @@ fn evenly_by_size(source: &Source, num: usize) -> Vec<usize> {
     chosen
 }
 
-/// The neighbors whose files are the longest together.
-fn heaviest_stretch(source: &Source, len: usize) -> Vec<usize> {
+/// The `len` consecutive objects with the largest total file size.
+fn largest_window(source: &Source, len: usize) -> Vec<usize> {
     let bytes: Vec<u64> = source.objects().iter().map(|object| object.bytes).collect();
     let len = len.min(bytes.len());
     let starts = 0..=bytes.len() - len;
@@ -259,7 +258,7 @@ fn heaviest_stretch(source: &Source, len: usize) -> Vec<usize> {
     (start..start + len).collect()
 }
 
-/// The most memory that this program ever had.
+/// Peak resident memory of this process, from `/proc`.
 pub(crate) fn peak_memory_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -267,11 +266,11 @@ pub(crate) fn peak_memory_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// A folder of the system's temporary ones, removed when dropped.
+/// A temporary folder, removed on drop.
 #[derive(Debug)]
-struct ScratchFolder(PathBuf);
+struct TempFolder(PathBuf);
 
-impl ScratchFolder {
+impl TempFolder {
     fn create() -> Result<Self> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -281,7 +280,7 @@ impl ScratchFolder {
     }
 }
 
-impl Drop for ScratchFolder {
+impl Drop for TempFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }

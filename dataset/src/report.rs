@@ -1,62 +1,63 @@
-//! [`report`](fn@report): how the meshes of a dataset are, category by category: what is wrong with how many, and
-//! what was left out and why.
+//! [`report`](fn@report): mesh issues and skipped objects per category.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{Finding, Manifest, ObjectId, Result, ShardReader, SkipReason};
+use crate::{Manifest, MeshIssue, ObjectId, Result, ShardReader, SkipReason};
 
-/// How the meshes of a dataset are.
+/// Mesh quality of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MeshReport {
-    /// The hash that names the data; `None` while it is being built.
+    /// Hash of the data; `None` while the build is incomplete.
     pub sha256: Option<String>,
-    /// The categories, sorted.
+    /// Categories, sorted by name.
     pub categories: Vec<CategoryReport>,
-    /// All of them together.
+    /// Totals over all categories.
     pub all: CategoryReport,
-    /// The rows with which something is wrong.
+    /// Rows with at least one issue.
     pub objects: Vec<ObjectReport>,
 }
 
-/// How the meshes of a category are.
+/// Mesh quality of a category.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CategoryReport {
-    /// Its name.
+    /// Category name.
     pub name: String,
-    /// Its rows.
+    /// Number of rows.
     pub num_rows: usize,
-    /// Rows of which nobody counted what is wrong: no meshes, or a shard of version 1.
+    /// Rows without issue counts: not made from a mesh, or in a shard of version 1.
     pub num_unknown: usize,
-    /// Rows with which nothing is wrong.
+    /// Rows without issues.
     pub num_clean: usize,
-    /// Rows by what is wrong with them; one may count several times.
-    pub findings: BTreeMap<Finding, usize>,
-    /// Objects that were left out, by reason.
+    /// Rows per kind of issue; a row may count several times.
+    #[serde(rename = "findings")]
+    pub issues: BTreeMap<MeshIssue, usize>,
+    /// Skipped objects by reason.
     pub skipped: BTreeMap<SkipReason, usize>,
-    /// Triangles of all rows.
+    /// Total triangles.
     pub num_triangles: i64,
-    /// The smallest part of a picture that an object covers.
+    /// Smallest covered fraction of an image, 0 to 1.
     pub coverage_min: Option<f32>,
 }
 
-/// A row with which something is wrong.
+/// A row with at least one issue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ObjectReport {
-    /// Which.
+    /// Object id.
     pub id: ObjectId,
-    /// What, in words.
-    pub findings: Vec<Finding>,
-    /// What its file lacks, in sentences.
+    /// Kinds of issues.
+    #[serde(rename = "findings")]
+    pub issues: Vec<MeshIssue>,
+    /// Importer warnings.
     pub warnings: Vec<String>,
 }
 
-/// Reads what is known of every mesh, and no points or pictures. Works on an unfinished dataset too.
+/// Collects mesh statistics without reading points or images. Works on incomplete datasets too.
 ///
 /// # Errors
-/// When the folder is no dataset, or a shard is missing or damaged.
+/// When the folder is not a dataset, or a shard is missing or damaged.
 pub fn report(dir: &Path) -> Result<MeshReport> {
     let manifest = Manifest::read(dir)?;
     let mut categories: BTreeMap<String, CategoryReport> = BTreeMap::new();
@@ -66,13 +67,13 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
     };
     let mut objects = Vec::new();
     for entry in &manifest.shards {
-        for row in ShardReader::open(&dir.join(&entry.file))?.facts()? {
+        for row in ShardReader::open(&dir.join(&entry.file))?.stats()? {
             let category = categories.entry(row.id.category().to_owned()).or_default();
             let kinds = row
-                .findings
+                .issues
                 .as_ref()
-                .map(|findings| findings.kinds(row.num_triangles).collect());
-            let kinds: Option<Vec<Finding>> = kinds;
+                .map(|issues| issues.kinds(row.num_triangles).collect());
+            let kinds: Option<Vec<MeshIssue>> = kinds;
             for report in [category, &mut all] {
                 report.num_rows += 1;
                 report.num_triangles += row.num_triangles;
@@ -81,16 +82,16 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
                 let smallest = report.coverage_min.unwrap_or(f32::INFINITY);
                 report.coverage_min = Some(smallest.min(row.coverage_min));
                 for &kind in kinds.iter().flatten() {
-                    *report.findings.entry(kind).or_default() += 1;
+                    *report.issues.entry(kind).or_default() += 1;
                 }
             }
-            if let (Some(findings), Some(kinds)) = (row.findings, kinds)
+            if let (Some(issues), Some(kinds)) = (row.issues, kinds)
                 && !kinds.is_empty()
             {
                 objects.push(ObjectReport {
                     id: row.id,
-                    findings: kinds,
-                    warnings: findings.warnings,
+                    issues: kinds,
+                    warnings: issues.warnings,
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! A sample: one object with its points and its views, as plain data. What a row of a shard holds.
+//! A sample: one object with its points and views as plain data; one row of a shard.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, Mask1Bit, MeshFindings, Result, RowDigest, ViewGbuffer, durable};
+use crate::{DatasetError, Mask1Bit, MeshIssues, Result, RowDigest, ViewGbuffer, atomic_file};
 
-/// The longest part of an id, in bytes: what file systems allow for a name.
+/// Length limit of an id component in bytes, as in common file systems.
 const MAX_ID_PART_BYTES: usize = 255;
 
 /// `<category>/<name>`, unique in a dataset; rows are sorted by it.
@@ -17,10 +17,11 @@ const MAX_ID_PART_BYTES: usize = 255;
 pub struct ObjectId(String);
 
 impl ObjectId {
-    /// Puts an id together.
+    /// Joins category and name.
     ///
     /// # Errors
-    /// When a part is empty, `.` or `..`, longer than 255 bytes, or holds a slash or a control character.
+    /// When a component is empty, `.` or `..`, longer than 255 bytes, or contains a slash or control
+    /// character.
     pub fn try_new(category: &str, name: &str) -> Result<Self> {
         for part in [category, name] {
             let wrong = if part.is_empty() || part == "." || part == ".." {
@@ -34,25 +35,25 @@ impl ObjectId {
             };
             return Err(DatasetError::ObjectId {
                 text: format!("{category}/{name}"),
-                what: wrong,
+                detail: wrong,
             });
         }
         Ok(Self(format!("{category}/{name}")))
     }
 
-    /// The whole id.
+    /// `<category>/<name>`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What stands before the slash.
+    /// The component before the slash.
     #[must_use]
     pub fn category(&self) -> &str {
         self.0.split_once('/').map_or("", |(category, _)| category)
     }
 
-    /// What stands after the slash.
+    /// The component after the slash.
     #[must_use]
     pub fn name(&self) -> &str {
         self.0.split_once('/').map_or("", |(_, name)| name)
@@ -73,7 +74,7 @@ impl FromStr for ObjectId {
             Some((category, name)) => Self::try_new(category, name),
             None => Err(DatasetError::ObjectId {
                 text: text.to_owned(),
-                what: "no slash after the category",
+                detail: "no slash after the category",
             }),
         }
     }
@@ -93,23 +94,23 @@ impl From<ObjectId> for String {
     }
 }
 
-/// What a row is for.
+/// Dataset split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// To learn from.
+    /// Training.
     Train,
-    /// To choose by.
+    /// Validation.
     Val,
-    /// To report on.
+    /// Test.
     Test,
 }
 
 impl Split {
-    /// All splits, in the order in which they are built.
+    /// All splits, in build order.
     pub const ALL: [Self; 3] = [Self::Train, Self::Val, Self::Test];
 
-    /// The word in file names and split lists.
+    /// Name in file names and split lists.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -144,44 +145,44 @@ impl FromStr for Split {
 /// One object: a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Its id.
+    /// Unique id; determines the row order.
     pub id: ObjectId,
-    /// The name of its class.
+    /// Class name.
     pub category: String,
-    /// The place of `category` among the sorted class names.
+    /// Index of `category` in the sorted class names.
     pub label: i64,
-    /// Points of the surface in object space: +y up, +z front, within the unit ball.
+    /// N surface points in object space: +y up, +z front, within the unit ball.
     pub points: Vec<[f32; 3]>,
-    /// The surface's unit normal at each point.
+    /// N unit surface normals.
     pub normals: Vec<[f32; 3]>,
-    /// The part that each point belongs to, numbered over all categories; `None` without parts.
+    /// Part label per point, numbered over all categories; `None` without parts.
     pub part_labels: Option<Vec<u8>>,
-    /// The views that were asked for, in the order asked; all of them when writing.
+    /// Selected views, in the selected order; all of them when writing.
     pub views: Vec<SampleView>,
-    /// Row-major; `object = object_from_mesh * (x, y, z, 1)` for coordinates as they stand in the mesh file.
+    /// Row-major; `object = object_from_mesh * (x, y, z, 1)` for coordinates of the mesh file.
     pub object_from_mesh: [f32; 16],
-    /// Triangles of non-zero area.
+    /// Triangles with non-zero area.
     pub num_triangles: i64,
-    /// Area of the surface in object space.
+    /// Surface area in object space.
     pub surface_area: f64,
-    /// Does every edge belong to exactly two triangles?
+    /// Whether every edge has exactly two triangles.
     pub is_watertight: bool,
-    /// The smallest part of a picture that the object covers, over all views, 0 to 1.
+    /// Smallest covered fraction of an image over all views, 0 to 1.
     pub coverage_min: f32,
     /// SHA-256 of the mesh file, in hexadecimal.
     pub source_sha256: String,
-    /// SHA-256 over the files that the mesh refers to; `None` if it reads none.
+    /// SHA-256 over the files the mesh refers to; `None` if it read none.
     pub assets_sha256: Option<String>,
-    /// What is wrong with the mesh; `None` for what was no mesh, and in shards of version 1.
-    pub findings: Option<MeshFindings>,
+    /// Mesh issues; `None` if not made from a mesh, or in shards of version 1.
+    pub issues: Option<MeshIssues>,
 }
 
 impl Sample {
-    /// What tells this row from others, in two halves: what was sampled and what was drawn. All views must be there, with
-    /// all that is stored of them.
+    /// Hashes of the row: one over sampled points, one over rendered views. All views must be present with
+    /// everything stored about them.
     #[must_use]
     pub fn digest(&self) -> RowDigest {
-        // Destructured whole: a new field must be sorted into one of the halves or named here.
+        // Exhaustive: a new field must be hashed or listed here.
         let Self {
             id: _,
             category: _,
@@ -197,15 +198,15 @@ impl Sample {
             coverage_min: _,
             source_sha256: _,
             assets_sha256: _,
-            findings: _,
+            issues: _,
         } = self;
-        let mut sampled = Sha256::new();
+        let mut points_hasher = Sha256::new();
         for vectors in [points, normals] {
-            sampled.update(little_endian(vectors.as_flattened()));
+            points_hasher.update(little_endian(vectors.as_flattened()));
         }
-        sampled.update(part_labels.as_deref().unwrap_or_default());
-        sampled.update(little_endian(object_from_mesh));
-        let mut drawn = Sha256::new();
+        points_hasher.update(part_labels.as_deref().unwrap_or_default());
+        points_hasher.update(little_endian(object_from_mesh));
+        let mut views_hasher = Sha256::new();
         for view in views {
             let SampleView {
                 image_png,
@@ -214,19 +215,19 @@ impl Sample {
                 clip_from_view,
                 gbuffer,
             } = view;
-            drawn.update((image_png.len() as u64).to_le_bytes());
-            drawn.update(image_png);
+            views_hasher.update((image_png.len() as u64).to_le_bytes());
+            views_hasher.update(image_png);
             for png in gbuffer.iter().flat_map(ViewGbuffer::pngs) {
-                drawn.update((png.len() as u64).to_le_bytes());
-                drawn.update(png);
+                views_hasher.update((png.len() as u64).to_le_bytes());
+                views_hasher.update(png);
             }
-            drawn.update(mask.as_bytes());
-            drawn.update(little_endian(view_from_object));
-            drawn.update(little_endian(clip_from_view));
+            views_hasher.update(mask.as_bytes());
+            views_hasher.update(little_endian(view_from_object));
+            views_hasher.update(little_endian(clip_from_view));
         }
         RowDigest {
-            points_sha256: durable::hex(&sampled.finalize()),
-            views_sha256: durable::hex(&drawn.finalize()),
+            points_sha256: atomic_file::hex(&points_hasher.finalize()),
+            views_sha256: atomic_file::hex(&views_hasher.finalize()),
         }
     }
 }
@@ -235,18 +236,18 @@ fn little_endian(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// One picture of an object and how it came about.
+/// One image of an object with its mask and camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampleView {
-    /// A gray 8-bit PNG; see [`decode_gray_png`](crate::decode_gray_png).
+    /// 8-bit PNG, gray or RGB; see [`decode_gray_png`](crate::decode_gray_png).
     pub image_png: Vec<u8>,
-    /// The pixels that the object covers.
+    /// Pixels that the object covers.
     pub mask: Mask1Bit,
-    /// Row-major, rigid; view space is +x right, +y up, +z towards the viewer.
+    /// Row-major rigid transform; view space is +x right, +y up, +z towards the viewer.
     pub view_from_object: [f32; 16],
-    /// Row-major, projection and framing together; depth 0 (near) to 1.
+    /// Row-major projection including framing; depth 0 (near) to 1 (far).
     pub clip_from_view: [f32; 16],
-    /// The surface that the pixels see, if it is stored and was asked for.
+    /// G-buffer, if stored and selected.
     pub gbuffer: Option<ViewGbuffer>,
 }
 

@@ -1,7 +1,7 @@
-//! The Arrow schema of a shard. The only file with column names, metadata keys and the schema's version.
+//! Arrow schema of a shard. The only file with column names, metadata keys and the schema version.
 //!
-//! Readers without our code (pyarrow, `datasets`, `DuckDB`, polars) rely on what is written here: whoever changes it
-//! counts [`SCHEMA_VERSION`] up.
+//! Other readers (pyarrow, `datasets`, `DuckDB`, polars) rely on it: any change increments
+//! [`SCHEMA_VERSION`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use arrow_schema::{DataType, Field, Fields, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-/// The version of the columns and metadata below, and of the manifest. Version 2 added what is wrong with a mesh, and
-/// to the manifest the objects of each shard; version 3 the G-buffer, and shards of pictures alone.
+/// Version of columns, metadata and manifest. Version 2 added mesh issues, and the objects of each shard to
+/// the manifest; version 3 added G-buffers and image sets.
 pub const SCHEMA_VERSION: u32 = 3;
-/// The oldest version that can be read still.
+/// Oldest supported version.
 pub const OLDEST_SCHEMA_VERSION: u32 = 1;
 
 /// Column names.
@@ -47,8 +47,8 @@ pub(crate) mod column {
     pub(crate) const GBUFFER_DEPTH: &str = "gbuffer_depth";
     pub(crate) const GBUFFER_ALBEDO: &str = "gbuffer_albedo";
 
-    /// The columns that came with version 2.
-    pub(crate) const SINCE_2: [&str; 9] = [
+    /// Columns added in version 2.
+    pub(crate) const ADDED_IN_V2: [&str; 9] = [
         ASSETS_SHA256,
         NUM_OPEN_EDGES,
         NUM_NON_MANIFOLD_EDGES,
@@ -59,21 +59,21 @@ pub(crate) mod column {
         FINDINGS,
         WARNINGS,
     ];
-    /// The columns that hold one entry a view: what a reader that wants no view leaves out.
+    /// Columns with one entry per view, which are not read if no view is selected.
     #[rustfmt::skip]
-    pub(crate) const OF_VIEWS: [&str; 7] = [
+    pub(crate) const VIEW_COLUMNS: [&str; 7] = [
         IMAGES, MASKS, VIEW_FROM_OBJECT, CLIP_FROM_VIEW, GBUFFER_NORMALS, GBUFFER_DEPTH, GBUFFER_ALBEDO,
     ];
-    /// Those of them that only relighting reads.
-    pub(crate) const OF_GBUFFER: [&str; 3] = [GBUFFER_NORMALS, GBUFFER_DEPTH, GBUFFER_ALBEDO];
-    /// What is known of an object beside its points and pictures.
+    /// View columns that only relighting reads.
+    pub(crate) const GBUFFER_COLUMNS: [&str; 3] = [GBUFFER_NORMALS, GBUFFER_DEPTH, GBUFFER_ALBEDO];
+    /// Scalar columns: everything but points, images and poses.
     #[rustfmt::skip]
-    pub(crate) const OF_FACTS: [&str; 14] = [
+    pub(crate) const STATS_COLUMNS: [&str; 14] = [
         ID, NUM_TRIANGLES, SURFACE_AREA, IS_WATERTIGHT, COVERAGE_MIN, SOURCE_SHA256, NUM_OPEN_EDGES,
         NUM_NON_MANIFOLD_EDGES, NUM_FLIPPED_EDGES, NUM_COINCIDENT_TRIANGLES, NUM_DEGENERATE_TRIANGLES, IS_INSIDE_OUT,
         FINDINGS, WARNINGS,
     ];
-    /// The columns whose rows are long enough for a page each.
+    /// Columns with large values, which get one page per row.
     pub(crate) const ONE_ROW_PAGES: [&str; 10] = [
         POINTS,
         NORMALS,
@@ -99,34 +99,33 @@ pub(crate) mod key {
     pub(crate) const HUGGINGFACE: &str = "huggingface";
 }
 
-/// The sizes that all rows of a dataset share.
+/// Dimensions that all rows of a dataset share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowLayout {
-    /// N: points of an object.
+    /// N: points per object.
     pub num_points: usize,
-    /// V: views of an object.
+    /// V: views per object.
     pub num_views: usize,
-    /// H = W: pixels along a side of a view.
+    /// H = W: pixels per side of a view.
     pub image_size_px: u32,
-    /// Which columns a row has.
+    /// Columns of a row.
     #[serde(default, skip_serializing_if = "Columns::is_plain")]
     pub columns: Columns,
 }
 
-/// Which columns a row has.
+/// Set of columns of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Columns {
-    /// Points, views, and what is known of the object.
+    /// Points, views and scalars.
     #[default]
     Plain,
-    /// These and, for each view, normals and depth of the surface that its pixels see: what it takes to light a white
-    /// object anew.
+    /// Plus normals and depth of each view, enough to relight a white object.
     Gbuffer,
-    /// These and the colors of the surface.
+    /// Plus albedo.
     GbufferWithAlbedo,
-    /// Pictures alone, for the rows of another dataset.
+    /// An image set: ids and images only.
     Images,
 }
 
@@ -136,13 +135,13 @@ impl Columns {
         *self == Self::Plain
     }
 
-    /// Is the surface that pixels see stored?
+    /// Whether normals and depth are stored.
     #[must_use]
     pub fn has_gbuffer(self) -> bool {
         matches!(self, Self::Gbuffer | Self::GbufferWithAlbedo)
     }
 
-    /// Are its colors?
+    /// Whether albedo is stored.
     #[must_use]
     pub fn has_albedo(self) -> bool {
         self == Self::GbufferWithAlbedo
@@ -158,13 +157,13 @@ impl Columns {
     }
 }
 
-/// A part that points are labeled with; its number is its place in the list.
+/// A part label's name; the label is its index in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartName {
-    /// The class of the objects that have it.
+    /// Class of the objects that have the part.
     pub category: String,
-    /// Its name within that class.
+    /// Name within the class.
     pub name: String,
 }
 
@@ -176,7 +175,7 @@ pub(crate) fn item_field(item: DataType) -> Arc<Field> {
     Arc::new(Field::new("item", item, true))
 }
 
-/// The fields of one entry of the `images` column: what Hugging Face `datasets` decodes as an image.
+/// Fields of an `images` entry, as Hugging Face `datasets` decodes it.
 pub(crate) fn image_fields() -> Fields {
     Fields::from(vec![
         Field::new("bytes", DataType::Binary, true),
@@ -184,22 +183,22 @@ pub(crate) fn image_fields() -> Fields {
     ])
 }
 
-/// The columns of a shard.
+/// Columns of a shard.
 ///
-/// All are nullable, though only part labels and what is known of meshes alone ever are null: `datasets` takes a column for images or class names only
-/// where its type is exactly the one that it would write itself, and that is nullable throughout.
+/// All are nullable, although only part labels and mesh statistics ever are null: `datasets` recognizes
+/// images and class labels only if the type is exactly what it writes itself, which is nullable throughout.
 pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
     let vectors = || fixed_list(fixed_list(DataType::Float32, 3), layout.num_points);
     let matrices = || fixed_list(fixed_list(DataType::Float32, 16), layout.num_views);
     let words = || DataType::List(item_field(DataType::Utf8));
-    let pictures = || DataType::List(item_field(DataType::Binary));
+    let binaries = || DataType::List(item_field(DataType::Binary));
     let mut fields = vec![
         Field::new(column::ID, DataType::Utf8, true),
         Field::new(column::CATEGORY, DataType::Utf8, true),
         Field::new(column::LABEL, DataType::Int64, true),
         Field::new(column::POINTS, vectors(), true),
         Field::new(column::NORMALS, vectors(), true),
-        // A list of free length: some readers can't read a fixed-size list that is null.
+        // Variable length: some readers cannot read a null fixed-size list.
         Field::new(
             column::PART_LABELS,
             DataType::List(item_field(DataType::UInt8)),
@@ -210,7 +209,7 @@ pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
             DataType::List(item_field(DataType::Struct(image_fields()))),
             true,
         ),
-        Field::new(column::MASKS, pictures(), true),
+        Field::new(column::MASKS, binaries(), true),
         Field::new(column::VIEW_FROM_OBJECT, matrices(), true),
         Field::new(column::CLIP_FROM_VIEW, matrices(), true),
         Field::new(column::OBJECT_FROM_MESH, fixed_list(DataType::Float32, 16), true),
@@ -228,18 +227,18 @@ pub(crate) fn arrow_schema(layout: &RowLayout, version: u32) -> Schema {
         Field::new(column::IS_INSIDE_OUT, DataType::Boolean, true),
         Field::new(column::FINDINGS, words(), true),
         Field::new(column::WARNINGS, words(), true),
-        Field::new(column::GBUFFER_NORMALS, pictures(), true),
-        Field::new(column::GBUFFER_DEPTH, pictures(), true),
-        Field::new(column::GBUFFER_ALBEDO, pictures(), true),
+        Field::new(column::GBUFFER_NORMALS, binaries(), true),
+        Field::new(column::GBUFFER_DEPTH, binaries(), true),
+        Field::new(column::GBUFFER_ALBEDO, binaries(), true),
     ];
     fields.retain(|field| layout.columns.has(field.name()));
     if version < 2 {
-        fields.retain(|field| !column::SINCE_2.contains(&field.name().as_str()));
+        fields.retain(|field| !column::ADDED_IN_V2.contains(&field.name().as_str()));
     }
     Schema::new(fields)
 }
 
-/// What `datasets` needs in order to yield images and class names.
+/// Metadata with which `datasets` yields images and class names.
 pub(crate) fn huggingface_metadata(layout: &RowLayout, classes: &[String]) -> serde_json::Value {
     let value = |dtype: &str| json!({ "dtype": dtype, "_type": "Value" });
     let list = |feature: &serde_json::Value| json!({ "feature": feature, "_type": "List" });
@@ -283,23 +282,23 @@ pub(crate) fn huggingface_metadata(layout: &RowLayout, classes: &[String]) -> se
     json!({ "info": { "features": features } })
 }
 
-/// What a shard says about itself: the sizes of its rows and how they were made.
+/// Metadata of a shard: row dimensions and provenance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShardHeader {
-    /// The sizes of its rows.
+    /// Row dimensions.
     pub layout: RowLayout,
-    /// The class names that labels index.
+    /// Class names, indexed by label.
     pub classes: Vec<String>,
-    /// The parts that part labels index; empty without parts.
+    /// Part names, indexed by part label; empty without parts.
     pub parts: Vec<PartName>,
-    /// The whole recipe.
+    /// Build recipe.
     pub recipe: serde_json::Value,
-    /// The adapter that drew the views.
+    /// Adapter that rendered the views.
     pub adapter: serde_json::Value,
 }
 
 impl ShardHeader {
-    /// The file metadata, in a fixed order.
+    /// File metadata in a fixed order.
     pub(crate) fn to_metadata(&self) -> Vec<(&'static str, String)> {
         vec![
             (key::SCHEMA_VERSION, SCHEMA_VERSION.to_string()),
@@ -315,7 +314,7 @@ impl ShardHeader {
         ]
     }
 
-    /// Reads the file metadata; says what is missing or wrong.
+    /// Parses file metadata; the error names the missing or invalid key.
     pub(crate) fn from_metadata(metadata: &HashMap<&str, &str>) -> Result<Self, String> {
         fn parse<T: serde::de::DeserializeOwned>(
             metadata: &HashMap<&str, &str>,
@@ -334,7 +333,7 @@ impl ShardHeader {
     }
 }
 
-/// Plain data to JSON: writing it cannot fail.
+/// Plain data always serializes.
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("plain data has a JSON form")
 }
@@ -383,7 +382,7 @@ mod tests {
     #[test]
     fn version_1_lacks_what_came_with_version_2() {
         let [old, new] = [1, 2].map(|version| arrow_schema(&LAYOUT, version));
-        assert_eq!(old.fields().len() + column::SINCE_2.len(), new.fields().len());
+        assert_eq!(old.fields().len() + column::ADDED_IN_V2.len(), new.fields().len());
         assert!(
             new.fields().iter().zip(old.fields()).all(|(new, old)| new == old),
             "columns are added at the end"

@@ -1,4 +1,4 @@
-//! [`verify`]: proves a dataset, from the hash of each file to each point in its mask.
+//! [`verify`]: checks a dataset from file hashes to the reprojection of each point.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,91 +11,92 @@ use serde::Serialize;
 
 use crate::image_set::{IMAGE_SETS, read_image_set};
 use crate::parallel::num_threads;
-use crate::pose_contract::{from_row_major, points_in_mask};
+use crate::reprojection::{from_row_major, points_in_mask};
 use crate::{
-    Columns, DatasetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshFindings, ObjectEntry,
+    Columns, DatasetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshIssues, ObjectEntry,
     ObjectId, Result, Sample, SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png,
     image_sets, store,
 };
 
-/// How many problems are spelled out; the others are counted.
+/// Limit on listed problems; the rest are only counted.
 const MAX_PROBLEMS: usize = 100;
-/// How far from 1 a unit may be, and how far from orthonormal a rotation.
+/// Tolerance for unit lengths and for the orthonormality of rotations.
 const UNIT_TOLERANCE: f32 = 1e-3;
-/// The value of a pixel that no object covers, with most lightings.
+/// Background value of most lightings.
 const BACKGROUND: u8 = 255;
 
-/// How closely to look.
+/// Depth of verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VerifyOptions {
-    /// Decode every picture too, and hold it against its mask. Without it pictures are proven by their hashes alone.
+    /// Also decode every image and compare it with its mask. Otherwise images are covered by hashes only.
     pub is_deep: bool,
 }
 
-/// What happens while a dataset is verified.
+/// Progress events of [`verify`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum VerifyEvent {
-    /// It begins.
+    /// Start of the verification.
     Started {
-        /// How many rows there are.
+        /// Number of rows.
         rows: usize,
     },
     /// A row was checked.
     Row,
     /// A shard was checked.
     Shard {
-        /// Its name.
+        /// File name.
         file: String,
     },
 }
 
-/// What was found.
+/// Outcome of [`verify`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct VerifyReport {
-    /// The hash that names the data.
+    /// Hash of the data.
     pub sha256: String,
-    /// How many shards were read.
+    /// Shards read.
     pub num_shards: usize,
-    /// How many rows.
+    /// Rows read.
     pub num_rows: usize,
-    /// How many pictures.
+    /// Images checked.
     pub num_images: usize,
-    /// Was every picture decoded?
+    /// Whether every image was decoded.
     pub is_deep: bool,
-    /// The smallest share of an object's points in one of its own masks.
+    /// Smallest fraction of an object's points inside one of its masks.
     pub points_in_mask_min: f64,
-    /// How many things are wrong.
+    /// Number of problems found.
     pub num_problems: usize,
-    /// The first of them.
+    /// The first problems.
     pub problems: Vec<Problem>,
 }
 
 impl VerifyReport {
-    /// Is the dataset whole and right?
+    /// Whether no problem was found.
     #[must_use]
     pub fn is_ok(&self) -> bool {
         self.num_problems == 0
     }
 }
 
-/// Something that is wrong.
+/// A problem found by [`verify`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The shard.
+    /// Shard file.
     pub file: String,
-    /// The row, if it is one row's fault.
+    /// Row index, if the problem concerns a single row.
     pub row: Option<usize>,
-    /// What is wrong, in a sentence.
-    pub what: String,
+    /// Description of the problem.
+    #[serde(rename = "what")]
+    pub detail: String,
 }
 
-/// Checks every byte and every row of a dataset, on all cores: hashes, schema, ids, ranges, poses, masks, and each
-/// object's own points within its own masks; pictures where asked for; and all of its image sets.
+/// Checks every byte and row of a dataset on all cores: hashes, schema, ids, value ranges, poses, masks, the
+/// reprojection of points into masks, optionally images, and all image sets.
 ///
 /// # Errors
-/// When the folder holds no finished dataset of this schema version. What is wrong inside is no error but part of
-/// the report.
+/// When the folder is not a complete dataset of a supported schema version. Problems inside are part of the
+/// report.
 pub fn verify(
     dir: &Path,
     options: VerifyOptions,
@@ -104,7 +105,7 @@ pub fn verify(
     let manifest = Manifest::read(dir)?;
     let sha256 = manifest.finished(dir)?.to_owned();
     if manifest.layout.columns == Columns::Images {
-        return Err(DatasetError::ImagesAlone { path: dir.to_owned() });
+        return Err(DatasetError::ImageSetOnly { path: dir.to_owned() });
     }
     let mut sets = Vec::new();
     let mut problems = Vec::new();
@@ -114,7 +115,7 @@ pub fn verify(
             Err(e) => problems.push(Problem {
                 file: format!("{IMAGE_SETS}/{name}/{MANIFEST_FILE_NAME}"),
                 row: None,
-                what: in_full(&e),
+                detail: error_chain(&e),
             }),
         }
     }
@@ -124,7 +125,7 @@ pub fn verify(
 
     let next = AtomicUsize::new(0);
     let num_threads = num_threads(0).min(manifest.shards.len());
-    let mut findings: BTreeMap<usize, Findings> = BTreeMap::new();
+    let mut results: BTreeMap<usize, ShardResult> = BTreeMap::new();
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..num_threads {
@@ -135,17 +136,17 @@ pub fn verify(
                     let Some(entry) = manifest.shards.get(shard_idx) else {
                         break;
                     };
-                    // The receiver lives until all senders are gone.
+                    // The receiver outlives all senders.
                     let on_row = || drop(sender.send(Message::Row));
                     let sets = sets.iter();
                     let sets: Vec<_> = sets
-                        .map(|(name, dir, set)| ShardOfSet::open(name, dir, set, shard_idx))
+                        .map(|(name, dir, set)| ImageSetShard::open(name, dir, set, shard_idx))
                         .collect();
-                    let mut findings = check_shard(dir, entry, manifest, options, &sets, on_row);
-                    findings
+                    let mut results = check_shard(dir, entry, manifest, options, &sets, on_row);
+                    results
                         .problems
                         .extend(sets.into_iter().flat_map(|set| set.problems));
-                    let _ = sender.send(Message::Shard(shard_idx, findings));
+                    let _ = sender.send(Message::Shard(shard_idx, results));
                 }
             });
         }
@@ -157,81 +158,81 @@ pub fn verify(
                     on_event(VerifyEvent::Shard {
                         file: manifest.shards[shard_idx].file.clone(),
                     });
-                    findings.insert(shard_idx, found);
+                    results.insert(shard_idx, found);
                 }
             }
         }
     });
-    Ok(report(&manifest, sha256, options, problems, findings))
+    Ok(report(&manifest, sha256, options, problems, results))
 }
 
-/// The shard of an image set that stands beside one of the dataset.
-struct ShardOfSet<'a> {
-    /// Its name within the dataset.
+/// Image-set shard that corresponds to a shard of the dataset.
+struct ImageSetShard<'a> {
+    /// Name within the dataset.
     file: String,
-    /// What the manifest says of its rows.
-    promised: Vec<&'a ObjectEntry>,
-    /// If it can be read at all.
+    /// Manifest entries of its rows.
+    expected: Vec<&'a ObjectEntry>,
+    /// `None` if it cannot be read.
     shard: Option<ShardReader>,
-    /// What is wrong with it as a whole.
+    /// Problems of the shard as a whole.
     problems: Vec<Problem>,
 }
 
-impl<'a> ShardOfSet<'a> {
+impl<'a> ImageSetShard<'a> {
     fn open(name: &str, dir: &Path, set: &'a Manifest, shard_idx: usize) -> Self {
         let entry = &set.shards[shard_idx];
-        let (shard, mut whats) = open_shard(&dir.join(&entry.file), entry);
+        let (shard, mut messages) = open_shard(&dir.join(&entry.file), entry);
         match &shard {
             Ok(shard) if shard.num_rows() != entry.rows => {
-                whats.push(format!("{} rows instead of {}", shard.num_rows(), entry.rows));
+                messages.push(format!("{} rows instead of {}", shard.num_rows(), entry.rows));
             }
             Ok(_) => {}
-            Err(e) => whats.push(in_full(e)),
+            Err(e) => messages.push(error_chain(e)),
         }
         let file = format!("{name}/{}", entry.file);
-        let problem = |what| Problem {
+        let problem = |detail| Problem {
             file: file.clone(),
             row: None,
-            what,
+            detail,
         };
         Self {
-            problems: whats.into_iter().map(problem).collect(),
+            problems: messages.into_iter().map(problem).collect(),
             file,
-            promised: promised(entry),
+            expected: expected(entry),
             shard: shard.ok(),
         }
     }
 
-    /// What is wrong with one of its rows, given that of the dataset.
+    /// Checks a row against the dataset's row.
     fn check_row(&self, row: usize, sample: &Sample, options: VerifyOptions) -> Result<(), String> {
         let Some(shard) = &self.shard else {
             return Ok(());
         };
         let (id, pngs) = shard
             .read_images(row, ViewSelection::All)
-            .map_err(|e| in_full(&e))?;
+            .map_err(|e| error_chain(&e))?;
         if id != sample.id {
-            return Err(format!("{id} stands beside {}", sample.id));
+            return Err(format!("{id} instead of {}", sample.id));
         }
         let mut sample = sample.clone();
         for (view, png) in sample.views.iter_mut().zip(pngs) {
             view.image_png = png;
             view.gbuffer = None;
         }
-        if let Some(promised) = self.promised.get(row) {
-            check_promise(&sample, promised)?;
+        if let Some(expected) = self.expected.get(row) {
+            check_manifest_entry(&sample, expected)?;
         }
         if options.is_deep {
             for (view_idx, view) in sample.views.iter().enumerate() {
-                check_picture(view).map_err(|what| format!("{id}: view {view_idx} {what}"))?;
+                check_image(view).map_err(|detail| format!("{id}: view {view_idx} {detail}"))?;
             }
         }
         Ok(())
     }
 }
 
-/// The objects of a shard that became rows, as far as the manifest says it: one of version 1 does not.
-fn promised(entry: &ShardEntry) -> Vec<&ObjectEntry> {
+/// Manifest entries of a shard's rows; empty for manifests of version 1.
+fn expected(entry: &ShardEntry) -> Vec<&ObjectEntry> {
     entry
         .objects
         .iter()
@@ -239,18 +240,18 @@ fn promised(entry: &ShardEntry) -> Vec<&ObjectEntry> {
         .collect()
 }
 
-/// A shard, and in what its bytes differ from those that were written.
+/// Opens a shard and compares its bytes with the manifest.
 fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<String>) {
     match store::fetch(path) {
         Ok((sha256, file)) => {
-            let what = if file.len() != entry.bytes {
+            let detail = if file.len() != entry.bytes {
                 Some(format!("{} bytes instead of {}", file.len(), entry.bytes))
             } else if sha256 != entry.sha256 {
-                Some("its bytes were changed: the hash is not the manifest's".to_owned())
+                Some("its content was changed: the hash does not match the manifest".to_owned())
             } else {
                 None
             };
-            (ShardReader::of(file, path), what.into_iter().collect())
+            (ShardReader::from_file(file, path), detail.into_iter().collect())
         }
         Err(e) => (Err(DatasetError::io("read", path)(e)), Vec::new()),
     }
@@ -258,25 +259,25 @@ fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<Stri
 
 enum Message {
     Row,
-    Shard(usize, Findings),
+    Shard(usize, ShardResult),
 }
 
-/// What was found in one shard.
+/// Result for one shard.
 #[derive(Debug)]
-struct Findings {
+struct ShardResult {
     ids: Vec<ObjectId>,
     num_images: usize,
     points_in_mask_min: f64,
     problems: Vec<Problem>,
 }
 
-/// Puts the findings together in the order of the shards, whichever thread was first.
+/// Combines results in shard order, independent of thread timing.
 fn report(
     manifest: &Manifest,
     sha256: String,
     options: VerifyOptions,
     mut problems: Vec<Problem>,
-    findings: BTreeMap<usize, Findings>,
+    results: BTreeMap<usize, ShardResult>,
 ) -> VerifyReport {
     let mut report = VerifyReport {
         sha256,
@@ -288,23 +289,23 @@ fn report(
         num_problems: 0,
         problems: Vec::new(),
     };
-    let mut place_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
-    for (shard_idx, found) in findings {
+    let mut shard_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
+    for (shard_idx, found) in results {
         let file = &manifest.shards[shard_idx].file;
         report.num_rows += found.ids.len();
         report.num_images += found.num_images;
         report.points_in_mask_min = report.points_in_mask_min.min(found.points_in_mask_min);
         problems.extend(found.problems);
         for (row, id) in found.ids.into_iter().enumerate() {
-            if let Some(other) = place_of_id.get(&id) {
-                let what = format!("{id} is in {} too", manifest.shards[*other].file);
+            if let Some(other) = shard_of_id.get(&id) {
+                let detail = format!("{id} is also in {}", manifest.shards[*other].file);
                 problems.push(Problem {
                     file: file.clone(),
                     row: Some(row),
-                    what,
+                    detail,
                 });
             }
-            place_of_id.insert(id, shard_idx);
+            shard_of_id.insert(id, shard_idx);
         }
     }
     report.num_problems = problems.len();
@@ -318,32 +319,32 @@ fn check_shard(
     entry: &ShardEntry,
     manifest: &Manifest,
     options: VerifyOptions,
-    sets: &[ShardOfSet<'_>],
+    sets: &[ImageSetShard<'_>],
     on_row: impl Fn(),
-) -> Findings {
-    let mut findings = Findings {
+) -> ShardResult {
+    let mut results = ShardResult {
         ids: Vec::new(),
         num_images: 0,
         points_in_mask_min: 1.0,
         problems: Vec::new(),
     };
     let path = dir.join(&entry.file);
-    let mut problem = |row: Option<usize>, what: String| {
-        findings.problems.push(Problem {
+    let mut problem = |row: Option<usize>, detail: String| {
+        results.problems.push(Problem {
             file: entry.file.clone(),
             row,
-            what,
+            detail,
         });
     };
-    let (shard, whats) = open_shard(&path, entry);
-    for what in whats {
-        problem(None, what);
+    let (shard, messages) = open_shard(&path, entry);
+    for detail in messages {
+        problem(None, detail);
     }
     let shard = match shard {
         Ok(shard) => shard,
         Err(e) => {
-            problem(None, in_full(&e));
-            return findings;
+            problem(None, error_chain(&e));
+            return results;
         }
     };
     if shard.num_rows() != entry.rows {
@@ -369,69 +370,69 @@ fn check_shard(
             &manifest.adapter,
         )
     {
-        problem(None, "its metadata is not the manifest's".to_owned());
+        problem(None, "its metadata does not match the manifest".to_owned());
     }
-    let promised = promised(entry);
-    if manifest.schema_version > 1 && promised.len() != entry.rows {
+    let expected = expected(entry);
+    if manifest.schema_version > 1 && expected.len() != entry.rows {
         problem(
             None,
-            format!("{} objects for {} rows", promised.len(), entry.rows),
+            format!("{} objects for {} rows", expected.len(), entry.rows),
         );
     }
     let mut of_sets: Vec<Problem> = Vec::new();
-    // No more than there should be: a damaged footer may claim any number.
+    // Bounded by the manifest: a damaged footer may claim any number of rows.
     for row in 0..shard.num_rows().min(entry.rows) {
         on_row();
         let sample = match shard.read(row, ViewSelection::WithGbuffer) {
             Ok(sample) => sample,
             Err(e) => {
-                problem(Some(row), in_full(&e));
+                problem(Some(row), error_chain(&e));
                 continue;
             }
         };
-        if findings.ids.last().is_some_and(|last| *last >= sample.id) {
+        if results.ids.last().is_some_and(|last| *last >= sample.id) {
             problem(Some(row), format!("{} is out of order", sample.id));
         }
-        findings.num_images += sample.views.len() * (1 + sets.len());
-        let (whats, share) = check_sample(&sample, promised.get(row).copied(), manifest, options);
-        findings.points_in_mask_min = findings.points_in_mask_min.min(share);
-        for what in whats {
-            problem(Some(row), format!("{}: {what}", sample.id));
+        results.num_images += sample.views.len() * (1 + sets.len());
+        let (messages, share) = check_sample(&sample, expected.get(row).copied(), manifest, options);
+        results.points_in_mask_min = results.points_in_mask_min.min(share);
+        for detail in messages {
+            problem(Some(row), format!("{}: {detail}", sample.id));
         }
         for set in sets {
-            of_sets.extend(set.check_row(row, &sample, options).err().map(|what| Problem {
+            of_sets.extend(set.check_row(row, &sample, options).err().map(|detail| Problem {
                 file: set.file.clone(),
                 row: Some(row),
-                what,
+                detail,
             }));
         }
-        findings.ids.push(sample.id);
+        results.ids.push(sample.id);
     }
-    findings.problems.extend(of_sets);
-    findings
+    results.problems.extend(of_sets);
+    results
 }
 
-/// What is wrong with a row, and the smallest share of its points in one of its masks.
+/// Problems of a row, and the smallest fraction of its points inside one of its masks.
 fn check_sample(
     sample: &Sample,
-    promised: Option<&ObjectEntry>,
+    expected: Option<&ObjectEntry>,
     manifest: &Manifest,
     options: VerifyOptions,
 ) -> (Vec<String>, f64) {
     let mut problems = Vec::new();
     let mut points_in_mask_min = 1.0_f64;
     problems.extend(check_row(sample, manifest).err());
-    problems.extend(promised.and_then(|promised| check_promise(sample, promised).err()));
+    problems.extend(expected.and_then(|expected| check_manifest_entry(sample, expected).err()));
     for (view_idx, view) in sample.views.iter().enumerate() {
-        let picture = || {
+        let image_check = || {
             if options.is_deep {
-                check_picture(view)
+                check_image(view)
             } else {
                 Ok(())
             }
         };
-        if let Err(what) = check_pose(view).and_then(|()| picture()) {
-            problems.push(format!("view {view_idx} {what}"));
+        if let Err(detail) = check_pose(view).and_then(|()| image_check()) {
+            problems.push(format!("view {view_idx} {detail}"));
         }
         let share = points_in_mask(&sample.points, view);
         points_in_mask_min = points_in_mask_min.min(share);
@@ -445,14 +446,14 @@ fn check_sample(
     (problems, points_in_mask_min)
 }
 
-/// An error with its causes, in one line.
-fn in_full(error: &DatasetError) -> String {
+/// An error and its causes in one line.
+fn error_chain(error: &DatasetError) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
-    // Destructured whole: a new field must be checked or named here.
+    // Exhaustive: a new field must be checked or listed here.
     let Sample {
         id,
         category,
@@ -468,14 +469,14 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         coverage_min,
         source_sha256,
         assets_sha256,
-        findings,
+        issues,
     } = sample;
-    let ensure = |is_right: bool, what: &str| if is_right { Ok(()) } else { Err(what.to_owned()) };
-    ensure(category == id.category(), "its category is not that of its id")?;
+    let ensure = |is_right: bool, detail: &str| if is_right { Ok(()) } else { Err(detail.to_owned()) };
+    ensure(category == id.category(), "its category does not match its id")?;
     let class = usize::try_from(*label)
         .ok()
         .and_then(|label| manifest.classes.get(label));
-    ensure(class == Some(category), "its label is not that of its category")?;
+    ensure(class == Some(category), "its label does not match its category")?;
     let is_in_ball = |p: &[f32; 3]| p.iter().map(|x| x * x).sum::<f32>().sqrt() <= 1.0 + UNIT_TOLERANCE;
     ensure(
         points.iter().all(is_in_ball),
@@ -503,26 +504,26 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         .fold(f32::INFINITY, f32::min);
     ensure(
         (coverage - coverage_min).abs() <= f32::EPSILON,
-        "coverage_min is not that of its masks",
+        "coverage_min does not match its masks",
     )?;
     ensure(*coverage_min > 0.0, "a mask is empty")?;
     let is_hash = |sha256: &String| sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
-    ensure(is_hash(source_sha256), "source_sha256 is no hash")?;
+    ensure(is_hash(source_sha256), "source_sha256 is not a hash")?;
     ensure(
         assets_sha256.as_ref().is_none_or(is_hash),
-        "assets_sha256 is no hash",
+        "assets_sha256 is not a hash",
     )?;
     ensure(
-        findings
+        issues
             .as_ref()
-            .is_none_or(|findings| is_consistent(findings, *is_watertight)),
-        "its findings contradict each other",
+            .is_none_or(|issues| is_consistent(issues, *is_watertight)),
+        "its mesh issues contradict each other",
     )
 }
 
-fn is_consistent(findings: &MeshFindings, is_watertight: bool) -> bool {
-    // Destructured whole: a new count must be checked or named here.
-    let MeshFindings {
+fn is_consistent(issues: &MeshIssues, is_watertight: bool) -> bool {
+    // Exhaustive: a new count must be checked or listed here.
+    let MeshIssues {
         num_open_edges,
         num_non_manifold_edges,
         num_flipped_edges,
@@ -530,7 +531,7 @@ fn is_consistent(findings: &MeshFindings, is_watertight: bool) -> bool {
         num_degenerate_triangles,
         is_inside_out,
         warnings: _,
-    } = *findings;
+    } = *issues;
     let counts = [
         num_open_edges,
         num_non_manifold_edges,
@@ -543,9 +544,9 @@ fn is_consistent(findings: &MeshFindings, is_watertight: bool) -> bool {
         && (!is_inside_out || (is_watertight && num_flipped_edges == 0))
 }
 
-/// Is the row what the manifest says about its object?
-fn check_promise(sample: &Sample, promised: &ObjectEntry) -> Result<(), String> {
-    // Destructured whole: a new field must be checked or named here.
+/// Compares a row with its manifest entry.
+fn check_manifest_entry(sample: &Sample, expected: &ObjectEntry) -> Result<(), String> {
+    // Exhaustive: a new field must be checked or listed here.
     let ObjectEntry {
         id,
         path: _,
@@ -553,20 +554,20 @@ fn check_promise(sample: &Sample, promised: &ObjectEntry) -> Result<(), String> 
         sha256,
         assets_sha256,
         row,
-    } = promised;
+    } = expected;
     if sample.id != *id {
-        return Err(format!("the manifest has {id} here"));
+        return Err(format!("the manifest lists {id} here"));
     }
     if (Some(&sample.source_sha256), &sample.assets_sha256) != (sha256.as_ref(), assets_sha256) {
-        return Err("the manifest names another mesh".to_owned());
+        return Err("the manifest lists another mesh".to_owned());
     }
     if row.as_ref().is_some_and(|row| *row != sample.digest()) {
-        return Err("the manifest has other hashes of its row".to_owned());
+        return Err("the hashes of its row do not match the manifest".to_owned());
     }
     Ok(())
 }
 
-fn check_picture(view: &SampleView) -> Result<(), String> {
+fn check_image(view: &SampleView) -> Result<(), String> {
     let SampleView {
         image_png,
         mask,
@@ -574,13 +575,14 @@ fn check_picture(view: &SampleView) -> Result<(), String> {
         clip_from_view: _,
         gbuffer,
     } = view;
-    let image = decode_gray_png(image_png).map_err(|e| in_full(&e))?;
+    let image = decode_gray_png(image_png).map_err(|e| error_chain(&e))?;
     if (image.width_px, image.height_px) != (mask.size_px(), mask.size_px()) {
         return Err(format!("is of {}x{} pixels", image.width_px, image.height_px));
     }
     let is_covered = mask.to_pixels();
     let pixels = || image.pixels.iter().zip(&is_covered);
-    // One color, whichever the lighting has; white is never that of a covered pixel.
+    // The background has a single color, which depends on the lighting; if it is white, no covered pixel is
+    // white.
     let background = pixels()
         .find(|(_, covered)| **covered == 0)
         .map_or(BACKGROUND, |(value, _)| *value);
@@ -594,8 +596,8 @@ fn check_picture(view: &SampleView) -> Result<(), String> {
     if let Some(gbuffer) = gbuffer {
         let pixels = gbuffer
             .decode(mask.size_px())
-            .map_err(|e| format!("has a G-buffer that is damaged: {}", in_full(&e)))?;
-        pixels.check(&is_covered)?;
+            .map_err(|e| format!("has a G-buffer that is damaged: {}", error_chain(&e)))?;
+        pixels.validate(&is_covered)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What is written is what is read: whole datasets, single rows, chosen views.
+//! Round trips of whole datasets, single rows and selected views.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
@@ -22,7 +22,7 @@ fn samples(num: u64) -> Vec<(Split, Sample)> {
     (0..num).map(|seed| (split(seed), sample(LAYOUT, seed))).collect()
 }
 
-/// The samples of a split in the order of their rows.
+/// Samples of a split in row order.
 fn sorted(samples: &[(Split, Sample)], split: Split) -> Vec<Sample> {
     let mut samples: Vec<Sample> = samples
         .iter()
@@ -84,8 +84,8 @@ fn chosen_views_come_alone_and_in_the_order_asked() {
         .read(Split::Train, 5, ViewSelection::Some(&[2, 0]))
         .unwrap();
     assert_eq!(two.views, [expected.views[2].clone(), expected.views[0].clone()]);
-    let picture = decode_gray_png(&two.views[0].image_png).unwrap();
-    assert_eq!((picture.width_px, picture.height_px), (13, 13));
+    let image = decode_gray_png(&two.views[0].image_png).unwrap();
+    assert_eq!((image.width_px, image.height_px), (13, 13));
 
     assert!(matches!(
         dataset.read(Split::Train, 6, ViewSelection::All),
@@ -228,7 +228,7 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
         "{error}"
     );
 
-    // Of the right length, but with another version of the schema inside.
+    // Correct length, but another schema version inside.
     let (key, value) = (b"tap.schema_version", SCHEMA_VERSION.to_string());
     let at = whole.windows(key.len()).position(|w| w == key).unwrap() + key.len();
     let digit = whole[at..]
@@ -242,7 +242,7 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
     let error = Dataset::open(dir.path()).unwrap_err();
     assert!(matches!(error, DatasetError::SchemaVersion { .. }), "{error}");
 
-    // Of the right length, but not Parquet.
+    // Correct length, but not Parquet.
     std::fs::write(&path, vec![0; whole.len()]).unwrap();
     assert!(
         matches!(Dataset::open(dir.path()), Err(DatasetError::Parquet { .. })),

@@ -1,16 +1,16 @@
-//! [`ViewGbuffer`]: the surface that each pixel of a view sees, as PNGs: what it takes to light the view anew.
+//! [`ViewGbuffer`]: the G-buffer of a view as PNGs, the input for relighting.
 //!
-//! Every tool that reads 16-bit gray PNGs reads them as they are. With H = W pixels along a side:
+//! Readable by any tool that supports 16-bit gray PNGs. With H = W pixels per side:
 //!
 //! | PNG | pixels | values |
 //! |---|---|---|
 //! | normals | W wide, 3 H high: x above y above z | unit normal in object space, `value / 32767.5 - 1`; 0, 0, 0 outside the mask |
-//! | depth | W x H | depth as `clip_from_view` has it, 0 near to 1 far, `(value - 1) / 65534`; 0 outside the mask |
-//! | albedo | W x H, RGB of 8 bits | unlit color of the material; black outside the mask |
+//! | depth | W x H | NDC depth of `clip_from_view`, 0 near to 1 far, `(value - 1) / 65534`; 0 outside the mask |
+//! | albedo | W x H, 8-bit RGB | unlit color of the material; black outside the mask |
 //!
-//! A pixel's place on the surface is `(clip_from_view * view_from_object)⁻¹ * (x_ndc, y_ndc, depth, 1)`, divided by its
-//! last part. Depth of this kind is linear over a flat face, also in perspective, so PNG predicts it well. Values tell of
-//! the face that the pixel's centre sees.
+//! The surface position of a pixel is `(clip_from_view * view_from_object)⁻¹ * (x_ndc, y_ndc, depth, 1)`
+//! after the perspective divide. NDC depth is linear over a flat face, also in perspective, so PNG filters
+//! predict it well. Values are those of the face at the pixel center.
 
 #[cfg(feature = "build")]
 mod view;
@@ -18,40 +18,40 @@ mod view;
 use crate::image::{Pixels, decode_pixels};
 use crate::{DatasetError, Result, RowFilter, encode_png, encode_rgb_png};
 
-/// The largest part of a normal, as it is stored.
+/// Largest stored normal component.
 const NORMAL_MAX: f32 = 65535.0;
-/// What a depth of 1 is stored as, less what 0 is.
+/// Stored value range of depth 0 to 1.
 const DEPTH_SPAN: f64 = 65534.0;
-/// How far from 1 the length of a normal may be: three times what rounding does.
+/// Tolerance for the length of a decoded normal: three times the rounding error.
 const UNIT_TOLERANCE: f32 = 1e-4;
 
-/// The surface that the pixels of a view see, as it is stored.
+/// Encoded G-buffer of a view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewGbuffer {
-    /// Three planes of 16 bits, one above the other.
+    /// 16-bit gray; x, y and z planes stacked vertically.
     pub normals_png: Vec<u8>,
-    /// 16 bits.
+    /// 16-bit gray.
     pub depth_png: Vec<u8>,
-    /// RGB; `None` where the material is white.
+    /// 8-bit RGB; `None` for white material.
     pub albedo_png: Option<Vec<u8>>,
 }
 
-/// The surface that the pixels of a view see, row by row from the top.
+/// Decoded G-buffer of a view, row-major from the top.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GbufferPixels {
-    /// Unit, in object space; zero where nothing is.
+    /// Unit normals in object space; zero on background.
     pub normals: Vec<[f32; 3]>,
-    /// As `clip_from_view` has it, 0 to 1; infinite where nothing is.
+    /// NDC depth, 0 to 1; infinite on background.
     pub depth: Vec<f64>,
-    /// Unlit colors; `None` where the material is white.
+    /// Unlit colors; `None` for white material.
     pub albedo: Option<Vec<[u8; 3]>>,
 }
 
 impl ViewGbuffer {
-    /// Encodes the pixels of a square view.
+    /// Encodes a square view.
     ///
     /// # Errors
-    /// When their number isn't `size_px * size_px`.
+    /// When there are not `size_px * size_px` pixels.
     pub fn encode(size_px: u32, pixels: &GbufferPixels) -> Result<Self> {
         let GbufferPixels {
             normals,
@@ -71,17 +71,17 @@ impl ViewGbuffer {
         let normals = [0, 1, 2].into_iter().flat_map(plane);
         let albedo_png = albedo.as_ref().map(|albedo| encode_rgb_png(size_px, albedo));
         Ok(Self {
-            // Normals repeat from pixel to pixel, depth slopes.
+            // Normals repeat between pixels; depth is a gradient.
             normals_png: encode_gray16_png([size_px, 3 * size_px], RowFilter::None, normals)?,
             depth_png: encode_gray16_png([size_px, size_px], RowFilter::Up, depth)?,
             albedo_png: albedo_png.transpose()?,
         })
     }
 
-    /// Decodes the pixels of a square view.
+    /// Decodes a square view.
     ///
     /// # Errors
-    /// When a PNG is damaged or of another size or kind.
+    /// When a PNG is damaged or has an unexpected size or pixel format.
     pub fn decode(&self, size_px: u32) -> Result<GbufferPixels> {
         let Self {
             normals_png,
@@ -121,7 +121,7 @@ impl ViewGbuffer {
         })
     }
 
-    /// All PNGs.
+    /// All PNGs, in column order.
     pub(crate) fn pngs(&self) -> impl Iterator<Item = &Vec<u8>> {
         let Self {
             normals_png,
@@ -133,8 +133,8 @@ impl ViewGbuffer {
 }
 
 impl GbufferPixels {
-    /// Is there a surface exactly where a mask is covered, with unit normals?
-    pub(crate) fn check(&self, is_covered: &[u8]) -> Result<(), &'static str> {
+    /// Checks that normals and depth exist exactly where the mask is covered.
+    pub(crate) fn validate(&self, is_covered: &[u8]) -> Result<(), &'static str> {
         let Self {
             normals,
             depth,
@@ -161,7 +161,7 @@ impl GbufferPixels {
     }
 }
 
-/// Encodes a picture of 16 bits of gray.
+/// Encodes a 16-bit gray PNG.
 fn encode_gray16_png(
     size_px: [u32; 2],
     filter: RowFilter,
@@ -209,9 +209,9 @@ mod tests {
                 "{found} and {expected}"
             );
         }
-        found.check(&[0, 1, 1, 1]).unwrap();
+        found.validate(&[0, 1, 1, 1]).unwrap();
         assert!(
-            found.check(&[1; 4]).is_err() && found.check(&[0, 0, 1, 1]).is_err(),
+            found.validate(&[1; 4]).is_err() && found.validate(&[0, 0, 1, 1]).is_err(),
             "other masks"
         );
         assert_eq!(

@@ -1,19 +1,19 @@
-//! From the renderer's views to what is stored of them, and back to views that can be lit.
+//! Conversion between rendered views and stored G-buffers.
 //!
-//! The renderer tells of normals in view space and of distances from the eye's plane; stored are normals in object space,
-//! which all views share, and the depth of `clip_from_view`, which needs no range of its own.
+//! The renderer gives normals in view space and linear distance to the eye plane. Stored are normals in
+//! object space, which all views share, and NDC depth, which needs no range of its own.
 
 use glam::{DMat4, Mat3, Mat4, Vec3};
 use tap_render::{ColorImage, Mask, PoseDegrees, View, ViewMatrices};
 
 use super::GbufferPixels;
 use crate::image::{Pixels, decode_pixels};
-use crate::pose_contract::from_row_major;
+use crate::reprojection::from_row_major;
 use crate::{DatasetError, Result, SampleView};
 
 impl GbufferPixels {
-    /// What a drawn view tells of the surface, with its colors or without; `None` if it was not asked to.
-    pub(crate) fn of_view(view: &View, has_albedo: bool) -> Option<Self> {
+    /// The G-buffer of a rendered view; `None` if its channels were not rendered.
+    pub(crate) fn from_view(view: &View, has_albedo: bool) -> Option<Self> {
         let View {
             matrices,
             depth,
@@ -22,7 +22,7 @@ impl GbufferPixels {
             ..
         } = view;
         let object_from_view = Mat3::from_mat4(matrices.view_from_object).transpose();
-        let scale = DepthScale::of(&matrices.clip_from_view);
+        let scale = DepthProjection::from_matrix(&matrices.clip_from_view);
         Some(Self {
             normals: normal
                 .as_ref()?
@@ -36,11 +36,11 @@ impl GbufferPixels {
 }
 
 impl SampleView {
-    /// The view as it was drawn; `None` without a G-buffer.
+    /// The stored view as the renderer's type; `None` without a G-buffer.
     ///
     /// # Errors
-    /// When the picture or the G-buffer is damaged.
-    pub(crate) fn drawn(&self) -> Result<Option<View>> {
+    /// When the image or the G-buffer is damaged.
+    pub(crate) fn to_view(&self) -> Result<Option<View>> {
         let Self {
             image_png,
             mask,
@@ -62,10 +62,10 @@ impl SampleView {
             clip_from_view: from_row_major(clip_from_view),
         };
         let rotation = Mat3::from_mat4(matrices.view_from_object);
-        let scale = DepthScale::of(&matrices.clip_from_view);
+        let scale = DepthProjection::from_matrix(&matrices.clip_from_view);
         let covered = mask.to_pixels().into_iter().map(|covered| covered == 1).collect();
         Ok(Some(View {
-            // Not stored, and of no use to a light: the matrices say it all.
+            // Not stored, and not used by lighting: the matrices are sufficient.
             pose: PoseDegrees {
                 azimuth_deg: 0.0,
                 elevation_deg: 0.0,
@@ -94,16 +94,16 @@ impl SampleView {
     }
 }
 
-/// How distance from the eye's plane becomes the depth of a projection: `(a z + b) / (c z + d)` where z is less than 0.
-struct DepthScale {
+/// Maps eye-plane distance to NDC depth: `(a z + b) / (c z + d)` with z < 0.
+struct DepthProjection {
     a: f64,
     b: f64,
     c: f64,
     d: f64,
 }
 
-impl DepthScale {
-    fn of(clip_from_view: &Mat4) -> Self {
+impl DepthProjection {
+    fn from_matrix(clip_from_view: &Mat4) -> Self {
         let DMat4 { z_axis, w_axis, .. } = clip_from_view.as_dmat4();
         Self {
             a: z_axis.z,
@@ -141,15 +141,16 @@ mod tests {
 
     #[test]
     fn depth_and_distance_undo_each_other() {
-        // Both are near at 5 and far at 9.
+        // Both have near 5 and far 9.
         let perspective = Mat4::from_cols(
             Vec4::X,
             Vec4::Y,
             Vec4::new(0.0, 0.0, -2.25, -1.0),
             Vec4::Z * -11.25,
         );
-        let parallel = Mat4::from_cols(Vec4::X, Vec4::Y, Vec4::Z * -0.25, Vec4::new(0.0, 0.0, -1.25, 1.0));
-        for scale in [perspective, parallel].map(|matrix| DepthScale::of(&matrix)) {
+        let orthographic =
+            Mat4::from_cols(Vec4::X, Vec4::Y, Vec4::Z * -0.25, Vec4::new(0.0, 0.0, -1.25, 1.0));
+        for scale in [perspective, orthographic].map(|matrix| DepthProjection::from_matrix(&matrix)) {
             assert!(scale.depth(5.0).abs() < 1e-6, "near is 0");
             assert!((scale.depth(9.0) - 1.0).abs() < 1e-6, "far is 1");
             for distance in [5.0, 6.1, 7.0, 8.999] {

@@ -1,5 +1,4 @@
-//! Layout `folders`: `<category>/*.{obj,off,glb,gltf}`; what lies beside the meshes (materials, textures, notes) is
-//! passed over.
+//! Layout `folders`: `<category>/*.{obj,off,glb,gltf}`; other files beside the meshes are ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +15,7 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
         for file in tree
             .entries(Path::new(&category.name))?
             .into_iter()
-            .filter(super::Entry::is_mesh)
+            .filter(super::DirEntry::is_mesh)
         {
             candidates.push(Candidate {
                 category: category.name.clone(),

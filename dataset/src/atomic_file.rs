@@ -1,4 +1,4 @@
-//! Files of this machine that are whole or absent after a crash, and bounded reads.
+//! Atomic local file writes, bounded reads and file hashes.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use crate::{DatasetError, Result};
 
 /// Reads a file of no more than `limit_bytes`.
 pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
-    // Looked at before it is opened: opening a pipe would wait for a writer.
+    // Checked before opening: opening a pipe would block until there is a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -27,7 +27,7 @@ pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>>
     Ok(bytes)
 }
 
-/// Puts `bytes` under `path`; after a crash either the old or the new content is there.
+/// Atomically replaces the file at `path`: after a crash it has either the old or the new content.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let partial = partial_path(path);
     let written = File::create(&partial).and_then(|mut file| {
@@ -35,14 +35,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     });
     if let Err(e) = written {
-        // The old content still stands; what could not be written is of no use.
+        // The old content is still in place; the partial file is useless.
         let _ = std::fs::remove_file(&partial);
         return Err(DatasetError::io("write", path)(e));
     }
     publish(&partial, path)
 }
 
-/// Copies a file so that after a crash it is whole or absent, and says the hash of what was copied.
+/// Copies a file atomically and returns the SHA-256 of the content.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<String> {
     let mut source = File::open(from).map_err(DatasetError::io("open", from))?;
     let partial = partial_path(to);
@@ -67,7 +67,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<String> {
     }
 }
 
-/// The hash of a file and its length.
+/// SHA-256 in hexadecimal, and the length in bytes.
 pub(crate) fn hash_file(path: &Path) -> io::Result<(String, u64)> {
     let mut hasher = Sha256::new();
     let mut bytes = 0;
@@ -91,7 +91,7 @@ fn for_each_chunk(file: &mut File, mut visit: impl FnMut(&[u8]) -> io::Result<()
     }
 }
 
-/// Bytes that the user may still write to the disk of a folder; `None` where the system doesn't say.
+/// Free bytes available to the user on the file system of `dir`; `None` where the system does not report it.
 #[cfg(feature = "build")]
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     #[cfg(unix)]
@@ -105,7 +105,7 @@ pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     };
 }
 
-/// Gives a synced file its final name, durably.
+/// Renames a synced file to its final name and syncs the folder.
 pub(crate) fn publish(partial: &Path, path: &Path) -> Result<()> {
     std::fs::rename(partial, path).map_err(DatasetError::io("rename a finished file to", path))?;
     sync_dir(path.parent().expect("a file has a folder"))
@@ -113,7 +113,8 @@ pub(crate) fn publish(partial: &Path, path: &Path) -> Result<()> {
 
 /// Makes renames and removals in a folder durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    // Only Unix lets a folder be opened and synced; elsewhere a rename is as durable as the file system makes it.
+    // Only Unix allows opening and syncing a folder; elsewhere durability of a rename is up to the file
+    // system.
     if cfg!(unix) {
         let dir = if dir.as_os_str().is_empty() {
             Path::new(".")
@@ -127,7 +128,7 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Bytes in hexadecimal.
+/// Lowercase hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
 
@@ -139,7 +140,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         })
 }
 
-/// Reads at a position, whatever others read of the same file at the same time.
+/// Reads at a position without moving a shared cursor.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_at(file, buffer, position);

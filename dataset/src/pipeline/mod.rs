@@ -1,20 +1,21 @@
 //! [`build`]: a folder of meshes to a dataset.
 //!
 //! ```text
-//! feed -> prepare (workers) -> draw (one thread owns the device) -> encode (workers) -> write (in order)
+//! feed -> prepare (workers) -> render (one thread owns the device) -> encode (workers) -> write (in order)
 //! ```
 //!
-//! Without a device each worker draws what it has prepared, and encodes it.
+//! Without a device each worker renders and encodes what it has prepared.
 //!
-//! The calling thread feeds and writes. It starts an object only while fewer than a fixed number are on their way,
-//! from the first byte read to the row written, and while their files together stay under [`MAX_IN_FLIGHT_BYTES`]
-//! (a single larger one goes alone): memory doesn't grow with the number of objects, and no channel can fill up.
-//! Rows are written in the order of the plan, whichever worker was first, so the bytes don't depend on the workers.
+//! The calling thread feeds and writes. It starts an object only while the number in flight, from the first
+//! byte read to the row written, is below a fixed limit and their files together stay below
+//! [`MAX_IN_FLIGHT_BYTES`] (a larger file is processed alone). Memory therefore does not grow with the number
+//! of objects, and no channel can fill up. Rows are written in plan order, so the bytes do not depend on the
+//! number of workers.
 
-mod draw;
 mod encode;
 mod prepare;
-mod reason;
+mod render;
+mod skip_reason;
 mod timing;
 
 use std::any::Any;
@@ -30,7 +31,7 @@ use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
 
 use crate::dataset_writer::num_shards;
 use crate::parallel::num_threads;
-use crate::plan::check_room;
+use crate::plan::check_free_space;
 use crate::{
     BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter, Manifest,
     ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject, Source,
@@ -42,32 +43,32 @@ use timing::{Stage, StageClock};
 
 pub use timing::{BuildTimings, StageTiming};
 
-/// The most bytes that the files of the objects on their way may have together.
+/// Limit on the total size of mesh files in flight.
 pub const MAX_IN_FLIGHT_BYTES: u64 = 1 << 30;
-/// How often the calling thread looks whether it shall stop.
-const CANCEL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the calling thread checks for cancellation.
+const CANCEL_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How to build; nothing here changes a byte of what is built.
+/// Settings that do not affect the output bytes.
 #[derive(Debug, Clone)]
 pub struct BuildOptions {
-    /// The folder of the dataset.
+    /// Output folder.
     pub out: PathBuf,
-    /// Threads that prepare and encode; 0 for one a core.
+    /// Threads that prepare and encode; 0 means one per core.
     pub workers: usize,
-    /// Who draws.
+    /// Backend and adapter.
     pub renderer: RendererOptions,
-    /// Start anew if `out` holds another dataset.
+    /// Overwrite a different dataset in `out`.
     pub force: bool,
-    /// The most bytes that a mesh may have, with the files that it refers to; larger ones are skipped.
+    /// Size limit for a mesh with the files it refers to; larger ones are skipped.
     pub max_mesh_bytes: u64,
-    /// Build this share alone; [`merge`](crate::merge()) joins the shares.
+    /// Build only this part; see [`merge`](crate::merge()).
     pub part: Option<BuildPart>,
-    /// Build even where the disk has no room for what a sample predicts.
+    /// Do not check the free disk space first.
     pub ignore_free_space: bool,
 }
 
 impl BuildOptions {
-    /// To build in `out`, with one worker a core and whatever draws best.
+    /// Builds in `out` with one worker per core and the best available renderer.
     #[must_use]
     pub fn new(out: PathBuf) -> Self {
         Self {
@@ -86,85 +87,85 @@ impl BuildOptions {
     }
 }
 
-/// What happens while a dataset is built.
+/// Progress events of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildEvent {
-    /// It begins.
+    /// Start of the build.
     Started {
-        /// Objects of the source (or of the part of it that is built), those that an earlier run has dealt with
-        /// included.
+        /// Objects to process, including those finished by an earlier run.
         total: usize,
-        /// The adapter that draws.
+        /// Adapter that renders.
         adapter: String,
     },
-    /// An earlier run has dealt with these objects.
+    /// Objects finished by an earlier run.
     Resumed {
-        /// How many.
+        /// Number of objects.
         objects: usize,
     },
-    /// A shard of an earlier run is gone or damaged, and is made again.
-    ShardLost {
-        /// Its name.
+    /// A shard of an earlier run is missing or damaged and will be rebuilt.
+    ShardDamaged {
+        /// File name.
         file: String,
     },
     /// An object became a row.
     Done {
-        /// Which.
+        /// Object id.
         id: ObjectId,
     },
-    /// An object was left out.
+    /// An object was skipped.
     Skipped {
-        /// Which.
+        /// Object id, even if invalid.
         id: String,
-        /// Why, in a word.
+        /// Reason code.
         reason: SkipReason,
-        /// Why, in a sentence.
+        /// Human-readable detail.
         message: String,
     },
-    /// A shard is whole.
+    /// A shard is finished.
     ShardWritten {
-        /// Its name.
+        /// File name.
         file: String,
-        /// Its rows.
+        /// Number of rows.
         rows: usize,
-        /// Its bytes.
+        /// Length in bytes.
         bytes: u64,
     },
 }
 
-/// What a build came to.
+/// Outcome of a build.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildSummary {
-    /// Is the dataset (or the part of it that was asked for) whole? `false` if the build was told to stop; the same call goes on then.
+    /// Whether the dataset, or the requested part, is finished; `false` after cancellation, in which case the
+    /// same call resumes.
     pub is_complete: bool,
-    /// What is there.
+    /// Manifest as written.
     pub manifest: Manifest,
-    /// What it took; nothing of it is in the dataset.
+    /// Time and memory used; not part of the dataset.
     pub timings: BuildTimings,
 }
 
 impl BuildSummary {
-    /// Rows of all shards.
+    /// Rows in all shards.
     #[must_use]
     pub fn num_rows(&self) -> usize {
         self.manifest.shards.iter().map(|shard| shard.rows).sum()
     }
 
-    /// Objects that were lost, those left out on purpose not counted.
+    /// Number of objects lost unintentionally; see [`SkipReason::is_failure`].
     #[must_use]
-    pub fn num_lost(&self) -> usize {
-        self.manifest.num_lost()
+    pub fn num_failed(&self) -> usize {
+        self.manifest.num_failed()
     }
 }
 
-/// Builds a dataset, or goes on with one: the shards that an earlier run has finished stay.
+/// Builds a dataset, or resumes one: finished shards are kept.
 ///
-/// Sets `cancel` to stop at any time; the shard in work is dropped then.
+/// Set `cancel` to stop at any time; the current shard is discarded.
 ///
 /// # Errors
-/// When the recipe is out of range, no adapter can draw, the output folder can't be written to, is full, or holds
-/// something else, or when no object can be used. Single bad objects are no error but part of the manifest.
+/// When the recipe is invalid, no adapter can render, the output folder is not writable, full or holds
+/// something else, or every object is skipped. Single bad objects are recorded in the manifest instead.
 pub fn build(
     source: &Source,
     recipe: &BuildRecipe,
@@ -175,7 +176,7 @@ pub fn build(
     build_child(source, recipe, options, None, cancel, on_event)
 }
 
-/// Builds a dataset that was derived from another one, of which this is the hash.
+/// Builds a dataset derived from the one with the hash `parent`.
 pub(crate) fn build_child(
     source: &Source,
     recipe: &BuildRecipe,
@@ -192,7 +193,7 @@ pub(crate) fn build_child(
             .take(3)
             .map(|s| format!("{}: {}", s.id, s.message));
         let reasons = reasons.collect::<Vec<_>>().join("; ");
-        return Err(DatasetError::NothingSurvived {
+        return Err(DatasetError::AllSkipped {
             num_objects: source.skipped().len(),
             reasons,
         });
@@ -223,8 +224,8 @@ pub(crate) fn build_child(
             message: message.clone(),
         });
     }
-    for file in writer.lost_shards() {
-        on_event(BuildEvent::ShardLost { file: file.clone() });
+    for file in writer.damaged_shards() {
+        on_event(BuildEvent::ShardDamaged { file: file.clone() });
     }
     let shards: Vec<_> = writer
         .missing_shards()
@@ -232,7 +233,7 @@ pub(crate) fn build_child(
         .collect();
     let num_missing: usize = shards.iter().map(Range::len).sum();
     if !options.ignore_free_space {
-        check_room(source, recipe, options, num_missing, cancel)?;
+        check_free_space(source, recipe, options, num_missing, cancel)?;
     }
     if num_missing < total {
         on_event(BuildEvent::Resumed {
@@ -241,13 +242,13 @@ pub(crate) fn build_child(
     }
     let stop = AtomicBool::new(false);
     let clock = StageClock::start();
-    let software = renderer.software();
-    let context = Context {
+    let cpu_renderer = renderer.software();
+    let context = BuildContext {
         source,
         recipe,
         options,
         drawn_by: renderer.drawn_by(),
-        software: software.as_ref(),
+        cpu_renderer: cpu_renderer.as_ref(),
         stop: &stop,
         cancel,
         clock: &clock,
@@ -299,7 +300,7 @@ pub(crate) fn to_value(data: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(data).expect("plain data has a JSON form")
 }
 
-/// Which objects belong to which shard: fixed by the sorted list alone.
+/// Object ranges of the shards; depends only on the sorted object list.
 fn shard_ranges(objects: &[SourceObject], rows_per_shard: usize) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let mut start = 0;
@@ -318,46 +319,46 @@ fn shard_ranges(objects: &[SourceObject], rows_per_shard: usize) -> Vec<Range<us
     ranges
 }
 
-/// An object on its way from the device to the encoder.
+/// A rendered object, on its way to the encoder.
 #[derive(Debug)]
-struct Drawn {
+struct Rendered {
     object_idx: usize,
     prepared: Prepared,
     views: Vec<View>,
 }
 
-/// An object at the end of its way.
+/// A finished object.
 #[derive(Debug)]
 struct Finished {
     object_idx: usize,
     outcome: Result<Box<Sample>, Skip>,
 }
 
-/// What all threads of a build share.
+/// Shared state of all threads of a build.
 #[derive(Clone, Copy)]
-struct Context<'a> {
+struct BuildContext<'a> {
     source: &'a Source,
     recipe: &'a BuildRecipe,
     options: &'a BuildOptions,
     drawn_by: DrawnBy,
-    /// There if workers draw.
-    software: Option<&'a SoftwareRenderer>,
-    /// Set when the writer has failed or was told to stop: what is on its way is dropped.
+    /// Set if workers render on the CPU themselves.
+    cpu_renderer: Option<&'a SoftwareRenderer>,
+    /// Set on failure or cancellation: objects in flight are dropped.
     stop: &'a AtomicBool,
     cancel: &'a AtomicBool,
     clock: &'a StageClock,
 }
 
-/// The ends of the channels that a worker holds.
+/// Channel ends of a worker.
 struct WorkerChannels {
     jobs: Receiver<usize>,
     prepared: Sender<(usize, Prepared)>,
-    drawn: Receiver<Drawn>,
+    rendered: Receiver<Rendered>,
     finished: Sender<Finished>,
 }
 
-impl Context<'_> {
-    /// Brings all shards to their end; `false` if told to stop before.
+impl BuildContext<'_> {
+    /// Processes all shards; `false` if cancelled.
     fn run(
         self,
         renderer: Renderer,
@@ -369,12 +370,12 @@ impl Context<'_> {
             return Ok(true);
         }
         let num_workers = self.options.num_workers();
-        // Every worker has one object in hand and one waiting on either side of the device.
+        // Each worker has one object in progress and one queued on either side of the device.
         let max_in_flight = 3 * num_workers + renderer.max_in_flight();
-        // What is on its way is bounded by the feed, so the channels need no bound of their own.
+        // The feed bounds what is in flight, so the channels need no bound.
         let (job_sender, jobs) = bounded(max_in_flight);
         let (prepared_sender, prepared) = unbounded();
-        let (drawn_sender, drawn) = unbounded();
+        let (rendered_sender, rendered) = unbounded();
         let (finished_sender, finished) = unbounded();
         thread::scope(|scope| {
             let mut threads = Vec::new();
@@ -382,7 +383,7 @@ impl Context<'_> {
                 let channels = WorkerChannels {
                     jobs: jobs.clone(),
                     prepared: prepared_sender.clone(),
-                    drawn: drawn.clone(),
+                    rendered: rendered.clone(),
                     finished: finished_sender.clone(),
                 };
                 threads.push(scope.spawn(move || {
@@ -390,21 +391,22 @@ impl Context<'_> {
                     Ok(())
                 }));
             }
-            drop((jobs, prepared_sender, drawn));
-            threads
-                .push(scope.spawn(move || self.draw(renderer, &prepared, &drawn_sender, &finished_sender)));
+            drop((jobs, prepared_sender, rendered));
+            threads.push(
+                scope.spawn(move || self.render(renderer, &prepared, &rendered_sender, &finished_sender)),
+            );
 
-            let mut feed = Feed {
+            let mut ordered_writer = OrderedWriter {
                 context: self,
                 max_in_flight,
                 jobs: Some(job_sender),
                 finished,
             };
-            let written = feed.write_all(shards, writer, on_event);
+            let written = ordered_writer.write_all(shards, writer, on_event);
             let is_all = matches!(written, Ok(true));
             self.stop.store(!is_all, Ordering::Relaxed);
-            drop(feed);
-            // What ended a thread is the reason why its objects never arrived.
+            drop(ordered_writer);
+            // A thread's error explains why its objects never arrived.
             for thread in threads {
                 thread
                     .join()
@@ -414,37 +416,37 @@ impl Context<'_> {
         })
     }
 
-    /// A worker: encodes what was drawn, and prepares the next mesh when there is nothing to encode. What was drawn
-    /// comes first, because it is nearest to leaving memory.
+    /// Worker loop: encodes rendered objects first, since that frees memory, and otherwise prepares the next
+    /// mesh.
     fn work(self, channels: WorkerChannels) {
         let WorkerChannels {
             mut jobs,
             prepared,
-            drawn,
+            rendered,
             finished,
         } = channels;
         let mut prepared = Some(prepared);
         loop {
-            if let Ok(drawn) = drawn.try_recv() {
-                self.encode(drawn, &finished);
+            if let Ok(rendered) = rendered.try_recv() {
+                self.encode(rendered, &finished);
                 continue;
             }
-            let mut is_over = false;
+            let mut is_done = false;
             select! {
-                recv(drawn) -> message => match message {
+                recv(rendered) -> message => match message {
                     Ok(message) => self.encode(message, &finished),
-                    Err(_) => is_over = true,
+                    Err(_) => is_done = true,
                 },
                 recv(jobs) -> job => if let (Ok(object_idx), Some(prepared)) = (job, &prepared) {
                     self.prepare(object_idx, prepared, &finished);
                 } else {
-                    // No more meshes: the device's thread ends when no worker can send to it.
+                    // No more meshes: the render thread ends when all senders are dropped.
                     jobs = never();
                     prepared = None;
                 },
             }
-            // The device's thread has ended: all is drawn, or its error is what the build reports.
-            if is_over {
+            // The render thread has ended: everything is rendered, or its error will be reported.
+            if is_done {
                 return;
             }
         }
@@ -454,7 +456,7 @@ impl Context<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return;
         }
-        let result = guarded(|| {
+        let result = catch_panic(|| {
             prepare::prepare(
                 self.source,
                 object_idx,
@@ -464,16 +466,18 @@ impl Context<'_> {
                 self.clock,
             )
         });
-        // Either receiver is gone only when the build is stopping.
-        match (result, self.software) {
-            (Ok(prepared), Some(software)) => {
-                let views = self.clock.time(Stage::Draw, || software.draw(&prepared.framed));
-                let drawn = Drawn {
+        // A receiver is dropped only when the build stops.
+        match (result, self.cpu_renderer) {
+            (Ok(prepared), Some(cpu_renderer)) => {
+                let views = self
+                    .clock
+                    .time(Stage::Draw, || cpu_renderer.draw(&prepared.framed));
+                let rendered = Rendered {
                     object_idx,
                     prepared,
                     views,
                 };
-                self.encode(drawn, finished);
+                self.encode(rendered, finished);
             }
             (Ok(object), None) => drop(prepared.send((object_idx, object))),
             (Err(skip), _) => drop(finished.send(Finished {
@@ -483,22 +487,22 @@ impl Context<'_> {
         }
     }
 
-    fn encode(self, drawn: Drawn, finished: &Sender<Finished>) {
-        let Drawn {
+    fn encode(self, rendered: Rendered, finished: &Sender<Finished>) {
+        let Rendered {
             object_idx,
             prepared,
             views,
-        } = drawn;
+        } = rendered;
         let source_sha256 = prepared.source_sha256.clone();
         let columns = self.recipe.row_layout().columns;
         let encoded = self.clock.time(Stage::Encode, || {
-            guarded(|| encode::encode(self.source, object_idx, prepared, &views, columns))
+            catch_panic(|| encode::encode(self.source, object_idx, prepared, &views, columns))
         });
         let outcome = encoded.map(Box::new).map_err(|mut skip| {
             skip.source_sha256 = Some(source_sha256);
             skip
         });
-        // The writer is gone when the build is stopping.
+        // The receiver is dropped only when the build stops.
         let _ = finished.send(Finished { object_idx, outcome });
     }
 
@@ -507,10 +511,10 @@ impl Context<'_> {
     }
 }
 
-/// Calls what looks at a foreign mesh; a panic costs that object, not the night.
-fn guarded<T>(step: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
+/// Runs a step on untrusted input; a panic skips the object.
+fn catch_panic<T>(step: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(step)).unwrap_or_else(|panic| {
-        let message = words_of(panic.as_ref()).to_owned();
+        let message = panic_message(panic.as_ref()).to_owned();
         Err(Skip {
             reason: SkipReason::Crashed,
             message,
@@ -519,21 +523,21 @@ fn guarded<T>(step: impl FnOnce() -> Result<T, Skip>) -> Result<T, Skip> {
     })
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> &str {
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a panic without words")
+        .unwrap_or("panic with no message")
 }
 
-/// The calling thread's end: starts objects, and writes them in order.
-struct Feed<'a> {
-    context: Context<'a>,
+/// Calling thread: starts objects and writes results in order.
+struct OrderedWriter<'a> {
+    context: BuildContext<'a>,
     max_in_flight: usize,
     jobs: Option<Sender<usize>>,
     finished: Receiver<Finished>,
 }
 
-impl Feed<'_> {
+impl OrderedWriter<'_> {
     fn write_all(
         &mut self,
         shards: &[Range<usize>],
@@ -541,11 +545,11 @@ impl Feed<'_> {
         on_event: &mut dyn FnMut(BuildEvent),
     ) -> Result<bool> {
         let objects = self.context.source.objects();
-        // In the order in which they are written; shards that are there already leave gaps between the numbers.
+        // Object indices in write order; finished shards leave gaps.
         let order: Vec<usize> = shards.iter().cloned().flatten().collect();
         let mut next_job = 0;
         let mut next_row = 0;
-        // Read by workers, in work, or waiting for their turn to be written: all count as on their way.
+        // Counts objects being read, processed, or waiting to be written.
         let mut in_flight_bytes = 0;
         let mut waiting: BTreeMap<usize, Finished> = BTreeMap::new();
         for shard in shards {
@@ -565,17 +569,17 @@ impl Feed<'_> {
                         in_flight_bytes += objects[order[next_job]].bytes;
                         let jobs = self.jobs.as_ref().expect("jobs are fed until the last");
                         jobs.send(order[next_job])
-                            .map_err(|_| DatasetError::Died("all workers ended"))?;
+                            .map_err(|_| DatasetError::WorkerPanicked("all workers ended early"))?;
                         next_job += 1;
                     }
                     if next_job == order.len() {
                         self.jobs = None;
                     }
-                    match self.finished.recv_timeout(CANCEL_INTERVAL) {
+                    match self.finished.recv_timeout(CANCEL_POLL_INTERVAL) {
                         Ok(finished) => drop(waiting.insert(finished.object_idx, finished)),
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => {
-                            return Err(DatasetError::Died("an object never arrived"));
+                            return Err(DatasetError::WorkerPanicked("an object was never returned"));
                         }
                     }
                 }
@@ -603,7 +607,7 @@ fn write(
     writer: &mut DatasetWriter,
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<()> {
-    let path = crate::source::portable(&object.path);
+    let path = crate::source::slash_path(&object.path);
     let file = ObjectFile {
         path: &path,
         bytes: object.bytes,
@@ -639,7 +643,7 @@ mod tests {
             path: PathBuf::new(),
             format: tap_render::import::MeshFormat::Obj,
             bytes: 1,
-            found_at: None,
+            relocated_to: None,
         };
         let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
         objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));
@@ -650,7 +654,7 @@ mod tests {
 
     #[test]
     fn a_panic_costs_one_object() {
-        let skip = guarded::<()>(|| panic!("mesh {}", 7)).unwrap_err();
+        let skip = catch_panic::<()>(|| panic!("mesh {}", 7)).unwrap_err();
         assert_eq!(
             (skip.reason, skip.message.as_str()),
             (SkipReason::Crashed, "mesh 7")

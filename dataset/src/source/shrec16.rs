@@ -1,6 +1,7 @@
-//! Layout `shrec16`: `ShapeNet55` as it was numbered for SHREC 2016: `{train,val,test}/model_000003.obj` (or
-//! `train_normal`, `train_perturbed`), with the categories in `train.csv` and `val.csv`: `id,synsetId,subSynsetId`.
-//! The test was published without labels: its objects are of the category `unlabeled`.
+//! Layout `shrec16`: `ShapeNet55` as renumbered for SHREC 2016, `{train,val,test}/model_000003.obj` (or
+//! `train_normal`, `train_perturbed`), with categories in `train.csv` and `val.csv`:
+//! `id,synsetId,subSynsetId`. The test split was published without labels; its objects get the category
+//! `unlabeled`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,15 @@ use super::table::Table;
 use super::{Candidate, Tree, shapenet};
 use crate::{Result, SkipReason, Split};
 
-/// How every mesh is named, before its number.
+/// File name before the number.
 const PREFIX: &str = "model_";
 const NUM_DIGITS: usize = 6;
-/// Where the lists may lie.
+/// Possible folders of the lists.
 const LIST_FOLDERS: [&str; 2] = ["", "evalkit"];
-/// The category of an object that no list names.
+/// Category of objects that no list names.
 const UNLABELED: &str = "unlabeled";
 
-/// The split that a folder is of.
+/// Split of a folder name.
 fn split_of_folder(name: &str) -> Option<Split> {
     let name = name.split_once('_').map_or(name, |(split, _)| split);
     Split::ALL.into_iter().find(|split| split.as_str() == name)
@@ -29,8 +30,8 @@ fn number(stem: &str) -> Option<&str> {
     (digits.len() == NUM_DIGITS && digits.bytes().all(|b| b.is_ascii_digit())).then_some(digits)
 }
 
-/// Is there a folder of numbered meshes for a split?
-pub(super) fn is_laid_out(tree: &Tree) -> Result<bool> {
+/// Whether a split folder with numbered meshes exists.
+pub(super) fn matches_layout(tree: &Tree) -> Result<bool> {
     for folder in tree.entries(Path::new(""))? {
         if folder.is_dir && split_of_folder(&folder.name).is_some() {
             let entries = tree.entries(Path::new(&folder.name))?;
@@ -56,7 +57,7 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
         for file in tree
             .entries(Path::new(&folder.name))?
             .into_iter()
-            .filter(super::Entry::is_mesh)
+            .filter(super::DirEntry::is_mesh)
         {
             let synset = number(file.stem()).and_then(|number| synset_of.get(number));
             let category = synset.map_or(UNLABELED, |synset| names.get(synset).unwrap_or(synset));
@@ -77,7 +78,7 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// The synset of each number, from the lists that are there.
+/// Synset by object number, from the available lists.
 fn synsets(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let mut synset_of = BTreeMap::new();
     for folder in LIST_FOLDERS {

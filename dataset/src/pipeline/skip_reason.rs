@@ -1,4 +1,4 @@
-//! Why a mesh that can't be imported is left out, in one word: the same one wherever meshes are read.
+//! Maps importer errors to skip reasons.
 
 use tap_render::MeshError;
 use tap_render::import::{AssetError, ImportError};

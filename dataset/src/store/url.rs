@@ -1,30 +1,30 @@
-//! Addresses: which paths name a place in an object store, and which place.
+//! Recognizes and parses object store URLs.
 
 use std::path::Path;
 
-/// The scheme, and the kind of store.
+/// S3, Google Cloud Storage and Azure.
 const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
 
-/// `scheme://bucket/key`, taken apart.
+/// A parsed `scheme://bucket/key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Address<'a> {
+pub(super) struct ObjectUrl<'a> {
     pub(super) scheme: &'static str,
     pub(super) bucket: &'a str,
-    /// Without slashes at its ends; empty for the whole bucket.
+    /// Without leading and trailing slashes; empty for the whole bucket.
     pub(super) key: &'a str,
 }
 
-/// Does the path name a place in an object store?
-pub(crate) fn is_address(path: &Path) -> bool {
+/// Whether the path is an object store URL.
+pub(crate) fn is_url(path: &Path) -> bool {
     parse(path).is_some()
 }
 
-/// The parts of an address; `None` for a path of this machine.
-pub(super) fn parse(path: &Path) -> Option<Address<'_>> {
-    let (scheme, place) = path.to_str()?.split_once("://")?;
+/// Parses a URL; `None` for local paths.
+pub(super) fn parse(path: &Path) -> Option<ObjectUrl<'_>> {
+    let (scheme, rest) = path.to_str()?.split_once("://")?;
     let scheme = SCHEMES.into_iter().find(|known| *known == scheme)?;
-    let (bucket, key) = place.split_once('/').unwrap_or((place, ""));
-    Some(Address {
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    Some(ObjectUrl {
         scheme,
         bucket,
         key: key.trim_matches('/'),
@@ -41,7 +41,7 @@ mod tests {
     fn addresses_are_told_from_paths() {
         let parts = |text: &str| {
             let path = Path::new(text).join("manifest.json");
-            let Address { scheme, bucket, key } = parse(&path)?;
+            let ObjectUrl { scheme, bucket, key } = parse(&path)?;
             Some([scheme, bucket, key].map(str::to_owned))
         };
         assert_eq!(parts("s3://b/a/c").unwrap(), ["s3", "b", "a/c/manifest.json"]);

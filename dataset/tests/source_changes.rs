@@ -1,4 +1,5 @@
-//! Meshes that go, or shrink, while a build runs: each costs itself, is named with its reason, and moves no other row.
+//! Meshes that are removed or truncated during a build: each is skipped with a reason and does not affect
+//! other rows.
 #![cfg(feature = "build")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +14,7 @@ use tap_dataset::{
     BuildEvent, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, build, verify,
 };
 
-/// Builds, and does something to the source: before the first mesh is read, and after the first row.
+/// Builds while changing the source: before the first mesh is read, and after the first row.
 fn build_while(
     source: &Path,
     out: &Path,
@@ -23,7 +24,7 @@ fn build_while(
     let looked_through = open(source);
     before(source);
     let mut after_first_row = Some(after_first_row);
-    let mut told = Vec::new();
+    let mut skip_messages = Vec::new();
     let summary = build(
         &looked_through,
         &recipe(),
@@ -35,11 +36,13 @@ fn build_while(
                     act(source);
                 }
             }
-            BuildEvent::Skipped { id, reason, message } => told.push(format!("{id} {reason} {message}")),
+            BuildEvent::Skipped { id, reason, message } => {
+                skip_messages.push(format!("{id} {reason} {message}"));
+            }
             _ => {}
         },
     );
-    (summary.unwrap(), told)
+    (summary.unwrap(), skip_messages)
 }
 
 fn row_of(dir: &Path, id: &str) -> tap_dataset::Sample {
@@ -60,20 +63,23 @@ fn a_mesh_that_goes_or_shrinks_while_a_build_runs_costs_itself() {
         tempfile::tempdir().unwrap(),
     );
     run(source.path(), whole.path(), 2).unwrap();
-    let (summary, told) = build_while(
+    let (summary, skip_messages) = build_while(
         source.path(),
         out.path(),
         |source| {
             fs::remove_file(source.join("crate/02.obj")).unwrap();
-            // Cut behind a face: what is left is a mesh still, and another one.
+            // Truncated after a face: still a valid mesh, but a different one.
             let mesh = source.join("plank/05.obj");
             let text = fs::read_to_string(&mesh).unwrap();
             fs::write(&mesh, &text[..text.rfind("f 2 4").unwrap()]).unwrap();
         },
-        // The last one of the list, long before its turn.
+        // The last object of the list, long before it is processed.
         |source| fs::remove_file(source.join("plank/13.obj")).unwrap(),
     );
-    assert!(summary.is_complete && summary.num_lost() == 3, "{told:?}");
+    assert!(
+        summary.is_complete && summary.num_failed() == 3,
+        "{skip_messages:?}"
+    );
     assert_eq!(summary.num_rows(), 11, "all others are rows");
     let skipped: Vec<_> = summary
         .manifest
@@ -95,8 +101,8 @@ fn a_mesh_that_goes_or_shrinks_while_a_build_runs_costs_itself() {
         "plank/13 missing",
     ] {
         assert!(
-            told.iter().any(|line| line.starts_with(words)),
-            "{words}: {told:?}"
+            skip_messages.iter().any(|line| line.starts_with(words)),
+            "{words}: {skip_messages:?}"
         );
     }
     assert!(
@@ -113,7 +119,7 @@ fn a_mesh_that_goes_or_shrinks_while_a_build_runs_costs_itself() {
     }
 }
 
-/// Put back, the meshes become rows: the folder of the shorter data set is no dead end.
+/// Restored meshes become rows in a forced rebuild of the same folder.
 #[test]
 fn what_was_put_back_is_built_by_force() {
     let (source, out, whole) = (
@@ -130,13 +136,13 @@ fn what_was_put_back_is_built_by_force() {
         |source| fs::remove_file(source.join("crate/02.obj")).unwrap(),
         |_| {},
     );
-    assert_eq!(summary.num_lost(), 1);
+    assert_eq!(summary.num_failed(), 1);
     fs::write(&mesh, content).unwrap();
     let by_force = tap_dataset::BuildOptions {
         force: true,
         ..options(out.path(), 1)
     };
     let again = run_with(source.path(), &recipe(), &by_force);
-    assert_eq!(again.unwrap().num_lost(), 0);
+    assert_eq!(again.unwrap().num_failed(), 0);
     assert_eq!(boxes::bytes(out.path()), boxes::bytes(whole.path()));
 }

@@ -1,7 +1,7 @@
-//! `parts.json`: which named groups of a mesh are parts, and their numbers.
+//! `parts.json`: maps named groups of a mesh to part labels.
 //!
-//! `{"<category>": ["<group>", ...]}`. Parts are numbered over all categories in sorted order, within a category in
-//! the order of the list.
+//! `{"<category>": ["<group>", ...]}`. Labels count through the categories in sorted order, and within a
+//! category in list order.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::{DatasetError, PartName, Result};
 
 const PARTS_FILE_NAME: &str = "parts.json";
 const MAX_PARTS_FILE_BYTES: u64 = 16 << 20;
-/// A label is a byte.
+/// Labels are bytes.
 const MAX_PARTS: usize = 256;
 
-/// The parts that a source names; empty if it names none.
+/// Parts listed by a source; empty if none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PartTable {
     label: BTreeMap<String, BTreeMap<String, u8>>,
@@ -29,12 +29,12 @@ impl PartTable {
             return Ok(Self::default());
         };
         let json = |source| DatasetError::Json {
-            what: "list of parts",
+            detail: "list of parts",
             path: path.clone(),
             source,
         };
         let groups: BTreeMap<String, Vec<String>> = serde_json::from_slice(&bytes).map_err(json)?;
-        Self::try_new(groups).map_err(|what| DatasetError::Parts { what, path })
+        Self::try_new(groups).map_err(|detail| DatasetError::Parts { detail, path })
     }
 
     fn try_new(groups: BTreeMap<String, Vec<String>>) -> Result<Self, String> {
@@ -60,7 +60,7 @@ impl PartTable {
         Ok(table)
     }
 
-    /// The table that these names, in their order, were numbered by.
+    /// Rebuilds a table from part names in label order.
     pub(super) fn from_names(names: &[PartName]) -> Result<Self, String> {
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for PartName { category, name } in names {
@@ -74,16 +74,16 @@ impl PartTable {
         }
     }
 
-    /// All parts; a label is a place in this list.
+    /// Part names, indexed by label.
     #[must_use]
     pub fn names(&self) -> &[PartName] {
         &self.names
     }
 
-    /// The label of each of a mesh's groups; `None` for a category without parts.
+    /// Label per group of a mesh; `None` for a category without parts.
     ///
     /// # Errors
-    /// The first group that is no part.
+    /// The first group that is not listed.
     pub(crate) fn labels<'a>(
         &self,
         category: &str,

@@ -1,4 +1,4 @@
-//! Where a build's time goes: the CPU time of each stage, on whichever thread it ran, and the clock on the wall.
+//! Build timings: CPU time per stage over all threads, and wall-clock time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,19 +7,19 @@ use serde::Serialize;
 
 use crate::parallel::num_threads;
 
-/// The stages of a build, in the order in which an object passes them.
+/// Build stages, in processing order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Bytes of the file, their hash, a checked mesh.
+    /// Reading, hashing and importing the mesh.
     Parse,
-    /// Points of the surface.
+    /// Surface sampling.
     Sample,
-    /// Normalization, silhouettes and cameras, and what is wrong with the mesh.
+    /// Normalization, silhouettes, cameras and mesh checks.
     Frame,
     Draw,
-    /// Pictures and masks, and the checks of a row.
+    /// Image and mask encoding, and row checks.
     Encode,
-    /// Rows to Parquet, hashes, the disk or the store.
+    /// Parquet encoding, hashing, and writing.
     Write,
 }
 
@@ -34,39 +34,39 @@ impl Stage {
     ];
 }
 
-/// What a build took.
+/// Time and memory of a build.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct BuildTimings {
-    /// Seconds on the wall, from the first mesh on.
+    /// Wall-clock seconds from the first mesh on.
     pub wall_s: f64,
-    /// Seconds of CPU of the whole program in that time; those of a graphics driver's own threads are in here alone.
+    /// CPU seconds of the process in that time, including graphics driver threads.
     pub cpu_s: f64,
-    /// Threads that could work at once: workers or cores, whichever are fewer.
+    /// Threads that can run at once: the smaller of workers and cores.
     pub num_threads: usize,
-    /// The stages in order, with their seconds of CPU.
+    /// CPU seconds per stage, in order.
     pub stages: Vec<StageTiming>,
-    /// The most memory that the program ever had; `None` where the system doesn't say.
+    /// Peak resident memory of the process; `None` where the system does not report it.
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// What one stage took, all objects together.
+/// CPU time of one stage over all objects.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StageTiming {
-    /// Which.
+    /// Stage name.
     pub stage: &'static str,
-    /// Its seconds of CPU.
+    /// CPU seconds.
     pub cpu_s: f64,
 }
 
 impl BuildTimings {
-    /// No build of these stages takes less on the wall: their CPU time, shared by all threads.
+    /// Lower bound on wall-clock seconds: CPU time of all stages divided by threads.
     #[must_use]
-    pub fn bound_s(&self) -> f64 {
+    pub fn lower_bound_s(&self) -> f64 {
         self.stages.iter().map(|stage| stage.cpu_s).sum::<f64>() / self.num_threads.max(1) as f64
     }
 }
 
-/// Counts the CPU time of the stages, from all threads.
+/// Accumulates CPU time per stage across threads.
 #[derive(Debug)]
 pub(super) struct StageClock {
     started: Instant,
@@ -78,17 +78,17 @@ impl StageClock {
     pub(super) fn start() -> Self {
         Self {
             started: Instant::now(),
-            cpu_before: cpu_time(Whose::Program),
+            cpu_before: cpu_time(CpuClock::Process),
             nanos: Default::default(),
         }
     }
 
-    /// Does a stage's work on this thread.
+    /// Runs `work` on this thread and adds its CPU time to `stage`.
     pub(super) fn time<T>(&self, stage: Stage, work: impl FnOnce() -> T) -> T {
-        let before = cpu_time(Whose::Thread);
+        let before = cpu_time(CpuClock::Thread);
         let done = work();
-        let took = cpu_time(Whose::Thread).saturating_sub(before);
-        self.nanos[stage as usize].fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        let elapsed = cpu_time(CpuClock::Thread).saturating_sub(before);
+        self.nanos[stage as usize].fetch_add(elapsed.as_nanos() as u64, Ordering::Relaxed);
         done
     }
 
@@ -103,7 +103,7 @@ impl StageClock {
             });
         BuildTimings {
             wall_s: self.started.elapsed().as_secs_f64(),
-            cpu_s: cpu_time(Whose::Program)
+            cpu_s: cpu_time(CpuClock::Process)
                 .saturating_sub(self.cpu_before)
                 .as_secs_f64(),
             num_threads: num_workers.min(num_cores),
@@ -114,26 +114,26 @@ impl StageClock {
 }
 
 #[derive(Clone, Copy)]
-enum Whose {
+enum CpuClock {
     Thread,
-    Program,
+    Process,
 }
 
-/// CPU time so far; where the system doesn't say, time on the wall.
-fn cpu_time(whose: Whose) -> Duration {
+/// CPU time so far; wall-clock time where the system does not report it.
+fn cpu_time(clock: CpuClock) -> Duration {
     #[cfg(unix)]
     {
         use rustix::time::{ClockId, clock_gettime};
-        let clock = match whose {
-            Whose::Thread => ClockId::ThreadCPUTime,
-            Whose::Program => ClockId::ProcessCPUTime,
+        let clock = match clock {
+            CpuClock::Thread => ClockId::ThreadCPUTime,
+            CpuClock::Process => ClockId::ProcessCPUTime,
         };
         clock_gettime(clock).try_into().unwrap_or_default()
     }
     #[cfg(not(unix))]
     {
         static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-        let _ = whose;
+        let _ = clock;
         START.get_or_init(Instant::now).elapsed()
     }
 }
@@ -166,6 +166,6 @@ mod tests {
             of("draw") > of("write") && of("parse") == Some(0.0),
             "{timings:?}"
         );
-        assert!((timings.bound_s() - timings.stages.iter().map(|s| s.cpu_s).sum::<f64>()).abs() < 1e-9);
+        assert!((timings.lower_bound_s() - timings.stages.iter().map(|s| s.cpu_s).sum::<f64>()).abs() < 1e-9);
     }
 }

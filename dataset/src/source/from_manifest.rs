@@ -1,7 +1,6 @@
-//! A source as a manifest lists it: the same objects, looked for in another copy of the meshes.
+//! Source from a manifest: the same objects in another copy of the meshes.
 //!
-//! A mesh that is not where the manifest says is looked for by its hash, so that a copy that is laid out otherwise
-//! will do.
+//! A mesh that is not at its recorded path is searched by hash, so the copy may have another layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,21 +8,21 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tap_render::import::MeshFormat;
 
-use super::{Layout, PartTable, Source, SourceObject, Tree, within};
-use crate::{DatasetError, Manifest, Result, durable};
+use super::{Layout, PartTable, Source, SourceObject, Tree, normalize_within};
+use crate::{DatasetError, Manifest, Result, atomic_file};
 
-/// How deep a copy of the meshes is searched.
+/// Depth limit of the search.
 const MAX_DEPTH: usize = 12;
 
 impl Source {
-    /// The objects of a manifest, in a folder of meshes. What the manifest left out unread stays left out; what isn't
-    /// in the folder is found missing when it is read.
+    /// The objects of a manifest in a folder of meshes. Objects skipped before reading stay skipped; missing
+    /// meshes are reported when they are read.
     ///
     /// # Errors
-    /// When the manifest names no objects or contradicts itself, or the folder can't be read.
+    /// When the manifest lists no objects or is inconsistent, or the folder cannot be read.
     pub fn from_manifest(manifest: &Manifest, meshes: &Path) -> Result<Self> {
-        let damaged = |what: String| DatasetError::ManifestContent {
-            what,
+        let damaged = |detail: String| DatasetError::InvalidManifest {
+            detail,
             path: meshes.to_owned(),
         };
         let tree = Tree::open(meshes)?;
@@ -36,7 +35,7 @@ impl Source {
             if entry.path.is_empty() {
                 return Err(DatasetError::NoMeshesListed);
             }
-            let path = within(Path::new(&entry.path))
+            let path = normalize_within(Path::new(&entry.path))
                 .ok_or_else(|| damaged(format!("the path of {} leads out of the source", entry.id)))?;
             let extension = path.extension().and_then(|extension| extension.to_str());
             let format = MeshFormat::from_extension(extension.unwrap_or_default())
@@ -52,7 +51,7 @@ impl Source {
                 path,
                 format,
                 bytes: entry.bytes,
-                found_at: None,
+                relocated_to: None,
             });
         }
         if objects.is_empty() {
@@ -60,7 +59,7 @@ impl Source {
         }
         let mut num_moved = 0;
         for (object_idx, path) in find_by_hash(&tree, &missing)? {
-            objects[object_idx].found_at = Some(path);
+            objects[object_idx].relocated_to = Some(path);
             num_moved += 1;
         }
         let mut notes = Vec::new();
@@ -81,12 +80,12 @@ impl Source {
             objects,
             skipped: skipped.cloned().collect(),
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
-            has_seen_lengths: false,
+            has_scanned_lengths: false,
         })
     }
 }
 
-/// Looks through a folder for files of these lengths and hashes; says where each was found.
+/// Finds files by length and hash; returns object indices with paths.
 fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result<Vec<(usize, PathBuf)>> {
     let mut found = Vec::new();
     if missing.is_empty() {
@@ -115,7 +114,7 @@ fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result
             let Ok(content) = tree.read(&path, bytes) else {
                 continue;
             };
-            let sha256 = durable::hex(&Sha256::digest(&content));
+            let sha256 = atomic_file::hex(&Sha256::digest(&content));
             if let Some(object_idx) = left.remove(&(bytes, sha256)) {
                 found.push((object_idx, path));
             }

@@ -1,4 +1,4 @@
-//! What stands for an object store in a program that was built without them: nothing, and a word about it.
+//! Object stores when compiled without the feature: URLs are refused with an error.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -7,25 +7,25 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Found, address};
+use super::{DirEntry, url};
 
-/// A place in an object store: there is none.
+/// An object in a store; cannot exist.
 #[derive(Debug)]
 pub(super) struct Location(Infallible);
-/// An open file of an object store.
+/// An open object.
 #[derive(Debug)]
 pub(crate) struct RemoteFile(Infallible);
-/// A file on its way there.
+/// An object being uploaded.
 #[derive(Debug)]
 pub(super) struct Upload(Infallible);
-/// Which version of a file was seen last.
+/// Last seen version of an object.
 #[derive(Debug)]
 pub(crate) struct Version(Infallible);
 
 impl Location {
-    /// Refuses addresses.
+    /// Refuses URLs.
     pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
-        if address::parse(path).is_none() {
+        if url::parse(path).is_none() {
             return Ok(None);
         }
         Err(io::Error::new(
@@ -34,7 +34,7 @@ impl Location {
         ))
     }
 
-    pub(super) fn list(&self) -> io::Result<Vec<Found>> {
+    pub(super) fn list(&self) -> io::Result<Vec<DirEntry>> {
         match self.0 {}
     }
 
@@ -93,8 +93,8 @@ impl io::Write for Upload {
     }
 }
 
-/// Never reached: no address is opened.
-pub(super) fn unnamed_file() -> io::Result<File> {
+/// Never called: no URL can be opened.
+pub(super) fn anonymous_temp_file() -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

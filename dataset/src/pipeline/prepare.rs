@@ -1,4 +1,4 @@
-//! The first stage: a file to a framed mesh with points, on the workers.
+//! First stage, on the workers: mesh file to framed mesh and sampled points.
 
 use std::io;
 
@@ -10,10 +10,10 @@ use super::Skip;
 use super::timing::{Stage, StageClock};
 use crate::topology::Topology;
 use crate::{
-    BuildRecipe, MeshFindings, Normalization, SkipReason, Source, SourceObject, durable, sample_surface,
+    BuildRecipe, MeshIssues, Normalization, SkipReason, Source, SourceObject, atomic_file, sample_surface,
 };
 
-/// An object ready to be drawn, and all of its row but the views.
+/// An object ready to render, with all of its row except the views.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) framed: Framed,
@@ -26,7 +26,7 @@ pub(super) struct Prepared {
     pub(super) is_watertight: bool,
     pub(super) source_sha256: String,
     pub(super) assets_sha256: Option<String>,
-    pub(super) findings: MeshFindings,
+    pub(super) issues: MeshIssues,
 }
 
 pub(super) fn prepare(
@@ -49,14 +49,14 @@ pub(super) fn prepare(
         message: e.to_string(),
         source_sha256: None,
     })?;
-    let source_sha256 = clock.time(Stage::Parse, || durable::hex(&Sha256::digest(&bytes)));
+    let source_sha256 = clock.time(Stage::Parse, || atomic_file::hex(&Sha256::digest(&bytes)));
     let skip = |(reason, message)| Skip {
         reason,
         message,
         source_sha256: Some(source_sha256.clone()),
     };
     if let Some(seen) = source
-        .seen_bytes(object)
+        .scanned_bytes(object)
         .filter(|&seen| seen != bytes.len() as u64)
     {
         let message = format!(
@@ -74,7 +74,7 @@ pub(super) fn prepare(
         .time(Stage::Parse, || {
             import_object(object.format, &bytes, &assets, &options)
         })
-        .map_err(|e| skip((SkipReason::from(&e), in_full(&e))))?;
+        .map_err(|e| skip((SkipReason::from(&e), error_chain(&e))))?;
     drop(bytes);
 
     let samples = clock.time(Stage::Sample, || {
@@ -117,14 +117,14 @@ pub(super) fn prepare(
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
     let framed = clock
         .time(Stage::Frame, || {
-            Framed::try_new(&mesh, &object_from_mesh, &recipe.drawn(), drawn_by)
+            Framed::try_new(&mesh, &object_from_mesh, &recipe.rendered(), drawn_by)
         })
-        .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
+        .map_err(|e| skip((SkipReason::RenderFailed, error_chain(&e))))?;
     let Topology {
         is_watertight,
-        mut findings,
-    } = clock.time(Stage::Frame, || Topology::of(&mesh));
-    findings.warnings = mesh.warnings().to_vec();
+        mut issues,
+    } = clock.time(Stage::Frame, || Topology::analyze(&mesh));
+    issues.warnings = mesh.warnings().to_vec();
     Ok(Prepared {
         framed,
         points: points.iter().map(glam::Vec3::to_array).collect(),
@@ -136,11 +136,11 @@ pub(super) fn prepare(
         is_watertight,
         source_sha256,
         assets_sha256: assets.sha256(),
-        findings,
+        issues,
     })
 }
 
-/// The part of each point, if the source names the parts of this category.
+/// Part label per point, if the source lists parts for this category.
 fn part_labels(
     source: &Source,
     object: &SourceObject,
@@ -164,8 +164,8 @@ fn part_labels(
     }))
 }
 
-/// An error with its causes, in one line.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+/// An error and its causes in one line.
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,4 +1,4 @@
-//! The middle stage: one thread owns the renderer and keeps several meshes in flight on the device.
+//! Middle stage: one thread owns the renderer and keeps several meshes in flight on the device.
 
 use std::iter;
 use std::sync::atomic::Ordering;
@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender};
 use tap_render::{FlightEvent, Framed, InFlight, Renderer, draw_in_flight};
 
-use super::prepare::{Prepared, in_full};
+use super::prepare::{Prepared, error_chain};
 use super::timing::Stage;
-use super::{Context, Drawn, Finished, Skip};
+use super::{BuildContext, Finished, Rendered, Skip};
 use crate::{Result, SkipReason};
 
 impl InFlight for Prepared {
@@ -17,16 +17,16 @@ impl InFlight for Prepared {
     }
 }
 
-impl Context<'_> {
-    /// Draws until no worker can send a mesh any more. An object that can't be drawn is skipped.
+impl BuildContext<'_> {
+    /// Renders until all senders are dropped. Objects that fail are skipped.
     ///
     /// # Errors
-    /// When the device has failed and no new renderer can be had.
-    pub(super) fn draw(
+    /// When the device has failed and no new renderer can be created.
+    pub(super) fn render(
         self,
         renderer: Renderer,
         prepared: &Receiver<(usize, Prepared)>,
-        drawn: &Sender<Drawn>,
+        rendered: &Sender<Rendered>,
         finished: &Sender<Finished>,
     ) -> Result<()> {
         let next = |waits: bool| {
@@ -39,12 +39,12 @@ impl Context<'_> {
             };
             iter::from_fn(receive).find(|_| !self.stop.load(Ordering::Relaxed))
         };
-        // Either receiver is gone only when the build is stopping.
-        let tell = |event| match event {
+        // A receiver is dropped only when the build stops.
+        let on_flight_event = |event| match event {
             FlightEvent::Drawn {
                 mesh: (object_idx, prepared),
                 views,
-            } => drop(drawn.send(Drawn {
+            } => drop(rendered.send(Rendered {
                 object_idx,
                 prepared,
                 views,
@@ -56,17 +56,17 @@ impl Context<'_> {
                 object_idx,
                 outcome: Err(Skip {
                     reason: SkipReason::RenderFailed,
-                    message: in_full(&error),
+                    message: error_chain(&error),
                     source_sha256: Some(prepared.source_sha256),
                 }),
             })),
             FlightEvent::DeviceFailed { error } => {
-                tracing::warn!(error = in_full(&error), "the device failed");
+                tracing::warn!(error = error_chain(&error), "the device failed");
             }
         };
-        // Waiting for meshes takes none of the CPU's time.
+        // Waiting for meshes costs no CPU time.
         self.clock.time(Stage::Draw, || {
-            draw_in_flight(renderer, &self.options.renderer, next, tell)
+            draw_in_flight(renderer, &self.options.renderer, next, on_flight_event)
         })?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The last stage: views to a row, and the checks that a row must pass, on the workers.
+//! Last stage, on the workers: views to a row, with the checks that a row must pass.
 
 use tap_render::{ColorImage, View, row_major};
 
@@ -9,7 +9,7 @@ use crate::{
     ViewGbuffer, encode_gray_png, encode_rgb_png, points_in_mask,
 };
 
-/// A picture as rows hold it.
+/// Encodes a color image as stored in rows.
 pub(crate) fn encode_color(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
     match color {
         ColorImage::Gray(pixels) => encode_gray_png(size_px, pixels),
@@ -50,7 +50,7 @@ pub(super) fn encode(
         coverage_min = coverage_min.min(mask.coverage());
         let image_png = encode_color(view.size_px, color)
             .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
-        let gbuffer = GbufferPixels::of_view(view, columns.has_albedo())
+        let gbuffer = GbufferPixels::from_view(view, columns.has_albedo())
             .map(|pixels| ViewGbuffer::encode(view.size_px, &pixels))
             .transpose()
             .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
@@ -65,7 +65,7 @@ pub(super) fn encode(
         if share < MIN_POINTS_IN_MASK {
             let percent = 100.0 * share;
             let message = format!("only {percent:.1} % of its points lie in the mask of view {view_idx}");
-            return Err(skip(SkipReason::PoseContract, message));
+            return Err(skip(SkipReason::Reprojection, message));
         }
         sample_views.push(view);
     }
@@ -82,7 +82,7 @@ pub(super) fn encode(
         is_watertight,
         source_sha256,
         assets_sha256,
-        findings,
+        issues,
     } = prepared;
     Ok(Sample {
         id: object.id.clone(),
@@ -99,6 +99,6 @@ pub(super) fn encode(
         coverage_min,
         source_sha256,
         assets_sha256,
-        findings: Some(findings),
+        issues: Some(issues),
     })
 }

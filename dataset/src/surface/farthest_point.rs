@@ -1,52 +1,50 @@
-//! Farthest-point sampling, exact: bit for bit what the plain quadratic loop gives.
+//! Exact farthest-point sampling, bit-identical to the quadratic algorithm.
 //!
-//! Points lie in the leaves of a k-d split, each leaf with its box. A new point can shorten distances in a leaf
-//! only if its distance to the box is below the leaf's largest, so that after the first few points most leaves
-//! are passed over.
+//! Points are stored in the leaves of a k-d tree with bounding boxes. A new point can reduce distances in a
+//! leaf only if its distance to the box is below the leaf's largest distance, so most leaves are skipped.
 
 use glam::Vec3;
 
-/// Points in a leaf: small enough to be passed over often, large enough for vector instructions.
+/// Points per leaf: small enough to skip often, large enough to vectorize.
 const LEAF_LEN: usize = 64;
 
-/// Indices of `num_chosen` points in the order of their choice, beginning with point 0.
+/// Indices of `num_selected` points in selection order, starting with point 0.
 ///
-/// Among equally far points the one with the lowest index is taken. All points are at finite positions, and there
-/// are at least `num_chosen`.
-pub(super) fn choose(points: &[Vec3], num_chosen: usize) -> Vec<usize> {
-    if num_chosen == 0 {
+/// Ties go to the lowest index. Positions must be finite, and there must be at least `num_selected`.
+pub(super) fn select(points: &[Vec3], num_selected: usize) -> Vec<usize> {
+    if num_selected == 0 {
         return Vec::new();
     }
-    let mut leaves = SplitPoints::new(points);
-    let mut chosen = vec![0];
-    while chosen.len() < num_chosen {
-        leaves.move_closer(points[chosen[chosen.len() - 1]]);
-        chosen.push(leaves.farthest());
+    let mut leaves = KdLeaves::new(points);
+    let mut selected = vec![0];
+    while selected.len() < num_selected {
+        leaves.update_distances(points[selected[selected.len() - 1]]);
+        selected.push(leaves.farthest());
     }
-    chosen
+    selected
 }
 
 struct Leaf {
-    low: Vec3,
-    high: Vec3,
+    min: Vec3,
+    max: Vec3,
     start: usize,
     end: usize,
-    /// The largest distance in the leaf and the lowest index of a point that has it.
+    /// Largest distance in the leaf and the lowest index of a point with it.
     farthest: (f32, u32),
 }
 
-struct SplitPoints {
+struct KdLeaves {
     leaves: Vec<Leaf>,
     x: Vec<f32>,
     y: Vec<f32>,
     z: Vec<f32>,
-    /// Squared distance to the nearest chosen point.
+    /// Squared distance to the nearest selected point.
     distance2: Vec<f32>,
     /// Point indices, ascending within a leaf.
     index: Vec<u32>,
 }
 
-impl SplitPoints {
+impl KdLeaves {
     fn new(points: &[Vec3]) -> Self {
         let mut index: Vec<u32> = (0..points.len() as u32).collect();
         let mut leaves = Vec::new();
@@ -62,10 +60,10 @@ impl SplitPoints {
         }
     }
 
-    fn move_closer(&mut self, point: Vec3) {
+    fn update_distances(&mut self, point: Vec3) {
         for leaf in &mut self.leaves {
-            // Rounding is monotone and the terms are those of `distance2`, so this is a true lower bound.
-            let outside = (leaf.low - point).max(point - leaf.high).max(Vec3::ZERO);
+            // Rounding is monotone and the terms match those of `distance2`, so this is a true lower bound.
+            let outside = (leaf.min - point).max(point - leaf.max).max(Vec3::ZERO);
             let bound = outside.x * outside.x + outside.y * outside.y + outside.z * outside.z;
             if bound >= leaf.farthest.0 {
                 continue;
@@ -108,26 +106,26 @@ impl SplitPoints {
     }
 }
 
-/// Halves the points along the longest side of their box until they fit into leaves.
+/// Splits at the median of the longest axis until points fit into leaves.
 fn split(points: &[Vec3], index: &mut [u32], start: usize, leaves: &mut Vec<Leaf>) {
-    let (low, high) = index
+    let (min, max) = index
         .iter()
-        .fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(low, high), &index| {
-            (low.min(points[index as usize]), high.max(points[index as usize]))
+        .fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(min, max), &index| {
+            (min.min(points[index as usize]), max.max(points[index as usize]))
         });
     if index.len() <= LEAF_LEN {
         index.sort_unstable();
         let farthest = (f32::INFINITY, index.first().copied().unwrap_or(0));
         leaves.push(Leaf {
-            low,
-            high,
+            min,
+            max,
             start,
             end: start + index.len(),
             farthest,
         });
         return;
     }
-    let axis = (high - low).max_position();
+    let axis = (max - min).max_position();
     let middle = index.len() / 2;
     index.select_nth_unstable_by(middle, |&left, &right| {
         points[left as usize][axis]
@@ -145,11 +143,11 @@ mod tests {
 
     use super::*;
 
-    fn choose_slowly(points: &[Vec3], num_chosen: usize) -> Vec<usize> {
+    fn select_brute_force(points: &[Vec3], num_selected: usize) -> Vec<usize> {
         let mut distance2 = vec![f32::INFINITY; points.len()];
-        let mut chosen = vec![0];
-        while chosen.len() < num_chosen {
-            let last = points[chosen[chosen.len() - 1]];
+        let mut selected = vec![0];
+        while selected.len() < num_selected {
+            let last = points[selected[selected.len() - 1]];
             let mut farthest = 0;
             for (index, point) in points.iter().enumerate() {
                 let difference = *point - last;
@@ -160,9 +158,9 @@ mod tests {
                     farthest = index;
                 }
             }
-            chosen.push(farthest);
+            selected.push(farthest);
         }
-        chosen
+        selected
     }
 
     proptest! {
@@ -171,8 +169,8 @@ mod tests {
             points in prop::collection::vec(prop::array::uniform3(-1.0..1.0_f32), 1..600), share in 1..4_usize,
         ) {
             let points: Vec<Vec3> = points.into_iter().map(Vec3::from).collect();
-            let num_chosen = points.len().div_ceil(share);
-            prop_assert_eq!(choose(&points, num_chosen), choose_slowly(&points, num_chosen));
+            let num_selected = points.len().div_ceil(share);
+            prop_assert_eq!(select(&points, num_selected), select_brute_force(&points, num_selected));
         }
 
         #[test]
@@ -180,7 +178,7 @@ mod tests {
             points in prop::collection::vec(prop::array::uniform3(-3..3_i8), 100..400),
         ) {
             let points: Vec<Vec3> = points.into_iter().map(|point| Vec3::from(point.map(f32::from))).collect();
-            prop_assert_eq!(choose(&points, 100), choose_slowly(&points, 100));
+            prop_assert_eq!(select(&points, 100), select_brute_force(&points, 100));
         }
     }
 }

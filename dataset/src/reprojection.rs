@@ -1,15 +1,15 @@
-//! The pose contract: a row's own points project into its own masks. Checked when a row is made and when a dataset
-//! is verified, so that matrices, pictures and points can't drift apart unnoticed.
+//! Reprojection check: a row's points must project into its own masks. Run when a row is made and when a
+//! dataset is verified, so that matrices, images and points cannot diverge.
 
 use glam::{Mat4, Vec3};
 
 use crate::{Mask1Bit, SampleView};
 
-/// The least share of the points that must fall into each mask, dilated by one pixel. Not all: a sliver thinner
-/// than a pixel may lie between the samples of which a mask is made.
+/// Minimum fraction of points inside each mask, dilated by one pixel. Below 1, because a sliver thinner than
+/// a pixel may fall between the mask's samples.
 pub const MIN_POINTS_IN_MASK: f64 = 0.97;
 
-/// The share of the points, 0 to 1, that fall into the view's mask dilated by one pixel.
+/// Fraction of the points, 0 to 1, that project into the view's mask dilated by one pixel.
 #[must_use]
 pub fn points_in_mask(points: &[[f32; 3]], view: &SampleView) -> f64 {
     let clip_from_object = from_row_major(&view.clip_from_view) * from_row_major(&view.view_from_object);
@@ -18,7 +18,7 @@ pub fn points_in_mask(points: &[[f32; 3]], view: &SampleView) -> f64 {
         let ndc = clip_from_object.project_point3(Vec3::from(**point));
         let x_px = (ndc.x / 2.0 + 0.5) * size_px;
         let y_px = (0.5 - ndc.y / 2.0) * size_px;
-        // A point behind the eye or at infinity is in no pixel; the cast saturates and `is_covered` says no.
+        // Points behind the eye or at infinity are in no pixel; the cast saturates and `is_covered` is false.
         ndc.is_finite() && is_covered_nearby(&view.mask, x_px.floor() as i64, y_px.floor() as i64)
     };
     points.iter().filter(is_inside).count() as f64 / points.len().max(1) as f64
@@ -47,11 +47,11 @@ fn is_covered_nearby(mask: &Mask1Bit, x: i64, y: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::float_cmp, reason = "the shares are small fractions, exact in binary")]
+    #![allow(clippy::float_cmp, reason = "the ratios are small fractions, exact in binary")]
 
     use super::*;
 
-    /// An orthographic view from the front in which the right half is covered.
+    /// An orthographic front view with the right half covered.
     fn view() -> SampleView {
         let clip_from_view = Mat4::from_scale(Vec3::new(1.0, 1.0, -0.5));
         SampleView {
