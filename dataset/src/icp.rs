@@ -306,16 +306,14 @@ fn index([x, y, z]: [i32; 3]) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::{Rng, SeedableRng};
-
     use super::*;
+    use crate::seeded_rng::SeededRng;
 
     #[test]
     fn the_grid_finds_the_nearest_point() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut rng = SeededRng::from_u64(1);
         let mut query = |size: f32| {
-            let mut part = || (rng.next_u32() as f32 / u32::MAX as f32 - 0.5) * size;
+            let mut part = || (rng.unit() as f32 - 0.5) * size;
             Vec3::new(part(), part(), 0.1 * part())
         };
         let points: Vec<Vec3> = (0..300).map(|_| query(2.0)).collect();

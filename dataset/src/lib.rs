@@ -34,6 +34,8 @@ mod report;
 mod reprojection;
 mod sample;
 mod schema;
+#[cfg(any(feature = "build", test))]
+mod seeded_rng;
 mod shard;
 #[cfg(feature = "build")]
 mod source;

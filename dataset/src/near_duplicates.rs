@@ -324,15 +324,14 @@ mod tests {
     use std::f32::consts::TAU;
 
     use glam::Mat3;
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::{Rng, SeedableRng};
 
     use super::*;
+    use crate::seeded_rng::SeededRng;
 
     /// Random points on a box.
     fn box_points(half: Vec3, seed: u64, num: usize) -> PointCloud {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut part = || rng.next_u32() as f32 / u32::MAX as f32;
+        let mut rng = SeededRng::from_u64(seed);
+        let mut part = || rng.unit() as f32;
         let mut points = Vec::new();
         let mut normals = Vec::new();
         let areas = [half.y * half.z, half.x * half.z, half.x * half.y];

@@ -1,11 +1,9 @@
 //! Area-weighted uniform points: a triangle by area, then barycentric coordinates.
 
 use glam::Vec3;
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng, SeedableRng},
-};
 use tap_render::Mesh;
+
+use crate::seeded_rng::SeededRng;
 
 /// Points and their triangles.
 pub(super) struct PoolSamples {
@@ -15,7 +13,7 @@ pub(super) struct PoolSamples {
 
 /// Samples points independently; a shorter sequence is a prefix of a longer one.
 pub(super) fn sample(mesh: &Mesh, num_points: usize, seed: u64) -> PoolSamples {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = SeededRng::from_u64(seed);
     let mut total_area = 0.0;
     let cumulative_area: Vec<f64> = mesh
         .corners()
@@ -30,14 +28,12 @@ pub(super) fn sample(mesh: &Mesh, num_points: usize, seed: u64) -> PoolSamples {
         triangle: Vec::with_capacity(num_points),
     };
     for _ in 0..num_points {
-        // An `f64` below 1 holds 53 bits.
-        let area = (rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 * total_area;
+        let area = rng.unit() * total_area;
         // Rounding may lead past the last triangle.
         let triangle = cumulative_area
             .partition_point(|&upper| upper <= area)
             .min(cumulative_area.len() - 1);
-        let place = rng.next_u64();
-        let [u, v] = [place >> 32, place & 0xFFFF_FFFF].map(|bits| bits as f64 / (1_u64 << 32) as f64);
+        let [u, v] = rng.unit_pair();
         // The unit square folded along its diagonal is uniform over the triangle.
         let (u, v) = if u + v > 1.0 { (1.0 - u, 1.0 - v) } else { (u, v) };
         let [a, b, c] = mesh.triangles()[triangle].map(|index| mesh.positions()[index as usize].as_dvec3());

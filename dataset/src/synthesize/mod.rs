@@ -22,8 +22,9 @@ use serde_json::{Map, Value, json};
 use self::{
     category::{CATEGORIES, Category},
     object::Object,
-    rng::ObjectRng,
+    rng::object_rng,
 };
+use crate::seeded_rng::SeededRng;
 use crate::{DatasetError, Result, Split};
 
 /// One in this many objects is in the test split.
@@ -128,7 +129,7 @@ pub fn synthesize(
     for category in categories {
         let is_test = test_objects(category, *per_class, *seed);
         for (index, is_test) in is_test.into_iter().enumerate() {
-            let mut rng = ObjectRng::new(*seed, category.name, index);
+            let mut rng = object_rng(*seed, category.name, index);
             let object = build(category, &mut rng, *random_yaw);
             num_triangles += object.num_triangles();
             let name = format!("{}_{index:04}", category.name);
@@ -166,7 +167,7 @@ pub fn synthesize(
     })
 }
 
-fn build(category: &Category, rng: &mut ObjectRng, random_yaw: bool) -> Object {
+fn build(category: &Category, rng: &mut SeededRng, random_yaw: bool) -> Object {
     let mut object = (category.build)(rng);
     object.transform(DAffine3::from_scale(DVec3::from_array(
         [(); 3].map(|()| rng.log_uniform(MAX_STRETCH)),
@@ -181,7 +182,7 @@ fn build(category: &Category, rng: &mut ObjectRng, random_yaw: bool) -> Object {
 
 /// Random fifth of a category's objects for the test split.
 fn test_objects(category: &Category, per_class: usize, seed: u64) -> Vec<bool> {
-    let mut rng = ObjectRng::new(seed, &format!("split of {}", category.name), 0);
+    let mut rng = object_rng(seed, &format!("split of {}", category.name), 0);
     let mut order: Vec<usize> = (0..per_class).collect();
     for last in (1..per_class).rev() {
         order.swap(last, rng.uniform_int(0, last));

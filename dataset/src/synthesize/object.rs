@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use glam::{DAffine3, DVec3};
 
-use super::{rng::ObjectRng, solid::Solid};
+use super::solid::Solid;
+use crate::seeded_rng::SeededRng;
 
 /// Parts in order of first use.
 #[derive(Debug, Default)]
@@ -86,7 +87,7 @@ impl Object {
     }
 
     /// MTL text with one color per part.
-    pub(super) fn to_mtl(&self, rng: &mut ObjectRng) -> String {
+    pub(super) fn to_mtl(&self, rng: &mut SeededRng) -> String {
         let mut text = String::new();
         for (name, _) in &self.parts {
             let color = [(); 3].map(|()| rng.uniform(0.15, 0.95));

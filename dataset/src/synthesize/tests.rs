@@ -139,11 +139,7 @@ fn objects_are_sound() {
         let mut seen = BTreeSet::new();
         let mut triangles = Vec::new();
         for index in 0..60 {
-            let object = build(
-                category,
-                &mut ObjectRng::new(7, category.name, index),
-                index % 2 == 0,
-            );
+            let object = build(category, &mut object_rng(7, category.name, index), index % 2 == 0);
             for (part, solid) in object.parts() {
                 assert!(
                     category.parts.contains(part),

@@ -4,7 +4,8 @@ use std::f64::consts::{FRAC_PI_2, TAU};
 
 use glam::DVec3;
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::Solid;
 
 /// A cross-section of a wing.
@@ -47,7 +48,7 @@ fn wing(root: Section, tip: Section, span: f64, thickness: f64) -> Solid {
 }
 
 /// A body along z with its nose to the front, swept or straight wings, a tail, engines or propellers.
-pub(super) fn airplane(rng: &mut ObjectRng) -> Object {
+pub(super) fn airplane(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let length = rng.uniform(0.8, 1.3);
     let radius = length * rng.uniform(0.045, 0.085);
@@ -104,7 +105,7 @@ pub(super) fn airplane(rng: &mut ObjectRng) -> Object {
     object
 }
 
-fn body(rng: &mut ObjectRng, object: &mut Object, length: f64, radius: f64) {
+fn body(rng: &mut SeededRng, object: &mut Object, length: f64, radius: f64) {
     let nose = rng.uniform(0.08, 0.2);
     let profile = [
         (0.0, -0.5),
@@ -133,7 +134,7 @@ fn body(rng: &mut ObjectRng, object: &mut Object, length: f64, radius: f64) {
 }
 
 /// A fin with stabilizers low or high on it, or two slanted fins.
-fn tail(rng: &mut ObjectRng, object: &mut Object, length: f64, radius: f64, chord: f64) {
+fn tail(rng: &mut SeededRng, object: &mut Object, length: f64, radius: f64, chord: f64) {
     let rear = chord * 0.75 - length * 0.5;
     let tall = length * rng.uniform(0.1, 0.2);
     let root = Section {
@@ -174,7 +175,7 @@ fn tail(rng: &mut ObjectRng, object: &mut Object, length: f64, radius: f64, chor
 }
 
 /// A jet engine and its radius.
-fn pod(rng: &mut ObjectRng, radius: f64) -> (Solid, f64) {
+fn pod(rng: &mut SeededRng, radius: f64) -> (Solid, f64) {
     let size = radius * rng.uniform(0.35, 0.6);
     let profile = [
         (0.5, -1.6),
@@ -191,7 +192,7 @@ fn pod(rng: &mut ObjectRng, radius: f64) -> (Solid, f64) {
     )
 }
 
-fn propeller(rng: &mut ObjectRng, object: &mut Object, at: DVec3, reach: f64) {
+fn propeller(rng: &mut SeededRng, object: &mut Object, at: DVec3, reach: f64) {
     let hub = [(0.025, -0.05), (0.025, -0.02), (0.02, 0.02), (0.0, 0.04)];
     object.add(
         "engine",

@@ -4,11 +4,12 @@ use std::f64::consts::{FRAC_PI_2, PI};
 
 use glam::{DVec2, DVec3};
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::{Solid, arc};
 
 /// A waisted body, a long neck with a head and pegs; it stands upright and faces front.
-pub(super) fn guitar(rng: &mut ObjectRng) -> Object {
+pub(super) fn guitar(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, tall, depth) = (
         rng.uniform(0.28, 0.46),
@@ -92,7 +93,7 @@ pub(super) fn guitar(rng: &mut ObjectRng) -> Object {
 }
 
 /// Two cups with cushions, joined by a band over the head; perhaps a microphone.
-pub(super) fn earphone(rng: &mut ObjectRng) -> Object {
+pub(super) fn earphone(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (half, tall) = (rng.uniform(0.07, 0.1), rng.uniform(0.09, 0.15));
     let (radius, oval) = (rng.uniform(0.026, 0.048), rng.uniform(1.0, 1.35));
@@ -152,7 +153,7 @@ pub(super) fn earphone(rng: &mut ObjectRng) -> Object {
 }
 
 /// A base with keys, hinged to a screen that is more or less open.
-pub(super) fn laptop(rng: &mut ObjectRng) -> Object {
+pub(super) fn laptop(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, depth) = (rng.uniform(0.26, 0.42), rng.uniform(0.18, 0.29));
     let (thickness, lid) = (rng.uniform(0.008, 0.03), rng.uniform(0.005, 0.014));

@@ -4,11 +4,12 @@ use std::f64::consts::FRAC_PI_2;
 
 use glam::DVec3;
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::Solid;
 
 /// A top on legs, a pedestal or panels; perhaps a shelf or drawers.
-pub(super) fn table(rng: &mut ObjectRng) -> Object {
+pub(super) fn table(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, depth) = (rng.uniform(0.45, 1.8), rng.uniform(0.4, 0.95));
     let (height, thickness) = (rng.uniform(0.35, 0.85), rng.uniform(0.02, 0.07));
@@ -99,7 +100,7 @@ pub(super) fn table(rng: &mut ObjectRng) -> Object {
 }
 
 /// A mattress on a frame, a headboard, pillows; perhaps a footboard or posts.
-pub(super) fn bed(rng: &mut ObjectRng) -> Object {
+pub(super) fn bed(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, length) = (rng.uniform(0.8, 1.9), rng.uniform(1.7, 2.15));
     let (clearance, rail) = (rng.uniform(0.06, 0.35), rng.uniform(0.08, 0.22));
@@ -148,7 +149,7 @@ pub(super) fn bed(rng: &mut ObjectRng) -> Object {
     object
 }
 
-fn end_board(rng: &mut ObjectRng, object: &mut Object, width: f64, height: f64, thickness: f64, z: f64) {
+fn end_board(rng: &mut SeededRng, object: &mut Object, width: f64, height: f64, thickness: f64, z: f64) {
     if rng.bernoulli(0.6) {
         object.add(
             "headboard",
@@ -168,7 +169,7 @@ fn end_board(rng: &mut ObjectRng, object: &mut Object, width: f64, height: f64, 
 }
 
 /// Sides, shelves and books; perhaps a back.
-pub(super) fn bookshelf(rng: &mut ObjectRng) -> Object {
+pub(super) fn bookshelf(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, height, depth) = (
         rng.uniform(0.5, 1.5),
@@ -231,7 +232,7 @@ pub(super) fn bookshelf(rng: &mut ObjectRng) -> Object {
 }
 
 /// A closed body with doors and drawers in front, handles on them, feet below.
-pub(super) fn cabinet(rng: &mut ObjectRng) -> Object {
+pub(super) fn cabinet(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, height, depth) = (
         rng.uniform(0.45, 1.5),

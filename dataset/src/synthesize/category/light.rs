@@ -4,11 +4,12 @@ use std::f64::consts::FRAC_PI_2;
 
 use glam::DVec3;
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::Solid;
 
 /// A base, a pole and a shade: upright, on three legs, jointed, or hanging from the ceiling.
-pub(super) fn lamp(rng: &mut ObjectRng) -> Object {
+pub(super) fn lamp(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     match rng.uniform_int(0, 3) {
         0 => upright(rng, &mut object),
@@ -20,7 +21,7 @@ pub(super) fn lamp(rng: &mut ObjectRng) -> Object {
 }
 
 /// A thin hollow shade that opens downward, its lower edge at y = 0.
-fn shade(rng: &mut ObjectRng, radius: f64, height: f64) -> Solid {
+fn shade(rng: &mut SeededRng, radius: f64, height: f64) -> Solid {
     let top = radius * rng.uniform(0.3, 1.05);
     let wall = 0.04 * radius;
     if rng.bernoulli(0.35) {
@@ -67,7 +68,7 @@ fn bulb(radius: f64) -> Solid {
     )
 }
 
-fn upright(rng: &mut ObjectRng, object: &mut Object) {
+fn upright(rng: &mut SeededRng, object: &mut Object) {
     let height = rng.uniform(0.22, 1.4);
     let reach = rng.uniform(0.08, 0.2);
     let base = if rng.bernoulli(0.6) {
@@ -109,7 +110,7 @@ fn upright(rng: &mut ObjectRng, object: &mut Object) {
     );
 }
 
-fn tripod(rng: &mut ObjectRng, object: &mut Object) {
+fn tripod(rng: &mut SeededRng, object: &mut Object) {
     let height = rng.uniform(0.5, 1.4);
     let reach = height * rng.uniform(0.2, 0.45);
     let num_legs = rng.uniform_int(3, 4);
@@ -134,7 +135,7 @@ fn tripod(rng: &mut ObjectRng, object: &mut Object) {
     );
 }
 
-fn jointed(rng: &mut ObjectRng, object: &mut Object) {
+fn jointed(rng: &mut SeededRng, object: &mut Object) {
     let reach = rng.uniform(0.07, 0.13);
     object.add(
         "base",
@@ -172,7 +173,7 @@ fn jointed(rng: &mut ObjectRng, object: &mut Object) {
     );
 }
 
-fn hanging(rng: &mut ObjectRng, object: &mut Object) {
+fn hanging(rng: &mut SeededRng, object: &mut Object) {
     let drop = rng.uniform(0.3, 0.9);
     let plate = rng.uniform(0.04, 0.1);
     object.add(

@@ -11,7 +11,8 @@ mod seat;
 mod vehicle;
 mod vessel;
 
-use super::{object::Object, rng::ObjectRng};
+use super::object::Object;
+use crate::seeded_rng::SeededRng;
 
 /// A category.
 pub(super) struct Category {
@@ -20,7 +21,7 @@ pub(super) struct Category {
     pub(super) name: &'static str,
     /// All parts that its objects may have.
     pub(super) parts: &'static [&'static str],
-    pub(super) build: fn(&mut ObjectRng) -> Object,
+    pub(super) build: fn(&mut SeededRng) -> Object,
 }
 
 /// Ordered so that the first few are already varied.

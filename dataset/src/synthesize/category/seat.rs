@@ -2,11 +2,12 @@
 
 use glam::DVec3;
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::{Solid, arc, circle};
 
 /// Four legs, a pedestal or a sled under a seat; a back of a panel, slats or rungs; perhaps arms.
-pub(super) fn chair(rng: &mut ObjectRng) -> Object {
+pub(super) fn chair(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, depth) = (0.45 * rng.log_uniform(1.25), 0.45 * rng.log_uniform(1.2));
     let (height, thickness) = (rng.uniform(0.32, 0.75), rng.uniform(0.025, 0.09));
@@ -37,7 +38,7 @@ pub(super) fn chair(rng: &mut ObjectRng) -> Object {
 }
 
 /// A long seat on legs or side panels, most with a back, some with arms.
-pub(super) fn bench(rng: &mut ObjectRng) -> Object {
+pub(super) fn bench(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (width, depth) = (rng.uniform(0.85, 1.9), rng.uniform(0.32, 0.55));
     let (height, thickness) = (rng.uniform(0.35, 0.55), rng.uniform(0.03, 0.08));
@@ -70,7 +71,7 @@ pub(super) fn bench(rng: &mut ObjectRng) -> Object {
 }
 
 /// An upholstered base with one to four cushions, a thick back and thick arms; perhaps a long end.
-pub(super) fn sofa(rng: &mut ObjectRng) -> Object {
+pub(super) fn sofa(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let num_cushions = rng.uniform_int(1, 4);
     let cushion = rng.uniform(0.48, 0.75);
@@ -133,7 +134,7 @@ pub(super) fn sofa(rng: &mut ObjectRng) -> Object {
     object
 }
 
-fn four_legs(rng: &mut ObjectRng, object: &mut Object, width: f64, height: f64, depth: f64) {
+fn four_legs(rng: &mut SeededRng, object: &mut Object, width: f64, height: f64, depth: f64) {
     let radius = rng.uniform(0.012, 0.035);
     let (splay, taper) = (rng.uniform(-0.02, 0.1), rng.uniform(0.5, 1.0));
     let is_square = rng.bernoulli(0.4);
@@ -164,7 +165,7 @@ fn four_legs(rng: &mut ObjectRng, object: &mut Object, width: f64, height: f64, 
     }
 }
 
-fn pedestal(rng: &mut ObjectRng, object: &mut Object, height: f64, width: f64) {
+fn pedestal(rng: &mut SeededRng, object: &mut Object, height: f64, width: f64) {
     let radius = rng.uniform(0.02, 0.045);
     object.add("leg", Solid::cylinder(radius, height, 12));
     let reach = width * rng.uniform(0.42, 0.65);
@@ -189,7 +190,7 @@ fn pedestal(rng: &mut ObjectRng, object: &mut Object, height: f64, width: f64) {
     }
 }
 
-fn sled(rng: &mut ObjectRng, object: &mut Object, width: f64, height: f64, depth: f64) {
+fn sled(rng: &mut SeededRng, object: &mut Object, width: f64, height: f64, depth: f64) {
     let radius = rng.uniform(0.01, 0.02);
     let (x, z) = (width / 2.0 - radius, depth / 2.0);
     let is_cantilever = rng.bernoulli(0.4);
@@ -220,7 +221,7 @@ fn sled(rng: &mut ObjectRng, object: &mut Object, width: f64, height: f64, depth
     );
 }
 
-fn back(rng: &mut ObjectRng, object: &mut Object, width: f64, top: f64, depth: f64, size: f64) {
+fn back(rng: &mut SeededRng, object: &mut Object, width: f64, top: f64, depth: f64, size: f64) {
     let height = size * rng.uniform(0.6, 1.35);
     let thickness = rng.uniform(0.015, 0.05);
     let lean = -rng.uniform(0.0, 0.3);
@@ -274,7 +275,7 @@ fn back(rng: &mut ObjectRng, object: &mut Object, width: f64, top: f64, depth: f
     }
 }
 
-fn arms(rng: &mut ObjectRng, object: &mut Object, width: f64, top: f64, depth: f64) {
+fn arms(rng: &mut SeededRng, object: &mut Object, width: f64, top: f64, depth: f64) {
     let (height, radius) = (rng.uniform(0.16, 0.28), rng.uniform(0.012, 0.025));
     let x = width / 2.0;
     if rng.bernoulli(0.5) {

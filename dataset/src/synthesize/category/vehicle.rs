@@ -4,11 +4,12 @@ use std::f64::consts::{FRAC_PI_2, TAU};
 
 use glam::DVec2;
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::{Solid, circle};
 
 /// A body on four wheels with a cabin: hatchback, sedan, van, pickup, sports car.
-pub(super) fn car(rng: &mut ObjectRng) -> Object {
+pub(super) fn car(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (length, width) = (rng.uniform(0.8, 1.25), rng.uniform(0.36, 0.52));
     let wheel = rng.uniform(0.065, 0.11);
@@ -111,7 +112,7 @@ pub(super) fn car(rng: &mut ObjectRng) -> Object {
 }
 
 /// A body that ends in a nose, fins around it, one or more nozzles below; perhaps boosters.
-pub(super) fn rocket(rng: &mut ObjectRng) -> Object {
+pub(super) fn rocket(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let height = rng.uniform(0.7, 1.3);
     let radius = height * rng.uniform(0.05, 0.13);

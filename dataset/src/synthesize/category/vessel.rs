@@ -4,11 +4,12 @@ use std::f64::consts::FRAC_PI_2;
 
 use glam::DVec3;
 
-use super::{Object, ObjectRng};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::{Solid, arc};
 
 /// A hollow body, a handle at +x; perhaps a saucer.
-pub(super) fn mug(rng: &mut ObjectRng) -> Object {
+pub(super) fn mug(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (radius, height) = (rng.uniform(0.032, 0.06), rng.uniform(0.05, 0.15));
     let (foot, belly, rim) = (
@@ -78,7 +79,7 @@ pub(super) fn mug(rng: &mut ObjectRng) -> Object {
 }
 
 /// A body that narrows to a neck, a cap on it; perhaps a label or a handle.
-pub(super) fn bottle(rng: &mut ObjectRng) -> Object {
+pub(super) fn bottle(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
     let (radius, height) = (rng.uniform(0.03, 0.075), rng.uniform(0.1, 0.3));
     let shoulder = height * rng.uniform(0.45, 0.8);
