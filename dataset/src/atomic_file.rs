@@ -1,151 +1,121 @@
-//! Atomic local file writes, bounded reads and file hashes.
+//! Atomic local file writes: after a crash a file has its old content or its new content, never part of it.
+//!
+//! Content is written under a `.partial` name, synced, and renamed; then the folder is synced.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::manifest::partial_path;
-use crate::{DatasetError, Result};
+use crate::sha256::{self, for_each_chunk};
 
-/// Reads a file of no more than `limit_bytes`.
-pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
-    // Checked before opening: opening a pipe would block until there is a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let file = File::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(limit_bytes + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("more than {limit_bytes} bytes"),
-        ));
-    }
-    Ok(bytes)
+const BUFFER_BYTES: usize = 1 << 18;
+
+/// A file that appears under its name when finished. If dropped before, the partial file is removed.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: BufWriter<File>,
+    path: PathBuf,
+    // Dropped last, after the file is closed.
+    partial: RemoveOnDrop,
 }
 
-/// Atomically replaces the file at `path`: after a crash it has either the old or the new content.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let partial = partial_path(path);
-    let written = File::create(&partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    if let Err(e) = written {
-        // The old content is still in place; the partial file is useless.
-        let _ = std::fs::remove_file(&partial);
-        return Err(DatasetError::io("write", path)(e));
+#[derive(Debug)]
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        // After a rename there is nothing to remove.
+        let _ = fs::remove_file(&self.0);
     }
-    publish(&partial, path)
 }
 
-/// Copies a file atomically and returns the SHA-256 of the content.
-pub(crate) fn copy(from: &Path, to: &Path) -> Result<String> {
-    let mut source = File::open(from).map_err(DatasetError::io("open", from))?;
-    let partial = partial_path(to);
-    let copied = File::create(&partial).and_then(|mut file| {
-        let mut hasher = Sha256::new();
-        for_each_chunk(&mut source, |chunk| {
-            hasher.update(chunk);
-            file.write_all(chunk)
-        })?;
+impl AtomicFile {
+    /// Creates the partial file.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let partial = partial_path(path);
+        Ok(Self {
+            file: BufWriter::with_capacity(BUFFER_BYTES, File::create(&partial)?),
+            path: path.to_owned(),
+            partial: RemoveOnDrop(partial),
+        })
+    }
+
+    /// Syncs the file and renames it to its final name.
+    ///
+    /// # Errors
+    /// When the disk is full or the folder is not writable; the old content is kept.
+    pub fn finish(self) -> io::Result<()> {
+        let Self { file, path, partial } = self;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        Ok(hex(&hasher.finalize()))
-    });
-    match copied {
-        Ok(sha256) => {
-            publish(&partial, to)?;
-            Ok(sha256)
-        }
-        Err(e) => {
-            let _ = std::fs::remove_file(&partial);
-            Err(DatasetError::io("copy to", to)(e))
-        }
+        fs::rename(&partial.0, &path)?;
+        sync_dir(path.parent().unwrap_or(Path::new("")))
     }
 }
 
-/// SHA-256 in hexadecimal, and the length in bytes.
-pub(crate) fn hash_file(path: &Path) -> io::Result<(String, u64)> {
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Atomically replaces the content of a file.
+///
+/// # Errors
+/// When the disk is full or the folder is not writable; the old content is kept.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes)?;
+    file.finish()
+}
+
+/// Atomically writes everything from `source` to a file, and returns its SHA-256.
+///
+/// # Errors
+/// When the source cannot be read, the disk is full, or the folder is not writable.
+pub fn copy_and_hash(source: &mut impl Read, path: &Path) -> io::Result<String> {
+    let mut file = AtomicFile::create(path)?;
     let mut hasher = Sha256::new();
-    let mut bytes = 0;
-    for_each_chunk(&mut File::open(path)?, |chunk| {
+    for_each_chunk(source, |chunk| {
         hasher.update(chunk);
-        bytes += chunk.len() as u64;
-        Ok(())
+        file.write_all(chunk)
     })?;
-    Ok((hex(&hasher.finalize()), bytes))
-}
-
-fn for_each_chunk(file: &mut File, mut visit: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(num_read) => visit(&buffer[..num_read])?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-}
-
-/// Free bytes available to the user on the file system of `dir`; `None` where the system does not report it.
-#[cfg(feature = "build")]
-pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
-    #[cfg(unix)]
-    return rustix::fs::statvfs(dir)
-        .ok()
-        .map(|disk| disk.f_bavail * disk.f_frsize);
-    #[cfg(not(unix))]
-    return {
-        let _ = dir;
-        None
-    };
-}
-
-/// Renames a synced file to its final name and syncs the folder.
-pub(crate) fn publish(partial: &Path, path: &Path) -> Result<()> {
-    std::fs::rename(partial, path).map_err(DatasetError::io("rename a finished file to", path))?;
-    sync_dir(path.parent().expect("a file has a folder"))
+    file.finish()?;
+    Ok(sha256::hex(&hasher.finalize()))
 }
 
 /// Makes renames and removals in a folder durable.
-pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
-    // Only Unix allows opening and syncing a folder; elsewhere durability of a rename is up to the file
-    // system.
+///
+/// # Errors
+/// When the folder cannot be opened or synced.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    // Only Unix allows opening and syncing a folder; elsewhere durability of a rename is up to the file system.
     if cfg!(unix) {
         let dir = if dir.as_os_str().is_empty() {
             Path::new(".")
         } else {
             dir
         };
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(DatasetError::io("sync the folder", dir))?;
+        File::open(dir)?.sync_all()?;
     }
     Ok(())
 }
 
-/// Lowercase hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string takes all that is written");
-            text
-        })
-}
-
-/// Reads at a position without moving a shared cursor.
-pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-    #[cfg(unix)]
-    return std::os::unix::fs::FileExt::read_at(file, buffer, position);
-    #[cfg(windows)]
-    return std::os::windows::fs::FileExt::seek_read(file, buffer, position);
+/// Name of a file until it is complete.
+#[must_use]
+pub fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
 }
 
 #[cfg(test)]
@@ -155,26 +125,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_read_within_bounds() {
+    fn a_file_is_replaced_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         replace(&path, b"one").unwrap();
         replace(&path, b"three").unwrap();
-        assert_eq!(read_bounded(&path, 5).unwrap(), b"three");
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        let mut unfinished = AtomicFile::create(&path).unwrap();
+        unfinished.write_all(b"half").unwrap();
+        drop(unfinished);
+        assert_eq!(fs::read(&path).unwrap(), b"three", "the old content is kept");
+        let sha256 = copy_and_hash(&mut &b"four"[..], &path).unwrap();
+        assert_eq!(sha256, sha256::of_file(&path).unwrap().0);
         assert_eq!(
-            read_bounded(&path, 4).unwrap_err().kind(),
-            io::ErrorKind::FileTooLarge
-        );
-        assert_eq!(
-            std::fs::read_dir(dir.path()).unwrap().count(),
+            fs::read_dir(dir.path()).unwrap().count(),
             1,
             "no partial file is left"
         );
-        read_bounded(dir.path(), 4).unwrap_err();
-    }
-
-    #[test]
-    fn bytes_are_written_as_hexadecimal() {
-        assert_eq!(hex(&[0, 0xab, 0x0f]), "00ab0f");
     }
 }

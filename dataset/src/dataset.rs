@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::image_set::read_image_set;
 use crate::{
     Columns, DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardEntry, ShardReader, Split,
-    ViewSelection, atomic_file, store,
+    ViewSelection, sha256, store,
 };
 
 /// An open dataset. `Send` and `Sync`: loader threads share one.
@@ -74,7 +72,7 @@ impl Dataset {
             self.splits[entry.split as usize].images.push(shard);
         }
         let names = [&self.manifest, &set].map(|manifest| manifest.sha256.clone().unwrap_or_default());
-        self.sha256 = atomic_file::hex(&Sha256::digest(names.join(" ")));
+        self.sha256 = sha256::of_bytes(names.join(" "));
         Ok(self)
     }
 

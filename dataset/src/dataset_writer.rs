@@ -16,7 +16,7 @@ use crate::parallel::{num_threads, parallel_map};
 use crate::{
     BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
     SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
-    SourceDescription, Split, atomic_file, shard_file_name, store,
+    SourceDescription, Split, sha256, shard_file_name, store,
 };
 
 /// Everything known about a dataset before its first row.
@@ -220,7 +220,7 @@ impl DatasetWriter {
             rows: digest.rows,
             bytes: digest.bytes,
             sha256: digest.sha256,
-            source_sha256: atomic_file::hex(&source.finalize()),
+            source_sha256: sha256::hex(&source.finalize()),
             objects,
         };
         self.commit(entry, skipped)
@@ -293,7 +293,7 @@ impl DatasetWriter {
                 .shards
                 .iter()
                 .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
-            self.manifest.source.content_sha256 = Some(atomic_file::hex(&content.finalize()));
+            self.manifest.source.content_sha256 = Some(sha256::hex(&content.finalize()));
             self.manifest.sha256 = Some(self.manifest.shards_sha256());
         }
         self.check_shards_present()?;
@@ -409,7 +409,7 @@ pub fn write_samples(
             publication: None,
             splits: None,
             num_objects: samples.len(),
-            listing_sha256: atomic_file::hex(&listing.finalize()),
+            listing_sha256: sha256::hex(&listing.finalize()),
             content_sha256: None,
         },
         num_shards: num_shards(rows_per_shard, of_split),

@@ -4,7 +4,7 @@
 //! id. [`Dataset`] reads rows at random, [`verify`](fn@verify) checks them, [`inspect`](fn@inspect)
 //! summarizes them. With the feature `build`, `build` makes a dataset from a `Source`.
 
-mod atomic_file;
+pub mod atomic_file;
 mod dataset;
 mod dataset_writer;
 mod encode_png;
@@ -14,6 +14,7 @@ mod icp;
 mod image;
 mod image_set;
 mod inspect;
+mod local_file;
 mod manifest;
 mod merge;
 mod mesh_issue;
@@ -36,6 +37,7 @@ mod sample;
 mod schema;
 #[cfg(any(feature = "build", test))]
 mod seeded_rng;
+pub mod sha256;
 mod shard;
 #[cfg(feature = "build")]
 mod source;

@@ -6,7 +6,7 @@
 //! builds give equal bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
-    Split, atomic_file, store,
+    Split, sha256, store,
 };
 
 /// File name of the manifest.
@@ -345,7 +345,7 @@ impl Manifest {
             skipped: unread.cloned().collect(),
             ..*self
         };
-        atomic_file::hex(&Sha256::digest(plan.to_json()))
+        sha256::of_bytes(plan.to_json())
     }
 
     /// JSON with shards indented and one line per object.
@@ -418,7 +418,7 @@ impl Manifest {
         for shard in &self.shards {
             hasher.update(format!("{} {}\n", shard.file, shard.sha256));
         }
-        atomic_file::hex(&hasher.finalize())
+        sha256::hex(&hasher.finalize())
     }
 
     /// Split and file name of every planned shard, in order.
@@ -611,14 +611,6 @@ impl Formatter for DepthLimitedFormatter {
 #[must_use]
 pub fn shard_file_name(split: Split, shard_idx: usize, num_shards: usize) -> String {
     format!("{split}-{shard_idx:05}-of-{num_shards:05}.parquet")
-}
-
-/// Name of a file until it is complete.
-#[must_use]
-pub(crate) fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use tap_render::DEFAULT_IN_FLIGHT;
 use crate::dataset_writer::num_shards;
 use crate::{
     BuildEvent, BuildOptions, BuildRecipe, DatasetError, Mask1Bit, Result, RowLayout, ShardWriter,
-    SkippedObject, Source, atomic_file, build, store,
+    SkippedObject, Source, build, store,
 };
 
 /// Fraction of the objects in the sample.
@@ -233,7 +233,20 @@ fn free_bytes_at(path: &Path) -> Option<u64> {
     let path = std::path::absolute(path).ok()?;
     path.ancestors()
         .find(|folder| folder.is_dir())
-        .and_then(atomic_file::free_bytes)
+        .and_then(free_bytes)
+}
+
+/// Free bytes available to the user on the file system of `dir`; `None` where the system does not report it.
+fn free_bytes(dir: &Path) -> Option<u64> {
+    #[cfg(unix)]
+    return rustix::fs::statvfs(dir)
+        .ok()
+        .map(|disk| disk.f_bavail * disk.f_frsize);
+    #[cfg(not(unix))]
+    return {
+        let _ = dir;
+        None
+    };
 }
 
 /// Indices stratified by file size: the median of each of `num` equal ranges of the size-sorted list.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, Mask1Bit, MeshIssues, Result, RowDigest, ViewGbuffer, atomic_file};
+use crate::{DatasetError, Mask1Bit, MeshIssues, Result, RowDigest, ViewGbuffer, sha256};
 
 /// Length limit of an id component in bytes, as in common file systems.
 const MAX_ID_PART_BYTES: usize = 255;
@@ -226,8 +226,8 @@ impl Sample {
             views_hasher.update(little_endian(clip_from_view));
         }
         RowDigest {
-            points_sha256: atomic_file::hex(&points_hasher.finalize()),
-            views_sha256: atomic_file::hex(&views_hasher.finalize()),
+            points_sha256: sha256::hex(&points_hasher.finalize()),
+            views_sha256: sha256::hex(&views_hasher.finalize()),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use sha2::{Digest, Sha256};
 use tap_render::import::{ImportOptions, import_object};
 use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
 
@@ -10,7 +9,7 @@ use super::Skip;
 use super::timing::{Stage, StageClock};
 use crate::topology::Topology;
 use crate::{
-    BuildRecipe, MeshIssues, Normalization, SkipReason, Source, SourceObject, atomic_file, sample_surface,
+    BuildRecipe, MeshIssues, Normalization, SkipReason, Source, SourceObject, sample_surface, sha256,
 };
 
 /// An object ready to render, with all of its row except the views.
@@ -49,7 +48,7 @@ pub(super) fn prepare(
         message: e.to_string(),
         source_sha256: None,
     })?;
-    let source_sha256 = clock.time(Stage::Parse, || atomic_file::hex(&Sha256::digest(&bytes)));
+    let source_sha256 = clock.time(Stage::Parse, || sha256::of_bytes(&bytes));
     let skip = |(reason, message)| Skip {
         reason,
         message,

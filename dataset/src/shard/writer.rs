@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, column};
 use crate::schema::{arrow_schema, column as name};
-use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, atomic_file, store};
+use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, sha256, store};
 
 /// Identity of a finished shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl ShardWriter {
         Ok(ShardDigest {
             rows,
             bytes,
-            sha256: atomic_file::hex(&hasher.finalize()),
+            sha256: sha256::hex(&hasher.finalize()),
         })
     }
 }
@@ -134,13 +134,13 @@ fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
 /// A writer that hashes what passes through.
 #[derive(Debug)]
 struct HashingFile {
-    file: store::AtomicFile,
+    file: store::NewFile,
     hasher: Sha256,
     bytes: u64,
 }
 
 impl HashingFile {
-    fn new(file: store::AtomicFile) -> Self {
+    fn new(file: store::NewFile) -> Self {
         Self {
             file,
             hasher: Sha256::new(),

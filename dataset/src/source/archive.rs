@@ -12,7 +12,7 @@ use std::sync::Arc;
 use zip::ZipArchive;
 
 use super::{DirEntry, modelnet, normalize_within, shapenet, slash_path};
-use crate::{DatasetError, Result, atomic_file};
+use crate::{DatasetError, Result, local_file};
 
 /// Limit on entries per archive.
 const MAX_ENTRIES: usize = 20_000_000;
@@ -165,7 +165,7 @@ impl Archives {
     pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
         let Some(&(archive, entry, claimed_bytes)) = self.files.get(&slash_path(path)) else {
             return match self.sidecar(path) {
-                Some(path) => atomic_file::read_bounded(&path, limit_bytes),
+                Some(path) => local_file::read_bounded(&path, limit_bytes),
                 None => Err(io::ErrorKind::NotFound.into()),
             };
         };
@@ -214,7 +214,7 @@ impl SharedFile {
 
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let num_read = atomic_file::read_at(&self.file, buffer, self.position)?;
+        let num_read = local_file::read_at(&self.file, buffer, self.position)?;
         self.position += num_read as u64;
         Ok(num_read)
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
 use super::{ReadError, Tree, canonicalize_dir, normalize_within};
-use crate::{Result, atomic_file};
+use crate::{Result, sha256};
 
 /// Default size limit of a mesh with its assets.
 pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
@@ -58,7 +58,7 @@ impl FolderAssets {
     /// Hash over names and content of all assets read so far; `None` if none.
     pub(crate) fn sha256(&self) -> Option<String> {
         let hasher = self.read.borrow().clone();
-        hasher.map(|hasher| atomic_file::hex(&hasher.finalize()))
+        hasher.map(|hasher| sha256::hex(&hasher.finalize()))
     }
 }
 

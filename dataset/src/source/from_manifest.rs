@@ -5,11 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
 use tap_render::import::MeshFormat;
 
 use super::{Layout, PartTable, Source, SourceObject, Tree, normalize_within};
-use crate::{DatasetError, Manifest, Result, atomic_file};
+use crate::{DatasetError, Manifest, Result, sha256};
 
 /// Depth limit of the search.
 const MAX_DEPTH: usize = 12;
@@ -114,7 +113,7 @@ fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result
             let Ok(content) = tree.read(&path, bytes) else {
                 continue;
             };
-            let sha256 = atomic_file::hex(&Sha256::digest(&content));
+            let sha256 = sha256::of_bytes(&content);
             if let Some(object_idx) = left.remove(&(bytes, sha256)) {
                 found.push((object_idx, path));
             }

@@ -33,9 +33,7 @@ use split_list::SplitList;
 pub use split_ratios::SplitRatios;
 use tree::{ReadError, Tree};
 
-use crate::{
-    DatasetError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, Split, atomic_file,
-};
+use crate::{DatasetError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, Split, sha256};
 
 /// Default split list in the source folder.
 const SPLITS_FILE_NAME: &str = "split.csv";
@@ -367,7 +365,7 @@ impl Source {
             publication: self.publication.clone(),
             splits: self.splits.clone(),
             num_objects: self.objects.len() + self.skipped.iter().filter(|s| s.reason.is_failure()).count(),
-            listing_sha256: atomic_file::hex(&listing.finalize()),
+            listing_sha256: sha256::hex(&listing.finalize()),
             content_sha256: None,
         }
     }

@@ -11,7 +11,7 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Candidate, Tree, normalize_within};
-use crate::{DatasetError, Result, SkipReason, Split, atomic_file};
+use crate::{DatasetError, Result, SkipReason, Split, local_file};
 
 /// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;
@@ -69,7 +69,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes = atomic_file::read_bounded(path, MAX_TABLE_BYTES)
+        let bytes = local_file::read_bounded(path, MAX_TABLE_BYTES)
             .map_err(DatasetError::io("read the table", path))?;
         Self::parse(bytes, path.to_owned())
     }

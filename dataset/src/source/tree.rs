@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::archive::Archives;
 use super::{DirEntry, canonicalize_dir, normalize_within};
-use crate::{DatasetError, Result, atomic_file};
+use crate::{DatasetError, Result, local_file};
 
 /// A folder or archives.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ impl Tree {
     pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let path = normalize_within(path).ok_or(ReadError::Outside)?;
         match self {
-            Self::Folder(root) => Ok(atomic_file::read_bounded(&inside(root, &path)?, limit_bytes)?),
+            Self::Folder(root) => Ok(local_file::read_bounded(&inside(root, &path)?, limit_bytes)?),
             Self::Archives(archives) => Ok(archives.read(&path, limit_bytes)?),
         }
     }

@@ -13,7 +13,7 @@ mod remote;
 mod remote;
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::manifest::partial_path;
-use crate::{DatasetError, Result, atomic_file};
+use crate::atomic_file::{self, AtomicFile};
+use crate::{DatasetError, Result, local_file, sha256};
 use remote::{Location, RemoteFile, Upload, Version};
 
 pub(crate) use url::is_url;
@@ -67,7 +67,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
 pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     match Location::at(path)? {
         Some(location) => location.read_bounded(limit_bytes),
-        None => atomic_file::read_bounded(path, limit_bytes),
+        None => local_file::read_bounded(path, limit_bytes),
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let io_error = |e| DatasetError::io("write", path)(e);
     match Location::at(path).map_err(io_error)? {
         Some(location) => location.put(bytes).map_err(io_error),
-        None => atomic_file::replace(path, bytes),
+        None => atomic_file::replace(path, bytes).map_err(io_error),
     }
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn remove_all<'a>(dir: &Path, names: impl IntoIterator<Item = &'a str
         has_removed = true;
     }
     if has_removed && !is_url(dir) {
-        atomic_file::sync_dir(dir)?;
+        atomic_file::sync_dir(dir).map_err(DatasetError::io("sync the folder", dir))?;
     }
     Ok(())
 }
@@ -105,7 +105,7 @@ pub(crate) fn is_intact(path: &Path, bytes: u64, sha256: &str) -> bool {
         Ok(Some(location)) => location.open().is_ok_and(|file| file.len() == bytes),
         Ok(None) => {
             path.metadata().is_ok_and(|m| m.is_file() && m.len() == bytes)
-                && atomic_file::hash_file(path).is_ok_and(|(found, _)| found == sha256)
+                && sha256::of_file(path).is_ok_and(|(found, _)| found == sha256)
         }
         Err(_) => false,
     }
@@ -114,7 +114,8 @@ pub(crate) fn is_intact(path: &Path, bytes: u64, sha256: &str) -> bool {
 /// Copies a file atomically between any stores and returns its SHA-256.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<String> {
     if !is_url(from) && !is_url(to) {
-        return atomic_file::copy(from, to);
+        let mut source = File::open(from).map_err(DatasetError::io("open", from))?;
+        return atomic_file::copy_and_hash(&mut source, to).map_err(DatasetError::io("copy to", to));
     }
     let source = open(from).map_err(DatasetError::io("open", from))?;
     let mut file = create(to)?;
@@ -141,10 +142,7 @@ pub(crate) fn fetch(path: &Path) -> io::Result<(String, StoreFile)> {
             let sha256 = StoreFile::Remote(Arc::new(location.open()?)).copy_and_hash(&mut copy)?;
             Ok((sha256, StoreFile::from_file(copy)?))
         }
-        None => Ok((
-            atomic_file::hash_file(path)?.0,
-            StoreFile::from_file(File::open(path)?)?,
-        )),
+        None => Ok((sha256::of_file(path)?.0, StoreFile::from_file(File::open(path)?)?)),
     }
 }
 
@@ -173,7 +171,7 @@ impl StoreFile {
     /// Reads at a position; returns 0 past the end.
     pub(crate) fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         match self {
-            Self::Local { file, .. } => atomic_file::read_at(file, buffer, position),
+            Self::Local { file, .. } => local_file::read_at(file, buffer, position),
             Self::Remote(file) => {
                 let num = (buffer.len() as u64).min(file.len().saturating_sub(position)) as usize;
                 // Small reads are followed by more: `RemoteFile` caches a range.
@@ -207,7 +205,7 @@ impl StoreFile {
             target.write_all(&chunk)?;
             position += num;
         }
-        Ok(atomic_file::hex(&hasher.finalize()))
+        Ok(sha256::hex(&hasher.finalize()))
     }
 }
 
@@ -233,13 +231,13 @@ impl Read for Cursor {
 }
 
 /// Creates a file that appears under its name when finished; if dropped before, it is removed.
-pub(crate) fn create(path: &Path) -> Result<AtomicFile> {
+pub(crate) fn create(path: &Path) -> Result<NewFile> {
     let io_error = |e| DatasetError::io("create", path)(e);
     let target = match Location::at(path).map_err(io_error)? {
         Some(location) => Target::Remote(location.create()),
-        None => Target::Local(TempFile::create(partial_path(path)).map_err(io_error)?),
+        None => Target::Local(AtomicFile::create(path).map_err(io_error)?),
     };
-    Ok(AtomicFile {
+    Ok(NewFile {
         path: path.to_owned(),
         target,
     })
@@ -247,76 +245,41 @@ pub(crate) fn create(path: &Path) -> Result<AtomicFile> {
 
 /// A file that appears under its name when finished.
 #[derive(Debug)]
-pub(crate) struct AtomicFile {
+pub(crate) struct NewFile {
     path: PathBuf,
     target: Target,
 }
 
 #[derive(Debug)]
 enum Target {
-    Local(TempFile),
+    Local(AtomicFile),
     Remote(Upload),
 }
 
-impl AtomicFile {
+impl NewFile {
     /// Syncs the file and renames it to its final name.
     pub(crate) fn finish(self) -> Result<()> {
         match self.target {
-            Target::Local(partial) => partial.finish(&self.path),
+            Target::Local(file) => file.finish().map_err(DatasetError::io("write", &self.path)),
             Target::Remote(upload) => upload.finish().map_err(DatasetError::io("write", &self.path)),
         }
     }
 }
 
-impl Write for AtomicFile {
+impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.target {
-            Target::Local(partial) => partial.file.write(bytes),
+            Target::Local(file) => file.write(bytes),
             Target::Remote(upload) => upload.write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.target {
-            Target::Local(partial) => partial.file.flush(),
+            Target::Local(file) => file.flush(),
             // Data sent before the end is not readable there anyway.
             Target::Remote(_) => Ok(()),
         }
-    }
-}
-
-/// A file under its `.partial` name, removed on drop.
-#[derive(Debug)]
-struct TempFile {
-    file: BufWriter<File>,
-    // Dropped last, after the file is closed.
-    path: RemoveOnDrop,
-}
-
-#[derive(Debug)]
-struct RemoveOnDrop(PathBuf);
-
-impl Drop for RemoveOnDrop {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-impl TempFile {
-    fn create(path: PathBuf) -> io::Result<Self> {
-        Ok(Self {
-            file: BufWriter::with_capacity(1 << 18, File::create(&path)?),
-            path: RemoveOnDrop(path),
-        })
-    }
-
-    fn finish(self, path: &Path) -> Result<()> {
-        let Self { file, path: partial } = self;
-        file.into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .map_err(DatasetError::io("write", &partial.0))?;
-        atomic_file::publish(&partial.0, path)
     }
 }
 
@@ -349,7 +312,7 @@ impl WriteLock {
     pub(crate) fn replace(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
         let io_error = |e| DatasetError::io("write", path)(e);
         match self {
-            Self::Local { .. } => atomic_file::replace(path, bytes),
+            Self::Local { .. } => atomic_file::replace(path, bytes).map_err(io_error),
             Self::Remote(version) => {
                 let location = Location::at(path).map_err(io_error)?;
                 let location = location.expect("the lock is of an object store");
