@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::image_set::read_image_set;
 use crate::{
-    Columns, DatasetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardEntry, ShardReader, Split,
-    ViewSelection, sha256, store,
+    Columns, DatasetError, ImageSetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardEntry,
+    ShardError, ShardReader, Split, ViewSelection, sha256, store,
 };
 
 /// An open dataset. `Send` and `Sync`: loader threads share one.
@@ -42,7 +42,9 @@ impl Dataset {
             starts: vec![0],
         });
         if manifest.layout.columns == Columns::Images {
-            return Err(DatasetError::ImageSetOnly { path: dir.to_owned() });
+            return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
+                path: dir.to_owned(),
+            }));
         }
         for entry in &manifest.shards {
             let shard = open_shard(dir, entry, &manifest)?;
@@ -163,11 +165,11 @@ impl Dataset {
     pub fn read(&self, split: Split, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
         let shards = &self.splits[split as usize];
         if row >= shards.len() {
-            return Err(DatasetError::NoSuchRow {
-                split,
+            return Err(DatasetError::Shard(ShardError::NoSuchRow {
+                split: split.as_str(),
                 row,
                 num_rows: shards.len(),
-            });
+            }));
         }
         // Among shards with the same first row, all but the last are empty.
         let shard_idx = shards.starts.partition_point(|&start| start <= row) - 1;
@@ -178,9 +180,9 @@ impl Dataset {
         {
             let (id, pngs) = images.read_images(row, views)?;
             if id != sample.id {
-                return Err(DatasetError::ImageSetMismatch {
+                return Err(DatasetError::ImageSet(ImageSetError::Mismatch {
                     path: self.dir.clone(),
-                });
+                }));
             }
             for (view, png) in sample.views.iter_mut().zip(pngs) {
                 view.image_png = png;
@@ -196,16 +198,18 @@ fn open_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest) -> Result<Sha
     let file = store::open(&path).map_err(DatasetError::io("open the shard", &path))?;
     let found = file.len();
     if found != entry.bytes {
-        return Err(DatasetError::ShardLength {
+        return Err(DatasetError::Shard(ShardError::Length {
             expected: entry.bytes,
             found,
             path,
-        });
+        }));
     }
     let shard = ShardReader::from_file(file, &path)?;
-    let invalid = |detail: String| DatasetError::InvalidShard {
-        detail,
-        path: path.clone(),
+    let invalid = |detail: String| {
+        DatasetError::Shard(ShardError::Invalid {
+            detail,
+            path: path.clone(),
+        })
     };
     let header = shard.header();
     if (header.layout, &header.classes, &header.parts)

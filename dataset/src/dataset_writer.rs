@@ -14,9 +14,9 @@ use sha2::{Digest, Sha256};
 use crate::manifest::{JOURNAL_SUFFIX, JournalEntry};
 use crate::parallel::{num_threads, parallel_map};
 use crate::{
-    BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ObjectId, Result,
-    SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardHeader, ShardWriter, SkipReason, SkippedObject,
-    SourceDescription, Split, sha256, shard_file_name, store,
+    BuildError, BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ManifestError, ObjectEntry,
+    ObjectId, Result, SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardError, ShardHeader, ShardWriter,
+    SkipReason, SkippedObject, SourceDescription, Split, StoreError, sha256, shard_file_name, store,
 };
 
 /// Everything known about a dataset before its first row.
@@ -88,15 +88,15 @@ impl DatasetWriter {
             Ok(found) if !force => {
                 let differences = differences(&found, &fresh);
                 if !differences.is_empty() {
-                    return Err(DatasetError::PlanMismatch {
+                    return Err(DatasetError::Build(BuildError::PlanMismatch {
                         differences: differences.join("; "),
                         path: dir.to_owned(),
-                    });
+                    }));
                 }
                 found
             }
             Ok(_) => fresh.clone(),
-            Err(DatasetError::NoManifest { .. }) => {
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. })) => {
                 check_no_foreign_files(dir)?;
                 fresh.clone()
             }
@@ -108,13 +108,12 @@ impl DatasetWriter {
         for shard in &damaged {
             tracing::warn!(shard, "the shard is missing or damaged and is rebuilt");
         }
-        let plan_indices =
-            manifest
-                .plan_indices(&planned)
-                .map_err(|detail| DatasetError::InvalidManifest {
-                    detail,
-                    path: dir.join(MANIFEST_FILE_NAME),
-                })?;
+        let plan_indices = manifest.plan_indices(&planned).map_err(|detail| {
+            DatasetError::Manifest(ManifestError::Invalid {
+                detail,
+                path: dir.join(MANIFEST_FILE_NAME),
+            })
+        })?;
         let mut missing: VecDeque<usize> = manifest.assigned_shards().into();
         missing.retain(|shard| plan_indices.binary_search(shard).is_err());
         lock.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
@@ -251,7 +250,7 @@ impl DatasetWriter {
         } else {
             // It is not in the manifest, but it already has a final name.
             store::remove_all(&self.dir, [entry.file.as_str()])?;
-            Err(DatasetError::ShardChanged { path: from })
+            Err(DatasetError::Shard(ShardError::Changed { path: from }))
         }
     }
 
@@ -318,7 +317,10 @@ impl DatasetWriter {
             let found = store::list(&self.dir)?;
             let ours = found.iter().map(|file| file.name.as_str());
             store::remove_all(&self.dir, ours.filter(|name| is_dataset_file(name)))?;
-            return Err(DatasetError::AllSkipped { num_objects, reasons });
+            return Err(DatasetError::Build(BuildError::AllSkipped {
+                num_objects,
+                reasons,
+            }));
         }
         Ok(())
     }
@@ -332,9 +334,9 @@ impl DatasetWriter {
             .collect();
         let is_lost = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
         match self.manifest.shards.iter().find(is_lost) {
-            Some(shard) => Err(DatasetError::ShardChanged {
+            Some(shard) => Err(DatasetError::Shard(ShardError::Changed {
                 path: self.dir.join(&shard.file),
-            }),
+            })),
             None => Ok(()),
         }
     }
@@ -392,10 +394,10 @@ pub fn write_samples(
     let mut ids: Vec<&ObjectId> = samples.iter().map(|(_, sample)| &sample.id).collect();
     ids.sort();
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(DatasetError::Row {
+        return Err(DatasetError::Shard(ShardError::Row {
             id: pair[0].to_string(),
             detail: "duplicate id".to_owned(),
-        });
+        }));
     }
     let mut listing = Sha256::new();
     for (split, sample) in &samples {
@@ -584,10 +586,10 @@ fn check_no_foreign_files(dir: &Path) -> Result<()> {
         .into_iter()
         .find(|found| !is_dataset_file(&found.name))
     {
-        Some(foreign) => Err(DatasetError::ForeignFiles {
+        Some(foreign) => Err(DatasetError::Store(StoreError::ForeignFiles {
             name: foreign.name.trim_end_matches('/').to_owned(),
             path: dir.to_owned(),
-        }),
+        })),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@
 use flate2::{Compress, Compression, FlushCompress, Status};
 use png::{BitDepth, ColorType};
 
-use crate::{DatasetError, Result};
+use crate::{DatasetError, ImageError, Result};
 
 /// zlib level: above it, time grows much faster than size shrinks.
 const LEVEL: u32 = 5;
@@ -43,10 +43,10 @@ pub fn encode_png(
 ) -> Result<Vec<u8>> {
     let row_bytes = width_px as usize * color.samples() * (depth as usize / 8);
     if row_bytes == 0 || pixels.len() != row_bytes * height_px as usize {
-        return Err(DatasetError::Image(format!(
+        return Err(DatasetError::Image(ImageError::Format(format!(
             "{} bytes for {width_px}x{height_px} pixels of {color:?}, {depth:?} bits",
             pixels.len()
-        )));
+        ))));
     }
     let compressed = compress(&filtered(pixels, row_bytes, filter))?;
     let mut bytes = Vec::with_capacity(compressed.len() + 64);
@@ -87,7 +87,7 @@ fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
         let rest = &bytes[compress.total_in() as usize..];
         let status = compress
             .compress_vec(rest, &mut compressed, FlushCompress::Finish)
-            .map_err(|e| DatasetError::Image(e.to_string()))?;
+            .map_err(|e| DatasetError::Image(ImageError::Format(e.to_string())))?;
         if status == Status::StreamEnd {
             return Ok(compressed);
         }

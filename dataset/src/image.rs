@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use crate::{DatasetError, Result, RowFilter, encode_png};
+use crate::{DatasetError, ImageError, Result, RowFilter, encode_png};
 
 /// Largest image that is decoded, a limit for untrusted files.
 pub const MAX_IMAGE_SIZE_PX: u32 = 4096;
@@ -77,12 +77,18 @@ fn decode_bytes(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>, usize)> {
     let info = reader.info();
     let (width_px, height_px) = info.size();
     if width_px > MAX_IMAGE_SIZE_PX || height_px > MAX_IMAGE_SIZE_PX {
-        return Err(DatasetError::Image(format!("{width_px}x{height_px} pixels")));
+        return Err(DatasetError::Image(ImageError::Format(format!(
+            "{width_px}x{height_px} pixels"
+        ))));
     }
     let num_channels = match (info.color_type, info.bit_depth) {
         (png::ColorType::Grayscale, png::BitDepth::Eight) => 1,
         (png::ColorType::Rgb, png::BitDepth::Eight) => 3,
-        (color, depth) => return Err(DatasetError::Image(format!("{color:?} of {depth:?} bits"))),
+        (color, depth) => {
+            return Err(DatasetError::Image(ImageError::Format(format!(
+                "{color:?} of {depth:?} bits"
+            ))));
+        }
     };
     let mut pixels = vec![0; num_channels * width_px as usize * height_px as usize];
     reader.next_frame(&mut pixels)?;
@@ -112,9 +118,9 @@ pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Resu
     let info = reader.info();
     if info.size() != (width_px, height_px) {
         let (width, height) = info.size();
-        return Err(DatasetError::Image(format!(
+        return Err(DatasetError::Image(ImageError::Format(format!(
             "{width}x{height} pixels instead of {width_px}x{height_px}"
-        )));
+        ))));
     }
     let num_pixels = width_px as usize * height_px as usize;
     match (info.color_type, info.bit_depth) {
@@ -134,7 +140,9 @@ pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Resu
             reader.next_frame(&mut bytes)?;
             Ok(Pixels::Rgb8(bytes))
         }
-        (color, depth) => Err(DatasetError::Image(format!("{color:?} of {depth:?} bits"))),
+        (color, depth) => Err(DatasetError::Image(ImageError::Format(format!(
+            "{color:?} of {depth:?} bits"
+        )))),
     }
 }
 
@@ -184,19 +192,19 @@ impl Mask1Bit {
     pub fn from_bytes(size_px: u32, bits: Vec<u8>) -> Result<Self> {
         let num_bytes = Self::num_bytes(size_px);
         if bits.len() != num_bytes {
-            return Err(DatasetError::Image(format!(
+            return Err(DatasetError::Image(ImageError::Format(format!(
                 "a mask of {} bytes instead of {num_bytes}",
                 bits.len()
-            )));
+            ))));
         }
         let num_spare = num_bytes * 8 - size_px as usize * size_px as usize;
         if bits
             .last()
             .is_some_and(|last| u32::from(*last).trailing_zeros() < num_spare as u32)
         {
-            return Err(DatasetError::Image(
+            return Err(DatasetError::Image(ImageError::Format(
                 "a mask with bits behind its last pixel".to_owned(),
-            ));
+            )));
         }
         Ok(Self { size_px, bits })
     }
@@ -303,7 +311,10 @@ mod tests {
             .write_image_data(&[0; 16])
             .unwrap();
         assert!(
-            matches!(decode_gray_png(&rgba), Err(DatasetError::Image(_))),
+            matches!(
+                decode_gray_png(&rgba),
+                Err(DatasetError::Image(ImageError::Format(_)))
+            ),
             "rgba is not ours"
         );
 

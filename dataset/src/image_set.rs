@@ -5,7 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Columns, DatasetError, MANIFEST_FILE_NAME, Manifest, ObjectId, Result, store};
+use crate::{
+    Columns, DatasetError, ImageSetError, MANIFEST_FILE_NAME, Manifest, ManifestError, ObjectId, Result,
+    store,
+};
 
 /// Subfolder of a dataset that holds its image sets.
 pub(crate) const IMAGE_SETS: &str = "images";
@@ -18,9 +21,9 @@ pub fn image_set_dir(dir: &Path, name: &str) -> Result<PathBuf> {
     // Ids and folder names follow the same rules.
     match ObjectId::try_new(IMAGE_SETS, name) {
         Ok(_) => Ok(dir.join(IMAGE_SETS).join(name)),
-        Err(_) => Err(DatasetError::ImageSetName {
+        Err(_) => Err(DatasetError::ImageSet(ImageSetError::Name {
             name: name.to_owned(),
-        }),
+        })),
     }
 }
 
@@ -51,12 +54,12 @@ pub fn image_sets(dir: &Path) -> Result<Vec<String>> {
 pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Result<(PathBuf, Manifest)> {
     let set_dir = image_set_dir(dir, name)?;
     let set = match Manifest::read(&set_dir) {
-        Err(DatasetError::NoManifest { .. }) => {
-            return Err(DatasetError::NoSuchImageSet {
+        Err(DatasetError::Manifest(ManifestError::NotFound { .. })) => {
+            return Err(DatasetError::ImageSet(ImageSetError::NotFound {
                 name: name.to_owned(),
                 names: image_sets(dir)?.join(", "),
                 path: dir.to_owned(),
-            });
+            }));
         }
         set => set?,
     };
@@ -72,6 +75,6 @@ pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Resul
     if is_of_parent {
         Ok((set_dir, set))
     } else {
-        Err(DatasetError::ImageSetMismatch { path: set_dir })
+        Err(DatasetError::ImageSet(ImageSetError::Mismatch { path: set_dir }))
     }
 }

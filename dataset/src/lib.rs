@@ -53,7 +53,10 @@ mod verify;
 pub use dataset::Dataset;
 pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
 pub use encode_png::{RowFilter, encode_png};
-pub use error::{DatasetError, Result};
+pub use error::{
+    BuildError, DatasetError, ImageError, ImageSetError, ManifestError, NameError, RecipeError, RelightError,
+    Result, ShardError, SourceError, StoreError,
+};
 pub use gbuffer::{GbufferPixels, ViewGbuffer};
 pub use image::{
     GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, decode_rgb_planes, encode_gray_png,

@@ -14,8 +14,8 @@ use serde_json::ser::Formatter;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BuildPart, DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout, SCHEMA_VERSION,
-    Split, sha256, store,
+    BuildPart, DatasetError, ManifestError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout,
+    SCHEMA_VERSION, Split, sha256, store,
 };
 
 /// File name of the manifest.
@@ -253,13 +253,17 @@ impl Manifest {
         let bytes = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(DatasetError::NoManifest { path: dir.to_owned() });
+                return Err(DatasetError::Manifest(ManifestError::NotFound {
+                    path: dir.to_owned(),
+                }));
             }
             Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
         };
-        let damaged = |source| DatasetError::Manifest {
-            path: path.clone(),
-            source,
+        let damaged = |source| {
+            DatasetError::Manifest(ManifestError::Json {
+                path: path.clone(),
+                source,
+            })
         };
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
         let version = value.get("schema_version");
@@ -269,14 +273,19 @@ impl Manifest {
             .is_some_and(|version| readable.contains(&version))
         {
             let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
-            return Err(DatasetError::SchemaVersion { found, path });
+            return Err(DatasetError::Manifest(ManifestError::SchemaVersion {
+                found,
+                oldest: OLDEST_SCHEMA_VERSION,
+                newest: SCHEMA_VERSION,
+                path,
+            }));
         }
         let mut manifest: Self = serde_json::from_value(value).map_err(damaged)?;
         let check = |manifest: &Self| {
             let path = path.clone();
             manifest
                 .check()
-                .map_err(|detail| DatasetError::InvalidManifest { detail, path })
+                .map_err(|detail| DatasetError::Manifest(ManifestError::Invalid { detail, path }))
         };
         check(&manifest)?;
         if !manifest.is_complete() {
@@ -306,8 +315,8 @@ impl Manifest {
             let path = dir.join(&found.name);
             let bytes =
                 store::read_bounded(&path, MAX_MANIFEST_BYTES).map_err(DatasetError::io("read", &path))?;
-            let journal_entry: JournalEntry =
-                serde_json::from_slice(&bytes).map_err(|source| DatasetError::Manifest { path, source })?;
+            let journal_entry: JournalEntry = serde_json::from_slice(&bytes)
+                .map_err(|source| DatasetError::Manifest(ManifestError::Json { path, source }))?;
             // Entries of an abandoned plan are ignored.
             if journal_entry.plan_sha256 == plan_sha256 && journal_entry.entry.file == shard {
                 self.shards.push(journal_entry.entry);
@@ -374,12 +383,15 @@ impl Manifest {
         match (&self.sha256, self.part) {
             (Some(sha256), _) => Ok(sha256),
             (None, Some(part)) if self.shards.len() == self.assigned_shards().len() => {
-                Err(DatasetError::Part { part, path: path() })
+                Err(DatasetError::Manifest(ManifestError::Part {
+                    part: part.to_string(),
+                    path: path(),
+                }))
             }
-            (None, _) => Err(DatasetError::Unfinished {
+            (None, _) => Err(DatasetError::Manifest(ManifestError::Incomplete {
                 finished: self.shards.len(),
                 path: path(),
-            }),
+            })),
         }
     }
 
@@ -671,7 +683,10 @@ mod tests {
     fn a_manifest_survives_its_file() {
         let dir = tempfile::tempdir().unwrap();
         assert!(
-            matches!(Manifest::read(dir.path()), Err(DatasetError::NoManifest { .. })),
+            matches!(
+                Manifest::read(dir.path()),
+                Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
+            ),
             "nothing there yet"
         );
         manifest().write(dir.path()).unwrap();
@@ -688,7 +703,10 @@ mod tests {
         .write(dir.path())
         .unwrap();
         let error = Manifest::read(dir.path()).unwrap_err();
-        assert!(matches!(error, DatasetError::SchemaVersion { .. }), "{error}");
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::SchemaVersion { .. })),
+            "{error}"
+        );
 
         let entry = ShardEntry {
             file: "../../outside.parquet".to_owned(),
@@ -706,11 +724,17 @@ mod tests {
         .write(dir.path())
         .unwrap();
         let error = Manifest::read(dir.path()).unwrap_err();
-        assert!(matches!(error, DatasetError::InvalidManifest { .. }), "{error}");
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::Invalid { .. })),
+            "{error}"
+        );
 
         std::fs::write(dir.path().join(MANIFEST_FILE_NAME), "{").unwrap();
         assert!(
-            matches!(Manifest::read(dir.path()), Err(DatasetError::Manifest { .. })),
+            matches!(
+                Manifest::read(dir.path()),
+                Err(DatasetError::Manifest(ManifestError::Json { .. }))
+            ),
             "not JSON"
         );
     }

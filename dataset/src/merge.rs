@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset_writer::{differences, new_manifest};
 use crate::{
-    BuildPart, DatasetError, DatasetPlan, DatasetWriter, Manifest, Result, ShardEntry, ShardHeader,
-    SkippedObject,
+    BuildError, BuildPart, DatasetError, DatasetPlan, DatasetWriter, Manifest, Result, ShardEntry,
+    ShardHeader, SkippedObject,
 };
 
 /// Progress events of [`merge`](fn@merge).
@@ -48,9 +48,9 @@ pub fn merge(
 ) -> Result<Manifest> {
     let parts = read_parts(folders)?;
     let Some((_, first)) = parts.values().next() else {
-        return Err(DatasetError::PartsMissing {
+        return Err(DatasetError::Build(BuildError::PartsMissing {
             missing: "no part given".to_owned(),
-        });
+        }));
     };
     let planned = first.planned_shards();
     on_event(MergeEvent::Started { total: planned.len() });
@@ -64,10 +64,10 @@ pub fn merge(
         },
     );
     if !differences.is_empty() {
-        return Err(DatasetError::PlanMismatch {
+        return Err(DatasetError::Build(BuildError::PlanMismatch {
             differences: differences.join("; "),
             path: parts[&1].0.to_owned(),
-        });
+        }));
     }
     let mut writer = DatasetWriter::open(out, &plan, force)?;
     let missing: Vec<usize> = writer.missing_shards().collect();
@@ -99,16 +99,16 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
     for folder in folders {
         let manifest = Manifest::read(folder)?;
         let Some(part) = manifest.part else {
-            return Err(DatasetError::NotAPart { path: folder.clone() });
+            return Err(DatasetError::Build(BuildError::NotAPart { path: folder.clone() }));
         };
         let (first_folder, first) = &*first.get_or_insert_with(|| (folder.as_path(), manifest.clone()));
         let differences = differences_of_parts(first, &manifest);
         if !differences.is_empty() {
-            return Err(DatasetError::PartMismatch {
+            return Err(DatasetError::Build(BuildError::PartMismatch {
                 differences: differences.join("; "),
                 first: first_folder.to_path_buf(),
                 path: folder.clone(),
-            });
+            }));
         }
         count = part.count;
         let lacks = manifest.assigned_shards().len() - manifest.shards.len();
@@ -130,9 +130,9 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
     if wrong.is_empty() {
         Ok(parts)
     } else {
-        Err(DatasetError::PartsMissing {
+        Err(DatasetError::Build(BuildError::PartsMissing {
             missing: wrong.join("; "),
-        })
+        }))
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::DatasetError;
+use crate::NameError;
 
 /// Limit on the number of parts.
 const MAX_PARTS: usize = 100_000;
@@ -52,9 +52,9 @@ impl fmt::Display for BuildPart {
 }
 
 impl FromStr for BuildPart {
-    type Err = DatasetError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self, DatasetError> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         let part = || {
             let (index, count) = text.split_once('/')?;
             let part = Self {
@@ -63,7 +63,7 @@ impl FromStr for BuildPart {
             };
             part.check().is_ok().then_some(part)
         };
-        part().ok_or_else(|| DatasetError::PartName {
+        part().ok_or_else(|| NameError::Part {
             text: text.to_owned(),
         })
     }

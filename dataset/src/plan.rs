@@ -13,8 +13,8 @@ use tap_render::DEFAULT_IN_FLIGHT;
 
 use crate::dataset_writer::num_shards;
 use crate::{
-    BuildEvent, BuildOptions, BuildRecipe, DatasetError, Mask1Bit, Result, RowLayout, ShardWriter,
-    SkippedObject, Source, build, store,
+    BuildError, BuildEvent, BuildOptions, BuildRecipe, DatasetError, Mask1Bit, Result, RowLayout,
+    ShardWriter, SkippedObject, Source, build, store,
 };
 
 /// Fraction of the objects in the sample.
@@ -124,7 +124,7 @@ pub fn plan(
         );
         match heaviest {
             // All objects of the window may be bad; their memory was measured anyway.
-            Ok(_) | Err(DatasetError::AllSkipped { .. }) => {}
+            Ok(_) | Err(DatasetError::Build(BuildError::AllSkipped { .. })) => {}
             Err(e) => return Err(e),
         }
     }
@@ -198,12 +198,12 @@ pub(crate) fn check_free_space(
     if needed <= free {
         return Ok(());
     }
-    Err(DatasetError::NotEnoughDiskSpace {
+    Err(DatasetError::Build(BuildError::NotEnoughDiskSpace {
         needed,
         free,
         rows: (report.num_rows as f64 * share).round() as usize,
         path: options.out.clone(),
-    })
+    }))
 }
 
 /// Upper bound on the size of a row.

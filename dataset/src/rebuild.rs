@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::dataset_writer::differences;
 use crate::{
-    BuildEvent, BuildOptions, BuildRecipe, DatasetError, Manifest, ObjectEntry, ObjectId, Result,
-    SkippedObject, Source, build,
+    BuildEvent, BuildOptions, BuildRecipe, DatasetError, Manifest, ManifestError, ObjectEntry, ObjectId,
+    RecipeError, Result, SkippedObject, Source, build,
 };
 
 /// Limit on listed differences; the rest are only counted.
@@ -97,22 +97,22 @@ pub fn rebuild(
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<Option<RebuildReport>> {
     if expected.shards.len() < expected.assigned_shards().len() {
-        return Err(DatasetError::Unfinished {
+        return Err(DatasetError::Manifest(ManifestError::Incomplete {
             finished: expected.shards.len(),
             path: meshes.to_owned(),
-        });
+        }));
     }
     if expected.is_relit {
-        return Err(DatasetError::Relit {
+        return Err(DatasetError::Manifest(ManifestError::Relit {
             parent: expected.parent.clone().unwrap_or_default(),
-        });
+        }));
     }
-    let recipe: BuildRecipe =
-        serde_json::from_value(expected.recipe.clone()).map_err(|source| DatasetError::Json {
-            detail: "recipe of the manifest",
+    let recipe: BuildRecipe = serde_json::from_value(expected.recipe.clone()).map_err(|source| {
+        DatasetError::Recipe(RecipeError::Json {
             path: meshes.to_owned(),
             source,
-        })?;
+        })
+    })?;
     let source = Source::from_manifest(expected, meshes)?;
     let options = BuildOptions {
         part: expected.part,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
 
-use crate::{Columns, DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, Result, RowLayout, Sampler};
+use crate::{Columns, DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, RecipeError, Result, RowLayout, Sampler};
 
 /// Points per object (TAP, section 4.1).
 pub const DEFAULT_NUM_POINTS: usize = 1024;
@@ -85,7 +85,9 @@ impl BuildRecipe {
             rows_per_shard,
         } = self;
         render.validate()?;
-        let out_of_range = |key, value: String, rule| Err(DatasetError::Recipe { key, value, rule });
+        let out_of_range = |key, value: String, rule| {
+            Err(DatasetError::Recipe(RecipeError::OutOfRange { key, value, rule }))
+        };
         if !(1..=MAX_NUM_POINTS).contains(num_points) {
             return out_of_range("num_points", num_points.to_string(), "1 to 262144");
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{DatasetError, Mask1Bit, MeshIssues, Result, RowDigest, ViewGbuffer, sha256};
+use crate::{Mask1Bit, MeshIssues, NameError, RowDigest, ViewGbuffer, sha256};
 
 /// Length limit of an id component in bytes, as in common file systems.
 const MAX_ID_PART_BYTES: usize = 255;
@@ -22,7 +22,7 @@ impl ObjectId {
     /// # Errors
     /// When a component is empty, `.` or `..`, longer than 255 bytes, or contains a slash or control
     /// character.
-    pub fn try_new(category: &str, name: &str) -> Result<Self> {
+    pub fn try_new(category: &str, name: &str) -> Result<Self, NameError> {
         for part in [category, name] {
             let wrong = if part.is_empty() || part == "." || part == ".." {
                 "an empty part"
@@ -33,7 +33,7 @@ impl ObjectId {
             } else {
                 continue;
             };
-            return Err(DatasetError::ObjectId {
+            return Err(NameError::ObjectId {
                 text: format!("{category}/{name}"),
                 detail: wrong,
             });
@@ -67,12 +67,12 @@ impl fmt::Display for ObjectId {
 }
 
 impl FromStr for ObjectId {
-    type Err = DatasetError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         match text.split_once('/') {
             Some((category, name)) => Self::try_new(category, name),
-            None => Err(DatasetError::ObjectId {
+            None => Err(NameError::ObjectId {
                 text: text.to_owned(),
                 detail: "no slash after the category",
             }),
@@ -81,9 +81,9 @@ impl FromStr for ObjectId {
 }
 
 impl TryFrom<String> for ObjectId {
-    type Error = DatasetError;
+    type Error = NameError;
 
-    fn try_from(text: String) -> Result<Self> {
+    fn try_from(text: String) -> Result<Self, NameError> {
         text.parse()
     }
 }
@@ -128,14 +128,14 @@ impl fmt::Display for Split {
 }
 
 impl FromStr for Split {
-    type Err = DatasetError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         match text.trim().to_ascii_lowercase().as_str() {
             "train" | "training" => Ok(Self::Train),
             "val" | "valid" | "validation" => Ok(Self::Val),
             "test" => Ok(Self::Test),
-            _ => Err(DatasetError::SplitName {
+            _ => Err(NameError::Split {
                 text: text.to_owned(),
             }),
         }

@@ -9,13 +9,14 @@ use std::thread;
 use glam::Mat3;
 use serde::Serialize;
 
+use crate::error::error_chain;
 use crate::image_set::{IMAGE_SETS, read_image_set};
 use crate::parallel::num_threads;
 use crate::reprojection::{from_row_major, points_in_mask};
 use crate::{
-    Columns, DatasetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshIssues, ObjectEntry,
-    ObjectId, Result, Sample, SampleView, ShardEntry, ShardReader, ViewSelection, decode_gray_png,
-    image_sets, store,
+    Columns, DatasetError, ImageSetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshIssues,
+    ObjectEntry, ObjectId, Result, Sample, SampleView, ShardEntry, ShardReader, ViewSelection,
+    decode_gray_png, image_sets, store,
 };
 
 /// Limit on listed problems; the rest are only counted.
@@ -105,7 +106,9 @@ pub fn verify(
     let manifest = Manifest::read(dir)?;
     let sha256 = manifest.finished(dir)?.to_owned();
     if manifest.layout.columns == Columns::Images {
-        return Err(DatasetError::ImageSetOnly { path: dir.to_owned() });
+        return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
+            path: dir.to_owned(),
+        }));
     }
     let mut sets = Vec::new();
     let mut problems = Vec::new();
@@ -444,12 +447,6 @@ fn check_sample(
         }
     }
     (problems, points_in_mask_min)
-}
-
-/// An error and its causes in one line.
-fn error_chain(error: &DatasetError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use boxes::{box_obj, boxes, bytes, names, open, options, recipe, run, run_with};
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, SkipReason, Split, VerifyOptions,
-    ViewSelection, build, decode_gray_png, verify,
+    BuildError, BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, ManifestError, SkipReason,
+    Split, VerifyOptions, ViewSelection, build, decode_gray_png, verify,
 };
 use tap_render::{AdapterChoice, BackendChoice, RendererOptions};
 
@@ -196,7 +196,10 @@ fn cancelled_anywhere_and_resumed_gives_the_bytes_of_an_unbroken_build() {
             names(out.path())
         );
         assert!(
-            matches!(Dataset::open(out.path()), Err(DatasetError::Unfinished { .. })),
+            matches!(
+                Dataset::open(out.path()),
+                Err(DatasetError::Manifest(ManifestError::Incomplete { .. }))
+            ),
             "it says that it isn't whole"
         );
 
@@ -326,7 +329,10 @@ fn a_folder_of_broken_meshes_alone_is_an_error_and_leaves_no_dataset() {
     }
     let error = run(source.path(), out.path(), 2).unwrap_err();
     assert!(
-        matches!(error, DatasetError::AllSkipped { num_objects: 6, .. }),
+        matches!(
+            error,
+            DatasetError::Build(BuildError::AllSkipped { num_objects: 6, .. })
+        ),
         "{error}"
     );
     assert!(error.to_string().contains("crate/0"), "{error}");
@@ -455,7 +461,7 @@ mod full_disk {
         };
         let error = attempt(false).unwrap_err();
         assert!(
-            matches!(error, DatasetError::NotEnoughDiskSpace { .. }),
+            matches!(error, DatasetError::Build(BuildError::NotEnoughDiskSpace { .. })),
             "foreseen: {error}"
         );
         assert_eq!(names(&out), ["manifest.json"], "and nothing was begun");

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use boxes::{boxes, bytes, open, options, recipe};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Dataset, DatasetError, Manifest,
-    MergeEvent, build, merge,
+    ManifestError, MergeEvent, build, merge,
 };
 
 fn run_with(source: &Path, recipe: &BuildRecipe, options: &BuildOptions) -> (BuildSummary, Vec<BuildEvent>) {
@@ -100,7 +100,10 @@ fn parts_join_to_the_bytes_of_one_machine() {
         let parts_dir = dir.path().join(format!("of-{count}"));
         let mut parts = build_parts(source.path(), &parts_dir, &recipe(), count);
         let error = Dataset::open(&parts[0]).unwrap_err();
-        assert!(matches!(error, DatasetError::Part { .. }), "{error}");
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::Part { .. })),
+            "{error}"
+        );
         parts.reverse();
         let out = parts_dir.join("joined");
         let manifest = join(&parts, &out).unwrap();

@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use boxes::{box_obj, boxes, bytes, open, options, recipe, run};
-use tap_dataset::{DatasetError, DifferenceKind, Manifest, MeshIssue, RebuildReport, plan, rebuild, report};
+use tap_dataset::{
+    DatasetError, DifferenceKind, Manifest, ManifestError, MeshIssue, RebuildReport, plan, rebuild, report,
+};
 
 fn again(manifest: &Manifest, meshes: &Path, out: &Path) -> Result<RebuildReport, DatasetError> {
     let report = rebuild(
@@ -96,11 +98,17 @@ fn a_manifest_that_cannot_be_rebuilt_says_why() {
         shard.objects.clear();
     }
     let error = again(&old, source.path(), &dir.path().join("two")).unwrap_err();
-    assert!(matches!(error, DatasetError::NoMeshesListed), "{error}");
+    assert!(
+        matches!(error, DatasetError::Manifest(ManifestError::NoMeshes)),
+        "{error}"
+    );
     let mut hostile = manifest;
     hostile.shards[0].objects[0].path = "../../etc/passwd.obj".to_owned();
     let error = again(&hostile, source.path(), &dir.path().join("two")).unwrap_err();
-    assert!(matches!(error, DatasetError::InvalidManifest { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Manifest(ManifestError::Invalid { .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use boxes::{box_obj, bytes, options, recipe, run_with};
 use tap_dataset::{
-    BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest, RelightOptions,
-    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png, image_set_dir,
-    image_sets, relight, verify,
+    BuildError, BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest,
+    RelightOptions, RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png,
+    image_set_dir, image_sets, relight, verify,
 };
 use tap_render::{Lighting, MaterialChoice};
 
@@ -298,7 +298,10 @@ fn whatever_the_threads_and_however_often_stopped_the_bytes_are_the_same() {
     assert_eq!(bytes(&stopped), bytes(&one), "after damage");
 
     let error = relight_to(&stored, &Lighting::random(1), &one, 1).unwrap_err();
-    assert!(matches!(error, DatasetError::PlanMismatch { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Build(BuildError::PlanMismatch { .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod fixture;
 use fixture::{header, sample};
 use proptest::prelude::*;
 use tap_dataset::{
-    Columns, Dataset, DatasetError, RowLayout, SCHEMA_VERSION, Sample, Split, ViewSelection, decode_gray_png,
-    write_samples,
+    Columns, Dataset, DatasetError, ManifestError, RowLayout, SCHEMA_VERSION, Sample, ShardError, Split,
+    StoreError, ViewSelection, decode_gray_png, write_samples,
 };
 
 const LAYOUT: RowLayout = RowLayout {
@@ -89,18 +89,18 @@ fn chosen_views_come_alone_and_in_the_order_asked() {
 
     assert!(matches!(
         dataset.read(Split::Train, 6, ViewSelection::All),
-        Err(DatasetError::NoSuchRow {
+        Err(DatasetError::Shard(ShardError::NoSuchRow {
             row: 6,
             num_rows: 6,
             ..
-        })
+        }))
     ));
     assert!(matches!(
         dataset.read(Split::Train, 0, ViewSelection::Some(&[3])),
-        Err(DatasetError::NoSuchView {
+        Err(DatasetError::Shard(ShardError::NoSuchView {
             view: 3,
             num_views: 3
-        })
+        }))
     ));
 }
 
@@ -150,7 +150,10 @@ fn a_sample_that_breaks_the_layout_is_refused_and_nothing_half_written_stays() {
         .collect();
     assert_eq!(left, ["manifest.json"], "no shard, no partial file");
     assert!(
-        matches!(Dataset::open(dir.path()), Err(DatasetError::Unfinished { .. })),
+        matches!(
+            Dataset::open(dir.path()),
+            Err(DatasetError::Manifest(ManifestError::Incomplete { .. }))
+        ),
         "and it says that it isn't whole"
     );
 }
@@ -189,7 +192,10 @@ fn a_second_build_in_the_same_folder_waits_outside() {
     let held = std::fs::File::open(dir.path()).unwrap();
     held.lock().unwrap();
     let error = write_samples(dir.path(), &header(LAYOUT), 8, samples(4)).unwrap_err();
-    assert!(matches!(error, DatasetError::Busy { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Store(StoreError::Locked { .. })),
+        "{error}"
+    );
     drop(held);
     write_samples(dir.path(), &header(LAYOUT), 8, samples(4)).unwrap();
 }
@@ -224,7 +230,8 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let error = Dataset::open(dir.path()).unwrap_err();
     assert!(
-        matches!(error, DatasetError::ShardLength { .. }) && error.to_string().contains("train-00000"),
+        matches!(error, DatasetError::Shard(ShardError::Length { .. }))
+            && error.to_string().contains("train-00000"),
         "{error}"
     );
 
@@ -240,18 +247,27 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
     flipped[digit] = b'9';
     std::fs::write(&path, flipped).unwrap();
     let error = Dataset::open(dir.path()).unwrap_err();
-    assert!(matches!(error, DatasetError::SchemaVersion { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Manifest(ManifestError::SchemaVersion { .. })),
+        "{error}"
+    );
 
     // Correct length, but not Parquet.
     std::fs::write(&path, vec![0; whole.len()]).unwrap();
     assert!(
-        matches!(Dataset::open(dir.path()), Err(DatasetError::Parquet { .. })),
+        matches!(
+            Dataset::open(dir.path()),
+            Err(DatasetError::Shard(ShardError::Parquet { .. }))
+        ),
         "zeros"
     );
 
     std::fs::remove_file(&path).unwrap();
     assert!(
-        matches!(Dataset::open(dir.path()), Err(DatasetError::Io { .. })),
+        matches!(
+            Dataset::open(dir.path()),
+            Err(DatasetError::Store(StoreError::Io { .. }))
+        ),
         "missing"
     );
 }

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use fixture::{header, sample};
 use tap_dataset::{
-    Columns, Dataset, DatasetError, GbufferPixels, Manifest, RowLayout, Sample, ShardReader, Split,
-    VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect, verify, write_samples,
+    Columns, Dataset, DatasetError, GbufferPixels, Manifest, ManifestError, RowLayout, Sample, ShardReader,
+    Split, VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect, verify,
+    write_samples,
 };
 
 const DEEP: VerifyOptions = VerifyOptions { is_deep: true };
@@ -234,18 +235,21 @@ fn a_folder_that_is_no_dataset_is_an_error() {
     assert!(
         matches!(
             verify(dir.path(), DEEP, &mut |_| {}),
-            Err(DatasetError::NoManifest { .. })
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
         ),
         "empty folder"
     );
     assert!(
-        matches!(inspect(dir.path()), Err(DatasetError::NoManifest { .. })),
+        matches!(
+            inspect(dir.path()),
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
+        ),
         "empty folder"
     );
     assert!(
         matches!(
             Dataset::open(&dir.path().join("nowhere")),
-            Err(DatasetError::NoManifest { .. })
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
         ),
         "no folder"
     );

@@ -16,7 +16,7 @@
 mod view;
 
 use crate::image::{Pixels, decode_pixels};
-use crate::{DatasetError, Result, RowFilter, encode_png, encode_rgb_png};
+use crate::{DatasetError, ImageError, Result, RowFilter, encode_png, encode_rgb_png};
 
 /// Largest stored normal component.
 const NORMAL_MAX: f32 = 65535.0;
@@ -90,9 +90,9 @@ impl ViewGbuffer {
         } = self;
         let gray16 = |png: &[u8], height_px| match decode_pixels(png, size_px, height_px)? {
             Pixels::Gray16(values) => Ok(values),
-            Pixels::Gray8(_) | Pixels::Rgb8(_) => Err(DatasetError::Image(
+            Pixels::Gray8(_) | Pixels::Rgb8(_) => Err(DatasetError::Image(ImageError::Format(
                 "8 bits instead of 16 bits of gray".to_owned(),
-            )),
+            ))),
         };
         let normals = gray16(normals_png, 3 * size_px)?;
         let (x, yz) = normals.split_at(normals.len() / 3);
@@ -110,9 +110,9 @@ impl ViewGbuffer {
             .as_ref()
             .map(|png| match decode_pixels(png, size_px, size_px)? {
                 Pixels::Rgb8(bytes) => Ok(bytes.as_chunks().0.to_vec()),
-                Pixels::Gray8(_) | Pixels::Gray16(_) => {
-                    Err(DatasetError::Image("gray instead of RGB".to_owned()))
-                }
+                Pixels::Gray8(_) | Pixels::Gray16(_) => Err(DatasetError::Image(ImageError::Format(
+                    "gray instead of RGB".to_owned(),
+                ))),
             });
         Ok(GbufferPixels {
             normals: x.iter().zip(y).zip(z).map(normal).collect(),

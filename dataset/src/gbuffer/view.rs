@@ -9,7 +9,7 @@ use tap_render::{ColorImage, Mask, PoseDegrees, View, ViewMatrices};
 use super::GbufferPixels;
 use crate::image::{Pixels, decode_pixels};
 use crate::reprojection::from_row_major;
-use crate::{DatasetError, Result, SampleView};
+use crate::{DatasetError, ImageError, Result, SampleView};
 
 impl GbufferPixels {
     /// The G-buffer of a rendered view; `None` if its channels were not rendered.
@@ -77,7 +77,11 @@ impl SampleView {
             color: Some(match decode_pixels(image_png, size_px, size_px)? {
                 Pixels::Gray8(values) => ColorImage::Gray(values),
                 Pixels::Rgb8(bytes) => ColorImage::Rgb(bytes.as_chunks().0.to_vec()),
-                Pixels::Gray16(_) => return Err(DatasetError::Image("16 bits of gray".to_owned())),
+                Pixels::Gray16(_) => {
+                    return Err(DatasetError::Image(ImageError::Format(
+                        "16 bits of gray".to_owned(),
+                    )));
+                }
             }),
             mask: Mask::try_new(size_px, covered),
             normal: Some(

@@ -33,9 +33,9 @@ use crate::dataset_writer::num_shards;
 use crate::parallel::num_threads;
 use crate::plan::check_free_space;
 use crate::{
-    BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter, Manifest,
-    ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject, Source,
-    SourceObject, Split,
+    BuildError, BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter,
+    Manifest, ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject,
+    Source, SourceObject, Split,
 };
 pub(crate) use encode::encode_color;
 use prepare::Prepared;
@@ -193,10 +193,10 @@ pub(crate) fn build_child(
             .take(3)
             .map(|s| format!("{}: {}", s.id, s.message));
         let reasons = reasons.collect::<Vec<_>>().join("; ");
-        return Err(DatasetError::AllSkipped {
+        return Err(DatasetError::Build(BuildError::AllSkipped {
             num_objects: source.skipped().len(),
             reasons,
-        });
+        }));
     }
     let renderer = Renderer::try_new(&options.renderer)?;
     let adapter = renderer.adapter();
@@ -568,8 +568,9 @@ impl OrderedWriter<'_> {
                     {
                         in_flight_bytes += objects[order[next_job]].bytes;
                         let jobs = self.jobs.as_ref().expect("jobs are fed until the last");
-                        jobs.send(order[next_job])
-                            .map_err(|_| DatasetError::WorkerPanicked("all workers ended early"))?;
+                        jobs.send(order[next_job]).map_err(|_| {
+                            DatasetError::Build(BuildError::WorkerPanicked("all workers ended early"))
+                        })?;
                         next_job += 1;
                     }
                     if next_job == order.len() {
@@ -579,7 +580,9 @@ impl OrderedWriter<'_> {
                         Ok(finished) => drop(waiting.insert(finished.object_idx, finished)),
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => {
-                            return Err(DatasetError::WorkerPanicked("an object was never returned"));
+                            return Err(DatasetError::Build(BuildError::WorkerPanicked(
+                                "an object was never returned",
+                            )));
                         }
                     }
                 }

@@ -7,6 +7,7 @@ use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
 
 use super::Skip;
 use super::timing::{Stage, StageClock};
+use crate::error::error_chain;
 use crate::topology::Topology;
 use crate::{
     BuildRecipe, MeshIssues, Normalization, SkipReason, Source, SourceObject, sample_surface, sha256,
@@ -161,10 +162,4 @@ fn part_labels(
             .map(|&triangle| label(&labels, triangle))
             .collect()
     }))
-}
-
-/// An error and its causes in one line.
-pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::{Receiver, Sender};
 use tap_render::{FlightEvent, Framed, InFlight, Renderer, draw_in_flight};
 
-use super::prepare::{Prepared, error_chain};
+use super::prepare::Prepared;
 use super::timing::Stage;
 use super::{BuildContext, Finished, Rendered, Skip};
+use crate::error::error_chain;
 use crate::{Result, SkipReason};
 
 impl InFlight for Prepared {

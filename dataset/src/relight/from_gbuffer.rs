@@ -14,9 +14,9 @@ use super::{RelightReport, recipe_of};
 use crate::parallel::{num_threads, parallel_map};
 use crate::pipeline::{encode_color, to_value};
 use crate::{
-    BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ObjectEntry,
-    ObjectFile, Result, RowLayout, Sample, ShardEntry, ShardHeader, ShardReader, Skipped, SkippedObject,
-    ViewSelection,
+    BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ManifestError,
+    ObjectEntry, ObjectFile, RelightError, Result, RowLayout, Sample, ShardEntry, ShardError, ShardHeader,
+    ShardReader, Skipped, SkippedObject, ViewSelection,
 };
 
 /// Rows per thread in a batch.
@@ -109,13 +109,15 @@ pub fn relight(
 fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &Path) -> Result<()> {
     let path = || parent.to_owned();
     if !columns.has_gbuffer() {
-        return Err(DatasetError::NoGbuffer { path: path() });
+        return Err(DatasetError::Relight(RelightError::NoGbuffer { path: path() }));
     }
-    let insufficient = |shown, held, remedy| DatasetError::GbufferInsufficient {
-        shown,
-        held,
-        remedy,
-        path: path(),
+    let insufficient = |shown, held, remedy| {
+        DatasetError::Relight(RelightError::Insufficient {
+            shown,
+            held,
+            remedy,
+            path: path(),
+        })
     };
     match (lighting.normals, recipe.render.lighting.normals) {
         (Normals::Smooth, Normals::Flat) => {
@@ -200,10 +202,10 @@ impl Relighter<'_> {
             .filter(|object| object.row.is_some())
             .collect();
         if expected.len() != shard.num_rows() {
-            return Err(DatasetError::InvalidShard {
+            return Err(DatasetError::Shard(ShardError::Invalid {
                 detail: format!("{} rows instead of {}", shard.num_rows(), expected.len()),
                 path,
-            });
+            }));
         }
         let rows: Vec<usize> = (0..expected.len()).collect();
         let mut batches = rows.chunks(ROWS_PER_WORKER * self.num_workers);
@@ -248,9 +250,11 @@ impl Relighter<'_> {
 
     fn relight_row(self, shard: &ShardReader, row: usize, expected: &ObjectEntry) -> Result<Sample> {
         let mut sample = shard.read(row, ViewSelection::WithGbuffer)?;
-        let damaged = |detail: String| DatasetError::InvalidShard {
-            detail,
-            path: self.parent.to_owned(),
+        let damaged = |detail: String| {
+            DatasetError::Shard(ShardError::Invalid {
+                detail,
+                path: self.parent.to_owned(),
+            })
         };
         if sample.id != expected.id || Some(sample.digest()) != expected.row {
             return Err(damaged(format!("row {row} does not match the manifest")));
@@ -275,9 +279,11 @@ impl Relighter<'_> {
                 && (skipped.id.as_str(), &skipped.path) == (object.id.as_str(), &object.path)
         };
         let found = self.manifest.skipped.iter().find(is_it);
-        let found = found.ok_or_else(|| DatasetError::InvalidManifest {
-            detail: format!("{} is skipped without a reason", object.id),
-            path: self.parent.to_owned(),
+        let found = found.ok_or_else(|| {
+            DatasetError::Manifest(ManifestError::Invalid {
+                detail: format!("{} is skipped without a reason", object.id),
+                path: self.parent.to_owned(),
+            })
         })?;
         Ok(Skipped {
             reason: found.reason,

@@ -9,8 +9,8 @@ use tap_render::Lighting;
 use super::{RelightReport, recipe_of};
 use crate::pipeline::build_child;
 use crate::{
-    BuildEvent, BuildOptions, DatasetError, Manifest, Result, Sample, SampleView, ShardReader, Source,
-    ViewSelection,
+    BuildEvent, BuildOptions, DatasetError, Manifest, RelightError, Result, Sample, SampleView, ShardReader,
+    Source, ViewSelection,
 };
 
 /// Relights the dataset in `parent` by rendering its meshes again. `None` if cancelled; the same call
@@ -37,9 +37,11 @@ pub fn relight_from_meshes(
         return Ok(None);
     };
     for (of_parent, of_child) in manifest.shards.iter().zip(&summary.manifest.shards) {
-        let other = |detail: String| DatasetError::RelightMismatch {
-            detail,
-            path: options.out.clone(),
+        let other = |detail: String| {
+            DatasetError::Relight(RelightError::Mismatch {
+                detail,
+                path: options.out.clone(),
+            })
         };
         if of_parent.rows != of_child.rows {
             return Err(other(format!(

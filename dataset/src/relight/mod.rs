@@ -11,7 +11,7 @@ use serde::Serialize;
 pub use from_gbuffer::{RelightOptions, relight};
 pub use from_meshes::relight_from_meshes;
 
-use crate::{BuildRecipe, DatasetError, Manifest, Result};
+use crate::{BuildRecipe, DatasetError, Manifest, RecipeError, Result};
 
 /// Outcome of relighting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,9 +27,10 @@ pub struct RelightReport {
 }
 
 fn recipe_of(manifest: &Manifest, dir: &Path) -> Result<BuildRecipe> {
-    serde_json::from_value(manifest.recipe.clone()).map_err(|source| DatasetError::Json {
-        detail: "recipe of the manifest",
-        path: dir.to_owned(),
-        source,
+    serde_json::from_value(manifest.recipe.clone()).map_err(|source| {
+        DatasetError::Recipe(RecipeError::Json {
+            path: dir.to_owned(),
+            source,
+        })
     })
 }

@@ -14,8 +14,8 @@ use arrow_schema::{DataType, SchemaRef};
 
 use crate::schema::{column, image_fields, item_field};
 use crate::{
-    DatasetError, Mask1Bit, MeshIssue, MeshIssues, ObjectId, Result, RowLayout, Sample, SampleView,
-    ViewGbuffer,
+    DatasetError, Mask1Bit, MeshIssue, MeshIssues, NameError, ObjectId, Result, RowLayout, Sample,
+    SampleView, ShardError, ViewGbuffer,
 };
 
 /// One sample as a record batch of one row.
@@ -24,9 +24,11 @@ pub(super) fn sample_to_batch(
     layout: &RowLayout,
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
-    let wrong = |detail| DatasetError::Row {
-        id: sample.id.to_string(),
-        detail,
+    let wrong = |detail| {
+        DatasetError::Shard(ShardError::Row {
+            id: sample.id.to_string(),
+            detail,
+        })
     };
     check_row(sample, layout).map_err(wrong)?;
     let all = object_columns(sample)
@@ -264,7 +266,7 @@ pub(super) fn sample_from_batch(
         return Err(format!("{} is not one matrix", column::OBJECT_FROM_MESH));
     };
     Ok(Sample {
-        id: id.parse().map_err(|e: DatasetError| e.to_string())?,
+        id: id.parse().map_err(|e: NameError| e.to_string())?,
         category: batch.string(column::CATEGORY)?,
         label: batch
             .column(column::LABEL)?
@@ -305,10 +307,7 @@ pub(super) fn images_from_batch(
     let id: String = row.string(column::ID)?;
     let pngs = row.images(layout.num_views)?;
     let pngs = view_indices.iter().map(|&view_idx| pngs.value(view_idx).to_vec());
-    Ok((
-        id.parse().map_err(|e: DatasetError| e.to_string())?,
-        pngs.collect(),
-    ))
+    Ok((id.parse().map_err(|e: NameError| e.to_string())?, pngs.collect()))
 }
 
 /// Scalar columns of a row.
@@ -335,7 +334,7 @@ pub(super) fn stats_from_batch(batch: &RecordBatch, row: usize) -> Result<RowSta
     let row = Row { batch, row };
     let id: String = row.string(column::ID)?;
     Ok(RowStats {
-        id: id.parse().map_err(|e: DatasetError| e.to_string())?,
+        id: id.parse().map_err(|e: NameError| e.to_string())?,
         num_triangles: row
             .column(column::NUM_TRIANGLES)?
             .as_primitive::<Int64Type>()

@@ -19,8 +19,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::column::{RowStats, images_from_batch, sample_from_batch, stats_from_batch};
 use crate::schema::{arrow_schema, column, key};
 use crate::{
-    DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
-    store,
+    DatasetError, ManifestError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample,
+    ShardError, ShardHeader, store,
 };
 
 /// Views to read.
@@ -73,9 +73,11 @@ impl ShardReader {
         let metadata = ArrowReaderMetadata::load(&file, options)
             .map_err(DatasetError::parquet("read the shard", path))?;
         let (version, header) = header(&metadata, path)?;
-        let invalid = |detail: String| DatasetError::InvalidShard {
-            detail,
-            path: path.to_owned(),
+        let invalid = |detail: String| {
+            DatasetError::Shard(ShardError::Invalid {
+                detail,
+                path: path.to_owned(),
+            })
         };
         check_schema(&metadata, &header.layout, version).map_err(invalid)?;
 
@@ -162,7 +164,7 @@ impl ShardReader {
             ViewSelection::All | ViewSelection::WithGbuffer => (0..num_views).collect(),
         };
         match indices.iter().find(|&&view| view >= num_views) {
-            Some(&view) => Err(DatasetError::NoSuchView { view, num_views }),
+            Some(&view) => Err(DatasetError::Shard(ShardError::NoSuchView { view, num_views })),
             None => Ok(indices),
         }
     }
@@ -263,10 +265,10 @@ impl ShardReader {
     }
 
     fn invalid(&self, detail: String) -> DatasetError {
-        DatasetError::InvalidShard {
+        DatasetError::Shard(ShardError::Invalid {
             detail,
             path: self.path.clone(),
-        }
+        })
     }
 }
 
@@ -274,10 +276,10 @@ impl ShardReader {
 /// not to panic.
 fn catch_decoder_panic<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        Err(DatasetError::InvalidShard {
+        Err(DatasetError::Shard(ShardError::Invalid {
             detail: "it cannot be decoded".to_owned(),
             path: path.to_owned(),
-        })
+        }))
     })
 }
 
@@ -303,14 +305,18 @@ fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<(u32, ShardHead
     let parsed = version.and_then(|version| version.parse::<u32>().ok());
     let Some(version) = parsed.filter(|version| readable.contains(version)) else {
         let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
-        return Err(DatasetError::SchemaVersion {
+        return Err(DatasetError::Manifest(ManifestError::SchemaVersion {
             found,
+            oldest: OLDEST_SCHEMA_VERSION,
+            newest: SCHEMA_VERSION,
             path: path.to_owned(),
-        });
+        }));
     };
-    let header = ShardHeader::from_metadata(&pairs).map_err(|detail| DatasetError::InvalidShard {
-        detail,
-        path: path.to_owned(),
+    let header = ShardHeader::from_metadata(&pairs).map_err(|detail| {
+        DatasetError::Shard(ShardError::Invalid {
+            detail,
+            path: path.to_owned(),
+        })
     })?;
     Ok((version, header))
 }

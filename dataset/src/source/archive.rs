@@ -12,7 +12,7 @@ use std::sync::Arc;
 use zip::ZipArchive;
 
 use super::{DirEntry, modelnet, normalize_within, shapenet, slash_path};
-use crate::{DatasetError, Result, local_file};
+use crate::{DatasetError, Result, SourceError, local_file};
 
 /// Limit on entries per archive.
 const MAX_ENTRIES: usize = 20_000_000;
@@ -52,9 +52,11 @@ impl Archives {
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
-        let damaged = |source| DatasetError::Archive {
-            path: path.to_owned(),
-            source,
+        let damaged = |source| {
+            DatasetError::Source(SourceError::Archive {
+                path: path.to_owned(),
+                source,
+            })
         };
         let file = SharedFile::open(path).map_err(DatasetError::io("open the archive", path))?;
         let mut archive = ZipArchive::new(file).map_err(damaged)?;

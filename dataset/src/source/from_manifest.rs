@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tap_render::import::MeshFormat;
 
 use super::{Layout, PartTable, Source, SourceObject, Tree, normalize_within};
-use crate::{DatasetError, Manifest, Result, sha256};
+use crate::{DatasetError, Manifest, ManifestError, Result, sha256};
 
 /// Depth limit of the search.
 const MAX_DEPTH: usize = 12;
@@ -20,9 +20,11 @@ impl Source {
     /// # Errors
     /// When the manifest lists no objects or is inconsistent, or the folder cannot be read.
     pub fn from_manifest(manifest: &Manifest, meshes: &Path) -> Result<Self> {
-        let damaged = |detail: String| DatasetError::InvalidManifest {
-            detail,
-            path: meshes.to_owned(),
+        let damaged = |detail: String| {
+            DatasetError::Manifest(ManifestError::Invalid {
+                detail,
+                path: meshes.to_owned(),
+            })
         };
         let tree = Tree::open(meshes)?;
         let mut objects = Vec::new();
@@ -32,7 +34,7 @@ impl Source {
             entries.map(move |entry| (shard, entry))
         }) {
             if entry.path.is_empty() {
-                return Err(DatasetError::NoMeshesListed);
+                return Err(DatasetError::Manifest(ManifestError::NoMeshes));
             }
             let path = normalize_within(Path::new(&entry.path))
                 .ok_or_else(|| damaged(format!("the path of {} leads out of the source", entry.id)))?;
@@ -54,7 +56,7 @@ impl Source {
             });
         }
         if objects.is_empty() {
-            return Err(DatasetError::NoMeshesListed);
+            return Err(DatasetError::Manifest(ManifestError::NoMeshes));
         }
         let mut num_moved = 0;
         for (object_idx, path) in find_by_hash(&tree, &missing)? {

@@ -33,7 +33,10 @@ use split_list::SplitList;
 pub use split_ratios::SplitRatios;
 use tree::{ReadError, Tree};
 
-use crate::{DatasetError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, Split, sha256};
+use crate::{
+    DatasetError, NameError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, SourceError,
+    Split, sha256,
+};
 
 /// Default split list in the source folder.
 const SPLITS_FILE_NAME: &str = "split.csv";
@@ -79,9 +82,9 @@ impl fmt::Display for Layout {
 }
 
 impl FromStr for Layout {
-    type Err = DatasetError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         let all = [
             Self::Auto,
             Self::Shapenet,
@@ -92,7 +95,7 @@ impl FromStr for Layout {
             Self::Csv,
         ];
         let found = all.into_iter().find(|layout| layout.to_string() == text);
-        found.ok_or_else(|| DatasetError::LayoutName {
+        found.ok_or_else(|| NameError::Layout {
             text: text.to_owned(),
         })
     }
@@ -194,10 +197,10 @@ impl Source {
         if let Tree::Folder(root) = &tree
             && !root.is_dir()
         {
-            return Err(DatasetError::NoObjects {
+            return Err(DatasetError::Source(SourceError::NoObjects {
                 detail: "not a folder",
                 path: path.to_owned(),
-            });
+            }));
         }
         let mut publication = None;
         let candidates = match layout {
@@ -254,10 +257,10 @@ impl Source {
                 Layout::Csv => "the table has no row",
                 Layout::Folders | Layout::Auto => "no <category>/*.{obj,off,ply,stl,glb,gltf}",
             };
-            return Err(DatasetError::NoObjects {
+            return Err(DatasetError::Source(SourceError::NoObjects {
                 detail,
                 path: path.to_owned(),
-            });
+            }));
         }
         Ok(source)
     }

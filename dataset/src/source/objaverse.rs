@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::{DatasetError, Result};
+use crate::{DatasetError, Result, SourceError};
 
 /// Possible parents of the mesh folders.
 const MESH_ROOTS: [&str; 3] = ["glbs", "hf-objaverse-v1/glbs", ""];
@@ -69,12 +69,13 @@ fn categories(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let Some(bytes) = tree.read_list(path, "read the annotations", MAX_ANNOTATIONS_BYTES)? else {
         return Ok(BTreeMap::new());
     };
-    let annotations: BTreeMap<String, Vec<String>> =
-        serde_json::from_slice(&bytes).map_err(|source| DatasetError::Json {
+    let annotations: BTreeMap<String, Vec<String>> = serde_json::from_slice(&bytes).map_err(|source| {
+        DatasetError::Source(SourceError::Json {
             detail: "annotations",
             path: tree.folder().join(path),
             source,
-        })?;
+        })
+    })?;
     let mut category_of = BTreeMap::new();
     for (category, ids) in annotations {
         let category = category.replace(['/', '\\'], "-");

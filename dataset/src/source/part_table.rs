@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Tree;
-use crate::{DatasetError, PartName, Result};
+use crate::{DatasetError, PartName, Result, SourceError};
 
 const PARTS_FILE_NAME: &str = "parts.json";
 const MAX_PARTS_FILE_BYTES: u64 = 16 << 20;
@@ -28,13 +28,15 @@ impl PartTable {
         let Some(bytes) = tree.read_list(name, "read the list of parts", MAX_PARTS_FILE_BYTES)? else {
             return Ok(Self::default());
         };
-        let json = |source| DatasetError::Json {
-            detail: "list of parts",
-            path: path.clone(),
-            source,
+        let json = |source| {
+            DatasetError::Source(SourceError::Json {
+                detail: "list of parts",
+                path: path.clone(),
+                source,
+            })
         };
         let groups: BTreeMap<String, Vec<String>> = serde_json::from_slice(&bytes).map_err(json)?;
-        Self::try_new(groups).map_err(|detail| DatasetError::Parts { detail, path })
+        Self::try_new(groups).map_err(|detail| DatasetError::Source(SourceError::Parts { detail, path }))
     }
 
     fn try_new(groups: BTreeMap<String, Vec<String>>) -> Result<Self, String> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Candidate, Tree};
-use crate::{DatasetError, Result, SkipReason};
+use crate::{DatasetError, Result, SkipReason, SourceError};
 
 /// Names of the synsets.
 pub(super) const TAXONOMY_FILE_NAME: &str = "taxonomy.json";
@@ -139,10 +139,12 @@ pub(super) fn all_names(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let Some(bytes) = tree.read_list(path, "read the taxonomy", MAX_TAXONOMY_BYTES)? else {
         return Ok(BTreeMap::new());
     };
-    let synsets: Vec<Synset> = serde_json::from_slice(&bytes).map_err(|source| DatasetError::Json {
-        detail: "taxonomy",
-        path: tree.folder().join(path),
-        source,
+    let synsets: Vec<Synset> = serde_json::from_slice(&bytes).map_err(|source| {
+        DatasetError::Source(SourceError::Json {
+            detail: "taxonomy",
+            path: tree.folder().join(path),
+            source,
+        })
     })?;
     let mut names = BTreeMap::new();
     for Synset { id, name } in synsets {

@@ -36,7 +36,7 @@ impl SplitList {
             let cell = |column: usize| row.get(column).unwrap_or_default();
             let split: Split = cell(split_column)
                 .parse()
-                .map_err(|e: crate::DatasetError| table.malformed(*line, e.to_string()))?;
+                .map_err(|e: crate::NameError| table.malformed(*line, e.to_string()))?;
             let (mut category, mut name) = (category_column.map_or("", cell), cell(name_column));
             // The id may include the category.
             if let Some((of_id, rest)) = name.split_once('/') {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 
 use super::SourceObject;
-use crate::{DatasetError, Split};
+use crate::{NameError, Split};
 
 /// Tolerance for the sum of the ratios.
 const TOLERANCE: f64 = 1e-6;
@@ -65,10 +65,10 @@ impl fmt::Display for SplitRatios {
 }
 
 impl FromStr for SplitRatios {
-    type Err = DatasetError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self, DatasetError> {
-        let wrong = || DatasetError::SplitRatios {
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let wrong = || NameError::SplitRatios {
             text: text.to_owned(),
         };
         let parts: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse()).collect();

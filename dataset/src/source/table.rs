@@ -11,7 +11,7 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Candidate, Tree, normalize_within};
-use crate::{DatasetError, Result, SkipReason, Split, local_file};
+use crate::{DatasetError, Result, SkipReason, SourceError, Split, local_file};
 
 /// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;
@@ -92,9 +92,11 @@ impl Table {
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-        let malformed = |source: csv::Error| DatasetError::Csv {
-            path: path.clone(),
-            source,
+        let malformed = |source: csv::Error| {
+            DatasetError::Source(SourceError::Csv {
+                path: path.clone(),
+                source,
+            })
         };
         let headers = reader.headers().map_err(malformed)?.clone();
         let rows = reader
@@ -122,11 +124,11 @@ impl Table {
     }
 
     pub(super) fn malformed(&self, line: u64, detail: String) -> DatasetError {
-        DatasetError::Table {
+        DatasetError::Source(SourceError::Table {
             line,
             detail,
             path: self.path.clone(),
-        }
+        })
     }
 }
 

@@ -258,7 +258,10 @@ fn a_table_names_meshes_and_stays_in_its_folder() {
 fn an_empty_or_absent_source_is_an_error() {
     let dir = folder(&["readme.txt"], &[]);
     let error = Source::open(dir.path(), &SourceOptions::default()).unwrap_err();
-    assert!(matches!(error, DatasetError::NoObjects { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Source(SourceError::NoObjects { .. })),
+        "{error}"
+    );
     let error = Source::open(&dir.path().join("nowhere"), &SourceOptions::default())
         .unwrap_err()
         .to_string();
@@ -475,7 +478,10 @@ fn archives_are_read_in_place() {
     let bytes = fs::read(&cut).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 30]).unwrap();
     let error = Source::open(&cut, &SourceOptions::default()).unwrap_err();
-    assert!(matches!(error, DatasetError::Archive { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Source(SourceError::Archive { .. })),
+        "{error}"
+    );
 }
 
 /// A megabyte of zeros takes a kilobyte in an archive; an entry that declares too small a size is rejected.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::atomic_file::{self, AtomicFile};
-use crate::{DatasetError, Result, local_file, sha256};
+use crate::{DatasetError, Result, StoreError, local_file, sha256};
 use remote::{Location, RemoteFile, Upload, Version};
 
 pub(crate) use url::is_url;
@@ -317,9 +317,11 @@ impl WriteLock {
                 let location = Location::at(path).map_err(io_error)?;
                 let location = location.expect("the lock is of an object store");
                 match location.replace(bytes, version) {
-                    Err(e) if e.kind() == io::ErrorKind::ResourceBusy => Err(DatasetError::Busy {
-                        path: path.parent().unwrap_or(path).to_owned(),
-                    }),
+                    Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+                        Err(DatasetError::Store(StoreError::Locked {
+                            path: path.parent().unwrap_or(path).to_owned(),
+                        }))
+                    }
                     result => result.map_err(io_error),
                 }
             }
@@ -341,7 +343,9 @@ fn lock_dir(dir: &Path) -> Result<Option<File>> {
             Err(fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
                 thread::sleep(LOCK_POLL_INTERVAL);
             }
-            Err(fs::TryLockError::WouldBlock) => return Err(DatasetError::Busy { path: dir.to_owned() }),
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(DatasetError::Store(StoreError::Locked { path: dir.to_owned() }));
+            }
         }
     }
 }

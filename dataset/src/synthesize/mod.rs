@@ -25,7 +25,7 @@ use self::{
     rng::object_rng,
 };
 use crate::seeded_rng::SeededRng;
-use crate::{DatasetError, Result, Split};
+use crate::{DatasetError, RecipeError, Result, Split, StoreError};
 
 /// One in this many objects is in the test split.
 const OBJECTS_PER_TEST_OBJECT: usize = 5;
@@ -114,9 +114,9 @@ pub fn synthesize(
         force,
     } = options;
     if *classes == 0 || *classes > CATEGORIES.len() || *per_class == 0 {
-        return Err(DatasetError::SynthesizeCount {
+        return Err(DatasetError::Recipe(RecipeError::SynthesizeCount {
             max_classes: CATEGORIES.len(),
-        });
+        }));
     }
     let categories = &CATEGORIES[..*classes];
     prepare(out, *force)?;
@@ -202,7 +202,7 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
         return Ok(());
     }
     if !force {
-        return Err(DatasetError::OutNotEmpty { path: out.to_owned() });
+        return Err(DatasetError::Store(StoreError::NotEmpty { path: out.to_owned() }));
     }
     for category in &CATEGORIES {
         let folder = out.join(category.synset);
