@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    Columns, DatasetError, ImageSetError, MANIFEST_FILE_NAME, Manifest, ManifestError, ObjectId, Result,
-    store,
-};
+use crate::error::{DatasetError, ImageSetError, ManifestError, Result};
+use crate::manifest::{MANIFEST_FILE_NAME, Manifest};
+use crate::schema::{Columns, ObjectId};
+use crate::store;
 
 /// Subfolder of a dataset that holds its image sets.
 pub(crate) const IMAGE_SETS: &str = "images";

@@ -5,35 +5,26 @@
 //! summarizes them. With the feature `build`, `build` makes a dataset from a `Source`.
 
 pub mod atomic_file;
-mod dataset;
-mod dataset_writer;
-mod encode_png;
+mod audit;
 mod error;
-mod gbuffer;
-mod icp;
 mod image;
 mod image_set;
-mod inspect;
 mod local_file;
 mod manifest;
 mod merge;
-mod mesh_issue;
-mod near_duplicates;
 mod parallel;
-mod part;
 #[cfg(feature = "build")]
 mod pipeline;
-#[cfg(feature = "build")]
-mod plan;
+mod reader;
 #[cfg(feature = "build")]
 mod rebuild;
 #[cfg(feature = "build")]
 mod recipe;
 #[cfg(feature = "build")]
 mod relight;
-mod report;
+#[cfg(feature = "build")]
+mod rendered_view;
 mod reprojection;
-mod sample;
 mod schema;
 #[cfg(any(feature = "build", test))]
 mod seeded_rng;
@@ -48,49 +39,44 @@ mod surface;
 mod synthesize;
 #[cfg(feature = "build")]
 mod topology;
-mod verify;
+mod writer;
 
-pub use dataset::Dataset;
-pub use dataset_writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
-pub use encode_png::{RowFilter, encode_png};
+pub use audit::{
+    CategoryReport, ClassCount, DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, ImageSetSummary,
+    Inspection, MeshReport, NearDuplicateEvent, NearDuplicateReport, ObjectRef, ObjectReport, Problem,
+    VerifyEvent, VerifyOptions, VerifyReport, find_near_duplicates, inspect, report, verify,
+};
 pub use error::{
     BuildError, DatasetError, ImageError, ImageSetError, ManifestError, NameError, RecipeError, RelightError,
     Result, ShardError, SourceError, StoreError,
 };
-pub use gbuffer::{GbufferPixels, ViewGbuffer};
 pub use image::{
-    GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, decode_gray_png, decode_rgb_planes, encode_gray_png,
-    encode_rgb_png,
+    GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, RowFilter, ViewGbuffer, decode_gray_png,
+    decode_rgb_planes, encode_gray_png, encode_png, encode_rgb_png,
 };
 pub use image_set::{image_set_dir, image_sets};
-pub use inspect::{ClassCount, ImageSetSummary, Inspection, inspect};
 pub use manifest::{
-    MANIFEST_FILE_NAME, Manifest, ObjectEntry, RowDigest, ShardCount, ShardEntry, SkipReason, SkippedObject,
+    BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
     SourceDescription, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
-pub use mesh_issue::{MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues};
-pub use near_duplicates::{
-    DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, NearDuplicateEvent, NearDuplicateReport,
-    ObjectRef, find_near_duplicates,
-};
-pub use part::BuildPart;
 #[cfg(feature = "build")]
 pub use pipeline::{
-    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, StageTiming, build,
+    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
+    build, plan,
 };
-#[cfg(feature = "build")]
-pub use plan::{PlanReport, plan};
+pub use reader::Dataset;
 #[cfg(feature = "build")]
 pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};
 #[cfg(feature = "build")]
 pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normalization};
 #[cfg(feature = "build")]
 pub use relight::{RelightOptions, RelightReport, relight, relight_from_meshes};
-pub use report::{CategoryReport, MeshReport, ObjectReport, report};
 pub use reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
-pub use sample::{ObjectId, Sample, SampleView, Split};
-pub use schema::{Columns, OLDEST_SCHEMA_VERSION, PartName, RowLayout, SCHEMA_VERSION, ShardHeader};
+pub use schema::{
+    Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, OLDEST_SCHEMA_VERSION, ObjectId,
+    PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView, ShardHeader, Split,
+};
 pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{
@@ -102,7 +88,4 @@ pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownS
 pub use synthesize::{
     SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesizable_categories, synthesize,
 };
-pub use verify::{Problem, VerifyEvent, VerifyOptions, VerifyReport, verify};
-
-/// Program name and version, as recorded in manifests and shards.
-pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));
+pub use writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};

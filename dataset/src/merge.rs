@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::dataset_writer::{differences, new_manifest};
-use crate::{
-    BuildError, BuildPart, DatasetError, DatasetPlan, DatasetWriter, Manifest, Result, ShardEntry,
-    ShardHeader, SkippedObject,
-};
+use crate::error::{BuildError, DatasetError, Result};
+use crate::manifest::{BuildPart, Manifest, ShardEntry, SkippedObject};
+use crate::schema::ShardHeader;
+use crate::writer::{DatasetPlan, DatasetWriter, differences, new_manifest};
 
 /// Progress events of [`merge`](fn@merge).
 #[derive(Debug, Clone, PartialEq, Eq)]

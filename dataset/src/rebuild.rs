@@ -11,11 +11,13 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::dataset_writer::differences;
-use crate::{
-    BuildEvent, BuildOptions, BuildRecipe, DatasetError, Manifest, ManifestError, ObjectEntry, ObjectId,
-    RecipeError, Result, SkippedObject, Source, build,
-};
+use crate::error::{DatasetError, ManifestError, RecipeError, Result};
+use crate::manifest::{Manifest, ObjectEntry, SkippedObject};
+use crate::pipeline::{BuildEvent, BuildOptions, build};
+use crate::recipe::BuildRecipe;
+use crate::schema::ObjectId;
+use crate::source::Source;
+use crate::writer::differences;
 
 /// Limit on listed differences; the rest are only counted.
 const MAX_DIFFERENCES: usize = 1000;

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
 
-use crate::{Columns, DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, RecipeError, Result, RowLayout, Sampler};
+use crate::error::{DatasetError, RecipeError, Result};
+use crate::image::MAX_IMAGE_SIZE_PX;
+use crate::schema::{Columns, ObjectId, RowLayout};
+use crate::surface::Sampler;
 
 /// Points per object (TAP, section 4.1).
 pub const DEFAULT_NUM_POINTS: usize = 1024;

@@ -3,7 +3,8 @@
 
 use glam::{Mat4, Vec3};
 
-use crate::{Mask1Bit, SampleView};
+use crate::image::Mask1Bit;
+use crate::schema::SampleView;
 
 /// Minimum fraction of points inside each mask, dilated by one pixel. Below 1, because a sliver thinner than
 /// a pixel may fall between the mask's samples.

@@ -6,7 +6,7 @@
 use glam::{DVec3, Vec3};
 use tap_render::Mesh;
 
-use crate::MeshIssues;
+use crate::schema::MeshIssues;
 
 /// Result of the edge analysis.
 #[derive(Debug, Clone, PartialEq, Eq)]

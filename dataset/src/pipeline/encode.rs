@@ -4,10 +4,12 @@ use tap_render::{ColorImage, View, row_major};
 
 use super::Skip;
 use super::prepare::Prepared;
-use crate::{
-    Columns, GbufferPixels, MIN_POINTS_IN_MASK, Mask1Bit, Result, Sample, SampleView, SkipReason, Source,
-    ViewGbuffer, encode_gray_png, encode_rgb_png, points_in_mask,
-};
+use crate::error::Result;
+use crate::image::{GbufferPixels, Mask1Bit, ViewGbuffer, encode_gray_png, encode_rgb_png};
+use crate::manifest::SkipReason;
+use crate::reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
+use crate::schema::{Columns, Sample, SampleView};
+use crate::source::Source;
 
 /// Encodes a color image as stored in rows.
 pub(crate) fn encode_color(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {

@@ -13,6 +13,7 @@
 //! number of workers.
 
 mod encode;
+mod plan;
 mod prepare;
 mod render;
 mod skip_reason;
@@ -29,18 +30,20 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
 use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
 
-use crate::dataset_writer::num_shards;
+use crate::error::{BuildError, DatasetError, Result};
+use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
 use crate::parallel::num_threads;
-use crate::plan::check_free_space;
-use crate::{
-    BuildError, BuildPart, BuildRecipe, DEFAULT_MAX_MESH_BYTES, DatasetError, DatasetPlan, DatasetWriter,
-    Manifest, ObjectFile, ObjectId, Result, Sample, ShardHeader, SkipReason, Skipped as Skip, SkippedObject,
-    Source, SourceObject, Split,
-};
+use crate::recipe::BuildRecipe;
+use crate::schema::{ObjectId, Sample, ShardHeader, Split};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject};
+use crate::writer::Skipped as Skip;
+use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
 pub(crate) use encode::encode_color;
+use plan::check_free_space;
 use prepare::Prepared;
 use timing::{Stage, StageClock};
 
+pub use plan::{PlanReport, plan};
 pub use timing::{BuildTimings, StageTiming};
 
 /// Limit on the total size of mesh files in flight.
@@ -202,7 +205,7 @@ pub(crate) fn build_child(
     let adapter = renderer.adapter();
     let plan = DatasetPlan {
         parent: parent.map(str::to_owned),
-        ..plan(source, recipe, to_value(adapter), options.part)
+        ..new_plan(source, recipe, to_value(adapter), options.part)
     };
     let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
     let own = shards.iter().enumerate();
@@ -266,7 +269,7 @@ pub(crate) fn build_child(
     })
 }
 
-fn plan(
+fn new_plan(
     source: &Source,
     recipe: &BuildRecipe,
     adapter: serde_json::Value,

@@ -8,10 +8,13 @@ use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
 use super::Skip;
 use super::timing::{Stage, StageClock};
 use crate::error::error_chain;
+use crate::manifest::SkipReason;
+use crate::recipe::{BuildRecipe, Normalization};
+use crate::schema::MeshIssues;
+use crate::sha256;
+use crate::source::{Source, SourceObject};
+use crate::surface::sample_surface;
 use crate::topology::Topology;
-use crate::{
-    BuildRecipe, MeshIssues, Normalization, SkipReason, Source, SourceObject, sample_surface, sha256,
-};
 
 /// An object ready to render, with all of its row except the views.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use tap_render::{FlightEvent, Framed, InFlight, Renderer, draw_in_flight};
 use super::prepare::Prepared;
 use super::timing::Stage;
 use super::{BuildContext, Finished, Rendered, Skip};
-use crate::error::error_chain;
-use crate::{Result, SkipReason};
+use crate::error::{Result, error_chain};
+use crate::manifest::SkipReason;
 
 impl InFlight for Prepared {
     fn framed(&self) -> &Framed {

@@ -3,7 +3,7 @@
 use tap_render::MeshError;
 use tap_render::import::{AssetError, ImportError};
 
-use crate::SkipReason;
+use crate::manifest::SkipReason;
 
 impl From<&ImportError> for SkipReason {
     fn from(error: &ImportError) -> Self {

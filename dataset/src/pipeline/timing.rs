@@ -108,7 +108,7 @@ impl StageClock {
                 .as_secs_f64(),
             num_threads: num_workers.min(num_cores),
             stages: stages.collect(),
-            peak_memory_bytes: crate::plan::peak_memory_bytes(),
+            peak_memory_bytes: crate::pipeline::plan::peak_memory_bytes(),
         }
     }
 }

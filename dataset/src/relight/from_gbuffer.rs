@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tap_render::{Lighting, MaterialChoice, Normals, relight_as_taken};
 
 use super::{RelightReport, recipe_of};
+use crate::error::{DatasetError, ManifestError, RelightError, Result, ShardError};
+use crate::manifest::{Manifest, ObjectEntry, ShardEntry, SkippedObject};
 use crate::parallel::{num_threads, parallel_map};
-use crate::pipeline::{encode_color, to_value};
-use crate::{
-    BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ManifestError,
-    ObjectEntry, ObjectFile, RelightError, Result, RowLayout, Sample, ShardEntry, ShardError, ShardHeader,
-    ShardReader, Skipped, SkippedObject, ViewSelection,
-};
+use crate::pipeline::{BuildEvent, encode_color, to_value};
+use crate::recipe::BuildRecipe;
+use crate::schema::{Columns, RowLayout, Sample, ShardHeader};
+use crate::shard::{ShardReader, ViewSelection};
+use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped};
 
 /// Rows per thread in a batch.
 const ROWS_PER_WORKER: usize = 4;

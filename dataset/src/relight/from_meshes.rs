@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 use tap_render::Lighting;
 
 use super::{RelightReport, recipe_of};
-use crate::pipeline::build_child;
-use crate::{
-    BuildEvent, BuildOptions, DatasetError, Manifest, RelightError, Result, Sample, SampleView, ShardReader,
-    Source, ViewSelection,
-};
+use crate::error::{DatasetError, RelightError, Result};
+use crate::manifest::Manifest;
+use crate::pipeline::{BuildEvent, BuildOptions, build_child};
+use crate::schema::{Sample, SampleView};
+use crate::shard::{ShardReader, ViewSelection};
+use crate::source::Source;
 
 /// Relights the dataset in `parent` by rendering its meshes again. `None` if cancelled; the same call
 /// resumes.

@@ -11,7 +11,9 @@ use serde::Serialize;
 pub use from_gbuffer::{RelightOptions, relight};
 pub use from_meshes::relight_from_meshes;
 
-use crate::{BuildRecipe, DatasetError, Manifest, RecipeError, Result};
+use crate::error::{DatasetError, RecipeError, Result};
+use crate::manifest::Manifest;
+use crate::recipe::BuildRecipe;
 
 /// Outcome of relighting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -12,10 +12,10 @@ use arrow_array::{
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, SchemaRef};
 
-use crate::schema::{column, image_fields, item_field};
-use crate::{
-    DatasetError, Mask1Bit, MeshIssue, MeshIssues, NameError, ObjectId, Result, RowLayout, Sample,
-    SampleView, ShardError, ViewGbuffer,
+use crate::error::{DatasetError, NameError, Result, ShardError};
+use crate::image::{Mask1Bit, ViewGbuffer};
+use crate::schema::{
+    MeshIssue, MeshIssues, ObjectId, RowLayout, Sample, SampleView, column, image_fields, item_field,
 };
 
 /// One sample as a record batch of one row.

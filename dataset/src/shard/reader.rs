@@ -17,11 +17,12 @@ use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::column::{RowStats, images_from_batch, sample_from_batch, stats_from_batch};
-use crate::schema::{arrow_schema, column, key};
-use crate::{
-    DatasetError, ManifestError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample,
-    ShardError, ShardHeader, store,
+use crate::error::{DatasetError, ManifestError, Result, ShardError};
+use crate::schema::{
+    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column,
+    key,
 };
+use crate::store;
 
 /// Views to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

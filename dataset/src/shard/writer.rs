@@ -13,8 +13,10 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, column};
-use crate::schema::{arrow_schema, column as name};
-use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, sha256, store};
+use crate::error::{DatasetError, Result};
+use crate::schema::{RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column as name};
+use crate::sha256;
+use crate::store;
 
 /// Identity of a finished shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +110,7 @@ fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
         .map(|(key, value)| KeyValue::new(key.to_owned(), value));
     let mut properties = WriterProperties::builder()
         .set_key_value_metadata(Some(metadata.collect()))
-        .set_created_by(crate::GENERATOR.to_owned())
+        .set_created_by(crate::schema::GENERATOR.to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_dictionary_enabled(false)
         .set_encoding(Encoding::PLAIN)

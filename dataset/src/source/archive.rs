@@ -12,7 +12,8 @@ use std::sync::Arc;
 use zip::ZipArchive;
 
 use super::{DirEntry, modelnet, normalize_within, shapenet, slash_path};
-use crate::{DatasetError, Result, SourceError, local_file};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::local_file;
 
 /// Limit on entries per archive.
 const MAX_ENTRIES: usize = 20_000_000;

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
 use super::{ReadError, Tree, canonicalize_dir, normalize_within};
-use crate::{Result, sha256};
+use crate::error::Result;
+use crate::sha256;
 
 /// Default size limit of a mesh with its assets.
 pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::Result;
+use crate::error::Result;
 
 pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use tap_render::import::MeshFormat;
 
 use super::{Layout, PartTable, Source, SourceObject, Tree, normalize_within};
-use crate::{DatasetError, Manifest, ManifestError, Result, sha256};
+use crate::error::{DatasetError, ManifestError, Result};
+use crate::manifest::Manifest;
+use crate::sha256;
 
 /// Depth limit of the search.
 const MAX_DEPTH: usize = 12;

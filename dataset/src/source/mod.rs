@@ -33,10 +33,10 @@ use split_list::SplitList;
 pub use split_ratios::SplitRatios;
 use tree::{ReadError, Tree};
 
-use crate::{
-    DatasetError, NameError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, SourceError,
-    Split, sha256,
-};
+use crate::error::{DatasetError, NameError, Result, SourceError};
+use crate::manifest::{SkipReason, SkippedObject, SourceDescription};
+use crate::schema::{ObjectId, Split};
+use crate::sha256;
 
 /// Default split list in the source folder.
 const SPLITS_FILE_NAME: &str = "split.csv";

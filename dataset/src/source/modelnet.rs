@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::{Result, Split};
+use crate::error::Result;
+use crate::schema::Split;
 
 /// Split folders within a class.
 pub(super) const SPLIT_FOLDERS: [(&str, Split); 3] = [

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::{DatasetError, Result, SourceError};
+use crate::error::{DatasetError, Result, SourceError};
 
 /// Possible parents of the mesh folders.
 const MESH_ROOTS: [&str; 3] = ["glbs", "hf-objaverse-v1/glbs", ""];

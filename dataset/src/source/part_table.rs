@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Tree;
-use crate::{DatasetError, PartName, Result, SourceError};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::schema::PartName;
 
 const PARTS_FILE_NAME: &str = "parts.json";
 const MAX_PARTS_FILE_BYTES: u64 = 16 << 20;

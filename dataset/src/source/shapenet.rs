@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Candidate, Tree};
-use crate::{DatasetError, Result, SkipReason, SourceError};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::manifest::SkipReason;
 
 /// Names of the synsets.
 pub(super) const TAXONOMY_FILE_NAME: &str = "taxonomy.json";

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::table::Table;
 use super::{Candidate, Tree, shapenet};
-use crate::{Result, SkipReason, Split};
+use crate::error::Result;
+use crate::manifest::SkipReason;
+use crate::schema::Split;
 
 /// File name before the number.
 const PREFIX: &str = "model_";

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::table::Table;
 use super::{Candidate, Layout, SPLITS_FILE_NAME, Tree};
-use crate::{Result, Split};
+use crate::error::Result;
+use crate::schema::Split;
 
 /// Split per object, from a list.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl SplitList {
             let cell = |column: usize| row.get(column).unwrap_or_default();
             let split: Split = cell(split_column)
                 .parse()
-                .map_err(|e: crate::NameError| table.malformed(*line, e.to_string()))?;
+                .map_err(|e: crate::error::NameError| table.malformed(*line, e.to_string()))?;
             let (mut category, mut name) = (category_column.map_or("", cell), cell(name_column));
             // The id may include the category.
             if let Some((of_id, rest)) = name.split_once('/') {

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 
 use super::SourceObject;
-use crate::{NameError, Split};
+use crate::error::NameError;
+use crate::schema::Split;
 
 /// Tolerance for the sum of the ratios.
 const TOLERANCE: f64 = 1e-6;

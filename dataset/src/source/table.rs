@@ -11,7 +11,10 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Candidate, Tree, normalize_within};
-use crate::{DatasetError, Result, SkipReason, SourceError, Split, local_file};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::local_file;
+use crate::manifest::SkipReason;
+use crate::schema::Split;
 
 /// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;

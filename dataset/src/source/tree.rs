@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::archive::Archives;
 use super::{DirEntry, canonicalize_dir, normalize_within};
-use crate::{DatasetError, Result, local_file};
+use crate::error::{DatasetError, Result};
+use crate::local_file;
 
 /// A folder or archives.
 #[derive(Debug, Clone)]

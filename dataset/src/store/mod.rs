@@ -23,7 +23,9 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::atomic_file::{self, AtomicFile};
-use crate::{DatasetError, Result, StoreError, local_file, sha256};
+use crate::error::{DatasetError, Result, StoreError};
+use crate::local_file;
+use crate::sha256;
 use remote::{Location, RemoteFile, Upload, Version};
 
 pub(crate) use url::is_url;

@@ -24,8 +24,9 @@ use self::{
     object::Object,
     rng::object_rng,
 };
+use crate::error::{DatasetError, RecipeError, Result, StoreError};
+use crate::schema::Split;
 use crate::seeded_rng::SeededRng;
-use crate::{DatasetError, RecipeError, Result, Split, StoreError};
 
 /// One in this many objects is in the test split.
 const OBJECTS_PER_TEST_OBJECT: usize = 5;

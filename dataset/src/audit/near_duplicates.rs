@@ -13,9 +13,12 @@ use std::path::Path;
 use glam::Vec3;
 use serde::Serialize;
 
-use crate::icp::PointCloud;
+use crate::audit::icp::PointCloud;
+use crate::error::Result;
 use crate::parallel::{num_threads, parallel_map};
-use crate::{Dataset, ObjectId, Result, Split, ViewSelection};
+use crate::reader::Dataset;
+use crate::schema::{ObjectId, Split};
+use crate::shard::ViewSelection;
 
 /// Mean surface distance, in object radii, below which two shapes count as duplicates.
 ///

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{
-    Manifest, Result, RowLayout, ShardReader, SkipReason, SourceDescription, Split, image_set_dir, image_sets,
-};
+use crate::error::Result;
+use crate::image_set::{image_set_dir, image_sets};
+use crate::manifest::{Manifest, SkipReason, SourceDescription};
+use crate::schema::{RowLayout, Split};
+use crate::shard::ShardReader;
 
 /// Summary of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::NameError;
+use crate::error::NameError;
 
 /// Limit on the number of parts.
 const MAX_PARTS: usize = 100_000;

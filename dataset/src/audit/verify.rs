@@ -9,15 +9,15 @@ use std::thread;
 use glam::Mat3;
 use serde::Serialize;
 
-use crate::error::error_chain;
-use crate::image_set::{IMAGE_SETS, read_image_set};
+use crate::error::{DatasetError, ImageSetError, Result, error_chain};
+use crate::image::decode_gray_png;
+use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
+use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
 use crate::parallel::num_threads;
-use crate::reprojection::{from_row_major, points_in_mask};
-use crate::{
-    Columns, DatasetError, ImageSetError, MANIFEST_FILE_NAME, MIN_POINTS_IN_MASK, Manifest, MeshIssues,
-    ObjectEntry, ObjectId, Result, Sample, SampleView, ShardEntry, ShardReader, ViewSelection,
-    decode_gray_png, image_sets, store,
-};
+use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
+use crate::schema::{Columns, MeshIssues, ObjectId, Sample, SampleView};
+use crate::shard::{ShardReader, ViewSelection};
+use crate::store;
 
 /// Limit on listed problems; the rest are only counted.
 const MAX_PROBLEMS: usize = 100;

@@ -6,7 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Mask1Bit, MeshIssues, NameError, RowDigest, ViewGbuffer, sha256};
+use crate::error::NameError;
+use crate::image::{Mask1Bit, ViewGbuffer};
+use crate::schema::MeshIssues;
+use crate::sha256;
 
 /// Length limit of an id component in bytes, as in common file systems.
 const MAX_ID_PART_BYTES: usize = 255;
@@ -230,6 +233,16 @@ impl Sample {
             views_sha256: sha256::hex(&views_hasher.finalize()),
         }
     }
+}
+
+/// Hashes of the two halves of a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RowDigest {
+    /// Hash of points, normals, part labels and `object_from_mesh`.
+    pub points_sha256: String,
+    /// Hash of images, masks and matrices.
+    pub views_sha256: String,
 }
 
 fn little_endian(numbers: &[f32]) -> Vec<u8> {

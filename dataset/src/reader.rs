@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::{DatasetError, ImageSetError, Result, ShardError};
 use crate::image_set::read_image_set;
-use crate::{
-    Columns, DatasetError, ImageSetError, Manifest, ObjectId, Result, RowLayout, Sample, ShardEntry,
-    ShardError, ShardReader, Split, ViewSelection, sha256, store,
-};
+use crate::manifest::{Manifest, ShardEntry};
+use crate::schema::{Columns, ObjectId, RowLayout, Sample, Split};
+use crate::sha256;
+use crate::shard::{ShardReader, ViewSelection};
+use crate::store;
 
 /// An open dataset. `Send` and `Sync`: loader threads share one.
 #[derive(Debug)]

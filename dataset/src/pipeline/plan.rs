@@ -11,11 +11,16 @@ use std::time::Instant;
 use serde::Serialize;
 use tap_render::DEFAULT_IN_FLIGHT;
 
-use crate::dataset_writer::num_shards;
-use crate::{
-    BuildError, BuildEvent, BuildOptions, BuildRecipe, DatasetError, Mask1Bit, Result, RowLayout,
-    ShardWriter, SkippedObject, Source, build, store,
-};
+use crate::error::{BuildError, DatasetError, Result};
+use crate::image::Mask1Bit;
+use crate::manifest::SkippedObject;
+use crate::pipeline::{BuildEvent, BuildOptions, build};
+use crate::recipe::BuildRecipe;
+use crate::schema::RowLayout;
+use crate::shard::ShardWriter;
+use crate::source::Source;
+use crate::store;
+use crate::writer::num_shards;
 
 /// Fraction of the objects in the sample.
 const SAMPLE_SHARE: f64 = 0.01;

@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::manifest::{JOURNAL_SUFFIX, JournalEntry};
-use crate::parallel::{num_threads, parallel_map};
-use crate::{
-    BuildError, BuildPart, DatasetError, GENERATOR, MANIFEST_FILE_NAME, Manifest, ManifestError, ObjectEntry,
-    ObjectId, Result, SCHEMA_VERSION, Sample, ShardCount, ShardEntry, ShardError, ShardHeader, ShardWriter,
-    SkipReason, SkippedObject, SourceDescription, Split, StoreError, sha256, shard_file_name, store,
+use crate::error::{BuildError, DatasetError, ManifestError, Result, ShardError, StoreError};
+use crate::manifest::{
+    BuildPart, JOURNAL_SUFFIX, JournalEntry, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount,
+    ShardEntry, SkipReason, SkippedObject, SourceDescription, shard_file_name,
 };
+use crate::parallel::{num_threads, parallel_map};
+use crate::schema::{GENERATOR, ObjectId, SCHEMA_VERSION, Sample, ShardHeader, Split};
+use crate::sha256;
+use crate::shard::ShardWriter;
+use crate::store;
 
 /// Everything known about a dataset before its first row.
 #[derive(Debug, Clone, PartialEq)]

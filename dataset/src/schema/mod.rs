@@ -3,6 +3,12 @@
 //! Other readers (pyarrow, `datasets`, `DuckDB`, polars) rely on it: any change increments
 //! [`SCHEMA_VERSION`].
 
+mod mesh_issue;
+mod sample;
+
+pub use mesh_issue::{MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues};
+pub use sample::{ObjectId, RowDigest, Sample, SampleView, Split};
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -15,6 +21,9 @@ use serde_json::json;
 pub const SCHEMA_VERSION: u32 = 3;
 /// Oldest supported version.
 pub const OLDEST_SCHEMA_VERSION: u32 = 1;
+
+/// Program name and version, as recorded in manifests and shards.
+pub const GENERATOR: &str = concat!("tap-dataset ", env!("CARGO_PKG_VERSION"));
 
 /// Column names.
 pub(crate) mod column {

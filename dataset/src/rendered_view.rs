@@ -7,9 +7,10 @@ use glam::{DMat4, Mat3, Mat4, Vec3};
 use tap_render::{ColorImage, Mask, PoseDegrees, View, ViewMatrices};
 
 use super::GbufferPixels;
+use crate::error::{DatasetError, ImageError, Result};
 use crate::image::{Pixels, decode_pixels};
 use crate::reprojection::from_row_major;
-use crate::{DatasetError, ImageError, Result, SampleView};
+use crate::schema::SampleView;
 
 impl GbufferPixels {
     /// The G-buffer of a rendered view; `None` if its channels were not rendered.

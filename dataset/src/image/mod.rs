@@ -1,8 +1,14 @@
 //! Images of a row: PNGs and one-bit coverage masks.
 
+mod encode_png;
+mod gbuffer;
+
+pub use encode_png::{RowFilter, encode_png};
+pub use gbuffer::{GbufferPixels, ViewGbuffer};
+
 use std::io::Cursor;
 
-use crate::{DatasetError, ImageError, Result, RowFilter, encode_png};
+use crate::error::{DatasetError, ImageError, Result};
 
 /// Largest image that is decoded, a limit for untrusted files.
 pub const MAX_IMAGE_SIZE_PX: u32 = 4096;

@@ -5,6 +5,10 @@
 //! neither lists does not exist. The manifest holds no times, absolute paths or worker counts, so equal
 //! builds give equal bytes.
 
+mod part;
+
+pub use part::BuildPart;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::{fmt, io};
@@ -13,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    BuildPart, DatasetError, ManifestError, OLDEST_SCHEMA_VERSION, ObjectId, PartName, Result, RowLayout,
-    SCHEMA_VERSION, Split, sha256, store,
-};
+use crate::error::{DatasetError, ManifestError, Result};
+use crate::schema::{OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Split};
+use crate::sha256;
+use crate::store;
 
 /// File name of the manifest.
 pub const MANIFEST_FILE_NAME: &str = "manifest.json";
@@ -135,16 +139,6 @@ pub struct ObjectEntry {
     pub assets_sha256: Option<String>,
     /// Hashes of its row; `None` if it was skipped.
     pub row: Option<RowDigest>,
-}
-
-/// Hashes of the two halves of a row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RowDigest {
-    /// Hash of points, normals, part labels and `object_from_mesh`.
-    pub points_sha256: String,
-    /// Hash of images, masks and matrices.
-    pub views_sha256: String,
 }
 
 /// A skipped object.
@@ -397,8 +391,8 @@ impl Manifest {
 
     /// Metadata of every shard.
     #[cfg(feature = "build")]
-    pub(crate) fn header(&self) -> crate::ShardHeader {
-        crate::ShardHeader {
+    pub(crate) fn header(&self) -> crate::schema::ShardHeader {
+        crate::schema::ShardHeader {
             layout: self.layout,
             classes: self.classes.clone(),
             parts: self.parts.clone(),
@@ -512,7 +506,10 @@ impl Manifest {
             image_size_px,
             columns: _,
         } = self.layout;
-        if num_points == 0 || num_views == 0 || image_size_px == 0 || image_size_px > crate::MAX_IMAGE_SIZE_PX
+        if num_points == 0
+            || num_views == 0
+            || image_size_px == 0
+            || image_size_px > crate::image::MAX_IMAGE_SIZE_PX
         {
             return Err(format!(
                 "rows of {num_points} points and {num_views} views of {image_size_px} pixels"
@@ -653,7 +650,7 @@ mod tests {
                 num_points: 4,
                 num_views: 2,
                 image_size_px: 8,
-                columns: crate::Columns::Plain,
+                columns: crate::schema::Columns::Plain,
             },
             classes: vec!["a".to_owned()],
             parts: Vec::new(),

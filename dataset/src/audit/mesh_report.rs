@@ -5,7 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{Manifest, MeshIssue, ObjectId, Result, ShardReader, SkipReason};
+use crate::error::Result;
+use crate::manifest::{Manifest, SkipReason};
+use crate::schema::{MeshIssue, ObjectId};
+use crate::shard::ShardReader;
 
 /// Mesh quality of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -6,7 +6,7 @@
 use flate2::{Compress, Compression, FlushCompress, Status};
 use png::{BitDepth, ColorType};
 
-use crate::{DatasetError, ImageError, Result};
+use crate::error::{DatasetError, ImageError, Result};
 
 /// zlib level: above it, time grows much faster than size shrinks.
 const LEVEL: u32 = 5;

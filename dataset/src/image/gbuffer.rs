@@ -12,11 +12,8 @@
 //! after the perspective divide. NDC depth is linear over a flat face, also in perspective, so PNG filters
 //! predict it well. Values are those of the face at the pixel center.
 
-#[cfg(feature = "build")]
-mod view;
-
-use crate::image::{Pixels, decode_pixels};
-use crate::{DatasetError, ImageError, Result, RowFilter, encode_png, encode_rgb_png};
+use crate::error::{DatasetError, ImageError, Result};
+use crate::image::{Pixels, RowFilter, decode_pixels, encode_png, encode_rgb_png};
 
 /// Largest stored normal component.
 const NORMAL_MAX: f32 = 65535.0;
