@@ -799,7 +799,7 @@ fn a_disk_that_is_too_small_is_foreseen() {
     let Some((outcome, left)) = build_on_tmpfs("size=60k", "") else {
         return;
     };
-    outcome.fails_with(&["the disk is short", "--ignore-free-space", "disk/data"]);
+    outcome.fails_with(&["not enough disk space", "--ignore-free-space", "disk/data"]);
     assert!(
         !left.iter().any(|name| name.contains(".parquet")),
         "a shard was begun: {left:?}"

@@ -1,5 +1,5 @@
-//! How many samples a second can a trainer read? Rows at random, some of twelve views drawn, with and without
-//! decoding them. The bound is the codec: `decode` alone.
+//! Samples per second of random row reads, with some of twelve views selected, with and without PNG decoding.
+//! `decode` alone is the upper bound.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -19,14 +19,14 @@ const LAYOUT: RowLayout = RowLayout {
     columns: Columns::Plain,
 };
 const NUM_ROWS: usize = 128;
-/// A loader draws some views of each object.
+/// View selections of a typical training loader.
 const DRAWN: [&[usize]; 3] = [&[], &[0, 3, 6, 9], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]];
 
 fn main() {
     divan::main();
 }
 
-/// A view as flat-shaded objects have it: some dozens of facets, each of one gray, on white.
+/// A flat-shaded view: a few dozen facets of one gray each on a white background.
 fn view(seed: usize) -> SampleView {
     let size = LAYOUT.image_size_px as usize;
     let value = |i: usize| {
@@ -41,7 +41,7 @@ fn view(seed: usize) -> SampleView {
     };
     let pixels: Vec<u8> = (0..size * size).map(value).collect();
     SampleView {
-        image_png: encode_gray_png(LAYOUT.image_size_px, &pixels).expect("the picture has its size"),
+        image_png: encode_gray_png(LAYOUT.image_size_px, &pixels).expect("the image has its size"),
         mask: Mask1Bit::from_covered(
             LAYOUT.image_size_px,
             &pixels.iter().map(|&p| p != 255).collect::<Vec<_>>(),
@@ -70,7 +70,7 @@ fn write(dir: &Path) {
         coverage_min: 0.4,
         source_sha256: "0".repeat(64),
         assets_sha256: None,
-        findings: None,
+        issues: None,
     };
     let header = ShardHeader {
         layout: LAYOUT,
@@ -83,7 +83,7 @@ fn write(dir: &Path) {
     write_samples(dir, &header, NUM_ROWS, samples).expect("the folder is empty");
 }
 
-/// Rows in an order without neighbors.
+/// Row indices with no two neighbors in sequence.
 fn next_row(counter: &AtomicUsize) -> usize {
     counter.fetch_add(1, Ordering::Relaxed) * 37 % NUM_ROWS
 }
@@ -100,32 +100,32 @@ fn bench(bencher: Bencher<'_, '_>, views: &[usize], is_decoded: bool) {
             .expect("the row is there");
         if is_decoded {
             for view in &sample.views {
-                black_box(decode_gray_png(&view.image_png).expect("it is a picture"));
+                black_box(decode_gray_png(&view.image_png).expect("it is a PNG"));
             }
         }
         sample
     });
 }
 
-/// Bytes alone.
+/// Reads encoded bytes only.
 #[divan::bench(args = DRAWN, threads = [1, 0])]
 fn read(bencher: Bencher<'_, '_>, views: &[usize]) {
     bench(bencher, views, false);
 }
 
-/// Bytes to pixels: what a loader does.
+/// Reads and decodes, as a loader does.
 #[divan::bench(args = DRAWN, threads = [1, 0])]
 fn read_and_decode(bencher: Bencher<'_, '_>, views: &[usize]) {
     bench(bencher, views, true);
 }
 
-/// The bound: as many pictures, already in memory.
+/// Upper bound: decodes the same number of images from memory.
 #[divan::bench(args = DRAWN, threads = [1, 0])]
 fn decode(bencher: Bencher<'_, '_>, views: &[usize]) {
     let pngs: Vec<_> = views.iter().map(|&v| view(v).image_png).collect();
     bencher.counter(ItemsCount::new(1_usize)).bench(|| {
         for png in &pngs {
-            black_box(decode_gray_png(png).expect("it is a picture"));
+            black_box(decode_gray_png(png).expect("it is a PNG"));
         }
     });
 }

@@ -1,4 +1,4 @@
-//! How long does it take to sample a mesh? Poisson 1024 of 4096, farthest 1024 of 8192, uniform 8192.
+//! Time to sample a mesh: Poisson-disk 1024 of 4096, farthest-point 1024 of 8192, uniform 8192.
 
 use std::f64::consts::TAU;
 
@@ -11,7 +11,7 @@ fn main() {
     divan::main();
 }
 
-/// A wavy torus of 5,000 triangles: curved, closed, of uneven tessellation.
+/// A wavy torus of 5,000 triangles: curved, closed, unevenly tessellated.
 fn torus() -> Mesh {
     const AROUND: u32 = 100;
     const ALONG: u32 = 25;

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         &options,
         &AtomicBool::new(false),
         &mut |event| {
-            // Rows come by the hundred; all else is worth a line.
+            // Row events are too frequent to print.
             if !matches!(event, BuildEvent::Done { .. }) {
                 println!("{event:?}");
             }
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "{} rows, {} lost, {:.1} s",
         summary.num_rows(),
-        summary.num_lost(),
+        summary.num_failed(),
         started.elapsed().as_secs_f64()
     );
 

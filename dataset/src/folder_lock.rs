@@ -11,9 +11,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::durable::read_bounded;
-use crate::store::{LOCK_INTERVAL, LOCK_PATIENCE};
-use crate::{DatasetError, Result};
+use crate::error::{DatasetError, Result, StoreError};
+use crate::local_file::read_bounded;
+use crate::store::{LOCK_POLL_INTERVAL, LOCK_TIMEOUT};
 
 /// The name of the file; hidden, so that readers of folders pass it over.
 pub const LOCK_FILE_NAME: &str = ".lock";
@@ -91,10 +91,10 @@ impl FolderLock {
     pub fn take(dir: &Path, kind: &str) -> Result<Self> {
         let path = dir.join(LOCK_FILE_NAME);
         if !is_absent_or_ours(dir) {
-            return Err(DatasetError::NotOurs {
+            return Err(DatasetError::Store(StoreError::NotOurs {
                 what: format!("its {LOCK_FILE_NAME} is another program's"),
                 path: dir.to_owned(),
-            });
+            }));
         }
         let absent = dir
             .ancestors()
@@ -107,7 +107,7 @@ impl FolderLock {
             made,
         };
         let refused = |e| DatasetError::io("lock", &path)(e);
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = OpenOptions::new()
                 .read(true)
@@ -130,7 +130,9 @@ impl FolderLock {
                     write(&mut file, kind).map_err(refused)?;
                     return Ok(lock);
                 }
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_INTERVAL),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(LOCK_POLL_INTERVAL)
+                }
                 Err(TryLockError::WouldBlock) => {
                     // The folder is its holder's.
                     lock.made = None;
@@ -199,11 +201,11 @@ fn held(dir: &Path) -> DatasetError {
             format!("pid {pid}{host}, begun {since_s} s ago")
         },
     );
-    DatasetError::Held {
+    DatasetError::Store(StoreError::Held {
         kind,
         holder,
         path: dir.to_owned(),
-    }
+    })
 }
 
 fn write(file: &mut File, kind: &str) -> io::Result<()> {

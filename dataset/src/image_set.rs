@@ -1,33 +1,36 @@
-//! Image sets: pictures of a dataset's rows under another light, beside the dataset's own and instead of a copy of it.
+//! Image sets: alternative images for the rows of a dataset, such as another lighting.
 //!
-//! `DIR/images/NAME/` is a folder of shards like `DIR` itself, with a manifest that names the dataset as its parent. Each of
-//! its shards stands beside the one of the same name and has its rows, in its order: `id` and `images`, nothing else.
+//! `DIR/images/NAME/` is a folder of shards with its own manifest, whose parent is the dataset. Each of its
+//! shards has the name and the rows of a shard of the dataset, with the columns `id` and `images` only.
 
 use std::path::{Path, PathBuf};
 
-use crate::{Columns, DatasetError, MANIFEST_FILE_NAME, Manifest, ObjectId, Result, store};
+use crate::error::{DatasetError, ImageSetError, ManifestError, Result};
+use crate::manifest::{MANIFEST_FILE_NAME, Manifest};
+use crate::schema::{Columns, ObjectId};
+use crate::store;
 
-/// Where image sets lie within a dataset.
+/// Subfolder of a dataset that holds its image sets.
 pub(crate) const IMAGE_SETS: &str = "images";
 
-/// The folder of a dataset's image set of this name.
+/// Folder of an image set.
 ///
 /// # Errors
-/// When the name can't be a folder's.
+/// When the name is not valid as a folder name.
 pub fn image_set_dir(dir: &Path, name: &str) -> Result<PathBuf> {
-    // The rules of an id's parts are those of a folder's name.
+    // Ids and folder names follow the same rules.
     match ObjectId::try_new(IMAGE_SETS, name) {
         Ok(_) => Ok(dir.join(IMAGE_SETS).join(name)),
-        Err(_) => Err(DatasetError::ImageSetName {
+        Err(_) => Err(DatasetError::ImageSet(ImageSetError::Name {
             name: name.to_owned(),
-        }),
+        })),
     }
 }
 
-/// The names of a dataset's image sets, finished or not, sorted.
+/// Names of all image sets, complete or not, sorted.
 ///
 /// # Errors
-/// When the folder can't be read.
+/// When the folder cannot be read.
 pub fn image_sets(dir: &Path) -> Result<Vec<String>> {
     let dir = dir.join(IMAGE_SETS);
     let mut names = Vec::new();
@@ -44,19 +47,19 @@ pub fn image_sets(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The manifest of a finished image set, and its folder.
+/// Folder and manifest of a complete image set.
 ///
 /// # Errors
-/// When there is none of this name, it is not finished, or is of other rows than the dataset's.
+/// When it does not exist, is incomplete, or does not match the rows of the dataset.
 pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Result<(PathBuf, Manifest)> {
     let set_dir = image_set_dir(dir, name)?;
     let set = match Manifest::read(&set_dir) {
-        Err(DatasetError::NoManifest { .. }) => {
-            return Err(DatasetError::NoSuchImages {
+        Err(DatasetError::Manifest(ManifestError::NotFound { .. })) => {
+            return Err(DatasetError::ImageSet(ImageSetError::NotFound {
                 name: name.to_owned(),
                 names: image_sets(dir)?.join(", "),
                 path: dir.to_owned(),
-            });
+            }));
         }
         set => set?,
     };
@@ -72,6 +75,6 @@ pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Resul
     if is_of_parent {
         Ok((set_dir, set))
     } else {
-        Err(DatasetError::OtherImages { path: set_dir })
+        Err(DatasetError::ImageSet(ImageSetError::Mismatch { path: set_dir }))
     }
 }

@@ -1,45 +1,44 @@
-//! [`merge`]: the parts of a build, made side by side, to the dataset that one machine would have made.
+//! [`merge`]: joins the parts of a distributed build into one dataset.
 //!
-//! Shards are copied as they are, in the order of the plan, each proven by its hash; the manifest is rewritten after
-//! each. So a merge may be killed at any moment, and the same call goes on with it.
+//! Shards are copied unchanged in plan order and verified by hash, with a journal entry after each, so an
+//! interrupted merge can be resumed by the same call. The result is byte-identical to a build on one machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::dataset_writer::{differences, fresh_manifest};
-use crate::{
-    BuildPart, DatasetError, DatasetPlan, DatasetWriter, Manifest, Result, ShardEntry, ShardHeader,
-    SkippedObject,
-};
+use crate::error::{BuildError, DatasetError, Result};
+use crate::manifest::{BuildPart, Manifest, ShardEntry, SkippedObject};
+use crate::schema::ShardHeader;
+use crate::writer::{DatasetPlan, DatasetWriter, differences, new_manifest};
 
-/// What happens while parts are joined.
+/// Progress events of [`merge`](fn@merge).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MergeEvent {
-    /// It begins.
+    /// Start of the merge.
     Started {
         /// Shards of all parts.
         total: usize,
     },
-    /// An earlier run has joined these shards.
+    /// Shards merged by an earlier run.
     Resumed {
-        /// How many.
+        /// Number of shards.
         shards: usize,
     },
-    /// A shard was taken over.
+    /// A shard was copied.
     Shard {
-        /// Its name.
+        /// File name.
         file: String,
-        /// Its bytes.
+        /// Length in bytes.
         bytes: u64,
     },
 }
 
-/// Joins the folders of all parts of a build in `out`; the parts stay as they are.
+/// Merges the folders of all parts of a build into `out`; the parts are not modified.
 ///
 /// # Errors
-/// When a folder holds no part, the parts are of different builds, one is missing or not whole (all that is missing
-/// is listed), a shard was changed, or `out` can't be written to or holds something else.
+/// When a folder is not a part, the parts belong to different builds, parts or shards are missing (all are
+/// listed), a shard was modified, or `out` is not writable or holds something else.
 pub fn merge(
     folders: &[PathBuf],
     out: &Path,
@@ -48,26 +47,26 @@ pub fn merge(
 ) -> Result<Manifest> {
     let parts = read_parts(folders)?;
     let Some((_, first)) = parts.values().next() else {
-        return Err(DatasetError::PartsMissing {
-            missing: "no part was given".to_owned(),
-        });
+        return Err(DatasetError::Build(BuildError::PartsMissing {
+            missing: "no part given".to_owned(),
+        }));
     };
     let planned = first.planned_shards();
     on_event(MergeEvent::Started { total: planned.len() });
     let plan = plan_of(first);
-    // What another version of the program writes need not have the same bytes.
+    // Another program version may write different bytes.
     let differences = differences(
         first,
         &Manifest {
             part: first.part,
-            ..fresh_manifest(&plan)
+            ..new_manifest(&plan)
         },
     );
     if !differences.is_empty() {
-        return Err(DatasetError::OtherPlan {
+        return Err(DatasetError::Build(BuildError::PlanMismatch {
             differences: differences.join("; "),
             path: parts[&1].0.to_owned(),
-        });
+        }));
     }
     let mut writer = DatasetWriter::open(out, &plan, force)?;
     let missing: Vec<usize> = writer.missing_shards().collect();
@@ -78,10 +77,10 @@ pub fn merge(
     }
     let num_parts = parts.len();
     for shard in missing {
-        // All shards of all parts are there: that was proven above.
+        // Completeness of all parts was checked above.
         let (folder, manifest) = &parts[&(shard % num_parts + 1)];
         let (entry, skipped) = entry_of(manifest, shard, &planned[shard].1);
-        let entry = writer.adopt_shard(folder, entry, skipped)?;
+        let entry = writer.import_shard(folder, entry, skipped)?;
         on_event(MergeEvent::Shard {
             file: entry.file.clone(),
             bytes: entry.bytes,
@@ -90,7 +89,7 @@ pub fn merge(
     writer.finish()
 }
 
-/// The manifests of all parts by their number: of one build, whole, and none twice.
+/// Manifests of all parts by part index; checks that they match, are complete and unique.
 fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>> {
     let mut parts: BTreeMap<usize, (&Path, Manifest)> = BTreeMap::new();
     let mut first: Option<(&Path, Manifest)> = None;
@@ -99,19 +98,19 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
     for folder in folders {
         let manifest = Manifest::read(folder)?;
         let Some(part) = manifest.part else {
-            return Err(DatasetError::NotAPart { path: folder.clone() });
+            return Err(DatasetError::Build(BuildError::NotAPart { path: folder.clone() }));
         };
         let (first_folder, first) = &*first.get_or_insert_with(|| (folder.as_path(), manifest.clone()));
         let differences = differences_of_parts(first, &manifest);
         if !differences.is_empty() {
-            return Err(DatasetError::OtherPart {
+            return Err(DatasetError::Build(BuildError::PartMismatch {
                 differences: differences.join("; "),
                 first: first_folder.to_path_buf(),
                 path: folder.clone(),
-            });
+            }));
         }
         count = part.count;
-        let lacks = manifest.own_shards().len() - manifest.shards.len();
+        let lacks = manifest.assigned_shards().len() - manifest.shards.len();
         if lacks > 0 {
             wrong.push(format!("part {part} lacks {lacks} shards ({})", folder.display()));
         }
@@ -130,13 +129,13 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
     if wrong.is_empty() {
         Ok(parts)
     } else {
-        Err(DatasetError::PartsMissing {
+        Err(DatasetError::Build(BuildError::PartsMissing {
             missing: wrong.join("; "),
-        })
+        }))
     }
 }
 
-/// In what two parts of one build differ that should be the same; which part they are is left aside.
+/// Differences between two parts of one build, ignoring the part index.
 fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
     let count = |manifest: &Manifest| manifest.part.map(|part| part.count);
     let mut found = Vec::new();
@@ -160,9 +159,9 @@ fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
     found
 }
 
-/// The plan of the whole that a part is of.
+/// Plan of the whole dataset.
 fn plan_of(part: &Manifest) -> DatasetPlan {
-    // Destructured whole: a new field must be carried over, or named here as one of the part alone.
+    // Exhaustive: a new field must be carried over, or listed here as specific to the part.
     let Manifest {
         schema_version: _,
         generator: _,
@@ -200,7 +199,7 @@ fn plan_of(part: &Manifest) -> DatasetPlan {
     }
 }
 
-/// What a manifest says about one shard, and what was left out of it.
+/// Manifest entry and skipped objects of one shard.
 fn entry_of(manifest: &Manifest, shard: usize, file: &str) -> (ShardEntry, Vec<SkippedObject>) {
     let entry = manifest.shards.iter().find(|entry| entry.file == file);
     let entry = entry.expect("a part that is whole has all of its shards").clone();

@@ -8,9 +8,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file;
+use crate::error::{DatasetError, Result, StoreError};
 use crate::folder_lock::{LOCK_FILE_NAME, refuse_held};
-use crate::store::is_address;
-use crate::{DatasetError, Result, durable};
+use crate::store::is_url;
 
 /// Entries that are in the way and named in a message; of the others only the number is given.
 const MAX_NAMED: usize = 4;
@@ -133,7 +134,7 @@ impl OwnedFolder {
             fs::remove_dir(&path).map_err(DatasetError::io("remove the folder", &path))?;
         }
         if self.path.is_dir() {
-            durable::sync_dir(&self.path)?;
+            atomic_file::sync_dir(&self.path).map_err(DatasetError::io("sync", &self.path))?;
         }
         Ok(())
     }
@@ -166,10 +167,10 @@ pub(crate) fn refuse_foreign(dir: &Path, foreign: Vec<String>) -> Result<()> {
     if num_more > 0 {
         names = format!("{names} and {num_more} more");
     }
-    Err(DatasetError::NotOurs {
+    Err(DatasetError::Store(StoreError::NotOurs {
         what: format!("it holds {names}"),
         path: dir.to_owned(),
-    })
+    }))
 }
 
 /// Refuses an output that is a link: what it leads to has an owner elsewhere.
@@ -180,10 +181,10 @@ pub fn refuse_link(out: &Path) -> Result<()> {
     // With a slash at its end a path names what the link leads to.
     let named: PathBuf = out.components().collect();
     match fs::symlink_metadata(named) {
-        Ok(metadata) if metadata.is_symlink() => Err(DatasetError::NotOurs {
+        Ok(metadata) if metadata.is_symlink() => Err(DatasetError::Store(StoreError::NotOurs {
             what: "it is a symbolic link".to_owned(),
             path: out.to_owned(),
-        }),
+        })),
         _ => Ok(()),
     }
 }
@@ -195,7 +196,7 @@ pub fn refuse_link(out: &Path) -> Result<()> {
 pub fn refuse_inputs<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
     // Addresses of object stores have no other name.
     let real = |path: &Path| {
-        if is_address(path) {
+        if is_url(path) {
             Some(path.to_owned())
         } else {
             path.canonicalize().ok()
@@ -208,10 +209,10 @@ pub fn refuse_inputs<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>)
         .into_iter()
         .find(|input| real(input).is_some_and(|input| input.starts_with(&real_out)))
     {
-        Some(input) => Err(DatasetError::HoldsInput {
+        Some(input) => Err(DatasetError::Store(StoreError::HoldsInput {
             input: input.to_owned(),
             path: out.to_owned(),
-        }),
+        })),
         None => Ok(()),
     }
 }
@@ -230,10 +231,10 @@ pub fn refuse_foreign_file(file: &Path, is_ours: impl FnOnce(&Path) -> bool) -> 
         Ok(_) if is_ours(file) => return Ok(()),
         Ok(_) => "its content is not of this program",
     };
-    Err(DatasetError::NotOurs {
+    Err(DatasetError::Store(StoreError::NotOurs {
         what: what.to_owned(),
         path: file.to_owned(),
-    })
+    }))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Work shared among threads, with results in an order that no thread has a part in.
+//! Parallel map with results in input order.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-/// As many threads as asked for; one a core for 0.
+/// The requested number of threads; 0 means one per core.
 pub(crate) fn num_threads(asked: usize) -> usize {
     match asked {
         0 => thread::available_parallelism().map_or(1, usize::from),
@@ -14,9 +14,9 @@ pub(crate) fn num_threads(asked: usize) -> usize {
     }
 }
 
-/// Calls `work` for each number below `num` on some threads, and `on_done` on this one after each; results are in the order
-/// of the numbers.
-pub(crate) fn in_parallel<T: Send>(
+/// Calls `work` for each index below `num` on `num_threads` threads, and `on_done` on the calling thread
+/// after each; results are in index order.
+pub(crate) fn parallel_map<T: Send>(
     num_threads: usize,
     num: usize,
     work: impl Fn(usize) -> T + Sync,
@@ -27,7 +27,7 @@ pub(crate) fn in_parallel<T: Send>(
     let some = |sender: mpsc::Sender<(usize, T)>| {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
-            // The receiver lives until all senders are gone.
+            // The receiver outlives all senders.
             if i >= num || sender.send((i, work(i))).is_err() {
                 break;
             }
@@ -63,9 +63,9 @@ mod tests {
         let doubled: Vec<usize> = items.iter().map(|item| 2 * item).collect();
         for num_workers in [1, 3, 200] {
             let mut num_done = 0;
-            let results = in_parallel(num_workers, items.len(), |i| 2 * items[i], || num_done += 1);
+            let results = parallel_map(num_workers, items.len(), |i| 2 * items[i], || num_done += 1);
             assert_eq!((results, num_done), (doubled.clone(), items.len()));
         }
-        assert!(in_parallel(3, 0, |i| i, || {}).is_empty(), "of nothing");
+        assert!(parallel_map(3, 0, |i| i, || {}).is_empty(), "of nothing");
     }
 }

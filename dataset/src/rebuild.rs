@@ -1,7 +1,8 @@
-//! [`rebuild`]: a dataset again from its manifest and somebody's own copy of the meshes, proven equal or told apart.
+//! [`rebuild`]: reproduces a dataset from its manifest and a local copy of the meshes, and compares the
+//! result.
 //!
-//! Whoever may not hand on meshes or pictures hands on the manifest: it holds the recipe, the hash of every mesh and
-//! the hashes of every row.
+//! Allows sharing a dataset whose meshes or images may not be redistributed: the manifest holds the recipe
+//! and the hashes of every mesh and row.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,63 +11,65 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
-use crate::dataset_writer::differences;
-use crate::{
-    BuildEvent, BuildOptions, BuildRecipe, DatasetError, Manifest, ObjectEntry, ObjectId, Result,
-    SkippedObject, Source, build,
-};
+use crate::error::{DatasetError, ManifestError, RecipeError, Result};
+use crate::manifest::{Manifest, ObjectEntry, SkippedObject};
+use crate::pipeline::{BuildEvent, BuildOptions, build};
+use crate::recipe::BuildRecipe;
+use crate::schema::ObjectId;
+use crate::source::Source;
+use crate::writer::differences;
 
-/// How many objects that differ are spelled out; the others are counted.
+/// Limit on listed differences; the rest are only counted.
 const MAX_DIFFERENCES: usize = 1000;
 
-/// What a rebuilt dataset has in common with the one that its manifest is of.
+/// Comparison of a rebuilt dataset with its manifest.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RebuildReport {
-    /// Is every shard the same, byte for byte?
+    /// Whether all shards are byte-identical.
     pub is_equal: bool,
     /// Shards of the manifest.
     pub num_shards: usize,
-    /// Those that are the same.
+    /// Byte-identical shards.
     pub num_equal_shards: usize,
     /// Objects of the manifest.
     pub num_objects: usize,
-    /// Objects whose rows are the same, or that were left out of both.
+    /// Objects with identical rows, or skipped in both.
     pub num_equal_objects: usize,
-    /// In what the two builds differ as a whole: another adapter, another version of the program.
+    /// Differences between the builds as a whole, such as the adapter or the program version.
     pub builds: Vec<String>,
-    /// How many objects differ, by kind.
+    /// Number of differing objects by kind.
     pub kinds: BTreeMap<DifferenceKind, usize>,
-    /// The first of them.
+    /// The first differences.
     pub differences: Vec<Difference>,
 }
 
-/// An object that became something else.
+/// An object that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Which.
+    /// Object id.
     pub id: ObjectId,
-    /// In what, in a word.
+    /// Kind of difference.
     pub kind: DifferenceKind,
-    /// In what, in a sentence.
+    /// Human-readable detail.
     pub message: String,
 }
 
-/// In what an object differs: the first of these that does.
+/// First stage at which an object differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DifferenceKind {
-    /// There is no such mesh.
+    /// The mesh does not exist.
     MissingMesh,
-    /// The mesh is another one.
+    /// The mesh file differs.
     OtherMesh,
-    /// A file that the mesh refers to is another one, or missing.
+    /// A file that the mesh refers to differs or is missing.
     OtherAssets,
-    /// A row here and left out there.
+    /// A row in one, skipped in the other.
     OtherOutcome,
-    /// The same mesh gave other points.
+    /// Same mesh, different points.
     OtherPoints,
-    /// The same points, other pictures: what another adapter does.
+    /// Same points, different images, as with another adapter.
     OtherViews,
 }
 
@@ -83,11 +86,11 @@ impl fmt::Display for DifferenceKind {
     }
 }
 
-/// Builds again what a manifest describes, and compares. `None` if told to stop; the same call goes on then.
+/// Rebuilds the dataset of a manifest and compares. `None` if cancelled; the same call resumes.
 ///
 /// # Errors
-/// When the manifest is of no finished build or names no meshes, when its recipe can't be read, or as
-/// [`build`](crate::build()) does.
+/// When the manifest is incomplete or lists no meshes, its recipe is invalid, or as
+/// [`build`](crate::build()).
 pub fn rebuild(
     expected: &Manifest,
     meshes: &Path,
@@ -95,23 +98,23 @@ pub fn rebuild(
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<Option<RebuildReport>> {
-    if expected.shards.len() < expected.own_shards().len() {
-        return Err(DatasetError::Unfinished {
+    if expected.shards.len() < expected.assigned_shards().len() {
+        return Err(DatasetError::Manifest(ManifestError::Incomplete {
             finished: expected.shards.len(),
             path: meshes.to_owned(),
-        });
+        }));
     }
     if expected.is_relit {
-        return Err(DatasetError::Relit {
+        return Err(DatasetError::Manifest(ManifestError::Relit {
             parent: expected.parent.clone().unwrap_or_default(),
-        });
+        }));
     }
-    let recipe: BuildRecipe =
-        serde_json::from_value(expected.recipe.clone()).map_err(|source| DatasetError::Json {
-            what: "recipe of the manifest",
+    let recipe: BuildRecipe = serde_json::from_value(expected.recipe.clone()).map_err(|source| {
+        DatasetError::Recipe(RecipeError::Json {
             path: meshes.to_owned(),
             source,
-        })?;
+        })
+    })?;
     let source = Source::from_manifest(expected, meshes)?;
     let options = BuildOptions {
         part: expected.part,
@@ -161,13 +164,13 @@ fn compare(expected: &Manifest, found: &Manifest) -> RebuildReport {
     report
 }
 
-/// In what an object differs first, along the way from the mesh to the pictures.
+/// First difference along the way from mesh to images.
 fn difference(
     expected: &ObjectEntry,
     found: &ObjectEntry,
     skip: Option<&SkippedObject>,
 ) -> Option<(DifferenceKind, String)> {
-    // Destructured whole: a new field must be compared or named here.
+    // Exhaustive: a new field must be compared or listed here.
     let ObjectEntry {
         id: _,
         path,
@@ -212,7 +215,7 @@ fn difference(
         )),
         (Some(expected), Some(found)) if expected.views_sha256 != found.views_sha256 => Some((
             DifferenceKind::OtherViews,
-            "the same points, other pictures".to_owned(),
+            "the same points, other images".to_owned(),
         )),
         _ => None,
     }

@@ -1,53 +1,57 @@
-//! [`BuildRecipe`]: all settings that decide what a dataset holds. Same source, recipe and adapter: same bytes.
+//! [`BuildRecipe`]: all settings that determine the content of a dataset. Equal source, recipe and adapter
+//! give equal bytes.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
 
-use crate::{Columns, DatasetError, MAX_IMAGE_SIZE_PX, ObjectId, Result, RowLayout, Sampler};
+use crate::error::{DatasetError, RecipeError, Result};
+use crate::image::MAX_IMAGE_SIZE_PX;
+use crate::schema::{Columns, ObjectId, RowLayout};
+use crate::surface::Sampler;
 
-/// Points of an object: TAP's (section 4.1 of the paper).
+/// Points per object (TAP, section 4.1).
 pub const DEFAULT_NUM_POINTS: usize = 1024;
-/// Rows of a shard: what a killed build loses at most, and small enough to copy about.
+/// Objects per shard: the work lost at most when a build is killed.
 pub const DEFAULT_ROWS_PER_SHARD: usize = 128;
-/// More points than any encoder reads.
+/// Limit on points per object.
 const MAX_NUM_POINTS: usize = 1 << 18;
-/// More would make a resumed build repeat hours.
+/// Limit on objects per shard.
 const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 
-/// All settings of a dataset.
+/// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BuildRecipe {
-    /// The views.
+    /// Views and lighting.
     pub render: RenderRecipe,
-    /// Is the surface that pixels see stored too, so that views can be lit anew without their meshes? Its normals are
-    /// flat or smooth as the lighting has them; its colors are stored where the lighting shows them.
+    /// Whether to store a G-buffer for relighting without meshes. Its normals are flat or smooth as in the
+    /// lighting; albedo is stored if the lighting shows it.
     pub gbuffer: bool,
-    /// Points of an object.
+    /// N: points per object.
     pub num_points: usize,
-    /// How points are spread over the surface.
+    /// Point sampling method.
     pub sampler: Sampler,
-    /// What, together with an object's id, decides its points.
+    /// Combined with an object's id into the seed of its points.
     pub seed: u64,
-    /// Which axis of the meshes points up.
+    /// Up axis of the meshes.
     pub up: UpAxis,
-    /// How objects are moved and scaled into object space.
+    /// Translation and scale into object space.
     pub normalization: Normalization,
-    /// Objects of a shard; those that are skipped leave it shorter.
+    /// Objects per shard; skipped ones leave it shorter.
     pub rows_per_shard: usize,
 }
 
-/// How an object is moved and scaled into object space.
+/// Translation and scale into object space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Normalization {
-    /// The centroid of the sampled points becomes the origin, the farthest of them gets the distance 1.
+    /// Centroid of the sampled points at the origin, farthest point at distance 1.
     #[default]
     Points,
-    /// The center of the bounding box becomes the origin, the farthest vertex gets the distance 1.
+    /// Center of the bounding box at the origin, farthest vertex at distance 1.
     BoundingBox,
-    /// The centroid of the surface becomes the origin, the farthest vertex gets the distance 1.
+    /// Centroid of the surface at the origin, farthest vertex at distance 1.
     Surface,
 }
 
@@ -67,12 +71,12 @@ impl Default for BuildRecipe {
 }
 
 impl BuildRecipe {
-    /// Checks every setting.
+    /// Checks all settings.
     ///
     /// # Errors
     /// The first setting that is out of range.
     pub fn validate(&self) -> Result<()> {
-        // Destructured whole: a new field must be checked or named here.
+        // Exhaustive: a new field must be checked or listed here.
         let Self {
             render,
             gbuffer: _,
@@ -84,7 +88,9 @@ impl BuildRecipe {
             rows_per_shard,
         } = self;
         render.validate()?;
-        let out_of_range = |key, value: String, rule| Err(DatasetError::Recipe { key, value, rule });
+        let out_of_range = |key, value: String, rule| {
+            Err(DatasetError::Recipe(RecipeError::OutOfRange { key, value, rule }))
+        };
         if !(1..=MAX_NUM_POINTS).contains(num_points) {
             return out_of_range("num_points", num_points.to_string(), "1 to 262144");
         }
@@ -104,7 +110,7 @@ impl BuildRecipe {
         Ok(())
     }
 
-    /// The sizes of a row.
+    /// Row dimensions.
     pub(crate) fn row_layout(&self) -> RowLayout {
         RowLayout {
             num_points: self.num_points,
@@ -118,8 +124,8 @@ impl BuildRecipe {
         }
     }
 
-    /// What is drawn: the views, with every channel that a row stores.
-    pub(crate) fn drawn(&self) -> RenderRecipe {
+    /// Render recipe with all channels that a row stores.
+    pub(crate) fn rendered(&self) -> RenderRecipe {
         let channels = if self.gbuffer {
             Channels {
                 color: true,
@@ -134,8 +140,8 @@ impl BuildRecipe {
         }
     }
 
-    /// What decides an object's points: the first eight bytes of a hash over the seed and the id, so that it
-    /// doesn't depend on any other object.
+    /// Sampling seed of an object: the first eight bytes of a hash over seed and id, independent of other
+    /// objects.
     pub(crate) fn seed_of(&self, id: &ObjectId) -> u64 {
         let hash = Sha256::new()
             .chain_update(self.seed.to_le_bytes())

@@ -1,5 +1,5 @@
-//! Meshes to a dataset: the rows are right, the bytes are the same however the build went, and whatever is wrong
-//! with a mesh, a folder or a disk is said and costs no more than it must. Drawn by the CPU, but where it says otherwise.
+//! Builds: rows are correct, bytes do not depend on how the build ran, and problems with meshes, folders or
+//! disks are reported at minimal cost. Rendered on the CPU unless stated otherwise.
 #![cfg(feature = "build")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use boxes::{box_obj, boxes, bytes, names, open, options, recipe, run, run_with};
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, SkipReason, Split, VerifyOptions,
-    ViewSelection, build, decode_gray_png, verify,
+    BuildError, BuildEvent, BuildOptions, BuildRecipe, Dataset, DatasetError, ManifestError, SkipReason,
+    Split, VerifyOptions, ViewSelection, build, decode_gray_png, verify,
 };
 use tap_render::{AdapterChoice, BackendChoice, RendererOptions};
 
@@ -33,7 +33,7 @@ fn a_source_becomes_a_dataset_that_verifies() {
     );
     let summary = summary.unwrap();
     assert!(
-        summary.is_complete && summary.num_lost() == 0,
+        summary.is_complete && summary.num_failed() == 0,
         "{:?}",
         summary.manifest.skipped
     );
@@ -64,7 +64,7 @@ fn a_source_becomes_a_dataset_that_verifies() {
         sample.is_watertight && sample.part_labels.is_none(),
         "a closed box without parts"
     );
-    // The corners of the file, brought to object space, lie on the box that the points were drawn from.
+    // Points lie on the box of the mesh file, transformed to object space.
     let farthest = sample
         .points
         .iter()
@@ -120,7 +120,7 @@ fn a_device_draws_the_same_rows() {
         assert_eq!((&device.id, &device.points), (&cpu.id, &cpu.points));
         for (device, cpu) in device.views.iter().zip(&cpu.views) {
             let matrices = [device, cpu].map(|view| view.clip_from_view.map(f32::to_bits));
-            assert_eq!(matrices[0], matrices[1], "who draws does not place the camera");
+            assert_eq!(matrices[0], matrices[1], "the backend does not move the camera");
             let pixels = [device, cpu].map(|view| decode_gray_png(&view.image_png).unwrap().pixels);
             let num_off = pixels[0]
                 .iter()
@@ -196,11 +196,14 @@ fn cancelled_anywhere_and_resumed_gives_the_bytes_of_an_unbroken_build() {
             names(out.path())
         );
         assert!(
-            matches!(Dataset::open(out.path()), Err(DatasetError::Unfinished { .. })),
+            matches!(
+                Dataset::open(out.path()),
+                Err(DatasetError::Manifest(ManifestError::Incomplete { .. }))
+            ),
             "it says that it isn't whole"
         );
 
-        // What a killed process leaves behind, beyond what a cancelled one does.
+        // What a killed process may leave behind in addition.
         fs::write(out.path().join("test-00000-of-00001.parquet.partial"), "cut").unwrap();
         fs::write(
             out.path().join("test-00000-of-00001.parquet"),
@@ -212,7 +215,7 @@ fn cancelled_anywhere_and_resumed_gives_the_bytes_of_an_unbroken_build() {
         assert!(summary.is_complete, "resumed");
         assert_eq!(bytes(out.path()), expected, "stopped after {stop_after}");
     }
-    // And once more on the finished one: nothing is done, nothing changes.
+    // Running again on a complete dataset changes nothing.
     let mut events = Vec::new();
     let done = build(
         &open(source.path()),
@@ -266,7 +269,7 @@ fn bad_meshes_are_rows_of_the_skip_list_and_move_no_other_row() {
     }
     let summary = run(source.path(), out.path(), 2).unwrap();
     assert!(
-        summary.is_complete && summary.num_lost() == 4,
+        summary.is_complete && summary.num_failed() == 4,
         "{:?}",
         summary.manifest.skipped
     );
@@ -301,7 +304,7 @@ fn bad_meshes_are_rows_of_the_skip_list_and_move_no_other_row() {
         (vec![3, 3, 1, 3], vec![4, 4, 2, 4]),
         "each shard is shorter by its own losses"
     );
-    // An object that is still there is the same row as before.
+    // Other objects keep their rows.
     let dataset = Dataset::open(out.path()).unwrap();
     let row_of = |d: &Dataset, id: &str| {
         d.ids(Split::Train)
@@ -326,7 +329,10 @@ fn a_folder_of_broken_meshes_alone_is_an_error_and_leaves_no_dataset() {
     }
     let error = run(source.path(), out.path(), 2).unwrap_err();
     assert!(
-        matches!(error, DatasetError::NothingSurvived { num_objects: 6, .. }),
+        matches!(
+            error,
+            DatasetError::Build(BuildError::AllSkipped { num_objects: 6, .. })
+        ),
         "{error}"
     );
     assert!(error.to_string().contains("crate/0"), "{error}");
@@ -381,7 +387,7 @@ fn another_recipe_or_source_is_refused_unless_forced() {
 #[test]
 fn an_output_that_cannot_be_written_to_is_named() {
     let (source, out) = (boxes(), tempfile::tempdir().unwrap());
-    // A file where the folder should be: no one may write there, not even root.
+    // A file in place of the folder cannot be written to, not even by root.
     let file = out.path().join("file");
     fs::write(&file, "mine").unwrap();
     let error = run(source.path(), &file, 1).unwrap_err().to_string();
@@ -399,7 +405,7 @@ mod full_disk {
 
     use super::*;
 
-    /// A file system of its own, unmounted when dropped; `None` where mounting isn't allowed.
+    /// A mounted file system, unmounted on drop; `None` where mounting is not allowed.
     struct Mounted(tempfile::TempDir);
 
     impl Mounted {
@@ -437,7 +443,7 @@ mod full_disk {
         run(source.path(), whole.path(), 2).unwrap();
         let expected = bytes(whole.path());
         let out = disk.0.path().join("out");
-        // So little room is left that the first shards fit and a later one does not.
+        // Leaves room for the first shards but not for all.
         let first: usize = expected
             .iter()
             .filter(|(name, _)| name.ends_with("train-00000-of-00003.parquet"))
@@ -455,7 +461,7 @@ mod full_disk {
         };
         let error = attempt(false).unwrap_err();
         assert!(
-            matches!(error, DatasetError::DiskShort { .. }),
+            matches!(error, DatasetError::Build(BuildError::NotEnoughDiskSpace { .. })),
             "foreseen: {error}"
         );
         assert_eq!(names(&out), ["manifest.json"], "and nothing was begun");

@@ -1,5 +1,5 @@
-//! A build in parts, and the join: the bytes are those of one machine, and whatever is missing is said. Also: a shard
-//! that was lost or damaged is made again, and no other.
+//! Distributed builds: merged parts are byte-identical to a single build, missing parts are reported, and
+//! only missing or damaged shards are rebuilt.
 #![cfg(feature = "build")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 use boxes::{boxes, bytes, open, options, recipe};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, Dataset, DatasetError, Manifest,
-    MergeEvent, build, merge,
+    ManifestError, MergeEvent, build, merge,
 };
 
 fn run_with(source: &Path, recipe: &BuildRecipe, options: &BuildOptions) -> (BuildSummary, Vec<BuildEvent>) {
@@ -31,7 +31,7 @@ fn run(source: &Path, out: &Path) -> (BuildSummary, Vec<BuildEvent>) {
     run_with(source, &recipe(), &options(out, 2))
 }
 
-/// Builds all parts into folders of their own, below `dir`.
+/// Builds all parts into separate folders below `dir`.
 fn build_parts(source: &Path, dir: &Path, recipe: &BuildRecipe, count: usize) -> Vec<PathBuf> {
     let build_part = |index| {
         let out = dir.join(format!("part{index}"));
@@ -49,7 +49,7 @@ fn join(parts: &[PathBuf], out: &Path) -> Result<Manifest, DatasetError> {
     merge(parts, out, false, &mut |_| {})
 }
 
-/// With a mesh that is left out, so that the skip list has to come right too.
+/// Includes a skipped mesh, so that the skip list is merged too.
 fn boxes_and_a_broken_one() -> tempfile::TempDir {
     let source = boxes();
     fs::write(source.path().join("plank/05.obj"), "this is no mesh").unwrap();
@@ -76,7 +76,7 @@ fn a_lost_or_damaged_shard_alone_is_made_again() {
         assert!(again.is_complete, "mended");
         let lost = events
             .iter()
-            .filter(|event| matches!(event, BuildEvent::ShardLost { file } if *file == shard.file));
+            .filter(|event| matches!(event, BuildEvent::ShardDamaged { file } if *file == shard.file));
         assert_eq!(lost.count(), 1, "{events:?}");
         let written = events
             .iter()
@@ -95,12 +95,15 @@ fn parts_join_to_the_bytes_of_one_machine() {
     let (source, dir) = (boxes_and_a_broken_one(), tempfile::tempdir().unwrap());
     let one = dir.path().join("one");
     run(source.path(), &one);
-    // Four shards: also more parts than shards, so that one has nothing to do.
+    // Four shards, so five parts include an empty one.
     for count in [1, 2, 3, 5] {
         let parts_dir = dir.path().join(format!("of-{count}"));
         let mut parts = build_parts(source.path(), &parts_dir, &recipe(), count);
         let error = Dataset::open(&parts[0]).unwrap_err();
-        assert!(matches!(error, DatasetError::Part { .. }), "{error}");
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::Part { .. })),
+            "{error}"
+        );
         parts.reverse();
         let out = parts_dir.join("joined");
         let manifest = join(&parts, &out).unwrap();
@@ -121,7 +124,7 @@ fn a_join_goes_on_where_it_was_stopped() {
     run(source.path(), &one);
     let parts = build_parts(source.path(), dir.path(), &recipe(), 2);
     let out = dir.path().join("joined");
-    // Stopped by a panic after the second shard, the way a kill would: nothing is tidied up.
+    // A panic after the second shard stops the merge like a kill: nothing is cleaned up.
     let stopped = std::panic::catch_unwind(|| {
         let mut num_shards = 0;
         merge(&parts, &out, false, &mut |event| {
@@ -168,9 +171,9 @@ fn what_cannot_be_joined_is_named() {
     let whole = dir.path().join("whole");
     run(source.path(), &whole);
     let text = error(&[parts[0].clone(), whole]);
-    assert!(text.contains("no part of one"), "{text}");
+    assert!(text.contains("not a part of one"), "{text}");
 
-    // A shard that was changed after it was written is not carried over.
+    // A modified shard is not copied.
     let shard = &Manifest::read(&parts[0]).unwrap().shards[0].file;
     let mut changed = fs::read(parts[0].join(shard)).unwrap();
     changed[500] ^= 1;

@@ -1,4 +1,4 @@
-//! A dataset again from its manifest alone: equal, or told apart object by object. And what a build will come to.
+//! Rebuilding from a manifest alone, with differences reported per object; and build estimates.
 #![cfg(feature = "build")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use boxes::{box_obj, boxes, bytes, open, options, recipe, run};
-use tap_dataset::{DatasetError, DifferenceKind, Finding, Manifest, RebuildReport, plan, rebuild, report};
+use tap_dataset::{
+    DatasetError, DifferenceKind, Manifest, ManifestError, MeshIssue, RebuildReport, plan, rebuild, report,
+};
 
 fn again(manifest: &Manifest, meshes: &Path, out: &Path) -> Result<RebuildReport, DatasetError> {
     let report = rebuild(
@@ -19,7 +21,7 @@ fn again(manifest: &Manifest, meshes: &Path, out: &Path) -> Result<RebuildReport
         &AtomicBool::new(false),
         &mut |_| {},
     );
-    report.map(|report| report.expect("nobody stops it"))
+    report.map(|report| report.expect("it is not cancelled"))
 }
 
 /// Boxes with parts, one of them broken.
@@ -35,7 +37,7 @@ fn source_and_manifest(out: &Path) -> (tempfile::TempDir, Manifest) {
 fn a_manifest_and_the_meshes_give_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (source, manifest) = source_and_manifest(&dir.path().join("one"));
-    // Nothing but meshes: no list of splits, no list of parts, and one of them elsewhere under another name.
+    // Only meshes remain: no split list, no part list, and one mesh moved and renamed.
     for list in ["split.csv", "parts.json"] {
         fs::remove_file(source.path().join(list)).unwrap();
     }
@@ -60,7 +62,7 @@ fn whatever_differs_is_named() {
     let (source, mut manifest) = source_and_manifest(&dir.path().join("one"));
     fs::remove_file(source.path().join("crate/00.obj")).unwrap();
     fs::write(source.path().join("crate/02.obj"), box_obj(1.0, 1.0, 1.0)).unwrap();
-    // As another adapter would have it.
+    // As if rendered by another adapter.
     let object = manifest.shards[1]
         .objects
         .iter_mut()
@@ -96,11 +98,17 @@ fn a_manifest_that_cannot_be_rebuilt_says_why() {
         shard.objects.clear();
     }
     let error = again(&old, source.path(), &dir.path().join("two")).unwrap_err();
-    assert!(matches!(error, DatasetError::NoMeshesListed), "{error}");
+    assert!(
+        matches!(error, DatasetError::Manifest(ManifestError::NoMeshes)),
+        "{error}"
+    );
     let mut hostile = manifest;
     hostile.shards[0].objects[0].path = "../../etc/passwd.obj".to_owned();
     let error = again(&hostile, source.path(), &dir.path().join("two")).unwrap_err();
-    assert!(matches!(error, DatasetError::ManifestContent { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Manifest(ManifestError::Invalid { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -145,8 +153,8 @@ fn a_report_counts_what_is_wrong_by_category() {
         .map(|c| (c.name.as_str(), c.num_rows))
         .collect();
     assert_eq!(names, [("crate", 7), ("plank", 6)]);
-    // The faces of the boxes are wound as they come.
-    let flipped = report.all.findings.get(&Finding::Flipped).copied().unwrap_or(0);
+    // Some box faces have inconsistent winding.
+    let flipped = report.all.issues.get(&MeshIssue::Flipped).copied().unwrap_or(0);
     assert_eq!(report.all.num_clean + flipped, 13, "{report:#?}");
     assert_eq!(report.objects.len(), flipped, "each of them is listed");
 }

@@ -1,4 +1,5 @@
-//! Pictures lit from the G-buffer: those of a fresh build, however the run went; and what it refuses.
+//! Relighting from the G-buffer equals a fresh build, whether interrupted or not, and invalid requests are
+//! refused.
 #![cfg(feature = "build")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,19 +11,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use boxes::{box_obj, bytes, options, recipe, run_with};
 use tap_dataset::{
-    BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest, RelightOptions,
-    RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png, image_set_dir,
-    image_sets, relight, verify,
+    BuildError, BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest,
+    RelightOptions, RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png,
+    image_set_dir, image_sets, relight, verify,
 };
 use tap_render::{Lighting, MaterialChoice};
 
-/// Of so many pixels within a real surface one may differ by more.
+/// One in this many interior pixels may differ by more than 1/255.
 const ONE_FREE_IN: usize = 250;
 
-/// Of so many pixels of a real object, edges and all, one may differ by more than 8/255.
+/// One in this many pixels of a real object, including edges, may differ by more than 8/255.
 const ONE_ROUGH_IN: usize = 40;
 
-/// The first shard of the boxes.
+/// First shard of the boxes.
 const SHARD: &str = "train-00000-of-00003.parquet";
 
 /// Boxes of two colors, one of them broken.
@@ -76,7 +77,7 @@ fn relight_to(
         force: false,
     };
     let report = relight(parent, lighting, &options, &AtomicBool::new(false), &mut |_| {})?;
-    Ok(report.expect("nobody stops it"))
+    Ok(report.expect("it is not cancelled"))
 }
 
 fn rows(dir: &Path) -> Vec<Sample> {
@@ -89,7 +90,7 @@ fn rows(dir: &Path) -> Vec<Sample> {
     (0..dataset.len(Split::Train)).map(read).collect()
 }
 
-/// The lighting of `mvcnn` on what another one shows.
+/// The lighting of `mvcnn` with the materials and normals of another one.
 fn plain_light_on(other: &Lighting) -> Lighting {
     Lighting {
         material: other.material,
@@ -98,7 +99,7 @@ fn plain_light_on(other: &Lighting) -> Lighting {
     }
 }
 
-/// Does a pixel see what all pixels around it see, on one plane and of one color?
+/// Whether a pixel and its neighbors see the same plane and color.
 fn is_interior(pixels: &GbufferPixels, size: usize, i: usize) -> bool {
     let (x, y) = (i % size, i / size);
     let is_of_one_color = |other: usize| {
@@ -124,7 +125,7 @@ fn is_interior(pixels: &GbufferPixels, size: usize, i: usize) -> bool {
         })
 }
 
-/// How many pixels are covered, and how many of them differ by more than 8/255.
+/// Number of covered pixels, and of those that differ by more than 8/255.
 fn compare_all(relit: &SampleView, fresh: &SampleView) -> [usize; 2] {
     let [relit_gray, fresh_gray] =
         [relit, fresh].map(|view| decode_gray_png(&view.image_png).unwrap().pixels);
@@ -133,8 +134,7 @@ fn compare_all(relit: &SampleView, fresh: &SampleView) -> [usize; 2] {
     [relit.mask.num_covered(), num_off]
 }
 
-/// How many pixels lie within a surface, and how many of them differ by more than 1/255. Those that are not covered are
-/// equal.
+/// Number of interior pixels, and of those that differ by more than 1/255. Background pixels are equal.
 fn compare(relit: &SampleView, fresh: &SampleView) -> [usize; 2] {
     let size = relit.mask.size_px();
     let pixels = relit.gbuffer.as_ref().unwrap().decode(size).unwrap();
@@ -158,7 +158,7 @@ fn every_preset_gives_the_pictures_of_a_fresh_build() {
     let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
     for name in Lighting::PRESETS {
         let lighting: Lighting = name.parse().unwrap();
-        let at = |what: &str| out.path().join(format!("{what} {name}"));
+        let at = |detail: &str| out.path().join(format!("{detail} {name}"));
         let stored = build_with(
             source.path(),
             &recipe_with(plain_light_on(&lighting), true),
@@ -179,7 +179,7 @@ fn every_preset_gives_the_pictures_of_a_fresh_build() {
                 relit.image_png.clear();
                 fresh.image_png.clear();
             }
-            assert_eq!(relit, fresh, "{name}: all but the pictures");
+            assert_eq!(relit, fresh, "{name}: all but the images");
         }
         assert!(
             num_interior > 5_000 && num_off == 0,
@@ -229,12 +229,12 @@ fn real_meshes_give_the_pictures_of_a_fresh_build() {
             (num_covered, num_rough) = (num_covered + covered, num_rough + rough);
         }
     }
-    // Edges and all: a tenth of the pixels see several faces.
+    // Including edges: a tenth of the pixels see several faces.
     assert!(
         num_rough * ONE_ROUGH_IN <= num_covered,
         "{num_rough} of {num_covered}"
     );
-    // What is thinner than a pixel is seen by some of its samples, and by the centre of none.
+    // Features thinner than a pixel may be seen by some of its samples but not by its center.
     assert!(
         num_interior > 1_000_000 && num_off * ONE_FREE_IN <= num_interior,
         "{num_off} of {num_interior}"
@@ -245,7 +245,7 @@ fn real_meshes_give_the_pictures_of_a_fresh_build() {
 fn a_gbuffer_changes_no_other_column() {
     let (source, out) = (colored_boxes(), tempfile::tempdir().unwrap());
     for lighting in [Lighting::mvcnn(), Lighting::textured()] {
-        let at = |what: &str| out.path().join(format!("{what} {:?}", lighting.material));
+        let at = |detail: &str| out.path().join(format!("{detail} {:?}", lighting.material));
         let plain = build_with(source.path(), &recipe_with(lighting.clone(), false), at("plain"));
         let stored = build_with(source.path(), &recipe_with(lighting.clone(), true), at("stored"));
         let mut rows_of_stored = rows(&stored);
@@ -298,7 +298,10 @@ fn whatever_the_threads_and_however_often_stopped_the_bytes_are_the_same() {
     assert_eq!(bytes(&stopped), bytes(&one), "after damage");
 
     let error = relight_to(&stored, &Lighting::random(1), &one, 1).unwrap_err();
-    assert!(matches!(error, DatasetError::OtherPlan { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Build(BuildError::PlanMismatch { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -360,7 +363,7 @@ fn images_are_added_beside_the_rows() {
     add_images(&stored, "night", false).unwrap();
     assert_eq!(image_sets(&stored).unwrap(), ["night"]);
 
-    // The pictures of a copy, without the copy.
+    // The images of a relit dataset, without a second copy of the rows.
     relight_to(&stored, &Lighting::three_point(), &copy, 2).unwrap();
     let read = |dataset: &Dataset, row, views| dataset.read(Split::Train, row, views).unwrap();
     let own = Dataset::open(&stored).unwrap();
@@ -386,7 +389,7 @@ fn images_are_added_beside_the_rows() {
     let set = image_set_dir(&stored, "night").unwrap();
     assert!(
         length(set.join(SHARD)) * 3 < length(stored.join(SHARD)),
-        "pictures alone"
+        "images only"
     );
 }
 
@@ -434,7 +437,7 @@ fn damage_to_added_images_is_found_and_mended() {
         assert!(add_images(&stored, name, false).is_err(), "{name}");
     }
 
-    // Rows that have changed since have no pictures there.
+    // Rows that changed since have no images in the set.
     let other = BuildRecipe {
         seed: 7,
         ..recipe_with(Lighting::textured(), true)
@@ -448,7 +451,7 @@ fn damage_to_added_images_is_found_and_mended() {
         "the rows are others"
     );
     assert!(
-        problems()[0].what.contains("of another dataset"),
+        problems()[0].detail.contains("of another dataset"),
         "{:?}",
         problems()
     );

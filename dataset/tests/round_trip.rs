@@ -1,4 +1,4 @@
-//! What is written is what is read: whole datasets, single rows, chosen views.
+//! Round trips of whole datasets, single rows and selected views.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
@@ -6,8 +6,8 @@ mod fixture;
 use fixture::{header, sample};
 use proptest::prelude::*;
 use tap_dataset::{
-    Columns, Dataset, DatasetError, RowLayout, SCHEMA_VERSION, Sample, Split, ViewSelection, decode_gray_png,
-    write_samples,
+    Columns, Dataset, DatasetError, ManifestError, RowLayout, SCHEMA_VERSION, Sample, ShardError, Split,
+    StoreError, ViewSelection, decode_gray_png, write_samples,
 };
 
 const LAYOUT: RowLayout = RowLayout {
@@ -22,7 +22,7 @@ fn samples(num: u64) -> Vec<(Split, Sample)> {
     (0..num).map(|seed| (split(seed), sample(LAYOUT, seed))).collect()
 }
 
-/// The samples of a split in the order of their rows.
+/// Samples of a split in row order.
 fn sorted(samples: &[(Split, Sample)], split: Split) -> Vec<Sample> {
     let mut samples: Vec<Sample> = samples
         .iter()
@@ -84,23 +84,23 @@ fn chosen_views_come_alone_and_in_the_order_asked() {
         .read(Split::Train, 5, ViewSelection::Some(&[2, 0]))
         .unwrap();
     assert_eq!(two.views, [expected.views[2].clone(), expected.views[0].clone()]);
-    let picture = decode_gray_png(&two.views[0].image_png).unwrap();
-    assert_eq!((picture.width_px, picture.height_px), (13, 13));
+    let image = decode_gray_png(&two.views[0].image_png).unwrap();
+    assert_eq!((image.width_px, image.height_px), (13, 13));
 
     assert!(matches!(
         dataset.read(Split::Train, 6, ViewSelection::All),
-        Err(DatasetError::NoSuchRow {
+        Err(DatasetError::Shard(ShardError::NoSuchRow {
             row: 6,
             num_rows: 6,
             ..
-        })
+        }))
     ));
     assert!(matches!(
         dataset.read(Split::Train, 0, ViewSelection::Some(&[3])),
-        Err(DatasetError::NoSuchView {
+        Err(DatasetError::Shard(ShardError::NoSuchView {
             view: 3,
             num_views: 3
-        })
+        }))
     ));
 }
 
@@ -150,7 +150,10 @@ fn a_sample_that_breaks_the_layout_is_refused_and_nothing_half_written_stays() {
         .collect();
     assert_eq!(left, ["manifest.json"], "no shard, no partial file");
     assert!(
-        matches!(Dataset::open(dir.path()), Err(DatasetError::Unfinished { .. })),
+        matches!(
+            Dataset::open(dir.path()),
+            Err(DatasetError::Manifest(ManifestError::Incomplete { .. }))
+        ),
         "and it says that it isn't whole"
     );
 }
@@ -189,7 +192,10 @@ fn a_second_build_in_the_same_folder_waits_outside() {
     let held = std::fs::File::open(dir.path()).unwrap();
     held.lock().unwrap();
     let error = write_samples(dir.path(), &header(LAYOUT), 8, samples(4)).unwrap_err();
-    assert!(matches!(error, DatasetError::Busy { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Store(StoreError::Locked { .. })),
+        "{error}"
+    );
     drop(held);
     write_samples(dir.path(), &header(LAYOUT), 8, samples(4)).unwrap();
 }
@@ -224,11 +230,12 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let error = Dataset::open(dir.path()).unwrap_err();
     assert!(
-        matches!(error, DatasetError::ShardLength { .. }) && error.to_string().contains("train-00000"),
+        matches!(error, DatasetError::Shard(ShardError::Length { .. }))
+            && error.to_string().contains("train-00000"),
         "{error}"
     );
 
-    // Of the right length, but with another version of the schema inside.
+    // Correct length, but another schema version inside.
     let (key, value) = (b"tap.schema_version", SCHEMA_VERSION.to_string());
     let at = whole.windows(key.len()).position(|w| w == key).unwrap() + key.len();
     let digit = whole[at..]
@@ -240,18 +247,27 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
     flipped[digit] = b'9';
     std::fs::write(&path, flipped).unwrap();
     let error = Dataset::open(dir.path()).unwrap_err();
-    assert!(matches!(error, DatasetError::SchemaVersion { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Manifest(ManifestError::SchemaVersion { .. })),
+        "{error}"
+    );
 
-    // Of the right length, but not Parquet.
+    // Correct length, but not Parquet.
     std::fs::write(&path, vec![0; whole.len()]).unwrap();
     assert!(
-        matches!(Dataset::open(dir.path()), Err(DatasetError::Parquet { .. })),
+        matches!(
+            Dataset::open(dir.path()),
+            Err(DatasetError::Shard(ShardError::Parquet { .. }))
+        ),
         "zeros"
     );
 
     std::fs::remove_file(&path).unwrap();
     assert!(
-        matches!(Dataset::open(dir.path()), Err(DatasetError::Io { .. })),
+        matches!(
+            Dataset::open(dir.path()),
+            Err(DatasetError::Store(StoreError::Io { .. }))
+        ),
         "missing"
     );
 }

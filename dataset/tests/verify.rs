@@ -1,4 +1,4 @@
-//! `verify` finds what is wrong and says where; `inspect` counts.
+//! `verify` finds and locates problems; `inspect` counts.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
@@ -8,8 +8,9 @@ use std::path::Path;
 
 use fixture::{header, sample};
 use tap_dataset::{
-    Columns, Dataset, DatasetError, GbufferPixels, Manifest, RowLayout, Sample, ShardReader, Split,
-    VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect, verify, write_samples,
+    Columns, Dataset, DatasetError, GbufferPixels, Manifest, ManifestError, RowLayout, Sample, ShardReader,
+    Split, VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect, verify,
+    write_samples,
 };
 
 const DEEP: VerifyOptions = VerifyOptions { is_deep: true };
@@ -36,7 +37,7 @@ fn report(dir: &Path) -> VerifyReport {
     verify(dir, DEEP, &mut |_| {}).unwrap()
 }
 
-/// Writes a dataset whose first sample is changed, and says what is found wrong with it.
+/// Writes a dataset with a modified first sample, and returns the first problem found.
 fn problem_of(columns: Columns, change: impl FnOnce(&mut Sample)) -> String {
     let dir = tempfile::tempdir().unwrap();
     write_with(columns, dir.path(), |samples| change(&mut samples[0].1));
@@ -46,11 +47,11 @@ fn problem_of(columns: Columns, change: impl FnOnce(&mut Sample)) -> String {
         report
             .problems
             .iter()
-            .all(|p| p.what.starts_with("chair/object_0000")),
+            .all(|p| p.detail.starts_with("chair/object_0000")),
         "{:?}",
         report.problems
     );
-    report.problems[0].what.clone()
+    report.problems[0].detail.clone()
 }
 
 #[test]
@@ -110,12 +111,12 @@ fn each_broken_promise_is_named() {
         ("PNG", |s| s.views[1].image_png.truncate(40)),
     ];
     for (expected, change) in cases {
-        let what = problem_of(Columns::Plain, change);
-        assert!(what.contains(expected), "{expected}: {what}");
+        let detail = problem_of(Columns::Plain, change);
+        assert!(detail.contains(expected), "{expected}: {detail}");
     }
 }
 
-/// What is stored of a view's surface, changed.
+/// Modifies the G-buffer of one view.
 fn with_surface(sample: &mut Sample, change: impl FnOnce(&mut GbufferPixels)) {
     let gbuffer = sample.views[1].gbuffer.as_mut().unwrap();
     let mut pixels = gbuffer.decode(16).unwrap();
@@ -149,10 +150,10 @@ fn what_is_wrong_with_a_gbuffer_is_named() {
         }),
     ];
     for (expected, change) in cases {
-        let what = problem_of(Columns::GbufferWithAlbedo, change);
+        let detail = problem_of(Columns::GbufferWithAlbedo, change);
         assert!(
-            what.contains("view 1") && what.contains(expected),
-            "{expected}: {what}"
+            detail.contains("view 1") && detail.contains(expected),
+            "{expected}: {detail}"
         );
     }
     let dir = tempfile::tempdir().unwrap();
@@ -160,7 +161,7 @@ fn what_is_wrong_with_a_gbuffer_is_named() {
     assert!(report(dir.path()).is_ok(), "{:?}", report(dir.path()).problems);
 }
 
-/// 200 places, drawn anew each time: each flip is found, in the shard where it is, and no reader panics over it.
+/// 200 random bit flips: each is found in its shard, and no reader panics.
 #[test]
 fn one_flipped_bit_anywhere_is_found() {
     for columns in [Columns::Plain, Columns::GbufferWithAlbedo] {
@@ -182,9 +183,9 @@ fn flip_bits(columns: Columns) {
         let report = report(dir.path());
         let first = report.problems.first().map(|problem| problem.file.as_str());
         assert_eq!(first, Some(manifest.shards[0].file.as_str()), "bit {place}");
-        // Whoever reads without verifying gets an error or a row, and goes on living.
+        // Readers that do not verify get an error or a row, but never panic.
         if let Ok(shard) = ShardReader::open(&path) {
-            let _ = (shard.ids(), shard.labels(), shard.facts());
+            let _ = (shard.ids(), shard.labels(), shard.stats());
             for row in 0..shard.num_rows().min(4) {
                 let _ = shard.read(row, ViewSelection::WithGbuffer);
             }
@@ -202,7 +203,7 @@ fn without_looking_deep_pictures_are_proven_by_their_hashes() {
         "the bytes are those that were written: {:?}",
         shallow.problems
     );
-    assert!(!report(dir.path()).is_ok(), "and no picture");
+    assert!(!report(dir.path()).is_ok(), "and not a PNG");
 }
 
 #[test]
@@ -234,18 +235,21 @@ fn a_folder_that_is_no_dataset_is_an_error() {
     assert!(
         matches!(
             verify(dir.path(), DEEP, &mut |_| {}),
-            Err(DatasetError::NoManifest { .. })
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
         ),
         "empty folder"
     );
     assert!(
-        matches!(inspect(dir.path()), Err(DatasetError::NoManifest { .. })),
+        matches!(
+            inspect(dir.path()),
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
+        ),
         "empty folder"
     );
     assert!(
         matches!(
             Dataset::open(&dir.path().join("nowhere")),
-            Err(DatasetError::NoManifest { .. })
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
         ),
         "no folder"
     );

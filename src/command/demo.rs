@@ -203,8 +203,8 @@ impl Place<'_> {
         else {
             bail!("stopped; run it again to begin anew");
         };
-        if summary.num_lost() > 0 {
-            bail!("{} synthetic meshes were skipped", summary.num_lost());
+        if summary.num_failed() > 0 {
+            bail!("{} synthetic meshes were skipped", summary.num_failed());
         }
         Ok(Dataset::open(&self.path("data"))?)
     }

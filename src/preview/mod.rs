@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
-use tap_dataset::{Dataset, Manifest, RowFacts, Sample, ShardReader, SkippedObject, Split, ViewSelection};
+use tap_dataset::{Dataset, Manifest, RowStats, Sample, ShardReader, SkippedObject, Split, ViewSelection};
 
 use crate::page::base64;
 
@@ -92,11 +92,11 @@ impl Preview {
         let shards: Vec<ShardReader> = shards
             .map(|entry| ShardReader::open(&dir.join(&entry.file)))
             .collect::<Result<_, _>>()?;
-        let mut rows: BTreeMap<String, Vec<(Split, usize, RowFacts)>> = BTreeMap::new();
+        let mut rows: BTreeMap<String, Vec<(Split, usize, RowStats)>> = BTreeMap::new();
         let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
         let mut num_rows_of = Split::ALL.map(|_| 0);
         for (entry, shard) in manifest.shards.iter().zip(&shards) {
-            for facts in shard.facts()? {
+            for facts in shard.stats()? {
                 let category = facts.id.category().to_owned();
                 counts.entry(category.clone()).or_default()[entry.split as usize] += 1;
                 let num_rows = &mut num_rows_of[entry.split as usize];
@@ -156,7 +156,7 @@ fn choose<T>(rows: &BTreeMap<String, Vec<T>>, limit: usize) -> Vec<&T> {
 }
 
 impl Object {
-    fn of(sample: &Sample, split: Split, facts: &RowFacts) -> Self {
+    fn of(sample: &Sample, split: Split, facts: &RowStats) -> Self {
         let step = sample.points.len().div_ceil(MAX_POINTS).max(1);
         let every =
             |vectors: &[[f32; 3]]| -> Vec<f32> { vectors.iter().step_by(step).flatten().copied().collect() };
@@ -174,11 +174,11 @@ impl Object {
         });
         // The rows of a rigid transform are its axes: right, up and back.
         let axes = |m: &[f32; 16]| [m[0], m[1], m[2], m[4], m[5], m[6], m[8], m[9], m[10]];
-        let findings = facts.findings.as_ref();
+        let findings = facts.issues.as_ref();
         let kinds = findings.map(|findings| {
             findings
                 .kinds(facts.num_triangles)
-                .map(tap_dataset::Finding::as_str)
+                .map(tap_dataset::MeshIssue::as_str)
         });
         let mut lines = vec![
             ("triangles", facts.num_triangles.to_string()),

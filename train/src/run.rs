@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tap_dataset::{
-    DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, locked_kind, refuse_inputs,
+    DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, StoreError, locked_kind, refuse_inputs,
 };
 
 use crate::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
@@ -130,7 +130,7 @@ fn refuse_what_is_no_run(path: &Path) -> Result<(), TrainError> {
         Err(TrainError::Io { .. }) => String::from("it has no config.toml"),
         Err(_) => String::from("its config.toml is not one of a run"),
     };
-    if let Err(DatasetError::NotOurs { what, .. }) = survey {
+    if let Err(DatasetError::Store(StoreError::NotOurs { what, .. })) = survey {
         reason = format!("{reason}, and {what}");
     }
     Err(TrainError::NotARun {

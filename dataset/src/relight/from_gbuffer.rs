@@ -1,8 +1,8 @@
-//! [`relight`](fn@relight): pictures lit from the G-buffer that stands beside them, as a dataset or as an image set. No mesh is
-//! read and nothing is drawn.
+//! [`relight`](fn@relight): relights a dataset from its stored G-buffer, as a new dataset or as an image set.
+//! Reads no mesh and renders nothing.
 //!
-//! Shard after shard of the parent becomes one of the child, so that a killed run goes on as a build does. Rows are lit
-//! side by side, a few at a time, and written in their order: neither memory nor bytes depend on the number of threads.
+//! Shards are processed one by one, so an interrupted run resumes like a build. Rows are relit in parallel in
+//! small batches and written in order: neither memory nor bytes depend on the number of threads.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -11,38 +11,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tap_render::{Lighting, MaterialChoice, Normals, relight_as_taken};
 
 use super::{RelightReport, recipe_of};
-use crate::build::{encode_color, to_value};
-use crate::parallel::{in_parallel, num_threads};
-use crate::{
-    BuildEvent, BuildRecipe, Columns, DatasetError, DatasetPlan, DatasetWriter, Manifest, ObjectEntry,
-    ObjectFile, Result, RowLayout, Sample, ShardEntry, ShardHeader, ShardReader, Skipped, SkippedObject,
-    ViewSelection,
-};
+use crate::error::{DatasetError, ManifestError, RelightError, Result, ShardError};
+use crate::manifest::{Manifest, ObjectEntry, ShardEntry, SkippedObject};
+use crate::parallel::{num_threads, parallel_map};
+use crate::pipeline::{BuildEvent, encode_color, to_value};
+use crate::recipe::BuildRecipe;
+use crate::schema::{Columns, RowLayout, Sample, ShardHeader};
+use crate::shard::{ShardReader, ViewSelection};
+use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped};
 
-/// Rows that are lit at a time, a thread.
+/// Rows per thread in a batch.
 const ROWS_PER_WORKER: usize = 4;
 
-/// Where to put relit data; no byte of it depends on the rest.
+/// Settings that do not affect the output bytes, except for the columns.
 #[derive(Debug, Clone)]
 pub struct RelightOptions {
-    /// The folder of the new dataset; or of an image set, see [`image_set_dir`](crate::image_set_dir).
+    /// Folder of the new dataset, or of an image set; see [`image_set_dir`](crate::image_set_dir).
     pub out: PathBuf,
-    /// Make an image set: pictures alone.
+    /// Write an image set: only ids and images.
     pub images_only: bool,
-    /// Threads; 0 for one a core.
+    /// Threads; 0 means one per core.
     pub workers: usize,
-    /// Start anew if `out` holds another dataset.
+    /// Overwrite a different dataset in `out`.
     pub force: bool,
 }
 
-/// Makes the dataset of `parent` anew under another light, from its G-buffer. `None` if told to stop; the same call goes
-/// on then.
+/// Relights the dataset in `parent` from its G-buffer. `None` if cancelled; the same call resumes.
 ///
-/// Within an object pictures are those of a build with that lighting, within 1/255; see [`relight_as_taken`] for edges.
+/// Inside an object, images equal a fresh build with that lighting within 1/255; for edges see
+/// [`relight_as_taken`].
 ///
 /// # Errors
-/// When the parent is no finished dataset, holds no G-buffer or none that the lighting can do with, is damaged, or as
-/// [`DatasetWriter`] does.
+/// When the parent is not a complete dataset, has no G-buffer or not what the lighting needs, is damaged, or
+/// as [`DatasetWriter`].
 pub fn relight(
     parent: &Path,
     lighting: &Lighting,
@@ -55,7 +56,7 @@ pub fn relight(
     let sha256 = manifest.finished(parent)?.to_owned();
     let recipe = recipe_of(&manifest, parent)?;
     check(lighting, &recipe, manifest.layout.columns, parent)?;
-    let taken = recipe.render.lighting.clone();
+    let rendered_under = recipe.render.lighting.clone();
     let columns = if options.images_only {
         Columns::Images
     } else {
@@ -69,8 +70,8 @@ pub fn relight(
     });
 
     let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
-    for file in writer.lost_shards() {
-        on_event(BuildEvent::ShardLost { file: file.clone() });
+    for file in writer.damaged_shards() {
+        on_event(BuildEvent::ShardDamaged { file: file.clone() });
     }
     let missing: Vec<usize> = writer.missing_shards().collect();
     let num_missing: usize = missing
@@ -86,7 +87,7 @@ pub fn relight(
         parent,
         manifest: &manifest,
         columns,
-        taken: &taken,
+        rendered_under: &rendered_under,
         lighting,
         num_workers: num_threads(options.workers),
         cancel,
@@ -105,28 +106,30 @@ pub fn relight(
     }))
 }
 
-/// Does a lighting show nothing but what a G-buffer holds?
+/// Checks that the G-buffer stores everything the lighting needs.
 fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &Path) -> Result<()> {
     let path = || parent.to_owned();
     if !columns.has_gbuffer() {
-        return Err(DatasetError::NoGbuffer { path: path() });
+        return Err(DatasetError::Relight(RelightError::NoGbuffer { path: path() }));
     }
-    let unlit = |shown, held, remedy| DatasetError::Unlit {
-        shown,
-        held,
-        remedy,
-        path: path(),
+    let insufficient = |shown, held, remedy| {
+        DatasetError::Relight(RelightError::Insufficient {
+            shown,
+            held,
+            remedy,
+            path: path(),
+        })
     };
     match (lighting.normals, recipe.render.lighting.normals) {
         (Normals::Smooth, Normals::Flat) => {
-            return Err(unlit(
+            return Err(insufficient(
                 "smooth normals",
                 "flat ones",
                 "--set render.lighting.normals=smooth",
             ));
         }
         (Normals::Flat, Normals::Smooth) => {
-            return Err(unlit(
+            return Err(insufficient(
                 "flat normals",
                 "smooth ones",
                 "--set render.lighting.normals=flat",
@@ -135,7 +138,11 @@ fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &P
         _ => {}
     }
     if lighting.material == MaterialChoice::Own && !columns.has_albedo() {
-        return Err(unlit("the meshes' own colors", "none", "--lighting textured"));
+        return Err(insufficient(
+            "the meshes' own colors",
+            "none",
+            "--lighting textured",
+        ));
     }
     Ok(())
 }
@@ -167,21 +174,21 @@ fn plan_of_child(
     }
 }
 
-/// What all threads share.
+/// Shared state of all threads.
 #[derive(Clone, Copy)]
 struct Relighter<'a> {
     parent: &'a Path,
     manifest: &'a Manifest,
     columns: Columns,
-    /// The light in which the parent's pictures were taken.
-    taken: &'a Lighting,
+    /// Lighting of the parent's images.
+    rendered_under: &'a Lighting,
     lighting: &'a Lighting,
     num_workers: usize,
     cancel: &'a AtomicBool,
 }
 
 impl Relighter<'_> {
-    /// Lights a shard; `false` if told to stop before its end.
+    /// Relights a shard; `false` if cancelled before its end.
     fn relight_shard(
         self,
         entry: &ShardEntry,
@@ -190,20 +197,20 @@ impl Relighter<'_> {
     ) -> Result<bool> {
         let path = self.parent.join(&entry.file);
         let shard = ShardReader::open(&path)?;
-        let promised: Vec<&ObjectEntry> = entry
+        let expected: Vec<&ObjectEntry> = entry
             .objects
             .iter()
             .filter(|object| object.row.is_some())
             .collect();
-        if promised.len() != shard.num_rows() {
-            return Err(DatasetError::ShardContent {
-                what: format!("{} rows instead of {}", shard.num_rows(), promised.len()),
+        if expected.len() != shard.num_rows() {
+            return Err(DatasetError::Shard(ShardError::Invalid {
+                detail: format!("{} rows instead of {}", shard.num_rows(), expected.len()),
                 path,
-            });
+            }));
         }
-        let rows: Vec<usize> = (0..promised.len()).collect();
+        let rows: Vec<usize> = (0..expected.len()).collect();
         let mut batches = rows.chunks(ROWS_PER_WORKER * self.num_workers);
-        let mut lit: VecDeque<Sample> = VecDeque::new();
+        let mut relit_samples: VecDeque<Sample> = VecDeque::new();
         for object in &entry.objects {
             let file = ObjectFile {
                 path: &object.path,
@@ -219,17 +226,17 @@ impl Relighter<'_> {
                 writer.skip(&object.id, file, skipped);
                 continue;
             }
-            if lit.is_empty() {
+            if relit_samples.is_empty() {
                 if self.cancel.load(Ordering::Relaxed) {
                     return Ok(false);
                 }
                 let batch = batches.next().unwrap_or_default();
-                let relight = |i: usize| self.relight_row(&shard, batch[i], promised[batch[i]]);
-                lit = in_parallel(self.num_workers, batch.len(), relight, || {})
+                let relight = |i: usize| self.relight_row(&shard, batch[i], expected[batch[i]]);
+                relit_samples = parallel_map(self.num_workers, batch.len(), relight, || {})
                     .into_iter()
                     .collect::<Result<_>>()?;
             }
-            let sample = lit.pop_front().expect("there is a sample for each row");
+            let sample = relit_samples.pop_front().expect("there is a sample for each row");
             writer.append(&sample, file)?;
             on_event(BuildEvent::Done { id: sample.id });
         }
@@ -242,21 +249,23 @@ impl Relighter<'_> {
         Ok(true)
     }
 
-    fn relight_row(self, shard: &ShardReader, row: usize, promised: &ObjectEntry) -> Result<Sample> {
+    fn relight_row(self, shard: &ShardReader, row: usize, expected: &ObjectEntry) -> Result<Sample> {
         let mut sample = shard.read(row, ViewSelection::WithGbuffer)?;
-        let damaged = |what: String| DatasetError::ShardContent {
-            what,
-            path: self.parent.to_owned(),
+        let damaged = |detail: String| {
+            DatasetError::Shard(ShardError::Invalid {
+                detail,
+                path: self.parent.to_owned(),
+            })
         };
-        if sample.id != promised.id || Some(sample.digest()) != promised.row {
-            return Err(damaged(format!("row {row} is not what the manifest says")));
+        if sample.id != expected.id || Some(sample.digest()) != expected.row {
+            return Err(damaged(format!("row {row} does not match the manifest")));
         }
         for view in &mut sample.views {
-            let drawn = view
-                .drawn()?
+            let view_as_rendered = view
+                .to_view()?
                 .ok_or_else(|| damaged(format!("{} has no G-buffer", sample.id)))?;
-            let color = relight_as_taken(&drawn, self.taken, self.lighting)?;
-            view.image_png = encode_color(drawn.size_px, &color)?;
+            let color = relight_as_taken(&view_as_rendered, self.rendered_under, self.lighting)?;
+            view.image_png = encode_color(view_as_rendered.size_px, &color)?;
             if !self.columns.has_gbuffer() {
                 view.gbuffer = None;
             }
@@ -264,16 +273,18 @@ impl Relighter<'_> {
         Ok(sample)
     }
 
-    /// Why the parent lacks an object.
+    /// Why the parent skipped an object.
     fn skipped(self, object: &ObjectEntry) -> Result<Skipped> {
         let is_it = |skipped: &&SkippedObject| {
             skipped.shard.is_some()
                 && (skipped.id.as_str(), &skipped.path) == (object.id.as_str(), &object.path)
         };
         let found = self.manifest.skipped.iter().find(is_it);
-        let found = found.ok_or_else(|| DatasetError::ManifestContent {
-            what: format!("{} is left out without a reason", object.id),
-            path: self.parent.to_owned(),
+        let found = found.ok_or_else(|| {
+            DatasetError::Manifest(ManifestError::Invalid {
+                detail: format!("{} is skipped without a reason", object.id),
+                path: self.parent.to_owned(),
+            })
         })?;
         Ok(Skipped {
             reason: found.reason,

@@ -1,5 +1,5 @@
-//! [`relight_from_meshes`]: the meshes are drawn again with the same recipe but the lighting; every row is then held against
-//! the parent's: all but the pictures must be the same.
+//! [`relight_from_meshes`]: renders the meshes again with a new lighting, and checks that nothing but images
+//! changed.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -7,18 +7,19 @@ use std::sync::atomic::AtomicBool;
 use tap_render::Lighting;
 
 use super::{RelightReport, recipe_of};
-use crate::build::build_child;
-use crate::{
-    BuildEvent, BuildOptions, DatasetError, Manifest, Result, Sample, SampleView, ShardReader, Source,
-    ViewSelection,
-};
+use crate::error::{DatasetError, RelightError, Result};
+use crate::manifest::Manifest;
+use crate::pipeline::{BuildEvent, BuildOptions, build_child};
+use crate::schema::{Sample, SampleView};
+use crate::shard::{ShardReader, ViewSelection};
+use crate::source::Source;
 
-/// Makes the dataset of `parent` anew under another light, from the meshes that it was made from. `None` if told to
-/// stop; the same call goes on then.
+/// Relights the dataset in `parent` by rendering its meshes again. `None` if cancelled; the same call
+/// resumes.
 ///
 /// # Errors
-/// When the parent is no finished dataset or names no meshes, when a row differs in more than its pictures (another mesh,
-/// another adapter), or as [`build`](crate::build()) does.
+/// When the parent is not a complete dataset or lists no meshes, when a row differs in more than its images
+/// (another mesh or adapter), or as [`build`](crate::build()).
 pub fn relight_from_meshes(
     parent: &Path,
     meshes: &Path,
@@ -37,9 +38,11 @@ pub fn relight_from_meshes(
         return Ok(None);
     };
     for (of_parent, of_child) in manifest.shards.iter().zip(&summary.manifest.shards) {
-        let other = |what: String| DatasetError::OtherThanLit {
-            what,
-            path: options.out.clone(),
+        let other = |detail: String| {
+            DatasetError::Relight(RelightError::Mismatch {
+                detail,
+                path: options.out.clone(),
+            })
         };
         if of_parent.rows != of_child.rows {
             return Err(other(format!(
@@ -52,8 +55,8 @@ pub fn relight_from_meshes(
         for row in 0..of_child.rows {
             let [before, after] = [&before, &after].map(|shard| shard.read(row, ViewSelection::All));
             let (before, after) = (before?, after?);
-            if without_pictures(&before) != without_pictures(&after) {
-                return Err(other(format!("{} differs in more than its pictures", after.id)));
+            if without_images(&before) != without_images(&after) {
+                return Err(other(format!("{} differs in more than its images", after.id)));
             }
         }
     }
@@ -65,17 +68,17 @@ pub fn relight_from_meshes(
     }))
 }
 
-/// What a lighting has no part in. Materials are read where a lighting shows them: what they lack, and the hash of their
-/// files, belongs to it.
-fn without_pictures(sample: &Sample) -> Sample {
+/// The row without what depends on lighting. Materials are read only if the lighting shows them, so importer
+/// warnings and the asset hash depend on it too.
+fn without_images(sample: &Sample) -> Sample {
     let mut sample = sample.clone();
     for view in &mut sample.views {
         let SampleView { image_png, .. } = view;
         image_png.clear();
     }
     sample.assets_sha256 = None;
-    if let Some(findings) = &mut sample.findings {
-        findings.warnings.clear();
+    if let Some(issues) = &mut sample.issues {
+        issues.warnings.clear();
     }
     sample
 }

@@ -1,5 +1,5 @@
-//! A dataset under another light: from the G-buffer that its shards hold ([`relight`](fn@relight)), or drawn again from its
-//! meshes ([`relight_from_meshes`]). Either way all but the pictures is the parent's, row for row.
+//! A dataset under another lighting: from its stored G-buffer ([`relight`](fn@relight)) or rendered again
+//! from its meshes ([`relight_from_meshes`]). Everything but the images equals the parent, row by row.
 
 mod from_gbuffer;
 mod from_meshes;
@@ -11,25 +11,28 @@ use serde::Serialize;
 pub use from_gbuffer::{RelightOptions, relight};
 pub use from_meshes::relight_from_meshes;
 
-use crate::{BuildRecipe, DatasetError, Manifest, Result};
+use crate::error::{DatasetError, RecipeError, Result};
+use crate::manifest::Manifest;
+use crate::recipe::BuildRecipe;
 
-/// What a relit dataset has in common with its parent.
+/// Outcome of relighting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RelightReport {
-    /// The hash that names the parent.
+    /// Hash of the parent's data.
     pub parent: String,
-    /// The hash that names the relit data.
+    /// Hash of the relit data.
     pub sha256: String,
-    /// Rows; all of them are the parent's but for their pictures.
+    /// Number of rows, equal to the parent's.
     pub num_rows: usize,
-    /// Shards.
+    /// Number of shards.
     pub num_shards: usize,
 }
 
 fn recipe_of(manifest: &Manifest, dir: &Path) -> Result<BuildRecipe> {
-    serde_json::from_value(manifest.recipe.clone()).map_err(|source| DatasetError::Json {
-        what: "recipe of the manifest",
-        path: dir.to_owned(),
-        source,
+    serde_json::from_value(manifest.recipe.clone()).map_err(|source| {
+        DatasetError::Recipe(RecipeError::Json {
+            path: dir.to_owned(),
+            source,
+        })
     })
 }

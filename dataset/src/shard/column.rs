@@ -1,4 +1,4 @@
-//! Samples to Arrow columns and back.
+//! Conversion between samples and Arrow columns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,29 +12,31 @@ use arrow_array::{
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, SchemaRef};
 
-use crate::schema::{column, image_fields, item_field};
-use crate::{
-    DatasetError, Finding, Mask1Bit, MeshFindings, ObjectId, Result, RowLayout, Sample, SampleView,
-    ViewGbuffer,
+use crate::error::{DatasetError, NameError, Result, ShardError};
+use crate::image::{Mask1Bit, ViewGbuffer};
+use crate::schema::{
+    MeshIssue, MeshIssues, ObjectId, RowLayout, Sample, SampleView, column, image_fields, item_field,
 };
 
-/// One sample as a batch of one row.
-pub(super) fn batch_of_sample(
+/// One sample as a record batch of one row.
+pub(super) fn sample_to_batch(
     sample: &Sample,
     layout: &RowLayout,
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
-    let wrong = |what| DatasetError::Row {
-        id: sample.id.to_string(),
-        what,
+    let wrong = |detail| {
+        DatasetError::Shard(ShardError::Row {
+            id: sample.id.to_string(),
+            detail,
+        })
     };
     check_row(sample, layout).map_err(wrong)?;
-    let all = columns_of_object(sample)
+    let all = object_columns(sample)
         .into_iter()
-        .chain(columns_of_views(sample))
-        .chain(columns_of_mesh(sample));
+        .chain(view_columns(sample))
+        .chain(mesh_columns(sample));
     let mut all: BTreeMap<&str, ArrayRef> = all.collect();
-    // Those of the schema, in its order; `RecordBatch` checks their types against it.
+    // In schema order; `RecordBatch` checks the types.
     let columns = schema
         .fields()
         .iter()
@@ -42,7 +44,7 @@ pub(super) fn batch_of_sample(
     RecordBatch::try_new(Arc::clone(schema), columns.collect()).map_err(|e| wrong(e.to_string()))
 }
 
-fn columns_of_object(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
+fn object_columns(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
     let part_labels = match &sample.part_labels {
         Some(labels) => list(Arc::new(UInt8Array::from(labels.clone())), DataType::UInt8, None),
         None => list(
@@ -78,7 +80,7 @@ fn columns_of_object(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
-fn columns_of_views(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
+fn view_columns(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
     let views = &sample.views;
     let pngs = BinaryArray::from_iter_values(views.iter().map(|view| &view.image_png));
     let paths = (1..=views.len()).map(|number| format!("view_{number:03}.png"));
@@ -115,17 +117,16 @@ fn columns_of_views(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
     ]
 }
 
-fn columns_of_mesh(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
-    let findings = sample.findings.as_ref();
-    let count = |count: fn(&MeshFindings) -> i64| -> ArrayRef {
-        Arc::new(Int64Array::from(vec![findings.map(count)]))
-    };
-    let is_inside_out = BooleanArray::from(vec![findings.map(|findings| findings.is_inside_out)]);
-    let kinds = findings.map(|findings| {
-        let kinds = findings.kinds(sample.num_triangles);
-        kinds.map(Finding::as_str).collect()
+fn mesh_columns(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
+    let issues = sample.issues.as_ref();
+    let count =
+        |count: fn(&MeshIssues) -> i64| -> ArrayRef { Arc::new(Int64Array::from(vec![issues.map(count)])) };
+    let is_inside_out = BooleanArray::from(vec![issues.map(|issues| issues.is_inside_out)]);
+    let kinds = issues.map(|issues| {
+        let kinds = issues.kinds(sample.num_triangles);
+        kinds.map(MeshIssue::as_str).collect()
     });
-    let warnings = findings.map(|findings| findings.warnings.iter().map(String::as_str).collect());
+    let warnings = issues.map(|issues| issues.warnings.iter().map(String::as_str).collect());
     vec![
         (
             column::NUM_TRIANGLES,
@@ -139,26 +140,26 @@ fn columns_of_mesh(sample: &Sample) -> Vec<(&'static str, ArrayRef)> {
             column::IS_WATERTIGHT,
             Arc::new(BooleanArray::from(vec![sample.is_watertight])),
         ),
-        (column::NUM_OPEN_EDGES, count(|findings| findings.num_open_edges)),
+        (column::NUM_OPEN_EDGES, count(|issues| issues.num_open_edges)),
         (
             column::NUM_NON_MANIFOLD_EDGES,
-            count(|findings| findings.num_non_manifold_edges),
+            count(|issues| issues.num_non_manifold_edges),
         ),
         (
             column::NUM_FLIPPED_EDGES,
-            count(|findings| findings.num_flipped_edges),
+            count(|issues| issues.num_flipped_edges),
         ),
         (
             column::NUM_COINCIDENT_TRIANGLES,
-            count(|findings| findings.num_coincident_triangles),
+            count(|issues| issues.num_coincident_triangles),
         ),
         (
             column::NUM_DEGENERATE_TRIANGLES,
-            count(|findings| findings.num_degenerate_triangles),
+            count(|issues| issues.num_degenerate_triangles),
         ),
         (column::IS_INSIDE_OUT, Arc::new(is_inside_out)),
-        (column::FINDINGS, words(kinds)),
-        (column::WARNINGS, words(warnings)),
+        (column::FINDINGS, strings(kinds)),
+        (column::WARNINGS, strings(warnings)),
     ]
 }
 
@@ -169,11 +170,11 @@ fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
         image_size_px,
         columns,
     } = *layout;
-    let count = |what: &str, found: usize, expected: usize| {
+    let count = |detail: &str, found: usize, expected: usize| {
         if found == expected {
             Ok(())
         } else {
-            Err(format!("{found} {what} instead of {expected}"))
+            Err(format!("{found} {detail} instead of {expected}"))
         }
     };
     count("points", sample.points.len(), num_points)?;
@@ -192,21 +193,21 @@ fn check_row(sample: &Sample, layout: &RowLayout) -> Result<(), String> {
         let has_gbuffer = gbuffer.is_some();
         let has_albedo = gbuffer.is_some_and(|gbuffer| gbuffer.albedo_png.is_some());
         if (has_gbuffer, has_albedo) != (columns.has_gbuffer(), columns.has_albedo()) {
-            return Err("a G-buffer other than its shard stores".to_owned());
+            return Err("a G-buffer with other channels than the shard".to_owned());
         }
     }
     if sample.category == sample.id.category() {
         Ok(())
     } else {
-        Err(format!("category {} and an id of another", sample.category))
+        Err(format!("category {} does not match the id", sample.category))
     }
 }
 
-/// A row that is a list of words, or null.
-fn words(words: Option<Vec<&str>>) -> ArrayRef {
-    let nulls = words.is_none().then(|| NullBuffer::new_null(1));
+/// A row with one list of strings, or null.
+fn strings(strings: Option<Vec<&str>>) -> ArrayRef {
+    let nulls = strings.is_none().then(|| NullBuffer::new_null(1));
     list(
-        Arc::new(StringArray::from(words.unwrap_or_default())),
+        Arc::new(StringArray::from(strings.unwrap_or_default())),
         DataType::Utf8,
         nulls,
     )
@@ -216,13 +217,13 @@ fn string(text: &str) -> ArrayRef {
     Arc::new(StringArray::from(vec![text]))
 }
 
-/// A row that is one list of `values`.
+/// A row with one list of `values`.
 fn list(values: ArrayRef, item: DataType, nulls: Option<NullBuffer>) -> ArrayRef {
     let offsets = OffsetBuffer::from_lengths([values.len()]);
     Arc::new(ListArray::new(item_field(item), offsets, values, nulls))
 }
 
-/// Lists of `len` values each.
+/// Fixed-size lists of `len` values each.
 fn fixed_list(values: ArrayRef, len: usize) -> ArrayRef {
     Arc::new(FixedSizeListArray::new(
         item_field(values.data_type().clone()),
@@ -232,7 +233,7 @@ fn fixed_list(values: ArrayRef, len: usize) -> ArrayRef {
     ))
 }
 
-/// A row that is one list of all vectors (or matrices) of `len` numbers.
+/// A row with one list of vectors (or matrices) of `len` numbers.
 fn vectors(numbers: Vec<f32>, len: usize) -> ArrayRef {
     let num_vectors = numbers.len() / len;
     fixed_list(
@@ -241,11 +242,11 @@ fn vectors(numbers: Vec<f32>, len: usize) -> ArrayRef {
     )
 }
 
-/// The sample in row `row` of a batch, with those of its views that `view_indices` names.
+/// The sample in row `row` of a batch, with the selected views.
 ///
-/// The batch holds the columns of the schema, those of the views only where views are asked for. What a type alone
-/// does not promise (lengths of lists, null) is checked.
-pub(super) fn sample_of_batch(
+/// The batch holds the columns of the schema, view columns only if a view is selected. List lengths and
+/// nulls, which types alone do not guarantee, are checked.
+pub(super) fn sample_from_batch(
     batch: &RecordBatch,
     row: usize,
     layout: &RowLayout,
@@ -265,7 +266,7 @@ pub(super) fn sample_of_batch(
         return Err(format!("{} is not one matrix", column::OBJECT_FROM_MESH));
     };
     Ok(Sample {
-        id: id.parse().map_err(|e: DatasetError| e.to_string())?,
+        id: id.parse().map_err(|e: NameError| e.to_string())?,
         category: batch.string(column::CATEGORY)?,
         label: batch
             .column(column::LABEL)?
@@ -291,12 +292,12 @@ pub(super) fn sample_of_batch(
             .value(row),
         source_sha256: batch.string(column::SOURCE_SHA256)?,
         assets_sha256: batch.assets_sha256(),
-        findings: batch.findings()?,
+        issues: batch.issues()?,
     })
 }
 
-/// The id and the pictures in row `row` of a batch that holds their columns.
-pub(super) fn images_of_batch(
+/// Id and selected images in row `row` of a batch.
+pub(super) fn images_from_batch(
     batch: &RecordBatch,
     row: usize,
     layout: &RowLayout,
@@ -306,37 +307,34 @@ pub(super) fn images_of_batch(
     let id: String = row.string(column::ID)?;
     let pngs = row.images(layout.num_views)?;
     let pngs = view_indices.iter().map(|&view_idx| pngs.value(view_idx).to_vec());
-    Ok((
-        id.parse().map_err(|e: DatasetError| e.to_string())?,
-        pngs.collect(),
-    ))
+    Ok((id.parse().map_err(|e: NameError| e.to_string())?, pngs.collect()))
 }
 
-/// What is known of an object beside its points and pictures.
+/// Scalar columns of a row.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RowFacts {
-    /// Its id.
+pub struct RowStats {
+    /// Object id.
     pub id: ObjectId,
-    /// Triangles of non-zero area.
+    /// Triangles with non-zero area.
     pub num_triangles: i64,
-    /// Area of the surface in object space.
+    /// Surface area in object space.
     pub surface_area: f64,
-    /// Does every edge belong to exactly two triangles?
+    /// Whether every edge has exactly two triangles.
     pub is_watertight: bool,
-    /// The smallest part of a picture that the object covers.
+    /// Smallest covered fraction of an image over all views, 0 to 1.
     pub coverage_min: f32,
-    /// SHA-256 of the mesh file.
+    /// SHA-256 of the mesh file, in hexadecimal.
     pub source_sha256: String,
-    /// What is wrong with the mesh, if anybody counted.
-    pub findings: Option<MeshFindings>,
+    /// Mesh issues, if counted.
+    pub issues: Option<MeshIssues>,
 }
 
-/// The facts in row `row` of a batch that holds their columns.
-pub(super) fn facts_of_batch(batch: &RecordBatch, row: usize) -> Result<RowFacts, String> {
+/// Scalar columns in row `row` of a batch.
+pub(super) fn stats_from_batch(batch: &RecordBatch, row: usize) -> Result<RowStats, String> {
     let row = Row { batch, row };
     let id: String = row.string(column::ID)?;
-    Ok(RowFacts {
-        id: id.parse().map_err(|e: DatasetError| e.to_string())?,
+    Ok(RowStats {
+        id: id.parse().map_err(|e: NameError| e.to_string())?,
         num_triangles: row
             .column(column::NUM_TRIANGLES)?
             .as_primitive::<Int64Type>()
@@ -351,11 +349,11 @@ pub(super) fn facts_of_batch(batch: &RecordBatch, row: usize) -> Result<RowFacts
             .as_primitive::<Float32Type>()
             .value(row.row),
         source_sha256: row.string(column::SOURCE_SHA256)?,
-        findings: row.findings()?,
+        issues: row.issues()?,
     })
 }
 
-/// One row of a batch whose column types are those of the schema.
+/// One row of a batch that has the types of the schema.
 struct Row<'a> {
     batch: &'a RecordBatch,
     row: usize,
@@ -420,7 +418,7 @@ impl Row<'_> {
         }
     }
 
-    /// `None` where it is null, and in shards of version 1.
+    /// `None` if null, and in shards of version 1.
     fn assets_sha256(&self) -> Option<String> {
         let hashes = self
             .batch
@@ -431,40 +429,40 @@ impl Row<'_> {
             .then(|| hashes.value(self.row).to_owned())
     }
 
-    fn findings(&self) -> Result<Option<MeshFindings>, String> {
-        let is_there = self
+    fn issues(&self) -> Result<Option<MeshIssues>, String> {
+        let is_present = self
             .batch
             .column_by_name(column::NUM_OPEN_EDGES)
             .is_some_and(|column| column.is_valid(self.row));
-        if !is_there {
+        if !is_present {
             return Ok(None);
         }
         let count = |name| Ok::<_, String>(self.column(name)?.as_primitive::<Int64Type>().value(self.row));
-        let findings = MeshFindings {
+        let issues = MeshIssues {
             num_open_edges: count(column::NUM_OPEN_EDGES)?,
             num_non_manifold_edges: count(column::NUM_NON_MANIFOLD_EDGES)?,
             num_flipped_edges: count(column::NUM_FLIPPED_EDGES)?,
             num_coincident_triangles: count(column::NUM_COINCIDENT_TRIANGLES)?,
             num_degenerate_triangles: count(column::NUM_DEGENERATE_TRIANGLES)?,
             is_inside_out: self.column(column::IS_INSIDE_OUT)?.as_boolean().value(self.row),
-            warnings: self.words(column::WARNINGS)?,
+            warnings: self.strings(column::WARNINGS)?,
         };
-        // Stored for those who filter by it; here it follows from the counts.
-        let kinds: Vec<_> = findings
+        // Stored for filtering by other readers; derived from the counts here.
+        let kinds: Vec<_> = issues
             .kinds(count(column::NUM_TRIANGLES)?)
-            .map(Finding::as_str)
+            .map(MeshIssue::as_str)
             .collect();
-        if self.words(column::FINDINGS)? == kinds {
-            Ok(Some(findings))
+        if self.strings(column::FINDINGS)? == kinds {
+            Ok(Some(issues))
         } else {
             Err(format!("{} do not follow from the counts", column::FINDINGS))
         }
     }
 
-    fn words(&self, name: &str) -> Result<Vec<String>, String> {
-        let words = self.column(name)?.as_list::<i32>().value(self.row);
-        let words = words.as_string::<i32>().iter();
-        words
+    fn strings(&self, name: &str) -> Result<Vec<String>, String> {
+        let strings = self.column(name)?.as_list::<i32>().value(self.row);
+        let strings = strings.as_string::<i32>().iter();
+        strings
             .map(|word| {
                 word.map(str::to_owned)
                     .ok_or_else(|| format!("{name} holds null"))
@@ -515,7 +513,7 @@ impl Row<'_> {
         }
     }
 
-    /// A PNG a view; `None` where the batch has no such column.
+    /// One PNG per view; `None` if the batch has no such column.
     fn pngs(&self, name: &str, num_views: usize) -> Result<Option<BinaryArray>, String> {
         if self.batch.column_by_name(name).is_none() {
             return Ok(None);

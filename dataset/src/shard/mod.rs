@@ -1,12 +1,12 @@
-//! One Parquet file: samples in, samples out.
+//! One Parquet file of samples.
 
 mod column;
 mod reader;
 mod writer;
 
-pub use column::RowFacts;
+pub use column::RowStats;
 pub use reader::{ShardReader, ViewSelection};
 pub use writer::{ShardDigest, ShardWriter};
 
-/// Rows of a row group: few, so that a reader can seek and a writer holds little.
+/// Rows per row group: small, for seeking and for the writer's memory.
 pub const ROW_GROUP_ROWS: usize = 64;

@@ -16,34 +16,35 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::column::{RowFacts, facts_of_batch, images_of_batch, sample_of_batch};
-use crate::schema::{arrow_schema, column, key};
-use crate::{
-    DatasetError, OLDEST_SCHEMA_VERSION, ObjectId, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader,
-    store,
+use super::column::{RowStats, images_from_batch, sample_from_batch, stats_from_batch};
+use crate::error::{DatasetError, ManifestError, Result, ShardError};
+use crate::schema::{
+    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column,
+    key,
 };
+use crate::store;
 
-/// Which views of an object to read.
+/// Views to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewSelection<'a> {
-    /// No pictures at all: points only.
+    /// No views: points only.
     None,
-    /// Every view, in the order of the rig.
+    /// All views in rig order.
     All,
-    /// Every view, with all that is stored of the surface that its pixels see.
+    /// All views with their G-buffers.
     WithGbuffer,
-    /// These, in this order.
+    /// These view indices, in this order.
     Some(&'a [usize]),
 }
 
-/// An open shard. Shared by threads: each read stands alone.
+/// An open shard. Threads can share it: reads are independent.
 #[derive(Debug)]
 pub struct ShardReader {
     path: PathBuf,
-    file: store::Stored,
+    file: store::StoreFile,
     metadata: ArrowReaderMetadata,
     header: ShardHeader,
-    /// The first row of each row group.
+    /// First row of each row group.
     row_group_starts: Vec<usize>,
     num_rows: usize,
     points_only: ProjectionMask,
@@ -51,47 +52,49 @@ pub struct ShardReader {
 }
 
 impl ShardReader {
-    /// Opens a shard: reads and checks its footer, no row.
+    /// Opens a shard: reads and checks its footer only.
     ///
     /// # Errors
-    /// When it is no whole Parquet file, of another schema version, or of another schema.
+    /// When it is not a complete Parquet file, or its schema or schema version is unsupported.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::of(
+        Self::from_file(
             store::open(path).map_err(DatasetError::io("open the shard", path))?,
             path,
         )
     }
 
-    /// Opens a shard that is open as a file.
-    pub(crate) fn of(file: store::Stored, path: &Path) -> Result<Self> {
-        guarded(path, || Self::of_unguarded(file, path))
+    /// Opens a shard from an open file.
+    pub(crate) fn from_file(file: store::StoreFile, path: &Path) -> Result<Self> {
+        catch_decoder_panic(path, || Self::from_file_unchecked(file, path))
     }
 
-    fn of_unguarded(file: store::Stored, path: &Path) -> Result<Self> {
-        // Row groups of a foreign writer may lack the offset index; they are only slower to read.
+    fn from_file_unchecked(file: store::StoreFile, path: &Path) -> Result<Self> {
+        // Files of other writers may lack the offset index, which only makes them slower to read.
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
         let metadata = ArrowReaderMetadata::load(&file, options)
             .map_err(DatasetError::parquet("read the shard", path))?;
         let (version, header) = header(&metadata, path)?;
-        let content = |what: String| DatasetError::ShardContent {
-            what,
-            path: path.to_owned(),
+        let invalid = |detail: String| {
+            DatasetError::Shard(ShardError::Invalid {
+                detail,
+                path: path.to_owned(),
+            })
         };
-        check_schema(&metadata, &header.layout, version).map_err(content)?;
+        check_schema(&metadata, &header.layout, version).map_err(invalid)?;
 
         let mut num_rows = 0_usize;
         let mut row_group_starts = Vec::new();
         for row_group in metadata.metadata().row_groups() {
             row_group_starts.push(num_rows);
             let more = usize::try_from(row_group.num_rows()).ok();
-            // A row takes more than a byte; a damaged footer may claim any number of them.
+            // A row takes more than a byte; a damaged footer may claim any number of rows.
             num_rows = more
                 .and_then(|more| num_rows.checked_add(more))
                 .filter(|&num_rows| num_rows as u64 <= file.len())
-                .ok_or_else(|| content("more rows than it has room for".to_owned()))?;
+                .ok_or_else(|| invalid("more rows than its length allows".to_owned()))?;
         }
-        let points_only = roots(&metadata, |root| !column::OF_VIEWS.contains(&root));
-        let without_gbuffer = roots(&metadata, |root| !column::OF_GBUFFER.contains(&root));
+        let points_only = project_roots(&metadata, |root| !column::VIEW_COLUMNS.contains(&root));
+        let without_gbuffer = project_roots(&metadata, |root| !column::GBUFFER_COLUMNS.contains(&root));
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -104,22 +107,22 @@ impl ShardReader {
         })
     }
 
-    /// How many rows it holds.
+    /// Number of rows.
     #[must_use]
     pub fn num_rows(&self) -> usize {
         self.num_rows
     }
 
-    /// What it says about itself.
+    /// Metadata of the shard.
     #[must_use]
     pub fn header(&self) -> &ShardHeader {
         &self.header
     }
 
-    /// Reads one row, and of its views those that are asked for; no picture is decoded.
+    /// Reads one row with the selected views; no image is decoded.
     ///
     /// # Errors
-    /// When there is no such row or view, or the shard is damaged.
+    /// When the row or a view does not exist, or the shard is damaged.
     pub fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
         let view_indices = &*self.view_indices(views)?;
         let projection = match views {
@@ -127,13 +130,14 @@ impl ShardReader {
             ViewSelection::WithGbuffer => ProjectionMask::all(),
             _ => self.without_gbuffer.clone(),
         };
-        guarded(&self.path, || {
+        catch_decoder_panic(&self.path, || {
             let batch = self.read_row(row, projection)?;
-            sample_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
+            sample_from_batch(&batch, 0, &self.header.layout, view_indices)
+                .map_err(|detail| self.invalid(detail))
         })
     }
 
-    /// Reads the id of one row and those of its pictures that are asked for: of a shard of pictures alone, too.
+    /// Reads id and selected images of a row; also from image sets.
     ///
     /// # Errors
     /// As [`ShardReader::read`].
@@ -143,12 +147,13 @@ impl ShardReader {
         views: ViewSelection<'_>,
     ) -> Result<(ObjectId, Vec<Vec<u8>>)> {
         let view_indices = &*self.view_indices(views)?;
-        let projection = roots(&self.metadata, |root| {
+        let projection = project_roots(&self.metadata, |root| {
             [column::ID, column::IMAGES].contains(&root)
         });
-        guarded(&self.path, || {
+        catch_decoder_panic(&self.path, || {
             let batch = self.read_row(row, projection)?;
-            images_of_batch(&batch, 0, &self.header.layout, view_indices).map_err(|what| self.content(what))
+            images_from_batch(&batch, 0, &self.header.layout, view_indices)
+                .map_err(|detail| self.invalid(detail))
         })
     }
 
@@ -160,27 +165,27 @@ impl ShardReader {
             ViewSelection::All | ViewSelection::WithGbuffer => (0..num_views).collect(),
         };
         match indices.iter().find(|&&view| view >= num_views) {
-            Some(&view) => Err(DatasetError::NoSuchView { view, num_views }),
+            Some(&view) => Err(DatasetError::Shard(ShardError::NoSuchView { view, num_views })),
             None => Ok(indices),
         }
     }
 
-    /// What is known of every object beside its points and pictures, in the order of the rows.
+    /// Scalar columns of all rows, in row order.
     ///
     /// # Errors
     /// When the shard is damaged.
-    pub fn facts(&self) -> Result<Vec<RowFacts>> {
-        let mut facts = Vec::new();
-        self.for_each_batch(&column::OF_FACTS, |batch| {
+    pub fn stats(&self) -> Result<Vec<RowStats>> {
+        let mut stats = Vec::new();
+        self.for_each_batch(&column::STATS_COLUMNS, |batch| {
             for row in 0..batch.num_rows() {
-                facts.push(facts_of_batch(batch, row).map_err(|what| self.content(what))?);
+                stats.push(stats_from_batch(batch, row).map_err(|detail| self.invalid(detail))?);
             }
             Ok(())
         })?;
-        Ok(facts)
+        Ok(stats)
     }
 
-    /// All labels, in the order of the rows.
+    /// Labels of all rows, in row order.
     ///
     /// # Errors
     /// When the shard is damaged.
@@ -189,7 +194,7 @@ impl ShardReader {
         self.for_each_batch(&[column::LABEL], |batch| {
             let column = batch.column(0).as_primitive::<Int64Type>();
             if column.null_count() > 0 {
-                return Err(self.content(format!("{} is null", column::LABEL)));
+                return Err(self.invalid(format!("{} is null", column::LABEL)));
             }
             labels.extend_from_slice(column.values());
             Ok(())
@@ -197,7 +202,7 @@ impl ShardReader {
         Ok(labels)
     }
 
-    /// All ids, in the order of the rows.
+    /// Ids of all rows, in row order.
     ///
     /// # Errors
     /// When the shard is damaged.
@@ -214,7 +219,7 @@ impl ShardReader {
 
     fn read_row(&self, row: usize, projection: ProjectionMask) -> Result<RecordBatch> {
         if row >= self.num_rows {
-            return Err(self.content(format!("row {row} of {}", self.num_rows)));
+            return Err(self.invalid(format!("row {row} of {}", self.num_rows)));
         }
         let row_group = self.row_group_starts.partition_point(|&start| start <= row) - 1;
         let row_in_group = row - self.row_group_starts[row_group];
@@ -230,17 +235,17 @@ impl ShardReader {
         match batches.next() {
             Some(Ok(batch)) if batch.num_rows() == 1 => Ok(batch),
             Some(Err(e)) => Err(DatasetError::parquet("read the shard", &self.path)(e.into())),
-            _ => Err(self.content(format!("row {row} is not there"))),
+            _ => Err(self.invalid(format!("row {row} is not there"))),
         }
     }
 
-    /// Reads whole columns.
+    /// Reads whole columns batch by batch.
     fn for_each_batch(
         &self,
         columns: &[&str],
         mut visit: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        guarded(&self.path, || self.visit_batches(columns, &mut visit))
+        catch_decoder_panic(&self.path, || self.visit_batches(columns, &mut visit))
     }
 
     fn visit_batches(
@@ -250,7 +255,7 @@ impl ShardReader {
     ) -> Result<()> {
         let batches =
             ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-                .with_projection(roots(&self.metadata, |root| columns.contains(&root)))
+                .with_projection(project_roots(&self.metadata, |root| columns.contains(&root)))
                 .build()
                 .map_err(DatasetError::parquet("read the shard", &self.path))?;
         for batch in batches {
@@ -260,27 +265,27 @@ impl ShardReader {
         Ok(())
     }
 
-    fn content(&self, what: String) -> DatasetError {
-        DatasetError::ShardContent {
-            what,
+    fn invalid(&self, detail: String) -> DatasetError {
+        DatasetError::Shard(ShardError::Invalid {
+            detail,
             path: self.path.clone(),
-        }
+        })
     }
 }
 
-/// Calls what decodes foreign bytes: the crates below promise no panic for none of them, and a damaged shard must not
-/// end a night's work.
-fn guarded<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Turns a panic while decoding untrusted bytes into an error: the Parquet and Arrow crates do not promise
+/// not to panic.
+fn catch_decoder_panic<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        Err(DatasetError::ShardContent {
-            what: "its bytes make no sense".to_owned(),
+        Err(DatasetError::Shard(ShardError::Invalid {
+            detail: "it cannot be decoded".to_owned(),
             path: path.to_owned(),
-        })
+        }))
     })
 }
 
-/// The columns whose root name is chosen.
-fn roots(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&str) -> bool) -> ProjectionMask {
+/// Projection to the root columns that satisfy `is_chosen`.
+fn project_roots(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&str) -> bool) -> ProjectionMask {
     let fields = metadata.schema().fields().iter().enumerate();
     let chosen = fields
         .filter(|(_, field)| is_chosen(field.name()))
@@ -288,7 +293,7 @@ fn roots(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&str) -> bool) -> Pr
     ProjectionMask::roots(metadata.parquet_schema(), chosen)
 }
 
-/// What the file says about itself, and by which version of the schema.
+/// Schema version and metadata of the file.
 fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<(u32, ShardHeader)> {
     let pairs = metadata.metadata().file_metadata().key_value_metadata();
     let pairs = pairs
@@ -301,19 +306,23 @@ fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<(u32, ShardHead
     let parsed = version.and_then(|version| version.parse::<u32>().ok());
     let Some(version) = parsed.filter(|version| readable.contains(version)) else {
         let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
-        return Err(DatasetError::SchemaVersion {
+        return Err(DatasetError::Manifest(ManifestError::SchemaVersion {
             found,
+            oldest: OLDEST_SCHEMA_VERSION,
+            newest: SCHEMA_VERSION,
             path: path.to_owned(),
-        });
+        }));
     };
-    let header = ShardHeader::from_metadata(&pairs).map_err(|what| DatasetError::ShardContent {
-        what,
-        path: path.to_owned(),
+    let header = ShardHeader::from_metadata(&pairs).map_err(|detail| {
+        DatasetError::Shard(ShardError::Invalid {
+            detail,
+            path: path.to_owned(),
+        })
     })?;
     Ok((version, header))
 }
 
-/// Names, order, types and nullability of the columns.
+/// Checks names, order, types and nullability of the columns.
 fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u32) -> Result<(), String> {
     let expected = arrow_schema(layout, version);
     let found = metadata.schema();
@@ -326,26 +335,22 @@ fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u32
     }
     for (found, expected) in found.fields().iter().zip(expected.fields()) {
         if found.name() != expected.name() {
-            return Err(format!(
-                "column {} where {} is due",
-                found.name(),
-                expected.name()
-            ));
+            return Err(format!("column {} instead of {}", found.name(), expected.name()));
         }
         if found.data_type() != expected.data_type() || found.is_nullable() != expected.is_nullable() {
-            return Err(format!("column {} is of another type", found.name()));
+            return Err(format!("column {} has an unexpected type", found.name()));
         }
     }
     Ok(())
 }
 
-impl Length for store::Stored {
+impl Length for store::StoreFile {
     fn len(&self) -> u64 {
         self.len()
     }
 }
 
-impl ChunkReader for store::Stored {
+impl ChunkReader for store::StoreFile {
     type T = store::Cursor;
 
     fn get_read(&self, start: u64) -> ParquetResult<store::Cursor> {
@@ -353,7 +358,7 @@ impl ChunkReader for store::Stored {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        // A damaged footer may ask for any length: no more is allocated than the file holds.
+        // A damaged footer may ask for any length: never allocate more than the file holds.
         if start
             .checked_add(length as u64)
             .is_none_or(|end| end > self.len())

@@ -1,4 +1,4 @@
-//! [`ShardWriter`]: a shard grows under a `.partial` name and gets its final name when it is whole and on the disk.
+//! [`ShardWriter`]: writes a shard under a `.partial` name and renames it once it is complete and synced.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -13,23 +13,25 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use sha2::{Digest, Sha256};
 
 use super::{ROW_GROUP_ROWS, column};
-use crate::schema::{arrow_schema, column as name};
-use crate::{DatasetError, Result, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, durable, store};
+use crate::error::{DatasetError, Result};
+use crate::schema::{RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column as name};
+use crate::sha256;
+use crate::store;
 
-/// What identifies a finished shard.
+/// Identity of a finished shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardDigest {
-    /// How many rows it holds.
+    /// Number of rows.
     pub rows: usize,
-    /// How many bytes.
+    /// Length in bytes.
     pub bytes: u64,
-    /// The hash of these bytes.
+    /// SHA-256 of the file.
     pub sha256: String,
 }
 
-/// Writes one shard. Holds at most one row group ([`ROW_GROUP_ROWS`] samples, encoded) in memory.
+/// Writes one shard. Holds at most one row group ([`ROW_GROUP_ROWS`] encoded samples) in memory.
 ///
-/// Dropped before [`ShardWriter::finish`], it leaves nothing behind; killed, it leaves at most a `.partial` file.
+/// If dropped before [`ShardWriter::finish`], the file is removed; a kill leaves at most a `.partial` file.
 #[derive(Debug)]
 pub struct ShardWriter {
     path: PathBuf,
@@ -40,13 +42,14 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins the shard `dir/file_name`.
+    /// Creates the shard `dir/file_name`.
     ///
     /// # Errors
-    /// When the file can't be created.
+    /// When the file cannot be created.
     pub fn create(dir: &Path, file_name: &str, header: &ShardHeader) -> Result<Self> {
         let path = dir.join(file_name);
-        // Parquet's own metadata is what every tool shows; readers of Arrow, `datasets` among them, see the schema's.
+        // In the Parquet metadata for general tools, and in the Arrow schema for Arrow readers such as
+        // `datasets`.
         let metadata = header
             .to_metadata()
             .into_iter()
@@ -68,9 +71,9 @@ impl ShardWriter {
     /// Appends a row.
     ///
     /// # Errors
-    /// When the sample doesn't fit the shard's layout, or the disk is full.
+    /// When the sample does not match the shard's layout, or the disk is full.
     pub fn append(&mut self, sample: &Sample) -> Result<()> {
-        let batch = column::batch_of_sample(sample, &self.layout, &self.schema)?;
+        let batch = column::sample_to_batch(sample, &self.layout, &self.schema)?;
         self.writer
             .write(&batch)
             .map_err(DatasetError::parquet("write", &self.path))?;
@@ -78,10 +81,10 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Writes what is left, makes it durable, and gives the shard its name.
+    /// Writes the rest, syncs, and renames the shard to its final name.
     ///
     /// # Errors
-    /// When the disk is full, or the folder can no longer be written to; nothing is left behind then.
+    /// When the disk is full or the folder is not writable; the partial file is removed.
     pub fn finish(self) -> Result<ShardDigest> {
         let Self {
             path, writer, rows, ..
@@ -93,13 +96,13 @@ impl ShardWriter {
         Ok(ShardDigest {
             rows,
             bytes,
-            sha256: durable::hex(&hasher.finalize()),
+            sha256: sha256::hex(&hasher.finalize()),
         })
     }
 }
 
-/// One-row pages with an offset index for the long columns, so that a row can be read alone. Pictures are
-/// compressed already; masks shrink to a tenth; numbers don't compress. The rest are words and scalars.
+/// One-row pages with an offset index for large columns, so a row can be read alone. Images are already
+/// compressed; masks shrink to a tenth; floats do not compress. The rest is strings and scalars.
 fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
     let metadata = header
         .to_metadata()
@@ -107,7 +110,7 @@ fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
         .map(|(key, value)| KeyValue::new(key.to_owned(), value));
     let mut properties = WriterProperties::builder()
         .set_key_value_metadata(Some(metadata.collect()))
-        .set_created_by(crate::GENERATOR.to_owned())
+        .set_created_by(crate::schema::GENERATOR.to_owned())
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_dictionary_enabled(false)
         .set_encoding(Encoding::PLAIN)
@@ -130,7 +133,7 @@ fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
     properties.build()
 }
 
-/// A file that hashes what is written to it.
+/// A writer that hashes what passes through.
 #[derive(Debug)]
 struct HashingFile {
     file: store::NewFile,

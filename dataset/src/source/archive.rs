@@ -1,8 +1,7 @@
-//! [`Archives`]: zip archives as one tree of files, read in place.
+//! [`Archives`]: zip archives as one file tree, read in place.
 //!
-//! Nothing is unpacked to the disk. Names that lead out of the archive are passed over, a file is never read beyond
-//! the length that the archive claims for it, and neither beyond the limit of whoever asks: an archive that would
-//! unpack to a terabyte costs no more than its index.
+//! Nothing is extracted to disk. Names that lead outside are ignored, and no entry is decompressed beyond its
+//! declared size or the caller's limit, so a zip bomb costs no more than its index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,78 +11,81 @@ use std::sync::Arc;
 
 use zip::ZipArchive;
 
-use super::{Entry, modelnet, portable, shapenet, within};
-use crate::{DatasetError, Result, durable};
+use super::{DirEntry, modelnet, normalize_within, shapenet, slash_path};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::local_file;
 
-/// More entries than any collection of meshes has.
+/// Limit on entries per archive.
 const MAX_ENTRIES: usize = 20_000_000;
 
-/// The files of one or more archives, and those that lie beside them.
+/// Files of one or more archives, and sidecar files beside them.
 #[derive(Debug)]
 pub(super) struct Archives {
     indices: Vec<ZipArchive<SharedFile>>,
-    /// By path: the archive, the place in it, and the length once unpacked.
+    /// By path: archive, entry index, uncompressed size.
     files: BTreeMap<String, (usize, usize, u64)>,
     dirs: BTreeSet<String>,
     folder: PathBuf,
-    /// Lists may lie beside archives.
-    has_files_beside: bool,
+    /// Whether lists may lie beside the archives.
+    has_sidecar_files: bool,
 }
 
 impl Archives {
-    /// Opens archives: reads their indices, no file. With `beside`, files of that folder belong to the tree too.
-    pub(super) fn open(paths: &[PathBuf], beside: Option<PathBuf>) -> Result<Self> {
-        let has_files_beside = beside.is_some();
-        let folder = beside.or_else(|| Some(paths.first()?.parent()?.to_owned()));
+    /// Reads the indices of archives. With `sidecar`, files in that folder belong to the tree too.
+    pub(super) fn open(paths: &[PathBuf], sidecar: Option<PathBuf>) -> Result<Self> {
+        let has_sidecar_files = sidecar.is_some();
+        let folder = sidecar.or_else(|| Some(paths.first()?.parent()?.to_owned()));
         let mut tree = Self {
             indices: Vec::new(),
             files: BTreeMap::new(),
             dirs: BTreeSet::new(),
             folder: folder.unwrap_or_default(),
-            has_files_beside,
+            has_sidecar_files,
         };
         for path in paths {
             tree.add(path)?;
         }
         if paths.len() == 1 {
-            tree.enter_lone_folder();
+            tree.strip_single_root();
         }
         tree.dirs = tree.files.keys().flat_map(|path| folders_of(path)).collect();
         Ok(tree)
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
-        let damaged = |source| DatasetError::Archive {
-            path: path.to_owned(),
-            source,
+        let damaged = |source| {
+            DatasetError::Source(SourceError::Archive {
+                path: path.to_owned(),
+                source,
+            })
         };
         let file = SharedFile::open(path).map_err(DatasetError::io("open the archive", path))?;
         let mut archive = ZipArchive::new(file).map_err(damaged)?;
         for entry_idx in 0..archive.len().min(MAX_ENTRIES) {
             let entry = archive.by_index_raw(entry_idx).map_err(damaged)?;
             let name = entry.name().replace('\\', "/");
-            let inside = within(Path::new(&name)).filter(|path| !path.as_os_str().is_empty());
+            let inside = normalize_within(Path::new(&name)).filter(|path| !path.as_os_str().is_empty());
             match inside {
                 Some(inside) if entry.is_file() => {
                     let place = (self.indices.len(), entry_idx, entry.size());
-                    // Of twins the first counts, whichever archive it is in.
-                    self.files.entry(portable(&inside)).or_insert(place);
+                    // Of duplicates the first wins, across archives.
+                    self.files.entry(slash_path(&inside)).or_insert(place);
                 }
                 Some(_) => {}
-                None => tracing::warn!(name, "passed over: the name leads out of the archive"),
+                None => tracing::warn!(name, "ignored: the name leads out of the archive"),
             }
         }
         self.indices.push(archive);
         Ok(())
     }
 
-    /// An archive often holds one folder with everything in it; that folder is entered, unless it is a category.
-    fn enter_lone_folder(&mut self) {
+    /// Strips a single top-level folder, unless it is a category.
+    fn strip_single_root(&mut self) {
         let Some((first, _)) = self.files.keys().next().and_then(|path| path.split_once('/')) else {
             return;
         };
         let prefix = format!("{first}/");
-        let is_alone = self.files.keys().all(|path| path.starts_with(&prefix));
+        let is_single = self.files.keys().all(|path| path.starts_with(&prefix));
         let within: BTreeSet<&str> = self
             .files
             .keys()
@@ -95,7 +97,7 @@ impl Archives {
             .keys()
             .filter_map(|path| path.strip_prefix(&prefix))
             .any(|name| {
-                let entry = Entry {
+                let entry = DirEntry {
                     name: name.to_owned(),
                     is_dir: false,
                 };
@@ -106,7 +108,7 @@ impl Archives {
             || modelnet::SPLIT_FOLDERS
                 .iter()
                 .any(|(split, _)| within.contains(split));
-        if is_alone && !within.is_empty() && !is_category {
+        if is_single && !within.is_empty() && !is_category {
             let files = std::mem::take(&mut self.files);
             let strip = |(path, place): (String, _)| (path[prefix.len()..].to_owned(), place);
             self.files = files.into_iter().map(strip).collect();
@@ -117,8 +119,8 @@ impl Archives {
         &self.folder
     }
 
-    pub(super) fn entries(&self, dir: &Path) -> Vec<Entry> {
-        let prefix = match portable(dir) {
+    pub(super) fn entries(&self, dir: &Path) -> Vec<DirEntry> {
+        let prefix = match slash_path(dir) {
             root if root.is_empty() => root,
             dir => dir + "/",
         };
@@ -134,7 +136,7 @@ impl Archives {
                 *entries.entry(name).or_default() |= is_dir;
             }
         }
-        let entry = |(name, is_dir): (&str, bool)| Entry {
+        let entry = |(name, is_dir): (&str, bool)| DirEntry {
             name: name.to_owned(),
             is_dir,
         };
@@ -142,31 +144,31 @@ impl Archives {
     }
 
     pub(super) fn is_file(&self, path: &Path) -> bool {
-        self.files.contains_key(&portable(path)) || self.beside(path).is_some()
+        self.files.contains_key(&slash_path(path)) || self.sidecar(path).is_some()
     }
 
     pub(super) fn is_dir(&self, path: &Path) -> bool {
-        self.dirs.contains(&portable(path))
+        self.dirs.contains(&slash_path(path))
     }
 
-    /// A list that lies beside the archives.
-    fn beside(&self, path: &Path) -> Option<PathBuf> {
+    /// A list file beside the archives.
+    fn sidecar(&self, path: &Path) -> Option<PathBuf> {
         let is_name = path.components().count() == 1;
         let path = self.folder.join(path);
-        (self.has_files_beside && is_name && path.is_file()).then_some(path)
+        (self.has_sidecar_files && is_name && path.is_file()).then_some(path)
     }
 
     pub(super) fn file_bytes(&self, path: &Path) -> io::Result<u64> {
-        match self.files.get(&portable(path)) {
+        match self.files.get(&slash_path(path)) {
             Some((_, _, bytes)) => Ok(*bytes),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
-        let Some(&(archive, entry, claimed_bytes)) = self.files.get(&portable(path)) else {
-            return match self.beside(path) {
-                Some(path) => durable::read_bounded(&path, limit_bytes),
+        let Some(&(archive, entry, claimed_bytes)) = self.files.get(&slash_path(path)) else {
+            return match self.sidecar(path) {
+                Some(path) => local_file::read_bounded(&path, limit_bytes),
                 None => Err(io::ErrorKind::NotFound.into()),
             };
         };
@@ -174,7 +176,7 @@ impl Archives {
             let message = format!("more than {limit_bytes} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        // The index is shared; the place in the file is each reader's own.
+        // The index is shared; each clone has its own cursor.
         let mut archive = self.indices[archive].clone();
         let file = archive.by_index(entry).map_err(io::Error::other)?;
         let mut bytes = Vec::new();
@@ -188,13 +190,13 @@ impl Archives {
     }
 }
 
-/// The folders above a file, the nearest first.
+/// Parent folders of a path, nearest first.
 fn folders_of(path: &str) -> impl Iterator<Item = String> {
     let slashes = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
     slashes.collect::<Vec<_>>().into_iter()
 }
 
-/// A file that many threads read at once: each clone has a place of its own.
+/// A file shared by threads: each clone has its own cursor.
 #[derive(Debug, Clone)]
 struct SharedFile {
     file: Arc<File>,
@@ -215,7 +217,7 @@ impl SharedFile {
 
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let num_read = durable::read_at(&self.file, buffer, self.position)?;
+        let num_read = local_file::read_at(&self.file, buffer, self.position)?;
         self.position += num_read as u64;
         Ok(num_read)
     }

@@ -1,4 +1,4 @@
-//! [`FolderAssets`]: reads the files that a mesh refers to, and no other file of the machine.
+//! [`FolderAssets`]: gives an importer access to the files a mesh refers to, and to no others.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -7,43 +7,44 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
-use super::{ReadError, Tree, canonical, within};
-use crate::{Result, durable};
+use super::{ReadError, Tree, canonicalize_dir, normalize_within};
+use crate::error::Result;
+use crate::sha256;
 
-/// How many bytes a mesh and the files around it may have if nothing else is said.
+/// Default size limit of a mesh with its assets.
 pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
 
-/// The files that one mesh may read: those of a folder, up to a number of bytes in all. Whatever the mesh says,
-/// nothing outside of the folder is opened, through `..`, an absolute path or a link neither.
+/// Assets of one mesh, restricted to a folder and a total size. Nothing outside the folder is opened: no
+/// `..`, absolute path or symbolic link can leave it.
 #[derive(Debug)]
 pub struct FolderAssets {
     tree: Tree,
-    /// The mesh's folder.
+    /// Folder of the mesh.
     dir: PathBuf,
     limit_bytes: u64,
     left_bytes: Cell<u64>,
-    /// Hash over the names and the bytes of what was read; `None` until something was.
+    /// Hash over names and content of all assets read; `None` if none.
     read: RefCell<Option<Sha256>>,
 }
 
 impl FolderAssets {
-    /// The files in `folder` and below, for a mesh that lies in it; [`DEFAULT_MAX_MESH_BYTES`] in all.
+    /// Assets below `folder` for a mesh in it, up to [`DEFAULT_MAX_MESH_BYTES`] in total.
     ///
     /// # Errors
-    /// When there is no such folder.
+    /// When the folder does not exist.
     pub fn open(folder: &Path) -> Result<Self> {
-        let root = canonical(folder, "open the folder")?;
+        let root = canonicalize_dir(folder, "open the folder")?;
         Ok(Self::new(&root, Path::new(""), DEFAULT_MAX_MESH_BYTES))
     }
 
-    /// The files around the mesh at `mesh_path`, which is relative to `root`, a canonical path, and in all other folders
-    /// of `root`; `limit_bytes` in all.
+    /// Assets anywhere below `root`, a canonical path, resolved against the folder of `mesh_path` (relative
+    /// to `root`); up to `limit_bytes` in total.
     #[must_use]
     pub fn new(root: &Path, mesh_path: &Path, limit_bytes: u64) -> Self {
         Self::in_tree(Tree::Folder(root.to_owned()), mesh_path, limit_bytes)
     }
 
-    /// The files around the mesh at `mesh_path`, and in all other folders of its tree.
+    /// As [`FolderAssets::new`], in any tree.
     pub(super) fn in_tree(tree: Tree, mesh_path: &Path, limit_bytes: u64) -> Self {
         let dir = mesh_path.parent().unwrap_or(Path::new("")).to_owned();
         Self {
@@ -55,10 +56,10 @@ impl FolderAssets {
         }
     }
 
-    /// The hash over the names and the bytes of all that was read so far; `None` if nothing was.
+    /// Hash over names and content of all assets read so far; `None` if none.
     pub(crate) fn sha256(&self) -> Option<String> {
         let hasher = self.read.borrow().clone();
-        hasher.map(|hasher| durable::hex(&hasher.finalize()))
+        hasher.map(|hasher| sha256::hex(&hasher.finalize()))
     }
 }
 
@@ -74,16 +75,16 @@ impl AssetResolver for FolderAssets {
             },
             _ => AssetError::Io { source, name: name() },
         };
-        // Backslashes are what some exporters write; as part of a name they occur nowhere.
+        // Some exporters write backslashes.
         let asked = PathBuf::from(relative.replace('\\', "/"));
         if asked.is_absolute() {
             return Err(outside());
         }
-        let path = within(&self.dir.join(asked)).ok_or_else(outside)?;
+        let path = normalize_within(&self.dir.join(asked)).ok_or_else(outside)?;
         let left_bytes = self.left_bytes.get();
         let read = match self.tree.read(&path, left_bytes) {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                match in_other_case(&self.tree, &path) {
+                match find_case_insensitive(&self.tree, &path) {
                     Some(path) => self.tree.read(&path, left_bytes),
                     None => Err(ReadError::Io(error)),
                 }
@@ -103,9 +104,8 @@ impl AssetResolver for FolderAssets {
     }
 }
 
-/// What is at `relative` if capitals count as small letters, as they do where many meshes are made; of several the first
-/// in order.
-fn in_other_case(tree: &Tree, relative: &Path) -> Option<PathBuf> {
+/// Case-insensitive lookup, as on the systems where many meshes are made; the first match in sorted order.
+fn find_case_insensitive(tree: &Tree, relative: &Path) -> Option<PathBuf> {
     let mut found = PathBuf::new();
     for part in relative.components() {
         let exact = found.join(part);

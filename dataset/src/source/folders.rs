@@ -1,10 +1,9 @@
-//! Layout `folders`: `<category>/*.{obj,off,glb,gltf}`; what lies beside the meshes (materials, textures, notes) is
-//! passed over.
+//! Layout `folders`: `<category>/*.{obj,off,glb,gltf}`; other files beside the meshes are ignored.
 
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::Result;
+use crate::error::Result;
 
 pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
@@ -16,7 +15,7 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
         for file in tree
             .entries(Path::new(&category.name))?
             .into_iter()
-            .filter(super::Entry::is_mesh)
+            .filter(super::DirEntry::is_mesh)
         {
             candidates.push(Candidate {
                 category: category.name.clone(),

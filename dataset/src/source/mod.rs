@@ -1,19 +1,19 @@
-//! A folder of meshes: which objects it holds, of which class, for which split. One file a layout.
+//! Sources: objects, classes and splits of a folder of meshes. One file per layout.
 //!
-//! A layout only finds candidates; what all layouts share (ids, splits, formats, what lies outside) is decided
-//! here. Nothing is dropped silently: what can't become a row becomes a [`SkippedObject`].
+//! A layout only lists candidates; ids, splits, formats and path safety are handled here for all layouts.
+//! Nothing is dropped silently: rejected candidates become [`SkippedObject`]s.
 
 mod archive;
 mod asset;
 mod folders;
-mod fractions;
-mod listed;
+mod from_manifest;
 mod modelnet;
 mod objaverse;
-mod parts;
+mod part_table;
 mod shapenet;
-mod shrec;
+mod shrec16;
 mod split_list;
+mod split_ratios;
 mod table;
 mod tree;
 
@@ -28,25 +28,28 @@ use sha2::{Digest, Sha256};
 use tap_render::import::MeshFormat;
 
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
-pub use fractions::SplitFractions;
-pub use parts::PartTable;
+pub use part_table::PartTable;
 use split_list::SplitList;
+pub use split_ratios::SplitRatios;
 use tree::{ReadError, Tree};
 
-use crate::{DatasetError, ObjectId, Result, SkipReason, SkippedObject, SourceDescription, Split, durable};
+use crate::error::{DatasetError, NameError, Result, SourceError};
+use crate::manifest::{SkipReason, SkippedObject, SourceDescription};
+use crate::schema::{ObjectId, Split};
+use crate::sha256;
 
-/// The file of splits that is used if none is named.
+/// Default split list in the source folder.
 const SPLITS_FILE_NAME: &str = "split.csv";
-/// Mesh formats that exist and can't be read: to be reported where everything else beside a mesh is passed over.
+/// Known mesh formats without an importer: reported, unlike other files beside meshes.
 const UNSUPPORTED_EXTENSIONS: [&str; 18] = [
     "3ds", "3mf", "abc", "blend", "dae", "fbx", "iges", "igs", "lwo", "off.gz", "skp", "step", "stp", "usd",
     "usda", "usdc", "usdz", "wrl",
 ];
 
-/// How a folder of meshes is laid out.
+/// Layout of a source folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Layout {
-    /// Look and recognize.
+    /// Detect the layout.
     #[default]
     Auto,
     /// `ShapeNetCore`: `<synset>/<id>/model.obj` or `<synset>/<id>/models/model_normalized.obj`, names in
@@ -60,7 +63,7 @@ pub enum Layout {
     Shrec16,
     /// Objaverse: `glbs/000-023/<uid>.glb`, with `lvis-annotations.json` if there are categories.
     Objaverse,
-    /// A table, CSV or Parquet, with columns `path`, `category` and perhaps `split` and `id`.
+    /// A table, CSV or Parquet, with columns `path`, `category` and optionally `split` and `id`.
     Csv,
 }
 
@@ -79,9 +82,9 @@ impl fmt::Display for Layout {
 }
 
 impl FromStr for Layout {
-    type Err = DatasetError;
+    type Err = NameError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, NameError> {
         let all = [
             Self::Auto,
             Self::Shapenet,
@@ -92,7 +95,7 @@ impl FromStr for Layout {
             Self::Csv,
         ];
         let found = all.into_iter().find(|layout| layout.to_string() == text);
-        found.ok_or_else(|| DatasetError::LayoutName {
+        found.ok_or_else(|| NameError::Layout {
             text: text.to_owned(),
         })
     }
@@ -101,39 +104,39 @@ impl FromStr for Layout {
 /// How to read a source.
 #[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
-    /// How the folder is laid out.
+    /// Folder layout.
     pub layout: Layout,
-    /// A table of splits; without one `split.csv` of the source is used, if it is there.
+    /// Split list; by default `split.csv` in the source, if present.
     pub splits: Option<PathBuf>,
-    /// Draw the splits by chance instead, whatever lists and folders say.
-    pub fractions: Option<SplitFractions>,
+    /// Random split instead of lists and folders.
+    pub split_ratios: Option<SplitRatios>,
 }
 
-/// One mesh that is to become a row.
+/// A mesh to become a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceObject {
-    /// Its id.
+    /// Object id.
     pub id: ObjectId,
-    /// Its split.
+    /// Assigned split.
     pub split: Split,
-    /// Its file, relative to the source's folder.
+    /// Mesh file, relative to the source folder.
     pub path: PathBuf,
-    /// The format of the file.
+    /// Mesh format, from the extension.
     pub format: MeshFormat,
-    /// The length of the file.
+    /// File length in bytes.
     pub bytes: u64,
-    /// Where the file is, if it isn't at `path`: in another copy of the meshes.
-    pub(crate) found_at: Option<PathBuf>,
+    /// Actual path in another copy of the meshes, if not `path`.
+    pub(crate) relocated_to: Option<PathBuf>,
 }
 
 impl SourceObject {
-    /// Where the file is, relative to the source's folder.
-    fn place(&self) -> &Path {
-        self.found_at.as_deref().unwrap_or(&self.path)
+    /// Path to read, relative to the source folder.
+    fn path_on_disk(&self) -> &Path {
+        self.relocated_to.as_deref().unwrap_or(&self.path)
     }
 }
 
-/// A folder of meshes, looked through; no mesh is opened yet.
+/// A scanned folder of meshes; no mesh has been opened.
 #[derive(Debug, Clone)]
 pub struct Source {
     tree: Tree,
@@ -145,34 +148,34 @@ pub struct Source {
     objects: Vec<SourceObject>,
     skipped: Vec<SkippedObject>,
     parts: PartTable,
-    /// Were the lengths of the files seen in this very folder, and not in the one of a manifest?
-    has_seen_lengths: bool,
+    /// Whether file lengths were measured in this folder rather than taken from a manifest.
+    has_scanned_lengths: bool,
 }
 
-/// What a layout finds.
+/// A mesh found by a layout.
 #[derive(Debug, Default)]
 struct Candidate {
     category: String,
-    /// What lists of splits may call the category instead.
+    /// Alternative category name in split lists.
     category_alias: Option<String>,
     name: String,
-    /// Relative to the source's folder.
+    /// Relative to the source folder.
     path: PathBuf,
     split: Option<Split>,
-    /// Why it can't become a row, if that is known already.
+    /// Reason for skipping, if already known.
     skip: Option<(SkipReason, String)>,
 }
 
 impl Source {
-    /// Looks through a folder, zip archives or a folder of them (or, for [`Layout::Csv`], reads a table).
+    /// Scans a folder, a zip archive or a folder of archives (or reads a table, for [`Layout::Csv`]).
     ///
     /// # Errors
-    /// When the source can't be read or holds no object, or when the list of splits or of parts is malformed.
+    /// When the source cannot be read or has no objects, or its split list or part list is malformed.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
         let mut notes = Vec::new();
         let is_table = path.is_file() && !tree::is_archive(path);
         let tree = if options.layout == Layout::Csv || (options.layout == Layout::Auto && is_table) {
-            Tree::Folder(canonical(
+            Tree::Folder(canonicalize_dir(
                 path.parent().unwrap_or(Path::new("")),
                 "open the source",
             )?)
@@ -184,7 +187,7 @@ impl Source {
                 let (layout, why) = if is_table {
                     (Layout::Csv, "the source is a file".to_owned())
                 } else {
-                    recognize(&tree)?
+                    detect_layout(&tree)?
                 };
                 notes.push(format!("layout {layout}: {why}"));
                 layout
@@ -194,19 +197,19 @@ impl Source {
         if let Tree::Folder(root) = &tree
             && !root.is_dir()
         {
-            return Err(DatasetError::NoObjects {
-                what: "not a folder",
+            return Err(DatasetError::Source(SourceError::NoObjects {
+                detail: "not a folder",
                 path: path.to_owned(),
-            });
+            }));
         }
         let mut publication = None;
         let candidates = match layout {
             Layout::Shapenet => {
-                let found = shapenet::find(&tree)?;
-                publication = found.publication;
-                found.candidates
+                let listing = shapenet::find(&tree)?;
+                publication = listing.publication;
+                listing.candidates
             }
-            Layout::Shrec16 => shrec::find(&tree)?,
+            Layout::Shrec16 => shrec16::find(&tree)?,
             Layout::Modelnet => modelnet::find(&tree)?,
             Layout::Objaverse => objaverse::find(&tree)?,
             Layout::Folders | Layout::Auto => folders::find(&tree)?,
@@ -215,9 +218,9 @@ impl Source {
         if let Some(publication) = &publication {
             notes.push(publication.clone());
         }
-        let splits = match options.fractions {
+        let splits = match options.split_ratios {
             Some(_) => None,
-            None => SplitList::choose(options.splits.as_deref(), &tree, layout)?,
+            None => SplitList::select(options.splits.as_deref(), &tree, layout)?,
         };
         if let Some(splits) = &splits {
             notes.push(format!("splits from {}", splits.path().display()));
@@ -227,24 +230,24 @@ impl Source {
             tree,
             layout,
             publication,
-            splits: options.fractions.as_ref().map(ToString::to_string),
+            splits: options.split_ratios.as_ref().map(ToString::to_string),
             notes,
             classes: Vec::new(),
             objects: Vec::new(),
             skipped: Vec::new(),
             parts,
-            has_seen_lengths: true,
+            has_scanned_lengths: true,
         };
-        source.take(candidates, splits);
-        if let Some(fractions) = &options.fractions {
-            fractions.draw(&mut source.objects);
-            source.notes.push(format!("splits by {fractions}"));
+        source.resolve_all(candidates, splits);
+        if let Some(split_ratios) = &options.split_ratios {
+            split_ratios.draw(&mut source.objects);
+            source.notes.push(format!("splits by {split_ratios}"));
         }
         source
             .objects
             .sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         if source.objects.is_empty() && source.skipped.is_empty() {
-            let what = match layout {
+            let detail = match layout {
                 Layout::Shapenet => {
                     "no <synset>/<id>/model.obj and no <synset>/<id>/models/model_normalized.obj"
                 }
@@ -254,15 +257,15 @@ impl Source {
                 Layout::Csv => "the table has no row",
                 Layout::Folders | Layout::Auto => "no <category>/*.{obj,off,ply,stl,glb,gltf}",
             };
-            return Err(DatasetError::NoObjects {
-                what,
+            return Err(DatasetError::Source(SourceError::NoObjects {
+                detail,
                 path: path.to_owned(),
-            });
+            }));
         }
         Ok(source)
     }
 
-    /// The folder that paths are relative to.
+    /// Folder that paths are relative to.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.tree.folder()
@@ -271,7 +274,7 @@ impl Source {
     /// Reads the mesh of an object.
     pub(crate) fn read(&self, object: &SourceObject, limit_bytes: u64) -> io::Result<Vec<u8>> {
         self.tree
-            .read(object.place(), limit_bytes)
+            .read(object.path_on_disk(), limit_bytes)
             .map_err(|error| match error {
                 ReadError::Outside => {
                     io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the source")
@@ -280,17 +283,17 @@ impl Source {
             })
     }
 
-    /// The length that a mesh had when the source was looked through; `None` if that was elsewhere.
-    pub(crate) fn seen_bytes(&self, object: &SourceObject) -> Option<u64> {
-        self.has_seen_lengths.then_some(object.bytes)
+    /// Length of the mesh when this folder was scanned; `None` if it was not.
+    pub(crate) fn scanned_bytes(&self, object: &SourceObject) -> Option<u64> {
+        self.has_scanned_lengths.then_some(object.bytes)
     }
 
-    /// The files that the mesh of an object may read.
+    /// Assets that the mesh of an object may read.
     pub(crate) fn assets(&self, object: &SourceObject, limit_bytes: u64) -> FolderAssets {
-        FolderAssets::in_tree(self.tree.clone(), object.place(), limit_bytes)
+        FolderAssets::in_tree(self.tree.clone(), object.path_on_disk(), limit_bytes)
     }
 
-    /// Some of the objects alone, by their places in the list, which must ascend; nothing is left out.
+    /// Only the objects with these indices, which must ascend; none are skipped.
     pub(crate) fn subset(&self, objects: &[usize]) -> Self {
         Self {
             objects: objects
@@ -302,43 +305,43 @@ impl Source {
         }
     }
 
-    /// The layout, recognized if it was `auto`.
+    /// Layout, detected if it was `auto`.
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// What was recognized and used without being asked for, in sentences for the user.
+    /// What was detected and applied by default, as sentences for the user.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// The objects, sorted by split and id.
+    /// Objects sorted by split and id.
     #[must_use]
     pub fn objects(&self) -> &[SourceObject] {
         &self.objects
     }
 
-    /// What can't become a row, as far as can be seen without opening a mesh.
+    /// Candidates rejected without opening a mesh.
     #[must_use]
     pub fn skipped(&self) -> &[SkippedObject] {
         &self.skipped
     }
 
-    /// The parts that the source names.
+    /// Parts listed by the source.
     #[must_use]
     pub fn parts(&self) -> &PartTable {
         &self.parts
     }
 
-    /// The class names, sorted.
+    /// Class names, sorted.
     #[must_use]
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// The place of a category among the class names.
+    /// Index of a category in the class names.
     pub(crate) fn label_of(&self, category: &str) -> i64 {
         let place = self
             .classes
@@ -346,7 +349,7 @@ impl Source {
         place.expect("every object's category is a class") as i64
     }
 
-    /// What the manifest says about the source: independent of where the folder lies.
+    /// Description for the manifest, independent of the folder's location.
     pub(crate) fn describe(&self) -> SourceDescription {
         let mut listing = Sha256::new();
         for SourceObject {
@@ -355,23 +358,23 @@ impl Source {
             path,
             format: _,
             bytes,
-            found_at: _,
+            relocated_to: _,
         } in &self.objects
         {
-            listing.update(format!("{split} {id} {bytes} {}\n", portable(path)));
+            listing.update(format!("{split} {id} {bytes} {}\n", slash_path(path)));
         }
         SourceDescription {
             layout: self.layout.to_string(),
             publication: self.publication.clone(),
             splits: self.splits.clone(),
-            num_objects: self.objects.len() + self.skipped.iter().filter(|s| s.reason.is_loss()).count(),
-            listing_sha256: durable::hex(&listing.finalize()),
+            num_objects: self.objects.len() + self.skipped.iter().filter(|s| s.reason.is_failure()).count(),
+            listing_sha256: sha256::hex(&listing.finalize()),
             content_sha256: None,
         }
     }
 
-    /// Turns candidates into objects, or says why not.
-    fn take(&mut self, mut candidates: Vec<Candidate>, mut splits: Option<SplitList>) {
+    /// Turns candidates into objects or skipped objects.
+    fn resolve_all(&mut self, mut candidates: Vec<Candidate>, mut splits: Option<SplitList>) {
         candidates.sort_by(|a, b| (&a.category, &a.name, &a.path).cmp(&(&b.category, &b.name, &b.path)));
         let categories: BTreeSet<String> = candidates
             .iter()
@@ -381,17 +384,20 @@ impl Source {
         let mut path_of_id: BTreeMap<ObjectId, PathBuf> = BTreeMap::new();
         for candidate in candidates {
             let id_text = format!("{}/{}", candidate.category, candidate.name);
-            let path = portable(&candidate.path);
-            let listed = splits.as_mut().map(|splits| splits.split_of(&candidate));
-            // A list of splits outranks what the folders say.
-            let split = listed.flatten().or(candidate.split).unwrap_or(Split::Train);
-            let object = match (candidate.skip.clone(), listed) {
+            let path = slash_path(&candidate.path);
+            let split_in_list = splits.as_mut().map(|splits| splits.split_of(&candidate));
+            // A split list overrides folders.
+            let split = split_in_list
+                .flatten()
+                .or(candidate.split)
+                .unwrap_or(Split::Train);
+            let object = match (candidate.skip.clone(), split_in_list) {
                 (Some(skip), _) => Err(skip),
                 (None, Some(None)) => Err((
                     SkipReason::NotInSplits,
                     "the list of splits does not name it".to_owned(),
                 )),
-                (None, _) => self.check(&candidate, split, &path_of_id),
+                (None, _) => self.resolve(&candidate, split, &path_of_id),
             };
             match object {
                 Ok(object) => {
@@ -426,7 +432,7 @@ impl Source {
         }
     }
 
-    fn check(
+    fn resolve(
         &self,
         candidate: &Candidate,
         split: Split,
@@ -448,7 +454,7 @@ impl Source {
         if let Some(other) = path_of_id.get(&id) {
             return Err((
                 SkipReason::DuplicateId,
-                format!("{} has this id", portable(other)),
+                format!("{} has this id", slash_path(other)),
             ));
         }
         let bytes = self
@@ -470,15 +476,15 @@ impl Source {
             path: candidate.path.clone(),
             format,
             bytes,
-            found_at: None,
+            relocated_to: None,
         })
     }
 }
 
-/// Which layout a tree has, and by what that is seen.
-fn recognize(tree: &Tree) -> Result<(Layout, String)> {
+/// Detects the layout, with the reason.
+fn detect_layout(tree: &Tree) -> Result<(Layout, String)> {
     let taxonomy = Path::new(shapenet::TAXONOMY_FILE_NAME);
-    if shrec::is_laid_out(tree)? {
+    if shrec16::matches_layout(tree)? {
         return Ok((
             Layout::Shrec16,
             "meshes are numbered as for SHREC 2016".to_owned(),
@@ -495,18 +501,18 @@ fn recognize(tree: &Tree) -> Result<(Layout, String)> {
     if !folders.is_empty() && folders.iter().all(|folder| shapenet::is_synset(&folder.name)) {
         return Ok((Layout::Shapenet, "all folders are named like synsets".to_owned()));
     }
-    if let Some(place) = objaverse::place(tree)? {
-        let place = if place.as_os_str().is_empty() {
+    if let Some(root) = objaverse::mesh_root(tree)? {
+        let root = if root.as_os_str().is_empty() {
             Path::new(".")
         } else {
-            &place
+            &root
         };
         return Ok((
             Layout::Objaverse,
-            format!("the folders in {} are numbered like Objaverse's", place.display()),
+            format!("the folders in {} are numbered like Objaverse's", root.display()),
         ));
     }
-    let has_splits = |folder: &&Entry| {
+    let has_splits = |folder: &&DirEntry| {
         let folder = Path::new(&folder.name);
         modelnet::SPLIT_FOLDERS
             .iter()
@@ -524,15 +530,15 @@ fn recognize(tree: &Tree) -> Result<(Layout, String)> {
     ))
 }
 
-/// Something in a folder.
+/// A directory entry.
 #[derive(Debug)]
-struct Entry {
+struct DirEntry {
     name: String,
     is_dir: bool,
 }
 
-impl Entry {
-    /// The name without the extension.
+impl DirEntry {
+    /// File name without extension.
     fn stem(&self) -> &str {
         Path::new(&self.name)
             .file_stem()
@@ -540,7 +546,7 @@ impl Entry {
             .unwrap_or(&self.name)
     }
 
-    /// A file that is, or was meant to be, a mesh.
+    /// Whether it is a mesh, in a supported or unsupported format.
     fn is_mesh(&self) -> bool {
         let extension = Path::new(&self.name)
             .extension()
@@ -553,8 +559,8 @@ impl Entry {
     }
 }
 
-/// A relative path with slashes, the same on every system.
-pub(crate) fn portable(path: &Path) -> String {
+/// Relative path with forward slashes.
+pub(crate) fn slash_path(path: &Path) -> String {
     let names = path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_string_lossy()),
         _ => None,
@@ -562,8 +568,8 @@ pub(crate) fn portable(path: &Path) -> String {
     names.collect::<Vec<_>>().join("/")
 }
 
-/// The folder without links and dots; an empty path is the folder that the program runs in.
-fn canonical(folder: &Path, action: &'static str) -> Result<PathBuf> {
+/// Canonical path; an empty path is the working directory.
+fn canonicalize_dir(folder: &Path, action: &'static str) -> Result<PathBuf> {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -572,8 +578,8 @@ fn canonical(folder: &Path, action: &'static str) -> Result<PathBuf> {
     folder.canonicalize().map_err(DatasetError::io(action, folder))
 }
 
-/// A path that stays within the folder that it is relative to; `None` if it leads out, going by its words alone.
-fn within(relative: &Path) -> Option<PathBuf> {
+/// Lexically normalizes a relative path; `None` if it leaves its base folder.
+fn normalize_within(relative: &Path) -> Option<PathBuf> {
     let mut path = PathBuf::new();
     for component in relative.components() {
         match component {

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::{Result, Split};
+use crate::error::Result;
+use crate::schema::Split;
 
-/// The folders within a class.
+/// Split folders within a class.
 pub(super) const SPLIT_FOLDERS: [(&str, Split); 3] = [
     ("train", Split::Train),
     ("val", Split::Val),
@@ -24,7 +25,7 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
             if !tree.is_dir(&dir) {
                 continue;
             }
-            for file in tree.entries(&dir)?.into_iter().filter(super::Entry::is_mesh) {
+            for file in tree.entries(&dir)?.into_iter().filter(super::DirEntry::is_mesh) {
                 candidates.push(Candidate {
                     category: class.name.clone(),
                     name: file.stem().to_owned(),

@@ -1,39 +1,39 @@
-//! Layout `objaverse`: `glbs/000-023/<uid>.glb`, as Objaverse is downloaded; `lvis-annotations.json`, an object of
-//! categories with lists of ids, gives the objects that it names their categories.
+//! Layout `objaverse`: `glbs/000-023/<uid>.glb`, as Objaverse is downloaded. `lvis-annotations.json`, an
+//! object of categories with lists of ids, gives categories to the objects it names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Candidate, Tree};
-use crate::{DatasetError, Result};
+use crate::error::{DatasetError, Result, SourceError};
 
-/// Where the folders of meshes may lie.
-const PLACES: [&str; 3] = ["glbs", "hf-objaverse-v1/glbs", ""];
-/// Which object is of which category, in the source's folder.
+/// Possible parents of the mesh folders.
+const MESH_ROOTS: [&str; 3] = ["glbs", "hf-objaverse-v1/glbs", ""];
+/// Categories, in the source folder.
 const ANNOTATIONS_FILE_NAME: &str = "lvis-annotations.json";
-/// Room for every object that there is.
+/// Size limit, enough for all of Objaverse.
 const MAX_ANNOTATIONS_BYTES: u64 = 1 << 30;
-/// The category of an object that nobody named.
-const UNNAMED: &str = "object";
+/// Category of objects without annotation.
+const UNCATEGORIZED: &str = "object";
 
-/// The folder below which the folders of meshes lie, if the tree is laid out so.
-pub(super) fn place(tree: &Tree) -> Result<Option<PathBuf>> {
-    for place in PLACES.map(Path::new) {
-        if place.as_os_str().is_empty() || tree.is_dir(place) {
+/// Parent of the mesh folders, if the tree has this layout.
+pub(super) fn mesh_root(tree: &Tree) -> Result<Option<PathBuf>> {
+    for root in MESH_ROOTS.map(Path::new) {
+        if root.as_os_str().is_empty() || tree.is_dir(root) {
             let folders: Vec<_> = tree
-                .entries(place)?
+                .entries(root)?
                 .into_iter()
                 .filter(|entry| entry.is_dir)
                 .collect();
             if !folders.is_empty() && folders.iter().all(|folder| is_batch(&folder.name)) {
-                return Ok(Some(place.to_owned()));
+                return Ok(Some(root.to_owned()));
             }
         }
     }
     Ok(None)
 }
 
-/// Three digits, a line, three digits.
+/// `ddd-ddd`
 fn is_batch(name: &str) -> bool {
     name.split_once('-').is_some_and(|(a, b)| {
         [a, b]
@@ -44,14 +44,14 @@ fn is_batch(name: &str) -> bool {
 
 pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
-    let Some(place) = place(tree)? else {
+    let Some(root) = mesh_root(tree)? else {
         return Ok(candidates);
     };
     let category_of = categories(tree)?;
-    for batch in tree.entries(&place)?.into_iter().filter(|entry| entry.is_dir) {
-        let dir = place.join(&batch.name);
-        for file in tree.entries(&dir)?.into_iter().filter(super::Entry::is_mesh) {
-            let category = category_of.get(file.stem()).map_or(UNNAMED, String::as_str);
+    for batch in tree.entries(&root)?.into_iter().filter(|entry| entry.is_dir) {
+        let dir = root.join(&batch.name);
+        for file in tree.entries(&dir)?.into_iter().filter(super::DirEntry::is_mesh) {
+            let category = category_of.get(file.stem()).map_or(UNCATEGORIZED, String::as_str);
             candidates.push(Candidate {
                 category: category.to_owned(),
                 name: file.stem().to_owned(),
@@ -63,18 +63,19 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// The category of each object that the annotations name; of two, the first in sorted order.
+/// Category of each annotated object; if several, the first in sorted order.
 fn categories(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let path = Path::new(ANNOTATIONS_FILE_NAME);
     let Some(bytes) = tree.read_list(path, "read the annotations", MAX_ANNOTATIONS_BYTES)? else {
         return Ok(BTreeMap::new());
     };
-    let annotations: BTreeMap<String, Vec<String>> =
-        serde_json::from_slice(&bytes).map_err(|source| DatasetError::Json {
-            what: "annotations",
+    let annotations: BTreeMap<String, Vec<String>> = serde_json::from_slice(&bytes).map_err(|source| {
+        DatasetError::Source(SourceError::Json {
+            detail: "annotations",
             path: tree.folder().join(path),
             source,
-        })?;
+        })
+    })?;
     let mut category_of = BTreeMap::new();
     for (category, ids) in annotations {
         let category = category.replace(['/', '\\'], "-");

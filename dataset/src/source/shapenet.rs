@@ -1,5 +1,5 @@
-//! Layout `shapenet`: version 1 `<synset>/<id>/model.obj`, version 2 `<synset>/<id>/models/model_normalized.obj`;
-//! `taxonomy.json` gives the synsets their names.
+//! Layout `shapenet`: version 1 `<synset>/<id>/model.obj`, version 2
+//! `<synset>/<id>/models/model_normalized.obj`; `taxonomy.json` names the synsets.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,40 +7,41 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Candidate, Tree};
-use crate::{DatasetError, Result, SkipReason};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::manifest::SkipReason;
 
-/// Where the names of synsets stand.
+/// Names of the synsets.
 pub(super) const TAXONOMY_FILE_NAME: &str = "taxonomy.json";
-/// The whole of `WordNet` would fit.
+/// Size limit, enough for all of `WordNet`.
 const MAX_TAXONOMY_BYTES: u64 = 64 << 20;
-/// Where a mesh lies within its folder, by version.
+/// Mesh path within an object folder, by version.
 const MESH_PATHS: [&str; 2] = ["model.obj", "models/model_normalized.obj"];
 
-/// The cars: the synset of version 2 of which some folders are empty, or hold pictures alone.
+/// Cars: the synset of version 2 with object folders that are empty or hold only images.
 const SYNSET_WITH_GAPS: &str = "02958343";
 
-/// One entry of the taxonomy; what else it says is of no use here.
+/// Entry of the taxonomy; other fields are ignored.
 #[derive(Debug, Deserialize)]
 struct Synset {
     #[serde(rename = "synsetId")]
     id: String,
-    /// Synonyms, comma-separated; the first is the usual one.
+    /// Comma-separated synonyms, the most common first.
     name: String,
 }
 
-/// Eight digits, as `WordNet` counts nouns.
+/// Eight digits: a `WordNet` noun offset.
 pub(super) fn is_synset(name: &str) -> bool {
     name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// What a tree of synsets holds.
-pub(super) struct Found {
+/// Scan result.
+pub(super) struct ShapenetListing {
     pub(super) candidates: Vec<Candidate>,
-    /// Which version it is, and what is known of its axes.
+    /// Version, and what it implies about axes.
     pub(super) publication: Option<String>,
 }
 
-pub(super) fn find(tree: &Tree) -> Result<Found> {
+pub(super) fn find(tree: &Tree) -> Result<ShapenetListing> {
     let names = category_names(tree)?;
     let mut candidates = Vec::new();
     let mut num_of_version = [0; MESH_PATHS.len()];
@@ -53,23 +54,23 @@ pub(super) fn find(tree: &Tree) -> Result<Found> {
         let objects = tree.entries(Path::new(&synset.name))?;
         for object in objects.into_iter().filter(|entry| entry.is_dir) {
             let dir = PathBuf::from(&synset.name).join(&object.name);
-            let found = MESH_PATHS
+            let mesh = MESH_PATHS
                 .iter()
                 .map(|path| dir.join(path))
                 .enumerate()
                 .find(|(_, path)| tree.is_file(path));
-            if let Some((version, _)) = &found {
+            if let Some((version, _)) = &mesh {
                 num_of_version[*version] += 1;
             }
-            let skip = match &found {
+            let skip = match &mesh {
                 Some(_) => None,
-                None => Some((SkipReason::Missing, what_is_there(tree, &dir)?)),
+                None => Some((SkipReason::Missing, describe_folder(tree, &dir)?)),
             };
             candidates.push(Candidate {
                 category: category.clone(),
                 category_alias: Some(synset.name.clone()),
                 name: object.name,
-                path: found.map_or(dir, |(_, path)| path),
+                path: mesh.map_or(dir, |(_, path)| path),
                 split: None,
                 skip,
             });
@@ -92,19 +93,19 @@ pub(super) fn find(tree: &Tree) -> Result<Found> {
             }
         }
     }
-    // The versions differ in which way is front, and say so nowhere in their files: it is recorded, not guessed.
+    // The versions differ in the front axis and do not record it in their files, so the version is stored.
     let publication =
         version.map(|version| format!("ShapeNetCore {version}: +y up, front as that version has it"));
-    Ok(Found {
+    Ok(ShapenetListing {
         candidates,
         publication,
     })
 }
 
-/// What lies in a folder that has no mesh, in words.
-fn what_is_there(tree: &Tree, dir: &Path) -> Result<String> {
+/// Describes an object folder without a mesh.
+fn describe_folder(tree: &Tree, dir: &Path) -> Result<String> {
     let entries = tree.entries(dir)?;
-    let what = if entries.is_empty() {
+    let detail = if entries.is_empty() {
         "its folder is empty".to_owned()
     } else if entries
         .iter()
@@ -114,13 +115,13 @@ fn what_is_there(tree: &Tree, dir: &Path) -> Result<String> {
     } else {
         format!("neither {} nor {} is there", MESH_PATHS[0], MESH_PATHS[1])
     };
-    Ok(what)
+    Ok(detail)
 }
 
-/// The first synonym of each synset that has a folder; where two would have the same, the number is added.
+/// First synonym of each synset that has a folder; duplicates get the synset appended.
 fn category_names(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let mut names = all_names(tree)?;
-    names.retain(|id, _| is_plain(id) && tree.is_dir(Path::new(id)));
+    names.retain(|id, _| is_single_component(id) && tree.is_dir(Path::new(id)));
     let mut num_uses: BTreeMap<String, usize> = BTreeMap::new();
     for name in names.values() {
         *num_uses.entry(name.clone()).or_default() += 1;
@@ -133,16 +134,18 @@ fn category_names(tree: &Tree) -> Result<BTreeMap<String, String>> {
     Ok(names)
 }
 
-/// The first synonym of each synset of the taxonomy, its number where it has none.
+/// First synonym of each synset in the taxonomy, or the synset itself if there is none.
 pub(super) fn all_names(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let path = Path::new(TAXONOMY_FILE_NAME);
     let Some(bytes) = tree.read_list(path, "read the taxonomy", MAX_TAXONOMY_BYTES)? else {
         return Ok(BTreeMap::new());
     };
-    let synsets: Vec<Synset> = serde_json::from_slice(&bytes).map_err(|source| DatasetError::Json {
-        what: "taxonomy",
-        path: tree.folder().join(path),
-        source,
+    let synsets: Vec<Synset> = serde_json::from_slice(&bytes).map_err(|source| {
+        DatasetError::Source(SourceError::Json {
+            detail: "taxonomy",
+            path: tree.folder().join(path),
+            source,
+        })
     })?;
     let mut names = BTreeMap::new();
     for Synset { id, name } in synsets {
@@ -157,7 +160,7 @@ pub(super) fn all_names(tree: &Tree) -> Result<BTreeMap<String, String>> {
     Ok(names)
 }
 
-/// A single name, not a way to somewhere else.
-fn is_plain(name: &str) -> bool {
+/// Whether the name is a single path component.
+fn is_single_component(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\'])
 }

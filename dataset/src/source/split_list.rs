@@ -1,24 +1,25 @@
-//! Lists of splits: a table `id,category,split`, or `ShapeNet`'s own `id,synsetId,subSynsetId,modelId,split`.
+//! Split lists: a table `id,category,split`, or `ShapeNet`'s own `id,synsetId,subSynsetId,modelId,split`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::table::Table;
 use super::{Candidate, Layout, SPLITS_FILE_NAME, Tree};
-use crate::{Result, Split};
+use crate::error::Result;
+use crate::schema::Split;
 
-/// What a list says about each object.
+/// Split per object, from a list.
 #[derive(Debug)]
 pub(super) struct SplitList {
     path: PathBuf,
-    /// By category and name; the category is empty where the list has none.
+    /// By category and name; the category is empty if the list has none.
     splits: BTreeMap<(String, String), (Split, bool)>,
 }
 
 impl SplitList {
-    /// The list that was asked for, or else the one in the source's folder; a table of meshes has its own column.
-    pub(super) fn choose(asked: Option<&Path>, tree: &Tree, layout: Layout) -> Result<Option<Self>> {
-        let table = match asked {
+    /// The requested list, or the one in the source folder; tables of meshes have their own split column.
+    pub(super) fn select(requested: Option<&Path>, tree: &Tree, layout: Layout) -> Result<Option<Self>> {
+        let table = match requested {
             Some(path) => Some(Table::read(path)?),
             None if layout != Layout::Csv => Table::in_tree(tree, Path::new(SPLITS_FILE_NAME))?,
             None => None,
@@ -27,7 +28,7 @@ impl SplitList {
     }
 
     fn from_table(table: &Table) -> Result<Self> {
-        // `ShapeNet`'s `id` is a running number; the name of the model is in `modelId`.
+        // In `ShapeNet`'s list `id` is a counter and `modelId` the object name.
         let name_column = table.column(&["modelId"]).or_else(|_| table.column(&["id"]))?;
         let category_column = table.column(&["category", "synsetId"]).ok();
         let split_column = table.column(&["split"])?;
@@ -36,13 +37,13 @@ impl SplitList {
             let cell = |column: usize| row.get(column).unwrap_or_default();
             let split: Split = cell(split_column)
                 .parse()
-                .map_err(|e: crate::DatasetError| table.malformed(*line, e.to_string()))?;
+                .map_err(|e: crate::error::NameError| table.malformed(*line, e.to_string()))?;
             let (mut category, mut name) = (category_column.map_or("", cell), cell(name_column));
-            // An id may be written whole.
+            // The id may include the category.
             if let Some((of_id, rest)) = name.split_once('/') {
                 (category, name) = (if category.is_empty() { of_id } else { category }, rest);
             }
-            let key = (padded(category), name.to_owned());
+            let key = (zero_padded(category), name.to_owned());
             if let Some((other, _)) = splits.insert(key, (split, false))
                 && other != split
             {
@@ -59,7 +60,7 @@ impl SplitList {
         &self.path
     }
 
-    /// The split of an object, `None` if the list doesn't name it.
+    /// Split of an object; `None` if not listed.
     pub(super) fn split_of(&mut self, candidate: &Candidate) -> Option<Split> {
         let categories = [
             Some(candidate.category.as_str()),
@@ -78,8 +79,8 @@ impl SplitList {
         None
     }
 
-    /// What the list names and nobody asked for, of the categories that are there: whoever has a part of a
-    /// collection isn't told about all the rest.
+    /// Listed objects that were not found, within the categories that exist: a partial download is not
+    /// reported.
     pub(super) fn unused(&self, categories: &BTreeSet<String>) -> Vec<(String, Split)> {
         let unused = self.splits.iter().filter(|(_, (_, is_used))| !is_used);
         let unused = unused.filter(|((category, _), _)| category.is_empty() || categories.contains(category));
@@ -89,8 +90,8 @@ impl SplitList {
     }
 }
 
-/// Spreadsheets drop the leading zeros of synsets.
-fn padded(category: &str) -> String {
+/// Restores the leading zero of a synset that spreadsheets drop.
+fn zero_padded(category: &str) -> String {
     if category.len() == 7 && category.bytes().all(|b| b.is_ascii_digit()) {
         format!("0{category}")
     } else {

@@ -1,5 +1,5 @@
-//! Layout `csv`: a table, CSV or Parquet, with the columns `path` and `category`, and perhaps `split` and `id`. Paths are relative
-//! to the table's folder and must stay within it.
+//! Layout `csv`: a table, CSV or Parquet, with columns `path` and `category` and optionally `split` and `id`.
+//! Paths are relative to the table's folder and must stay within it.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,13 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Candidate, Tree, within};
-use crate::{DatasetError, Result, SkipReason, Split, durable};
+use super::{Candidate, Tree, normalize_within};
+use crate::error::{DatasetError, Result, SourceError};
+use crate::local_file;
+use crate::manifest::SkipReason;
+use crate::schema::Split;
 
-/// Room for a million rows.
+/// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;
 
 pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
@@ -29,7 +32,7 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
         let relative = PathBuf::from(cell(path_column));
         let stem = relative.file_stem().and_then(OsStr::to_str).unwrap_or_default();
         let name = id_column.map(cell).filter(|id| !id.is_empty()).unwrap_or(stem);
-        // An id may be written whole.
+        // The id may include the category.
         let name = name
             .strip_prefix(&format!("{category}/"))
             .unwrap_or(name)
@@ -39,7 +42,7 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
             .map(str::parse::<Split>)
             .transpose()
             .map_err(|e| table.malformed(*line, e.to_string()))?;
-        let inside = within(&relative);
+        let inside = normalize_within(&relative);
         let skip = inside.is_none().then(|| {
             (
                 SkipReason::OutsideSource,
@@ -58,23 +61,23 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// A table in memory.
+/// An in-memory table of strings.
 #[derive(Debug)]
 pub(super) struct Table {
     path: PathBuf,
     headers: csv::StringRecord,
-    /// With the number of the line.
+    /// With line numbers.
     pub(super) rows: Vec<(u64, csv::StringRecord)>,
 }
 
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes =
-            durable::read_bounded(path, MAX_TABLE_BYTES).map_err(DatasetError::io("read the table", path))?;
+        let bytes = local_file::read_bounded(path, MAX_TABLE_BYTES)
+            .map_err(DatasetError::io("read the table", path))?;
         Self::parse(bytes, path.to_owned())
     }
 
-    /// A table of a source's own; `None` if it has none of this name.
+    /// A table inside the source; `None` if it does not exist.
     pub(super) fn in_tree(tree: &Tree, path: &Path) -> Result<Option<Self>> {
         let bytes = tree.read_list(path, "read the table", MAX_TABLE_BYTES)?;
         bytes
@@ -92,9 +95,11 @@ impl Table {
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
-        let malformed = |source: csv::Error| DatasetError::Csv {
-            path: path.clone(),
-            source,
+        let malformed = |source: csv::Error| {
+            DatasetError::Source(SourceError::Csv {
+                path: path.clone(),
+                source,
+            })
         };
         let headers = reader.headers().map_err(malformed)?.clone();
         let rows = reader
@@ -108,7 +113,7 @@ impl Table {
         &self.path
     }
 
-    /// The place of the first column that bears one of these names, in any case.
+    /// Index of the first column with one of these names, ignoring case.
     pub(super) fn column(&self, names: &[&'static str]) -> Result<usize> {
         let place = |name: &&str| {
             self.headers
@@ -121,18 +126,18 @@ impl Table {
             .ok_or_else(|| self.malformed(1, format!("there is no column \"{}\"", names[0])))
     }
 
-    pub(super) fn malformed(&self, line: u64, what: String) -> DatasetError {
-        DatasetError::Table {
+    pub(super) fn malformed(&self, line: u64, detail: String) -> DatasetError {
+        DatasetError::Source(SourceError::Table {
             line,
-            what,
+            detail,
             path: self.path.clone(),
-        }
+        })
     }
 }
 
 type Rows = (csv::StringRecord, Vec<(u64, csv::StringRecord)>);
 
-/// The rows of a Parquet file, as text; columns of other types than words and whole numbers are empty.
+/// Rows of a Parquet file as text; columns that are neither strings nor integers are empty.
 fn parquet_rows(bytes: Vec<u8>, path: &Path) -> Result<Rows> {
     let failed = DatasetError::parquet("read the table", path);
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).map_err(failed)?;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use super::*;
 
-/// A folder with these files, all of them empty but the last ones, which have content.
+/// A folder with these files: empty ones, then ones with content.
 fn folder(empty: &[&str], full: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (path, content) in empty
@@ -28,7 +28,7 @@ fn found(source: &Source) -> Vec<String> {
     source
         .objects()
         .iter()
-        .map(|o| format!("{} {} {}", o.split, o.id, portable(&o.path)))
+        .map(|o| format!("{} {} {}", o.split, o.id, slash_path(&o.path)))
         .collect()
 }
 
@@ -258,7 +258,10 @@ fn a_table_names_meshes_and_stays_in_its_folder() {
 fn an_empty_or_absent_source_is_an_error() {
     let dir = folder(&["readme.txt"], &[]);
     let error = Source::open(dir.path(), &SourceOptions::default()).unwrap_err();
-    assert!(matches!(error, DatasetError::NoObjects { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Source(SourceError::NoObjects { .. })),
+        "{error}"
+    );
     let error = Source::open(&dir.path().join("nowhere"), &SourceOptions::default())
         .unwrap_err()
         .to_string();
@@ -387,9 +390,9 @@ fn shares_are_exact_in_each_category_and_follow_from_the_seed() {
         .collect();
     let dir = folder(&paths.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
     let draw = |shares: &str, seed| {
-        let fractions: SplitFractions = shares.parse().unwrap();
+        let split_ratios: SplitRatios = shares.parse().unwrap();
         let options = SourceOptions {
-            fractions: Some(fractions.with_seed(seed)),
+            split_ratios: Some(split_ratios.with_seed(seed)),
             ..SourceOptions::default()
         };
         open(dir.path(), &options)
@@ -411,11 +414,11 @@ fn shares_are_exact_in_each_category_and_follow_from_the_seed() {
     assert_eq!(found(&source), found(&draw("0.7,0.1,0.2", 1)));
     assert_ne!(found(&source), found(&draw("0.7,0.1,0.2", 2)));
     for text in ["0.8", "0.8,0.3", "1.2,-0.2", "a,b", "0.25,0.25,0.25,0.25"] {
-        text.parse::<SplitFractions>().unwrap_err();
+        text.parse::<SplitRatios>().unwrap_err();
     }
 }
 
-/// An archive with these files.
+/// A zip archive with these files.
 fn archive(path: &Path, files: &[(&str, &str)]) {
     let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
     for (name, content) in files {
@@ -454,7 +457,7 @@ fn archives_are_read_in_place() {
     );
     tap_render::import::AssetResolver::read(&assets, "../../split.csv").unwrap_err();
 
-    // Folders of archives, one a synset, with the taxonomy beside them.
+    // One archive per synset, with the taxonomy beside them.
     let dir = tempfile::tempdir().unwrap();
     for synset in ["02691156", "03001627"] {
         let mesh = format!("{synset}/x/models/model_normalized.obj");
@@ -469,16 +472,19 @@ fn archives_are_read_in_place() {
     assert_eq!(source.layout(), Layout::Shapenet);
     assert_eq!(source.classes(), ["03001627", "airplane"]);
 
-    // No archive at all, and one that was cut.
+    // Not an archive, and a truncated one.
     let cut = dir.path().join("cut.zip");
     archive(&cut, &files);
     let bytes = fs::read(&cut).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 30]).unwrap();
     let error = Source::open(&cut, &SourceOptions::default()).unwrap_err();
-    assert!(matches!(error, DatasetError::Archive { .. }), "{error}");
+    assert!(
+        matches!(error, DatasetError::Source(SourceError::Archive { .. })),
+        "{error}"
+    );
 }
 
-/// A megabyte of zeros takes a kilobyte in an archive; whoever claims less than there is, is not believed either.
+/// A megabyte of zeros takes a kilobyte in an archive; an entry that declares too small a size is rejected.
 #[test]
 fn an_archive_cannot_be_larger_than_it_says() {
     let dir = tempfile::tempdir().unwrap();
@@ -490,7 +496,7 @@ fn an_archive_cannot_be_larger_than_it_says() {
     assert_eq!(source.objects()[0].bytes, 1 << 20, "its length is known unread");
     let error = source.read(&source.objects()[0], 1 << 19).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-    // The length in the index, from 1 MiB to 1 KiB.
+    // The declared size, from 1 MiB to 1 KiB.
     let claimed = (1_u32 << 20).to_le_bytes();
     let places: Vec<usize> = (0..bytes.len() - 4)
         .filter(|&i| bytes[i..i + 4] == claimed)

@@ -1,6 +1,6 @@
-//! [`Tree`]: the files of a source, whether they lie in a folder or in zip archives that are read in place.
+//! [`Tree`]: files of a source, in a folder or in zip archives read in place.
 //!
-//! All paths are relative to the tree and stay within it.
+//! All paths are relative to the tree and cannot leave it.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive::Archives;
-use super::{Entry, canonical, within};
-use crate::{DatasetError, Result, durable};
+use super::{DirEntry, canonicalize_dir, normalize_within};
+use crate::error::{DatasetError, Result};
+use crate::local_file;
 
-/// A folder, or archives.
+/// A folder or archives.
 #[derive(Debug, Clone)]
 pub(super) enum Tree {
-    /// Canonical.
+    /// Canonical path.
     Folder(PathBuf),
     Archives(Arc<Archives>),
 }
@@ -22,7 +23,7 @@ pub(super) enum Tree {
 /// Why a file could not be read.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// The path, or a link on it, leads out of the tree.
+    /// The path, or a symbolic link on it, leaves the tree.
     Outside,
     Io(io::Error),
 }
@@ -34,14 +35,14 @@ impl From<io::Error> for ReadError {
 }
 
 impl Tree {
-    /// A folder of files; one that holds zip archives and no folders is what the archives hold.
+    /// Opens a folder, an archive, or a folder that holds archives and no folders.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let root = canonical(path, "open the source")?;
+        let root = canonicalize_dir(path, "open the source")?;
         if is_archive(&root) && root.is_file() {
             return Archives::open(std::slice::from_ref(&root), None).map(Self::from_archives);
         }
         if root.is_dir() {
-            let entries = folder_entries(&root)?;
+            let entries = read_dir_sorted(&root)?;
             let archives: Vec<PathBuf> = entries
                 .iter()
                 .map(|entry| root.join(&entry.name))
@@ -58,7 +59,7 @@ impl Tree {
         Self::Archives(Arc::new(archives))
     }
 
-    /// The folder, or the folder that the archives lie in.
+    /// The root folder, or the folder of the archives.
     pub(super) fn folder(&self) -> &Path {
         match self {
             Self::Folder(root) => root,
@@ -66,10 +67,10 @@ impl Tree {
         }
     }
 
-    /// What a folder of the tree holds, sorted by name; hidden entries are passed over.
-    pub(super) fn entries(&self, dir: &Path) -> Result<Vec<Entry>> {
+    /// Entries of a folder, sorted by name, without hidden ones.
+    pub(super) fn entries(&self, dir: &Path) -> Result<Vec<DirEntry>> {
         match self {
-            Self::Folder(root) => folder_entries(&root.join(dir)),
+            Self::Folder(root) => read_dir_sorted(&root.join(dir)),
             Self::Archives(archives) => Ok(archives.entries(dir)),
         }
     }
@@ -88,7 +89,7 @@ impl Tree {
         }
     }
 
-    /// The length of a file, links followed as far as they stay within the tree.
+    /// File length, following links that stay within the tree.
     pub(super) fn file_bytes(&self, path: &Path) -> Result<u64, ReadError> {
         match self {
             Self::Folder(root) => {
@@ -103,16 +104,16 @@ impl Tree {
         }
     }
 
-    /// Reads a file of no more than `limit_bytes`.
+    /// Reads a file of at most `limit_bytes`.
     pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
-        let path = within(path).ok_or(ReadError::Outside)?;
+        let path = normalize_within(path).ok_or(ReadError::Outside)?;
         match self {
-            Self::Folder(root) => Ok(durable::read_bounded(&inside(root, &path)?, limit_bytes)?),
+            Self::Folder(root) => Ok(local_file::read_bounded(&inside(root, &path)?, limit_bytes)?),
             Self::Archives(archives) => Ok(archives.read(&path, limit_bytes)?),
         }
     }
 
-    /// Reads a list that belongs to the source; `None` if there is none.
+    /// Reads a list file of the source; `None` if it does not exist.
     pub(super) fn read_list(
         &self,
         path: &Path,
@@ -134,7 +135,7 @@ impl Tree {
     }
 }
 
-/// The whole path of a file, links followed; they must not lead out of the folder.
+/// Canonical path of a file; links must not leave `root`.
 fn inside(root: &Path, path: &Path) -> Result<PathBuf, ReadError> {
     let path = root.join(path).canonicalize()?;
     if path.starts_with(root) {
@@ -149,20 +150,20 @@ pub(super) fn is_archive(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
 }
 
-/// What a folder of the disk holds.
-pub(super) fn folder_entries(dir: &Path) -> Result<Vec<Entry>> {
+/// Entries of a folder on disk, sorted by name, without hidden ones.
+pub(super) fn read_dir_sorted(dir: &Path) -> Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
         let entry = entry.map_err(DatasetError::io("read the folder", dir))?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else {
             let name = name.to_string_lossy().into_owned();
-            tracing::warn!(name, "passed over: the name is not UTF-8");
+            tracing::warn!(name, "ignored: the name is not UTF-8");
             continue;
         };
         if !name.starts_with('.') {
-            // Follows links: one that leads nowhere is taken for a file, and then found unreadable.
-            entries.push(Entry {
+            // Follows links; a dangling link counts as a file, and fails when read.
+            entries.push(DirEntry {
                 name: name.to_owned(),
                 is_dir: entry.path().is_dir(),
             });

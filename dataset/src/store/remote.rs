@@ -1,9 +1,9 @@
-//! Files in an object store, through the `object_store` crate: S3 and what speaks like it, Google Cloud Storage, Azure.
+//! Files in an object store through the `object_store` crate: S3 and compatible, Google Cloud Storage, Azure.
 //!
-//! Credentials come from the usual environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`), or from the machine's role. Every
-//! request is repeated with growing pauses while the store is out of order. Short files are one request; long ones go
-//! in parts, and while they do, a small object `<name>.partial` remembers the upload, so that the next build ends one
-//! that a kill has left behind.
+//! Credentials come from the usual environment variables (`AWS_*`, `GOOGLE_*`, `AZURE_*`) or from the
+//! machine's role. Requests are retried with exponential backoff. Small files are one request; large ones are
+//! multipart uploads, whose id is kept in a small object `<name>.partial`, so the next build can abort an
+//! upload that a kill left behind.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -25,40 +25,40 @@ use object_store::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Found, address};
+use super::{DirEntry, url};
 
-/// Longer files go in parts of this length; it is what an upload holds in memory.
+/// Size of an upload part, which is buffered in memory; larger files use multipart uploads.
 const PART_BYTES: usize = 1 << 24;
-/// How long a request may take: parts pass on any line above 1.2 Mbit/s.
+/// Timeout of a request; at this value a part needs 1.2 Mbit/s.
 const REQUEST_TIMEOUT: &str = "120 seconds";
-/// How long a store that has answered before may be out of order.
-const PATIENCE: Duration = Duration::from_mins(3);
-/// How long one may that never has: a wrong address should not take minutes to show.
-const FIRST_PATIENCE: Duration = Duration::from_secs(15);
-/// The pauses between attempts grow from the first to the last of these.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(10);
-/// What is read at least, because more of it will be asked for soon, and how many such pieces a file remembers.
+/// Retry time for a store that has responded before.
+const RETRY_TIMEOUT: Duration = Duration::from_mins(3);
+/// Retry time for a store that never has: a wrong URL should fail quickly.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Range of the exponential backoff.
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// Minimum read size, and number of cached ranges per file.
 const READ_AHEAD_BYTES: u64 = 1 << 16;
-const MAX_PIECES: usize = 16;
-/// No upload has a longer name.
+const MAX_CACHED_RANGES: usize = 16;
+/// Length limit of an upload id.
 const MAX_UPLOAD_NAME_BYTES: u64 = 1 << 14;
 
-/// A place in an object store.
+/// An object in a store.
 #[derive(Debug, Clone)]
 pub(super) struct Location {
     bucket: Arc<Bucket>,
     key: Key,
 }
 
-/// A client of one bucket.
+/// Client of one bucket.
 #[derive(Debug)]
 struct Bucket {
     store: Box<dyn Store>,
     scheme: &'static str,
     name: String,
-    /// Was there ever an answer?
-    has_answered: AtomicBool,
+    /// Whether any request has succeeded.
+    has_responded: AtomicBool,
 }
 
 trait Store: ObjectStore + MultipartStore {}
@@ -66,27 +66,27 @@ trait Store: ObjectStore + MultipartStore {}
 impl<T: ObjectStore + MultipartStore> Store for T {}
 
 impl Location {
-    /// The place that an address names; `None` for a path of this machine.
+    /// The object of a URL; `None` for local paths.
     pub(super) fn at(path: &Path) -> io::Result<Option<Self>> {
-        let Some(address) = address::parse(path) else {
+        let Some(url) = url::parse(path) else {
             return Ok(None);
         };
         Ok(Some(Self {
-            bucket: Bucket::of(address.scheme, address.bucket)?,
-            key: Key::parse(address.key).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?,
+            bucket: Bucket::connect(url.scheme, url.bucket)?,
+            key: Key::parse(url.key).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?,
         }))
     }
 
-    pub(super) fn list(&self) -> io::Result<Vec<Found>> {
-        let listed = self.ask(async |store, key| store.list_with_delimiter(Some(key)).await)?;
+    pub(super) fn list(&self) -> io::Result<Vec<DirEntry>> {
+        let listed = self.request(async |store, key| store.list_with_delimiter(Some(key)).await)?;
         let files = listed.objects.into_iter().filter_map(|object| {
-            Some(Found {
+            Some(DirEntry {
                 name: object.location.filename()?.to_owned(),
                 bytes: object.size,
             })
         });
         let folders = listed.common_prefixes.iter().filter_map(|folder| {
-            Some(Found {
+            Some(DirEntry {
                 name: format!("{}/", folder.filename()?),
                 bytes: 0,
             })
@@ -95,7 +95,7 @@ impl Location {
     }
 
     pub(super) fn read_bounded(&self, limit_bytes: u64) -> io::Result<Vec<u8>> {
-        let bytes = self.ask(async |store, key| {
+        let bytes = self.request(async |store, key| {
             let found = store.get(key).await?;
             if found.meta.size > limit_bytes {
                 return Ok(None);
@@ -116,11 +116,11 @@ impl Location {
 
     fn put_bytes(&self, bytes: Bytes) -> io::Result<()> {
         let payload = PutPayload::from_bytes(bytes);
-        self.ask(async |store, key| store.put_opts(key, payload.clone(), PutOptions::default()).await)?;
+        self.request(async |store, key| store.put_opts(key, payload.clone(), PutOptions::default()).await)?;
         Ok(())
     }
 
-    /// Removes a file; a half-written one with the upload that it stands for.
+    /// Deletes an object; for a partial file, also aborts its upload.
     pub(super) fn remove(&self) -> io::Result<()> {
         if let Some(whole) = self.key.as_ref().strip_suffix(".partial")
             && let Ok(upload) = self.read_bounded(MAX_UPLOAD_NAME_BYTES)
@@ -131,35 +131,35 @@ impl Location {
                 key: Key::from(whole),
             };
             whole.abort(&upload)?;
-            tracing::info!(file = %whole.key, "ended an upload that was left behind");
+            tracing::info!(file = %whole.key, "aborted an upload that was left behind");
         }
-        ignore_missing(self.ask(async |store, key| store.delete(key).await))
+        ignore_missing(self.request(async |store, key| store.delete(key).await))
     }
 
     fn abort(&self, upload: &MultipartId) -> io::Result<()> {
-        ignore_missing(self.ask(async |store, key| store.abort_multipart(key, upload).await))
+        ignore_missing(self.request(async |store, key| store.abort_multipart(key, upload).await))
     }
 
     pub(super) fn open(&self) -> io::Result<RemoteFile> {
-        let found = self.ask(async |store, key| store.head(key).await)?;
+        let found = self.request(async |store, key| store.head(key).await)?;
         Ok(RemoteFile {
             location: self.clone(),
             len: found.size,
-            pieces: Mutex::default(),
+            cached_ranges: Mutex::default(),
         })
     }
 
     pub(super) fn create(self) -> Upload {
         Upload {
             location: self,
-            waiting: Vec::new(),
-            num_sent: 0,
+            buffer: Vec::new(),
+            sent_bytes: 0,
             parts: None,
         }
     }
 
     pub(super) fn version(&self) -> io::Result<Version> {
-        match self.ask(async |store, key| store.head(key).await) {
+        match self.request(async |store, key| store.head(key).await) {
             Ok(found) => Ok(Version(Some(UpdateVersion {
                 e_tag: found.e_tag,
                 version: found.version,
@@ -169,11 +169,11 @@ impl Location {
         }
     }
 
-    /// Replaces a file that nobody else has replaced since its version was seen.
+    /// Replaces an object only if it still has the given version.
     pub(super) fn replace(&self, bytes: &[u8], version: &mut Version) -> io::Result<()> {
         let payload = PutPayload::from_bytes(Bytes::copy_from_slice(bytes));
         let mode = version.0.clone().map_or(PutMode::Create, PutMode::Update);
-        let put = self.bucket.attempt(async |store| {
+        let put = self.bucket.retry(async |store| {
             let options = PutOptions::from(mode.clone());
             store.put_opts(&self.key, payload.clone(), options).await
         });
@@ -182,10 +182,10 @@ impl Location {
                 *version = Version(Some(put.into()));
                 Ok(())
             }
-            // A store that knows no conditions.
+            // The store does not support conditional writes.
             Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => self.put(bytes),
             Err(Error::Precondition { .. } | Error::AlreadyExists { .. } | Error::NotModified { .. }) => {
-                // It may have been this very request, whose answer was lost.
+                // An earlier attempt may have succeeded with its response lost.
                 if !self
                     .read_bounded(bytes.len() as u64)
                     .is_ok_and(|found| found == bytes)
@@ -195,7 +195,7 @@ impl Location {
                 *version = self.version()?;
                 Ok(())
             }
-            Err(e) => Err(self.told(&e)),
+            Err(e) => Err(self.to_io_error(&e)),
         }
     }
 
@@ -203,31 +203,35 @@ impl Location {
         clippy::needless_pass_by_value,
         reason = "a request is written where it is made"
     )]
-    fn ask<T>(&self, request: impl AsyncFn(&dyn Store, &Key) -> object_store::Result<T>) -> io::Result<T> {
-        let answer = self.bucket.attempt(async |store| request(store, &self.key).await);
-        answer.map_err(|e| self.told(&e))
+    fn request<T>(
+        &self,
+        request: impl AsyncFn(&dyn Store, &Key) -> object_store::Result<T>,
+    ) -> io::Result<T> {
+        let response = self.bucket.retry(async |store| request(store, &self.key).await);
+        response.map_err(|e| self.to_io_error(&e))
     }
 
-    /// An error in words that say what to do.
-    fn told(&self, error: &Error) -> io::Error {
+    /// Converts to an I/O error with an actionable message.
+    fn to_io_error(&self, error: &Error) -> io::Error {
         let Bucket { scheme, name, .. } = &*self.bucket;
         let text = error.to_string();
-        let is_without_bucket = [
+        let is_bucket_missing = [
             "NoSuchBucket",
             "ContainerNotFound",
             "specified bucket does not exist",
         ]
         .iter()
         .any(|code| text.contains(code));
-        if is_without_bucket {
-            let message = format!("there is no bucket {scheme}://{name}; make it first");
+        if is_bucket_missing {
+            let message = format!("there is no bucket {scheme}://{name}; create it first");
             return io::Error::other(message);
         }
-        // Where no variable names them, the machine is asked for a role; most have none.
+        // Without credentials in the environment the client asks the instance metadata service; most machines
+        // have none.
         if text.contains("169.254.169.254") {
             let message = format!(
                 "no credentials for {scheme}://{name}; set {}",
-                credentials_of(scheme)
+                credentials_hint(scheme)
             );
             return io::Error::new(io::ErrorKind::PermissionDenied, message);
         }
@@ -237,8 +241,8 @@ impl Location {
                 io::ErrorKind::PermissionDenied,
                 format!(
                     "{scheme}://{name} refuses these credentials ({}); they come from {}",
-                    code_of(&text),
-                    credentials_of(scheme)
+                    error_code(&text),
+                    credentials_hint(scheme)
                 ),
             ),
             _ => io::Error::other(text.replace('\n', " ")),
@@ -246,15 +250,15 @@ impl Location {
     }
 }
 
-/// The word that a store gives as a reason, in XML.
-fn code_of(text: &str) -> &str {
+/// Error code in an XML response.
+fn error_code(text: &str) -> &str {
     let code = text
         .split_once("<Code>")
         .and_then(|(_, rest)| rest.split_once("</Code>"));
     code.map_or("without a reason", |(code, _)| code)
 }
 
-fn credentials_of(scheme: &str) -> &'static str {
+fn credentials_hint(scheme: &str) -> &'static str {
     match scheme {
         "gs" => "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT, or the machine's account",
         "az" => "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or another AZURE_* variable",
@@ -272,66 +276,66 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 }
 
 impl Bucket {
-    /// The client of a bucket: one for the whole program, because it keeps connections open.
-    fn of(scheme: &'static str, name: &str) -> io::Result<Arc<Self>> {
+    /// The client of a bucket, shared by the whole program to reuse connections.
+    fn connect(scheme: &'static str, name: &str) -> io::Result<Arc<Self>> {
         static BUCKETS: Mutex<BTreeMap<(&str, String), Arc<Bucket>>> = Mutex::new(BTreeMap::new());
         let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (scheme, name.to_owned());
         if let Some(bucket) = buckets.get(&key) {
             return Ok(Arc::clone(bucket));
         }
-        let store = connect(scheme, name).map_err(|e| {
-            let message = format!("{e}; set {}", credentials_of(scheme));
+        let store = new_client(scheme, name).map_err(|e| {
+            let message = format!("{e}; set {}", credentials_hint(scheme));
             io::Error::new(io::ErrorKind::InvalidInput, message)
         })?;
         let bucket = Arc::new(Self {
             store,
             scheme,
             name: name.to_owned(),
-            has_answered: AtomicBool::new(false),
+            has_responded: AtomicBool::new(false),
         });
         buckets.insert(key, Arc::clone(&bucket));
         Ok(bucket)
     }
 
-    /// Asks until there is an answer, or patience ends.
+    /// Sends a request with retries.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a request is written where it is made"
     )]
-    fn attempt<T>(
+    fn retry<T>(
         &self,
         request: impl AsyncFn(&dyn Store) -> object_store::Result<T>,
     ) -> object_store::Result<T> {
         let started = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = MIN_BACKOFF;
         loop {
-            let answer = runtime().block_on(request(&*self.store));
-            let error = match answer {
-                Err(error) if is_passing(&error) => error,
-                answer => {
-                    self.has_answered.store(true, Ordering::Relaxed);
-                    return answer;
+            let response = runtime().block_on(request(&*self.store));
+            let error = match response {
+                Err(error) if is_transient(&error) => error,
+                response => {
+                    self.has_responded.store(true, Ordering::Relaxed);
+                    return response;
                 }
             };
-            let patience = if self.has_answered.load(Ordering::Relaxed) {
-                PATIENCE
+            let timeout = if self.has_responded.load(Ordering::Relaxed) {
+                RETRY_TIMEOUT
             } else {
-                FIRST_PATIENCE
+                CONNECT_TIMEOUT
             };
-            if started.elapsed() > patience {
+            if started.elapsed() > timeout {
                 return Err(error);
             }
-            tracing::debug!(bucket = self.name, error = %error, "the store failed; it is asked again");
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LAST_PAUSE);
+            tracing::debug!(bucket = self.name, error = %error, "the request failed and is retried");
+            std::thread::sleep(backoff);
+            backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
 }
 
-/// Is it worth asking again? The crate gives other kinds to what it knows to be final; of the rest, what a server answers
-/// with a status of the 400s is final too.
-fn is_passing(error: &Error) -> bool {
+/// Whether a retry may help. Errors known to be final have their own variants; of the rest, HTTP 4xx is
+/// final.
+fn is_transient(error: &Error) -> bool {
     let Error::Generic { source, .. } = error else {
         return matches!(error, Error::JoinError { .. });
     };
@@ -339,8 +343,8 @@ fn is_passing(error: &Error) -> bool {
     !text.contains("status code: 4") || text.contains("status code: 408") || text.contains("status code: 429")
 }
 
-fn connect(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>> {
-    // Requests are repeated here, all of them; what the crate repeats by itself are credentials and broken-off bodies.
+fn new_client(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>> {
+    // All requests are retried here; the crate itself retries only credentials and interrupted bodies.
     let retry = RetryConfig {
         max_retries: 2,
         ..RetryConfig::default()
@@ -359,9 +363,9 @@ fn connect(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>> {
                 .with_container_name(bucket)
                 .with_retry(retry)
                 .with_config(AzureConfigKey::Client(timeout), REQUEST_TIMEOUT);
-            let is_near = is_loopback(builder.get_config_value(&AzureConfigKey::Endpoint));
+            let is_local = is_loopback(builder.get_config_value(&AzureConfigKey::Endpoint));
             Box::new(
-                if is_near {
+                if is_local {
                     builder.with_allow_http(true)
                 } else {
                     builder
@@ -374,9 +378,9 @@ fn connect(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>> {
                 .with_bucket_name(bucket)
                 .with_retry(retry)
                 .with_config(AmazonS3ConfigKey::Client(timeout), REQUEST_TIMEOUT);
-            let is_near = is_loopback(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
+            let is_local = is_loopback(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
             Box::new(
-                if is_near {
+                if is_local {
                     builder.with_allow_http(true)
                 } else {
                     builder
@@ -387,7 +391,7 @@ fn connect(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>> {
     })
 }
 
-/// Is the endpoint on this machine? Nobody listens in between, so plain HTTP is as good.
+/// Whether the endpoint is local, so that plain HTTP is safe.
 fn is_loopback(endpoint: Option<String>) -> bool {
     let endpoint = endpoint.unwrap_or_default();
     let host = endpoint.strip_prefix("http://").unwrap_or_default();
@@ -397,7 +401,7 @@ fn is_loopback(endpoint: Option<String>) -> bool {
     })
 }
 
-/// The crate below is asynchronous; callers here wait.
+/// The `object_store` crate is asynchronous; this crate blocks.
 fn runtime() -> &'static Runtime {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         Builder::new_multi_thread()
@@ -410,22 +414,22 @@ fn runtime() -> &'static Runtime {
     &RUNTIME
 }
 
-/// A temporary file that is gone when it is closed, even by a kill.
-pub(super) fn unnamed_file() -> io::Result<File> {
+/// A temporary file without a name, removed on close.
+pub(super) fn anonymous_temp_file() -> io::Result<File> {
     tempfile::tempfile()
 }
 
-/// Which version of a file was seen last; `None` if there was none.
+/// Last seen version of an object; `None` if it did not exist.
 #[derive(Debug)]
 pub(crate) struct Version(Option<UpdateVersion>);
 
-/// A file of an object store, read by ranges.
+/// An object read by ranges.
 #[derive(Debug)]
 pub(crate) struct RemoteFile {
     location: Location,
     len: u64,
-    /// What was read last, with its position: the parts of a row that lie side by side come in one request.
-    pieces: Mutex<VecDeque<(u64, Bytes)>>,
+    /// Recently read ranges by position: neighboring columns of a row share a request.
+    cached_ranges: Mutex<VecDeque<(u64, Bytes)>>,
 }
 
 impl RemoteFile {
@@ -433,7 +437,7 @@ impl RemoteFile {
         self.len
     }
 
-    /// Exactly these bytes.
+    /// Reads exactly `num` bytes.
     pub(super) fn bytes(&self, position: u64, num: usize) -> io::Result<Bytes> {
         let end = position
             .checked_add(num as u64)
@@ -442,53 +446,53 @@ impl RemoteFile {
         if num == 0 {
             return Ok(Bytes::new());
         }
-        let remembered = self.pieces().iter().find_map(|(start, piece)| {
+        let cached = self.cached_ranges().iter().find_map(|(start, range_bytes)| {
             let from = position.checked_sub(*start)? as usize;
-            (from + num <= piece.len()).then(|| piece.slice(from..from + num))
+            (from + num <= range_bytes.len()).then(|| range_bytes.slice(from..from + num))
         });
-        if let Some(bytes) = remembered {
+        if let Some(bytes) = cached {
             return Ok(bytes);
         }
-        // Footers are read from the end backwards, everything else forwards.
+        // Footers are read backwards from the end, everything else forwards.
         let tail = self.len.saturating_sub(READ_AHEAD_BYTES);
         let range = position.min(tail.max(position.saturating_sub(READ_AHEAD_BYTES)))
             ..end.max(position + READ_AHEAD_BYTES).min(self.len);
         let start = range.start;
-        let piece = self
+        let range_bytes = self
             .location
-            .ask(async |store, key| store.get_range(key, range.clone()).await)?;
+            .request(async |store, key| store.get_range(key, range.clone()).await)?;
         let from = (position - start) as usize;
-        if piece.len() < from + num {
+        if range_bytes.len() < from + num {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let bytes = piece.slice(from..from + num);
+        let bytes = range_bytes.slice(from..from + num);
         if num as u64 <= READ_AHEAD_BYTES {
-            let mut pieces = self.pieces();
-            pieces.truncate(MAX_PIECES - 1);
-            pieces.push_front((start, piece));
+            let mut cached_ranges = self.cached_ranges();
+            cached_ranges.truncate(MAX_CACHED_RANGES - 1);
+            cached_ranges.push_front((start, range_bytes));
         }
         Ok(bytes)
     }
 
-    fn pieces(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Bytes)>> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached_ranges(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Bytes)>> {
+        self.cached_ranges.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A file on its way to an object store.
+/// An object being uploaded.
 #[derive(Debug)]
 pub(super) struct Upload {
     location: Location,
-    /// What is not sent yet.
-    waiting: Vec<u8>,
-    num_sent: u64,
-    /// What is sent, once it is known to be a long file.
+    /// Bytes not sent yet.
+    buffer: Vec<u8>,
+    sent_bytes: u64,
+    /// Parts sent, once it is a multipart upload.
     parts: Option<(MultipartId, Vec<PartId>)>,
 }
 
 impl Upload {
-    /// Where the name of the upload is remembered while it lasts.
-    fn mark(&self) -> Location {
+    /// Object that holds the upload id.
+    fn marker(&self) -> Location {
         Location {
             bucket: Arc::clone(&self.location.bucket),
             key: Key::from(format!("{}.partial", self.location.key)),
@@ -498,49 +502,52 @@ impl Upload {
     fn send_part(&mut self) -> io::Result<()> {
         let location = self.location.clone();
         if self.parts.is_none() {
-            let upload = location.ask(async |store, key| store.create_multipart(key).await)?;
+            let upload = location.request(async |store, key| store.create_multipart(key).await)?;
             self.parts = Some((upload.clone(), Vec::new()));
-            self.mark().put(upload.as_bytes())?;
+            self.marker().put(upload.as_bytes())?;
         }
         let (upload, parts) = self.parts.as_mut().expect("the upload was just begun");
-        let part = PutPayload::from_bytes(std::mem::take(&mut self.waiting).into());
+        let part = PutPayload::from_bytes(std::mem::take(&mut self.buffer).into());
         let num_bytes = part.content_length() as u64;
-        let part =
-            location.ask(async |store, key| store.put_part(key, upload, parts.len(), part.clone()).await)?;
+        let part = location
+            .request(async |store, key| store.put_part(key, upload, parts.len(), part.clone()).await)?;
         parts.push(part);
-        self.num_sent += num_bytes;
+        self.sent_bytes += num_bytes;
         Ok(())
     }
 
-    /// Sends the rest; from here on the file is there.
+    /// Sends the rest and makes the object visible.
     pub(super) fn finish(mut self) -> io::Result<()> {
         if self.parts.is_none() {
-            return self.location.put_bytes(std::mem::take(&mut self.waiting).into());
+            return self.location.put_bytes(std::mem::take(&mut self.buffer).into());
         }
-        if !self.waiting.is_empty() {
+        if !self.buffer.is_empty() {
             self.send_part()?;
         }
         let (upload, parts) = self.parts.as_ref().expect("it is a long file");
         let completed = self
             .location
-            .ask(async |store, key| store.complete_multipart(key, upload, parts.clone()).await);
+            .request(async |store, key| store.complete_multipart(key, upload, parts.clone()).await);
         if let Err(e) = completed {
-            // An answer may have been lost: then the upload is gone, and the file is there.
-            let is_there = self.location.open().is_ok_and(|file| file.len() == self.num_sent);
+            // If only the response was lost, the upload is gone and the object exists.
+            let is_there = self
+                .location
+                .open()
+                .is_ok_and(|file| file.len() == self.sent_bytes);
             if !is_there {
                 return Err(e);
             }
         }
         self.parts = None;
-        ignore_missing(self.mark().ask(async |store, key| store.delete(key).await))
+        ignore_missing(self.marker().request(async |store, key| store.delete(key).await))
     }
 }
 
 impl Write for Upload {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let num = bytes.len().min(PART_BYTES - self.waiting.len());
-        self.waiting.extend_from_slice(&bytes[..num]);
-        if self.waiting.len() == PART_BYTES {
+        let num = bytes.len().min(PART_BYTES - self.buffer.len());
+        self.buffer.extend_from_slice(&bytes[..num]);
+        if self.buffer.len() == PART_BYTES {
             self.send_part()?;
         }
         Ok(num)
@@ -554,8 +561,8 @@ impl Write for Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         if self.parts.is_some() {
-            // What can't be ended now is ended by the next build, which finds the mark.
-            let _ = self.mark().remove();
+            // If this fails, the next build finds the marker.
+            let _ = self.marker().remove();
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Points on the surface of a mesh, with normals and the triangle that each lies on.
+//! Surface sampling: points with normals and triangle indices.
 //!
-//! Every sampler begins with points drawn uniformly by area and differs in which of them it keeps. All of them
-//! are functions of the mesh, the number and the seed: no threads, no hash order, the same bits everywhere.
+//! Every sampler starts from area-weighted uniform points and selects among them. Results depend only on
+//! mesh, number and seed, and are bit-identical everywhere.
 
-mod farthest;
-mod poisson;
+mod farthest_point;
+mod sample_elimination;
 mod uniform;
 
 use std::{fmt, str::FromStr};
@@ -13,21 +13,21 @@ use glam::{DVec3, Vec3};
 use serde::{Deserialize, Serialize};
 use tap_render::Mesh;
 
-/// Poisson-disk sampling keeps one of this many uniform points (TAP's setting).
+/// Uniform points per Poisson-disk point (TAP's setting).
 pub const POISSON_POOL: usize = 4;
-/// Farthest-point sampling keeps one of this many uniform points (TAP: 1024 of 8192).
+/// Uniform points per farthest point (TAP: 1024 of 8192).
 pub const FARTHEST_POOL: usize = 8;
 
-/// How points are spread over the surface.
+/// Sampling method.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampler {
-    /// Evenly, with a minimum distance: weighted sample elimination (Yuksel 2015).
+    /// Poisson-disk, by weighted sample elimination (Yuksel 2015).
     #[default]
     Poisson,
-    /// Independently, each area element with the same chance.
+    /// Independent, uniform by area.
     Uniform,
-    /// Each next point is the one farthest from those chosen before.
+    /// Farthest-point sampling.
     Fps,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Sampler {
     }
 }
 
-/// A sampler that does not exist.
+/// Unknown sampler name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown sampler `{name}`: expected `poisson`, `uniform` or `fps`")]
 pub struct UnknownSampler {
@@ -63,43 +63,45 @@ impl FromStr for Sampler {
     }
 }
 
-/// Points on a surface; the three lists have the same length.
+/// Sampled points; the three lists have the same length.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SurfaceSamples {
     /// Positions in file units, relative to [`Mesh::origin`], like [`Mesh::positions`].
     pub points: Vec<Vec3>,
     /// Unit normals of the triangles that the points lie on.
     pub normals: Vec<Vec3>,
-    /// Indices of those triangles; [`Mesh::part_of_triangle`] turns them into part labels.
+    /// Triangle indices; [`Mesh::part_of_triangle`] maps them to parts.
     pub triangle: Vec<u32>,
 }
 
-/// Draws `num_points` points from the surface of `mesh`.
+/// Samples `num_points` points from the surface of `mesh`.
 ///
-/// Takes time in proportion to the number of points (times its logarithm), not to their clustering: a mesh that
-/// is folded a thousand times can slow the Poisson sampler down to the square of the pool, but costs no memory.
+/// Takes O(n log n) time for typical meshes. A mesh folded onto itself many times can slow the Poisson-disk
+/// sampler to the square of the pool size, but memory stays linear.
 #[must_use]
 pub fn sample_surface(mesh: &Mesh, sampler: Sampler, num_points: usize, seed: u64) -> SurfaceSamples {
-    let pool = match sampler {
+    let pool_size = match sampler {
         Sampler::Uniform => num_points,
         Sampler::Poisson => num_points.saturating_mul(POISSON_POOL),
         Sampler::Fps => num_points.saturating_mul(FARTHEST_POOL),
     };
-    let drawn = uniform::draw(mesh, pool, seed);
+    let pool_samples = uniform::sample(mesh, pool_size, seed);
     let kept = match sampler {
-        Sampler::Uniform => (0..drawn.points.len()).collect(),
-        Sampler::Poisson => poisson::eliminate(&drawn.points, num_points, mesh.surface_area()),
-        Sampler::Fps => farthest::choose(&drawn.points, num_points),
+        Sampler::Uniform => (0..pool_samples.points.len()).collect(),
+        Sampler::Poisson => {
+            sample_elimination::eliminate(&pool_samples.points, num_points, mesh.surface_area())
+        }
+        Sampler::Fps => farthest_point::select(&pool_samples.points, num_points),
     };
-    let triangle: Vec<u32> = kept.iter().map(|&index| drawn.triangle[index]).collect();
+    let triangle: Vec<u32> = kept.iter().map(|&index| pool_samples.triangle[index]).collect();
     SurfaceSamples {
-        points: kept.iter().map(|&index| drawn.points[index]).collect(),
+        points: kept.iter().map(|&index| pool_samples.points[index]).collect(),
         normals: triangle.iter().map(|&triangle| normal(mesh, triangle)).collect(),
         triangle,
     }
 }
 
-/// The unit normal of a triangle; `f64`, because the edges of a small triangle may be tiny.
+/// Unit normal of a triangle; in `f64`, because edges of small triangles may be tiny.
 fn normal(mesh: &Mesh, triangle: u32) -> Vec3 {
     let corners =
         mesh.triangles()[triangle as usize].map(|index| mesh.positions()[index as usize].as_dvec3());
@@ -121,7 +123,7 @@ mod tests {
 
     const SAMPLERS: [Sampler; 3] = [Sampler::Poisson, Sampler::Uniform, Sampler::Fps];
 
-    /// A unit cube, stretched.
+    /// A box of this size.
     fn cuboid(size: DVec3) -> Mesh {
         let corner = |index: u32| {
             size * DVec3::new(
@@ -170,7 +172,7 @@ mod tests {
     fn poisson_and_farthest_points_keep_their_distance() {
         let mesh = cuboid(DVec3::new(1.0, 2.0, 0.5));
         let nearest = |sampler| nearest_distances(&sample_surface(&mesh, sampler, 500, 7).points);
-        // The densest packing of 500 discs on this area has this distance between centres.
+        // Distance between centers in the densest packing of 500 disks on this area.
         let ideal = (2.0 * mesh.surface_area() / (500.0 * 3.0_f64.sqrt())).sqrt() as f32;
         let [poisson, uniform, farthest] = SAMPLERS.map(|sampler| smallest(&nearest(sampler)) / ideal);
         assert!(poisson > 0.55, "poisson {poisson}");

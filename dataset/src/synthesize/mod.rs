@@ -1,12 +1,12 @@
-//! A labelled set of CAD-like objects, made from nothing: for demos, tests and first steps.
+//! Procedural, labeled CAD-like objects for demos, tests and first steps.
 //!
-//! The layout is that of `ShapeNetCore`: `<synset>/<name>/model.obj` with its `model.mtl`, and `taxonomy.json`.
-//! OBJ groups are parts, `parts.json` lists them a category, `split.csv` says what is for training. Objects are
-//! y-up and face +z; each part is made of closed solids. The same options give the same bytes.
+//! The layout is that of `ShapeNetCore`: `<synset>/<name>/model.obj` with its `model.mtl`, and
+//! `taxonomy.json`. OBJ groups are parts, `parts.json` lists them per category, and `split.csv` holds the
+//! splits. Objects are y-up and face +z; each part consists of closed solids. Equal options give equal bytes.
 
 mod category;
-mod dice;
 mod object;
+mod rng;
 mod solid;
 
 use std::{
@@ -21,39 +21,42 @@ use serde_json::{Map, Value, json};
 
 use self::{
     category::{CATEGORIES, Category},
-    dice::Dice,
     object::Object,
+    rng::object_rng,
 };
-use crate::{DatasetError, OwnedFolder, Result, Split, refuse_foreign_file, refuse_link};
+use crate::error::{DatasetError, RecipeError, Result, StoreError};
+use crate::owned_folder::{OwnedFolder, refuse_foreign_file, refuse_link};
+use crate::schema::Split;
+use crate::seeded_rng::SeededRng;
 
-/// One object of this many is for testing.
+/// One in this many objects is in the test split.
 const OBJECTS_PER_TEST_OBJECT: usize = 5;
-/// The files of an object.
+/// Files of an object.
 const OBJECT_FILES: [&str; 2] = ["model.obj", "model.mtl"];
-/// What is for training and what for testing, the parts of each category, and the categories.
+/// Splits, parts per category, and categories.
 const SPLITS_FILE: &str = "split.csv";
 const PARTS_FILE: &str = "parts.json";
 const TAXONOMY_FILE: &str = "taxonomy.json";
-/// The first line of the table of splits.
+/// First line of the splits file.
 const SPLITS_HEADER: &str = "id,category,split";
-/// Each axis of an object is stretched by up to this factor, so that proportions alone tell little.
-const STRETCH: f64 = 1.2;
+/// Each axis is scaled by up to this factor, so that proportions alone reveal little.
+const MAX_STRETCH: f64 = 1.2;
 
-/// What to make.
+/// What to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynthesizeOptions {
-    /// The folder to write to: new or empty, unless `force` is set.
+    /// Output folder: new or empty, unless `force` is set.
     pub out: PathBuf,
-    /// How many of the [`synthesizable_categories`], from the first.
+    /// Number of categories, from the start of [`synthesizable_categories`].
     pub classes: usize,
-    /// Objects a category.
+    /// Objects per category.
     pub per_class: usize,
-    /// What all chance follows from.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Turn each object around its upright axis. Off by default: `ShapeNetCore` is aligned.
+    /// Rotate each object around the up axis. Off by default: `ShapeNetCore` is aligned.
     pub random_yaw: bool,
-    /// Write into a folder that holds files. Objects of earlier runs are removed, nothing else is; where a file of another
-    /// origin would be written over, nothing is done.
+    /// Write into a non-empty folder. Objects of earlier runs are removed, nothing else; where a file of another origin would be
+    /// overwritten, nothing is done.
     pub force: bool,
 }
 
@@ -72,44 +75,44 @@ impl SynthesizeOptions {
     }
 }
 
-/// What [`synthesize`] reports while it works.
+/// Progress events of [`synthesize`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SynthesizeEvent {
-    /// Work begins.
+    /// Start of the generation.
     Started {
-        /// Objects that will be written.
+        /// Objects to be written.
         total: usize,
     },
-    /// An object is written.
+    /// An object was written.
     Done {
         /// `<category>/<name>`.
         id: String,
     },
 }
 
-/// What [`synthesize`] made.
+/// Outcome of [`synthesize`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SynthesizeSummary {
-    /// Names of the categories, in their order.
+    /// Category names, in order.
     pub categories: Vec<&'static str>,
     /// Objects written.
     pub num_objects: usize,
-    /// Triangles of all objects together.
+    /// Total triangles.
     pub num_triangles: usize,
 }
 
-/// Names of all categories, in the order in which [`SynthesizeOptions::classes`] takes them.
+/// Category names, in the order in which [`SynthesizeOptions::classes`] takes them.
 #[must_use]
 pub fn synthesizable_categories() -> [&'static str; CATEGORIES.len()] {
     CATEGORIES.map(|category| category.name)
 }
 
-/// Makes and writes objects.
+/// Generates and writes objects.
 ///
 /// # Errors
-/// When `out` holds files and `force` is not set, or files that would be lost, when a number is out of range, and when
-/// writing fails.
+/// When `out` is not empty and `force` is not set, or holds files that would be lost, when a number is out of range, or
+/// when writing fails.
 pub fn synthesize(
     options: &SynthesizeOptions,
     on_event: &mut dyn FnMut(SynthesizeEvent),
@@ -123,9 +126,9 @@ pub fn synthesize(
         force,
     } = options;
     if *classes == 0 || *classes > CATEGORIES.len() || *per_class == 0 {
-        return Err(DatasetError::SynthesizeCount {
+        return Err(DatasetError::Recipe(RecipeError::SynthesizeCount {
             max_classes: CATEGORIES.len(),
-        });
+        }));
     }
     let categories = &CATEGORIES[..*classes];
     prepare(out, *force)?;
@@ -138,14 +141,14 @@ pub fn synthesize(
     for category in categories {
         let is_test = test_objects(category, *per_class, *seed);
         for (index, is_test) in is_test.into_iter().enumerate() {
-            let mut dice = Dice::new(*seed, category.name, index);
-            let object = build(category, &mut dice, *random_yaw);
+            let mut rng = object_rng(*seed, category.name, index);
+            let object = build(category, &mut rng, *random_yaw);
             num_triangles += object.num_triangles();
             let name = format!("{}_{index:04}", category.name);
             let folder = out.join(category.synset).join(&name);
             fs::create_dir_all(&folder).map_err(DatasetError::io("create the folder", &folder))?;
             write(&folder.join(OBJECT_FILES[0]), &object.to_obj())?;
-            write(&folder.join(OBJECT_FILES[1]), &object.to_mtl(&mut dice))?;
+            write(&folder.join(OBJECT_FILES[1]), &object.to_mtl(&mut rng))?;
             let split = if is_test { Split::Test } else { Split::Train };
             let _ = writeln!(splits, "{name},{},{split}", category.name);
             on_event(SynthesizeEvent::Done {
@@ -163,12 +166,12 @@ pub fn synthesize(
     })
 }
 
-fn build(category: &Category, dice: &mut Dice, random_yaw: bool) -> Object {
-    let mut object = (category.build)(dice);
+fn build(category: &Category, rng: &mut SeededRng, random_yaw: bool) -> Object {
+    let mut object = (category.build)(rng);
     object.transform(DAffine3::from_scale(DVec3::from_array(
-        [(); 3].map(|()| dice.factor(STRETCH)),
+        [(); 3].map(|()| rng.log_uniform(MAX_STRETCH)),
     )));
-    let yaw = dice.between(0.0, std::f64::consts::TAU);
+    let yaw = rng.uniform(0.0, std::f64::consts::TAU);
     if random_yaw {
         object.transform(DAffine3::from_rotation_y(yaw));
     }
@@ -176,12 +179,12 @@ fn build(category: &Category, dice: &mut Dice, random_yaw: bool) -> Object {
     object
 }
 
-/// Which objects of a category are for testing: a fifth of them, drawn by the seed.
+/// Random fifth of a category's objects for the test split.
 fn test_objects(category: &Category, per_class: usize, seed: u64) -> Vec<bool> {
-    let mut dice = Dice::new(seed, &format!("split of {}", category.name), 0);
+    let mut rng = object_rng(seed, &format!("split of {}", category.name), 0);
     let mut order: Vec<usize> = (0..per_class).collect();
     for last in (1..per_class).rev() {
-        order.swap(last, dice.count(0, last));
+        order.swap(last, rng.uniform_int(0, last));
     }
     let mut is_test = vec![false; per_class];
     for &index in &order[..per_class / OBJECTS_PER_TEST_OBJECT] {
@@ -190,8 +193,8 @@ fn test_objects(category: &Category, per_class: usize, seed: u64) -> Vec<bool> {
     is_test
 }
 
-/// Makes sure that the folder is there and holds nothing of ours. All that would be removed or written over is looked at
-/// before anything is.
+/// Creates the folder; checks that it is empty, or removes earlier objects, once all that would be removed or overwritten
+/// was checked.
 fn prepare(out: &Path, force: bool) -> Result<()> {
     let is_empty = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none(),
@@ -202,7 +205,7 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
         return fs::create_dir_all(out).map_err(DatasetError::io("create the folder", out));
     }
     if !force {
-        return Err(DatasetError::OutNotEmpty { path: out.to_owned() });
+        return Err(DatasetError::Store(StoreError::NotEmpty { path: out.to_owned() }));
     }
     refuse_link(out)?;
     for (name, is_ours) in [

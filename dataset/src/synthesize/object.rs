@@ -1,12 +1,13 @@
-//! An object of named parts, and how it is written: OBJ groups, one material a part.
+//! An object of named parts, and its OBJ and MTL form: one group and one material per part.
 
 use std::fmt::Write as _;
 
 use glam::{DAffine3, DVec3};
 
-use super::{dice::Dice, solid::Solid};
+use super::solid::Solid;
+use crate::seeded_rng::SeededRng;
 
-/// Parts in the order in which they were first named.
+/// Parts in order of first use.
 #[derive(Debug, Default)]
 pub(super) struct Object {
     parts: Vec<(&'static str, Solid)>,
@@ -20,7 +21,7 @@ impl Object {
         }
     }
 
-    /// Adds a solid and its mirror image on the other side of x = 0.
+    /// Adds a solid and its mirror image across x = 0.
     pub(super) fn add_pair(&mut self, part: &'static str, solid: Solid) {
         self.add(part, solid.clone());
         self.add(part, solid.mirrored());
@@ -41,7 +42,7 @@ impl Object {
         }
     }
 
-    /// Centres the bounding box and makes its diagonal 1, as `ShapeNetCore` files are.
+    /// Centers the bounding box and scales its diagonal to 1, as in `ShapeNetCore` files.
     pub(super) fn normalize(&mut self) {
         let positions = || self.parts.iter().flat_map(|(_, solid)| &solid.positions);
         let low = positions().copied().fold(DVec3::INFINITY, DVec3::min);
@@ -50,7 +51,7 @@ impl Object {
         self.transform(scale * DAffine3::from_translation((low + high) / -2.0));
     }
 
-    /// The OBJ. Triangles that rounding to its five decimals makes flat are left out.
+    /// OBJ text with five decimals. Triangles that rounding makes degenerate are left out.
     pub(super) fn to_obj(&self) -> String {
         let mut text = String::from("mtllib model.mtl\n");
         let mut first = 1;
@@ -61,7 +62,7 @@ impl Object {
                 .iter()
                 .map(|position| position.to_array().map(|number| (number * 1e5).round() as i64))
                 .collect();
-            // Points of one place are written once.
+            // Equal positions are written once.
             let mut places: Vec<[i64; 3]> = rounded.clone();
             places.sort_unstable();
             places.dedup();
@@ -85,11 +86,11 @@ impl Object {
         text
     }
 
-    /// The MTL: a color a part.
-    pub(super) fn to_mtl(&self, dice: &mut Dice) -> String {
+    /// MTL text with one color per part.
+    pub(super) fn to_mtl(&self, rng: &mut SeededRng) -> String {
         let mut text = String::new();
         for (name, _) in &self.parts {
-            let color = [(); 3].map(|()| dice.between(0.15, 0.95));
+            let color = [(); 3].map(|()| rng.uniform(0.15, 0.95));
             let _ = write!(
                 text,
                 "newmtl {name}\nKd {:.3} {:.3} {:.3}\n",

@@ -1,13 +1,13 @@
-//! Closed solids: the few shapes that everything else is built of, and how they are moved about.
+//! Closed solids: primitives and their transforms.
 //!
-//! A solid is a list of rings of points, skinned and capped. Whatever way it was made, its faces look outward:
-//! the sign of the volume decides. Lengths are meters, +y is up, +z is front.
+//! A solid is a list of point rings, skinned and capped. Faces always point outward: the sign of the volume
+//! decides. Lengths are meters, +y is up, +z is front.
 
 use std::f64::consts::TAU;
 
 use glam::{DAffine3, DMat3, DVec2, DVec3};
 
-/// A closed surface whose triangles look outward.
+/// A closed surface with outward winding.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Solid {
     pub(super) positions: Vec<DVec3>,
@@ -15,7 +15,7 @@ pub(super) struct Solid {
 }
 
 impl Solid {
-    /// Joins each ring to the next and closes both ends. Ends should be star-shaped around their middle.
+    /// Joins each ring to the next and caps both ends, which should be star-shaped around their center.
     pub(super) fn loft(rings: &[Vec<DVec3>]) -> Self {
         let mut solid = Self::skin(rings);
         let len = rings[0].len();
@@ -34,7 +34,7 @@ impl Solid {
                 });
             }
         }
-        solid.outward()
+        solid.oriented_outward()
     }
 
     fn skin(rings: &[Vec<DVec3>]) -> Self {
@@ -58,13 +58,13 @@ impl Solid {
         solid
     }
 
-    /// A box with its lower side on the ground, its edges cut off by an eighth of the shortest side.
-    pub(super) fn block(width: f64, height: f64, depth: f64) -> Self {
-        Self::beveled_block(width, height, depth, width.min(height).min(depth) / 8.0)
+    /// A box standing on the ground, with edges beveled by an eighth of the shortest side.
+    pub(super) fn cuboid(width: f64, height: f64, depth: f64) -> Self {
+        Self::beveled_box(width, height, depth, width.min(height).min(depth) / 8.0)
     }
 
-    /// A box with its lower side on the ground; `bevel` may be up to half of the shortest side.
-    pub(super) fn beveled_block(width: f64, height: f64, depth: f64, bevel: f64) -> Self {
+    /// A box standing on the ground; `bevel` may be up to half of the shortest side.
+    pub(super) fn beveled_box(width: f64, height: f64, depth: f64, bevel: f64) -> Self {
         let ring = |y: f64, inset: f64| {
             let (x, z) = (width / 2.0 - inset, depth / 2.0 - inset);
             let corners = [
@@ -79,7 +79,7 @@ impl Solid {
             ];
             corners.map(|(x, z)| DVec3::new(x, y, z)).to_vec()
         };
-        // An inset end keeps its cut corners, only smaller.
+        // An inset end keeps its beveled corners, only smaller.
         let half = bevel / 2.0;
         Self::loft(&[
             ring(0.0, half),
@@ -89,12 +89,12 @@ impl Solid {
         ])
     }
 
-    /// A cylinder that stands on the ground.
+    /// A cylinder standing on the ground.
     pub(super) fn cylinder(radius: f64, height: f64, num_sides: usize) -> Self {
         Self::lathe(&[(radius, 0.0), (radius, height)], num_sides)
     }
 
-    /// Turns a profile of (radius, height) around the y axis. To be hollow, a profile comes back down inside.
+    /// Revolves a profile of (radius, height) around the y axis. A hollow profile returns down inside.
     pub(super) fn lathe(profile: &[(f64, f64)], num_sides: usize) -> Self {
         let ring = |&(radius, y): &(f64, f64)| -> Vec<DVec3> {
             circle(num_sides)
@@ -109,7 +109,7 @@ impl Solid {
         Self::tapered_bar(from, to, radius, radius, num_sides)
     }
 
-    /// A straight round bar that gets thinner or thicker.
+    /// A straight round bar with two end radii.
     pub(super) fn tapered_bar(
         from: DVec3,
         to: DVec3,
@@ -123,7 +123,7 @@ impl Solid {
                 .map(|at| center + radius * (at.x * right + at.y * up))
                 .collect()
         };
-        // A few rings more, so that a bar doesn't come out as a handful of needles.
+        // Additional rings avoid needle-shaped triangles.
         let at = |share: f64| {
             ring(
                 from.lerp(to, share),
@@ -133,13 +133,13 @@ impl Solid {
         Self::loft(&[at(0.0), at(1.0 / 3.0), at(2.0 / 3.0), at(1.0)])
     }
 
-    /// A round tube along a path with open ends.
+    /// A round tube along an open path.
     pub(super) fn tube(path: &[DVec3], radius: f64, num_sides: usize) -> Self {
         Self::loft(&sweep(path, radius, num_sides))
     }
 
-    /// A flat plate: an outline in the x-y plane, star-shaped around its middle, `thickness` deep around z = 0.
-    pub(super) fn plate(outline: &[DVec2], thickness: f64) -> Self {
+    /// An outline in the x-y plane, star-shaped around its center, extruded by `thickness` around z = 0.
+    pub(super) fn extrusion(outline: &[DVec2], thickness: f64) -> Self {
         let middle = outline.iter().sum::<DVec2>() / outline.len() as f64;
         let ring = |z: f64, size: f64| -> Vec<DVec3> {
             outline
@@ -156,19 +156,19 @@ impl Solid {
         ])
     }
 
-    pub(super) fn moved(self, x: f64, y: f64, z: f64) -> Self {
+    pub(super) fn translated(self, x: f64, y: f64, z: f64) -> Self {
         self.transformed(DAffine3::from_translation(DVec3::new(x, y, z)))
     }
 
-    pub(super) fn turned_x(self, angle: f64) -> Self {
+    pub(super) fn rotated_x(self, angle: f64) -> Self {
         self.transformed(DAffine3::from_rotation_x(angle))
     }
 
-    pub(super) fn turned_y(self, angle: f64) -> Self {
+    pub(super) fn rotated_y(self, angle: f64) -> Self {
         self.transformed(DAffine3::from_rotation_y(angle))
     }
 
-    pub(super) fn turned_z(self, angle: f64) -> Self {
+    pub(super) fn rotated_z(self, angle: f64) -> Self {
         self.transformed(DAffine3::from_rotation_z(angle))
     }
 
@@ -176,13 +176,13 @@ impl Solid {
         self.transformed(DAffine3::from_scale(DVec3::new(x, y, z)))
     }
 
-    /// The other side of an object that is the same left and right.
+    /// Mirrored across x = 0.
     pub(super) fn mirrored(self) -> Self {
         self.scaled(-1.0, 1.0, 1.0)
     }
 
-    /// Shears z by height: a backrest or a screen that leans while its edges stay level.
-    pub(super) fn leaning(self, z_by_y: f64) -> Self {
+    /// Shears z by height: a leaning backrest or screen with level edges.
+    pub(super) fn sheared(self, z_by_y: f64) -> Self {
         self.transformed(DAffine3::from_mat3(DMat3::from_cols(
             DVec3::X,
             DVec3::new(0.0, 1.0, z_by_y),
@@ -194,7 +194,7 @@ impl Solid {
         for position in &mut self.positions {
             *position = transform.transform_point3(*position);
         }
-        self.outward()
+        self.oriented_outward()
     }
 
     pub(super) fn append(&mut self, other: Self) {
@@ -208,7 +208,7 @@ impl Solid {
         );
     }
 
-    fn outward(mut self) -> Self {
+    fn oriented_outward(mut self) -> Self {
         if self.volume() < 0.0 {
             for [_, b, c] in &mut self.triangles {
                 std::mem::swap(b, c);
@@ -239,7 +239,7 @@ pub(super) fn arc(radius_x: f64, radius_y: f64, from: f64, to: f64, num_points: 
         .collect()
 }
 
-/// A circle around every point of a path; its frame turns as little as the path allows.
+/// A circle around every point of a path, with a rotation-minimizing frame.
 fn sweep(path: &[DVec3], radius: f64, num_sides: usize) -> Vec<Vec<DVec3>> {
     let direction = |at: usize| (path[(at + 1).min(path.len() - 1)] - path[at.saturating_sub(1)]).normalize();
     let mut right = direction(0).any_orthonormal_vector();
@@ -268,7 +268,7 @@ mod tests {
                 "{found} instead of {volume}"
             );
         };
-        close(Solid::beveled_block(1.0, 2.0, 3.0, 1e-6), 6.0, 1e-5);
+        close(Solid::beveled_box(1.0, 2.0, 3.0, 1e-6), 6.0, 1e-5);
         close(Solid::cylinder(0.5, 2.0, 64), TAU / 4.0, 0.01);
         close(
             Solid::cylinder(0.5, 2.0, 64).mirrored().scaled(1.0, -1.0, 1.0),

@@ -139,7 +139,7 @@ fn objects_are_sound() {
         let mut seen = BTreeSet::new();
         let mut triangles = Vec::new();
         for index in 0..60 {
-            let object = build(category, &mut Dice::new(7, category.name, index), index % 2 == 0);
+            let object = build(category, &mut object_rng(7, category.name, index), index % 2 == 0);
             for (part, solid) in object.parts() {
                 assert!(
                     category.parts.contains(part),
@@ -188,7 +188,7 @@ fn objects_are_sound() {
     }
 }
 
-/// Whether every edge is gone along as often in one direction as in the other, part by part: closed, one-sided.
+/// Whether each part is closed and consistently wound: every edge is used equally often in both directions.
 fn edges_match(mesh: &Mesh) -> bool {
     let mut balance: BTreeMap<(u16, [u32; 2]), i32> = BTreeMap::new();
     for (&[a, b, c], &part) in mesh.triangles().iter().zip(mesh.part_of_triangle()) {

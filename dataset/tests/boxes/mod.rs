@@ -1,4 +1,4 @@
-//! A source of boxes, and the settings with which the tests build it: small, and drawn by the CPU.
+//! A small source of boxes, and settings for building it on the CPU.
 #![allow(dead_code, reason = "each test program uses its part of the harness")]
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use tap_dataset::{BuildOptions, BuildRecipe, BuildSummary, DatasetError, Source, SourceOptions, build};
 
-/// A box with these half sides, turned a little so that no view is degenerate.
+/// A box with these half sizes, rotated slightly so that no view is degenerate.
 pub(crate) fn box_obj(x: f32, y: f32, z: f32) -> String {
     let mut obj = String::new();
     for corner in 0..8 {
@@ -76,7 +76,7 @@ pub(crate) fn run_with(
     )
 }
 
-/// All files of a folder and their bytes.
+/// All files of a folder with their bytes.
 pub(crate) fn bytes(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     files

@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         sha256: manifest.sha256.as_deref(),
         num_rows: manifest.shards.iter().map(|shard| shard.rows).sum(),
         num_shards: manifest.shards.len(),
-        num_lost: manifest.num_lost(),
+        num_lost: manifest.num_failed(),
     };
     if *json {
         ui::json(&merged)?;

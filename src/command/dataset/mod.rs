@@ -21,7 +21,7 @@ use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, Columns, Inspection,
-    Layout, Sampler, SkipReason, Source, SourceOptions, SplitFractions, SynthesizeEvent, SynthesizeOptions,
+    Layout, Sampler, SkipReason, Source, SourceOptions, SplitRatios, SynthesizeEvent, SynthesizeOptions,
     VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
@@ -148,7 +148,7 @@ struct SourceFlags {
     splits: Option<PathBuf>,
     /// Draw the splits by chance in each category: shares of train,test or train,val,test, for example 0.8,0.2.
     #[arg(long, value_name = "SHARES", conflicts_with = "splits")]
-    split_fractions: Option<SplitFractions>,
+    split_fractions: Option<SplitRatios>,
     /// What that draw follows from.
     #[arg(long, value_name = "S", default_value_t = 0, requires = "split_fractions")]
     split_seed: u64,
@@ -167,7 +167,7 @@ impl SourceFlags {
         let options = SourceOptions {
             layout: *layout,
             splits: splits.clone(),
-            fractions: split_fractions.map(|fractions| fractions.with_seed(*split_seed)),
+            split_ratios: split_fractions.map(|fractions| fractions.with_seed(*split_seed)),
         };
         Ok(Source::open(source, &options)?)
     }
@@ -328,7 +328,7 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
             sha256: summary.manifest.sha256.as_deref(),
             num_rows: summary.num_rows(),
             num_shards: summary.manifest.shards.len(),
-            num_lost: summary.num_lost(),
+            num_lost: summary.num_failed(),
             timings: arguments.timings.then_some(&summary.timings),
         })?;
     } else {
@@ -343,15 +343,15 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
             "{of_part}{} objects in {} shards, {} skipped: {}",
             summary.num_rows(),
             summary.manifest.shards.len(),
-            summary.num_lost(),
+            summary.num_failed(),
             arguments.output.out.display()
         ));
     }
-    if summary.num_lost() > arguments.max_skipped.max_skipped {
+    if summary.num_failed() > arguments.max_skipped.max_skipped {
         bail!(
             "{} of {} meshes were skipped, --max-skipped allows {}; the shards are whole without them, the reasons are \
              in {}",
-            summary.num_lost(),
+            summary.num_failed(),
             source.objects().len() + source.skipped().len(),
             arguments.max_skipped.max_skipped,
             arguments
@@ -380,7 +380,7 @@ fn print_timings(summary: &BuildSummary) {
     rows.push(row("all stages", stages.iter().map(|stage| stage.cpu_s).sum()));
     rows.push(row("the program", *cpu_s));
     ui::result(ui::table(&rows));
-    let bound_s = summary.timings.bound_s();
+    let bound_s = summary.timings.lower_bound_s();
     ui::result(format_args!(
         "{wall_s:.2} s on the wall: {:.2} times the stages' CPU time on {num_threads} threads; memory at most {}",
         wall_s / bound_s.max(f64::MIN_POSITIVE),
@@ -473,7 +473,7 @@ impl BuildBar {
                 bar.skip(objects as u64);
                 bar.note(format_args!("note: going on after {objects} objects"));
             }
-            BuildEvent::ShardLost { file } => {
+            BuildEvent::ShardDamaged { file } => {
                 bar.note(format_args!("note: {file} is missing or damaged, and made again"));
             }
             BuildEvent::Done { .. } => bar.advance(),
@@ -520,8 +520,8 @@ fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let describe = |problem: &tap_dataset::Problem| match problem.row {
-        Some(row) => format!("{}, row {row}: {}", problem.file, problem.what),
-        None => format!("{}: {}", problem.file, problem.what),
+        Some(row) => format!("{}, row {row}: {}", problem.file, problem.detail),
+        None => format!("{}: {}", problem.file, problem.detail),
     };
     if !arguments.json {
         report

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use tap_dataset::{DEFAULT_OVERLAP_DISTANCE, OverlapEvent, OverlapReport, overlap};
+use tap_dataset::{
+    DEFAULT_DUPLICATE_DISTANCE, NearDuplicateEvent, NearDuplicateReport, find_near_duplicates,
+};
 
 use tap_cli::ui;
 
@@ -26,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "B")]
     b: Option<PathBuf>,
     /// How far two surfaces may be apart on average and still count as the same, in radii.
-    #[arg(long, value_name = "RADII", default_value_t = DEFAULT_OVERLAP_DISTANCE)]
+    #[arg(long, value_name = "RADII", default_value_t = DEFAULT_DUPLICATE_DISTANCE)]
     max_distance: f64,
     /// Print JSON.
     #[arg(long)]
@@ -42,11 +44,11 @@ Examples:
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let bar = ui::Bar::new("comparing", 0);
     let mut on_event = |event| match event {
-        OverlapEvent::Started { total } => bar.set_length(total as u64),
-        OverlapEvent::Row => bar.advance(),
+        NearDuplicateEvent::Started { total } => bar.set_length(total as u64),
+        NearDuplicateEvent::Row => bar.advance(),
         _ => {}
     };
-    let report = overlap(
+    let report = find_near_duplicates(
         &arguments.a,
         arguments.b.as_deref(),
         arguments.max_distance,
@@ -57,12 +59,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ui::json(&report)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let OverlapReport {
+    let NearDuplicateReport {
         sha256: _,
         num_rows,
         max_distance: _,
         kinds,
-        num_overlapping,
+        num_duplicates,
         pairs,
     } = &report;
     for pair in pairs.iter().take(MAX_LINES) {
@@ -82,7 +84,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ui::result(format_args!("{count} pairs: {kind}"));
     }
     ui::result(format_args!(
-        "{num_overlapping} of {} objects have a partner among {}",
+        "{num_duplicates} of {} objects have a partner among {}",
         num_rows[1], num_rows[0]
     ));
     Ok(ExitCode::SUCCESS)

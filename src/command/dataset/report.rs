@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use tap_dataset::{CategoryReport, Finding, report};
+use tap_dataset::{CategoryReport, MeshIssue, report};
 
 use tap_cli::ui;
 
@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut heading = vec!["category".to_owned(), "rows".to_owned(), "clean".to_owned()];
-    heading.extend(Finding::ALL.map(|finding| finding.to_string()));
+    heading.extend(MeshIssue::ALL.map(|finding| finding.to_string()));
     heading.extend(["skipped", "least cover"].map(str::to_owned));
     let mut rows = vec![heading];
     rows.extend(report.categories.iter().chain([&report.all]).map(row));
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.objects {
         ui::result("");
         for object in &report.objects {
-            let findings: Vec<&str> = object.findings.iter().map(|finding| finding.as_str()).collect();
+            let findings: Vec<&str> = object.issues.iter().map(|finding| finding.as_str()).collect();
             ui::result(format_args!("{}: {}", object.id, findings.join(", ")));
             for warning in &object.warnings {
                 ui::result(format_args!("  {warning}"));
@@ -70,13 +70,13 @@ fn row(category: &CategoryReport) -> Vec<String> {
         num_rows,
         num_unknown: _,
         num_clean,
-        findings,
+        issues,
         skipped,
         num_triangles: _,
         coverage_min,
     } = category;
     let mut cells = vec![name.clone(), num_rows.to_string(), num_clean.to_string()];
-    cells.extend(Finding::ALL.map(|finding| findings.get(&finding).copied().unwrap_or(0).to_string()));
+    cells.extend(MeshIssue::ALL.map(|finding| issues.get(&finding).copied().unwrap_or(0).to_string()));
     cells.push(skipped.values().sum::<usize>().to_string());
     cells.push(coverage_min.map_or_else(String::new, |part| format!("{:.1} %", 100.0 * part)));
     cells

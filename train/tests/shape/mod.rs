@@ -92,7 +92,7 @@ fn sample(class: &str, label: usize, object: usize, size_px: u32, num_points: us
         coverage_min: 0.1,
         source_sha256: String::from("0000000000000000000000000000000000000000000000000000000000000000"),
         assets_sha256: None,
-        findings: None,
+        issues: None,
     }
 }
 

@@ -1,29 +1,30 @@
-//! Lamps: on tables and floors, with arms, hanging.
+//! Table, floor and hanging lamps.
 
 use std::f64::consts::FRAC_PI_2;
 
 use glam::DVec3;
 
-use super::{Dice, Object};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::Solid;
 
 /// A base, a pole and a shade: upright, on three legs, jointed, or hanging from the ceiling.
-pub(super) fn lamp(dice: &mut Dice) -> Object {
+pub(super) fn lamp(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
-    match dice.count(0, 3) {
-        0 => upright(dice, &mut object),
-        1 => tripod(dice, &mut object),
-        2 => jointed(dice, &mut object),
-        _ => hanging(dice, &mut object),
+    match rng.uniform_int(0, 3) {
+        0 => upright(rng, &mut object),
+        1 => tripod(rng, &mut object),
+        2 => jointed(rng, &mut object),
+        _ => hanging(rng, &mut object),
     }
     object
 }
 
 /// A thin hollow shade that opens downward, its lower edge at y = 0.
-fn shade(dice: &mut Dice, radius: f64, height: f64) -> Solid {
-    let top = radius * dice.between(0.3, 1.05);
+fn shade(rng: &mut SeededRng, radius: f64, height: f64) -> Solid {
+    let top = radius * rng.uniform(0.3, 1.05);
     let wall = 0.04 * radius;
-    if dice.chance(0.35) {
+    if rng.bernoulli(0.35) {
         // A dome.
         let dome = |inset: f64| {
             (0..=5)
@@ -67,20 +68,20 @@ fn bulb(radius: f64) -> Solid {
     )
 }
 
-fn upright(dice: &mut Dice, object: &mut Object) {
-    let height = dice.between(0.22, 1.4);
-    let reach = dice.between(0.08, 0.2);
-    let base = if dice.chance(0.6) {
+fn upright(rng: &mut SeededRng, object: &mut Object) {
+    let height = rng.uniform(0.22, 1.4);
+    let reach = rng.uniform(0.08, 0.2);
+    let base = if rng.bernoulli(0.6) {
         Solid::lathe(&[(reach, 0.0), (reach, 0.02), (reach * 0.3, 0.05)], 20)
     } else {
-        Solid::block(2.0 * reach, 0.035, 2.0 * reach)
+        Solid::cuboid(2.0 * reach, 0.035, 2.0 * reach)
     };
     object.add("base", base);
-    if height < 0.6 && dice.chance(0.5) {
+    if height < 0.6 && rng.bernoulli(0.5) {
         // A turned or blown body instead of a pole.
-        let belly = dice.between(0.05, 0.13);
-        let waist = dice.between(0.015, 0.05);
-        let swap = dice.chance(0.5);
+        let belly = rng.uniform(0.05, 0.13);
+        let waist = rng.uniform(0.015, 0.05);
+        let swap = rng.bernoulli(0.5);
         let (low, high) = if swap { (waist, belly) } else { (belly, waist) };
         let profile = [
             (waist, 0.02),
@@ -93,26 +94,26 @@ fn upright(dice: &mut Dice, object: &mut Object) {
     } else {
         object.add(
             "pole",
-            Solid::cylinder(dice.between(0.008, 0.02), height, 10).moved(0.0, 0.02, 0.0),
+            Solid::cylinder(rng.uniform(0.008, 0.02), height, 10).translated(0.0, 0.02, 0.0),
         );
     }
-    let (radius, tall) = (dice.between(0.1, 0.26), dice.between(0.12, 0.3));
+    let (radius, tall) = (rng.uniform(0.1, 0.26), rng.uniform(0.12, 0.3));
     object.add(
         "shade",
-        shade(dice, radius, tall).moved(0.0, height - tall * 0.3, 0.0),
+        shade(rng, radius, tall).translated(0.0, height - tall * 0.3, 0.0),
     );
     object.add(
         "bulb",
         bulb(0.03)
-            .turned_x(std::f64::consts::PI)
-            .moved(0.0, height + 0.07, 0.0),
+            .rotated_x(std::f64::consts::PI)
+            .translated(0.0, height + 0.07, 0.0),
     );
 }
 
-fn tripod(dice: &mut Dice, object: &mut Object) {
-    let height = dice.between(0.5, 1.4);
-    let reach = height * dice.between(0.2, 0.45);
-    let num_legs = dice.count(3, 4);
+fn tripod(rng: &mut SeededRng, object: &mut Object) {
+    let height = rng.uniform(0.5, 1.4);
+    let reach = height * rng.uniform(0.2, 0.45);
+    let num_legs = rng.uniform_int(3, 4);
     for direction in crate::synthesize::solid::circle(num_legs) {
         let foot = DVec3::new(direction.x * reach, 0.0, direction.y * reach);
         object.add(
@@ -122,59 +123,59 @@ fn tripod(dice: &mut Dice, object: &mut Object) {
     }
     object.add(
         "pole",
-        Solid::cylinder(0.025, 0.14, 10).moved(0.0, height - 0.05, 0.0),
+        Solid::cylinder(0.025, 0.14, 10).translated(0.0, height - 0.05, 0.0),
     );
-    let (radius, tall) = (dice.between(0.15, 0.32), dice.between(0.18, 0.36));
-    object.add("shade", shade(dice, radius, tall).moved(0.0, height, 0.0));
+    let (radius, tall) = (rng.uniform(0.15, 0.32), rng.uniform(0.18, 0.36));
+    object.add("shade", shade(rng, radius, tall).translated(0.0, height, 0.0));
     object.add(
         "bulb",
         bulb(0.035)
-            .turned_x(std::f64::consts::PI)
-            .moved(0.0, height + 0.17, 0.0),
+            .rotated_x(std::f64::consts::PI)
+            .translated(0.0, height + 0.17, 0.0),
     );
 }
 
-fn jointed(dice: &mut Dice, object: &mut Object) {
-    let reach = dice.between(0.07, 0.13);
+fn jointed(rng: &mut SeededRng, object: &mut Object) {
+    let reach = rng.uniform(0.07, 0.13);
     object.add(
         "base",
         Solid::lathe(&[(reach, 0.0), (reach, 0.025), (reach * 0.5, 0.045)], 20),
     );
-    let (lower, upper) = (dice.between(0.2, 0.45), dice.between(0.2, 0.5));
-    let (tilt, bend) = (dice.between(-0.6, 0.2), dice.between(0.5, 1.4));
+    let (lower, upper) = (rng.uniform(0.2, 0.45), rng.uniform(0.2, 0.5));
+    let (tilt, bend) = (rng.uniform(-0.6, 0.2), rng.uniform(0.5, 1.4));
     let start = DVec3::new(0.0, 0.03, 0.0);
     let elbow = start + lower * DVec3::new(0.0, tilt.cos(), tilt.sin());
     let head = elbow + upper * DVec3::new(0.0, bend.cos(), bend.sin());
-    let radius = dice.between(0.006, 0.014);
+    let radius = rng.uniform(0.006, 0.014);
     object.add("pole", Solid::bar(start, elbow, radius, 8));
     object.add("pole", Solid::bar(elbow, head, radius, 8));
     object.add(
         "pole",
         Solid::cylinder(radius * 2.2, radius * 6.0, 10)
-            .turned_z(FRAC_PI_2)
-            .moved(radius * 3.0, elbow.y, elbow.z),
+            .rotated_z(FRAC_PI_2)
+            .translated(radius * 3.0, elbow.y, elbow.z),
     );
-    let (wide, tall) = (dice.between(0.06, 0.12), dice.between(0.1, 0.18));
-    let angle = dice.between(-0.7, 0.3);
+    let (wide, tall) = (rng.uniform(0.06, 0.12), rng.uniform(0.1, 0.18));
+    let angle = rng.uniform(-0.7, 0.3);
     object.add(
         "shade",
-        shade(dice, wide, tall)
-            .moved(0.0, -tall, 0.0)
-            .turned_x(angle)
-            .moved(0.0, head.y + 0.02, head.z),
+        shade(rng, wide, tall)
+            .translated(0.0, -tall, 0.0)
+            .rotated_x(angle)
+            .translated(0.0, head.y + 0.02, head.z),
     );
     object.add(
         "bulb",
         bulb(0.02)
-            .moved(0.0, -tall * 0.8, 0.0)
-            .turned_x(angle)
-            .moved(0.0, head.y + 0.02, head.z),
+            .translated(0.0, -tall * 0.8, 0.0)
+            .rotated_x(angle)
+            .translated(0.0, head.y + 0.02, head.z),
     );
 }
 
-fn hanging(dice: &mut Dice, object: &mut Object) {
-    let drop = dice.between(0.3, 0.9);
-    let plate = dice.between(0.04, 0.1);
+fn hanging(rng: &mut SeededRng, object: &mut Object) {
+    let drop = rng.uniform(0.3, 0.9);
+    let plate = rng.uniform(0.04, 0.1);
     object.add(
         "base",
         Solid::lathe(
@@ -182,22 +183,26 @@ fn hanging(dice: &mut Dice, object: &mut Object) {
             16,
         ),
     );
-    let num_lights = if dice.chance(0.3) { dice.count(2, 4) } else { 1 };
+    let num_lights = if rng.bernoulli(0.3) {
+        rng.uniform_int(2, 4)
+    } else {
+        1
+    };
     let spread = if num_lights > 1 {
-        dice.between(0.18, 0.32)
+        rng.uniform(0.18, 0.32)
     } else {
         0.0
     };
     let (radius, tall) = (
-        dice.between(0.1, 0.3) / (num_lights as f64).sqrt(),
-        dice.between(0.1, 0.3),
+        rng.uniform(0.1, 0.3) / (num_lights as f64).sqrt(),
+        rng.uniform(0.1, 0.3),
     );
-    let lamp = shade(dice, radius, tall);
+    let lamp = shade(rng, radius, tall);
     for index in 0..num_lights {
         let x = spread * (index as f64 - (num_lights - 1) as f64 / 2.0);
         let top = DVec3::new(0.0, drop - 0.01, 0.0);
         object.add("pole", Solid::bar(DVec3::new(x, tall - 0.02, 0.0), top, 0.006, 8));
-        object.add("shade", lamp.clone().moved(x, 0.0, 0.0));
-        object.add("bulb", bulb(radius * 0.25).moved(x, tall * 0.2, 0.0));
+        object.add("shade", lamp.clone().translated(x, 0.0, 0.0));
+        object.add("bulb", bulb(radius * 0.25).translated(x, tall * 0.2, 0.0));
     }
 }

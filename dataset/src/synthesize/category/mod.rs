@@ -1,7 +1,7 @@
-//! The categories: what each is called, which parts it may have, and the function that builds one.
+//! Categories: name, possible parts, and generator function.
 //!
-//! Classes overlap in their overall proportions on purpose (a bench is as long as a sofa, a cabinet as tall as a
-//! bookshelf, a jug has a handle like a mug), so that telling them apart takes a look at their parts.
+//! Categories overlap in their overall proportions on purpose (a bench is as long as a sofa, a cabinet as
+//! tall as a bookshelf, a jug has a handle like a mug), so that parts are needed to tell them apart.
 
 mod airplane;
 mod device;
@@ -11,19 +11,20 @@ mod seat;
 mod vehicle;
 mod vessel;
 
-use super::{dice::Dice, object::Object};
+use super::object::Object;
+use crate::seeded_rng::SeededRng;
 
-/// A kind of object.
+/// A category.
 pub(super) struct Category {
-    /// `ShapeNetCore`'s number for it.
+    /// `ShapeNetCore` synset.
     pub(super) synset: &'static str,
     pub(super) name: &'static str,
-    /// All parts that any of its objects may have.
+    /// All parts that its objects may have.
     pub(super) parts: &'static [&'static str],
-    pub(super) build: fn(&mut Dice) -> Object,
+    pub(super) build: fn(&mut SeededRng) -> Object,
 }
 
-/// Ordered so that the first few are varied already.
+/// Ordered so that the first few are already varied.
 pub(super) const CATEGORIES: [Category; 16] = [
     Category {
         synset: "03001627",

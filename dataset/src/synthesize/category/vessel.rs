@@ -1,22 +1,23 @@
-//! What holds liquids: mug, bottle.
+//! Mug, bottle.
 
 use std::f64::consts::FRAC_PI_2;
 
 use glam::DVec3;
 
-use super::{Dice, Object};
+use super::Object;
+use crate::seeded_rng::SeededRng;
 use crate::synthesize::solid::{Solid, arc};
 
 /// A hollow body, a handle at +x; perhaps a saucer.
-pub(super) fn mug(dice: &mut Dice) -> Object {
+pub(super) fn mug(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
-    let (radius, height) = (dice.between(0.032, 0.06), dice.between(0.05, 0.15));
+    let (radius, height) = (rng.uniform(0.032, 0.06), rng.uniform(0.05, 0.15));
     let (foot, belly, rim) = (
-        dice.between(0.6, 1.05),
-        dice.between(0.85, 1.2),
-        dice.between(0.85, 1.15),
+        rng.uniform(0.6, 1.05),
+        rng.uniform(0.85, 1.2),
+        rng.uniform(0.85, 1.15),
     );
-    let wall = radius * dice.between(0.06, 0.12);
+    let wall = radius * rng.uniform(0.06, 0.12);
     let outside = |share: f64| {
         let (low, high) = (
             foot + (belly - foot) * (2.0 * share).min(1.0),
@@ -36,15 +37,12 @@ pub(super) fn mug(dice: &mut Dice) -> Object {
     profile.push((0.0, wall));
     object.add("body", Solid::lathe(&profile, 20));
 
-    let (low, high) = (
-        height * dice.between(0.12, 0.3),
-        height * dice.between(0.68, 0.92),
-    );
+    let (low, high) = (height * rng.uniform(0.12, 0.3), height * rng.uniform(0.68, 0.92));
     let (middle, half) = (low.midpoint(high), (high - low) / 2.0);
-    let reach = half * dice.between(0.6, 1.15);
+    let reach = half * rng.uniform(0.6, 1.15);
     let at_wall = outside(0.5) - wall * 0.6;
-    let thickness = radius * dice.between(0.09, 0.17);
-    let path: Vec<DVec3> = if dice.chance(0.6) {
+    let thickness = radius * rng.uniform(0.09, 0.17);
+    let path: Vec<DVec3> = if rng.bernoulli(0.6) {
         arc(reach, half, -FRAC_PI_2, FRAC_PI_2, 11)
     } else {
         [
@@ -58,15 +56,15 @@ pub(super) fn mug(dice: &mut Dice) -> Object {
         .map(|(x, y)| DVec3::new(x * reach, y * half, 0.0))
         .to_vec()
     };
-    let flatness = dice.between(1.0, 1.8);
+    let flatness = rng.uniform(1.0, 1.8);
     object.add(
         "handle",
         Solid::tube(&path, thickness, 8)
             .scaled(1.0, 1.0, flatness)
-            .moved(at_wall, middle, 0.0),
+            .translated(at_wall, middle, 0.0),
     );
-    if dice.chance(0.2) {
-        let plate = radius * dice.between(1.5, 2.1);
+    if rng.bernoulli(0.2) {
+        let plate = radius * rng.uniform(1.5, 2.1);
         let profile = [
             (0.0, -0.012),
             (plate * 0.5, -0.012),
@@ -81,21 +79,21 @@ pub(super) fn mug(dice: &mut Dice) -> Object {
 }
 
 /// A body that narrows to a neck, a cap on it; perhaps a label or a handle.
-pub(super) fn bottle(dice: &mut Dice) -> Object {
+pub(super) fn bottle(rng: &mut SeededRng) -> Object {
     let mut object = Object::default();
-    let (radius, height) = (dice.between(0.03, 0.075), dice.between(0.1, 0.3));
-    let shoulder = height * dice.between(0.45, 0.8);
-    let neck = radius * dice.between(0.28, 0.75);
+    let (radius, height) = (rng.uniform(0.03, 0.075), rng.uniform(0.1, 0.3));
+    let shoulder = height * rng.uniform(0.45, 0.8);
+    let neck = radius * rng.uniform(0.28, 0.75);
     let mut profile = vec![(0.0, 0.0), (radius * 0.88, 0.0), (radius, radius * 0.15)];
-    if dice.chance(0.3) {
-        let waist = dice.between(0.75, 0.95);
+    if rng.bernoulli(0.3) {
+        let waist = rng.uniform(0.75, 0.95);
         profile.extend([
             (radius * waist, shoulder * 0.45),
             (radius * waist, shoulder * 0.6),
         ]);
     }
     profile.push((radius, shoulder * 0.9));
-    let bulge = dice.between(0.0, 1.0);
+    let bulge = rng.uniform(0.0, 1.0);
     for step in 1..=4 {
         let share = f64::from(step) / 4.0;
         // Between a straight cone and a quarter circle.
@@ -104,46 +102,46 @@ pub(super) fn bottle(dice: &mut Dice) -> Object {
         profile.push((radius + (neck - radius) * drop.min(1.0), y));
     }
     profile.extend([(neck, height), (0.0, height)]);
-    let num_sides = if dice.chance(0.25) { 4 } else { 18 };
+    let num_sides = if rng.bernoulli(0.25) { 4 } else { 18 };
     let turn = |solid: Solid| {
         if num_sides == 4 {
-            solid.turned_y(FRAC_PI_2 / 2.0)
+            solid.rotated_y(FRAC_PI_2 / 2.0)
         } else {
             solid
         }
     };
     object.add("body", turn(Solid::lathe(&profile, num_sides)));
 
-    let cap = neck * dice.between(1.05, 1.4);
-    let cap_height = height * dice.between(0.05, 0.14);
-    let top = cap * dice.between(0.6, 1.0);
+    let cap = neck * rng.uniform(1.05, 1.4);
+    let cap_height = height * rng.uniform(0.05, 0.14);
+    let top = cap * rng.uniform(0.6, 1.0);
     object.add(
         "cap",
-        Solid::lathe(&[(cap, 0.0), (cap, cap_height * 0.8), (top, cap_height)], 18).moved(
+        Solid::lathe(&[(cap, 0.0), (cap, cap_height * 0.8), (top, cap_height)], 18).translated(
             0.0,
             height - cap_height * 0.3,
             0.0,
         ),
     );
-    if dice.chance(0.3) {
+    if rng.bernoulli(0.3) {
         let nozzle = cap * 0.3;
         object.add(
             "cap",
-            Solid::cylinder(nozzle, cap_height, 10).moved(0.0, height + cap_height * 0.6, 0.0),
+            Solid::cylinder(nozzle, cap_height, 10).translated(0.0, height + cap_height * 0.6, 0.0),
         );
         object.add(
             "cap",
-            Solid::block(nozzle * 2.0, nozzle * 1.6, cap * 2.2).moved(
+            Solid::cuboid(nozzle * 2.0, nozzle * 1.6, cap * 2.2).translated(
                 0.0,
                 height + cap_height * 1.5,
                 cap * 0.6,
             ),
         );
     }
-    if dice.chance(0.5) {
+    if rng.bernoulli(0.5) {
         let (low, high) = (
-            shoulder * dice.between(0.15, 0.3),
-            shoulder * dice.between(0.6, 0.85),
+            shoulder * rng.uniform(0.15, 0.3),
+            shoulder * rng.uniform(0.6, 0.85),
         );
         let band = radius * 1.02;
         let ring = [
@@ -154,12 +152,12 @@ pub(super) fn bottle(dice: &mut Dice) -> Object {
         ];
         object.add("label", turn(Solid::lathe(&ring, num_sides)));
     }
-    if dice.chance(0.25) {
-        let half = height * dice.between(0.18, 0.28);
-        let path = arc(half * dice.between(0.5, 0.9), half, -FRAC_PI_2, FRAC_PI_2, 9);
+    if rng.bernoulli(0.25) {
+        let half = height * rng.uniform(0.18, 0.28);
+        let path = arc(half * rng.uniform(0.5, 0.9), half, -FRAC_PI_2, FRAC_PI_2, 9);
         object.add(
             "handle",
-            Solid::tube(&path, radius * 0.13, 8).moved(neck.max(radius * 0.6), height * 0.6, 0.0),
+            Solid::tube(&path, radius * 0.13, 8).translated(neck.max(radius * 0.6), height * 0.6, 0.0),
         );
     }
     object

@@ -1,0 +1,346 @@
+//! Surface distance of two point clouds after rigid-plus-scale registration: exhaustive rotation search, then
+//! point-to-plane ICP.
+
+use std::f32::consts::TAU;
+
+use glam::{Mat3, Quat, Vec3};
+
+/// Source points per evaluation in the rotation search, and in ICP.
+const NUM_COARSE_POINTS: usize = 64;
+const NUM_FINE_POINTS: usize = 512;
+/// Rotations around the up axis in the search.
+const YAW_STEPS: usize = 24;
+/// ICP iterations.
+const MAX_ITERATIONS: usize = 6;
+/// Rotation vector, translation and scale.
+const NUM_UNKNOWNS: usize = 7;
+/// Largest rotation (radians) and relative scale change of one ICP step.
+const MAX_STEP: f32 = 0.2;
+/// Grid cells per side.
+const CELLS_PER_SIDE: usize = 16;
+
+/// Surface points with normals and a nearest-neighbor index.
+pub(crate) struct PointCloud {
+    pub(crate) points: Vec<Vec3>,
+    pub(crate) normals: Vec<Vec3>,
+    grid: UniformGrid,
+    /// Mean distance to the nearest neighbor.
+    spacing: f32,
+}
+
+/// A source point with its nearest target point.
+struct Correspondence {
+    from: Vec3,
+    to: Vec3,
+    normal: Vec3,
+}
+
+impl PointCloud {
+    pub(crate) fn new(points: &[[f32; 3]], normals: &[[f32; 3]]) -> Self {
+        let [points, normals] =
+            [points, normals].map(|vectors| vectors.iter().map(|&v| Vec3::from(v)).collect::<Vec<_>>());
+        let grid = UniformGrid::new(&points);
+        let step = points.len().div_ceil(NUM_COARSE_POINTS).max(1);
+        let places = (0..points.len()).step_by(step);
+        let neighbors = places.filter_map(|i| {
+            let nearest = grid.nearest(&points, points[i], Some(i))?;
+            Some(points[i].distance(points[nearest]))
+        });
+        let distances: Vec<f32> = neighbors.collect();
+        let spacing = distances.iter().sum::<f32>() / distances.len().max(1) as f32;
+        Self {
+            points,
+            normals,
+            grid,
+            spacing,
+        }
+    }
+
+    /// Symmetric mean surface distance after registration. If the distance after the rotation search exceeds
+    /// `reject_above`, ICP is skipped and that distance is returned.
+    pub(crate) fn distance_to(&self, other: &Self, reject_above: f32) -> f32 {
+        let rotations = rotations();
+        let coarse = |rotation: &Mat3| {
+            let transform = SimilarityTransform {
+                rotation: *rotation,
+                scale: 1.0,
+                translation: Vec3::ZERO,
+            };
+            other.residual(&self.correspondences(other, transform, NUM_COARSE_POINTS))
+        };
+        let best = rotations
+            .iter()
+            .map(|rotation| (coarse(rotation), *rotation))
+            .min_by(|a, b| a.0.total_cmp(&b.0));
+        let (_, mut rotation) = best.expect("there is a rotation");
+        // Refines the yaw by halving the step.
+        for half in [0.5, 0.25, 0.125, 0.0625] {
+            let step = half * TAU / YAW_STEPS as f32;
+            let near = [-step, 0.0, step].map(|angle| Mat3::from_rotation_y(angle) * rotation);
+            let better = near.into_iter().min_by(|a, b| coarse(a).total_cmp(&coarse(b)));
+            rotation = better.expect("there are three");
+        }
+        let guess = coarse(&rotation);
+        if guess > reject_above {
+            return guess;
+        }
+        // Centroid and scale depend on the sampled points, and the rotation is known to a degree: ICP
+        // estimates all of them.
+        let mut transform = SimilarityTransform {
+            rotation,
+            scale: 1.0,
+            translation: Vec3::ZERO,
+        };
+        for _ in 0..MAX_ITERATIONS {
+            let near = 4.0 * (self.spacing + other.spacing);
+            let mut correspondences = self.correspondences(other, transform, NUM_FINE_POINTS);
+            correspondences.retain(|m| m.from.distance(m.to) <= near);
+            transform = transform.point_to_plane_step(&correspondences);
+        }
+        let there = other.residual(&self.correspondences(other, transform, NUM_FINE_POINTS));
+        let here = self.residual(&other.correspondences(self, transform.inverse(), NUM_FINE_POINTS));
+        there.max(here)
+    }
+
+    /// A subset of this cloud's points under `transform`, each with the nearest point of `other`.
+    fn correspondences(
+        &self,
+        other: &Self,
+        transform: SimilarityTransform,
+        num: usize,
+    ) -> Vec<Correspondence> {
+        let step = self.points.len().div_ceil(num).max(1);
+        let nearest = |from: Vec3| {
+            let nearest = other.grid.nearest(&other.points, from, None);
+            let nearest = nearest.expect("a cloud has points");
+            Correspondence {
+                from,
+                to: other.points[nearest],
+                normal: other.normals[nearest],
+            }
+        };
+        let points = self.points.iter().step_by(step);
+        points.map(|&point| nearest(transform.apply(point))).collect()
+    }
+
+    /// Mean distance to this surface: the normal component near a point, plus the distance beyond three
+    /// spacings.
+    fn residual(&self, correspondences: &[Correspondence]) -> f32 {
+        let distance_of = |m: &Correspondence| {
+            let across = (m.from - m.to).dot(m.normal).abs();
+            across + (m.from.distance(m.to) - 3.0 * self.spacing).max(0.0)
+        };
+        correspondences.iter().map(distance_of).sum::<f32>() / correspondences.len().max(1) as f32
+    }
+}
+
+/// Search rotations: yaw around up, and each other axis turned up.
+fn rotations() -> Vec<Mat3> {
+    let axes = [Vec3::X, Vec3::NEG_X, Vec3::Y, Vec3::NEG_Y, Vec3::Z, Vec3::NEG_Z];
+    let yaws = |upright: Vec3| {
+        let aside = if upright.y.abs() > 0.5 { Vec3::X } else { Vec3::Y };
+        let to_upright = Mat3::from_cols(aside, upright, aside.cross(upright)).transpose();
+        // Fine yaw steps for the original up axis, quarter turns for the others.
+        let steps = if upright == Vec3::Y { YAW_STEPS } else { 4 };
+        (0..steps).map(move |k| Mat3::from_rotation_y(k as f32 / steps as f32 * TAU) * to_upright)
+    };
+    axes.into_iter().flat_map(yaws).collect()
+}
+
+/// Source to target: `scale * rotation * p + translation`.
+#[derive(Debug, Clone, Copy)]
+struct SimilarityTransform {
+    rotation: Mat3,
+    scale: f32,
+    translation: Vec3,
+}
+
+impl SimilarityTransform {
+    fn apply(self, point: Vec3) -> Vec3 {
+        self.rotation * point * self.scale + self.translation
+    }
+
+    fn inverse(self) -> Self {
+        let rotation = self.rotation.transpose();
+        Self {
+            rotation,
+            scale: 1.0 / self.scale,
+            translation: rotation * (-self.translation / self.scale),
+        }
+    }
+
+    /// One linearized least-squares step of point-to-plane ICP.
+    fn point_to_plane_step(self, correspondences: &[Correspondence]) -> Self {
+        let mut sums = [[0.0_f64; NUM_UNKNOWNS + 1]; NUM_UNKNOWNS];
+        for m in correspondences {
+            let torque = m.from.cross(m.normal);
+            let row = [
+                torque.x,
+                torque.y,
+                torque.z,
+                m.normal.x,
+                m.normal.y,
+                m.normal.z,
+                m.from.dot(m.normal),
+                (m.to - m.from).dot(m.normal),
+            ]
+            .map(f64::from);
+            for (i, sums) in sums.iter_mut().enumerate() {
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += row[i] * value;
+                }
+            }
+        }
+        // Damping keeps directions that a symmetric shape leaves undetermined at zero.
+        for (i, sums) in sums.iter_mut().enumerate() {
+            sums[i] += 1e-3 * correspondences.len() as f64 + 1e-9;
+        }
+        let [x, y, z, right, up, front, scale_change] = solve(sums).map(|value| value as f32);
+        let angles = Vec3::new(x, y, z).clamp_length_max(MAX_STEP);
+        let rotation = Mat3::from_quat(Quat::from_scaled_axis(angles));
+        let scale_change = 1.0 + scale_change.clamp(-MAX_STEP, MAX_STEP);
+        Self {
+            rotation: rotation * self.rotation,
+            scale: self.scale * scale_change,
+            translation: rotation * self.translation * scale_change + Vec3::new(right, up, front),
+        }
+    }
+}
+
+/// Solves a symmetric positive-definite system by Gauss-Jordan elimination.
+fn solve(mut rows: [[f64; NUM_UNKNOWNS + 1]; NUM_UNKNOWNS]) -> [f64; NUM_UNKNOWNS] {
+    for i in 0..NUM_UNKNOWNS {
+        let pivot = rows[i];
+        for (_, row) in rows.iter_mut().enumerate().filter(|(j, _)| *j != i) {
+            let factor = row[i] / pivot[i];
+            for (value, pivot) in row.iter_mut().zip(pivot) {
+                *value -= factor * pivot;
+            }
+        }
+    }
+    std::array::from_fn(|i| rows[i][NUM_UNKNOWNS] / rows[i][i])
+}
+
+/// Uniform grid for nearest-neighbor queries.
+struct UniformGrid {
+    min: Vec3,
+    cell: f32,
+    /// Start of each cell in `order`, and the end.
+    starts: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl UniformGrid {
+    fn new(points: &[Vec3]) -> Self {
+        let min = points.iter().copied().reduce(Vec3::min).unwrap_or_default();
+        let max = points.iter().copied().reduce(Vec3::max).unwrap_or_default();
+        let cell = ((max - min).max_element() / CELLS_PER_SIDE as f32).max(f32::MIN_POSITIVE);
+        let mut grid = Self {
+            min,
+            cell,
+            starts: vec![0; CELLS_PER_SIDE * CELLS_PER_SIDE * CELLS_PER_SIDE + 1],
+            order: vec![0; points.len()],
+        };
+        let cells: Vec<usize> = points.iter().map(|&point| index(grid.cell_of(point))).collect();
+        for &cell in &cells {
+            grid.starts[cell + 1] += 1;
+        }
+        for cell in 1..grid.starts.len() {
+            grid.starts[cell] += grid.starts[cell - 1];
+        }
+        let mut next = grid.starts.clone();
+        for (i, &cell) in cells.iter().enumerate() {
+            grid.order[next[cell] as usize] = i as u32;
+            next[cell] += 1;
+        }
+        grid
+    }
+
+    /// Cell of a position, clamped to the grid.
+    fn cell_of(&self, query: Vec3) -> [i32; 3] {
+        ((query - self.min) / self.cell)
+            .to_array()
+            .map(|x| (x as i32).clamp(0, CELLS_PER_SIDE as i32 - 1))
+    }
+
+    /// Index of the nearest point other than `exclude`; `None` if there is none.
+    fn nearest(&self, points: &[Vec3], query: Vec3, exclude: Option<usize>) -> Option<usize> {
+        let middle = self.cell_of(query);
+        let mut best: Option<(f32, usize)> = None;
+        for ring in 0..CELLS_PER_SIDE as i32 {
+            let [x, y, z] = middle.map(|m| (m - ring).max(0)..=(m + ring).min(CELLS_PER_SIDE as i32 - 1));
+            for x in x {
+                for y in y.clone() {
+                    let is_side = (x - middle[0]).abs() == ring || (y - middle[1]).abs() == ring;
+                    for z in z.clone() {
+                        // Inner rings were visited before.
+                        if !is_side && (z - middle[2]).abs() != ring {
+                            continue;
+                        }
+                        let cell = index([x, y, z]);
+                        let members = self.starts[cell] as usize..self.starts[cell + 1] as usize;
+                        for &i in &self.order[members] {
+                            let distance = points[i as usize].distance_squared(query);
+                            if Some(i as usize) != exclude && best.is_none_or(|(least, _)| distance < least) {
+                                best = Some((distance, i as usize));
+                            }
+                        }
+                    }
+                }
+            }
+            // Unvisited points are farther away than this.
+            let reach = ring as f32 * self.cell;
+            if best.is_some_and(|(distance, _)| distance <= reach * reach) {
+                break;
+            }
+        }
+        best.map(|(_, i)| i)
+    }
+}
+
+fn index([x, y, z]: [i32; 3]) -> usize {
+    (x as usize * CELLS_PER_SIDE + y as usize) * CELLS_PER_SIDE + z as usize
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::seeded_rng::SeededRng;
+
+    #[test]
+    fn the_grid_finds_the_nearest_point() {
+        let mut rng = SeededRng::from_u64(1);
+        let mut query = |size: f32| {
+            let mut part = || (rng.unit() as f32 - 0.5) * size;
+            Vec3::new(part(), part(), 0.1 * part())
+        };
+        let points: Vec<Vec3> = (0..300).map(|_| query(2.0)).collect();
+        let grid = UniformGrid::new(&points);
+        for _ in 0..300 {
+            let query = query(4.0);
+            let by_all = points
+                .iter()
+                .map(|p| p.distance_squared(query))
+                .fold(f32::INFINITY, f32::min);
+            let nearest = grid.nearest(&points, query, None).unwrap();
+            assert!(points[nearest].distance_squared(query) <= by_all, "{query}");
+        }
+        assert_eq!(
+            UniformGrid::new(&points[..1]).nearest(&points[..1], Vec3::ONE, Some(0)),
+            None
+        );
+    }
+
+    #[test]
+    fn all_turns_are_rotations() {
+        for rotation in rotations() {
+            assert!((rotation.determinant() - 1.0).abs() < 1e-5, "{rotation}");
+            assert!(
+                (rotation * rotation.transpose()).abs_diff_eq(Mat3::IDENTITY, 1e-5),
+                "{rotation}"
+            );
+        }
+    }
+}

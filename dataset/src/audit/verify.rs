@@ -1,0 +1,623 @@
+//! [`verify`]: checks a dataset from file hashes to the reprojection of each point.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use glam::Mat3;
+use serde::Serialize;
+
+use crate::error::{DatasetError, ImageSetError, Result, error_chain};
+use crate::image::decode_gray_png;
+use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
+use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
+use crate::parallel::num_threads;
+use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
+use crate::schema::{Columns, MeshIssues, ObjectId, Sample, SampleView};
+use crate::shard::{ShardReader, ViewSelection};
+use crate::store;
+
+/// Limit on listed problems; the rest are only counted.
+const MAX_PROBLEMS: usize = 100;
+/// Tolerance for unit lengths and for the orthonormality of rotations.
+const UNIT_TOLERANCE: f32 = 1e-3;
+/// Background value of most lightings.
+const BACKGROUND: u8 = 255;
+
+/// Depth of verification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VerifyOptions {
+    /// Also decode every image and compare it with its mask. Otherwise images are covered by hashes only.
+    pub is_deep: bool,
+}
+
+/// Progress events of [`verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyEvent {
+    /// Start of the verification.
+    Started {
+        /// Number of rows.
+        rows: usize,
+    },
+    /// A row was checked.
+    Row,
+    /// A shard was checked.
+    Shard {
+        /// File name.
+        file: String,
+    },
+}
+
+/// Outcome of [`verify`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// Hash of the data.
+    pub sha256: String,
+    /// Shards read.
+    pub num_shards: usize,
+    /// Rows read.
+    pub num_rows: usize,
+    /// Images checked.
+    pub num_images: usize,
+    /// Whether every image was decoded.
+    pub is_deep: bool,
+    /// Smallest fraction of an object's points inside one of its masks.
+    pub points_in_mask_min: f64,
+    /// Number of problems found.
+    pub num_problems: usize,
+    /// The first problems.
+    pub problems: Vec<Problem>,
+}
+
+impl VerifyReport {
+    /// Whether no problem was found.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.num_problems == 0
+    }
+}
+
+/// A problem found by [`verify`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Shard file.
+    pub file: String,
+    /// Row index, if the problem concerns a single row.
+    pub row: Option<usize>,
+    /// Description of the problem.
+    #[serde(rename = "what")]
+    pub detail: String,
+}
+
+/// Checks every byte and row of a dataset on all cores: hashes, schema, ids, value ranges, poses, masks, the
+/// reprojection of points into masks, optionally images, and all image sets.
+///
+/// # Errors
+/// When the folder is not a complete dataset of a supported schema version. Problems inside are part of the
+/// report.
+pub fn verify(
+    dir: &Path,
+    options: VerifyOptions,
+    on_event: &mut dyn FnMut(VerifyEvent),
+) -> Result<VerifyReport> {
+    let manifest = Manifest::read(dir)?;
+    let sha256 = manifest.finished(dir)?.to_owned();
+    if manifest.layout.columns == Columns::Images {
+        return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
+            path: dir.to_owned(),
+        }));
+    }
+    let mut sets = Vec::new();
+    let mut problems = Vec::new();
+    for name in image_sets(dir)? {
+        match read_image_set(dir, &name, &manifest) {
+            Ok((set_dir, set)) => sets.push((format!("{IMAGE_SETS}/{name}"), set_dir, set)),
+            Err(e) => problems.push(Problem {
+                file: format!("{IMAGE_SETS}/{name}/{MANIFEST_FILE_NAME}"),
+                row: None,
+                detail: error_chain(&e),
+            }),
+        }
+    }
+    on_event(VerifyEvent::Started {
+        rows: manifest.shards.iter().map(|s| s.rows).sum(),
+    });
+
+    let next = AtomicUsize::new(0);
+    let num_threads = num_threads(0).min(manifest.shards.len());
+    let mut results: BTreeMap<usize, ShardResult> = BTreeMap::new();
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..num_threads {
+            let (sender, next, manifest, sets) = (sender.clone(), &next, &manifest, &sets);
+            scope.spawn(move || {
+                loop {
+                    let shard_idx = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(entry) = manifest.shards.get(shard_idx) else {
+                        break;
+                    };
+                    // The receiver outlives all senders.
+                    let on_row = || drop(sender.send(Message::Row));
+                    let sets = sets.iter();
+                    let sets: Vec<_> = sets
+                        .map(|(name, dir, set)| ImageSetShard::open(name, dir, set, shard_idx))
+                        .collect();
+                    let mut results = check_shard(dir, entry, manifest, options, &sets, on_row);
+                    results
+                        .problems
+                        .extend(sets.into_iter().flat_map(|set| set.problems));
+                    let _ = sender.send(Message::Shard(shard_idx, results));
+                }
+            });
+        }
+        drop(sender);
+        for message in receiver {
+            match message {
+                Message::Row => on_event(VerifyEvent::Row),
+                Message::Shard(shard_idx, found) => {
+                    on_event(VerifyEvent::Shard {
+                        file: manifest.shards[shard_idx].file.clone(),
+                    });
+                    results.insert(shard_idx, found);
+                }
+            }
+        }
+    });
+    Ok(report(&manifest, sha256, options, problems, results))
+}
+
+/// Image-set shard that corresponds to a shard of the dataset.
+struct ImageSetShard<'a> {
+    /// Name within the dataset.
+    file: String,
+    /// Manifest entries of its rows.
+    expected: Vec<&'a ObjectEntry>,
+    /// `None` if it cannot be read.
+    shard: Option<ShardReader>,
+    /// Problems of the shard as a whole.
+    problems: Vec<Problem>,
+}
+
+impl<'a> ImageSetShard<'a> {
+    fn open(name: &str, dir: &Path, set: &'a Manifest, shard_idx: usize) -> Self {
+        let entry = &set.shards[shard_idx];
+        let (shard, mut messages) = open_shard(&dir.join(&entry.file), entry);
+        match &shard {
+            Ok(shard) if shard.num_rows() != entry.rows => {
+                messages.push(format!("{} rows instead of {}", shard.num_rows(), entry.rows));
+            }
+            Ok(_) => {}
+            Err(e) => messages.push(error_chain(e)),
+        }
+        let file = format!("{name}/{}", entry.file);
+        let problem = |detail| Problem {
+            file: file.clone(),
+            row: None,
+            detail,
+        };
+        Self {
+            problems: messages.into_iter().map(problem).collect(),
+            file,
+            expected: expected(entry),
+            shard: shard.ok(),
+        }
+    }
+
+    /// Checks a row against the dataset's row.
+    fn check_row(&self, row: usize, sample: &Sample, options: VerifyOptions) -> Result<(), String> {
+        let Some(shard) = &self.shard else {
+            return Ok(());
+        };
+        let (id, pngs) = shard
+            .read_images(row, ViewSelection::All)
+            .map_err(|e| error_chain(&e))?;
+        if id != sample.id {
+            return Err(format!("{id} instead of {}", sample.id));
+        }
+        let mut sample = sample.clone();
+        for (view, png) in sample.views.iter_mut().zip(pngs) {
+            view.image_png = png;
+            view.gbuffer = None;
+        }
+        if let Some(expected) = self.expected.get(row) {
+            check_manifest_entry(&sample, expected)?;
+        }
+        if options.is_deep {
+            for (view_idx, view) in sample.views.iter().enumerate() {
+                check_image(view).map_err(|detail| format!("{id}: view {view_idx} {detail}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Manifest entries of a shard's rows; empty for manifests of version 1.
+fn expected(entry: &ShardEntry) -> Vec<&ObjectEntry> {
+    entry
+        .objects
+        .iter()
+        .filter(|object| object.row.is_some())
+        .collect()
+}
+
+/// Opens a shard and compares its bytes with the manifest.
+fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<String>) {
+    match store::fetch(path) {
+        Ok((sha256, file)) => {
+            let detail = if file.len() != entry.bytes {
+                Some(format!("{} bytes instead of {}", file.len(), entry.bytes))
+            } else if sha256 != entry.sha256 {
+                Some("its content was changed: the hash does not match the manifest".to_owned())
+            } else {
+                None
+            };
+            (ShardReader::from_file(file, path), detail.into_iter().collect())
+        }
+        Err(e) => (Err(DatasetError::io("read", path)(e)), Vec::new()),
+    }
+}
+
+enum Message {
+    Row,
+    Shard(usize, ShardResult),
+}
+
+/// Result for one shard.
+#[derive(Debug)]
+struct ShardResult {
+    ids: Vec<ObjectId>,
+    num_images: usize,
+    points_in_mask_min: f64,
+    problems: Vec<Problem>,
+}
+
+/// Combines results in shard order, independent of thread timing.
+fn report(
+    manifest: &Manifest,
+    sha256: String,
+    options: VerifyOptions,
+    mut problems: Vec<Problem>,
+    results: BTreeMap<usize, ShardResult>,
+) -> VerifyReport {
+    let mut report = VerifyReport {
+        sha256,
+        num_shards: manifest.shards.len(),
+        num_rows: 0,
+        num_images: 0,
+        is_deep: options.is_deep,
+        points_in_mask_min: 1.0,
+        num_problems: 0,
+        problems: Vec::new(),
+    };
+    let mut shard_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
+    for (shard_idx, found) in results {
+        let file = &manifest.shards[shard_idx].file;
+        report.num_rows += found.ids.len();
+        report.num_images += found.num_images;
+        report.points_in_mask_min = report.points_in_mask_min.min(found.points_in_mask_min);
+        problems.extend(found.problems);
+        for (row, id) in found.ids.into_iter().enumerate() {
+            if let Some(other) = shard_of_id.get(&id) {
+                let detail = format!("{id} is also in {}", manifest.shards[*other].file);
+                problems.push(Problem {
+                    file: file.clone(),
+                    row: Some(row),
+                    detail,
+                });
+            }
+            shard_of_id.insert(id, shard_idx);
+        }
+    }
+    report.num_problems = problems.len();
+    problems.truncate(MAX_PROBLEMS);
+    report.problems = problems;
+    report
+}
+
+fn check_shard(
+    dir: &Path,
+    entry: &ShardEntry,
+    manifest: &Manifest,
+    options: VerifyOptions,
+    sets: &[ImageSetShard<'_>],
+    on_row: impl Fn(),
+) -> ShardResult {
+    let mut results = ShardResult {
+        ids: Vec::new(),
+        num_images: 0,
+        points_in_mask_min: 1.0,
+        problems: Vec::new(),
+    };
+    let path = dir.join(&entry.file);
+    let mut problem = |row: Option<usize>, detail: String| {
+        results.problems.push(Problem {
+            file: entry.file.clone(),
+            row,
+            detail,
+        });
+    };
+    let (shard, messages) = open_shard(&path, entry);
+    for detail in messages {
+        problem(None, detail);
+    }
+    let shard = match shard {
+        Ok(shard) => shard,
+        Err(e) => {
+            problem(None, error_chain(&e));
+            return results;
+        }
+    };
+    if shard.num_rows() != entry.rows {
+        problem(
+            None,
+            format!("{} rows instead of {}", shard.num_rows(), entry.rows),
+        );
+    }
+    let header = shard.header();
+    let of_shard = (
+        header.layout,
+        &header.classes,
+        &header.parts,
+        &header.recipe,
+        &header.adapter,
+    );
+    if of_shard
+        != (
+            manifest.layout,
+            &manifest.classes,
+            &manifest.parts,
+            &manifest.recipe,
+            &manifest.adapter,
+        )
+    {
+        problem(None, "its metadata does not match the manifest".to_owned());
+    }
+    let expected = expected(entry);
+    if manifest.schema_version > 1 && expected.len() != entry.rows {
+        problem(
+            None,
+            format!("{} objects for {} rows", expected.len(), entry.rows),
+        );
+    }
+    let mut of_sets: Vec<Problem> = Vec::new();
+    // Bounded by the manifest: a damaged footer may claim any number of rows.
+    for row in 0..shard.num_rows().min(entry.rows) {
+        on_row();
+        let sample = match shard.read(row, ViewSelection::WithGbuffer) {
+            Ok(sample) => sample,
+            Err(e) => {
+                problem(Some(row), error_chain(&e));
+                continue;
+            }
+        };
+        if results.ids.last().is_some_and(|last| *last >= sample.id) {
+            problem(Some(row), format!("{} is out of order", sample.id));
+        }
+        results.num_images += sample.views.len() * (1 + sets.len());
+        let (messages, share) = check_sample(&sample, expected.get(row).copied(), manifest, options);
+        results.points_in_mask_min = results.points_in_mask_min.min(share);
+        for detail in messages {
+            problem(Some(row), format!("{}: {detail}", sample.id));
+        }
+        for set in sets {
+            of_sets.extend(set.check_row(row, &sample, options).err().map(|detail| Problem {
+                file: set.file.clone(),
+                row: Some(row),
+                detail,
+            }));
+        }
+        results.ids.push(sample.id);
+    }
+    results.problems.extend(of_sets);
+    results
+}
+
+/// Problems of a row, and the smallest fraction of its points inside one of its masks.
+fn check_sample(
+    sample: &Sample,
+    expected: Option<&ObjectEntry>,
+    manifest: &Manifest,
+    options: VerifyOptions,
+) -> (Vec<String>, f64) {
+    let mut problems = Vec::new();
+    let mut points_in_mask_min = 1.0_f64;
+    problems.extend(check_row(sample, manifest).err());
+    problems.extend(expected.and_then(|expected| check_manifest_entry(sample, expected).err()));
+    for (view_idx, view) in sample.views.iter().enumerate() {
+        let image_check = || {
+            if options.is_deep {
+                check_image(view)
+            } else {
+                Ok(())
+            }
+        };
+        if let Err(detail) = check_pose(view).and_then(|()| image_check()) {
+            problems.push(format!("view {view_idx} {detail}"));
+        }
+        let share = points_in_mask(&sample.points, view);
+        points_in_mask_min = points_in_mask_min.min(share);
+        if share < MIN_POINTS_IN_MASK {
+            let percent = 100.0 * share;
+            problems.push(format!(
+                "only {percent:.1} % of its points lie in mask {view_idx}"
+            ));
+        }
+    }
+    (problems, points_in_mask_min)
+}
+
+fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
+    // Exhaustive: a new field must be checked or listed here.
+    let Sample {
+        id,
+        category,
+        label,
+        points,
+        normals,
+        part_labels,
+        views,
+        object_from_mesh,
+        num_triangles,
+        surface_area,
+        is_watertight,
+        coverage_min,
+        source_sha256,
+        assets_sha256,
+        issues,
+    } = sample;
+    let ensure = |is_right: bool, detail: &str| if is_right { Ok(()) } else { Err(detail.to_owned()) };
+    ensure(category == id.category(), "its category does not match its id")?;
+    let class = usize::try_from(*label)
+        .ok()
+        .and_then(|label| manifest.classes.get(label));
+    ensure(class == Some(category), "its label does not match its category")?;
+    let is_in_ball = |p: &[f32; 3]| p.iter().map(|x| x * x).sum::<f32>().sqrt() <= 1.0 + UNIT_TOLERANCE;
+    ensure(
+        points.iter().all(is_in_ball),
+        "a point lies outside the unit ball or is not finite",
+    )?;
+    let is_unit = |n: &[f32; 3]| (n.iter().map(|x| x * x).sum::<f32>().sqrt() - 1.0).abs() <= UNIT_TOLERANCE;
+    ensure(normals.iter().all(is_unit), "a normal is not of length 1")?;
+    let max_part = part_labels.iter().flatten().max();
+    ensure(
+        max_part.is_none_or(|&max| usize::from(max) < manifest.parts.len()),
+        "a part label names no part",
+    )?;
+    ensure(
+        object_from_mesh.iter().all(|x| x.is_finite()),
+        "object_from_mesh is not finite",
+    )?;
+    ensure(*num_triangles > 0, "it has no triangle")?;
+    ensure(
+        surface_area.is_finite() && *surface_area > 0.0,
+        "its surface area is not positive",
+    )?;
+    let coverage = views
+        .iter()
+        .map(|view| view.mask.coverage())
+        .fold(f32::INFINITY, f32::min);
+    ensure(
+        (coverage - coverage_min).abs() <= f32::EPSILON,
+        "coverage_min does not match its masks",
+    )?;
+    ensure(*coverage_min > 0.0, "a mask is empty")?;
+    let is_hash = |sha256: &String| sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+    ensure(is_hash(source_sha256), "source_sha256 is not a hash")?;
+    ensure(
+        assets_sha256.as_ref().is_none_or(is_hash),
+        "assets_sha256 is not a hash",
+    )?;
+    ensure(
+        issues
+            .as_ref()
+            .is_none_or(|issues| is_consistent(issues, *is_watertight)),
+        "its mesh issues contradict each other",
+    )
+}
+
+fn is_consistent(issues: &MeshIssues, is_watertight: bool) -> bool {
+    // Exhaustive: a new count must be checked or listed here.
+    let MeshIssues {
+        num_open_edges,
+        num_non_manifold_edges,
+        num_flipped_edges,
+        num_coincident_triangles,
+        num_degenerate_triangles,
+        is_inside_out,
+        warnings: _,
+    } = *issues;
+    let counts = [
+        num_open_edges,
+        num_non_manifold_edges,
+        num_flipped_edges,
+        num_coincident_triangles,
+        num_degenerate_triangles,
+    ];
+    counts.into_iter().all(|count| count >= 0)
+        && is_watertight == (num_open_edges == 0 && num_non_manifold_edges == 0)
+        && (!is_inside_out || (is_watertight && num_flipped_edges == 0))
+}
+
+/// Compares a row with its manifest entry.
+fn check_manifest_entry(sample: &Sample, expected: &ObjectEntry) -> Result<(), String> {
+    // Exhaustive: a new field must be checked or listed here.
+    let ObjectEntry {
+        id,
+        path: _,
+        bytes: _,
+        sha256,
+        assets_sha256,
+        row,
+    } = expected;
+    if sample.id != *id {
+        return Err(format!("the manifest lists {id} here"));
+    }
+    if (Some(&sample.source_sha256), &sample.assets_sha256) != (sha256.as_ref(), assets_sha256) {
+        return Err("the manifest lists another mesh".to_owned());
+    }
+    if row.as_ref().is_some_and(|row| *row != sample.digest()) {
+        return Err("the hashes of its row do not match the manifest".to_owned());
+    }
+    Ok(())
+}
+
+fn check_image(view: &SampleView) -> Result<(), String> {
+    let SampleView {
+        image_png,
+        mask,
+        view_from_object: _,
+        clip_from_view: _,
+        gbuffer,
+    } = view;
+    let image = decode_gray_png(image_png).map_err(|e| error_chain(&e))?;
+    if (image.width_px, image.height_px) != (mask.size_px(), mask.size_px()) {
+        return Err(format!("is of {}x{} pixels", image.width_px, image.height_px));
+    }
+    let is_covered = mask.to_pixels();
+    let pixels = || image.pixels.iter().zip(&is_covered);
+    // The background has a single color, which depends on the lighting; if it is white, no covered pixel is
+    // white.
+    let background = pixels()
+        .find(|(_, covered)| **covered == 0)
+        .map_or(BACKGROUND, |(value, _)| *value);
+    let is_wrong = |(value, covered): (&u8, &u8)| match covered {
+        0 => *value != background,
+        _ => background == BACKGROUND && *value == background,
+    };
+    if pixels().any(is_wrong) {
+        return Err("does not show the background exactly where its mask is not covered".to_owned());
+    }
+    if let Some(gbuffer) = gbuffer {
+        let pixels = gbuffer
+            .decode(mask.size_px())
+            .map_err(|e| format!("has a G-buffer that is damaged: {}", error_chain(&e)))?;
+        pixels.validate(&is_covered)?;
+    }
+    Ok(())
+}
+
+fn check_pose(view: &SampleView) -> Result<(), String> {
+    let SampleView {
+        image_png: _,
+        mask: _,
+        view_from_object,
+        clip_from_view,
+        gbuffer: _,
+    } = view;
+    if !clip_from_view.iter().all(|x| x.is_finite()) {
+        return Err("has a clip_from_view that is not finite".to_owned());
+    }
+    let view_from_object = from_row_major(view_from_object);
+    let rotation = Mat3::from_mat4(view_from_object);
+    let is_rigid = (rotation * rotation.transpose()).abs_diff_eq(Mat3::IDENTITY, UNIT_TOLERANCE)
+        && rotation.determinant() > 0.0
+        && view_from_object.row(3) == glam::Vec4::W;
+    if is_rigid {
+        Ok(())
+    } else {
+        Err("has a view_from_object that is not rigid".to_owned())
+    }
+}

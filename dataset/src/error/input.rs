@@ -1,0 +1,139 @@
+//! Errors of user input: names, sources and recipes.
+
+use std::path::PathBuf;
+
+/// A string that is not a valid name, as on a command line.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// A string that is not a valid object id.
+    #[error("\"{text}\" is no object id: {detail}")]
+    ObjectId {
+        /// Input string.
+        text: String,
+        /// Violated rule.
+        detail: &'static str,
+    },
+    /// Unknown split name.
+    #[error("unknown split \"{text}\", expected one of train, val, test")]
+    Split {
+        /// Input string.
+        text: String,
+    },
+    /// A string that is not a part like `1/8`.
+    #[error("invalid part \"{text}\", expected I/N, for example 1/8 for the first of eight")]
+    Part {
+        /// Input string.
+        text: String,
+    },
+    /// Unknown source layout.
+    #[error(
+        "unknown layout \"{text}\", expected one of auto, shapenet, modelnet, folders, shrec16, objaverse, csv"
+    )]
+    Layout {
+        /// Input string.
+        text: String,
+    },
+    /// Invalid split ratios.
+    #[error(
+        "invalid split ratios \"{text}\", expected train,test or train,val,test with sum 1, for example 0.8,0.2"
+    )]
+    SplitRatios {
+        /// Input string.
+        text: String,
+    },
+}
+
+/// A source of meshes, or one of its lists, that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The source holds no objects.
+    #[error("no objects found, {detail}: {}", .path.display())]
+    NoObjects {
+        /// Expected path pattern.
+        detail: &'static str,
+        /// Source folder.
+        path: PathBuf,
+    },
+    /// A JSON file is malformed.
+    #[error("malformed {detail}: {}", .path.display())]
+    Json {
+        /// Role of the file.
+        detail: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// JSON error with line and column.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The part list is inconsistent.
+    #[error("invalid part list, {detail}: {}", .path.display())]
+    Parts {
+        /// The inconsistency.
+        detail: String,
+        /// Part list file.
+        path: PathBuf,
+    },
+    /// A table lacks a column or has an invalid cell.
+    #[error("line {line} of the table: {detail}: {}", .path.display())]
+    Table {
+        /// Line number, from 1.
+        line: u64,
+        /// The problem.
+        detail: String,
+        /// Table file.
+        path: PathBuf,
+    },
+    /// A table is not valid CSV.
+    #[cfg(feature = "build")]
+    #[error("not a table of comma-separated values (CSV): {}", .path.display())]
+    Csv {
+        /// Table file.
+        path: PathBuf,
+        /// CSV error with position.
+        #[source]
+        source: csv::Error,
+    },
+    /// A zip archive is damaged or unsupported.
+    #[cfg(feature = "build")]
+    #[error("not a readable zip archive: {}", .path.display())]
+    Archive {
+        /// Archive file.
+        path: PathBuf,
+        /// Error of the zip crate.
+        #[source]
+        source: zip::result::ZipError,
+    },
+}
+
+/// Settings out of range or in contradiction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The recipe in a manifest is malformed.
+    #[error("malformed recipe of the manifest: {}", .path.display())]
+    Json {
+        /// Dataset folder.
+        path: PathBuf,
+        /// JSON error with line and column.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A recipe setting is out of range.
+    #[error("recipe: {key} is {value}, but must be {rule}")]
+    OutOfRange {
+        /// Setting, as a dotted path.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// Allowed values.
+        rule: &'static str,
+    },
+    /// The number of classes or objects to synthesize is out of range.
+    #[error("expected 1 to {max_classes} classes and at least one object per class")]
+    SynthesizeCount {
+        /// Largest number of classes.
+        max_classes: usize,
+    },
+}

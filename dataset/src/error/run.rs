@@ -1,0 +1,106 @@
+//! Errors of whole runs: builds, merges and relighting.
+
+use std::path::PathBuf;
+
+/// A build or merge that cannot start or finish.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The folder holds a dataset with a different plan.
+    #[error("the folder holds another dataset ({differences}); choose another folder or pass --force to overwrite it: {}", .path.display())]
+    PlanMismatch {
+        /// Differing settings.
+        differences: String,
+        /// Folder.
+        path: PathBuf,
+    },
+    /// The remaining rows do not fit on the disk.
+    #[error(
+        "not enough disk space: the remaining {rows} rows need about {needed} bytes and {free} are free; free some space, \
+         or pass --ignore-free-space to build as far as possible: {}",
+        .path.display()
+    )]
+    NotEnoughDiskSpace {
+        /// Required bytes, with a safety margin.
+        needed: u64,
+        /// Free bytes.
+        free: u64,
+        /// Rows still to be written.
+        rows: usize,
+        /// Output folder.
+        path: PathBuf,
+    },
+    /// A folder given to merge is not a part.
+    #[error("the folder holds a whole dataset, not a part of one: {}", .path.display())]
+    NotAPart {
+        /// Folder.
+        path: PathBuf,
+    },
+    /// The parts belong to different builds.
+    #[error("the parts belong to different builds ({differences}): {} and {}", .first.display(), .path.display())]
+    PartMismatch {
+        /// Differing settings.
+        differences: String,
+        /// Reference part.
+        first: PathBuf,
+        /// Differing part.
+        path: PathBuf,
+    },
+    /// Parts are missing or incomplete.
+    #[error("the parts cannot be merged, {missing}; finished shards are kept")]
+    PartsMissing {
+        /// List of missing parts and shards.
+        missing: String,
+    },
+    /// Every object was skipped.
+    #[error("all {num_objects} objects were skipped ({reasons})")]
+    AllSkipped {
+        /// Number of objects found.
+        num_objects: usize,
+        /// Reasons of the first few.
+        reasons: String,
+    },
+    /// A worker thread panicked: a bug.
+    #[error("a worker thread panicked: {0}")]
+    WorkerPanicked(&'static str),
+}
+
+/// A dataset that cannot be relit as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelightError {
+    /// The shards have no G-buffer, which relighting needs.
+    #[error(
+        "the shards have no G-buffer: pass --meshes SRC to render the meshes again, or build the dataset with \
+         --gbuffer: {}",
+        .path.display()
+    )]
+    NoGbuffer {
+        /// Dataset folder.
+        path: PathBuf,
+    },
+    /// The lighting needs inputs that the G-buffer does not store.
+    #[error(
+        "the lighting needs {shown}, but the G-buffer stores {held}: pass --meshes SRC, or build the dataset with \
+         --gbuffer and {remedy}: {}",
+        .path.display()
+    )]
+    Insufficient {
+        /// What the lighting needs.
+        shown: &'static str,
+        /// What the G-buffer stores.
+        held: &'static str,
+        /// Command-line options that store it.
+        remedy: &'static str,
+        /// Dataset folder.
+        path: PathBuf,
+    },
+    /// Relighting changed more than the images.
+    #[error("relighting changed more than the images, {detail}; the meshes or the adapter differ: {}", .path.display())]
+    Mismatch {
+        /// The row and the difference.
+        detail: String,
+        /// Folder of the new dataset.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,797 @@
+//! `manifest.json`: contents, provenance and skipped objects of a dataset.
+//!
+//! The manifest is written when a build begins and when it ends. In between, each finished shard has a
+//! [`JournalEntry`] beside it, so the cost of progress does not grow with the number of shards; a shard that
+//! neither lists does not exist. The manifest holds no times, absolute paths or worker counts, so equal
+//! builds give equal bytes.
+
+mod part;
+
+pub use part::BuildPart;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::{fmt, io};
+
+use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
+use sha2::{Digest, Sha256};
+
+use crate::error::{DatasetError, ManifestError, Result};
+use crate::schema::{OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Split};
+use crate::sha256;
+use crate::store;
+
+/// File name of the manifest.
+pub const MANIFEST_FILE_NAME: &str = "manifest.json";
+
+/// Size limit for reading: millions of objects.
+pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+/// Limit on planned shards, against damaged manifests.
+const MAX_SHARDS: usize = 300_000;
+/// Indentation depth: fields of a shard are indented, each of its objects is one line.
+const MAX_INDENT: usize = 4;
+
+/// Contents of `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`SCHEMA_VERSION`], or an older supported version.
+    pub schema_version: u32,
+    /// Program and version that wrote it.
+    pub generator: String,
+    /// Hash of the data: over the shard hashes. `None` until the build is complete.
+    pub sha256: Option<String>,
+    /// The part that this folder holds; `None` for the whole dataset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<BuildPart>,
+    /// Hash of the dataset that this one is derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Whether images were relit from the parent's G-buffer instead of rendered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_relit: bool,
+    /// Description of the source.
+    pub source: SourceDescription,
+    /// All settings that affect views and points.
+    pub recipe: serde_json::Value,
+    /// Adapter that rendered the views.
+    pub adapter: serde_json::Value,
+    /// Row dimensions.
+    pub layout: RowLayout,
+    /// Class names, sorted; labels are indices into this list.
+    pub classes: Vec<String>,
+    /// Part names; part labels are indices into this list.
+    pub parts: Vec<PartName>,
+    /// Planned shards per split.
+    pub num_shards: Vec<ShardCount>,
+    /// Finished shards, in plan order.
+    pub shards: Vec<ShardEntry>,
+    /// Skipped objects, sorted by split and id.
+    pub skipped: Vec<SkippedObject>,
+}
+
+/// Description of the source of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceDescription {
+    /// Layout name.
+    pub layout: String,
+    /// Detected publication, which implies the axes of its meshes; `None` if not recognized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publication: Option<String>,
+    /// Ratios of a random split; `None` if a list or folders define the splits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<String>,
+    /// Number of objects found.
+    pub num_objects: usize,
+    /// Hash over id, split, path and length of every file, known before the first mesh is read.
+    pub listing_sha256: String,
+    /// Hash over ids and mesh hashes; `None` until the build is complete.
+    pub content_sha256: Option<String>,
+}
+
+/// Planned shards of a split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardCount {
+    /// Split of the shards.
+    pub split: Split,
+    /// Number of shards.
+    pub shards: usize,
+}
+
+/// A finished shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardEntry {
+    /// File name within the folder.
+    pub file: String,
+    /// Split of its rows.
+    pub split: Split,
+    /// Number of rows.
+    pub rows: usize,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Hash over ids and mesh hashes of its objects, including skipped ones.
+    pub source_sha256: String,
+    /// Its objects, including skipped ones; empty in manifests of version 1.
+    #[serde(default)]
+    pub objects: Vec<ObjectEntry>,
+}
+
+/// An object of a shard, skipped or not: locates its mesh and identifies its row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectEntry {
+    /// Object id.
+    pub id: ObjectId,
+    /// Mesh file, relative to the source.
+    pub path: String,
+    /// Length of the mesh file when the source was scanned.
+    pub bytes: u64,
+    /// SHA-256 of the mesh file; `None` if it could not be read.
+    pub sha256: Option<String>,
+    /// Hash of the files the mesh refers to; `None` if it read none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets_sha256: Option<String>,
+    /// Hashes of its row; `None` if it was skipped.
+    pub row: Option<RowDigest>,
+}
+
+/// A skipped object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SkippedObject {
+    /// Object id, even if invalid.
+    pub id: String,
+    /// Intended split; `None` if unknown.
+    pub split: Option<Split>,
+    /// Mesh file, relative to the source.
+    pub path: String,
+    /// Reason code.
+    pub reason: SkipReason,
+    /// Human-readable detail.
+    pub message: String,
+    /// Plan index of its shard; `None` if it was skipped before any mesh was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<usize>,
+}
+
+/// Reason code of a skipped object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// The file could not be read.
+    Unreadable,
+    /// The file does not exist, or was removed during the build.
+    Missing,
+    /// The file length changed since the source was scanned.
+    Changed,
+    /// The file, or one it refers to, is outside the source folder.
+    OutsideSource,
+    /// Unsupported mesh format.
+    UnsupportedFormat,
+    /// The file violates its format.
+    Malformed,
+    /// No triangle with non-zero area.
+    Empty,
+    /// A coordinate is NaN or infinite.
+    NonFinite,
+    /// Exceeds the size limit of the build.
+    TooLarge,
+    /// The name is not a valid id.
+    InvalidId,
+    /// Another object has the same id.
+    DuplicateId,
+    /// Not in the split list: excluded on purpose.
+    NotInSplits,
+    /// A part that the part list does not name.
+    UnknownPart,
+    /// Known to be published without a mesh.
+    NotPublished,
+    /// The renderer failed on it.
+    RenderFailed,
+    /// A view in which nothing is visible.
+    EmptyView,
+    /// Points do not reproject into the object's own masks.
+    #[serde(rename = "pose-contract")]
+    Reprojection,
+    /// The program panicked on it: a bug.
+    Crashed,
+}
+
+impl SkipReason {
+    /// Whether the object was lost unintentionally, rather than excluded by a split list or never published.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::NotInSplits | Self::NotPublished)
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Unreadable => "unreadable",
+            Self::Missing => "missing",
+            Self::Changed => "changed",
+            Self::OutsideSource => "outside-source",
+            Self::UnsupportedFormat => "unsupported-format",
+            Self::Malformed => "malformed",
+            Self::Empty => "empty",
+            Self::NonFinite => "non-finite",
+            Self::TooLarge => "too-large",
+            Self::InvalidId => "invalid-id",
+            Self::DuplicateId => "duplicate-id",
+            Self::NotInSplits => "not-in-splits",
+            Self::UnknownPart => "unknown-part",
+            Self::NotPublished => "not-published",
+            Self::RenderFailed => "render-failed",
+            Self::EmptyView => "empty-view",
+            Self::Reprojection => "pose-contract",
+            Self::Crashed => "crashed",
+        })
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of a dataset, complete or not.
+    ///
+    /// # Errors
+    /// When it does not exist, has an unsupported schema version, or is damaged.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(MANIFEST_FILE_NAME);
+        let bytes = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(DatasetError::Manifest(ManifestError::NotFound {
+                    path: dir.to_owned(),
+                }));
+            }
+            Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
+        };
+        let damaged = |source| {
+            DatasetError::Manifest(ManifestError::Json {
+                path: path.clone(),
+                source,
+            })
+        };
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let version = value.get("schema_version");
+        let readable = u64::from(OLDEST_SCHEMA_VERSION)..=u64::from(SCHEMA_VERSION);
+        if !version
+            .and_then(serde_json::Value::as_u64)
+            .is_some_and(|version| readable.contains(&version))
+        {
+            let found = version.map_or_else(|| "none".to_owned(), ToString::to_string);
+            return Err(DatasetError::Manifest(ManifestError::SchemaVersion {
+                found,
+                oldest: OLDEST_SCHEMA_VERSION,
+                newest: SCHEMA_VERSION,
+                path,
+            }));
+        }
+        let mut manifest: Self = serde_json::from_value(value).map_err(damaged)?;
+        let check = |manifest: &Self| {
+            let path = path.clone();
+            manifest
+                .check()
+                .map_err(|detail| DatasetError::Manifest(ManifestError::Invalid { detail, path }))
+        };
+        check(&manifest)?;
+        if !manifest.is_complete() {
+            manifest.replay_journal(dir)?;
+            check(&manifest)?;
+        }
+        Ok(manifest)
+    }
+
+    /// Adds the shards finished since the manifest was written.
+    fn replay_journal(&mut self, dir: &Path) -> Result<()> {
+        let planned = self.planned_shards();
+        let plan_index_of: BTreeMap<&str, usize> = planned
+            .iter()
+            .enumerate()
+            .map(|(plan_idx, (_, file))| (file.as_str(), plan_idx))
+            .collect();
+        let plan_sha256 = self.plan_sha256();
+        let known: BTreeSet<String> = self.shards.iter().map(|shard| shard.file.clone()).collect();
+        for found in store::list(dir)? {
+            let shard = found.name.strip_suffix(JOURNAL_SUFFIX);
+            let Some(shard) =
+                shard.filter(|shard| plan_index_of.contains_key(shard) && !known.contains(*shard))
+            else {
+                continue;
+            };
+            let path = dir.join(&found.name);
+            let bytes =
+                store::read_bounded(&path, MAX_MANIFEST_BYTES).map_err(DatasetError::io("read", &path))?;
+            let journal_entry: JournalEntry = serde_json::from_slice(&bytes)
+                .map_err(|source| DatasetError::Manifest(ManifestError::Json { path, source }))?;
+            // Entries of an abandoned plan are ignored.
+            if journal_entry.plan_sha256 == plan_sha256 && journal_entry.entry.file == shard {
+                self.shards.push(journal_entry.entry);
+                self.skipped.extend(journal_entry.skipped);
+            }
+        }
+        self.shards
+            .sort_by_key(|shard| plan_index_of.get(shard.file.as_str()).copied());
+        self.sort_skipped();
+        Ok(())
+    }
+
+    pub(crate) fn sort_skipped(&mut self) {
+        self.skipped
+            .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
+    }
+
+    /// Identifies the plan, independent of progress.
+    pub(crate) fn plan_sha256(&self) -> String {
+        let unread = self.skipped.iter().filter(|skipped| skipped.shard.is_none());
+        let plan = Self {
+            sha256: None,
+            source: SourceDescription {
+                content_sha256: None,
+                ..self.source.clone()
+            },
+            recipe: self.recipe.clone(),
+            adapter: self.adapter.clone(),
+            classes: self.classes.clone(),
+            parts: self.parts.clone(),
+            num_shards: self.num_shards.clone(),
+            generator: self.generator.clone(),
+            parent: self.parent.clone(),
+            shards: Vec::new(),
+            skipped: unread.cloned().collect(),
+            ..*self
+        };
+        sha256::of_bytes(plan.to_json())
+    }
+
+    /// JSON with shards indented and one line per object.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut serializer =
+            serde_json::Serializer::with_formatter(&mut bytes, DepthLimitedFormatter::default());
+        self.serialize(&mut serializer)
+            .expect("a manifest has a JSON form");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Whether the build is complete.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.sha256.is_some()
+    }
+
+    /// Hash of the data of a complete dataset.
+    ///
+    /// # Errors
+    /// When the build is incomplete, or this is a part.
+    pub(crate) fn finished(&self, dir: &Path) -> Result<&str> {
+        let path = || dir.to_owned();
+        match (&self.sha256, self.part) {
+            (Some(sha256), _) => Ok(sha256),
+            (None, Some(part)) if self.shards.len() == self.assigned_shards().len() => {
+                Err(DatasetError::Manifest(ManifestError::Part {
+                    part: part.to_string(),
+                    path: path(),
+                }))
+            }
+            (None, _) => Err(DatasetError::Manifest(ManifestError::Incomplete {
+                finished: self.shards.len(),
+                path: path(),
+            })),
+        }
+    }
+
+    /// Metadata of every shard.
+    #[cfg(feature = "build")]
+    pub(crate) fn header(&self) -> crate::schema::ShardHeader {
+        crate::schema::ShardHeader {
+            layout: self.layout,
+            classes: self.classes.clone(),
+            parts: self.parts.clone(),
+            recipe: self.recipe.clone(),
+            adapter: self.adapter.clone(),
+        }
+    }
+
+    /// Rows written so far in a split.
+    #[must_use]
+    pub fn num_rows(&self, split: Split) -> usize {
+        self.shards
+            .iter()
+            .filter(|s| s.split == split)
+            .map(|s| s.rows)
+            .sum()
+    }
+
+    /// Number of objects lost unintentionally; see [`SkipReason::is_failure`].
+    #[must_use]
+    pub fn num_failed(&self) -> usize {
+        self.skipped.iter().filter(|s| s.reason.is_failure()).count()
+    }
+
+    /// Hash of the data: over one line `<file> <sha256>` per shard.
+    #[must_use]
+    pub fn shards_sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        for shard in &self.shards {
+            hasher.update(format!("{} {}\n", shard.file, shard.sha256));
+        }
+        sha256::hex(&hasher.finalize())
+    }
+
+    /// Split and file name of every planned shard, in order.
+    #[must_use]
+    pub fn planned_shards(&self) -> Vec<(Split, String)> {
+        let of_split = |count: &ShardCount| {
+            let ShardCount { split, shards } = *count;
+            (0..shards).map(move |i| (split, shard_file_name(split, i, shards)))
+        };
+        self.num_shards.iter().flat_map(of_split).collect()
+    }
+
+    /// Plan indices of the shards that belong in this folder.
+    #[must_use]
+    pub fn assigned_shards(&self) -> Vec<usize> {
+        let num_planned = self.num_shards.iter().map(|count| count.shards).sum();
+        match self.part {
+            Some(part) => part.shards(num_planned).collect(),
+            None => (0..num_planned).collect(),
+        }
+    }
+
+    /// Plan indices of the finished shards, in the order of [`Manifest::shards`].
+    ///
+    /// # Errors
+    /// The first shard that is not in the plan or out of order.
+    pub(crate) fn plan_indices(&self, planned: &[(Split, String)]) -> Result<Vec<usize>, String> {
+        let mut plan_indices = Vec::with_capacity(self.shards.len());
+        let mut next = 0;
+        for shard in &self.shards {
+            let matches = |(split, file): &(Split, String)| (file, *split) == (&shard.file, shard.split);
+            let Some(skipped) = planned[next..].iter().position(matches) else {
+                return Err(format!("shard {} is not in the plan or out of order", shard.file));
+            };
+            plan_indices.push(next + skipped);
+            next += skipped + 1;
+        }
+        Ok(plan_indices)
+    }
+
+    /// Checks consistency; file names must match the plan, so none can point outside the folder.
+    fn check(&self) -> Result<(), String> {
+        let num_planned = self
+            .num_shards
+            .iter()
+            .try_fold(0_usize, |sum, count| sum.checked_add(count.shards));
+        if num_planned.is_none_or(|num_planned| num_planned > MAX_SHARDS) {
+            return Err("too many shards".to_owned());
+        }
+        let planned = self.planned_shards();
+        let plan_indices = self.plan_indices(&planned)?;
+        if let Some(part) = self.part {
+            part.check()?;
+            if let Some(&plan_idx) = plan_indices.iter().find(|&&plan_idx| !part.has(plan_idx)) {
+                return Err(format!(
+                    "shard {} does not belong to part {part}",
+                    planned[plan_idx].1
+                ));
+            }
+            if self.sha256.is_some() {
+                return Err("a part with a dataset hash".to_owned());
+            }
+        }
+        if let Some(sha256) = &self.sha256 {
+            if self.shards.len() != planned.len() {
+                return Err(format!(
+                    "{} of {} shards in a complete dataset",
+                    self.shards.len(),
+                    planned.len()
+                ));
+            }
+            if *sha256 != self.shards_sha256() {
+                return Err("its hash does not match its shards".to_owned());
+            }
+        }
+        let RowLayout {
+            num_points,
+            num_views,
+            image_size_px,
+            columns: _,
+        } = self.layout;
+        if num_points == 0
+            || num_views == 0
+            || image_size_px == 0
+            || image_size_px > crate::image::MAX_IMAGE_SIZE_PX
+        {
+            return Err(format!(
+                "rows of {num_points} points and {num_views} views of {image_size_px} pixels"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Suffix of a journal entry's file name, after the shard's.
+pub(crate) const JOURNAL_SUFFIX: &str = ".json";
+
+/// Journal entry: a finished shard that the manifest does not list yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct JournalEntry {
+    /// [`Manifest::plan_sha256`] of the build.
+    pub(crate) plan_sha256: String,
+    pub(crate) entry: ShardEntry,
+    /// Skipped objects of the shard.
+    pub(crate) skipped: Vec<SkippedObject>,
+}
+
+impl JournalEntry {
+    pub(crate) fn file_name(shard: &str) -> String {
+        format!("{shard}{JOURNAL_SUFFIX}")
+    }
+}
+
+/// JSON formatter with a limited indentation depth.
+#[derive(Debug, Default)]
+struct DepthLimitedFormatter {
+    depth: usize,
+    has_value: bool,
+}
+
+impl DepthLimitedFormatter {
+    fn begin<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        self.has_value = false;
+        writer.write_all(bracket)
+    }
+
+    fn end<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if self.has_value && self.depth < MAX_INDENT {
+            self.new_line(writer)?;
+        }
+        self.has_value = true;
+        writer.write_all(bracket)
+    }
+
+    fn item<W: ?Sized + io::Write>(&self, writer: &mut W, is_first: bool) -> io::Result<()> {
+        if self.depth > MAX_INDENT {
+            return writer.write_all(if is_first { b"" } else { b", " });
+        }
+        writer.write_all(if is_first { b"" } else { b"," })?;
+        self.new_line(writer)
+    }
+
+    fn new_line<W: ?Sized + io::Write>(&self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b"\n")?;
+        (0..self.depth).try_for_each(|_| writer.write_all(b"  "))
+    }
+}
+
+impl Formatter for DepthLimitedFormatter {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.has_value = true;
+        Ok(())
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.begin(writer, b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.end(writer, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        self.item(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.has_value = true;
+        Ok(())
+    }
+}
+
+/// File name of a shard.
+#[must_use]
+pub fn shard_file_name(split: Split, shard_idx: usize, num_shards: usize) -> String {
+    format!("{split}-{shard_idx:05}-of-{num_shards:05}.parquet")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn manifest() -> Manifest {
+        Manifest {
+            schema_version: SCHEMA_VERSION,
+            generator: "test".to_owned(),
+            sha256: None,
+            part: None,
+            parent: None,
+            is_relit: false,
+            source: SourceDescription {
+                layout: "folders".to_owned(),
+                publication: None,
+                splits: None,
+                num_objects: 1,
+                listing_sha256: "0".to_owned(),
+                content_sha256: None,
+            },
+            recipe: serde_json::json!({ "seed": 0.1 }),
+            adapter: serde_json::Value::Null,
+            layout: RowLayout {
+                num_points: 4,
+                num_views: 2,
+                image_size_px: 8,
+                columns: crate::schema::Columns::Plain,
+            },
+            classes: vec!["a".to_owned()],
+            parts: Vec::new(),
+            num_shards: vec![ShardCount {
+                split: Split::Train,
+                shards: 1,
+            }],
+            shards: Vec::new(),
+            skipped: vec![SkippedObject {
+                id: "a/b".to_owned(),
+                split: Some(Split::Train),
+                path: "a/b.obj".to_owned(),
+                reason: SkipReason::NonFinite,
+                message: "a NaN".to_owned(),
+                shard: Some(0),
+            }],
+        }
+    }
+
+    impl Manifest {
+        fn write(&self, dir: &Path) -> Result<()> {
+            store::replace(&dir.join(MANIFEST_FILE_NAME), &self.to_json())
+        }
+    }
+
+    #[test]
+    fn a_manifest_survives_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(
+            matches!(
+                Manifest::read(dir.path()),
+                Err(DatasetError::Manifest(ManifestError::NotFound { .. }))
+            ),
+            "nothing there yet"
+        );
+        manifest().write(dir.path()).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap(), manifest());
+    }
+
+    #[test]
+    fn a_manifest_of_another_version_or_with_other_names_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Manifest {
+            schema_version: SCHEMA_VERSION + 1,
+            ..manifest()
+        }
+        .write(dir.path())
+        .unwrap();
+        let error = Manifest::read(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::SchemaVersion { .. })),
+            "{error}"
+        );
+
+        let entry = ShardEntry {
+            file: "../../outside.parquet".to_owned(),
+            split: Split::Train,
+            rows: 1,
+            bytes: 1,
+            sha256: String::new(),
+            source_sha256: String::new(),
+            objects: Vec::new(),
+        };
+        Manifest {
+            shards: vec![entry],
+            ..manifest()
+        }
+        .write(dir.path())
+        .unwrap();
+        let error = Manifest::read(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::Invalid { .. })),
+            "{error}"
+        );
+
+        std::fs::write(dir.path().join(MANIFEST_FILE_NAME), "{").unwrap();
+        assert!(
+            matches!(
+                Manifest::read(dir.path()),
+                Err(DatasetError::Manifest(ManifestError::Json { .. }))
+            ),
+            "not JSON"
+        );
+    }
+
+    #[test]
+    fn a_manifest_has_a_line_for_each_object() {
+        let object = |name: &str| ObjectEntry {
+            id: ObjectId::try_new("a", name).unwrap(),
+            path: format!("a/{name}.obj"),
+            bytes: 7,
+            sha256: Some("0".to_owned()),
+            assets_sha256: None,
+            row: None,
+        };
+        let entry = ShardEntry {
+            file: shard_file_name(Split::Train, 0, 1),
+            split: Split::Train,
+            rows: 0,
+            bytes: 1,
+            sha256: String::new(),
+            source_sha256: String::new(),
+            objects: vec![object("b"), object("c")],
+        };
+        let manifest = Manifest {
+            shards: vec![entry],
+            ..manifest()
+        };
+        let text = String::from_utf8(manifest.to_json()).unwrap();
+        assert!(
+            text.contains("\n        {\"id\": \"a/b\", \"path\": \"a/b.obj\", \"bytes\": 7, "),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  \"classes\": [\n    \"a\"\n  ],\n  \"parts\": [],\n"),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
+    }
+
+    #[test]
+    fn a_manifest_of_version_1_is_read() {
+        let mut value = serde_json::to_value(Manifest {
+            skipped: Vec::new(),
+            ..manifest()
+        })
+        .unwrap();
+        value["schema_version"] = 1.into();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap().schema_version, 1);
+    }
+
+    #[test]
+    fn a_reason_is_printed_as_it_is_stored() {
+        for reason in [
+            SkipReason::NonFinite,
+            SkipReason::Reprojection,
+            SkipReason::NotInSplits,
+        ] {
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
+        }
+    }
+}

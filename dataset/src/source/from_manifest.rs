@@ -1,0 +1,127 @@
+//! Source from a manifest: the same objects in another copy of the meshes.
+//!
+//! A mesh that is not at its recorded path is searched by hash, so the copy may have another layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use tap_render::import::MeshFormat;
+
+use super::{Layout, PartTable, Source, SourceObject, Tree, normalize_within};
+use crate::error::{DatasetError, ManifestError, Result};
+use crate::manifest::Manifest;
+use crate::sha256;
+
+/// Depth limit of the search.
+const MAX_DEPTH: usize = 12;
+
+impl Source {
+    /// The objects of a manifest in a folder of meshes. Objects skipped before reading stay skipped; missing
+    /// meshes are reported when they are read.
+    ///
+    /// # Errors
+    /// When the manifest lists no objects or is inconsistent, or the folder cannot be read.
+    pub fn from_manifest(manifest: &Manifest, meshes: &Path) -> Result<Self> {
+        let damaged = |detail: String| {
+            DatasetError::Manifest(ManifestError::Invalid {
+                detail,
+                path: meshes.to_owned(),
+            })
+        };
+        let tree = Tree::open(meshes)?;
+        let mut objects = Vec::new();
+        let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
+        for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
+            let entries = shard.objects.iter();
+            entries.map(move |entry| (shard, entry))
+        }) {
+            if entry.path.is_empty() {
+                return Err(DatasetError::Manifest(ManifestError::NoMeshes));
+            }
+            let path = normalize_within(Path::new(&entry.path))
+                .ok_or_else(|| damaged(format!("the path of {} leads out of the source", entry.id)))?;
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let format = MeshFormat::from_extension(extension.unwrap_or_default())
+                .ok_or_else(|| damaged(format!("the mesh of {} is of no format", entry.id)))?;
+            if let Some(sha256) = &entry.sha256
+                && !tree.is_file(&path)
+            {
+                missing.insert((entry.bytes, sha256.clone()), objects.len());
+            }
+            objects.push(SourceObject {
+                id: entry.id.clone(),
+                split: shard.split,
+                path,
+                format,
+                bytes: entry.bytes,
+                relocated_to: None,
+            });
+        }
+        if objects.is_empty() {
+            return Err(DatasetError::Manifest(ManifestError::NoMeshes));
+        }
+        let mut num_moved = 0;
+        for (object_idx, path) in find_by_hash(&tree, &missing)? {
+            objects[object_idx].relocated_to = Some(path);
+            num_moved += 1;
+        }
+        let mut notes = Vec::new();
+        if num_moved > 0 {
+            notes.push(format!(
+                "{num_moved} meshes lie elsewhere and were found by their hashes"
+            ));
+        }
+        objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
+        let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
+        Ok(Self {
+            tree,
+            publication: manifest.source.publication.clone(),
+            splits: manifest.source.splits.clone(),
+            layout: manifest.source.layout.parse().unwrap_or(Layout::Folders),
+            notes,
+            classes: manifest.classes.clone(),
+            objects,
+            skipped: skipped.cloned().collect(),
+            parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
+            has_scanned_lengths: false,
+        })
+    }
+}
+
+/// Finds files by length and hash; returns object indices with paths.
+fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result<Vec<(usize, PathBuf)>> {
+    let mut found = Vec::new();
+    if missing.is_empty() {
+        return Ok(found);
+    }
+    let lengths: BTreeSet<u64> = missing.keys().map(|(bytes, _)| *bytes).collect();
+    let mut left = missing.clone();
+    let mut folders = vec![(PathBuf::new(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in tree.entries(&folder)? {
+            let path = folder.join(&entry.name);
+            if entry.is_dir {
+                if depth < MAX_DEPTH {
+                    folders.push((path, depth + 1));
+                }
+                continue;
+            }
+            let Some(&bytes) = tree
+                .file_bytes(&path)
+                .ok()
+                .as_ref()
+                .filter(|bytes| lengths.contains(bytes))
+            else {
+                continue;
+            };
+            let Ok(content) = tree.read(&path, bytes) else {
+                continue;
+            };
+            let sha256 = sha256::of_bytes(&content);
+            if let Some(object_idx) = left.remove(&(bytes, sha256)) {
+                found.push((object_idx, path));
+            }
+        }
+    }
+    Ok(found)
+}

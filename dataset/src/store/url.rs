@@ -1,0 +1,54 @@
+//! Recognizes and parses object store URLs.
+
+use std::path::Path;
+
+/// S3, Google Cloud Storage and Azure.
+const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
+
+/// A parsed `scheme://bucket/key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ObjectUrl<'a> {
+    pub(super) scheme: &'static str,
+    pub(super) bucket: &'a str,
+    /// Without leading and trailing slashes; empty for the whole bucket.
+    pub(super) key: &'a str,
+}
+
+/// Whether the path is an object store URL.
+pub(crate) fn is_url(path: &Path) -> bool {
+    parse(path).is_some()
+}
+
+/// Parses a URL; `None` for local paths.
+pub(super) fn parse(path: &Path) -> Option<ObjectUrl<'_>> {
+    let (scheme, rest) = path.to_str()?.split_once("://")?;
+    let scheme = SCHEMES.into_iter().find(|known| *known == scheme)?;
+    let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
+    Some(ObjectUrl {
+        scheme,
+        bucket,
+        key: key.trim_matches('/'),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_from_paths() {
+        let parts = |text: &str| {
+            let path = Path::new(text).join("manifest.json");
+            let ObjectUrl { scheme, bucket, key } = parse(&path)?;
+            Some([scheme, bucket, key].map(str::to_owned))
+        };
+        assert_eq!(parts("s3://b/a/c").unwrap(), ["s3", "b", "a/c/manifest.json"]);
+        assert_eq!(parts("gs://b").unwrap(), ["gs", "b", "manifest.json"]);
+        assert_eq!(parts("az://b/").unwrap(), ["az", "b", "manifest.json"]);
+        for path in ["shards", "/s3/b", "s3:/b", "./s3://b", "http://b/a"] {
+            assert_eq!(parts(path), None, "{path}");
+        }
+    }
+}

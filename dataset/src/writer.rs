@@ -1,0 +1,721 @@
+//! [`DatasetWriter`]: writes shards and the manifest in plan order, and resumes after an interrupted run.
+//!
+//! The plan (number of shards, objects per shard) is fixed before the first row, so a row's shard does not
+//! depend on which objects were skipped. A shard exists once its journal entry is written; at the end the
+//! manifest absorbs all journal entries. On open, `.partial` files and unlisted shards are removed, and
+//! listed shards whose hash does not match are rebuilt.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::error::{BuildError, DatasetError, ManifestError, Result, ShardError, StoreError};
+use crate::image_set::IMAGE_SETS;
+use crate::manifest::{
+    BuildPart, JOURNAL_SUFFIX, JournalEntry, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ObjectEntry,
+    ShardCount, ShardEntry, SkipReason, SkippedObject, SourceDescription, shard_file_name,
+};
+use crate::owned_folder::{refuse_foreign, refuse_link};
+use crate::parallel::{num_threads, parallel_map};
+use crate::schema::{GENERATOR, ObjectId, SCHEMA_VERSION, Sample, ShardHeader, Split};
+use crate::sha256;
+use crate::shard::{ShardReader, ShardWriter};
+use crate::store;
+
+/// Last bytes of a Parquet file.
+const PARQUET_MAGIC: &[u8; 4] = b"PAR1";
+
+/// Everything known about a dataset before its first row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DatasetPlan {
+    /// Metadata of every shard.
+    pub header: ShardHeader,
+    /// Description of the source.
+    pub source: SourceDescription,
+    /// Planned shards per split.
+    pub num_shards: Vec<ShardCount>,
+    /// The part to write; `None` for the whole dataset.
+    pub part: Option<BuildPart>,
+    /// Hash of the dataset this one is derived from.
+    pub parent: Option<String>,
+    /// Whether images were relit from the parent's G-buffer instead of rendered.
+    pub is_relit: bool,
+    /// Objects skipped before any mesh is read.
+    pub skipped: Vec<SkippedObject>,
+}
+
+/// Source file of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectFile<'a> {
+    /// Relative to the source.
+    pub path: &'a str,
+    /// Length in bytes when the source was scanned.
+    pub bytes: u64,
+}
+
+/// Writes a dataset shard by shard in plan order.
+#[derive(Debug)]
+pub struct DatasetWriter {
+    dir: PathBuf,
+    header: ShardHeader,
+    manifest: Manifest,
+    planned: Vec<(Split, String)>,
+    /// Plan indices of the shards still to be written.
+    missing: VecDeque<usize>,
+    /// Shards of an earlier run that are missing or damaged.
+    damaged: Vec<String>,
+    open_shard_state: OpenShard,
+    /// Identifies the plan in journal entries.
+    plan_sha256: String,
+    /// Held while the writer exists.
+    lock: store::WriteLock,
+}
+
+/// The shard being written, and the content of its manifest entry.
+#[derive(Debug, Default)]
+struct OpenShard {
+    writer: Option<ShardWriter>,
+    /// Running hash over the source files.
+    source: Sha256,
+    objects: Vec<ObjectEntry>,
+    skipped: Vec<SkippedObject>,
+}
+
+impl DatasetWriter {
+    /// Creates a dataset in `dir` or resumes one; verifies the hashes of existing shards.
+    ///
+    /// # Errors
+    /// When `dir` holds a dataset with another plan (unless `force` is set) or unrelated files (with `force` too, beside a
+    /// dataset), is locked by another program, or is not writable.
+    pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
+        if force {
+            check_replaceable(dir)?;
+        }
+        let mut lock = store::lock_for_writing(dir, MANIFEST_FILE_NAME)?;
+        let fresh = new_manifest(plan);
+        let mut manifest = match Manifest::read(dir) {
+            Ok(found) if !force => {
+                let differences = differences(&found, &fresh);
+                if !differences.is_empty() {
+                    return Err(DatasetError::Build(BuildError::PlanMismatch {
+                        differences: differences.join("; "),
+                        path: dir.to_owned(),
+                    }));
+                }
+                found
+            }
+            Ok(_) => fresh.clone(),
+            Err(DatasetError::Manifest(ManifestError::NotFound { .. })) => {
+                check_no_foreign_files(dir)?;
+                fresh.clone()
+            }
+            Err(_) if force => fresh.clone(),
+            Err(e) => return Err(e),
+        };
+        let planned = manifest.planned_shards();
+        let damaged = manifest.drop_damaged_shards(dir, &planned);
+        for shard in &damaged {
+            tracing::warn!(shard, "the shard is missing or damaged and is rebuilt");
+        }
+        let plan_indices = manifest.plan_indices(&planned).map_err(|detail| {
+            DatasetError::Manifest(ManifestError::Invalid {
+                detail,
+                path: dir.join(MANIFEST_FILE_NAME),
+            })
+        })?;
+        let mut missing: VecDeque<usize> = manifest.assigned_shards().into();
+        missing.retain(|shard| plan_indices.binary_search(shard).is_err());
+        lock.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
+        remove_stale_files(dir, &manifest)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            header: plan.header.clone(),
+            plan_sha256: manifest.plan_sha256(),
+            manifest,
+            planned,
+            missing,
+            damaged,
+            open_shard_state: OpenShard::default(),
+            lock,
+        })
+    }
+
+    /// The manifest so far.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Plan indices of the shards still to be written, in order; rows go into the first.
+    #[must_use]
+    pub fn missing_shards(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.missing.iter().copied()
+    }
+
+    /// Shards of an earlier run that are missing or damaged and will be rebuilt.
+    #[must_use]
+    pub fn damaged_shards(&self) -> &[String] {
+        &self.damaged
+    }
+
+    /// Appends a row to the current shard.
+    ///
+    /// # Errors
+    /// When the sample does not match the schema, or the disk is full.
+    pub fn append(&mut self, sample: &Sample, file: ObjectFile<'_>) -> Result<()> {
+        self.shard()?.append(sample)?;
+        self.open_shard_state.add_object(ObjectEntry {
+            id: sample.id.clone(),
+            path: file.path.to_owned(),
+            bytes: file.bytes,
+            sha256: Some(sample.source_sha256.clone()),
+            assets_sha256: sample.assets_sha256.clone(),
+            row: Some(sample.digest()),
+        });
+        Ok(())
+    }
+
+    /// Records that an object of the current shard is skipped.
+    ///
+    /// # Panics
+    /// When the plan has no further shard.
+    pub fn skip(&mut self, id: &ObjectId, file: ObjectFile<'_>, skip: Skipped) {
+        let shard = *self.missing.front().expect("the plan has a further shard");
+        let Skipped {
+            reason,
+            message,
+            source_sha256,
+        } = skip;
+        self.open_shard_state.skipped.push(SkippedObject {
+            id: id.to_string(),
+            split: Some(self.planned[shard].0),
+            path: file.path.to_owned(),
+            reason,
+            message,
+            shard: Some(shard),
+        });
+        self.open_shard_state.add_object(ObjectEntry {
+            id: id.clone(),
+            path: file.path.to_owned(),
+            bytes: file.bytes,
+            sha256: source_sha256,
+            assets_sha256: None,
+            row: None,
+        });
+    }
+
+    /// Finishes the current shard and commits its journal entry.
+    ///
+    /// # Errors
+    /// When the disk is full or the folder is not writable.
+    ///
+    /// # Panics
+    /// When the plan has no further shard.
+    pub fn finish_shard(&mut self) -> Result<&ShardEntry> {
+        // If all objects were skipped, the shard has no rows.
+        self.shard()?;
+        let OpenShard {
+            writer,
+            source,
+            objects,
+            skipped,
+        } = std::mem::take(&mut self.open_shard_state);
+        let digest = writer.expect("a shard is open").finish()?;
+        let (split, file) = self.planned[self.missing[0]].clone();
+        let entry = ShardEntry {
+            file,
+            split,
+            rows: digest.rows,
+            bytes: digest.bytes,
+            sha256: digest.sha256,
+            source_sha256: sha256::hex(&source.finalize()),
+            objects,
+        };
+        self.commit(entry, skipped)
+    }
+
+    /// Copies a finished shard from another folder as the next one, with its skipped objects.
+    ///
+    /// # Errors
+    /// When its hash does not match its entry, it cannot be read, or the disk is full.
+    ///
+    /// # Panics
+    /// When it is not the next shard of the plan.
+    pub(crate) fn import_shard(
+        &mut self,
+        from: &Path,
+        entry: ShardEntry,
+        skipped: Vec<SkippedObject>,
+    ) -> Result<&ShardEntry> {
+        assert_eq!(
+            self.planned[self.missing[0]],
+            (entry.split, entry.file.clone()),
+            "shards are adopted in the order of the plan"
+        );
+        let from = from.join(&entry.file);
+        let sha256 = store::copy(&from, &self.dir.join(&entry.file))?;
+        if sha256 == entry.sha256 {
+            self.commit(entry, skipped)
+        } else {
+            // It is not in the manifest, but it already has a final name.
+            store::remove_all(&self.dir, [entry.file.as_str()])?;
+            Err(DatasetError::Shard(ShardError::Changed { path: from }))
+        }
+    }
+
+    fn commit(&mut self, entry: ShardEntry, mut skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
+        let journal_entry = JournalEntry {
+            plan_sha256: self.plan_sha256.clone(),
+            entry: entry.clone(),
+            skipped: skipped.clone(),
+        };
+        let journal_file = self.dir.join(JournalEntry::file_name(&entry.file));
+        let json = serde_json::to_vec(&journal_entry).expect("a journal entry has a JSON form");
+        store::replace(&journal_file, &json)?;
+
+        let shard = self.missing.pop_front().expect("a shard was open");
+        let before = &self.planned[..shard];
+        let shards = &mut self.manifest.shards;
+        let at = before.iter().fold(0, |at, (_, file)| {
+            at + usize::from(shards.get(at).is_some_and(|other| other.file == *file))
+        });
+        shards.insert(at, entry);
+        self.manifest.skipped.append(&mut skipped);
+        self.manifest.sort_skipped();
+        Ok(&self.manifest.shards[at])
+    }
+
+    /// Marks the dataset complete. A part is left without a dataset hash.
+    ///
+    /// # Errors
+    /// When every object was skipped, or the manifest cannot be written.
+    ///
+    /// # Panics
+    /// When the plan has further shards.
+    pub fn finish(mut self) -> Result<Manifest> {
+        assert!(self.missing.is_empty(), "every shard of the plan is finished");
+        if self.manifest.part.is_none() {
+            self.check_not_empty()?;
+            let content = self
+                .manifest
+                .shards
+                .iter()
+                .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
+            self.manifest.source.content_sha256 = Some(sha256::hex(&content.finalize()));
+            self.manifest.sha256 = Some(self.manifest.shards_sha256());
+        }
+        self.check_shards_present()?;
+        self.lock
+            .replace(&self.dir.join(MANIFEST_FILE_NAME), &self.manifest.to_json())?;
+        remove_stale_files(&self.dir, &self.manifest)?;
+        Ok(self.manifest)
+    }
+
+    /// Fails, and removes the output, when there are no rows at all.
+    fn check_not_empty(&self) -> Result<()> {
+        if self.manifest.shards.iter().all(|shard| shard.rows == 0) {
+            let num_objects = self.manifest.source.num_objects;
+            let reasons = self
+                .manifest
+                .skipped
+                .iter()
+                .take(3)
+                .map(|s| format!("{}: {} ({})", s.id, s.reason, s.message));
+            let reasons = reasons.collect::<Vec<_>>().join("; ");
+            // Shards without rows would block the next attempt.
+            let found = store::list(&self.dir)?;
+            let ours = found.iter().map(|file| file.name.as_str());
+            store::remove_all(&self.dir, ours.filter(|name| is_dataset_file(name)))?;
+            return Err(DatasetError::Build(BuildError::AllSkipped {
+                num_objects,
+                reasons,
+            }));
+        }
+        Ok(())
+    }
+
+    /// Detects shards that were removed or truncated while others were written.
+    fn check_shards_present(&self) -> Result<()> {
+        let found = store::list(&self.dir)?;
+        let found: BTreeMap<&str, u64> = found
+            .iter()
+            .map(|file| (file.name.as_str(), file.bytes))
+            .collect();
+        let is_lost = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
+        match self.manifest.shards.iter().find(is_lost) {
+            Some(shard) => Err(DatasetError::Shard(ShardError::Changed {
+                path: self.dir.join(&shard.file),
+            })),
+            None => Ok(()),
+        }
+    }
+
+    fn shard(&mut self) -> Result<&mut ShardWriter> {
+        if self.open_shard_state.writer.is_none() {
+            let shard = *self.missing.front().expect("the plan has a further shard");
+            let (_, file) = &self.planned[shard];
+            self.open_shard_state.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
+        }
+        Ok(self.open_shard_state.writer.as_mut().expect("it was just begun"))
+    }
+}
+
+/// Why an object is skipped, with the hash of its mesh if known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Reason code.
+    pub reason: SkipReason,
+    /// Human-readable detail.
+    pub message: String,
+    /// SHA-256 of the mesh file; `None` if it could not be read.
+    pub source_sha256: Option<String>,
+}
+
+impl OpenShard {
+    fn add_object(&mut self, object: ObjectEntry) {
+        let ObjectEntry {
+            id,
+            sha256,
+            assets_sha256,
+            ..
+        } = &object;
+        self.source
+            .update(format!("{id} {}", sha256.as_deref().unwrap_or("-")));
+        if let Some(assets) = assets_sha256 {
+            self.source.update(format!(" {assets}"));
+        }
+        self.source.update("\n");
+        self.objects.push(object);
+    }
+}
+
+/// Writes in-memory samples as a complete dataset, sorted by id.
+///
+/// # Errors
+/// When an id is duplicated, a sample does not match the header, or the folder is not writable.
+pub fn write_samples(
+    dir: &Path,
+    header: &ShardHeader,
+    rows_per_shard: usize,
+    mut samples: Vec<(Split, Sample)>,
+) -> Result<Manifest> {
+    samples.sort_by(|(split_a, a), (split_b, b)| (split_a, &a.id).cmp(&(split_b, &b.id)));
+    let mut ids: Vec<&ObjectId> = samples.iter().map(|(_, sample)| &sample.id).collect();
+    ids.sort();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(DatasetError::Shard(ShardError::Row {
+            id: pair[0].to_string(),
+            detail: "duplicate id".to_owned(),
+        }));
+    }
+    let mut listing = Sha256::new();
+    for (split, sample) in &samples {
+        listing.update(format!("{split} {} {}\n", sample.id, sample.source_sha256));
+    }
+    let of_split = |split| samples.iter().filter(|(s, _)| *s == split).count();
+    let plan = DatasetPlan {
+        header: header.clone(),
+        source: SourceDescription {
+            layout: "samples".to_owned(),
+            publication: None,
+            splits: None,
+            num_objects: samples.len(),
+            listing_sha256: sha256::hex(&listing.finalize()),
+            content_sha256: None,
+        },
+        num_shards: num_shards(rows_per_shard, of_split),
+        part: None,
+        parent: None,
+        is_relit: false,
+        skipped: Vec::new(),
+    };
+    let mut writer = DatasetWriter::open(dir, &plan, false)?;
+    let shards: Vec<_> = samples
+        .chunk_by(|a, b| a.0 == b.0)
+        .flat_map(|split| split.chunks(rows_per_shard))
+        .collect();
+    let missing: Vec<usize> = writer.missing_shards().collect();
+    for shard in missing {
+        for (_, sample) in shards[shard] {
+            writer.append(sample, ObjectFile { path: "", bytes: 0 })?;
+        }
+        writer.finish_shard()?;
+    }
+    writer.finish()
+}
+
+/// Shards per split; empty splits are left out.
+pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> usize) -> Vec<ShardCount> {
+    let counts = Split::ALL.map(|split| ShardCount {
+        split,
+        shards: num_objects(split).div_ceil(rows_per_shard),
+    });
+    counts.into_iter().filter(|count| count.shards > 0).collect()
+}
+
+impl Manifest {
+    /// Removes entries of shards that are missing or damaged, and returns their names.
+    fn drop_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Vec<String> {
+        let is_intact = verify_shards(dir, &self.shards);
+        let damaged: Vec<String> = self
+            .shards
+            .iter()
+            .zip(is_intact)
+            .filter(|(_, is_intact)| !is_intact)
+            .map(|(shard, _)| shard.file.clone())
+            .collect();
+        if damaged.is_empty() {
+            return damaged;
+        }
+        self.shards.retain(|shard| !damaged.contains(&shard.file));
+        let is_damaged = |shard: usize| planned.get(shard).is_some_and(|(_, file)| damaged.contains(file));
+        self.skipped
+            .retain(|skipped| !skipped.shard.is_some_and(is_damaged));
+        self.sha256 = None;
+        self.source.content_sha256 = None;
+        damaged
+    }
+}
+
+/// Whether each shard matches the manifest. Hashed in parallel, because a resumed build waits for it.
+fn verify_shards(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
+    let is_intact = |i: usize| {
+        let shard = &shards[i];
+        store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256)
+    };
+    parallel_map(num_threads(0), shards.len(), is_intact, || {})
+}
+
+pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
+    let ShardHeader {
+        layout,
+        classes,
+        parts,
+        recipe,
+        adapter,
+    } = plan.header.clone();
+    let mut manifest = Manifest {
+        schema_version: SCHEMA_VERSION,
+        generator: GENERATOR.to_owned(),
+        sha256: None,
+        part: plan.part,
+        parent: plan.parent.clone(),
+        is_relit: plan.is_relit,
+        source: SourceDescription {
+            content_sha256: None,
+            ..plan.source.clone()
+        },
+        recipe,
+        adapter,
+        layout,
+        classes,
+        parts,
+        num_shards: plan.num_shards.clone(),
+        shards: Vec::new(),
+        skipped: plan.skipped.clone(),
+    };
+    manifest.sort_skipped();
+    manifest
+}
+
+/// Differences between two plans, such as `recipe.render.size_px is 64 there and 224 here`.
+pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
+    let identity = |manifest: &Manifest| {
+        // Exhaustive: a new field must be classified as part of the plan or as progress.
+        let Manifest {
+            schema_version,
+            generator,
+            sha256: _,
+            part,
+            parent,
+            is_relit,
+            source:
+                SourceDescription {
+                    layout: source_layout,
+                    publication,
+                    splits,
+                    num_objects,
+                    listing_sha256,
+                    content_sha256: _,
+                },
+            recipe,
+            adapter,
+            layout,
+            classes,
+            parts,
+            num_shards,
+            shards: _,
+            skipped: _,
+        } = manifest;
+        serde_json::json!({
+            "schema version": schema_version,
+            "program": generator,
+            "parent": parent,
+            "relit": is_relit,
+            "part": part.map_or_else(|| "all".to_owned(), |part| part.to_string()),
+            "source": { "layout": source_layout, "publication": publication, "splits": splits, "number of objects": num_objects, "listing": listing_sha256 },
+            "recipe": recipe,
+            "adapter": adapter,
+            "row layout": layout,
+            "classes": classes,
+            "parts": parts,
+            "shards": num_shards,
+        })
+    };
+    let mut differences = Vec::new();
+    compare("", &identity(found), &identity(fresh), &mut differences);
+    differences
+}
+
+fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<String>) {
+    if let (Value::Object(found), Value::Object(fresh)) = (found, fresh) {
+        let keys: BTreeSet<_> = found.keys().chain(fresh.keys()).collect();
+        for key in keys {
+            let path = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
+            let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
+            compare(&path, &value(found), &value(fresh), differences);
+        }
+    } else if found != fresh {
+        let (found, fresh) = (found.to_string(), fresh.to_string());
+        differences.push(if found.len() + fresh.len() > 120 {
+            format!("{path} differs")
+        } else {
+            format!("{path} is {found} there and {fresh} here")
+        });
+    }
+}
+
+/// Refuses a folder that contains unrelated files.
+fn check_no_foreign_files(dir: &Path) -> Result<()> {
+    let found = store::list(dir)?;
+    let is_foreign = |name: &str| !is_dataset_file(name) || is_foreign_shard(dir, name);
+    match found.into_iter().find(|found| is_foreign(&found.name)) {
+        Some(foreign) => Err(DatasetError::Store(StoreError::ForeignFiles {
+            name: foreign.name.trim_end_matches('/').to_owned(),
+            path: dir.to_owned(),
+        })),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to replace a folder that holds anything but a dataset of this program, complete or not. The proof is the
+/// manifest, which names the program; image sets may lie beside the shards.
+fn check_replaceable(dir: &Path) -> Result<()> {
+    if !store::is_url(dir) {
+        refuse_link(dir)?;
+    }
+    let path = dir.join(MANIFEST_FILE_NAME);
+    let listed = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
+        Ok(bytes) => match listed_shards(&bytes) {
+            Some(listed) => listed,
+            None => {
+                return Err(DatasetError::Store(StoreError::NotOurs {
+                    what: format!("its {MANIFEST_FILE_NAME} is not the manifest of a dataset"),
+                    path: dir.to_owned(),
+                }));
+            }
+        },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+        Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
+    };
+    let mut foreign = Vec::new();
+    for found in store::list(dir)? {
+        let name = found.name.as_str();
+        if name.strip_suffix('/') == Some(IMAGE_SETS) {
+            let sets = dir.join(IMAGE_SETS);
+            for set in store::list(&sets)? {
+                let manifest = sets.join(&set.name).join(MANIFEST_FILE_NAME);
+                let bytes = store::read_bounded(&manifest, MAX_MANIFEST_BYTES);
+                if !bytes.is_ok_and(|bytes| listed_shards(&bytes).is_some()) {
+                    foreign.push(format!("{IMAGE_SETS}/{}", set.name));
+                }
+            }
+        } else if !is_dataset_file(name) || (!listed.contains(name) && is_foreign_shard(dir, name)) {
+            foreign.push(found.name);
+        }
+    }
+    refuse_foreign(dir, foreign)
+}
+
+/// Shards that a manifest lists; `None` if this program did not write it, in any version. A truncated or damaged one still
+/// begins with the generator.
+fn listed_shards(manifest: &[u8]) -> Option<BTreeSet<String>> {
+    let program = GENERATOR.split(' ').next().unwrap_or_default();
+    let Ok(manifest) = serde_json::from_slice::<Value>(manifest) else {
+        let begin = &manifest[..manifest.len().min(256)];
+        let begin = String::from_utf8_lossy(begin);
+        let is_ours = begin.contains(&format!("\"generator\": \"{program} "));
+        return is_ours.then(BTreeSet::new);
+    };
+    let generator = manifest.get("generator")?.as_str()?;
+    if generator.split(' ').next() != Some(program) {
+        return None;
+    }
+    let shards = manifest.get("shards").and_then(Value::as_array);
+    let names = shards
+        .into_iter()
+        .flatten()
+        .filter_map(|shard| shard["file"].as_str());
+    Some(names.map(str::to_owned).collect())
+}
+
+/// Whether it is a complete Parquet file of another program: others name shards in the same way.
+fn is_foreign_shard(dir: &Path, name: &str) -> bool {
+    if !is_shard_name(name) {
+        return false;
+    }
+    let path = dir.join(name);
+    let is_parquet = store::open(&path).is_ok_and(|file| {
+        let len = file.len();
+        len > 2 * PARQUET_MAGIC.len() as u64
+            && file
+                .bytes(len - PARQUET_MAGIC.len() as u64, PARQUET_MAGIC.len())
+                .is_ok_and(|end| end == PARQUET_MAGIC.as_slice())
+    });
+    is_parquet && ShardReader::open(&path).is_err()
+}
+
+/// Whether a dataset writer creates files with this name.
+fn is_dataset_file(name: &str) -> bool {
+    let whole = name.strip_suffix(".partial").unwrap_or(name);
+    whole == MANIFEST_FILE_NAME || is_shard_name(whole.strip_suffix(JOURNAL_SUFFIX).unwrap_or(whole))
+}
+
+/// `<split>-<5 digits>-of-<5 digits>.parquet`
+fn is_shard_name(name: &str) -> bool {
+    let parse = || {
+        let (split, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
+        let (shard_idx, num_shards) = rest.split_once("-of-")?;
+        let split = Split::ALL.into_iter().find(|s| s.as_str() == split)?;
+        Some(shard_file_name(
+            split,
+            shard_idx.parse().ok()?,
+            num_shards.parse().ok()?,
+        ))
+    };
+    parse().as_deref() == Some(name)
+}
+
+/// Removes dataset files that the manifest does not list; refuses where one is another program's shard.
+fn remove_stale_files(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.file.as_str()).collect();
+    let found = store::list(dir)?;
+    let names = found.iter().map(|file| file.name.as_str());
+    let is_stale =
+        |name: &&str| is_dataset_file(name) && *name != MANIFEST_FILE_NAME && !listed.contains(name);
+    let stale: Vec<&str> = names.filter(is_stale).collect();
+    match stale.iter().find(|name| is_foreign_shard(dir, name)) {
+        Some(foreign) => Err(DatasetError::Store(StoreError::ForeignFiles {
+            name: (*foreign).to_owned(),
+            path: dir.to_owned(),
+        })),
+        None => store::remove_all(dir, stale),
+    }
+}
