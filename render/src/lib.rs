@@ -63,47 +63,40 @@
 //! The crate opens no file and reads no clock: what it draws is a function of its arguments and of the adapter.
 
 mod camera;
-mod coincident;
-mod cull;
-mod dice;
+mod cpu;
 mod error;
-mod flight;
-mod four;
-mod framing;
-mod geometry;
 mod gpu;
 pub mod import;
+mod job;
 mod lighting;
 mod mesh;
-mod normal;
-mod point_visibility;
-pub mod pose_format;
-mod raster;
+mod queue;
 mod recipe;
 mod relight;
 mod renderer;
-mod rig;
-mod rig_spec;
+mod rng;
 mod scene;
-mod shade;
-mod silhouette;
-mod software;
-mod surface;
-mod surfel;
+mod simd;
 mod view;
 
-pub use camera::{Framing, MVCNN_DISTANCE_DIAGONALS, Projection, ViewMatrices, row_major};
+pub use camera::pose_format;
+pub use camera::{
+    Framing, MAX_VIEWS, MVCNN_DISTANCE_DIAGONALS, Pose, PoseDegrees, Projection, Rig, RigError, RigSpec,
+    ViewMatrices, row_major,
+};
+pub use cpu::SoftwareRenderer;
 pub use error::{ParseError, RenderError};
-pub use flight::{FlightEvent, FlightStep, InFlight, draw_in_flight};
-pub use framing::{DrawnBy, Framed};
 pub use gpu::{AdapterChoice, AdapterKind, AdapterReport};
+pub use job::{DrawnBy, Framed};
 pub use lighting::{
     BACKGROUND, BRIGHTEST_COVERED, Light, Lighting, MAX_LIGHTS, MaterialChoice, Normals, Rgb, Show, Space,
 };
 pub use mesh::{
-    MAX_HALF_EXTENT, MIN_HALF_EXTENT, Mesh, MeshError, ObjectFromMesh, Parts, UnknownUpAxis, UpAxis,
+    DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, MAX_HALF_EXTENT, MAX_MATERIALS, MIN_HALF_EXTENT, Material,
+    Mesh, MeshError, ObjectFromMesh, Parts, PointCloud, Surface, SurfaceError, SurfelOptions, Texture,
+    UnknownUpAxis, UpAxis, Wrap,
 };
-pub use point_visibility::{PointInView, point_visibility};
+pub use queue::{FlightEvent, FlightStep, InFlight, draw_in_flight};
 pub use recipe::{
     Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RenderRecipe,
 };
@@ -111,9 +104,4 @@ pub use relight::{relight, relight_as_taken};
 pub use renderer::{
     BackendChoice, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,
 };
-pub use rig::{Pose, PoseDegrees, Rig};
-pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
-pub use software::SoftwareRenderer;
-pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
-pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
-pub use view::{ColorImage, ColorKind, Mask, NO_LABEL, View};
+pub use view::{ColorImage, ColorKind, Mask, NO_LABEL, PointInView, View, point_visibility};

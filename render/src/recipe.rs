@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::camera::RigSpec;
 use crate::camera::{Framing, Projection};
 use crate::error::{ParseError, RenderError};
 use crate::lighting::{Lighting, MaterialChoice};
-use crate::rig_spec::RigSpec;
 use crate::view::ColorKind;
 
 /// Side of a view, in pixels: MVCNN's, and TAP's after it (`facts-mvcnn.md`).

@@ -2,10 +2,11 @@
 
 use glam::{UVec2, Vec2, Vec3};
 
+use crate::cpu::{Lamp, Point, albedo_of};
 use crate::error::RenderError;
 use crate::lighting::{BRIGHTEST_COVERED, Lighting, MaterialChoice};
 use crate::recipe::Channel;
-use crate::shade::{Lamp, Point, albedo_of, view_uniform};
+use crate::scene::view_uniform;
 use crate::view::{ColorImage, Mask, View};
 
 /// Samples of a pixel that is anti-aliased.

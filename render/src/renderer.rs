@@ -4,14 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::cpu::SoftwareRenderer;
 use crate::error::{ParseError, RenderError};
-use crate::framing::{DrawnBy, Framed};
 use crate::gpu::{
     AdapterChoice, AdapterKind, AdapterReport, GpuRenderer, PendingOnGpu, list_devices, may_have_gpu,
 };
+use crate::job::{DrawnBy, Framed};
 use crate::mesh::{Mesh, ObjectFromMesh};
 use crate::recipe::RenderRecipe;
-use crate::software::SoftwareRenderer;
 use crate::view::View;
 
 /// Meshes in flight: one that the device draws, one that waits for it, one that is read back.

@@ -9,34 +9,34 @@ use glam::{Vec2, Vec3};
 /// Says which triangle each sample sees: `place`, `see`, `see_through`.
 pub const DRAW: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
-    include_str!("../wgsl/draw.wgsl")
+    include_str!("../wgsl/surface.wgsl"),
+    include_str!("../wgsl/visibility.wgsl")
 );
 
 /// Colors faces without asking which they are: `place_face`, `paint`; in a gray headlight alone `place_headlit_face`,
 /// `paint_headlit`.
 pub const PAINT: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/surface.wgsl"),
     include_str!("../wgsl/light.wgsl"),
-    include_str!("../wgsl/paint.wgsl")
+    include_str!("../wgsl/forward.wgsl")
 );
 
 /// Shades a view that has one sample a pixel: `cover`, `resolve`.
 pub const RESOLVE_ONE: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/surface.wgsl"),
     include_str!("../wgsl/light.wgsl"),
-    include_str!("../wgsl/samples_one.wgsl"),
+    include_str!("../wgsl/single_sample.wgsl"),
     include_str!("../wgsl/resolve.wgsl")
 );
 
 /// Shades a view that has four samples a pixel: `cover`, `resolve`.
 pub const RESOLVE_MANY: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/surface.wgsl"),
     include_str!("../wgsl/light.wgsl"),
-    include_str!("../wgsl/samples_many.wgsl"),
+    include_str!("../wgsl/multisample.wgsl"),
     include_str!("../wgsl/resolve.wgsl")
 );
 
@@ -99,7 +99,7 @@ pub struct FaceVertex {
     pub normal: [f32; 3],
 }
 
-/// A triangle, as `scene.wgsl` reads it.
+/// A triangle, as `surface.wgsl` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Triangle {
@@ -117,7 +117,7 @@ pub struct Triangle {
     pub pad: u32,
 }
 
-/// What a triangle has at one of its corners, as `scene.wgsl` reads it.
+/// What a triangle has at one of its corners, as `surface.wgsl` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Corner {
@@ -129,7 +129,7 @@ pub struct Corner {
     pub color: u32,
 }
 
-/// A material, as `scene.wgsl` reads it.
+/// A material, as `surface.wgsl` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Material {
@@ -200,7 +200,7 @@ pub struct ViewUniform {
 /// Side of the square that normals are folded onto.
 const FOLDED: f32 = 32767.0;
 
-/// A unit vector on the square of two 16-bit numbers, +z in the middle, as `fold` in `scene.wgsl` makes it.
+/// A unit vector on the square of two 16-bit numbers, +z in the middle, as `fold` in `surface.wgsl` makes it.
 #[must_use]
 pub fn fold_normal(normal: Vec3) -> u32 {
     let flat = normal.truncate() / (normal.x.abs() + normal.y.abs() + normal.z.abs());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::clock::DeviceClock;
+use super::timestamp::DeviceClock;
 use crate::error::{ParseError, RenderError};
 
 /// Graphics interfaces that the renderer uses.

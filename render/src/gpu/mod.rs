@@ -10,13 +10,13 @@
 //! for later meshes and grow to the largest.
 
 mod adapter;
-mod clock;
-mod node;
+mod device_node;
+mod frame_resources;
 mod pipeline;
-mod plan;
+mod pipeline_key;
 mod readback;
-mod slot;
 mod target;
+mod timestamp;
 
 use std::borrow::Cow;
 use std::hint;
@@ -28,21 +28,21 @@ use tap_shaders::ViewUniform;
 
 pub(crate) use adapter::list_devices;
 pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
-pub(crate) use node::may_have_gpu;
+pub(crate) use device_node::may_have_gpu;
 
+use crate::camera::Pose;
 use crate::camera::ViewMatrices;
 use crate::error::RenderError;
-use crate::framing::{DrawnBy, Draws, Framed};
-use crate::rig::Pose;
-use crate::shade::view_uniform;
+use crate::job::{DrawnBy, Draws, Framed};
+use crate::scene::view_uniform;
 use crate::view::View;
 use adapter::Gpu;
-use clock::DeviceClock;
+use frame_resources::Slot;
 use pipeline::Pipelines;
-use plan::Plan;
+use pipeline_key::Plan;
 use readback::Layout;
-use slot::Slot;
 use target::{Target, Tiling};
+use timestamp::DeviceClock;
 
 /// Draws views on a device.
 #[derive(Debug)]
@@ -223,7 +223,7 @@ impl GpuRenderer {
             .collect();
         self.device_time = slot.clock.as_ref().map(|_| {
             let times = bytes.len() - DeviceClock::NUM_BYTES as usize;
-            clock::elapsed(&bytes[times..], self.gpu.queue.get_timestamp_period())
+            timestamp::elapsed(&bytes[times..], self.gpu.queue.get_timestamp_period())
         });
         drop(bytes);
         slot.readback.buffer.unmap();

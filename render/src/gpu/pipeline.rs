@@ -3,7 +3,7 @@
 use tap_shaders::{DRAW, FaceVertex, PAINT, RESOLVE_MANY, RESOLVE_ONE, Vertex};
 use wgpu::BufferBindingType::{Storage, Uniform};
 
-use super::plan::{Plan, Plane, TargetPlan};
+use super::pipeline_key::{Plan, Plane, TargetPlan};
 use super::target::{DEPTH_FORMAT, NAME_FORMAT};
 use crate::view::ColorKind;
 

@@ -2,11 +2,11 @@
 
 use tap_shaders::unfold_normal;
 
-use super::plan::{Plane, TargetPlan};
+use super::pipeline_key::{Plane, TargetPlan};
 use super::target::Tiling;
+use crate::camera::Pose;
 use crate::camera::ViewMatrices;
 use crate::lighting::BRIGHTEST_COVERED;
-use crate::rig::Pose;
 use crate::view::{ColorImage, ColorKind, Mask, NO_LABEL, View};
 
 /// Where the planes of an atlas lie: each as the device holds it, one after the other, all of one atlas before the next.

@@ -3,7 +3,7 @@
 use glam::UVec2;
 
 use super::pipeline::Pipelines;
-use super::plan::{Plane, TargetPlan};
+use super::pipeline_key::{Plane, TargetPlan};
 use crate::view::ColorKind;
 
 /// The number of the triangle that a sample sees, plus 1, in two halves: 32-bit integers are not multisampled everywhere.

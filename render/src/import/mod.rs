@@ -16,20 +16,17 @@ mod off;
 mod ply;
 mod point;
 mod polygon;
-mod soup;
 mod stl;
 mod text;
 mod texture;
+mod triangle_soup;
 mod warning;
 mod xyz;
 
 use std::{fmt, io};
 
-use self::soup::Soup;
-use crate::{
-    mesh::{Mesh, MeshError},
-    surfel::{PointCloud, SurfelOptions},
-};
+use self::triangle_soup::Soup;
+use crate::mesh::{Mesh, MeshError, PointCloud, SurfelOptions};
 
 /// How long a texture's longer side may be if nothing else is said; larger ones are shrunk.
 pub const DEFAULT_MAX_TEXTURE_SIDE_PX: u32 = 2048;

@@ -6,12 +6,11 @@
 use glam::Vec2;
 
 use super::{
-    number,
-    soup::Soup,
-    text,
+    number, text,
     texture::{Decoder, Request},
+    triangle_soup::Soup,
 };
-use crate::surface::{Material, Wrap};
+use crate::mesh::{Material, Wrap};
 
 /// Below this opacity a textured material has a hole.
 pub(super) const CUTOUT: f32 = 0.5;

@@ -5,7 +5,7 @@ use super::{
     ImportError, MeshFormat,
     point::{self, MAX_COLUMNS, Row},
 };
-use crate::surfel::PointCloud;
+use crate::mesh::PointCloud;
 
 fn error(problem: &'static str) -> ImportError {
     ImportError::File {

@@ -9,12 +9,11 @@ use std::{cell::RefCell, collections::HashMap};
 use glam::{DVec3, Vec2};
 
 use super::{
-    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon,
-    soup::{self, Paint, Soup},
-    text,
+    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon, text,
     texture::{self, Decoder},
+    triangle_soup::{self, Paint, Soup},
 };
-use crate::surface::Material;
+use crate::mesh::Material;
 
 /// Stands for a corner without texture coordinates, and for a face without a material.
 const NONE: u32 = u32::MAX;
@@ -70,7 +69,7 @@ impl Looks {
             number.is_finite().then_some(number.max(0.0))
         };
         if let (Some(r), Some(g), Some(b)) = (channel(), channel(), channel()) {
-            self.colors.resize(vertex, soup::NO_COLOR);
+            self.colors.resize(vertex, triangle_soup::NO_COLOR);
             self.colors.push([r, g, b]);
         }
     }
@@ -389,7 +388,7 @@ impl Painter {
         Self {
             uvs: looks.uvs,
             uv_of_corner: looks.uv_of_corner,
-            colors: soup::bytes_of_colors(&looks.colors),
+            colors: triangle_soup::bytes_of_colors(&looks.colors),
             materials,
             default_material,
         }
@@ -402,7 +401,12 @@ impl Painter {
         };
         let uv = |corner: usize| self.uvs.get(self.uv_of_corner[corner] as usize);
         let uvs = corners.map(uv);
-        let color = |vertex: u32| self.colors.get(vertex as usize).copied().unwrap_or(soup::WHITE);
+        let color = |vertex: u32| {
+            self.colors
+                .get(vertex as usize)
+                .copied()
+                .unwrap_or(triangle_soup::WHITE)
+        };
         Paint {
             material,
             uvs: uvs

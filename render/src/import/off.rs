@@ -7,9 +7,8 @@
 use glam::DVec3;
 
 use super::{
-    ImportError, MeshFormat, number, polygon,
-    soup::{self, Soup},
-    text,
+    ImportError, MeshFormat, number, polygon, text,
+    triangle_soup::{self, Soup},
 };
 
 fn error(line: usize, problem: &'static str) -> ImportError {
@@ -92,7 +91,7 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
         let ((x, y), z) = position.ok_or_else(|| error(line, "a vertex needs three numbers"))?;
         soup.positions.push(DVec3::new(x, y, z));
         if has_colors {
-            vertex_colors.push(color(words.skip(num_passed_over)).unwrap_or(soup::NO_COLOR));
+            vertex_colors.push(color(words.skip(num_passed_over)).unwrap_or(triangle_soup::NO_COLOR));
         }
     }
     let part = soup.part("");
@@ -120,7 +119,7 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
             return Err(error(line, "a face begins with the number of its corners"));
         }
         if reads_colors {
-            face_colors.push(color(words).unwrap_or(soup::NO_COLOR));
+            face_colors.push(color(words).unwrap_or(triangle_soup::NO_COLOR));
         }
         polygon::triangulate(&polygon, |triangle| {
             soup.push(triangle.map(|corner| corners[corner]), part);
@@ -136,15 +135,19 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
 
 fn paint(soup: &mut Soup, vertex_colors: &[[f32; 3]], face_colors: &[[f32; 3]], ends: &[usize]) {
     let (of_vertex, of_face) = (
-        soup::bytes_of_colors(vertex_colors),
-        soup::bytes_of_colors(face_colors),
+        triangle_soup::bytes_of_colors(vertex_colors),
+        triangle_soup::bytes_of_colors(face_colors),
     );
     let mut start = 0;
     for (face, &end) in ends.iter().enumerate() {
         let has_color = !face_colors[face][0].is_nan();
         for corners in &soup.triangles[start..end] {
-            let of_corners =
-                corners.map(|vertex| of_vertex.get(vertex as usize).copied().unwrap_or(soup::WHITE));
+            let of_corners = corners.map(|vertex| {
+                of_vertex
+                    .get(vertex as usize)
+                    .copied()
+                    .unwrap_or(triangle_soup::WHITE)
+            });
             soup.surface
                 .colors
                 .push(if has_color { [of_face[face]; 3] } else { of_corners });

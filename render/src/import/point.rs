@@ -6,8 +6,8 @@
 
 use glam::{DVec3, Vec3};
 
-use super::{ImportError, soup};
-use crate::{mesh::MeshError, surfel::PointCloud};
+use super::{ImportError, triangle_soup};
+use crate::mesh::{MeshError, PointCloud};
 
 /// Columns that are looked at: place, normal, color, and one of intensities or labels between them.
 pub(super) const MAX_COLUMNS: usize = 10;
@@ -86,7 +86,7 @@ pub(super) fn cloud(
     normals: Vec<Vec3>,
     colors: &[[f32; 3]],
 ) -> Result<PointCloud, MeshError> {
-    PointCloud::try_new(positions, normals, soup::bytes_of_colors(colors))
+    PointCloud::try_new(positions, normals, triangle_soup::bytes_of_colors(colors))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use glam::DVec3;
 
-use super::{ImportError, MeshFormat, number, polygon, soup::Soup, text};
+use super::{ImportError, MeshFormat, number, polygon, text, triangle_soup::Soup};
 
 /// Header and count of a binary file, in bytes.
 const HEADER_LEN: usize = 84;

@@ -5,8 +5,8 @@ use std::{collections::HashMap, io::Cursor};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::{AssetError, AssetResolver, ImportError, soup::Soup};
-use crate::surface::{Texture, Wrap};
+use super::{AssetError, AssetResolver, ImportError, triangle_soup::Soup};
+use crate::mesh::{Texture, Wrap};
 
 /// How many bytes an image may take while it is decoded: 8192 x 8192 texels of 4 bytes.
 const MAX_DECODED_BYTES: u64 = 1 << 28;

@@ -7,7 +7,7 @@ use super::{
     point::{self, MAX_COLUMNS, Row},
     text,
 };
-use crate::surfel::PointCloud;
+use crate::mesh::PointCloud;
 
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b';'))

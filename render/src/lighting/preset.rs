@@ -7,8 +7,8 @@ use std::f64::consts::TAU;
 use std::str::FromStr;
 
 use super::{BACKGROUND, Light, Lighting, MaterialChoice, Normals, Rgb, Show, Space};
-use crate::dice::Dice;
 use crate::error::ParseError;
+use crate::rng::Dice;
 
 /// `mvcnn`: ambient and diffuse part of the script of 2016.
 const MVCNN: (f64, f64) = (0.3, 0.6);

@@ -6,17 +6,17 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
+mod backend_parity;
 mod channel;
-mod coincident;
-mod flight;
+mod coplanar;
 mod framing;
 mod golden;
 mod light;
 mod no_driver;
 mod pose;
+mod queue;
 mod ray_caster;
 mod shape;
-mod twin;
 
 use tap_render::{
     AdapterChoice, BackendChoice, Mask, Mesh, ObjectFromMesh, Projection, Renderer, RendererOptions, UpAxis,

@@ -22,10 +22,10 @@ use super::{ImportError, Reader};
 use crate::{
     import::{
         mtl::CUTOUT,
-        soup::Soup,
         texture::{Decoder, Loaded, Request, TextureProblem, read_beside},
+        triangle_soup::Soup,
     },
-    surface::{Material, Wrap},
+    mesh::{Material, Wrap},
 };
 
 /// How a primitive's vertices are painted.

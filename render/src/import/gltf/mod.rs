@@ -25,8 +25,8 @@ use self::{
 };
 use super::{
     AssetResolver, ImportError, ImportOptions, MeshFormat,
-    soup::{Paint, Soup, WHITE},
     texture::Decoder,
+    triangle_soup::{Paint, Soup, WHITE},
 };
 use crate::mesh::MeshError;
 

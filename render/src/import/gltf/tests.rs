@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 use super::super::{
     AssetError, AssetResolver, ImportError, ImportOptions, MeshFormat, NoAssets, import_mesh, import_object,
 };
-use crate::{
-    mesh::Mesh,
-    surface::{Surface, Wrap},
-};
+use crate::mesh::{Mesh, Surface, Wrap};
 
 const TRIANGLE: &[u8] = include_bytes!("../../../../assets/triangle.gltf");
 const F32: u32 = 5126;

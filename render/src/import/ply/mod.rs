@@ -15,12 +15,11 @@ use self::{
     header::{Element, Header, Property},
 };
 use super::{
-    AssetResolver, Content, ImportError, ImportOptions, MeshFormat, number, point, polygon,
-    soup::{self, Paint, Soup},
-    text,
+    AssetResolver, Content, ImportError, ImportOptions, MeshFormat, number, point, polygon, text,
     texture::{Decoder, Request},
+    triangle_soup::{self, Paint, Soup},
 };
-use crate::surface::{Material, Wrap};
+use crate::mesh::{Material, Wrap};
 
 fn error(problem: &'static str) -> ImportError {
     ImportError::File {
@@ -293,8 +292,8 @@ fn soup(
     }
     let last_material = soup.surface.materials.len().saturating_sub(1);
     let is_textured = !soup.surface.materials.is_empty();
-    let face_colors = soup::bytes_of_colors(&faces.colors);
-    let vertex_colors = soup::bytes_of_colors(&vertices.colors);
+    let face_colors = triangle_soup::bytes_of_colors(&faces.colors);
+    let vertex_colors = triangle_soup::bytes_of_colors(&vertices.colors);
 
     let mut polygon = Vec::new();
     let mut start = 0;
@@ -334,7 +333,7 @@ fn soup(
                 colors: match face_color {
                     Some(&color) => Some([color; 3]),
                     None if vertex_colors.is_empty() => None,
-                    None => Some(colors.map(|color| color.unwrap_or(soup::WHITE))),
+                    None => Some(colors.map(|color| color.unwrap_or(triangle_soup::WHITE))),
                 },
             };
             soup.push_painted(indices, part, paint);

@@ -2,10 +2,10 @@
 
 use tap_shaders::ViewUniform;
 
-use crate::framing::Framed;
+use crate::cpu::Headlight;
+use crate::job::Framed;
 use crate::lighting::{MaterialChoice, Normals};
 use crate::recipe::Channels;
-use crate::shade::Headlight;
 use crate::view::ColorKind;
 
 /// What decides about shaders and attachments.

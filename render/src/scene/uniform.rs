@@ -1,18 +1,7 @@
 //! What a triangle looks like where a pixel's ray meets it, on the CPU: the twin of `scene.wgsl` and `light.wgsl`, word
 //! for word and number for number in `f32`.
 
-#![allow(
-    clippy::inline_always,
-    reason = "compiled with its callers for the instructions that those are compiled for"
-)]
-
-mod headlight;
-mod lamp;
-mod row;
-mod stage;
-mod texture;
-
-use glam::{UVec2, Vec4};
+use glam::UVec2;
 use tap_shaders::{
     GLOSSY, LightUniform, MAX_LIGHTS, OWN_MATERIAL, PARALLEL, REVERSE_LIT, SHOW_NORMALS, SKY, SMOOTH,
     ViewUniform,
@@ -20,10 +9,6 @@ use tap_shaders::{
 
 use crate::camera::{Rays, ViewMatrices};
 use crate::lighting::{Lighting, MaterialChoice, Normals, Rgb, Show};
-pub(crate) use headlight::{Headlight, HeadlitRow};
-pub(crate) use lamp::{Lamp, Point, albedo_of};
-pub(crate) use row::Row;
-pub(crate) use stage::{Seen, Stage};
 
 /// A view as all shaders read it. A mesh without a surface of its own is white, whatever the lighting says.
 pub(crate) fn view_uniform(
@@ -85,8 +70,4 @@ pub(crate) fn view_uniform(
 
 fn packed([red, green, blue]: [u8; 3]) -> u32 {
     u32::from_le_bytes([red, green, blue, 0])
-}
-
-fn rgba(packed: u32) -> Vec4 {
-    Vec4::from(packed.to_le_bytes().map(f32::from)) / 255.0
 }

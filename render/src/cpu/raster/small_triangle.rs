@@ -2,7 +2,7 @@
 
 use wide::{f32x4, i32x4};
 
-use super::whole::Whole;
+use super::fixed_point::Whole;
 use super::{Canvas, Cells, DepthRamp, Field, Pattern, Ramp, STEPS, each, to_f32};
 
 /// The largest extent, in steps, with which all numbers are below 2^24: 8 pixels.

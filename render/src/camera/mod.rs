@@ -14,6 +14,10 @@
 //! under perspective. A [`Window`] is the square of it that becomes the picture; that it need not be centred
 //! on the axis is what makes the framing exact (an off-axis crop and zoom, in `clip_from_view`).
 
+pub mod pose_format;
+mod rig;
+mod rig_spec;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -23,8 +27,9 @@ use serde::{Deserialize, Serialize};
 use wide::f32x4;
 
 use crate::error::{ParseError, RenderError};
-use crate::four::{Four, FourMatrices};
-use crate::rig::Pose;
+use crate::simd::{Four, FourMatrices};
+pub use rig::{Pose, PoseDegrees, Rig};
+pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
 
 /// Distance of MVCNN's eye from the centre of the object's bounding box, in diagonals of that box
 /// (`facts-mvcnn.md`, camera: measured).
@@ -347,7 +352,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rig::Rig;
 
     fn pose() -> impl Strategy<Value = Pose> {
         (-10.0_f32..10.0, -1.6_f32..1.6, -10.0_f32..10.0).prop_map(

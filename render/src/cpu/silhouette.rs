@@ -10,8 +10,8 @@ use multiversion::multiversion;
 use wide::{f32x4, i32x4};
 
 use crate::camera::Camera;
-use crate::four::Four;
-use crate::raster::{Canvas, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
+use crate::cpu::raster::{Canvas, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
+use crate::simd::Four;
 
 /// Cells along the longer side: the area is right to half a percent, a scale that follows from it to a quarter.
 const CELLS: usize = 256;
@@ -303,8 +303,8 @@ mod tests {
     use glam::DVec3;
 
     use super::*;
+    use crate::camera::Pose;
     use crate::camera::Projection;
-    use crate::rig::Pose;
 
     /// What is seen of triangles on the image plane.
     fn on_plane<T>(

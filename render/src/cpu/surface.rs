@@ -4,7 +4,7 @@ use glam::{Mat3, Mat4, Vec2, Vec3, Vec4};
 use tap_shaders::{LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH, ViewUniform, unfold_normal};
 
 use super::headlight::Headlight;
-use super::lamp::{Lamp, Point, albedo_of, bytes_of};
+use super::light::{Lamp, Point, albedo_of, bytes_of};
 use super::rgba;
 use super::texture::Image;
 use crate::scene::Scene;

@@ -7,10 +7,10 @@ use glam::{Vec2, Vec3};
 use tap_shaders::{GLOSSY, LIGHT_AT_EYE, OWN_MATERIAL, SHOW_NORMALS, SKY, SMOOTH, ViewUniform};
 use wide::{f32x4, i32x4};
 
-use super::stage::Stage;
-use crate::four::Four;
+use super::surface::Stage;
+use crate::cpu::raster::LANES;
 use crate::lighting::BRIGHTEST_COVERED;
-use crate::raster::LANES;
+use crate::simd::Four;
 
 /// Gray light from the eye, and from everywhere.
 #[derive(Debug, Clone, Copy)]

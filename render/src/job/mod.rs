@@ -2,21 +2,21 @@
 //!
 //! Here the pictures' scale is decided (the rule of each [`Framing`] in numbers); the matrices come from `camera.rs`.
 
+mod cull;
+
 use std::ops::Range;
 
 use glam::{DVec2, DVec3, Vec3};
 use tap_shaders::{Triangle, Vertex};
 
-use crate::camera::{Camera, Framing, ViewMatrices, Window};
-use crate::cull::Sieve;
+use crate::camera::{Camera, Framing, Pose, ViewMatrices, Window};
+use crate::cpu::raster::Meshlets;
+use crate::cpu::silhouette::Projected;
 use crate::error::RenderError;
-use crate::geometry::{Geometry, Numbered};
 use crate::mesh::{Mesh, ObjectFromMesh, bounds_of};
-use crate::raster::Meshlets;
 use crate::recipe::RenderRecipe;
-use crate::rig::Pose;
-use crate::scene::Scene;
-use crate::silhouette::Projected;
+use crate::scene::{Geometry, Numbered, Scene};
+use cull::Sieve;
 
 /// `mvcnn`: longer side of the silhouette's box, of the picture's side (`facts-mvcnn.md`, camera).
 const MVCNN_SIDE: f64 = 0.9;
@@ -249,7 +249,7 @@ impl Framed {
     #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     pub(crate) fn of_axes(recipe: &RenderRecipe, drawn_by: DrawnBy) -> Self {
         use crate::import::{MeshFormat, NoAssets, import_mesh};
-        let bytes = include_bytes!("../../assets/axes.obj");
+        let bytes = include_bytes!("../../../assets/axes.obj");
         let mesh = import_mesh(MeshFormat::Obj, bytes, &NoAssets).unwrap();
         let object_from_mesh = ObjectFromMesh::from_bounding_box(&mesh, crate::UpAxis::Y);
         Self::try_new(&mesh, &object_from_mesh, recipe, drawn_by).unwrap()

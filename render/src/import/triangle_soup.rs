@@ -5,10 +5,7 @@ use std::collections::HashMap;
 use glam::{DVec3, Vec2};
 
 use super::warning::Warnings;
-use crate::{
-    mesh::{Mesh, MeshError, Parts},
-    surface::{MAX_MATERIALS, Material, Surface},
-};
+use crate::mesh::{MAX_MATERIALS, Material, Mesh, MeshError, Parts, Surface};
 
 /// The color of what has none.
 pub(super) const WHITE: [u8; 4] = [u8::MAX; 4];

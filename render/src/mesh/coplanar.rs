@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use glam::{DVec3, Vec3};
 
-use crate::mesh::double_area;
+use super::double_area;
 
 /// How thick a flat patch may be, as a share of the mesh's largest coordinate: what five decimals make of a plane.
 const THICKNESS: f64 = 1e-5;

@@ -7,8 +7,8 @@ use glam::Vec3;
 use wide::f32x4;
 
 use super::each;
-use crate::four::Four;
 use crate::mesh::bounds_of;
+use crate::simd::Four;
 
 /// A meshlet has at most this many points, so that a corner of its triangles takes a byte,
 pub(super) const MAX_POINTS: usize = 256;

@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 use glam::Vec3;
 use serde::{Deserialize, Serialize};
 
-use crate::dice::Dice;
+use crate::rng::Dice;
 
 /// Views on the circle of MVCNN's first setup (`facts-mvcnn.md`, camera).
 const NUM_MVCNN_VIEWS: usize = 12;

@@ -2,8 +2,10 @@
 //!
 //! Pixels are stored row by row from the top left; the centre of pixel `(x, y)` is at `(x + 1/2, y + 1/2)`.
 
-use crate::camera::ViewMatrices;
-use crate::rig::Pose;
+mod point_visibility;
+
+use crate::camera::{Pose, ViewMatrices};
+pub use point_visibility::{PointInView, point_visibility};
 
 /// One picture. A channel is `Some` if the recipe asked for it.
 #[derive(Debug, Clone, PartialEq)]

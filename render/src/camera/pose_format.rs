@@ -458,7 +458,7 @@ mod tests {
 
     use super::*;
     use crate::camera::{Camera, Projection, Window};
-    use crate::rig::{Pose, Rig};
+    use crate::camera::{Pose, Rig};
 
     const SIZE_PX: u32 = 224;
     /// What single precision leaves of a pixel.

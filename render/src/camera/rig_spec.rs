@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::rig::{PoseDegrees, Rig};
+use crate::camera::{PoseDegrees, Rig};
 
 /// The most views of a rig: files count them with three digits.
 pub const MAX_VIEWS: usize = 999;

@@ -6,10 +6,10 @@ use std::ops::Range;
 use glam::Mat4;
 use wide::{f32x4, i32x4, u32x4};
 
-use crate::four::{Four, FourMatrices};
-use crate::raster::{Canvas, FOUR_SAMPLES, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
+use super::surface::Stage;
+use crate::cpu::raster::{Canvas, FOUR_SAMPLES, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
 use crate::recipe::RenderRecipe;
-use crate::shade::Stage;
+use crate::simd::{Four, FourMatrices};
 
 /// A sample that sees nothing.
 pub(crate) const NOTHING: u32 = u32::MAX;
@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::raster::Pattern;
+    use crate::cpu::raster::Pattern;
 
     const SIDE_PX: u32 = 48;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use glam::{Vec2, Vec3};
 use tap_shaders::{fold_normal, unfold_normal};
 
-use super::stage::{Facet, Seen, Stage};
+use super::surface::{Facet, Seen, Stage};
 
 /// Triangles that are kept in view space. Most pixels see one that their neighbors see, in their row or the one above.
 const NUM_KEPT: usize = 256;

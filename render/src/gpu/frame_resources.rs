@@ -4,11 +4,11 @@ use glam::UVec2;
 use tap_shaders::{FaceVertex, Triangle, Vertex, ViewUniform};
 
 use super::adapter::Gpu;
-use super::clock::DeviceClock;
 use super::pipeline::Pipelines;
 use super::readback::Layout;
 use super::target::Target;
-use crate::framing::{Draws, Framed};
+use super::timestamp::DeviceClock;
+use crate::job::{Draws, Framed};
 use crate::scene::Scene;
 
 /// The buffers of one mesh in flight.

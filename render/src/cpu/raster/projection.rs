@@ -7,7 +7,7 @@ use wide::f32x4;
 
 use super::meshlet::{MAX_POINTS, Meshlets};
 use super::{Pattern, STEP_BITS, STEPS};
-use crate::four::Four;
+use crate::simd::Four;
 
 /// Corners are kept within this many steps, far outside of the largest picture.
 const GUARD: f32 = (1 << 21) as f32;

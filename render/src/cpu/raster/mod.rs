@@ -7,8 +7,8 @@
 //!
 //! Samples are kept in *cells* of four lanes: the four samples of a pixel, or one sample of each of four pixels beside
 //! each other. All tests are made on a cell at once. Numbers are as small as a triangle allows: up to 8 pixels whole ones
-//! below 2^24, which `f32` holds exactly, and multiplies fastest; up to 32 pixels 32-bit integers ([`small`]); beyond,
-//! 32-bit integers block by block ([`large`]).
+//! below 2^24, which `f32` holds exactly, and multiplies fastest; up to 32 pixels 32-bit integers ([`small_triangle`]); beyond,
+//! 32-bit integers block by block ([`tiled_triangle`]).
 
 #![allow(
     clippy::inline_always,
@@ -16,26 +16,26 @@
     compiled with its callers has none of the instructions that those are compiled for"
 )]
 
-mod large;
+mod fixed_point;
 mod meshlet;
-mod placed;
-mod small;
-mod whole;
+mod projection;
+mod small_triangle;
+mod tiled_triangle;
 
 use std::ops::{Add, Range, RangeInclusive};
 
 use glam::Vec2;
 use wide::{f32x4, i32x4};
 
-use large::Edges;
+use fixed_point::Whole;
 use meshlet::MAX_TRIANGLES;
 pub(crate) use meshlet::Meshlets;
-pub(crate) use placed::Placed;
-use placed::{Corners, PlacedMeshlet};
-use small::Triangle;
-use whole::Whole;
+pub(crate) use projection::Placed;
+use projection::{Corners, PlacedMeshlet};
+use small_triangle::Triangle;
+use tiled_triangle::Edges;
 
-use crate::four::Four;
+use crate::simd::Four;
 
 /// Steps of a pixel that corners are rounded to.
 const STEPS: i32 = 1 << STEP_BITS;

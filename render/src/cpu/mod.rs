@@ -8,24 +8,36 @@
     reason = "what is not compiled as a part of `draw_view` has none of the instructions that it is compiled for"
 )]
 
-mod planes;
+mod headlight;
+mod light;
+pub(crate) mod raster;
+mod resolve;
+mod scanline;
+pub(crate) mod silhouette;
+mod surface;
+mod texture;
 mod visibility;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use glam::{Mat4, UVec2};
+use glam::{Mat4, UVec2, Vec4};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use crate::camera::Pose;
 use crate::camera::ViewMatrices;
-use crate::framing::Framed;
 use crate::gpu::{AdapterKind, AdapterReport};
+use crate::job::Framed;
 use crate::recipe::RenderRecipe;
-use crate::rig::Pose;
-use crate::shade::{HeadlitRow, Row, Stage, view_uniform};
+use crate::scene::view_uniform;
 use crate::view::View;
-use planes::Planes;
+pub(crate) use headlight::Headlight;
+use headlight::HeadlitRow;
+pub(crate) use light::{Lamp, Point, albedo_of};
+use resolve::Planes;
+use scanline::Row;
+use surface::Stage;
 use visibility::{Samples, Visibility};
 
 /// Samples that are kept at a time, which bounds the memory of a thread to 8 bytes each.
@@ -152,10 +164,14 @@ fn bands(rows: Range<u32>, recipe: &RenderRecipe) -> impl Iterator<Item = Range<
         .map(move |start| start..(start + num_rows).min(rows.end))
 }
 
+fn rgba(packed: u32) -> Vec4 {
+    Vec4::from(packed.to_le_bytes().map(f32::from)) / 255.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::framing::DrawnBy;
+    use crate::job::DrawnBy;
     use crate::lighting::Lighting;
     use crate::recipe::Channels;
 

@@ -3,13 +3,15 @@
 use tap_shaders::NO_LABELS;
 use wide::{i32x4, u32x4};
 
+use super::headlight::HeadlitRow;
+use super::scanline::Row;
+use super::surface::Seen;
 use super::visibility::{NOTHING, Visibility};
+use crate::camera::Pose;
 use crate::camera::ViewMatrices;
+use crate::cpu::raster::LANES;
 use crate::lighting::BRIGHTEST_COVERED;
-use crate::raster::LANES;
 use crate::recipe::RenderRecipe;
-use crate::rig::Pose;
-use crate::shade::{HeadlitRow, Row, Seen};
 use crate::view::{ColorImage, Mask, View};
 
 /// The channels of a view. Those that are not asked for stay empty.

@@ -6,10 +6,7 @@
 
 use glam::{DMat3, DVec3, Vec3};
 
-use crate::{
-    mesh::{Mesh, MeshError, bounds_of},
-    surface::{Material, Surface},
-};
+use super::{Material, Mesh, MeshError, Surface, bounds_of};
 
 /// Neighbours that a normal is fitted to.
 pub const DEFAULT_NUM_NEIGHBORS: u16 = 12;

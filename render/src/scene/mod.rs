@@ -1,15 +1,17 @@
 //! `Scene`: what the triangles of a mesh look like, in the arrays that both backends shade from.
 
+mod geometry;
+mod uniform;
+
 use glam::Vec3;
 use tap_shaders::{
     Corner, Material, NO_TEXTURE, TEXTURE_HEADER, WRAP_CLAMP, WRAP_MIRROR, WRAP_REPEAT, fold_normal,
 };
 
-use crate::geometry::Geometry;
 use crate::lighting::{Lighting, MaterialChoice, Normals};
-use crate::mesh::Mesh;
-use crate::normal::corner_normals;
-use crate::surface::{Surface, Texture, Wrap};
+use crate::mesh::{Mesh, Surface, Texture, Wrap, corner_normals};
+pub(crate) use geometry::{Geometry, Numbered};
+pub(crate) use uniform::view_uniform;
 
 const OPAQUE_WHITE: u32 = u32::MAX;
 
@@ -58,7 +60,7 @@ impl Scene {
         };
         let (materials, textures) = own.map_or_else(white, |surface| {
             let (headers, textures) = lay_textures(&surface.textures);
-            let material = |material: &crate::surface::Material| Material {
+            let material = |material: &crate::mesh::Material| Material {
                 base_color: u32::from_le_bytes(material.base_color),
                 texture: material
                     .texture

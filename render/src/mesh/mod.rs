@@ -4,13 +4,20 @@
 //! Everything here is measured in `f64`: a part of 2 cm that lies 150 m from the file's origin keeps its
 //! shape, because only the difference to the box centre is ever rounded to `f32`.
 
+mod appearance;
+mod coplanar;
+mod smooth_normal;
+mod surfel;
+
 use std::{fmt, str::FromStr};
 
 use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
-use crate::coincident::coincident_triangles;
-use crate::surface::{Surface, SurfaceError};
+pub use appearance::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
+use coplanar::coincident_triangles;
+pub(crate) use smooth_normal::corner_normals;
+pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
 
 /// Largest half extent that is accepted, in file units: areas and squared lengths then stay finite in `f32`.
 pub const MAX_HALF_EXTENT: f64 = 1e15;
@@ -563,7 +570,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::surface::Material;
 
     fn tetrahedron(offset: DVec3, size: f64) -> (Vec<DVec3>, Vec<[u32; 3]>) {
         let corners = [DVec3::ZERO, DVec3::X, DVec3::Y, DVec3::Z].map(|corner| offset + size * corner);

@@ -6,7 +6,7 @@ use std::iter;
 use std::time::Duration;
 
 use crate::error::RenderError;
-use crate::framing::Framed;
+use crate::job::Framed;
 use crate::renderer::{PendingViews, Renderer, RendererOptions};
 use crate::view::View;
 
