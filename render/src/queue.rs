@@ -1,157 +1,159 @@
-//! [`draw_in_flight`]: many meshes through one renderer, several of them on the device at a time, and drawn again where it
-//! fails. It is one stage of a pipeline, between those that frame meshes and those that encode views.
+//! The render queue, [`run_render_queue`]: many meshes through one renderer, several in flight at a time, with recovery
+//! from a failed device. In a pipeline it stands between the stages that prepare jobs and those that encode views.
 
 use std::collections::VecDeque;
 use std::iter;
 use std::time::Duration;
 
 use crate::error::RenderError;
-use crate::job::Framed;
+use crate::job::RenderJob;
 use crate::renderer::{PendingViews, Renderer, RendererOptions};
 use crate::view::View;
 
-/// A framed mesh, with whatever its owner keeps beside it.
-pub trait InFlight {
-    /// What is drawn.
-    fn framed(&self) -> &Framed;
+/// A [`RenderJob`] in the queue, with whatever the caller keeps beside it.
+pub trait QueuedJob {
+    /// The job to draw.
+    fn job(&self) -> &RenderJob;
 
-    /// Does a step of its drawing; an owner who wants to know how long that takes looks at a clock before and after.
-    fn timed<R>(&mut self, _step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
-        work(self.framed())
+    /// Runs one stage. Override it to measure time.
+    fn timed<R>(&mut self, _step: QueueStage, work: impl FnOnce(&RenderJob) -> R) -> R {
+        work(self.job())
     }
 
-    /// Is told how long the device worked on it, if it says ([`Renderer::device_time`]).
-    fn worked_on(&mut self, _device_time: Option<Duration>) {}
+    /// Called with the device time of the job, if the device reports it ([`Renderer::device_time`]).
+    fn record_device_time(&mut self, _device_time: Option<Duration>) {}
 }
 
-impl<Key, Mesh: InFlight> InFlight for (Key, Mesh) {
-    fn framed(&self) -> &Framed {
-        self.1.framed()
+impl<Key, Mesh: QueuedJob> QueuedJob for (Key, Mesh) {
+    fn job(&self) -> &RenderJob {
+        self.1.job()
     }
 
-    fn timed<R>(&mut self, step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
+    fn timed<R>(&mut self, step: QueueStage, work: impl FnOnce(&RenderJob) -> R) -> R {
         self.1.timed(step, work)
     }
 
-    fn worked_on(&mut self, device_time: Option<Duration>) {
-        self.1.worked_on(device_time);
+    fn record_device_time(&mut self, device_time: Option<Duration>) {
+        self.1.record_device_time(device_time);
     }
 }
 
-/// What a mesh goes through.
+/// The stages of a job in the queue, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlightStep {
-    /// It is handed to the device.
+pub enum QueueStage {
+    /// Upload and submission to the device.
     Submit,
-    /// It is waited for.
+    /// Waiting for the device.
     Draw,
-    /// Its views are read back.
+    /// Reading the views back.
     ReadBack,
 }
 
-/// What [`draw_in_flight`] tells of.
+/// What [`run_render_queue`] reports.
 #[derive(Debug)]
-pub enum FlightEvent<Mesh> {
-    /// A mesh has its views.
-    Drawn {
-        /// Which.
+pub enum QueueEvent<Mesh> {
+    /// A job is done.
+    Rendered {
+        /// The queued job.
         mesh: Mesh,
-        /// Of it.
+        /// In the order of the rig's poses.
         views: Vec<View>,
     },
-    /// A mesh can't be drawn.
-    LeftOut {
-        /// Which.
+    /// A job cannot be drawn.
+    Failed {
+        /// The queued job.
         mesh: Mesh,
-        /// Why.
+        /// Why it cannot be drawn.
         error: RenderError,
     },
-    /// The device has failed, and is set up anew.
+    /// The device failed and is opened again.
     DeviceFailed {
-        /// How.
+        /// What the device reported.
         error: RenderError,
     },
 }
 
-/// Draws meshes, in their order, until there are no more.
+/// Draws jobs in order until there are no more.
 ///
-/// `next` gives the next mesh and is told whether to wait for it; when it was waited for and there is none, that was the last.
+/// `next` returns the next job; its argument says whether to wait for one. `None` to a call that waits means that there
+/// are no more.
 ///
-/// When the device fails, a new renderer is set up and the meshes in flight are drawn again one by one; the one that fails
-/// again is left out. So a mesh that crashes a driver costs itself alone.
+/// When the device fails, a new renderer is opened and the jobs in flight are drawn again one by one; one that fails
+/// again is reported as failed. So a mesh that crashes a driver costs only itself.
 ///
 /// # Errors
 ///
-/// As [`Renderer::try_new`], when the device has failed and no other can be had.
-pub fn draw_in_flight<Mesh: InFlight>(
+/// As [`Renderer::try_new`], if the device has failed and no other can be opened.
+pub fn run_render_queue<Mesh: QueuedJob>(
     mut renderer: Renderer,
     options: &RendererOptions,
     mut next: impl FnMut(bool) -> Option<Mesh>,
-    mut tell: impl FnMut(FlightEvent<Mesh>),
+    mut tell: impl FnMut(QueueEvent<Mesh>),
 ) -> Result<(), RenderError> {
     let mut pending: VecDeque<(Mesh, PendingViews)> = VecDeque::new();
     loop {
         let has_room = pending.len() < renderer.max_in_flight();
-        // With something in flight there is no waiting for more.
-        let (error, lost) = if let Some(mut mesh) = has_room.then(|| next(pending.is_empty())).flatten() {
-            match mesh.timed(FlightStep::Submit, |framed| renderer.submit(framed)) {
+        // With jobs in flight, `next` does not wait.
+        let (error, lost_jobs) = if let Some(mut mesh) = has_room.then(|| next(pending.is_empty())).flatten()
+        {
+            match mesh.timed(QueueStage::Submit, |job| renderer.submit(job)) {
                 Ok(views) => {
                     pending.push_back((mesh, views));
                     continue;
                 }
-                Err(error) if is_of_the_mesh(&error) => {
-                    tell(FlightEvent::LeftOut { mesh, error });
+                Err(error) if is_mesh_error(&error) => {
+                    tell(QueueEvent::Failed { mesh, error });
                     continue;
                 }
-                Err(error) => (error, meshes(&mut pending).chain([mesh]).collect()),
+                Err(error) => (error, drain_jobs(&mut pending).chain([mesh]).collect()),
             }
         } else {
             let Some((mut mesh, views)) = pending.pop_front() else {
                 return Ok(());
             };
-            let waited = mesh.timed(FlightStep::Draw, |_| renderer.wait(&views));
-            let finished = waited.and_then(|()| mesh.timed(FlightStep::ReadBack, |_| renderer.finish(views)));
+            let waited = mesh.timed(QueueStage::Draw, |_| renderer.wait(&views));
+            let finished = waited.and_then(|()| mesh.timed(QueueStage::ReadBack, |_| renderer.finish(views)));
             match finished {
                 Ok(views) => {
-                    mesh.worked_on(renderer.device_time());
-                    tell(FlightEvent::Drawn { mesh, views });
+                    mesh.record_device_time(renderer.device_time());
+                    tell(QueueEvent::Rendered { mesh, views });
                     continue;
                 }
-                Err(error) => (error, iter::once(mesh).chain(meshes(&mut pending)).collect()),
+                Err(error) => (error, iter::once(mesh).chain(drain_jobs(&mut pending)).collect()),
             }
         };
-        tell(FlightEvent::DeviceFailed { error });
-        renderer = redraw(renderer, options, lost, &mut tell)?;
+        tell(QueueEvent::DeviceFailed { error });
+        renderer = retry_lost(renderer, options, lost_jobs, &mut tell)?;
     }
 }
 
-/// All meshes that are pending; their views are lost.
-fn meshes<Mesh>(pending: &mut VecDeque<(Mesh, PendingViews)>) -> impl Iterator<Item = Mesh> {
+/// All pending jobs; their views are dropped.
+fn drain_jobs<Mesh>(pending: &mut VecDeque<(Mesh, PendingViews)>) -> impl Iterator<Item = Mesh> {
     pending.drain(..).map(|(mesh, _)| mesh)
 }
 
-/// Draws what a failed device has lost, each mesh alone.
-fn redraw<Mesh: InFlight>(
+/// Draws the jobs that a failed device has lost, one at a time.
+fn retry_lost<Mesh: QueuedJob>(
     failed: Renderer,
     options: &RendererOptions,
-    lost: Vec<Mesh>,
-    tell: &mut impl FnMut(FlightEvent<Mesh>),
+    lost_jobs: Vec<Mesh>,
+    tell: &mut impl FnMut(QueueEvent<Mesh>),
 ) -> Result<Renderer, RenderError> {
     drop(failed);
     let mut renderer = Renderer::try_new(options)?;
-    for mut mesh in lost {
-        let drawn = mesh.timed(FlightStep::Draw, |framed| {
-            let pending = renderer.submit(framed)?;
+    for mut mesh in lost_jobs {
+        let drawn = mesh.timed(QueueStage::Draw, |job| {
+            let pending = renderer.submit(job)?;
             renderer.finish(pending)
         });
         match drawn {
             Ok(views) => {
-                mesh.worked_on(renderer.device_time());
-                tell(FlightEvent::Drawn { mesh, views });
+                mesh.record_device_time(renderer.device_time());
+                tell(QueueEvent::Rendered { mesh, views });
             }
             Err(error) => {
-                let is_device_lost = !is_of_the_mesh(&error);
-                tell(FlightEvent::LeftOut { mesh, error });
+                let is_device_lost = !is_mesh_error(&error);
+                tell(QueueEvent::Failed { mesh, error });
                 if is_device_lost {
                     drop(renderer);
                     renderer = Renderer::try_new(options)?;
@@ -162,8 +164,8 @@ fn redraw<Mesh: InFlight>(
     Ok(renderer)
 }
 
-/// Is the device still of use after this error?
-fn is_of_the_mesh(error: &RenderError) -> bool {
+/// Is the error the job's own, so that the device is still usable?
+fn is_mesh_error(error: &RenderError) -> bool {
     matches!(
         error,
         RenderError::MeshTooLarge { .. }

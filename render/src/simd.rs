@@ -1,18 +1,18 @@
-//! Points, four at a time.
+//! Vectors in structure-of-arrays form, four at a time.
 
 use glam::{Mat4, Vec3};
 use wide::f32x4;
 
 /// Four points.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Four {
+pub(crate) struct Vec3x4 {
     pub(crate) x: f32x4,
     pub(crate) y: f32x4,
     pub(crate) z: f32x4,
 }
 
-impl Four {
-    /// All points of a list, the last one repeated until all are in fours.
+impl Vec3x4 {
+    /// All points of a list; the last one is repeated to fill a group of four.
     pub(crate) fn of_points(points: &[Vec3]) -> impl ExactSizeIterator<Item = Self> {
         points.chunks(4).map(|chunk| {
             if let [a, b, c, d] = chunk {
@@ -33,9 +33,9 @@ impl Four {
         }
     }
 
-    /// What a matrix makes of the points, and the fourth number of each.
+    /// The transformed points, and their w.
     #[inline]
-    pub(crate) fn transform(&self, FourMatrices(rows): &FourMatrices) -> (Self, f32x4) {
+    pub(crate) fn transform(&self, SplatMat4(rows): &SplatMat4) -> (Self, f32x4) {
         let row = |[x, y, z, w]: &[f32x4; 4]| self.x * *x + self.y * *y + self.z * *z + *w;
         let four = Self {
             x: row(&rows[0]),
@@ -45,18 +45,18 @@ impl Four {
         (four, row(&rows[3]))
     }
 
-    /// Each one by itself, with 0 behind it.
+    /// The four points, each with 0 in the fourth lane.
     #[inline]
     pub(crate) fn transpose(self) -> [f32x4; 4] {
         f32x4::transpose([self.x, self.y, self.z, f32x4::ZERO])
     }
 }
 
-/// A matrix for each of four points, always the same, row by row.
+/// A matrix with each element splat to four lanes, row by row.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FourMatrices([[f32x4; 4]; 4]);
+pub(crate) struct SplatMat4([[f32x4; 4]; 4]);
 
-impl From<&Mat4> for FourMatrices {
+impl From<&Mat4> for SplatMat4 {
     fn from(matrix: &Mat4) -> Self {
         Self([0, 1, 2, 3].map(|row| matrix.row(row).to_array().map(f32x4::splat)))
     }
@@ -67,12 +67,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_are_transformed_as_one_by_one() {
+    fn transform_matches_scalar_transform() {
         let points: Vec<Vec3> = (0..7)
             .map(|i| Vec3::new(0.3 * i as f32, 1.0 - 0.7 * i as f32, 2.0 + i as f32))
             .collect();
         let matrix = Mat4::from_cols_array(&std::array::from_fn(|i| (i as f32 * 0.7).sin()));
-        let four: Vec<(Four, f32x4)> = Four::of_points(&points)
+        let four: Vec<(Vec3x4, f32x4)> = Vec3x4::of_points(&points)
             .map(|four| four.transform(&(&matrix).into()))
             .collect();
         assert_eq!(four.len(), 2, "seven points are two fours");

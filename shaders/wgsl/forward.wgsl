@@ -1,47 +1,48 @@
-// Colors the faces of a mesh whose look depends on nothing but where they are and where they face: white and flat.
-// `view.wgsl`, `scene.wgsl` and `light.wgsl` go before.
+// Forward shading of white, flat-shaded meshes. Include after `view.wgsl`, `surface.wgsl` and `light.wgsl`.
 
-struct Face {
+struct ForwardVertex {
     @builtin(position) position: vec4f,
-    // In view space. A triangle's normal stands at its first corner.
+    // Of the triangle, in view space; the provoking (first) vertex carries it.
     @location(0) @interpolate(flat, first) normal: vec3f,
-    // In view space. A software driver interpolates it faster than it looks up what tells it from the pixel.
-    @location(1) place: vec3f,
+    // Interpolated: on a software driver that is faster than reconstructing it from the pixel.
+    @location(1) view_position: vec3f,
 }
 
 @vertex
-fn place_face(@location(0) position: vec3f, @location(1) normal: vec3f) -> Face {
-    let place = view.view_from_object * vec4f(position, 1.0);
-    return Face(view.clip_from_object * vec4f(position, 1.0), rotate(normal), place.xyz);
+fn vs_forward(@location(0) position: vec3f, @location(1) normal: vec3f) -> ForwardVertex {
+    let view_position = view.view_from_object * vec4f(position, 1.0);
+    return ForwardVertex(view.clip_from_object * vec4f(position, 1.0), rotate_to_view(normal), view_position.xyz);
 }
 
 @fragment
-fn paint(at: Face) -> @location(0) vec4f {
-    let direction = select(at.place, vec3f(0.0, 0.0, -1.0), has(PARALLEL));
-    let normal = towards_viewer(at.normal, at.normal, direction);
-    return kept(shown(Point(at.place, normal, vec3f(1.0), direction)));
+fn fs_forward(in: ForwardVertex) -> @location(0) vec4f {
+    let direction = select(in.view_position, vec3f(0.0, 0.0, -1.0), has(ORTHOGRAPHIC));
+    let normal = face_forward(in.normal, in.normal, direction);
+    return pack_color(shade_to_bytes(SurfacePoint(in.view_position, normal, vec3f(1.0), direction)));
 }
 
-// A face in the headlight alone, which is gray.
-struct HeadlitFace {
+// A face lit by a single gray headlight.
+struct HeadlightVertex {
     @builtin(position) position: vec4f,
-    // How far the face's plane is from the eye, or the cosine between parallel rays and its normal; times the light.
+    // Light intensity times the eye's distance from the face's plane, or, if orthographic, times the cosine between
+    // rays and normal.
     @location(0) @interpolate(flat, first) light: f32,
-    @location(1) place: vec3f,
+    @location(1) view_position: vec3f,
 }
 
 @vertex
-fn place_headlit_face(@location(0) position: vec3f, @location(1) normal: vec3f) -> HeadlitFace {
-    let place = (view.view_from_object * vec4f(position, 1.0)).xyz;
-    let towards_eye = select(place, vec3f(0.0, 0.0, 1.0), has(PARALLEL));
-    let light = view.diffuse * view.lights[0].color.x * abs(dot(rotate(normal), towards_eye));
-    return HeadlitFace(view.clip_from_object * vec4f(position, 1.0), light, place);
+fn vs_headlight(@location(0) position: vec3f, @location(1) normal: vec3f) -> HeadlightVertex {
+    let view_position = (view.view_from_object * vec4f(position, 1.0)).xyz;
+    let to_eye = select(view_position, vec3f(0.0, 0.0, 1.0), has(ORTHOGRAPHIC));
+    let light = view.diffuse * view.lights[0].color.x * abs(dot(rotate_to_view(normal), to_eye));
+    return HeadlightVertex(view.clip_from_object * vec4f(position, 1.0), light, view_position);
 }
 
 @fragment
-fn paint_headlit(at: HeadlitFace) -> @location(0) vec4f {
-    let per_length = select(inverseSqrt(dot(at.place, at.place)), 1.0, has(PARALLEL));
-    // What `shown` and `kept` do, of one part that is never negative: through them a software driver takes 4 % longer.
-    let byte = floor((view.ambient.x + at.light * per_length) * 255.0 + 0.5);
+fn fs_headlight(in: HeadlightVertex) -> @location(0) vec4f {
+    let inv_length = select(inverseSqrt(dot(in.view_position, in.view_position)), 1.0, has(ORTHOGRAPHIC));
+    // `shade_to_bytes` and `pack_color` inlined for one channel that is never negative; calling them costs a software
+    // driver 4 %.
+    let byte = floor((view.ambient.x + in.light * inv_length) * 255.0 + 0.5);
     return vec4f(min(byte, BRIGHTEST_COVERED) * (1.0 / 255.0));
 }

@@ -1,13 +1,13 @@
-// The target's texels where a pixel has one sample. `samples_many.wgsl` is its other.
+// Visibility buffer of one sample per pixel; `multisample.wgsl` is the alternative.
 
-@group(2) @binding(0) var names_seen: texture_2d<u32>;
+@group(2) @binding(0) var triangle_ids: texture_2d<u32>;
 @group(2) @binding(1) var depths: texture_depth_2d;
 
 const NUM_SAMPLES = 1u;
 
-fn name_at(texel: vec2u, sample: u32) -> u32 {
-    let name = textureLoad(names_seen, texel, 0).xy;
-    return name.x | (name.y << 16u);
+fn triangle_id_at(texel: vec2u, sample: u32) -> u32 {
+    let id = textureLoad(triangle_ids, texel, 0).xy;
+    return id.x | (id.y << 16u);
 }
 
 fn depth_at(texel: vec2u, sample: u32) -> f32 {

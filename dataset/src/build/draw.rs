@@ -4,15 +4,15 @@ use std::iter;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender};
-use tap_render::{FlightEvent, Framed, InFlight, Renderer, draw_in_flight};
+use tap_render::{QueueEvent, QueuedJob, RenderJob, Renderer, run_render_queue};
 
 use super::prepare::{Prepared, in_full};
 use super::timing::Stage;
 use super::{Context, Drawn, Finished, Skip};
 use crate::{Result, SkipReason};
 
-impl InFlight for Prepared {
-    fn framed(&self) -> &Framed {
+impl QueuedJob for Prepared {
+    fn job(&self) -> &RenderJob {
         &self.framed
     }
 }
@@ -41,7 +41,7 @@ impl Context<'_> {
         };
         // Either receiver is gone only when the build is stopping.
         let tell = |event| match event {
-            FlightEvent::Drawn {
+            QueueEvent::Rendered {
                 mesh: (object_idx, prepared),
                 views,
             } => drop(drawn.send(Drawn {
@@ -49,7 +49,7 @@ impl Context<'_> {
                 prepared,
                 views,
             })),
-            FlightEvent::LeftOut {
+            QueueEvent::Failed {
                 mesh: (object_idx, prepared),
                 error,
             } => drop(finished.send(Finished {
@@ -60,13 +60,13 @@ impl Context<'_> {
                     source_sha256: Some(prepared.source_sha256),
                 }),
             })),
-            FlightEvent::DeviceFailed { error } => {
+            QueueEvent::DeviceFailed { error } => {
                 tracing::warn!(error = in_full(&error), "the device failed");
             }
         };
         // Waiting for meshes takes none of the CPU's time.
         self.clock.time(Stage::Draw, || {
-            draw_in_flight(renderer, &self.options.renderer, next, tell)
+            run_render_queue(renderer, &self.options.renderer, next, tell)
         })?;
         Ok(())
     }

@@ -26,7 +26,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
-use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
+use tap_render::{BackendKind, CpuRenderer, Renderer, RendererOptions, View};
 
 use crate::dataset_writer::num_shards;
 use crate::parallel::num_threads;
@@ -241,12 +241,12 @@ pub(crate) fn build_child(
     }
     let stop = AtomicBool::new(false);
     let clock = StageClock::start();
-    let software = renderer.software();
+    let software = renderer.cpu();
     let context = Context {
         source,
         recipe,
         options,
-        drawn_by: renderer.drawn_by(),
+        backend_kind: renderer.backend_kind(),
         software: software.as_ref(),
         stop: &stop,
         cancel,
@@ -339,9 +339,9 @@ struct Context<'a> {
     source: &'a Source,
     recipe: &'a BuildRecipe,
     options: &'a BuildOptions,
-    drawn_by: DrawnBy,
+    backend_kind: BackendKind,
     /// There if workers draw.
-    software: Option<&'a SoftwareRenderer>,
+    software: Option<&'a CpuRenderer>,
     /// Set when the writer has failed or was told to stop: what is on its way is dropped.
     stop: &'a AtomicBool,
     cancel: &'a AtomicBool,
@@ -459,7 +459,7 @@ impl Context<'_> {
                 self.source,
                 object_idx,
                 self.recipe,
-                self.drawn_by,
+                self.backend_kind,
                 self.options.max_mesh_bytes,
                 self.clock,
             )

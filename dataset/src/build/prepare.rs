@@ -4,7 +4,7 @@ use std::io;
 
 use sha2::{Digest, Sha256};
 use tap_render::import::{ImportOptions, import_object};
-use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
+use tap_render::{BackendKind, Mesh, ObjectFromMesh, RenderJob, row_major};
 
 use super::Skip;
 use super::timing::{Stage, StageClock};
@@ -16,7 +16,7 @@ use crate::{
 /// An object ready to be drawn, and all of its row but the views.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) framed: Framed,
+    pub(super) framed: RenderJob,
     pub(super) points: Vec<[f32; 3]>,
     pub(super) normals: Vec<[f32; 3]>,
     pub(super) part_labels: Option<Vec<u8>>,
@@ -33,7 +33,7 @@ pub(super) fn prepare(
     source: &Source,
     object_idx: usize,
     recipe: &BuildRecipe,
-    drawn_by: DrawnBy,
+    backend_kind: BackendKind,
     max_mesh_bytes: u64,
     clock: &StageClock,
 ) -> Result<Prepared, Skip> {
@@ -117,7 +117,7 @@ pub(super) fn prepare(
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
     let framed = clock
         .time(Stage::Frame, || {
-            Framed::try_new(&mesh, &object_from_mesh, &recipe.drawn(), drawn_by)
+            RenderJob::try_new(&mesh, &object_from_mesh, &recipe.drawn(), backend_kind)
         })
         .map_err(|e| skip((SkipReason::RenderFailed, in_full(&e))))?;
     let Topology {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tap_render::{Lighting, MaterialChoice, Normals, relight_as_taken};
+use tap_render::{Lighting, MaterialChoice, Normals, relight_antialiased};
 
 use super::{RelightReport, recipe_of};
 use crate::build::{encode_color, to_value};
@@ -38,7 +38,7 @@ pub struct RelightOptions {
 /// Makes the dataset of `parent` anew under another light, from its G-buffer. `None` if told to stop; the same call goes
 /// on then.
 ///
-/// Within an object pictures are those of a build with that lighting, within 1/255; see [`relight_as_taken`] for edges.
+/// Within an object pictures are those of a build with that lighting, within 1/255; see [`relight_antialiased`] for edges.
 ///
 /// # Errors
 /// When the parent is no finished dataset, holds no G-buffer or none that the lighting can do with, is damaged, or as
@@ -255,7 +255,7 @@ impl Relighter<'_> {
             let drawn = view
                 .drawn()?
                 .ok_or_else(|| damaged(format!("{} has no G-buffer", sample.id)))?;
-            let color = relight_as_taken(&drawn, self.taken, self.lighting)?;
+            let color = relight_antialiased(&drawn, self.taken, self.lighting)?;
             view.image_png = encode_color(drawn.size_px, &color)?;
             if !self.columns.has_gbuffer() {
                 view.gbuffer = None;

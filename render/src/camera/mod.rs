@@ -1,18 +1,18 @@
-//! Cameras: the one file that builds matrices, and the one place where the axes are stated.
+//! Cameras: the one module that builds matrices and defines the axes.
 //!
 //! - **Object space** is right-handed: +x right, +y up, +z front.
-//! - **View space** is that of OpenGL: +x right, +y up, +z towards the viewer, who looks along -z.
-//!   `view_from_object` is rigid.
-//! - **Clip space**: a point is a column, `clip = clip_from_view * view_from_object * (x, y, z, 1)` and
-//!   `ndc = clip.xyz / clip.w`; depth is 0 at the near plane and 1 at the far one.
-//! - **Pixels**: `x_px = (ndc.x / 2 + 1/2) * width_px`, `y_px = (1/2 - ndc.y / 2) * height_px`; the centre of the
-//!   top left pixel is at (1/2, 1/2).
+//! - **View space** is that of OpenGL: +x right, +y up, +z towards the viewer, who looks along -z. `view_from_object`
+//!   is rigid.
+//! - **Clip space**: a point is a column, `clip = clip_from_view * view_from_object * (x, y, z, 1)` and `ndc = clip.xyz
+//! / clip.w`; depth is 0 at the near plane and 1 at the far one.
+//! - **Pixels**: `x_px = (ndc.x / 2 + 1/2) * width_px`, `y_px = (1/2 - ndc.y / 2) * height_px`; the center of the top
+//!   left pixel is at (1/2, 1/2).
 //!
-//! Where matrices leave the program they are written row by row ([`row_major`]).
+//! Outputs store matrices row by row ([`row_major`]).
 //!
-//! The *image plane* is where framing measures: `(x, y)` of view space under parallel projection, `(x, y) / -z`
-//! under perspective. A [`Window`] is the square of it that becomes the picture; that it need not be centred
-//! on the axis is what makes the framing exact (an off-axis crop and zoom, in `clip_from_view`).
+//! Framing measures on the *image plane*: `(x, y)` of view space under orthographic projection, `(x, y) / -z` under
+//! perspective. A [`Window`] is the square of it that becomes the image. It need not be centered on the axis, which
+//! makes the framing exact: an off-axis crop and zoom, in `clip_from_view`.
 
 pub mod pose_format;
 mod rig;
@@ -27,34 +27,34 @@ use serde::{Deserialize, Serialize};
 use wide::f32x4;
 
 use crate::error::{ParseError, RenderError};
-use crate::simd::{Four, FourMatrices};
+use crate::simd::{SplatMat4, Vec3x4};
 pub use rig::{Pose, PoseDegrees, Rig};
 pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
 
-/// Distance of MVCNN's eye from the centre of the object's bounding box, in diagonals of that box
-/// (`facts-mvcnn.md`, camera: measured).
+/// Distance of MVCNN's eye from the center of the object's bounding box, in diagonals of that box (`facts-mvcnn.md`,
+/// camera: measured).
 pub const MVCNN_DISTANCE_DIAGONALS: f32 = 4.6;
-/// The distances that can be asked for. Nearer than half a diagonal the eye may stand within the object.
+/// Valid distances. Below half a diagonal the eye may be inside the object.
 const DISTANCES_DIAGONALS: RangeInclusive<f32> = 0.75..=1000.0;
-/// Under parallel projection the distance changes nothing but the origin of depth.
-const PARALLEL_DISTANCE_DIAGONALS: f64 = 1.0;
-/// Room between the object and the near and far planes, in diagonals.
+/// Under orthographic projection the distance only offsets the depth.
+const ORTHOGRAPHIC_DISTANCE_DIAGONALS: f64 = 1.0;
+/// Margin between the object and the near and far planes, in diagonals.
 const DEPTH_MARGIN_DIAGONALS: f64 = 0.01;
 
-/// How rays run.
+/// Projection of a view.
 ///
-/// In a recipe and on a command line: `perspective` (MVCNN's), `perspective:D` (the eye D bounding-box diagonals
-/// from the box's centre) or `parallel`.
+/// In a recipe and on a command line: `perspective` (MVCNN's), `perspective:D` (the eye D bounding-box diagonals from
+/// the box's center), `orthographic` or, as the paper says and outputs store, `parallel`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Projection {
-    /// All rays meet in the eye.
+    /// Central projection.
     Perspective {
-        /// Distance of the eye from the centre of the object's bounding box, in diagonals of that box.
+        /// Distance of the eye from the center of the object's bounding box, in diagonals of that box.
         distance_diagonals: f32,
     },
     /// All rays are parallel.
-    Parallel,
+    Orthographic,
 }
 
 impl Projection {
@@ -68,7 +68,7 @@ impl Projection {
             {
                 Err(RenderError::Distance { distance_diagonals })
             }
-            Self::Perspective { .. } | Self::Parallel => Ok(()),
+            Self::Perspective { .. } | Self::Orthographic => Ok(()),
         }
     }
 }
@@ -85,7 +85,7 @@ impl fmt::Display for Projection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Perspective { distance_diagonals } => write!(f, "perspective:{distance_diagonals}"),
-            Self::Parallel => f.write_str("parallel"),
+            Self::Orthographic => f.write_str("parallel"),
         }
     }
 }
@@ -96,12 +96,12 @@ impl FromStr for Projection {
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let error = || ParseError {
             what: "projection",
-            expected: "perspective, perspective:D or parallel",
+            expected: "perspective, perspective:D, orthographic or parallel",
             found: text.to_owned(),
         };
         match text.split_once(':') {
             None if text == "perspective" => Ok(Self::default()),
-            None if text == "parallel" => Ok(Self::Parallel),
+            None if text == "parallel" || text == "orthographic" => Ok(Self::Orthographic),
             Some(("perspective", distance)) => {
                 let distance_diagonals = distance.parse().map_err(|_| error())?;
                 Ok(Self::Perspective { distance_diagonals })
@@ -125,18 +125,18 @@ impl From<Projection> for String {
     }
 }
 
-/// How an object fills the picture.
+/// How an object fills the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
-    /// Per view: the longer side of the silhouette's box is 0.9 of the picture's side, or less where the silhouette
-    /// with its holes filled would cover more than 0.3 of the picture. The box is centred.
+    /// Per view: the longer side of the silhouette's bounding box is 0.9 of the image side, or less where the
+    /// silhouette with its holes filled would cover more than 0.3 of the image. The box is centered.
     #[default]
     Mvcnn,
-    /// Per view: the longer side of the silhouette's box is 200/224 of the picture's side. The box is centred.
+    /// Per view: the longer side of the silhouette's bounding box is 200/224 of the image side. The box is centered.
     Box,
     /// The same camera, but for its direction, for all views and objects: it looks at the origin, and the unit sphere
-    /// appears as wide as the picture. The eye's distance counts the sphere's diameter as the diagonal.
+    /// is as wide as the image. The eye's distance counts the sphere's diameter as the diagonal.
     Sphere,
 }
 
@@ -167,23 +167,23 @@ impl FromStr for Framing {
     }
 }
 
-/// The two matrices of a view; see the head of this file for their spaces.
+/// The two matrices of a view; see the module's documentation for their spaces.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ViewMatrices {
-    /// Rigid: where the camera stands.
+    /// The camera's pose, a rigid transform.
     pub view_from_object: Mat4,
-    /// Projection and framing together.
+    /// Projection and framing.
     pub clip_from_view: Mat4,
 }
 
 impl ViewMatrices {
-    /// Both in one, computed in double precision and rounded once.
+    /// The product, computed in double precision and rounded once.
     #[must_use]
     pub fn clip_from_object(&self) -> Mat4 {
         (self.clip_from_view.as_dmat4() * self.view_from_object.as_dmat4()).as_mat4()
     }
 
-    /// Where a point of object space falls in a picture of `size_px` pixels a side, in pixels from its top left corner.
+    /// Projects a point to an image of `size_px` pixels a side, in pixels from its top left corner.
     #[must_use]
     pub fn pixel_of(&self, point_in_object: Vec3, size_px: u32) -> Vec2 {
         let ndc = self.clip_from_object().project_point3(point_in_object);
@@ -191,20 +191,20 @@ impl ViewMatrices {
     }
 }
 
-/// The elements of a matrix row by row, as files hold them.
+/// The elements of a matrix row by row, as files store them.
 #[must_use]
 pub fn row_major(matrix: &Mat4) -> [f32; 16] {
     matrix.transpose().to_cols_array()
 }
 
-/// The square of the image plane that becomes the picture.
+/// The square of the image plane that becomes the image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Window {
     pub(crate) center: DVec2,
     pub(crate) half_side: f64,
 }
 
-/// A placed eye: everything of a view but its framing.
+/// A camera without its framing.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Camera {
     view_from_object: Mat4,
@@ -213,11 +213,11 @@ pub(crate) struct Camera {
 }
 
 impl Camera {
-    /// A camera that looks at `target` from the pose's direction. Distances are counted in `diagonal`s.
+    /// A camera that looks at `target` from the pose's direction. Distances are in units of `diagonal`.
     pub(crate) fn new(pose: &Pose, projection: Projection, target_in_object: DVec3, diagonal: f64) -> Self {
         let (is_perspective, distance_diagonals) = match projection {
             Projection::Perspective { distance_diagonals } => (true, f64::from(distance_diagonals)),
-            Projection::Parallel => (false, PARALLEL_DISTANCE_DIAGONALS),
+            Projection::Orthographic => (false, ORTHOGRAPHIC_DISTANCE_DIAGONALS),
         };
         // Turn the eye's azimuth to the front, tilt its elevation down to the horizon, roll, step back.
         let rotation = DMat4::from_rotation_z(f64::from(pose.roll_rad))
@@ -233,9 +233,9 @@ impl Camera {
         }
     }
 
-    /// Where points appear on the image plane, and their distances from the eye's plane as z.
-    pub(crate) fn projection(&self) -> impl Fn(&Four) -> Four + Copy {
-        let view_from_object = FourMatrices::from(&self.view_from_object);
+    /// Projects points to the image plane, with the distance from the eye's plane as z.
+    pub(crate) fn projection(&self) -> impl Fn(&Vec3x4) -> Vec3x4 + Copy {
+        let view_from_object = SplatMat4::from(&self.view_from_object);
         let is_perspective = self.is_perspective;
         move |points| {
             let (in_view, _) = points.transform(&view_from_object);
@@ -245,7 +245,7 @@ impl Camera {
             } else {
                 f32x4::ONE
             };
-            Four {
+            Vec3x4 {
                 x: in_view.x * per_depth,
                 y: in_view.y * per_depth,
                 z: depth,
@@ -253,17 +253,17 @@ impl Camera {
         }
     }
 
-    /// Where a point appears on the image plane, and its distance from the eye's plane.
+    /// Projects a point to the image plane, with its distance from the eye's plane.
     #[cfg(test)]
     pub(crate) fn project_point(&self, point_in_object: Vec3) -> (Vec2, f32) {
-        let [x, y, depth, _] = Four::of_points(&[point_in_object])
+        let [x, y, depth, _] = Vec3x4::of_points(&[point_in_object])
             .map(|four| self.projection()(&four).transpose()[0].to_array())
             .next()
             .expect("there is a point");
         (Vec2::new(x, y), depth)
     }
 
-    /// Half the side, on the image plane, of the square about a sphere that the camera looks at.
+    /// Half the side, on the image plane, of the square around a sphere that the camera looks at.
     pub(crate) fn half_side_of_sphere(&self, radius: f64) -> f64 {
         let distance = -f64::from(self.view_from_object.w_axis.z);
         if self.is_perspective {
@@ -273,8 +273,8 @@ impl Camera {
         }
     }
 
-    /// The matrices with which `window` becomes the picture and `depths`, with a margin, lie between near and far.
-    /// `None` if that is no camera: an empty window, a point behind the eye or numbers that are not finite.
+    /// The matrices that map `window` to the image and `depths`, with a margin, between near and far plane. `None` if
+    /// the window is empty, a point is behind the eye, or a number is not finite.
     pub(crate) fn matrices(&self, window: Window, depths: RangeInclusive<f32>) -> Option<ViewMatrices> {
         let near = f64::from(*depths.start()) - self.depth_margin;
         let far = f64::from(*depths.end()) + self.depth_margin;
@@ -289,7 +289,7 @@ impl Camera {
             && far > near
             && (near > 0.0 || !self.is_perspective);
         let clip_from_view = if self.is_perspective {
-            // w = -z; x / w is the image plane, less the window's centre, over its half side.
+            // w = -z; x / w is the image plane minus the window's center, over its half side.
             DMat4::from_cols(
                 DVec4::new(1.0 / half, 0.0, 0.0, 0.0),
                 DVec4::new(0.0, 1.0 / half, 0.0, 0.0),
@@ -314,11 +314,11 @@ impl Camera {
     }
 }
 
-/// The ray through a point of a picture, in view space: `pixel * scale + offset` is its direction at z = -1, from the
-/// eye, or where rays are parallel its place on the plane z = 0.
+/// Rays through the image, in view space: `pixel * scale + offset` is the direction at z = -1, from the eye, or if
+/// orthographic the origin on the plane z = 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Rays {
-    pub(crate) is_parallel: bool,
+    pub(crate) is_orthographic: bool,
     pub(crate) scale: Vec2,
     pub(crate) offset: Vec2,
 }
@@ -326,18 +326,18 @@ pub(crate) struct Rays {
 impl Rays {
     pub(crate) fn new(matrices: &ViewMatrices, size_px: u32) -> Self {
         let clip = matrices.clip_from_view.as_dmat4();
-        // Under parallel projection w is the constant 1.
-        let is_parallel = clip.w_axis.w > 0.5;
+        // Under orthographic projection w is the constant 1.
+        let is_orthographic = clip.w_axis.w > 0.5;
         let focal = DVec2::new(clip.x_axis.x, clip.y_axis.y);
         // ndc = (x f + z c) / -z, so a ray with z = -1 has x = (ndc + c) / f; or ndc = x f + o. ndc is affine in the pixel.
-        let center = if is_parallel {
+        let center = if is_orthographic {
             -DVec2::new(clip.w_axis.x, clip.w_axis.y)
         } else {
             DVec2::new(clip.z_axis.x, clip.z_axis.y)
         };
         let ndc_per_px = DVec2::new(2.0, -2.0) / f64::from(size_px);
         Self {
-            is_parallel,
+            is_orthographic,
             scale: (ndc_per_px / focal).as_vec2(),
             offset: ((DVec2::new(-1.0, 1.0) + center) / focal).as_vec2(),
         }
@@ -365,7 +365,7 @@ mod tests {
 
     fn projection() -> impl Strategy<Value = Projection> {
         prop_oneof![
-            Just(Projection::Parallel),
+            Just(Projection::Orthographic),
             (0.8_f32..20.0).prop_map(|distance_diagonals| Projection::Perspective { distance_diagonals }),
         ]
     }
@@ -392,7 +392,7 @@ mod tests {
         }
 
         #[test]
-        fn the_eye_stands_where_the_pose_says(pose in pose(), target in point(3.0), distance in 1.0_f32..10.0) {
+        fn the_eye_is_where_the_pose_says(pose in pose(), target in point(3.0), distance in 1.0_f32..10.0) {
             let projection = Projection::Perspective { distance_diagonals: distance };
             let camera = Camera::new(&pose, projection, target.as_dvec3(), 2.0);
             let eye = target + pose.eye_direction() * distance * 2.0;
@@ -404,7 +404,7 @@ mod tests {
         }
 
         #[test]
-        fn the_window_becomes_the_picture(pose in pose(), projection in projection(), p in point(0.5), window in window()) {
+        fn the_window_becomes_the_image(pose in pose(), projection in projection(), p in point(0.5), window in window()) {
             let camera = Camera::new(&pose, projection, DVec3::ZERO, 2.0);
             let (on_plane, depth) = camera.project_point(p);
             let matrices = camera.matrices(window, depth..=depth).unwrap();
@@ -417,21 +417,21 @@ mod tests {
         }
 
         #[test]
-        fn pixels_lead_back_to_points(pose in pose(), projection in projection(), p in point(0.5), window in window()) {
+        fn pixels_unproject_to_points(pose in pose(), projection in projection(), p in point(0.5), window in window()) {
             let camera = Camera::new(&pose, projection, DVec3::ZERO, 2.0);
             let (_, depth) = camera.project_point(p);
             let matrices = camera.matrices(window, depth - 0.3..=depth + 0.2).unwrap();
             let rays = Rays::new(&matrices, 64);
             let in_view = matrices.view_from_object.transform_point3(p);
             let place = matrices.pixel_of(p, 64) * rays.scale + rays.offset;
-            let distance = if projection == Projection::Parallel { 1.0 } else { depth };
-            prop_assert_eq!(rays.is_parallel, projection == Projection::Parallel);
+            let distance = if projection == Projection::Orthographic { 1.0 } else { depth };
+            prop_assert_eq!(rays.is_orthographic, projection == Projection::Orthographic);
             prop_assert!((place * distance - in_view.truncate()).length() < 1e-2, "{} is not {}", place * distance, in_view);
         }
     }
 
     #[test]
-    fn rows_come_first_in_files() {
+    fn row_major_order() {
         let matrix = Mat4::from_translation(Vec3::new(1.0, 2.0, 3.0));
         let rows = [
             1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 2.0, 0.0, 0.0, 1.0, 3.0, 0.0, 0.0, 0.0, 1.0,
@@ -461,24 +461,24 @@ mod tests {
         assert!(right.x > 50.0 && right.y.abs() < 1e-2, "{right}");
         let up = matrices.pixel_of(Vec3::Y, 224) - middle;
         assert!(up.y < -50.0 && up.x.abs() < 1e-2, "{up}");
-        // Seen from above, what is nearer is lower.
+        // Seen from above, nearer points are lower.
         let front = matrices.pixel_of(Vec3::Z, 224) - middle;
         assert!(front.y > 20.0 && front.x.abs() < 1e-2, "{front}");
     }
 
     #[test]
-    fn roll_turns_the_picture_counter_clockwise() {
+    fn roll_is_counter_clockwise() {
         let pose = Pose {
             roll_rad: 0.5,
             ..Pose::default()
         };
-        let camera = Camera::new(&pose, Projection::Parallel, DVec3::ZERO, 2.0);
+        let camera = Camera::new(&pose, Projection::Orthographic, DVec3::ZERO, 2.0);
         let (right, _) = camera.project_point(Vec3::X);
         assert!((right - Vec2::from_angle(0.5)).length() < 1e-6, "{right}");
     }
 
     #[test]
-    fn what_is_no_camera_is_refused() {
+    fn invalid_cameras_are_refused() {
         let camera = Camera::new(&Pose::default(), Projection::default(), DVec3::ZERO, 2.0);
         let window = Window {
             center: DVec2::ZERO,
@@ -524,7 +524,11 @@ mod tests {
             "perspective".parse::<Projection>().unwrap(),
             Projection::default()
         );
-        for text in ["", "orthographic", "perspective:far", "parallel:1"] {
+        assert_eq!(
+            "orthographic".parse::<Projection>().unwrap(),
+            Projection::Orthographic
+        );
+        for text in ["", "isometric", "perspective:far", "parallel:1"] {
             assert!(text.parse::<Projection>().is_err(), "{text}");
         }
     }

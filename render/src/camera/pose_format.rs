@@ -1,22 +1,21 @@
-//! Poses for others: the camera of a view in the conventions of the libraries around us.
+//! Camera poses in the conventions of other libraries.
 //!
-//! Each type here holds what its library wants and nothing else, ready to be written as JSON (or, for COLMAP, as
-//! lines); all of them put every point of an object on the same spot of the picture as
-//! [`ViewMatrices::pixel_of`] does, the off-axis framing included. What a library cannot express is refused.
+//! Each type has the fields that its library expects, ready to be written as JSON (or, for COLMAP, as lines). All of
+//! them map every point of an object to the same pixel position as [`ViewMatrices::pixel_of`], including the off-axis
+//! framing. What a library cannot express is an error.
 //!
-//! | type | the camera looks along | a pixel's centre | matrices |
+//! | type | the camera looks along | pixel centers | matrices |
 //! |---|---|---|---|
 //! | [`OpenCvCamera`] | +z, y down | at whole numbers | column vectors, `K [R t]` |
 //! | [`OpenGlCamera`] | -z, y up | at halves, from the lower left | column vectors, depth -1 to 1 |
 //! | [`PyTorch3dCamera`] | +z, x left, y up | at halves | row vectors, NDC from +1 (left, top) to -1 |
 //! | [`NerfFrame`] | -z, y up | at halves | camera to world |
 //! | [`ColmapImage`] | +z, y down | at halves | quaternion w, x, y, z, world to camera |
-//! | [`TapRotation`] | -z', x' down, y' right | none: it fits the picture to the points | points of (z, x, y) |
+//! | [`TapRotation`] | -z', x' down, y' right | none: it fits the image to the points | points of (z, x, y) |
 //!
-//! 'World' is object space everywhere: +y up, +z front. Sources: `OpenCV`'s `calib3d` documentation; the
-//! fixed-function pipeline of the OpenGL specification; `PyTorch3D`'s notes on cameras as they are today (the corner of
-//! the picture is the corner of a pixel); nerfstudio's data conventions; COLMAP's output format; for TAP
-//! `facts-tap.md`, the 12 views.
+//! 'World' is object space: +y up, +z front. Sources: `OpenCV`'s `calib3d` documentation; the fixed-function pipeline
+//! of the OpenGL specification; `PyTorch3D`'s notes on cameras (the corner of the image is the corner of a pixel);
+//! nerfstudio's data conventions; COLMAP's output format; for TAP `facts-tap.md`, the 12 views.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::camera::ViewMatrices;
 use crate::error::ParseError;
 
-/// A library whose conventions poses can be written in.
+/// A library in whose conventions poses can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PoseFormat {
@@ -56,9 +55,9 @@ impl PoseFormat {
         Self::Tap,
     ];
 
-    /// Can the format say that rays are parallel? A rotation alone says it of no rays.
+    /// Can the format express orthographic projection? A rotation alone is compatible with it.
     #[must_use]
-    pub fn has_parallel_projection(self) -> bool {
+    pub fn supports_orthographic(self) -> bool {
         matches!(self, Self::OpenGl | Self::PyTorch3d | Self::Tap)
     }
 }
@@ -91,25 +90,25 @@ impl FromStr for PoseFormat {
     }
 }
 
-/// Why a camera has no form in a format.
+/// Why a camera cannot be expressed in a format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PoseFormatError {
-    /// The format knows perspective alone.
-    #[error("{format} has no cameras of parallel projection")]
-    Parallel {
+    /// The format has perspective cameras only.
+    #[error("{format} has no orthographic cameras")]
+    Orthographic {
         /// The format.
         format: PoseFormat,
     },
-    /// The projection has a shear, or is none.
-    #[error("the projection is no camera that {format} knows")]
+    /// The projection has a shear, or is neither perspective nor orthographic.
+    #[error("{format} cannot express this projection")]
     Unknown {
         /// The format.
         format: PoseFormat,
     },
 }
 
-/// `OpenCV`: `s (u, v, 1) = K (R X + t)`, where whole numbers are the *centres* of pixels: `u = x_px - 1/2`.
+/// `OpenCV`: `s (u, v, 1) = K (R X + t)`, where whole numbers are pixel *centers*: `u = x_px - 1/2`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OpenCvCamera {
     /// Camera matrix, row by row.
@@ -126,7 +125,7 @@ pub struct OpenCvCamera {
 impl OpenCvCamera {
     /// # Errors
     ///
-    /// [`PoseFormatError::Parallel`]: the model has no orthographic camera.
+    /// [`PoseFormatError::Orthographic`]: the model has no orthographic camera.
     pub fn try_new(matrices: &ViewMatrices, size_px: u32) -> Result<Self, PoseFormatError> {
         let Pinhole {
             focal_px,
@@ -157,7 +156,7 @@ pub struct OpenGlCamera {
 }
 
 impl OpenGlCamera {
-    /// Every view is such a camera.
+    /// Every view has one.
     #[must_use]
     pub fn new(matrices: &ViewMatrices) -> Self {
         // Depth from 0..1 to -1..1.
@@ -178,7 +177,7 @@ impl OpenGlCamera {
 /// `X_view = X R + T`; x points left and y up, in NDC too.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PyTorch3dCamera {
-    /// The class that takes the rest.
+    /// The class that takes the other fields.
     pub camera: &'static str,
     /// Rotation, to be multiplied from the right.
     #[serde(rename = "R")]
@@ -190,7 +189,7 @@ pub struct PyTorch3dCamera {
     pub focal_length: [f64; 2],
     /// In NDC.
     pub principal_point: [f64; 2],
-    /// Both once more, as the calibration matrix that `K` takes.
+    /// The same as a calibration matrix, the argument `K`.
     #[serde(rename = "K")]
     pub calibration: [[f64; 4]; 4],
     /// Always `true`.
@@ -249,18 +248,18 @@ impl PyTorch3dCamera {
 /// OpenGL's axes, with intrinsics of its own.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct NerfFrame {
-    /// The picture, relative to the file.
+    /// The image, relative to the file.
     pub file_path: String,
     /// Its mask, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mask_path: Option<String>,
-    /// Focal length, in pixels.
+    /// Focal length along x, in pixels.
     pub fl_x: f64,
-    /// Focal length, in pixels.
+    /// Focal length along y, in pixels.
     pub fl_y: f64,
-    /// Principal point from the picture's left edge, in pixels.
+    /// Principal point from the image's left edge, in pixels.
     pub cx: f64,
-    /// Principal point from the picture's upper edge, in pixels.
+    /// Principal point from the image's upper edge, in pixels.
     pub cy: f64,
     /// Width, in pixels.
     pub w: u32,
@@ -273,7 +272,7 @@ pub struct NerfFrame {
 impl NerfFrame {
     /// # Errors
     ///
-    /// [`PoseFormatError::Parallel`]: all rays of such a frame meet in its eye.
+    /// [`PoseFormatError::Orthographic`]: such a frame is a perspective camera.
     pub fn try_new(
         matrices: &ViewMatrices,
         size_px: u32,
@@ -307,7 +306,7 @@ impl NerfFrame {
 pub struct ColmapImage {
     /// Width and height, in pixels.
     pub size_px: [u32; 2],
-    /// The parameters of `PINHOLE`: fx, fy, cx, cy, in pixels; the upper left pixel's centre is (1/2, 1/2).
+    /// The parameters of `PINHOLE`: fx, fy, cx, cy, in pixels; the upper left pixel's center is (1/2, 1/2).
     pub params: [f64; 4],
     /// Rotation from the world to the camera as a quaternion w, x, y, z with w >= 0.
     pub rotation_wxyz: [f64; 4],
@@ -318,7 +317,7 @@ pub struct ColmapImage {
 impl ColmapImage {
     /// # Errors
     ///
-    /// [`PoseFormatError::Parallel`]: none of COLMAP's models is orthographic.
+    /// [`PoseFormatError::Orthographic`]: none of COLMAP's models is orthographic.
     pub fn try_new(matrices: &ViewMatrices, size_px: u32) -> Result<Self, PoseFormatError> {
         let Pinhole {
             focal_px,
@@ -356,11 +355,11 @@ impl ColmapImage {
 }
 
 /// The rotation that the released code of TAP has for a view: `p' = R p` for a point of *its* axes, which are the
-/// object's (z, x, y), so that z is up; x' runs down the picture, y' to its right, z' towards the viewer.
+/// object's (z, x, y), so that z is up; x' runs down the image, y' to its right, z' towards the viewer.
 ///
-/// For `mvcnn12` the rotations are that code's table, in its order. It keeps neither scale nor place: it takes rays to
-/// be parallel and fits the box of the rotated points into the picture, which `framing = "box"` and
-/// `projection = "parallel"` agree with.
+/// For `mvcnn12` the rotations are that code's table, in its order. It has neither scale nor translation: it assumes
+/// orthographic projection and fits the bounding box of the rotated points to the image, as `framing = "box"` and
+/// `projection = "parallel"` do.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct TapRotation(pub [[f64; 3]; 3]);
@@ -383,7 +382,7 @@ fn looking_forward(matrices: &ViewMatrices) -> (DMat3, DVec3) {
 }
 
 /// A projection in our own NDC (x right, y up): `ndc = focal * plane + center`, where `plane` is `(x, y) / -z` in
-/// perspective and `(x, y)` in parallel projection.
+/// perspective and `(x, y)` in orthographic projection.
 struct Intrinsics {
     is_perspective: bool,
     focal: DVec2,
@@ -394,9 +393,9 @@ impl Intrinsics {
     fn try_new(matrices: &ViewMatrices, format: PoseFormat) -> Result<Self, PoseFormatError> {
         let clip = matrices.clip_from_view.as_dmat4();
         let is_perspective = clip.row(3) == DVec4::new(0.0, 0.0, -1.0, 0.0);
-        let is_parallel = clip.row(3) == DVec4::W;
+        let is_orthographic = clip.row(3) == DVec4::W;
         let is_straight = clip.x_axis.y == 0.0 && clip.y_axis.x == 0.0;
-        if !is_straight || !(is_perspective || is_parallel) {
+        if !is_straight || !(is_perspective || is_orthographic) {
             return Err(PoseFormatError::Unknown { format });
         }
         let center = if is_perspective {
@@ -412,7 +411,7 @@ impl Intrinsics {
     }
 }
 
-/// A perspective camera in pixels from the upper left corner of the picture, y down.
+/// A perspective camera in pixels from the upper left corner of the image, y down.
 struct Pinhole {
     focal_px: DVec2,
     principal_px: DVec2,
@@ -426,7 +425,7 @@ impl Pinhole {
             center,
         } = Intrinsics::try_new(matrices, format)?;
         if !is_perspective {
-            return Err(PoseFormatError::Parallel { format });
+            return Err(PoseFormatError::Orthographic { format });
         }
         let half_px = f64::from(size_px) / 2.0;
         Ok(Self {
@@ -461,10 +460,10 @@ mod tests {
     use crate::camera::{Pose, Rig};
 
     const SIZE_PX: u32 = 224;
-    /// What single precision leaves of a pixel.
+    /// Error of single precision, in pixels.
     const TOLERANCE_PX: f64 = 0.01;
 
-    /// A camera as framing makes it, off its axis, and points of the object that it sees.
+    /// An off-axis camera, and points of the object that it sees.
     #[derive(Debug, Clone)]
     struct Case {
         matrices: ViewMatrices,
@@ -502,7 +501,7 @@ mod tests {
                 // The image plane is one unit away in perspective, so the window is smaller the farther the eye.
                 let distance = match projection {
                     Projection::Perspective { distance_diagonals } => 1.7 * f64::from(distance_diagonals),
-                    Projection::Parallel => 1.0,
+                    Projection::Orthographic => 1.0,
                 };
                 let window = Window {
                     center: DVec2::from(center) / distance,
@@ -523,7 +522,7 @@ mod tests {
     }
 
     fn any_projection() -> impl Strategy<Value = Projection> {
-        prop_oneof![Just(Projection::Parallel), perspective()]
+        prop_oneof![Just(Projection::Orthographic), perspective()]
     }
 
     fn times3(rows: &[[f64; 3]; 3], v: DVec3) -> DVec3 {
@@ -535,7 +534,7 @@ mod tests {
     }
 
     proptest! {
-        /// `calib3d`: s (u, v, 1) = K (R X + t). The first pixel's centre is (0, 0).
+        /// `calib3d`: s (u, v, 1) = K (R X + t). The first pixel's center is (0, 0).
         #[test]
         fn opencv_agrees(case in case(perspective())) {
             let camera = OpenCvCamera::try_new(&case.matrices, SIZE_PX).unwrap();
@@ -647,7 +646,7 @@ mod tests {
 
         /// The released code: rows of the picture follow x', columns y', both by one scale, after an offset.
         #[test]
-        fn tap_agrees_but_for_scale_and_place(case in case(Just(Projection::Parallel))) {
+        fn tap_agrees_up_to_scale_and_translation(case in case(Just(Projection::Orthographic))) {
             let TapRotation(rotation) = TapRotation::new(&case.matrices);
             let rotated = |point: Vec3| times3(&rotation, DVec3::new(point.z.into(), point.x.into(), point.y.into()));
             let scale = f64::from(case.matrices.clip_from_view.x_axis.x) * f64::from(SIZE_PX) / 2.0;
@@ -675,7 +674,7 @@ mod tests {
                 [-sin, cos, 0.0],
                 [-sin_phi * cos, -sin_phi * sin, cos_phi],
             ];
-            let camera = Camera::new(pose, Projection::Parallel, DVec3::ZERO, 2.0);
+            let camera = Camera::new(pose, Projection::Orthographic, DVec3::ZERO, 2.0);
             let window = Window {
                 center: DVec2::ZERO,
                 half_side: 1.0,
@@ -689,19 +688,19 @@ mod tests {
     }
 
     #[test]
-    fn what_a_format_cannot_say_is_refused_by_name() {
-        let camera = Camera::new(&Pose::default(), Projection::Parallel, DVec3::ZERO, 2.0);
+    fn unsupported_cameras_are_errors() {
+        let camera = Camera::new(&Pose::default(), Projection::Orthographic, DVec3::ZERO, 2.0);
         let window = Window {
             center: DVec2::ZERO,
             half_side: 1.0,
         };
         let mut matrices = camera.matrices(window, 1.0..=3.0).unwrap();
         let error = OpenCvCamera::try_new(&matrices, 8).unwrap_err();
-        assert_eq!(error.to_string(), "opencv has no cameras of parallel projection");
+        assert_eq!(error.to_string(), "opencv has no orthographic cameras");
         let error = ColmapImage::try_new(&matrices, 8).unwrap_err();
-        assert_eq!(error.to_string(), "colmap has no cameras of parallel projection");
+        assert_eq!(error.to_string(), "colmap has no orthographic cameras");
         let error = NerfFrame::try_new(&matrices, 8, String::new(), None).unwrap_err();
-        assert_eq!(error.to_string(), "nerf has no cameras of parallel projection");
+        assert_eq!(error.to_string(), "nerf has no orthographic cameras");
         assert!(
             PyTorch3dCamera::try_new(&matrices, 8).is_ok(),
             "it has orthographic cameras"

@@ -1,27 +1,26 @@
-//! `Rig`: ordered, non-empty poses, and the geometry of the rigs that have a name.
+//! `Rig`: an ordered, non-empty list of poses, and the named rigs.
 //!
-//! A pose says from where an object is looked at; what that means in matrices is said in `camera.rs`. How a rig is
-//! spelled in a recipe is said in `rig_spec.rs`.
+//! `camera/mod.rs` turns poses into matrices, `rig_spec.rs` parses rigs in recipes.
 
 use std::f64::consts::PI;
 
 use glam::Vec3;
 use serde::{Deserialize, Serialize};
 
-use crate::rng::Dice;
+use crate::rng::SeededRng;
 
 /// Views on the circle of MVCNN's first setup (`facts-mvcnn.md`, camera).
 const NUM_MVCNN_VIEWS: usize = 12;
 /// Elevation of that circle, in degrees.
 const MVCNN_ELEVATION_DEG: f64 = 30.0;
-/// How often MVCNN's second setup turns each picture, by a right angle a time.
+/// Rolls per direction in MVCNN's second setup, a right angle apart.
 const NUM_MVCNN_ROLLS: usize = 4;
 
-/// From where an object is seen. The eye stands in the direction
-/// `(sin az cos el, sin el, cos az cos el)` of object space and looks at the object.
+/// Direction from which an object is seen. The eye is in the direction `(sin az cos el, sin el, cos az cos el)` of
+/// object space and looks at the object.
 ///
-/// An eye at the pole (elevation 90 degrees) is no special case: the azimuth then says which side of the picture is
-/// up, as it does just beside the pole.
+/// At the pole (elevation 90 degrees) the azimuth still determines which side of the image is up, continuously with the
+/// poses beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pose {
@@ -29,7 +28,7 @@ pub struct Pose {
     pub azimuth_rad: f32,
     /// Angle above the horizontal plane, in radians.
     pub elevation_rad: f32,
-    /// Angle by which the picture is turned counter-clockwise, in radians.
+    /// Angle by which the image is turned counter-clockwise, in radians.
     pub roll_rad: f32,
 }
 
@@ -47,7 +46,7 @@ impl Pose {
     }
 }
 
-/// A pose as files have it: in degrees. The way there and back gives the same [`Pose`], bit for bit.
+/// A pose in degrees, as files store it. The round trip to [`Pose`] and back is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoseDegrees {
@@ -55,13 +54,13 @@ pub struct PoseDegrees {
     pub azimuth_deg: f64,
     /// Angle above the horizontal plane.
     pub elevation_deg: f64,
-    /// Angle by which the picture is turned counter-clockwise.
+    /// Angle by which the image is turned counter-clockwise.
     #[serde(default)]
     pub roll_deg: f64,
 }
 
 impl PoseDegrees {
-    /// An upright picture from this direction.
+    /// A pose without roll.
     #[must_use]
     pub fn new(azimuth_deg: f64, elevation_deg: f64) -> Self {
         Self {
@@ -71,7 +70,7 @@ impl PoseDegrees {
         }
     }
 
-    /// Are all angles finite, in radians of single precision too?
+    /// Are all angles finite, also in radians of single precision?
     #[must_use]
     pub fn is_finite(&self) -> bool {
         let Pose {
@@ -119,7 +118,7 @@ fn radians(angle_deg: f64) -> f32 {
     angle_deg.to_radians() as f32
 }
 
-/// The angle with as few decimals as lead back to it: 30, not 30.000001.
+/// The angle with the fewest decimals that round-trip: 30, not 30.000001.
 fn degrees(angle_rad: f32) -> f64 {
     let exact = f64::from(angle_rad).to_degrees();
     let rounded = (0..=9).map(|num_decimals| {
@@ -137,7 +136,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A rig of the given poses, or `None` if there are none or if an angle is not finite.
+    /// `None` if there are no poses or if an angle is not finite.
     #[must_use]
     pub fn try_new(poses: Vec<Pose>) -> Option<Self> {
         let is_finite = |pose: &Pose| {
@@ -157,9 +156,9 @@ impl Rig {
         Self::turntable(NUM_MVCNN_VIEWS, &[MVCNN_ELEVATION_DEG])
     }
 
-    /// The eighty views of MVCNN's second setup: from each corner of a regular dodecahedron four pictures, turned by 0,
-    /// 90, 180 and 270 degrees. Corners come from the top down, those of one height by azimuth; the four pictures of
-    /// a corner follow each other.
+    /// The eighty views of MVCNN's second setup: from each corner of a regular dodecahedron four views, rolled by 0,
+    /// 90, 180 and 270 degrees. Corners are ordered from the top down, those of one height by azimuth; the four views
+    /// of a corner are consecutive.
     #[must_use]
     pub fn dodecahedron80() -> Self {
         let corners = dodecahedron_corners();
@@ -177,8 +176,8 @@ impl Rig {
         }
     }
 
-    /// Directions spread evenly over the sphere on a spiral from the top down (a Fibonacci lattice): equal areas, and
-    /// a golden angle between one and the next.
+    /// Directions distributed evenly over the sphere on a spiral from the top down (a Fibonacci lattice): equal areas,
+    /// and a golden angle between consecutive azimuths.
     pub(crate) fn sphere(num_views: usize) -> Self {
         let golden_angle_deg = 180.0 * (3.0 - 5.0_f64.sqrt());
         let pose = |view_idx: usize| {
@@ -191,15 +190,15 @@ impl Rig {
         }
     }
 
-    /// Independent directions, uniform on the part of the sphere between two elevations. View k is a function of the
-    /// seed and of k alone, so that a longer rig begins like a shorter one.
+    /// Independent directions, uniform on the part of the sphere between two elevations. View k depends on the seed and
+    /// on k alone, so a shorter rig is a prefix of a longer one.
     pub(crate) fn random(num_views: usize, seed: u64, [low_deg, high_deg]: [f64; 2]) -> Self {
         let (low, high) = (low_deg.to_radians().sin(), high_deg.to_radians().sin());
-        let mut dice = Dice::new(seed);
+        let mut rng = SeededRng::new(seed);
         let pose = |_| {
-            let azimuth_deg = 360.0 * dice.unit();
-            // Bands of one height have one area, wherever they lie.
-            let height = dice.between(low, high);
+            let azimuth_deg = 360.0 * rng.unit();
+            // Bands of equal height have equal area (Archimedes).
+            let height = rng.between(low, high);
             let elevation_deg = height.clamp(-1.0, 1.0).asin().to_degrees();
             PoseDegrees::new(azimuth_deg, elevation_deg.clamp(low_deg, high_deg)).into()
         };
@@ -235,8 +234,8 @@ impl Rig {
     }
 }
 
-/// The twenty corners of a regular dodecahedron that has an edge on top, parallel to the front's axis; from the top
-/// down, those of one height by azimuth.
+/// The twenty corners of a regular dodecahedron that has an edge on top, parallel to the front axis; from the top down,
+/// those of one height by azimuth.
 ///
 /// With the golden ratio g they are (±1, ±1, ±1), (0, ±g, ±1/g), (±1/g, 0, ±g) and (±g, ±1/g, 0).
 fn dodecahedron_corners() -> Vec<PoseDegrees> {
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn every_corner_of_the_dodecahedron_has_three_neighbours() {
+    fn every_corner_of_the_dodecahedron_has_three_neighbors() {
         let rig = Rig::dodecahedron80();
         assert_eq!(rig.poses().len(), 80);
         let corners: Vec<Vec3> = rig.poses().iter().step_by(4).map(Pose::eye_direction).collect();
@@ -345,18 +344,18 @@ mod tests {
             let others = directions.iter().enumerate().filter(|(idx, _)| *idx != view_idx);
             let nearest = others.map(|(_, other)| other.distance(*direction));
             let nearest = nearest.fold(f32::INFINITY, f32::min);
-            // 200 caps of equal area have a radius of 0.14, so their centres are up to twice that apart.
+            // 200 caps of equal area have a radius of 0.14, so their centers are up to twice that apart.
             assert!((0.14..0.3).contains(&nearest), "view {view_idx}: {nearest}");
         }
         assert_eq!(Rig::sphere(1).poses().len(), 1);
     }
 
     #[test]
-    fn chance_is_uniform_on_the_sphere_and_follows_from_the_whole_seed() {
+    fn random_rigs_are_uniform_and_seeded() {
         let rig = Rig::random(999, 7, [-90.0, 90.0]);
         let mean: Vec3 = rig.poses().iter().map(Pose::eye_direction).sum::<Vec3>() / 999.0;
         assert!(mean.length() < 0.06, "no side is preferred: {mean}");
-        // Half of the sphere's area is nearer than 30 degrees to the equator.
+        // Half of the sphere's area is within 30 degrees of the equator.
         let low = rig
             .poses()
             .iter()
@@ -388,10 +387,10 @@ mod tests {
     }
 
     #[test]
-    fn an_eye_at_the_pole_sees_a_picture_that_its_azimuth_turns() {
+    fn azimuth_rolls_the_image_at_the_pole() {
         let up_in_picture = |azimuth_deg, elevation_deg, point: Vec3| {
             let pose = PoseDegrees::new(azimuth_deg, elevation_deg).into();
-            let camera = Camera::new(&pose, Projection::Parallel, DVec3::ZERO, 2.0);
+            let camera = Camera::new(&pose, Projection::Orthographic, DVec3::ZERO, 2.0);
             let window = Window {
                 center: DVec2::ZERO,
                 half_side: 1.5,
@@ -416,7 +415,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn degrees_lead_back_to_the_same_radians(angles in prop::array::uniform3(-10.0_f32..10.0)) {
+        fn degrees_round_trip(angles in prop::array::uniform3(-10.0_f32..10.0)) {
             let [azimuth_rad, elevation_rad, roll_rad] = angles;
             let pose = Pose { azimuth_rad, elevation_rad, roll_rad };
             let text = serde_json::to_string(&PoseDegrees::from(pose)).unwrap();

@@ -1,13 +1,13 @@
-//! `RigSpec`: a rig as recipes and command lines spell it, by name or as a list of poses.
+//! `RigSpec`: a rig as written in recipes and on command lines, by name or as a list of poses.
 //!
 //! | spelling | views |
 //! |---|---|
 //! | `mvcnn12` | 12: azimuth 0, 30, ..., 330, elevation 30 |
-//! | `dodecahedron80` | 80: the 20 corners of a dodecahedron, each turned by 0, 90, 180 and 270 |
-//! | `sphere:N` | N, evenly over the sphere (Fibonacci) |
-//! | `random:N`, `random:N:SEED`, `random:N:SEED:LOW..HIGH` | N by chance, uniform on the sphere, between two elevations |
-//! | `turntable:N`, `turntable:N:ELEVATION,...` | N azimuths at each elevation; at 30 if none is given |
-//! | `poses:AZIMUTH/ELEVATION[/ROLL],...` | those; in a recipe also as a list of tables |
+//! | `dodecahedron80` | 80: the 20 corners of a dodecahedron, each rolled by 0, 90, 180 and 270 |
+//! | `sphere:N` | N, evenly over the sphere (Fibonacci lattice) |
+//! | `random:N`, `random:N:SEED`, `random:N:SEED:LOW..HIGH` | N random, uniform on the sphere, between two elevations |
+//! | `turntable:N`, `turntable:N:ELEVATION,...` | N azimuths at each elevation; 30 by default |
+//! | `poses:AZIMUTH/ELEVATION[/ROLL],...` | these; in a recipe also a list of tables |
 //!
 //! All angles are in degrees.
 
@@ -18,14 +18,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::camera::{PoseDegrees, Rig};
 
-/// The most views of a rig: files count them with three digits.
+/// Most views of a rig: file names have three digits.
 pub const MAX_VIEWS: usize = 999;
-/// The elevation of a turntable that says none, in degrees: MVCNN's.
+/// Default elevation of a turntable, in degrees: MVCNN's.
 const DEFAULT_ELEVATION_DEG: f64 = 30.0;
 /// From the lowest point of the sphere to its highest, in degrees.
 const ALL_ELEVATIONS_DEG: [f64; 2] = [-90.0, 90.0];
 
-/// What a rig is, in the words of a recipe; see the head of `rig_spec.rs` for the spellings. There is no invalid one.
+/// A valid rig; see the module's documentation for the spellings.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RigSpec(Kind);
 
@@ -49,40 +49,40 @@ enum Kind {
     Poses(Vec<PoseDegrees>),
 }
 
-/// Why something is no rig.
+/// Why a rig is not valid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RigError {
     /// No rig has this name.
     #[error(
-        "no such rig '{found}', expected mvcnn12, dodecahedron80, sphere:N, random:N[:SEED[:LOW..HIGH]], \
+        "unknown rig '{found}', expected mvcnn12, dodecahedron80, sphere:N, random:N[:SEED[:LOW..HIGH]], \
          turntable:N[:ELEVATION,...] or poses:AZIMUTH/ELEVATION[/ROLL],..."
     )]
     Name {
         /// The name given.
         found: String,
     },
-    /// The rig of this name is spelled otherwise.
-    #[error("'{found}' is no {expected}")]
+    /// An argument cannot be parsed.
+    #[error("'{found}' is not a valid {expected}")]
     Argument {
-        /// What should stand there.
+        /// What was expected.
         expected: &'static str,
-        /// What stands there.
+        /// The text given.
         found: String,
     },
-    /// No views, or too many.
+    /// No views, or more than [`MAX_VIEWS`].
     #[error("a rig has 1 to {MAX_VIEWS} views, not {num_views}")]
     NumViews {
-        /// How many there would be.
+        /// Number of views.
         num_views: usize,
     },
-    /// An elevation beyond a pole, or none at all.
+    /// An elevation is beyond a pole, or NaN.
     #[error("an elevation is -90 to 90 degrees, not {elevation_deg}")]
     Elevation {
-        /// What was asked for.
+        /// The elevation given.
         elevation_deg: f64,
     },
-    /// The lower end is above the upper one.
+    /// The lower end of a range is above the upper one.
     #[error("no elevation lies between {low_deg} and {high_deg} degrees")]
     EmptyRange {
         /// The lower end.
@@ -90,7 +90,7 @@ pub enum RigError {
         /// The upper end.
         high_deg: f64,
     },
-    /// An angle that is no number or too large for one.
+    /// An angle is NaN or overflows.
     #[error("pose {number} has an angle that is not finite")]
     NotFinite {
         /// The pose, counted from 1.
@@ -114,7 +114,7 @@ impl RigSpec {
         Self(Kind::Sphere { num_views }).checked()
     }
 
-    /// `random:N:SEED:LOW..HIGH`: by chance, uniform on the sphere between two elevations.
+    /// `random:N:SEED:LOW..HIGH`: uniformly random on the sphere between two elevations.
     ///
     /// # Errors
     ///
@@ -128,7 +128,7 @@ impl RigSpec {
         .checked()
     }
 
-    /// `turntable:N:ELEVATION,...`: so many azimuths at each elevation.
+    /// `turntable:N:ELEVATION,...`: evenly spaced azimuths at each elevation.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ impl RigSpec {
         Self(Kind::Poses(poses)).checked()
     }
 
-    /// The poses that it stands for.
+    /// The poses, computed.
     #[must_use]
     pub fn rig(&self) -> Rig {
         match &self.0 {
@@ -170,7 +170,7 @@ impl RigSpec {
         }
     }
 
-    /// How many views the rig has.
+    /// Number of poses.
     #[must_use]
     pub fn num_views(&self) -> usize {
         match &self.0 {
@@ -287,7 +287,7 @@ impl FromStr for RigSpec {
     }
 }
 
-/// What follows `random:`.
+/// The arguments after `random:`.
 fn random(arguments: &str) -> Result<RigSpec, RigError> {
     let mut parts = arguments.splitn(3, ':');
     let num_views = number("number of views", parts.next().unwrap_or_default())?;
@@ -406,18 +406,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rig_is_named() {
+    fn invalid_rigs_are_errors() {
         let error = |text: &str| text.parse::<RigSpec>().unwrap_err().to_string();
         for text in ["", "mvcnn13", "sphere", "mvcnn12:3", "poses.json"] {
-            assert!(error(text).starts_with(&format!("no such rig '{text}', expected mvcnn12")));
+            assert!(error(text).starts_with(&format!("unknown rig '{text}', expected mvcnn12")));
         }
         assert_eq!(error("sphere:0"), "a rig has 1 to 999 views, not 0");
         assert_eq!(error("sphere:1000"), "a rig has 1 to 999 views, not 1000");
         assert_eq!(error("turntable:500:0,10"), "a rig has 1 to 999 views, not 1000");
-        assert_eq!(error("sphere:many"), "'many' is no number of views");
-        assert_eq!(error("sphere:-1"), "'-1' is no number of views");
-        assert_eq!(error("random:3:-1"), "'-1' is no seed");
-        assert_eq!(error("random:3:1:5"), "'5' is no range of elevations, LOW..HIGH");
+        assert_eq!(error("sphere:many"), "'many' is not a valid number of views");
+        assert_eq!(error("sphere:-1"), "'-1' is not a valid number of views");
+        assert_eq!(error("random:3:-1"), "'-1' is not a valid seed");
+        assert_eq!(
+            error("random:3:1:5"),
+            "'5' is not a valid range of elevations, LOW..HIGH"
+        );
         assert_eq!(
             error("turntable:3:91"),
             "an elevation is -90 to 90 degrees, not 91"
@@ -436,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_has_a_name_or_a_list() {
+    fn recipes_take_a_name_or_a_list() {
         let named: Holder = toml::from_str("rig = 'sphere:4'").unwrap();
         assert_eq!(named.rig, RigSpec::try_sphere(4).unwrap());
         let text = "[[rig]]\nazimuth_deg = 10\nelevation_deg = 20.5\n[[rig]]\nazimuth_deg = 0\nelevation_deg = 90\n\

@@ -1,28 +1,28 @@
-//! The lights of a view, and what they make of a point of a surface.
+//! Lighting of a surface point; the formula stands in `lighting/mod.rs`. The WGSL version is `light.wgsl`.
 
 use glam::{Vec2, Vec3};
-use tap_shaders::{LIGHT_DIRECTIONAL, LIGHT_POINT, PARALLEL, REVERSE_LIT, SHOW_NORMALS, ViewUniform};
+use tap_shaders::{LIGHT_DIRECTIONAL, LIGHT_POINT, ORTHOGRAPHIC, SHOW_NORMALS, TWO_SIDED, ViewUniform};
 
 use crate::lighting::BRIGHTEST_COVERED;
 
-/// The light of a view.
+/// Evaluates the lights of a view.
 #[derive(Debug)]
-pub(crate) struct Lamp<'a> {
+pub(crate) struct LightEvaluator<'a> {
     view: &'a ViewUniform,
     up: Vec3,
 }
 
-/// A point of a surface and the ray that meets it, in view space.
+/// A surface point and the ray that hits it, in view space.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Point {
+pub(crate) struct SurfacePoint {
     pub(crate) position: Vec3,
-    /// Of the side that is seen.
+    /// On the side that is seen.
     pub(crate) normal: Vec3,
     pub(crate) albedo: Vec3,
     pub(crate) direction: Vec3,
 }
 
-impl<'a> Lamp<'a> {
+impl<'a> LightEvaluator<'a> {
     pub(crate) fn new(view: &'a ViewUniform) -> Self {
         let [x, y, z, _] = view.view_from_object[1];
         Self {
@@ -31,31 +31,31 @@ impl<'a> Lamp<'a> {
         }
     }
 
-    /// Through a point of the picture, z = -1.
+    /// Direction of the ray through a pixel position, with z = -1.
     pub(crate) fn ray_direction(&self, pixel: Vec2) -> Vec3 {
-        if self.has(PARALLEL) {
+        if self.has(ORTHOGRAPHIC) {
             Vec3::NEG_Z
         } else {
-            self.place(pixel).extend(-1.0)
+            self.ray_offset_at(pixel).extend(-1.0)
         }
     }
 
-    /// Where the ray through a pixel is at a distance from the eye's plane.
+    /// The point at a distance from the eye's plane on the ray through a pixel position.
     pub(crate) fn position(&self, pixel: Vec2, depth: f32) -> Vec3 {
-        let place = self.place(pixel);
-        if self.has(PARALLEL) {
-            place.extend(-depth)
+        let ray_offset_at = self.ray_offset_at(pixel);
+        if self.has(ORTHOGRAPHIC) {
+            ray_offset_at.extend(-depth)
         } else {
-            (place * depth).extend(-depth)
+            (ray_offset_at * depth).extend(-depth)
         }
     }
 
-    /// The color of a covered pixel.
-    pub(crate) fn shown(&self, point: &Point) -> [u8; 3] {
-        bytes_of(self.lit(point)).map(|byte| byte.min(BRIGHTEST_COVERED))
+    /// Color of a covered pixel, at most [`BRIGHTEST_COVERED`].
+    pub(crate) fn shade_to_bytes(&self, point: &SurfacePoint) -> [u8; 3] {
+        quantize(self.shade(point)).map(|byte| byte.min(BRIGHTEST_COVERED))
     }
 
-    fn place(&self, pixel: Vec2) -> Vec2 {
+    fn ray_offset_at(&self, pixel: Vec2) -> Vec2 {
         pixel * Vec2::from(self.view.ray_scale) + Vec2::from(self.view.ray_offset)
     }
 
@@ -63,7 +63,7 @@ impl<'a> Lamp<'a> {
         self.view.flags & flag != 0
     }
 
-    fn lit(&self, point: &Point) -> Vec3 {
+    fn shade(&self, point: &SurfacePoint) -> Vec3 {
         let view = self.view;
         if self.has(SHOW_NORMALS) {
             return point.normal * 0.5 + 0.5;
@@ -76,28 +76,28 @@ impl<'a> Lamp<'a> {
                 LIGHT_POINT => (Vec3::from(light.vector) - point.position).normalize(),
                 _ => to_eye,
             };
-            let along = point.normal.dot(to_light);
-            let cosine = if self.has(REVERSE_LIT) {
-                along.abs()
+            let n_dot_l = point.normal.dot(to_light);
+            let cosine = if self.has(TWO_SIDED) {
+                n_dot_l.abs()
             } else {
-                along.max(0.0)
+                n_dot_l.max(0.0)
             };
             diffuse += Vec3::from(light.color) * cosine;
             if view.specular > 0.0 && cosine > 0.0 {
-                let half_way = (to_light + to_eye).normalize();
+                let half_vector = (to_light + to_eye).normalize();
                 specular +=
-                    Vec3::from(light.color) * point.normal.dot(half_way).max(0.0).powf(view.shininess);
+                    Vec3::from(light.color) * point.normal.dot(half_vector).max(0.0).powf(view.shininess);
             }
         }
-        let up = 0.5 + 0.5 * point.normal.dot(self.up);
+        let hemisphere = 0.5 + 0.5 * point.normal.dot(self.up);
         let (ground, sky) = (Vec3::from(view.ground), Vec3::from(view.sky));
-        let around = Vec3::from(view.ambient) + ground * (1.0 - up) + sky * up;
-        point.albedo * (around + view.diffuse * diffuse) + view.specular * specular
+        let ambient = Vec3::from(view.ambient) + ground * (1.0 - hemisphere) + sky * hemisphere;
+        point.albedo * (ambient + view.diffuse * diffuse) + view.specular * specular
     }
 }
 
-/// Rounded to the nearest of 8 bits.
-pub(super) fn bytes_of(color: Vec3) -> [u8; 3] {
+/// Rounds to 8 bits.
+pub(super) fn quantize(color: Vec3) -> [u8; 3] {
     (color.clamp(Vec3::ZERO, Vec3::ONE) * 255.0 + 0.5)
         .to_array()
         .map(|value| value as u8)

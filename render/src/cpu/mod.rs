@@ -1,7 +1,8 @@
-//! Views drawn by the CPU alone: no driver, no device, the same pictures as a GPU's.
+//! Software rendering without a driver or device. Its images match those of the GPU backend.
 //!
-//! `visibility.rs` finds which triangle each sample sees, `shade/` says what it looks like there, and `planes.rs` makes
-//! pixels of samples.
+//! `visibility.rs` fills a visibility buffer (the rasterizer is in `raster/`), `surface.rs` and `light.rs` shade, and
+//! `resolve.rs` averages samples to pixels: the stages of the WGSL files of the same names. `silhouette.rs` measures
+//! coverage for framing.
 
 #![allow(
     clippy::inline_always,
@@ -28,33 +29,33 @@ use rayon::prelude::*;
 use crate::camera::Pose;
 use crate::camera::ViewMatrices;
 use crate::gpu::{AdapterKind, AdapterReport};
-use crate::job::Framed;
+use crate::job::RenderJob;
 use crate::recipe::RenderRecipe;
 use crate::scene::view_uniform;
 use crate::view::View;
 pub(crate) use headlight::Headlight;
-use headlight::HeadlitRow;
-pub(crate) use light::{Lamp, Point, albedo_of};
-use resolve::Planes;
-use scanline::Row;
-use surface::Stage;
-use visibility::{Samples, Visibility};
+use headlight::HeadlightScanline;
+pub(crate) use light::{LightEvaluator, SurfacePoint, albedo_of};
+use resolve::Framebuffer;
+use scanline::ScanlineShader;
+use surface::ShadingContext;
+use visibility::{VisibilityBuffer, VisibilityPass};
 
-/// Samples that are kept at a time, which bounds the memory of a thread to 8 bytes each.
-const MAX_SAMPLES: u32 = 1 << 20;
+/// Samples in a visibility buffer; at 8 bytes each they bound the memory of a thread. Larger views are drawn in bands.
+const MAX_BUFFERED_SAMPLES: u32 = 1 << 20;
 
 /// Draws views on the CPU.
 ///
-/// What it draws depends on nothing but the mesh and the recipe: not on the number of threads, nor on the machine, as far
-/// as its arithmetic is that of IEEE 754.
+/// The output is a function of mesh and recipe alone. It does not depend on the number of threads or on the machine,
+/// given IEEE 754 arithmetic.
 #[derive(Debug, Clone, Default)]
-pub struct SoftwareRenderer {
-    /// In which nothing is drawn at present. To ask the system for fresh ones for every mesh would take a fifth of the time.
-    idle: Arc<Mutex<Vec<Samples>>>,
+pub struct CpuRenderer {
+    /// Buffers not in use. Allocating new ones for every mesh would take a fifth of the time.
+    idle: Arc<Mutex<Vec<VisibilityBuffer>>>,
 }
 
-impl SoftwareRenderer {
-    /// How outputs name it.
+impl CpuRenderer {
+    /// The adapter report that outputs record.
     #[must_use]
     pub fn report() -> AdapterReport {
         AdapterReport {
@@ -66,99 +67,98 @@ impl SoftwareRenderer {
         }
     }
 
-    fn lend(&self, recipe: &RenderRecipe) -> Lent<'_> {
+    fn borrow_pass(&self, recipe: &RenderRecipe) -> BorrowedPass<'_> {
         let samples = self.idle().pop().unwrap_or_default();
-        Lent {
+        BorrowedPass {
             renderer: self,
-            visibility: Visibility::new(recipe, samples),
+            visibility: VisibilityPass::new(recipe, samples),
         }
     }
 
-    /// What a thread that panicked has left of it is as good as any.
-    fn idle(&self) -> MutexGuard<'_, Vec<Samples>> {
+    /// Buffers are cleared before use, so those left by a panicked thread are as good as any.
+    fn idle(&self) -> MutexGuard<'_, Vec<VisibilityBuffer>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Draws all views, one after the other: for callers that draw many meshes on threads of their own.
+    /// Draws all views on the calling thread, for callers that draw many meshes in parallel.
     #[must_use]
-    pub fn draw(&self, framed: &Framed) -> Vec<View> {
-        let mut lent = self.lend(&framed.recipe);
-        framed
-            .views
+    pub fn draw(&self, job: &RenderJob) -> Vec<View> {
+        let mut borrowed = self.borrow_pass(&job.recipe);
+        job.views
             .iter()
-            .map(|(pose, matrices)| draw_view(framed, *pose, matrices, &mut lent.visibility))
+            .map(|(pose, matrices)| draw_view(job, *pose, matrices, &mut borrowed.visibility))
             .collect()
     }
 
-    /// Draws all views on all cores.
+    /// Draws all views, in parallel on rayon's thread pool.
     #[must_use]
-    pub fn draw_in_parallel(&self, framed: &Framed) -> Vec<View> {
-        framed
-            .views
+    pub fn draw_in_parallel(&self, job: &RenderJob) -> Vec<View> {
+        job.views
             .par_iter()
             .map_init(
-                || self.lend(&framed.recipe),
-                |lent, (pose, matrices)| draw_view(framed, *pose, matrices, &mut lent.visibility),
+                || self.borrow_pass(&job.recipe),
+                |borrowed, (pose, matrices)| draw_view(job, *pose, matrices, &mut borrowed.visibility),
             )
             .collect()
     }
 }
 
-/// A [`Visibility`] whose samples go back to where they were taken from.
-struct Lent<'a> {
-    renderer: &'a SoftwareRenderer,
-    visibility: Visibility,
+/// A [`VisibilityPass`] whose buffer returns to the pool when it is dropped.
+struct BorrowedPass<'a> {
+    renderer: &'a CpuRenderer,
+    visibility: VisibilityPass,
 }
 
-impl Drop for Lent<'_> {
+impl Drop for BorrowedPass<'_> {
     fn drop(&mut self) {
-        self.renderer.idle().push(self.visibility.take_samples());
+        self.renderer.idle().push(self.visibility.take_buffer());
     }
 }
 
-/// Draws a view in the widest instructions that the processor has. What comes out is the same in all of them.
+/// Draws a view, compiled for several vector instruction sets of which the widest available is used. All give the same
+/// result.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn draw_view(framed: &Framed, pose: Pose, matrices: &ViewMatrices, visibility: &mut Visibility) -> View {
-    draw_view_in_any(framed, pose, matrices, visibility)
+fn draw_view(job: &RenderJob, pose: Pose, matrices: &ViewMatrices, visibility: &mut VisibilityPass) -> View {
+    draw_view_scalar(job, pose, matrices, visibility)
 }
 
 #[inline(always)]
-fn draw_view_in_any(
-    framed: &Framed,
+fn draw_view_scalar(
+    job: &RenderJob,
     pose: Pose,
     matrices: &ViewMatrices,
-    visibility: &mut Visibility,
+    visibility: &mut VisibilityPass,
 ) -> View {
-    let Framed {
+    let RenderJob {
         recipe,
         scene,
         meshlets,
         ..
-    } = framed;
+    } = job;
     let uniform = view_uniform(
         matrices,
         &recipe.lighting,
-        scene.has_own_surface,
+        scene.has_appearance,
         recipe.size_px,
         UVec2::ZERO,
     );
-    let stage = Stage::new(scene, &uniform);
-    visibility.place(&Mat4::from_cols_array_2d(&uniform.clip_from_object), meshlets);
-    let mut planes = Planes::new(recipe);
-    let mut row = Row::new(&stage, visibility.columns());
-    let mut headlit_row = HeadlitRow::new(&stage, &visibility.columns());
+    let context = ShadingContext::new(scene, &uniform);
+    visibility.project(&Mat4::from_cols_array_2d(&uniform.clip_from_object), meshlets);
+    let mut framebuffer = Framebuffer::new(recipe);
+    let mut shader = ScanlineShader::new(&context, visibility.columns());
+    let mut headlight = HeadlightScanline::new(&context, &visibility.columns());
     for rows in bands(visibility.rows(), recipe) {
-        visibility.draw(&stage, meshlets, rows.clone());
+        visibility.draw(&context, meshlets, rows.clone());
         for y in rows {
-            planes.draw_row(&mut row, headlit_row.as_mut(), visibility, y);
+            framebuffer.draw_row(&mut shader, headlight.as_mut(), visibility, y);
         }
     }
-    planes.into_view(recipe, pose, *matrices)
+    framebuffer.into_view(recipe, pose, *matrices)
 }
 
-/// Rows that are drawn at a time.
+/// Row ranges whose samples fit one visibility buffer.
 fn bands(rows: Range<u32>, recipe: &RenderRecipe) -> impl Iterator<Item = Range<u32>> {
-    let num_rows = (MAX_SAMPLES / (recipe.size_px * recipe.samples)).max(1);
+    let num_rows = (MAX_BUFFERED_SAMPLES / (recipe.size_px * recipe.samples)).max(1);
     rows.clone()
         .step_by(num_rows as usize)
         .map(move |start| start..(start + num_rows).min(rows.end))
@@ -171,13 +171,13 @@ fn rgba(packed: u32) -> Vec4 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::DrawnBy;
+    use crate::job::BackendKind;
     use crate::lighting::Lighting;
     use crate::recipe::Channels;
 
     #[test]
-    fn all_instructions_draw_the_same() {
-        // From triangles of less than a pixel to some of more than a block.
+    fn all_instruction_sets_draw_the_same() {
+        // Triangles from below a pixel to above a tile.
         for (size_px, samples, lighting) in [
             (9, 1, Lighting::mvcnn()),
             (90, 4, Lighting::mvcnn()),
@@ -191,14 +191,14 @@ mod tests {
                 channels: Channels::ALL,
                 ..RenderRecipe::default()
             };
-            let framed = Framed::of_axes(&recipe, DrawnBy::Software);
-            let mut visibility = Visibility::new(&recipe, Samples::default());
-            let narrow = framed
+            let job = RenderJob::of_axes(&recipe, BackendKind::Cpu);
+            let mut visibility = VisibilityPass::new(&recipe, VisibilityBuffer::default());
+            let scalar = job
                 .views
                 .iter()
-                .map(|(pose, matrices)| draw_view_in_any(&framed, *pose, matrices, &mut visibility));
-            let wide = SoftwareRenderer::default().draw(&framed);
-            assert!(narrow.eq(wide), "{size_px} px with {samples} samples");
+                .map(|(pose, matrices)| draw_view_scalar(&job, *pose, matrices, &mut visibility));
+            let vector = CpuRenderer::default().draw(&job);
+            assert!(scalar.eq(vector), "{size_px} px with {samples} samples");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What is made of the samples of pixels: the twin of `resolve.wgsl`.
+//! Resolves samples to pixels: shades the visible triangles and averages. The WGSL version is `resolve.wgsl`.
 
 use tap_shaders::NO_LABELS;
 use wide::{i32x4, u32x4};
 
-use super::headlight::HeadlitRow;
-use super::scanline::Row;
-use super::surface::Seen;
-use super::visibility::{NOTHING, Visibility};
+use super::headlight::HeadlightScanline;
+use super::scanline::ScanlineShader;
+use super::surface::SurfaceHit;
+use super::visibility::{NO_TRIANGLE, VisibilityPass};
 use crate::camera::Pose;
 use crate::camera::ViewMatrices;
 use crate::cpu::raster::LANES;
@@ -14,34 +14,34 @@ use crate::lighting::BRIGHTEST_COVERED;
 use crate::recipe::RenderRecipe;
 use crate::view::{ColorImage, Mask, View};
 
-/// The channels of a view. Those that are not asked for stay empty.
-pub(super) struct Planes {
+/// The channels of a view that the recipe requests.
+pub(super) struct Framebuffer {
     size_px: usize,
     background: [u8; 3],
     color: Option<ColorImage>,
     covered: Option<Vec<bool>>,
-    surface: Option<SurfacePlanes>,
+    surface: Option<GBuffer>,
 }
 
-/// What pixels see besides color.
-struct SurfacePlanes {
+/// Attributes of the surface at each pixel, besides its color.
+struct GBuffer {
     depth: Vec<f32>,
     normal: Vec<[f32; 3]>,
     albedo: Vec<[u8; 3]>,
     labels: Vec<u32>,
 }
 
-impl SurfacePlanes {
-    fn set(&mut self, pixel: usize, seen: &Seen) {
-        self.depth[pixel] = -seen.point.position.z;
-        self.normal[pixel] = seen.point.normal.to_array();
-        self.albedo[pixel] = seen.albedo;
-        self.labels[pixel] = seen.labels;
+impl GBuffer {
+    fn set(&mut self, pixel: usize, hit: &SurfaceHit) {
+        self.depth[pixel] = -hit.point.position.z;
+        self.normal[pixel] = hit.point.normal.to_array();
+        self.albedo[pixel] = hit.albedo;
+        self.labels[pixel] = hit.labels;
     }
 }
 
-impl Planes {
-    /// Of a view that sees nothing.
+impl Framebuffer {
+    /// A framebuffer without coverage.
     pub(super) fn new(recipe: &RenderRecipe) -> Self {
         let RenderRecipe {
             size_px,
@@ -57,7 +57,7 @@ impl Planes {
                 .color
                 .then(|| ColorImage::filled(lighting.color_kind(), lighting.background, num_pixels)),
             covered: channels.mask.then(|| vec![false; num_pixels]),
-            surface: channels.needs_surface().then(|| SurfacePlanes {
+            surface: channels.needs_surface().then(|| GBuffer {
                 depth: vec![f32::INFINITY; num_pixels],
                 normal: vec![[0.0; 3]; num_pixels],
                 albedo: vec![[0; 3]; num_pixels],
@@ -66,41 +66,41 @@ impl Planes {
         }
     }
 
-    /// Draws the pixels of a row that may see something.
+    /// Resolves the pixels of a row.
     #[inline(always)]
     pub(super) fn draw_row(
         &mut self,
-        row: &mut Row<'_>,
-        headlit_row: Option<&mut HeadlitRow<'_>>,
-        visibility: &Visibility,
+        shader: &mut ScanlineShader<'_>,
+        headlight: Option<&mut HeadlightScanline<'_>>,
+        visibility: &VisibilityPass,
         y: u32,
     ) {
         let first = y as usize * self.size_px + visibility.columns().start as usize;
         let mut color = self.color.as_mut();
-        if let Some(row) = headlit_row
+        if let Some(scanline) = headlight
             && let Some(color) = color.take()
         {
-            row.go_to(y);
-            color_headlit(color, first, row, visibility, y, self.background);
+            scanline.begin_row(y);
+            resolve_headlight(color, first, scanline, visibility, y, self.background);
         }
         if color.is_none() && self.covered.is_none() && self.surface.is_none() {
             return;
         }
-        row.go_to(y);
+        shader.begin_row(y);
         for (column, (depths, triangles)) in visibility.row(y).enumerate() {
-            if triangles.iter().all(|triangle| *triangle == NOTHING) {
+            if triangles.iter().all(|triangle| *triangle == NO_TRIANGLE) {
                 continue;
             }
             let at = first + column;
             if let Some(color) = &mut color {
-                color.set(at, mean_color(row, self.background, triangles, column));
+                color.set(at, resolve_color(shader, self.background, triangles, column));
             }
             if let Some(covered) = &mut self.covered {
                 covered[at] = true;
             }
             if let Some(surface) = &mut self.surface {
-                let triangle = chosen(row, depths, triangles, column);
-                surface.set(at, &row.look(triangle, column));
+                let triangle = representative(shader, depths, triangles, column);
+                surface.set(at, &shader.surface_hit(triangle, column));
             }
         }
     }
@@ -136,13 +136,14 @@ impl Planes {
     }
 }
 
-/// Colors a row, whose first pixel is at a place, in the headlight alone. If there is a color in it, that is the background's.
+/// Colors a row in a single gray headlight. `first` is the index of its first pixel; only the background may be
+/// colored.
 #[inline(always)]
-fn color_headlit(
+fn resolve_headlight(
     color: &mut ColorImage,
     first: usize,
-    row: &HeadlitRow<'_>,
-    visibility: &Visibility,
+    scanline: &HeadlightScanline<'_>,
+    visibility: &VisibilityPass,
     y: u32,
     background: [u8; 3],
 ) {
@@ -150,8 +151,8 @@ fn color_headlit(
     match color {
         ColorImage::Gray(values) => {
             let values = &mut values[first..end];
-            headlit_values(row, visibility, y, background[0], |column, value| {
-                // A cell may reach beyond the picture.
+            for_each_headlight_value(scanline, visibility, y, background[0], |column, value| {
+                // The last cell may extend beyond the image.
                 if let Some(pixel) = values.get_mut(column) {
                     *pixel = value;
                 }
@@ -160,7 +161,7 @@ fn color_headlit(
         ColorImage::Rgb(colors) => {
             let colors = &mut colors[first..end];
             for (part, background) in background.into_iter().enumerate() {
-                headlit_values(row, visibility, y, background, |column, value| {
+                for_each_headlight_value(scanline, visibility, y, background, |column, value| {
                     if let Some(pixel) = colors.get_mut(column) {
                         pixel[part] = value;
                     }
@@ -170,103 +171,108 @@ fn color_headlit(
     }
 }
 
-/// The values of a row's pixels, but of cells that see nothing.
+/// Calls `write_value` with the column and value of each pixel, skipping empty cells.
 #[inline(always)]
-fn headlit_values(
-    row: &HeadlitRow<'_>,
-    visibility: &Visibility,
+fn for_each_headlight_value(
+    scanline: &HeadlightScanline<'_>,
+    visibility: &VisibilityPass,
     y: u32,
     background: u8,
-    mut put: impl FnMut(usize, u8),
+    mut write_value: impl FnMut(usize, u8),
 ) {
     let has_cell_each = visibility.num_samples() == LANES;
     for (cell, triangles) in visibility.cells(y).iter().enumerate() {
-        let sees_nothing = u32x4::from(*triangles).simd_eq(u32x4::splat(NOTHING));
-        if sees_nothing.all() {
+        let is_empty = u32x4::from(*triangles).simd_eq(u32x4::splat(NO_TRIANGLE));
+        if is_empty.all() {
             continue;
         }
         let or_background = |values: i32x4| {
-            bytemuck::cast::<_, i32x4>(sees_nothing).bitselect(i32x4::splat(background.into()), values)
+            bytemuck::cast::<_, i32x4>(is_empty).bitselect(i32x4::splat(background.into()), values)
         };
         if has_cell_each {
-            let sum = or_background(row.samples(cell, *triangles)).reduce_add() as u32;
-            put(cell, mean_of(sum));
+            let sum = or_background(scanline.shade_samples(cell, *triangles)).reduce_add() as u32;
+            write_value(cell, average(sum));
         } else {
             let first = cell * LANES;
-            let values = or_background(row.pixels(first, *triangles)).to_array();
+            let values = or_background(scanline.shade_pixels(first, *triangles)).to_array();
             (first..)
                 .zip(values)
-                .for_each(|(column, value)| put(column, value as u8));
+                .for_each(|(column, value)| write_value(column, value as u8));
         }
     }
 }
 
-/// The mean of a sum over four samples, at least one of which sees a triangle.
-fn mean_of(sum: u32) -> u8 {
+/// Mean of four samples, of which at least one is covered.
+fn average(sum: u32) -> u8 {
     (((sum + 2) / 4) as u8).min(BRIGHTEST_COVERED)
 }
 
-/// The triangle that stands for a pixel: of those that its samples see, one that its centre meets, or else any; of
-/// several the nearest. At least one sample sees one.
+/// The triangle that the G-buffer describes: among those at the pixel's samples preferably one that its center hits,
+/// then the nearest. At least one sample must be covered.
 #[inline(always)]
-fn chosen(row: &mut Row<'_>, depths: &[f32], triangles: &[u32], column: usize) -> u32 {
+fn representative(shader: &mut ScanlineShader<'_>, depths: &[f32], triangles: &[u32], column: usize) -> u32 {
     let first = triangles[0];
     if triangles.iter().all(|triangle| *triangle == first) {
         return first;
     }
-    let (mut chosen, mut nearest, mut is_chosen_met) = (NOTHING, f32::INFINITY, false);
+    let (mut representative, mut nearest, mut is_representative_hit) = (NO_TRIANGLE, f32::INFINITY, false);
     for (&triangle, &depth) in triangles.iter().zip(depths) {
-        if triangle == NOTHING {
+        if triangle == NO_TRIANGLE {
             continue;
         }
-        if triangle == chosen {
+        if triangle == representative {
             nearest = nearest.min(depth);
             continue;
         }
-        let is_met = row.meets(triangle, column);
-        if (is_met && !is_chosen_met) || (is_met == is_chosen_met && depth < nearest) {
-            (chosen, nearest, is_chosen_met) = (triangle, depth, is_met);
+        let is_hit = shader.is_hit(triangle, column);
+        if (is_hit && !is_representative_hit) || (is_hit == is_representative_hit && depth < nearest) {
+            (representative, nearest, is_representative_hit) = (triangle, depth, is_hit);
         }
     }
-    chosen
+    representative
 }
 
-/// The mean over a pixel's samples, one or four, at least one of which sees a triangle.
+/// Mean over the one or four samples of a pixel, at least one of which is covered.
 #[inline]
-fn mean_color(row: &mut Row<'_>, background: [u8; 3], triangles: &[u32], column: usize) -> [u8; 3] {
+fn resolve_color(
+    shader: &mut ScanlineShader<'_>,
+    background: [u8; 3],
+    triangles: &[u32],
+    column: usize,
+) -> [u8; 3] {
     let mut color_of = |triangle: u32| {
-        if triangle == NOTHING {
+        if triangle == NO_TRIANGLE {
             background
         } else {
-            row.shown(triangle, column)
+            shader.shade_pixel(triangle, column)
         }
     };
     let a = triangles[0];
-    let of_a = color_of(a);
+    let color_a = color_of(a);
     let [_, b, c, d] = *triangles else {
-        return of_a;
+        return color_a;
     };
     if a == b && a == c && a == d {
-        return of_a;
+        return color_a;
     }
-    // Each triangle is asked once.
-    let of_b = if b == a { of_a } else { color_of(b) };
-    let of_c = match c {
-        _ if c == a => of_a,
-        _ if c == b => of_b,
+    // Each distinct triangle is shaded once.
+    let color_b = if b == a { color_a } else { color_of(b) };
+    let color_c = match c {
+        _ if c == a => color_a,
+        _ if c == b => color_b,
         _ => color_of(c),
     };
-    let of_d = match d {
-        _ if d == a => of_a,
-        _ if d == b => of_b,
-        _ if d == c => of_c,
+    let color_d = match d {
+        _ if d == a => color_a,
+        _ if d == b => color_b,
+        _ if d == c => color_c,
         _ => color_of(d),
     };
     [0, 1, 2].map(|part| {
-        let sum: u32 = [of_a, of_b, of_c, of_d]
+        let sum: u32 = [color_a, color_b, color_c, color_d]
             .iter()
             .map(|color| u32::from(color[part]))
             .sum();
-        mean_of(sum)
+        average(sum)
     })
 }

@@ -1,100 +1,100 @@
-//! The pixels of a row, one after the other, and the triangles that they have in common.
+//! Shades the pixels of a row, with a cache of transformed triangles that neighboring pixels share.
 
 use std::ops::Range;
 
 use glam::{Vec2, Vec3};
-use tap_shaders::{fold_normal, unfold_normal};
+use tap_shaders::{decode_octahedral, encode_octahedral};
 
-use super::surface::{Facet, Seen, Stage};
+use super::surface::{ShadingContext, SurfaceHit, ViewTriangle};
 
-/// Triangles that are kept in view space. Most pixels see one that their neighbors see, in their row or the one above.
-const NUM_KEPT: usize = 256;
+/// Direct-mapped by triangle index. Most pixels see a triangle that a neighbor in their row or the one above sees.
+const CACHE_SIZE: usize = 256;
 
-/// The pixels of a row.
+/// Shades pixels row by row.
 #[derive(Debug)]
-pub(crate) struct Row<'a> {
-    stage: &'a Stage<'a>,
+pub(crate) struct ScanlineShader<'a> {
+    context: &'a ShadingContext<'a>,
     first_column: u32,
     y: f32,
-    /// Those that were looked at last.
-    kept: Vec<Kept>,
+    /// The most recently used triangles.
+    cache: Vec<CachedTriangle>,
 }
 
-/// A triangle that was looked at.
+/// A triangle in view space, and the last normal computed on it.
 #[derive(Debug, Clone, Copy)]
-struct Kept {
-    facet: Facet,
-    /// What was last seen of it, and that as a device hands it over.
+struct CachedTriangle {
+    triangle: ViewTriangle,
+    /// As interpolated, and after the octahedral round trip that a device's normals take.
     normal: Vec3,
     rounded_normal: Vec3,
 }
 
-impl Kept {
-    fn new(facet: Facet) -> Self {
+impl CachedTriangle {
+    fn new(triangle: ViewTriangle) -> Self {
         Self {
-            facet,
+            triangle,
             normal: Vec3::ZERO,
             rounded_normal: Vec3::ZERO,
         }
     }
 }
 
-impl<'a> Row<'a> {
-    /// Some pixels of a row.
-    pub(crate) fn new(stage: &'a Stage<'a>, columns: Range<u32>) -> Self {
+impl<'a> ScanlineShader<'a> {
+    /// For some columns.
+    pub(crate) fn new(context: &'a ShadingContext<'a>, columns: Range<u32>) -> Self {
         Self {
-            stage,
+            context,
             first_column: columns.start,
             y: 0.0,
-            kept: vec![Kept::new(Facet::NONE); NUM_KEPT],
+            cache: vec![CachedTriangle::new(ViewTriangle::NONE); CACHE_SIZE],
         }
     }
 
-    /// Goes to a row.
-    pub(crate) fn go_to(&mut self, y: u32) {
+    /// Moves to row `y`.
+    pub(crate) fn begin_row(&mut self, y: u32) {
         self.y = y as f32 + 0.5;
     }
 
-    /// The color of a pixel, counted from the first, that sees a triangle.
+    /// Shaded color of a triangle, `column` counted from the first column.
     #[inline(always)]
-    pub(crate) fn shown(&mut self, index: u32, column: usize) -> [u8; 3] {
-        let (stage, pixel) = (self.stage, self.pixel(column));
-        stage.shown(&self.keep(index).facet, pixel)
+    pub(crate) fn shade_pixel(&mut self, index: u32, column: usize) -> [u8; 3] {
+        let (context, pixel) = (self.context, self.pixel(column));
+        context.shade_pixel(&self.cached(index).triangle, pixel)
     }
 
-    /// All that a pixel sees of a triangle. The normal is rounded as a device hands it over.
+    /// Surface attributes of a triangle. The normal is rounded as a device returns it.
     #[inline(always)]
-    pub(crate) fn look(&mut self, index: u32, column: usize) -> Seen {
-        let (stage, pixel) = (self.stage, self.pixel(column));
-        let kept = self.keep(index);
-        let mut seen = stage.look(&kept.facet, pixel);
-        if kept.normal != seen.point.normal {
-            kept.normal = seen.point.normal;
-            kept.rounded_normal = unfold_normal(fold_normal(seen.point.normal));
+    pub(crate) fn surface_hit(&mut self, index: u32, column: usize) -> SurfaceHit {
+        let (context, pixel) = (self.context, self.pixel(column));
+        let cached = self.cached(index);
+        let mut hit = context.surface_hit(&cached.triangle, pixel);
+        if cached.normal != hit.point.normal {
+            cached.normal = hit.point.normal;
+            cached.rounded_normal = decode_octahedral(encode_octahedral(hit.point.normal));
         }
-        seen.point.normal = kept.rounded_normal;
-        seen
+        hit.point.normal = cached.rounded_normal;
+        hit
     }
 
-    /// Does the ray through a pixel meet a triangle, not only its plane?
+    /// Does the ray through the pixel hit the triangle, not only its plane?
     #[inline(always)]
-    pub(crate) fn meets(&mut self, index: u32, column: usize) -> bool {
-        let (stage, pixel) = (self.stage, self.pixel(column));
-        stage.meets(&self.keep(index).facet, pixel)
+    pub(crate) fn is_hit(&mut self, index: u32, column: usize) -> bool {
+        let (context, pixel) = (self.context, self.pixel(column));
+        context.is_hit(&self.cached(index).triangle, pixel)
     }
 
-    /// The centre of a pixel.
+    /// The center of a pixel.
     #[inline(always)]
     fn pixel(&self, column: usize) -> Vec2 {
         Vec2::new((self.first_column as usize + column) as f32 + 0.5, self.y)
     }
 
     #[inline(always)]
-    fn keep(&mut self, index: u32) -> &mut Kept {
-        let kept = &mut self.kept[index as usize % NUM_KEPT];
-        if kept.facet.index != index {
-            *kept = Kept::new(self.stage.facet(index));
+    fn cached(&mut self, index: u32) -> &mut CachedTriangle {
+        let cached = &mut self.cache[index as usize % CACHE_SIZE];
+        if cached.triangle.index != index {
+            *cached = CachedTriangle::new(self.context.view_triangle(index));
         }
-        kept
+        cached
     }
 }

@@ -1,7 +1,8 @@
-//! How large an object appears: the area of its silhouette with the holes filled, on the CPU, without a device.
+//! Measures how large an object appears: the area of its silhouette with holes filled. Framing needs it, so it runs on
+//! the CPU for both backends.
 //!
-//! It is counted in cells, [`CELLS`] along the longer side of the silhouette's box. A cell counts if its centre is
-//! covered or if there is no way from it to the border that avoids covered cells.
+//! The silhouette is rasterized into a mask with [`CELLS`] cells along the longer side of its bounding box. A cell
+//! counts if its center is covered, or if a flood fill from the border does not reach it.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -10,27 +11,27 @@ use multiversion::multiversion;
 use wide::{f32x4, i32x4};
 
 use crate::camera::Camera;
-use crate::cpu::raster::{Canvas, Field, LANES, Meshlets, ONE_SAMPLE, Placed};
-use crate::simd::Four;
+use crate::cpu::raster::{LANES, Meshlets, ONE_SAMPLE, ProjectedMeshlets, RasterTarget, Viewport};
+use crate::simd::Vec3x4;
 
-/// Cells along the longer side: the area is right to half a percent, a scale that follows from it to a quarter.
+/// Mask cells along the longer side: the area is accurate to half a percent, a scale that follows from it to a quarter.
 const CELLS: usize = 256;
 
-/// A mesh on a camera's image plane.
+/// A mesh projected to a camera's image plane.
 #[derive(Debug)]
-pub(crate) struct Projected<'a> {
+pub(crate) struct Silhouette<'a> {
     camera: &'a Camera,
     meshlets: &'a Meshlets,
-    /// x and y on the plane, +y up; distance from the eye's plane.
+    /// x and y on the image plane, +y up; z is the distance from the eye's plane.
     min: Vec3,
     max: Vec3,
 }
 
-impl<'a> Projected<'a> {
-    /// `None` if a point is nowhere, or if there is none.
+impl<'a> Silhouette<'a> {
+    /// `None` if there is no point or one that is not finite.
     pub(crate) fn try_new(camera: &'a Camera, meshlets: &'a Meshlets) -> Option<Self> {
         let project = camera.projection();
-        let [min, max] = meshlets.extremes(|points| {
+        let [min, max] = meshlets.bounds(|points| {
             let projected = project(points);
             (projected, projected.z)
         })?;
@@ -42,12 +43,12 @@ impl<'a> Projected<'a> {
         })
     }
 
-    /// From the nearest to the farthest, from the eye's plane.
+    /// Nearest and farthest distance from the eye's plane.
     pub(crate) fn depths(&self) -> RangeInclusive<f32> {
         self.min.z..=self.max.z
     }
 
-    /// On the plane; `None` if all points are at one place.
+    /// Bounding box on the image plane; `None` if it has no extent.
     pub(crate) fn bounds(&self) -> Option<Bounds> {
         let (min, max) = (self.min.truncate(), self.max.truncate());
         ((max - min).max_element() > 0.0).then_some(Bounds { min, max })
@@ -55,20 +56,20 @@ impl<'a> Projected<'a> {
 
     /// Area of the filled silhouette, within its `bounds`.
     ///
-    /// Areas up to `negligible` need not be told apart: whatever is returned for them is at most that.
+    /// Areas up to `negligible` need not be exact: for those any value up to `negligible` may be returned.
     pub(crate) fn filled_area(&self, bounds: &Bounds, negligible: f64) -> f64 {
         let of_box = bounds.sides().element_product();
         if of_box <= negligible {
             return of_box;
         }
-        let mut grid = Grid::new(bounds);
-        cover(&mut grid, self.camera, self.meshlets, bounds.min);
+        let mut grid = CoverageMask::new(bounds);
+        rasterize(&mut grid, self.camera, self.meshlets, bounds.min);
         let cell_area = f64::from(grid.cells_per_unit).powi(2).recip();
-        let at_most = grid.num_within_spans() as f64 * cell_area;
+        let at_most = grid.num_in_spans() as f64 * cell_area;
         if at_most <= negligible {
             at_most
         } else {
-            grid.num_not_outside() as f64 * cell_area
+            grid.num_filled() as f64 * cell_area
         }
     }
 }
@@ -90,31 +91,34 @@ impl Bounds {
     }
 }
 
-/// Cells with a border one cell wide that nothing covers; a bit each, so that 64 are looked at in one step.
-struct Grid {
+/// One bit per cell, with an uncovered border one cell wide, so that 64 cells are handled at a time.
+struct CoverageMask {
     width: usize,
     cells_per_unit: f32,
-    /// Which cells are covered.
+    /// Set bits are covered cells.
     rows: Vec<Row>,
 }
 
 /// The cells of a row, the first in the lowest bit of the first word.
 type Row = [u64; ROW_WORDS];
 
-/// Words of the longest row, with its border.
-const ROW_WORDS: usize = (CELLS + 2).div_ceil(WORD);
-/// Cells in a word.
-const WORD: usize = u64::BITS as usize;
+/// Words of the longest row, including its border.
+const ROW_WORDS: usize = (CELLS + 2).div_ceil(WORD_BITS);
+/// Cells per word.
+const WORD_BITS: usize = u64::BITS as usize;
 
-/// A bit for each cell, row by row.
-struct Covered<'a>(&'a mut [u64]);
+/// Raster target with one bit per cell, row by row.
+struct CoverageTarget<'a>(&'a mut [u64]);
 
-impl Covered<'_> {
-    /// Are all bits from the first to the last set?
+impl CoverageTarget<'_> {
+    /// Are all bits from `first` to `last` set?
     #[inline]
-    fn holds(&self, first: usize, last: usize) -> bool {
-        let (from, to) = (u64::MAX << (first % WORD), u64::MAX >> (WORD - 1 - last % WORD));
-        match &self.0[first / WORD..=last / WORD] {
+    fn is_range_set(&self, first: usize, last: usize) -> bool {
+        let (from, to) = (
+            u64::MAX << (first % WORD_BITS),
+            u64::MAX >> (WORD_BITS - 1 - last % WORD_BITS),
+        );
+        match &self.0[first / WORD_BITS..=last / WORD_BITS] {
             [word] => !word & from & to == 0,
             [first, between @ .., last] => {
                 !first & from == 0 && between.iter().all(|word| *word == u64::MAX) && !last & to == 0
@@ -124,33 +128,33 @@ impl Covered<'_> {
     }
 }
 
-impl Canvas for Covered<'_> {
+impl RasterTarget for CoverageTarget<'_> {
     #[inline]
-    fn begin(&mut self, _index: u32) {}
+    fn begin_triangle(&mut self, _index: u32) {}
 
-    /// Half of a closed mesh lies behind the other half.
+    /// Depth plays no part. Half of a closed mesh lies behind the other half, so many meshlets are skipped.
     #[inline]
-    fn is_settled(&self, cells: Range<usize>, _nearest: f32) -> bool {
-        self.holds(cells.start * LANES, cells.end * LANES - 1)
+    fn is_occluded(&self, cells: Range<usize>, _nearest: f32) -> bool {
+        self.is_range_set(cells.start * LANES, cells.end * LANES - 1)
     }
 
     #[inline]
-    fn is_full(&self, columns: RangeInclusive<u32>, mut rows: RangeInclusive<u32>) -> bool {
+    fn is_covered(&self, columns: RangeInclusive<u32>, mut rows: RangeInclusive<u32>) -> bool {
         rows.all(|row| {
-            let start = row as usize * ROW_WORDS * WORD;
-            self.holds(start + *columns.start() as usize, start + *columns.end() as usize)
+            let start = row as usize * ROW_WORDS * WORD_BITS;
+            self.is_range_set(start + *columns.start() as usize, start + *columns.end() as usize)
         })
     }
 
     #[inline]
-    fn draw(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
+    fn write(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
         let inside = u64::from(!outside.to_bitmask() & ((1 << LANES) - 1));
         let first = cell * LANES;
-        self.0[first / WORD] |= inside << (first % WORD);
+        self.0[first / WORD_BITS] |= inside << (first % WORD_BITS);
     }
 }
 
-impl Grid {
+impl CoverageMask {
     fn new(bounds: &Bounds) -> Self {
         let sides = bounds.max - bounds.min;
         let cells_per_unit = CELLS as f32 / sides.max_element();
@@ -162,11 +166,11 @@ impl Grid {
         }
     }
 
-    /// Cells between the first and the last covered one of their row, or of their column if those are fewer. The filled
-    /// silhouette never has more.
-    fn num_within_spans(&self) -> usize {
+    /// Cells between the first and the last covered one of their row, or of their column if those are fewer: an upper
+    /// bound of the filled silhouette.
+    fn num_in_spans(&self) -> usize {
         let in_rows: usize = self.rows.iter().map(span).sum();
-        // A cell is between covered ones of its column if there is one at or above it, and one at or below it.
+        // A cell is within its column's span if a cell is covered at or above it, and one at or below it.
         let mut below = self.rows.clone();
         for y in (0..below.len() - 1).rev() {
             let next = below[y + 1];
@@ -186,10 +190,10 @@ impl Grid {
         in_rows.min(in_columns)
     }
 
-    /// Cells that cannot be reached from the border. Ways go along rows and columns.
-    fn num_not_outside(&self) -> usize {
+    /// Cells that a 4-connected flood fill from the border does not reach.
+    fn num_filled(&self) -> usize {
         let mut inside_border: Row = [0; ROW_WORDS];
-        fill(&mut inside_border, 0..self.width);
+        set_range(&mut inside_border, 0..self.width);
         let is_free = |row: &Row| -> Row { std::array::from_fn(|i| !row[i] & inside_border[i]) };
         let free: Vec<Row> = self.rows.iter().map(is_free).collect();
         let mut outside = vec![[0; ROW_WORDS]; free.len()];
@@ -202,7 +206,7 @@ impl Grid {
                     .iter_mut()
                     .zip(outside[from])
                     .for_each(|(seed, from)| *seed |= from);
-                let reached = spread(&seeds, &free[to]);
+                let reached = flood_fill_row(&seeds, &free[to]);
                 has_grown |= reached != outside[to];
                 outside[to] = reached;
             };
@@ -217,37 +221,37 @@ impl Grid {
     }
 }
 
-/// Covers the cells of a grid whose centres lie in a triangle.
+/// Sets the bits of all cells whose centers are covered.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn cover(grid: &mut Grid, camera: &Camera, meshlets: &Meshlets, min: Vec2) {
+fn rasterize(grid: &mut CoverageMask, camera: &Camera, meshlets: &Meshlets, min: Vec2) {
     let size = [grid.width as u32, grid.rows.len() as u32];
     let cells_per_unit = f32x4::splat(grid.cells_per_unit);
-    let in_cells = |along: f32x4, min: f32| (along - f32x4::splat(min)) * cells_per_unit + f32x4::ONE;
+    let to_cells = |along: f32x4, min: f32| (along - f32x4::splat(min)) * cells_per_unit + f32x4::ONE;
     let project = camera.projection();
-    let place = |points: &Four| {
+    let project = |points: &Vec3x4| {
         let projected = project(points);
-        let placed = Four {
-            x: in_cells(projected.x, min.x),
-            y: in_cells(projected.y, min.y),
+        let projected = Vec3x4 {
+            x: to_cells(projected.x, min.x),
+            y: to_cells(projected.y, min.y),
             z: projected.z,
         };
-        (placed, projected.z)
+        (projected, projected.z)
     };
-    let mut placed = Placed::default();
-    placed.place(meshlets, size, place);
-    let field = Field {
-        stride: ROW_WORDS * WORD / LANES,
-        ..Field::new(ONE_SAMPLE, size)
+    let mut projected = ProjectedMeshlets::default();
+    projected.project(meshlets, size, project);
+    let viewport = Viewport {
+        stride: ROW_WORDS * WORD_BITS / LANES,
+        ..Viewport::new(ONE_SAMPLE, size)
     };
-    let mut covered = Covered(grid.rows.as_flattened_mut());
-    field.draw(meshlets, &placed, place, &mut covered);
+    let mut coverage = CoverageTarget(grid.rows.as_flattened_mut());
+    viewport.draw(meshlets, &projected, project, &mut coverage);
 }
 
 /// Sets the bits of a range.
-fn fill(row: &mut Row, columns: Range<usize>) {
-    let (first, last) = (columns.start / WORD, (columns.end - 1) / WORD);
-    let from = u64::MAX << (columns.start % WORD);
-    let to = u64::MAX >> (WORD - 1 - (columns.end - 1) % WORD);
+fn set_range(row: &mut Row, columns: Range<usize>) {
+    let (first, last) = (columns.start / WORD_BITS, (columns.end - 1) / WORD_BITS);
+    let from = u64::MAX << (columns.start % WORD_BITS);
+    let to = u64::MAX >> (WORD_BITS - 1 - (columns.end - 1) % WORD_BITS);
     if first == last {
         row[first] |= from & to;
         return;
@@ -257,39 +261,39 @@ fn fill(row: &mut Row, columns: Range<usize>) {
     row[last] |= to;
 }
 
-/// Bits from the first to the last that is set.
+/// Number of bits from the first set one to the last.
 fn span(row: &Row) -> usize {
     let first = row.iter().position(|word| *word != 0);
     let last = row.iter().rposition(|word| *word != 0);
     let (Some(first), Some(last)) = (first, last) else {
         return 0;
     };
-    let start = first * WORD + row[first].trailing_zeros() as usize;
-    let end = (last + 1) * WORD - row[last].leading_zeros() as usize;
+    let start = first * WORD_BITS + row[first].trailing_zeros() as usize;
+    let end = (last + 1) * WORD_BITS - row[last].leading_zeros() as usize;
     end - start
 }
 
-/// The free cells that can be reached within a row from those of its seeds that are free.
-fn spread(seeds: &Row, free: &Row) -> Row {
+/// Flood fill within a row: the free cells connected to a free seed.
+fn flood_fill_row(seeds: &Row, free: &Row) -> Row {
     let mut reached: Row = std::array::from_fn(|i| seeds[i] & free[i]);
     let mut carry = 0;
     for (word, &free) in reached.iter_mut().zip(free) {
-        *word = spread_up(*word | (carry & free), free);
-        carry = *word >> (WORD - 1);
+        *word = flood_fill_up(*word | (carry & free), free);
+        carry = *word >> (WORD_BITS - 1);
     }
     let mut carry = 0;
     for (word, &free) in reached.iter_mut().zip(free).rev() {
         let (turned, free) = (word.reverse_bits(), free.reverse_bits());
-        let spread = spread_up(turned | (carry & free), free);
-        carry = spread >> (WORD - 1);
-        *word = spread.reverse_bits();
+        let flood_fill_row = flood_fill_up(turned | (carry & free), free);
+        carry = flood_fill_row >> (WORD_BITS - 1);
+        *word = flood_fill_row.reverse_bits();
     }
     reached
 }
 
-/// Free bits with nothing but free bits between them and a lower seed, which is free.
-fn spread_up(seeds: u64, free: u64) -> u64 {
-    // Added to a run of ones, a seed carries through to its end; what it has changed on its way is reached.
+/// Flood fill towards higher bits; seeds must be free.
+fn flood_fill_up(seeds: u64, free: u64) -> u64 {
+    // Adding a seed to a run of ones carries to the run's end; the bits that change are filled.
     let changed = (free.wrapping_add(seeds) ^ free) & free;
     changed | seeds
 }
@@ -306,21 +310,21 @@ mod tests {
     use crate::camera::Pose;
     use crate::camera::Projection;
 
-    /// What is seen of triangles on the image plane.
+    /// Measures triangles on the image plane.
     fn on_plane<T>(
         points: &[Vec2],
         triangles: &[[u32; 3]],
-        see: impl FnOnce(Projected<'_>) -> T,
+        measure: impl FnOnce(Silhouette<'_>) -> T,
     ) -> Option<T> {
         let pose = Pose {
             azimuth_rad: 0.0,
             elevation_rad: 0.0,
             roll_rad: 0.0,
         };
-        let camera = Camera::new(&pose, Projection::Parallel, DVec3::ZERO, 1.0);
+        let camera = Camera::new(&pose, Projection::Orthographic, DVec3::ZERO, 1.0);
         let points: Vec<Vec3> = points.iter().map(|point| point.extend(0.0)).collect();
         let meshlets = Meshlets::new(&points, triangles);
-        Projected::try_new(&camera, &meshlets).map(see)
+        Silhouette::try_new(&camera, &meshlets).map(measure)
     }
 
     fn area_above(negligible: f64, points: &[Vec2], triangles: &[[u32; 3]]) -> f64 {
@@ -401,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_matter_is_not_counted() {
+    fn negligible_areas_are_bounded() {
         let (points, triangles) = ring(72, 0.5, 1.0);
         assert!(
             area_above(5.0, &points, &triangles) <= 5.0,

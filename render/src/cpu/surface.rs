@@ -1,39 +1,42 @@
-//! A scene before a camera: where rays meet its triangles, and what they find there.
+//! Surface attributes where a pixel's ray hits a triangle. The WGSL version is `surface.wgsl`, with the same arithmetic
+//! in `f32`.
 
 use glam::{Mat3, Mat4, Vec2, Vec3, Vec4};
-use tap_shaders::{LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH, ViewUniform, unfold_normal};
+use tap_shaders::{
+    LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH_NORMALS, ViewUniform, decode_octahedral,
+};
 
 use super::headlight::Headlight;
-use super::light::{Lamp, Point, albedo_of, bytes_of};
+use super::light::{LightEvaluator, SurfacePoint, albedo_of, quantize};
 use super::rgba;
-use super::texture::Image;
+use super::texture::MipmappedTexture;
 use crate::scene::Scene;
 
-/// A scene before one camera.
+/// A scene in one view.
 #[derive(Debug)]
-pub(crate) struct Stage<'a> {
+pub(crate) struct ShadingContext<'a> {
     pub(super) scene: &'a Scene,
-    pub(super) lamp: Lamp<'a>,
+    pub(super) lights: LightEvaluator<'a>,
     view_from_object: Mat4,
     pub(super) rotation: Mat3,
-    /// Does a surface's color depend on its normal alone?
-    is_simple: bool,
+    /// Enables a fast path: no material, no smooth normals, no point lights.
+    depends_on_normal_only: bool,
     pub(super) headlight: Option<Headlight>,
 }
 
-/// What a pixel sees of a triangle.
+/// Surface attributes at a pixel.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
-    pub(crate) point: Point,
+pub(crate) struct SurfaceHit {
+    pub(crate) point: SurfacePoint,
     pub(crate) albedo: [u8; 3],
     pub(crate) labels: u32,
 }
 
 /// A triangle in view space.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Facet {
+pub(super) struct ViewTriangle {
     pub(super) index: u32,
-    /// A corner, and the ways from it to the others.
+    /// A corner, and the edges from it to the other two.
     a: Vec3,
     ab: Vec3,
     ac: Vec3,
@@ -41,8 +44,8 @@ pub(super) struct Facet {
     normal: Vec3,
 }
 
-impl Facet {
-    /// No mesh has so many triangles.
+impl ViewTriangle {
+    /// Placeholder; no mesh has this many triangles.
     pub(super) const NONE: Self = Self {
         index: u32::MAX,
         a: Vec3::ZERO,
@@ -52,7 +55,7 @@ impl Facet {
     };
 }
 
-impl<'a> Stage<'a> {
+impl<'a> ShadingContext<'a> {
     pub(crate) fn new(scene: &'a Scene, view: &'a ViewUniform) -> Self {
         let view_from_object = Mat4::from_cols_array_2d(&view.view_from_object);
         let has_point = view.lights[..view.num_lights as usize]
@@ -60,101 +63,106 @@ impl<'a> Stage<'a> {
             .any(|light| light.kind == LIGHT_POINT);
         Self {
             scene,
-            lamp: Lamp::new(view),
+            lights: LightEvaluator::new(view),
             view_from_object,
             rotation: Mat3::from_mat4(view_from_object),
-            is_simple: !has_point && view.flags & (OWN_MATERIAL | SMOOTH) == 0,
-            headlight: Headlight::of(view),
+            depends_on_normal_only: !has_point && view.flags & (OWN_MATERIAL | SMOOTH_NORMALS) == 0,
+            headlight: Headlight::from_uniform(view),
         }
     }
 
-    /// May any triangle have holes?
-    pub(crate) fn has_cutout(&self) -> bool {
-        self.scene.has_cutout
+    /// Does any material have an alpha cutoff?
+    pub(crate) fn has_alpha_test(&self) -> bool {
+        self.scene.has_alpha_test
     }
 
-    /// The color of a pixel that sees a triangle.
+    /// Shaded color of a triangle at a pixel.
     #[inline(always)]
-    pub(super) fn shown(&self, facet: &Facet, pixel: Vec2) -> [u8; 3] {
-        if !self.is_simple {
-            return self.lamp.shown(&self.look(facet, pixel).point);
+    pub(super) fn shade_pixel(&self, triangle: &ViewTriangle, pixel: Vec2) -> [u8; 3] {
+        if !self.depends_on_normal_only {
+            return self
+                .lights
+                .shade_to_bytes(&self.surface_hit(triangle, pixel).point);
         }
-        let direction = self.lamp.ray_direction(pixel);
-        self.lamp.shown(&Point {
+        let direction = self.lights.ray_direction(pixel);
+        self.lights.shade_to_bytes(&SurfacePoint {
             position: Vec3::ZERO,
-            normal: towards_viewer(facet.normal, facet.normal, direction),
+            normal: face_forward(triangle.normal, triangle.normal, direction),
             albedo: Vec3::ONE,
             direction,
         })
     }
 
-    /// All that a pixel sees of a triangle.
+    /// Surface attributes of a triangle at a pixel.
     #[inline(always)]
-    pub(super) fn look(&self, facet: &Facet, pixel: Vec2) -> Seen {
-        let direction = self.lamp.ray_direction(pixel);
-        let bc = self.weights(facet, pixel);
-        let weight = on_triangle(bc);
-        let normal = if self.lamp.has(SMOOTH) {
+    pub(super) fn surface_hit(&self, triangle: &ViewTriangle, pixel: Vec2) -> SurfaceHit {
+        let direction = self.lights.ray_direction(pixel);
+        let bc = self.barycentric(triangle, pixel);
+        let weight = clamp_barycentric(bc);
+        let normal = if self.lights.has(SMOOTH_NORMALS) {
             let [a, b, c] = self
-                .corners(facet.index)
-                .map(|corner| unfold_normal(corner.normal));
-            let bent = a * weight.x + b * weight.y + c * weight.z;
-            bent.try_normalize()
-                .map_or(facet.normal, |bent| self.rotation * bent)
+                .corners(triangle.index)
+                .map(|corner| decode_octahedral(corner.normal));
+            let interpolated = a * weight.x + b * weight.y + c * weight.z;
+            interpolated
+                .try_normalize()
+                .map_or(triangle.normal, |interpolated| self.rotation * interpolated)
         } else {
-            facet.normal
+            triangle.normal
         };
-        let albedo = if self.lamp.has(OWN_MATERIAL) {
-            bytes_of(self.own_color(facet, pixel, bc).truncate())
+        let albedo = if self.lights.has(OWN_MATERIAL) {
+            quantize(self.material_color(triangle, pixel, bc).truncate())
         } else {
             [u8::MAX; 3]
         };
-        let point = Point {
-            position: facet.a + facet.ab * weight.y + facet.ac * weight.z,
-            normal: towards_viewer(normal, facet.normal, direction),
+        let point = SurfacePoint {
+            position: triangle.a + triangle.ab * weight.y + triangle.ac * weight.z,
+            normal: face_forward(normal, triangle.normal, direction),
             albedo: albedo_of(albedo),
             direction,
         };
-        Seen {
+        SurfaceHit {
             point,
             albedo,
-            labels: self.scene.labels[facet.index as usize],
+            labels: self.scene.labels[triangle.index as usize],
         }
     }
 
-    /// Does the ray through a pixel meet a triangle, not only its plane?
+    /// Does the ray through a pixel hit the triangle, not only its plane?
     #[inline(always)]
-    pub(super) fn meets(&self, facet: &Facet, pixel: Vec2) -> bool {
-        let bc = self.weights(facet, pixel);
+    pub(super) fn is_hit(&self, triangle: &ViewTriangle, pixel: Vec2) -> bool {
+        let bc = self.barycentric(triangle, pixel);
         bc.x >= 0.0 && bc.y >= 0.0 && bc.x + bc.y <= 1.0
     }
 
-    /// Is there a hole in a triangle where a pixel's ray meets it?
-    pub(crate) fn is_hole(&self, index: u32, pixel: Vec2) -> bool {
-        let cutout = self.material_of(index).cutout;
-        if cutout <= 0.0 {
+    /// Is the material's alpha below its cutoff where the pixel's ray hits the triangle?
+    pub(crate) fn fails_alpha_test(&self, index: u32, pixel: Vec2) -> bool {
+        let alpha_cutoff = self.material(index).alpha_cutoff;
+        if alpha_cutoff <= 0.0 {
             return false;
         }
-        let facet = self.facet(index);
-        self.own_color(&facet, pixel, self.weights(&facet, pixel)).w < cutout
+        let triangle = self.view_triangle(index);
+        self.material_color(&triangle, pixel, self.barycentric(&triangle, pixel))
+            .w
+            < alpha_cutoff
     }
 
-    /// May a triangle have holes?
-    pub(crate) fn has_holes(&self, index: u32) -> bool {
-        self.material_of(index).cutout > 0.0
+    /// Does the triangle's material have an alpha cutoff?
+    pub(crate) fn is_alpha_tested(&self, index: u32) -> bool {
+        self.material(index).alpha_cutoff > 0.0
     }
 
-    fn material_of(&self, index: u32) -> &Material {
+    fn material(&self, index: u32) -> &Material {
         &self.scene.materials[(self.scene.labels[index as usize] >> 16) as usize]
     }
 
     #[inline(always)]
-    pub(super) fn facet(&self, index: u32) -> Facet {
+    pub(super) fn view_triangle(&self, index: u32) -> ViewTriangle {
         let [a, b, c] = self.scene.triangles[index as usize].map(|index| {
             self.view_from_object
                 .transform_point3(self.scene.points[index as usize])
         });
-        Facet {
+        ViewTriangle {
             index,
             a,
             ab: b - a,
@@ -170,45 +178,47 @@ impl<'a> Stage<'a> {
             .expect("there are three of them")
     }
 
-    /// How much of b and of c the ray through a pixel meets; beyond the triangle one of them, or the rest, is negative.
+    /// Barycentric coordinates (b, c) of the ray's intersection with the triangle's plane, after Möller and Trumbore;
+    /// not clamped to the triangle.
     #[inline(always)]
-    fn weights(&self, facet: &Facet, pixel: Vec2) -> Vec2 {
-        let direction = self.lamp.ray_direction(pixel);
-        // The ray where it is as far as corner a, seen from there: small numbers stay exact.
-        let place = self.lamp.position(pixel, -facet.a.z).truncate();
-        let start = (place - facet.a.truncate()).extend(0.0);
-        let across = direction.cross(facet.ac);
-        let determinant = facet.ab.dot(across);
+    fn barycentric(&self, triangle: &ViewTriangle, pixel: Vec2) -> Vec2 {
+        let direction = self.lights.ray_direction(pixel);
+        // The ray's origin moved to the depth of corner a and relative to it, to keep the numbers small.
+        let ray_origin = self.lights.position(pixel, -triangle.a.z).truncate();
+        let start = (ray_origin - triangle.a.truncate()).extend(0.0);
+        let p_vector = direction.cross(triangle.ac);
+        let determinant = triangle.ab.dot(p_vector);
         if determinant == 0.0 {
             return Vec2::splat(1.0 / 3.0);
         }
-        Vec2::new(start.dot(across), direction.dot(start.cross(facet.ab))) / determinant
+        Vec2::new(start.dot(p_vector), direction.dot(start.cross(triangle.ab))) / determinant
     }
 
-    /// Color and alpha of a triangle's own material where a pixel's ray meets it, at these weights.
-    fn own_color(&self, facet: &Facet, pixel: Vec2, bc: Vec2) -> Vec4 {
-        let material = self.material_of(facet.index);
-        let corners = self.corners(facet.index);
-        let weight = on_triangle(bc);
+    /// RGBA of the triangle's own material at unclamped barycentric coordinates `bc` of the pixel.
+    fn material_color(&self, triangle: &ViewTriangle, pixel: Vec2, bc: Vec2) -> Vec4 {
+        let material = self.material(triangle.index);
+        let corners = self.corners(triangle.index);
+        let weight = clamp_barycentric(bc);
         let [a, b, c] = corners.map(|corner| rgba(corner.color));
         let color = rgba(material.base_color) * (a * weight.x + b * weight.y + c * weight.z);
         if material.texture == NO_TEXTURE {
             return color;
         }
-        let image = Image::new(&self.scene.textures, material.texture);
+        let image = MipmappedTexture::new(&self.scene.textures, material.texture);
         let uv = |bc: Vec2| {
             let [a, b, c] = corners.map(|corner| Vec2::from(corner.uv));
             a + (b - a) * bc.x + (c - a) * bc.y
         };
         let here = uv(bc);
-        let step =
-            |by: Vec2| ((uv(self.weights(facet, pixel + by)) - here) * image.size.as_vec2()).length_squared();
+        let step = |by: Vec2| {
+            ((uv(self.barycentric(triangle, pixel + by)) - here) * image.size.as_vec2()).length_squared()
+        };
         let per_pixel = step(Vec2::X).max(step(Vec2::Y));
         color * image.trilinear(uv(Vec2::new(weight.y, weight.z)), per_pixel)
     }
 }
 
-fn towards_viewer(normal: Vec3, face: Vec3, direction: Vec3) -> Vec3 {
+fn face_forward(normal: Vec3, face: Vec3, direction: Vec3) -> Vec3 {
     if face.dot(direction) > 0.0 {
         -normal
     } else {
@@ -216,9 +226,9 @@ fn towards_viewer(normal: Vec3, face: Vec3, direction: Vec3) -> Vec3 {
     }
 }
 
-/// The nearest weights that lie on the triangle, of all three corners.
+/// Barycentric coordinates (a, b, c) clamped to the triangle.
 #[inline(always)]
-fn on_triangle(bc: Vec2) -> Vec3 {
+fn clamp_barycentric(bc: Vec2) -> Vec3 {
     let all = Vec3::new(1.0 - bc.x - bc.y, bc.x, bc.y).max(Vec3::ZERO);
     all / all.element_sum()
 }
@@ -228,9 +238,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_beyond_a_triangle_are_those_of_its_border() {
-        assert_eq!(on_triangle(Vec2::new(0.25, 0.25)), Vec3::new(0.5, 0.25, 0.25));
-        assert_eq!(on_triangle(Vec2::new(-3.0, 0.5)), Vec3::new(0.875, 0.0, 0.125));
-        assert_eq!(on_triangle(Vec2::new(1.0, -4.0)), Vec3::new(0.8, 0.2, 0.0));
+    fn barycentric_coordinates_are_clamped_to_the_triangle() {
+        assert_eq!(
+            clamp_barycentric(Vec2::new(0.25, 0.25)),
+            Vec3::new(0.5, 0.25, 0.25)
+        );
+        assert_eq!(
+            clamp_barycentric(Vec2::new(-3.0, 0.5)),
+            Vec3::new(0.875, 0.0, 0.125)
+        );
+        assert_eq!(clamp_barycentric(Vec2::new(1.0, -4.0)), Vec3::new(0.8, 0.2, 0.0));
     }
 }

@@ -1,12 +1,11 @@
-//! Does the system have any GPU at all? Asked before a driver is loaded, which takes longer than drawing many a mesh.
+//! Detects whether the system has a GPU at all, before a driver is loaded: that takes longer than drawing many a mesh.
 //!
-//! The one place that looks at a file system, and at nothing but the system's own names of devices.
+//! This is the only code of the crate that looks at the file system, and it looks at device nodes only.
 
 use std::path::Path;
 
-/// What a GPU's driver in the kernel puts among devices: of Direct Rendering, NVIDIA, Windows beneath Linux, AMD's compute,
-/// Tegra, Mali, Adreno.
-const NODES: [&str; 8] = [
+/// Device nodes of GPU drivers: NVIDIA, WSL, AMD compute, Tegra, Mali, Adreno.
+const GPU_DEVICE_NODES: [&str; 8] = [
     "nvidiactl",
     "nvidia0",
     "dxg",
@@ -17,19 +16,19 @@ const NODES: [&str; 8] = [
     "kgsl-3d0",
 ];
 
-/// May a GPU be found? `false` where there surely is none that a driver could use.
+/// `false` only if there is surely no GPU that a driver could use.
 pub(crate) fn may_have_gpu() -> bool {
     !cfg!(target_os = "linux") || has_node(Path::new("/dev"))
 }
 
 fn has_node(devices: &Path) -> bool {
-    let is_direct = |name: &str| name.starts_with("renderD") || name.starts_with("card");
-    let has_direct = devices.join("dri").read_dir().is_ok_and(|entries| {
+    let is_drm_node = |name: &str| name.starts_with("renderD") || name.starts_with("card");
+    let has_drm = devices.join("dri").read_dir().is_ok_and(|entries| {
         entries
             .flatten()
-            .any(|entry| entry.file_name().to_str().is_some_and(is_direct))
+            .any(|entry| entry.file_name().to_str().is_some_and(is_drm_node))
     });
-    has_direct || NODES.iter().any(|name| devices.join(name).exists())
+    has_drm || GPU_DEVICE_NODES.iter().any(|name| devices.join(name).exists())
 }
 
 #[cfg(test)]
@@ -41,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_is_known_by_its_node() {
+    fn gpus_are_detected_by_device_node() {
         let devices = env::temp_dir().join(format!("tap-devices-{}", process::id()));
         let is_found = |node: &str| {
             let path = devices.join(node);

@@ -1,44 +1,44 @@
-//! `Plan`: how the views of a mesh are drawn. What it says is the same for all of them, and shaders are made for it.
+//! `PipelineKey`: what shaders and attachments are specialized for. It is the same for all views of a mesh.
 
 use tap_shaders::ViewUniform;
 
 use crate::cpu::Headlight;
-use crate::job::Framed;
+use crate::job::RenderJob;
 use crate::lighting::{MaterialChoice, Normals};
 use crate::recipe::Channels;
 use crate::view::ColorKind;
 
-/// What decides about shaders and attachments.
+/// Selects pipelines and attachments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Plan {
-    pub(super) target: TargetPlan,
+pub(super) struct PipelineKey {
+    pub(super) target: TargetKey,
     /// [`ViewUniform::flags`].
     pub(super) flags: u32,
     /// [`ViewUniform::num_lights`].
     pub(super) num_lights: u32,
-    /// Two bits a light: its [`kind`](tap_shaders::LightUniform::kind).
+    /// Two bits per light: its [`kind`](tap_shaders::LightUniform::kind).
     pub(super) light_kinds: u32,
-    /// Is there nothing but the headlight, and is all of it gray?
-    pub(super) is_headlit: bool,
-    /// Has a material a hole?
-    pub(super) has_cutout: bool,
+    /// Is the only light a gray headlight?
+    pub(super) is_headlight: bool,
+    /// Does any material have an alpha cutoff?
+    pub(super) has_alpha_test: bool,
 }
 
-/// What decides about attachments: nothing of the mesh, so that they are the same for all meshes of a run.
+/// Selects attachments. It does not depend on the mesh, so a run over many meshes keeps them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TargetPlan {
+pub(super) struct TargetKey {
     pub(super) samples: u32,
     pub(super) channels: Channels,
     pub(super) color_kind: ColorKind,
-    /// Are faces colored as they are drawn? Otherwise it is noted which of them each sample sees, and colored later. With
-    /// several samples the latter costs no more, and rounds their mean as the CPU does.
-    pub(super) is_painted: bool,
+    /// Forward shading in the geometry pass, instead of a visibility buffer and a resolve pass. With several samples
+    /// per pixel the resolve pass is no slower, and it rounds their mean as the CPU does.
+    pub(super) is_forward: bool,
 }
 
-/// A texture that is read back: a plane of pixels of all views.
+/// A color attachment that is read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Plane {
-    /// Always there, since it says what is covered: in its last part, or, where there is one part, by not being white.
+pub(super) enum Attachment {
+    /// Always present, since it carries coverage: in its last channel, or, if it has only one, as values below white.
     Color,
     Depth,
     Normal,
@@ -46,10 +46,10 @@ pub(super) enum Plane {
     Labels,
 }
 
-impl Plan {
-    /// `uniform` is any view's.
-    pub(super) fn new(framed: &Framed, uniform: &ViewUniform) -> Self {
-        let recipe = &framed.recipe;
+impl PipelineKey {
+    /// `uniform` may be of any view.
+    pub(super) fn new(job: &RenderJob, uniform: &ViewUniform) -> Self {
+        let recipe = &job.recipe;
         let lighting = &recipe.lighting;
         let lights = &uniform.lights[..uniform.num_lights as usize];
         let channels = recipe.channels;
@@ -59,11 +59,11 @@ impl Plan {
             ..Channels::NONE
         };
         Self {
-            target: TargetPlan {
+            target: TargetKey {
                 samples: recipe.samples,
                 channels,
                 color_kind: lighting.color_kind(),
-                is_painted: recipe.samples == 1
+                is_forward: recipe.samples == 1
                     && channels == color_alone
                     && lighting.material == MaterialChoice::White
                     && lighting.normals == Normals::Flat,
@@ -71,28 +71,29 @@ impl Plan {
             flags: uniform.flags,
             num_lights: uniform.num_lights,
             light_kinds: (0..).zip(lights).map(|(i, light)| light.kind << (2 * i)).sum(),
-            is_headlit: lighting.color_kind() == ColorKind::Gray && Headlight::of(uniform).is_some(),
-            has_cutout: framed.scene.has_cutout,
+            is_headlight: lighting.color_kind() == ColorKind::Gray
+                && Headlight::from_uniform(uniform).is_some(),
+            has_alpha_test: job.scene.has_alpha_test,
         }
     }
 }
 
-impl TargetPlan {
-    /// What is read back.
-    pub(super) fn planes(self) -> impl Iterator<Item = Plane> {
-        Plane::ALL
+impl TargetKey {
+    /// The attachments that are read back.
+    pub(super) fn attachments(self) -> impl Iterator<Item = Attachment> {
+        Attachment::ALL
             .into_iter()
-            .filter(move |plane| plane.is_in(self.channels))
+            .filter(move |attachment| attachment.is_in(self.channels))
     }
 
-    /// Is anything asked for of the surface, beside its color?
+    /// Is any channel of the G-buffer requested?
     pub(super) fn needs_surface(self) -> bool {
-        self.planes().count() > 1
+        self.attachments().count() > 1
     }
 }
 
-impl Plane {
-    /// In the order of their locations in `resolve.wgsl`.
+impl Attachment {
+    /// In the order of the output locations in `resolve.wgsl`.
     pub(super) const ALL: [Self; 5] = [Self::Color, Self::Depth, Self::Normal, Self::Albedo, Self::Labels];
 
     fn is_in(self, channels: Channels) -> bool {
@@ -105,10 +106,10 @@ impl Plane {
         }
     }
 
-    pub(super) fn format(self, target: TargetPlan) -> wgpu::TextureFormat {
+    pub(super) fn format(self, target: TargetKey) -> wgpu::TextureFormat {
         match self {
             Self::Color => match target.color_kind {
-                ColorKind::Gray if target.is_painted => wgpu::TextureFormat::R8Unorm,
+                ColorKind::Gray if target.is_forward => wgpu::TextureFormat::R8Unorm,
                 ColorKind::Gray => wgpu::TextureFormat::Rg8Unorm,
                 ColorKind::Rgb => wgpu::TextureFormat::Rgba8Unorm,
             },
@@ -118,7 +119,7 @@ impl Plane {
         }
     }
 
-    pub(super) fn bytes_per_pixel(self, target: TargetPlan) -> u32 {
+    pub(super) fn bytes_per_pixel(self, target: TargetKey) -> u32 {
         match self.format(target) {
             wgpu::TextureFormat::R8Unorm => 1,
             wgpu::TextureFormat::Rg8Unorm => 2,

@@ -1,31 +1,31 @@
-//! How long a device works on a mesh, by its own clock.
+//! GPU timestamp queries.
 
 use std::time::Duration;
 
-/// The device's time at the beginning and at the end of a submission.
+/// Timestamps at the beginning and at the end of a submission.
 #[derive(Debug)]
-pub(super) struct DeviceClock {
+pub(super) struct TimestampQueries {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
 }
 
-impl DeviceClock {
-    /// What a device must be able to do.
+impl TimestampQueries {
+    /// Required device features.
     pub(super) const FEATURES: wgpu::Features =
         wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);
-    /// Of what is read back.
+    /// Bytes of both timestamps.
     pub(super) const NUM_BYTES: u64 = 2 * size_of::<u64>() as u64;
 
-    /// `None` if the device has no clock.
+    /// `None` if the device does not support timestamp queries.
     pub(super) fn new(device: &wgpu::Device) -> Option<Self> {
         device.features().contains(Self::FEATURES).then(|| Self {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("clock"),
+                label: Some("timestamps"),
                 ty: wgpu::QueryType::Timestamp,
                 count: 2,
             }),
             resolved: device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("clock"),
+                label: Some("timestamps"),
                 size: Self::NUM_BYTES,
                 usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
@@ -37,7 +37,7 @@ impl DeviceClock {
         encoder.write_timestamp(&self.queries, 0);
     }
 
-    /// Copies both times to where they are read.
+    /// Copies both timestamps to the readback buffer.
     pub(super) fn stop(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, offset: u64) {
         encoder.write_timestamp(&self.queries, 1);
         encoder.resolve_query_set(&self.queries, 0..2, &self.resolved, 0);
@@ -45,7 +45,7 @@ impl DeviceClock {
     }
 }
 
-/// From the first to the second of two times as they are read back, in ticks of some nanoseconds.
+/// Time between two timestamps.
 pub(super) fn elapsed(bytes: &[u8], nanos_per_tick: f32) -> Duration {
     let [start, stop] = [0, 1].map(|i| {
         let ticks = bytes.as_chunks::<8>().0.get(i);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_told_in_seconds() {
+    fn ticks_are_converted_to_time() {
         let bytes = [1_000_000_u64, 3_000_000].map(u64::to_le_bytes).concat();
         assert_eq!(elapsed(&bytes, 32.0), Duration::from_millis(64));
         let turned = [3_u64, 1].map(u64::to_le_bytes).concat();

@@ -1,43 +1,43 @@
-//! [`Soup`]: what an importer collects, triangles that nobody has checked yet.
+//! [`TriangleSoup`]: the triangles that an importer collects, not validated yet.
 
 use std::collections::HashMap;
 
 use glam::{DVec3, Vec2};
 
 use super::warning::Warnings;
-use crate::mesh::{MAX_MATERIALS, Material, Mesh, MeshError, Parts, Surface};
+use crate::mesh::{Appearance, MAX_MATERIALS, Material, Mesh, MeshError, Parts};
 
-/// The color of what has none.
+/// Default color.
 pub(super) const WHITE: [u8; 4] = [u8::MAX; 4];
 
-/// Stands in a list of colors for what has none.
+/// Placeholder in a list of colors.
 pub(super) const NO_COLOR: [f32; 3] = [f32::NAN; 3];
 
-/// Triangles, their parts, and their looks where those are asked for.
+/// Triangles and their parts, and their appearance if it is read.
 #[derive(Debug, Default)]
-pub(super) struct Soup {
+pub(super) struct TriangleSoup {
     pub(super) positions: Vec<DVec3>,
     pub(super) triangles: Vec<[u32; 3]>,
     parts: Parts,
     part_by_name: HashMap<String, u16>,
-    /// Its lists may be shorter than the triangles: those that are not in them are white.
-    pub(super) surface: Surface,
+    /// Its lists may be shorter than the triangles; the rest is white.
+    pub(super) appearance: Appearance,
     pub(super) warnings: Warnings,
 }
 
-/// The looks of one triangle.
+/// Material and corner attributes of a triangle.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Paint {
+pub(super) struct TriangleAttributes {
     pub(super) material: u16,
     pub(super) uvs: Option<[Vec2; 3]>,
     pub(super) colors: Option<[[u8; 4]; 3]>,
 }
 
-impl Soup {
-    /// The label of the part of this name, a new one at its first use.
+impl TriangleSoup {
+    /// The label of a part, created at its first use.
     ///
-    /// A label has 16 bits, of which one stands for "no part" in views: names past the 65,535th share the last
-    /// one's label.
+    /// A label has 16 bits, of which one value means "no part" in views: names beyond the 65,535th share the last
+    /// label.
     pub(super) fn part(&mut self, name: &str) -> u16 {
         if let Some(&part) = self.part_by_name.get(name) {
             return part;
@@ -51,65 +51,65 @@ impl Soup {
         num_parts as u16
     }
 
-    /// The label of a new material; those past the 65,535th are the last one.
+    /// Adds a material and returns its label; beyond the 65,535th all share the last label.
     pub(super) fn material(&mut self, material: Material) -> u16 {
-        let materials = &mut self.surface.materials;
+        let materials = &mut self.appearance.materials;
         if materials.len() < MAX_MATERIALS {
             materials.push(material);
         }
         materials.len() as u16 - 1
     }
 
-    /// Adds a triangle without looks.
+    /// Adds a triangle without attributes.
     pub(super) fn push(&mut self, triangle: [u32; 3], part: u16) {
         self.triangles.push(triangle);
         self.parts.of_triangle.push(part);
     }
 
-    /// Adds a triangle that is more than white.
-    pub(super) fn push_painted(&mut self, triangle: [u32; 3], part: u16, paint: Paint) {
+    /// Adds a triangle with attributes.
+    pub(super) fn push_with_attributes(&mut self, triangle: [u32; 3], part: u16, paint: TriangleAttributes) {
         let index = self.triangles.len();
         self.push(triangle, part);
-        let surface = &mut self.surface;
-        if !surface.materials.is_empty() {
-            surface.material_of_triangle.resize(index, 0);
-            surface.material_of_triangle.push(paint.material);
+        let appearance = &mut self.appearance;
+        if !appearance.materials.is_empty() {
+            appearance.material_of_triangle.resize(index, 0);
+            appearance.material_of_triangle.push(paint.material);
         }
         if let Some(uvs) = paint.uvs {
-            surface.uvs.resize(index, [Vec2::ZERO; 3]);
-            surface.uvs.push(uvs);
+            appearance.uvs.resize(index, [Vec2::ZERO; 3]);
+            appearance.uvs.push(uvs);
         }
         if let Some(colors) = paint.colors {
-            surface.colors.resize(index, [WHITE; 3]);
-            surface.colors.push(colors);
+            appearance.colors.resize(index, [WHITE; 3]);
+            appearance.colors.push(colors);
         }
     }
 
     pub(super) fn into_mesh(mut self) -> Result<Mesh, MeshError> {
         let parts = Some(self.parts);
         let num_triangles = self.triangles.len();
-        let surface = &mut self.surface;
-        let mesh = if surface.materials.is_empty() && surface.colors.is_empty() {
+        let appearance = &mut self.appearance;
+        let mesh = if appearance.materials.is_empty() && appearance.colors.is_empty() {
             Mesh::try_new(&self.positions, self.triangles, parts)?
         } else {
-            if surface.materials.is_empty() {
-                surface.materials.push(Material::white());
+            if appearance.materials.is_empty() {
+                appearance.materials.push(Material::white());
             }
-            surface.material_of_triangle.resize(num_triangles, 0);
-            if surface
+            appearance.material_of_triangle.resize(num_triangles, 0);
+            if appearance
                 .materials
                 .iter()
                 .all(|material| material.texture.is_none())
             {
-                surface.uvs = Vec::new();
+                appearance.uvs = Vec::new();
             } else {
-                surface.uvs.resize(num_triangles, [Vec2::ZERO; 3]);
+                appearance.uvs.resize(num_triangles, [Vec2::ZERO; 3]);
             }
-            if !surface.colors.is_empty() {
-                surface.colors.resize(num_triangles, [WHITE; 3]);
+            if !appearance.colors.is_empty() {
+                appearance.colors.resize(num_triangles, [WHITE; 3]);
             }
             let mut num_broken = 0;
-            for uv in surface
+            for uv in appearance
                 .uvs
                 .as_flattened_mut()
                 .iter_mut()
@@ -123,14 +123,13 @@ impl Soup {
                     "{num_broken} texture coordinates are not finite numbers: taken for 0"
                 ));
             }
-            Mesh::try_with_surface(&self.positions, self.triangles, parts, self.surface)?
+            Mesh::try_with_appearance(&self.positions, self.triangles, parts, self.appearance)?
         };
         Ok(mesh.with_warnings(self.warnings.into_sentences()))
     }
 }
 
-/// Colors as a file gives them: numbers from 0 to 1 or, where one of them is larger than 1, from 0 to 255. What has
-/// none is white.
+/// Colors of a file: 0 to 1, or 0 to 255 if any number is larger than 1. Placeholders become white.
 pub(super) fn bytes_of_colors(colors: &[[f32; 3]]) -> Vec<[u8; 4]> {
     let is_byte = colors.as_flattened().iter().any(|&channel| channel > 1.0);
     let factor = if is_byte { 1.0 } else { 255.0 };

@@ -1,44 +1,43 @@
-//! What the triangles of a mesh look like: materials, textures, texture coordinates and vertex colors.
+//! Appearance of a mesh: materials, textures, texture coordinates and vertex colors.
 //!
-//! An importer makes a [`Surface`] where a file has anything but white to say, [`crate::Mesh::try_with_surface`] checks
-//! it, the renderer reads it. The albedo of a point is the product, channel by channel, of its material's base
-//! color, its texture's texel and the color between its triangle's corners, each the sRGB-encoded byte as a number
-//! from 0 to 1: as 8-bit pipelines have always multiplied them, and as files are painted to look right under.
+//! Importers make an [`Appearance`] for files that are not plain white, [`crate::Mesh::try_with_appearance`] validates
+//! it, the renderer reads it. The albedo of a point is the product, channel by channel, of its material's base color,
+//! its texture's texel and the interpolated vertex color, each the sRGB-encoded byte as a number from 0 to 1.
+//! Multiplying encoded values is what 8-bit pipelines do, and what assets are authored for.
 
 use glam::Vec2;
 
-/// How many materials a surface may have: the number above all of them stands for "nothing there" in views.
+/// Most materials of a mesh: the largest `u16` stands for "no triangle" in views.
 pub const MAX_MATERIALS: usize = u16::MAX as usize;
 
-/// The looks of a mesh's triangles. All colors are sRGB-encoded, as files and screens have them; the fourth channel
-/// is the opacity.
+/// Materials, textures and per-corner attributes of a mesh's triangles. All colors are sRGB-encoded RGBA.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Surface {
+pub struct Appearance {
     /// The materials, at least one.
     pub materials: Vec<Material>,
-    /// One index into `materials` a triangle.
+    /// One index into `materials` per triangle.
     pub material_of_triangle: Vec<u16>,
-    /// The images that materials name.
+    /// The images that materials refer to.
     pub textures: Vec<Texture>,
-    /// Texture coordinates at the corners of each triangle; empty where no material has a texture.
+    /// Texture coordinates at the corners of each triangle; empty if no material has a texture.
     ///
-    /// (0, 0) is the corner of the texture's first texel, at the top left; v grows downwards.
+    /// (0, 0) is the corner of the first texel, at the top left; v grows downwards.
     pub uvs: Vec<[Vec2; 3]>,
     /// Vertex colors at the corners of each triangle, or empty.
     pub colors: Vec<[[u8; 4]; 3]>,
 }
 
-/// One way for triangles to look.
+/// Base color, texture and alpha cutoff.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Material {
-    /// The name that the file gives it, or empty.
+    /// Its name in the file, or empty.
     pub name: String,
-    /// The color that everything else is multiplied with.
+    /// RGBA, multiplied with texture and vertex color.
     pub base_color: [u8; 4],
-    /// Index into [`Surface::textures`].
+    /// Index into [`Appearance::textures`].
     pub texture: Option<u16>,
-    /// Points whose opacity is below this are holes; without it the opacity has no effect.
-    pub cutout: Option<f32>,
+    /// Points with less alpha are holes; without a cutoff alpha has no effect.
+    pub alpha_cutoff: Option<f32>,
 }
 
 impl Material {
@@ -49,23 +48,23 @@ impl Material {
             name: String::new(),
             base_color: [u8::MAX; 4],
             texture: None,
-            cutout: None,
+            alpha_cutoff: None,
         }
     }
 }
 
-/// An image, decoded.
+/// A decoded image.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Texture {
-    /// The file's name, or what the container calls it.
+    /// Name of the file, or its name in the container.
     pub name: String,
-    /// Texels in a row.
+    /// Texels per row.
     pub width: u32,
-    /// Rows.
+    /// Number of rows.
     pub height: u32,
-    /// Row by row from the top.
+    /// RGBA, row by row from the top.
     pub texels: Vec<[u8; 4]>,
-    /// What lies beyond the edges, along u and along v.
+    /// Wrap modes along u and along v.
     pub wrap: [Wrap; 2],
 }
 
@@ -87,29 +86,29 @@ impl std::fmt::Debug for Texture {
     }
 }
 
-/// What a texture shows beyond its edges.
+/// Wrap mode: what a texture shows beyond its edges.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Wrap {
-    /// Itself, again and again.
+    /// The texture again.
     #[default]
     Repeat,
-    /// Itself, every other time mirrored.
+    /// The texture again, every other time mirrored.
     Mirror,
     /// The texel at the edge.
     Clamp,
 }
 
-/// Why a [`Surface`] does not fit its triangles.
+/// Why an [`Appearance`] does not fit its triangles.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub enum SurfaceError {
-    /// No material at all, or more than 16 bits can number.
-    #[error("a surface needs 1 to 65535 materials, not {num_materials}")]
+pub enum AppearanceError {
+    /// No material, or more than 16 bits can index.
+    #[error("a mesh has 1 to 65535 materials, not {num_materials}")]
     NumMaterials {
         /// Number of materials.
         num_materials: usize,
     },
-    /// A list that goes with the triangles is shorter or longer than they are.
+    /// A per-triangle list has another length than the triangles.
     #[error("{len} {list} for {num_triangles} triangles")]
     Length {
         /// Which list.
@@ -119,22 +118,22 @@ pub enum SurfaceError {
         /// The number of triangles.
         num_triangles: usize,
     },
-    /// A triangle names a material that does not exist.
+    /// A triangle refers to a material that does not exist.
     #[error("triangle {triangle} has material {material}, but there are {num_materials}")]
     MaterialOutOfRange {
         /// Index of the triangle, counted from 0.
         triangle: usize,
-        /// The material that it names.
+        /// Its material index.
         material: u16,
         /// Number of materials.
         num_materials: usize,
     },
-    /// A material names a texture that does not exist.
+    /// A material refers to a texture that does not exist.
     #[error("material {material} has texture {texture}, but there are {num_textures}")]
     TextureOutOfRange {
         /// Index of the material, counted from 0.
         material: usize,
-        /// The texture that it names.
+        /// Its texture index.
         texture: u16,
         /// Number of textures.
         num_textures: usize,
@@ -151,34 +150,34 @@ pub enum SurfaceError {
         /// Index of the triangle, counted from 0.
         triangle: usize,
     },
-    /// A cut-out threshold is no number from 0 to 1.
-    #[error("material {material} is cut out below {cutout}, which is not within 0 to 1")]
-    Cutout {
+    /// An alpha cutoff is outside of 0 to 1.
+    #[error("material {material} has alpha cutoff {alpha_cutoff}, expected 0 to 1")]
+    AlphaCutoff {
         /// Index of the material, counted from 0.
         material: usize,
-        /// The threshold.
-        cutout: f32,
+        /// The alpha cutoff.
+        alpha_cutoff: f32,
     },
-    /// A texture is empty, or has not as many texels as its size says.
+    /// A texture is empty, or its number of texels does not match its size.
     #[error("texture {texture} is {width} x {height} and has {num_texels} texels")]
     TextureSize {
         /// Index of the texture, counted from 0.
         texture: usize,
-        /// Texels in a row.
+        /// Texels per row.
         width: u32,
-        /// Rows.
+        /// Number of rows.
         height: u32,
         /// Number of texels.
         num_texels: usize,
     },
 }
 
-impl SurfaceError {
-    /// A short stable word for this kind of error, for skip lists and statistics.
+impl AppearanceError {
+    /// A short stable code for this kind of error, for skip lists and statistics.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::NumMaterials { .. } | Self::MaterialOutOfRange { .. } | Self::Cutout { .. } => {
+            Self::NumMaterials { .. } | Self::MaterialOutOfRange { .. } | Self::AlphaCutoff { .. } => {
                 "bad_material"
             }
             Self::TextureOutOfRange { .. } | Self::TextureSize { .. } => "bad_texture",
@@ -188,9 +187,9 @@ impl SurfaceError {
     }
 }
 
-impl Surface {
-    /// Whether everything is in range and fits this number of triangles.
-    pub(crate) fn check(&self, num_triangles: usize) -> Result<(), SurfaceError> {
+impl Appearance {
+    /// Checks ranges, and the lengths of the lists against the number of triangles.
+    pub(crate) fn check(&self, num_triangles: usize) -> Result<(), AppearanceError> {
         let Self {
             materials,
             material_of_triangle,
@@ -200,7 +199,7 @@ impl Surface {
         } = self;
         let num_materials = materials.len();
         if !(1..=MAX_MATERIALS).contains(&num_materials) {
-            return Err(SurfaceError::NumMaterials { num_materials });
+            return Err(AppearanceError::NumMaterials { num_materials });
         }
         for (list, len, may_be_empty) in [
             ("materials", material_of_triangle.len(), false),
@@ -208,7 +207,7 @@ impl Surface {
             ("vertex colors", colors.len(), true),
         ] {
             if len != num_triangles && !(may_be_empty && len == 0) {
-                return Err(SurfaceError::Length {
+                return Err(AppearanceError::Length {
                     list,
                     len,
                     num_triangles,
@@ -217,7 +216,7 @@ impl Surface {
         }
         for (triangle, &material) in material_of_triangle.iter().enumerate() {
             if usize::from(material) >= num_materials {
-                return Err(SurfaceError::MaterialOutOfRange {
+                return Err(AppearanceError::MaterialOutOfRange {
                     triangle,
                     material,
                     num_materials,
@@ -231,7 +230,7 @@ impl Surface {
             let &Texture { width, height, .. } = texture;
             let num_texels = texture.texels.len();
             if num_texels == 0 || u64::from(width) * u64::from(height) != num_texels as u64 {
-                return Err(SurfaceError::TextureSize {
+                return Err(AppearanceError::TextureSize {
                     texture: index,
                     width,
                     height,
@@ -240,10 +239,10 @@ impl Surface {
             }
         }
         let broken = uvs.iter().position(|uvs| !uvs.iter().all(|uv| uv.is_finite()));
-        broken.map_or(Ok(()), |triangle| Err(SurfaceError::NonFiniteUv { triangle }))
+        broken.map_or(Ok(()), |triangle| Err(AppearanceError::NonFiniteUv { triangle }))
     }
 
-    /// Takes the triangles of these indices, in ascending order, out of all lists.
+    /// Removes triangles, given by ascending indices, from all lists.
     pub(crate) fn drop_triangles(&mut self, dropped: &[usize]) {
         fn keep<T>(list: &mut Vec<T>, dropped: &[usize]) {
             let (mut index, mut dropped) = (0, dropped.iter().peekable());
@@ -266,22 +265,22 @@ fn check_material(
     material: &Material,
     num_textures: usize,
     no_uvs: bool,
-) -> Result<(), SurfaceError> {
-    if let Some(cutout) = material.cutout
-        && !(0.0..=1.0).contains(&cutout)
+) -> Result<(), AppearanceError> {
+    if let Some(alpha_cutoff) = material.alpha_cutoff
+        && !(0.0..=1.0).contains(&alpha_cutoff)
     {
-        return Err(SurfaceError::Cutout {
+        return Err(AppearanceError::AlphaCutoff {
             material: index,
-            cutout,
+            alpha_cutoff,
         });
     }
     match material.texture {
-        Some(texture) if usize::from(texture) >= num_textures => Err(SurfaceError::TextureOutOfRange {
+        Some(texture) if usize::from(texture) >= num_textures => Err(AppearanceError::TextureOutOfRange {
             material: index,
             texture,
             num_textures,
         }),
-        Some(_) if no_uvs => Err(SurfaceError::NoUvs { material: index }),
+        Some(_) if no_uvs => Err(AppearanceError::NoUvs { material: index }),
         _ => Ok(()),
     }
 }
@@ -292,13 +291,13 @@ mod tests {
 
     use super::*;
 
-    fn textured() -> Surface {
-        Surface {
+    fn textured() -> Appearance {
+        Appearance {
             materials: vec![
                 Material::white(),
                 Material {
                     texture: Some(0),
-                    cutout: Some(0.5),
+                    alpha_cutoff: Some(0.5),
                     ..Material::white()
                 },
             ],
@@ -319,40 +318,49 @@ mod tests {
 
     #[test]
     fn refuses_by_name() {
-        type Change = fn(&mut Surface);
+        type Change = fn(&mut Appearance);
         assert_eq!(textured().check(3), Ok(()));
         let cases: [(Change, &str); 10] = [
-            (|surface| surface.materials.clear(), "bad_material"),
-            (|surface| surface.material_of_triangle[2] = 2, "bad_material"),
+            (|appearance| appearance.materials.clear(), "bad_material"),
             (
-                |surface| surface.materials[1].cutout = Some(f32::NAN),
+                |appearance| appearance.material_of_triangle[2] = 2,
                 "bad_material",
             ),
-            (|surface| surface.materials[1].texture = Some(1), "bad_texture"),
-            (|surface| surface.textures[0].height = 2, "bad_texture"),
-            (|surface| surface.textures[0].texels.clear(), "bad_texture"),
-            (|surface| surface.uvs.clear(), "bad_uv"),
-            (|surface| surface.uvs[1][2].y = f32::INFINITY, "bad_uv"),
-            (|surface| surface.colors.truncate(2), "bad_surface"),
-            (|surface| surface.material_of_triangle.push(0), "bad_surface"),
+            (
+                |appearance| appearance.materials[1].alpha_cutoff = Some(f32::NAN),
+                "bad_material",
+            ),
+            (
+                |appearance| appearance.materials[1].texture = Some(1),
+                "bad_texture",
+            ),
+            (|appearance| appearance.textures[0].height = 2, "bad_texture"),
+            (|appearance| appearance.textures[0].texels.clear(), "bad_texture"),
+            (|appearance| appearance.uvs.clear(), "bad_uv"),
+            (|appearance| appearance.uvs[1][2].y = f32::INFINITY, "bad_uv"),
+            (|appearance| appearance.colors.truncate(2), "bad_surface"),
+            (
+                |appearance| appearance.material_of_triangle.push(0),
+                "bad_surface",
+            ),
         ];
         for (index, (change, code)) in cases.into_iter().enumerate() {
-            let mut surface = textured();
-            change(&mut surface);
-            assert_eq!(surface.check(3).unwrap_err().code(), code, "case {index}");
+            let mut appearance = textured();
+            change(&mut appearance);
+            assert_eq!(appearance.check(3).unwrap_err().code(), code, "case {index}");
         }
     }
 
     #[test]
-    fn triangles_leave_all_lists_together() {
-        let mut surface = textured();
-        surface.drop_triangles(&[0, 2]);
-        assert_eq!(surface.check(1), Ok(()));
+    fn dropping_triangles_updates_all_lists() {
+        let mut appearance = textured();
+        appearance.drop_triangles(&[0, 2]);
+        assert_eq!(appearance.check(1), Ok(()));
         assert_eq!(
             (
-                surface.material_of_triangle[0],
-                surface.uvs[0][0].x,
-                surface.colors[0][0][0]
+                appearance.material_of_triangle[0],
+                appearance.uvs[0][0].x,
+                appearance.colors[0][0][0]
             ),
             (1, 1.0, 1)
         );

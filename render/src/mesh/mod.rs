@@ -1,8 +1,8 @@
-//! Triangle meshes, valid by construction, and the transform that brings one into object space.
+//! Triangle meshes, valid by construction, and the transform to object space.
 //!
-//! First stage of the pipeline: [`crate::import`] makes a [`Mesh`], sampling and rendering read it.
-//! Everything here is measured in `f64`: a part of 2 cm that lies 150 m from the file's origin keeps its
-//! shape, because only the difference to the box centre is ever rounded to `f32`.
+//! [`crate::import`] makes a [`Mesh`]; sampling and rendering read it. Measurements are in `f64`, and only the
+//! difference to the bounding box's center is rounded to `f32`: a part of 2 cm that lies 150 m from the file's origin
+//! keeps its shape.
 
 mod appearance;
 mod coplanar;
@@ -14,8 +14,8 @@ use std::{fmt, str::FromStr};
 use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
-pub use appearance::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
-use coplanar::coincident_triangles;
+pub use appearance::{Appearance, AppearanceError, MAX_MATERIALS, Material, Texture, Wrap};
+use coplanar::coplanar_duplicates;
 pub(crate) use smooth_normal::corner_normals;
 pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
 
@@ -24,11 +24,11 @@ pub const MAX_HALF_EXTENT: f64 = 1e15;
 /// Smallest half extent that is accepted, in file units: squared distances stay normal numbers in `f32`.
 pub const MIN_HALF_EXTENT: f64 = 1e-15;
 
-/// A triangle is degenerate when its height is at most this share of its largest coordinate, that is, when
-/// rounding to `f32` alone may have made it (half a unit in the last place at each of two corners).
+/// A triangle is degenerate if its height is at most this fraction of its largest coordinate, so that rounding to `f32`
+/// alone may have made it (half a unit in the last place at each of two corners).
 const DEGENERATE_HEIGHT: f64 = 1.0 / (1u64 << 23) as f64;
 
-/// Why triangles don't make a [`Mesh`].
+/// Why triangles do not make a [`Mesh`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MeshError {
@@ -52,7 +52,7 @@ pub enum MeshError {
     IndexOutOfRange {
         /// Index of the triangle, counted from 0.
         triangle: usize,
-        /// The index that it holds.
+        /// The index.
         index: u32,
         /// Number of vertices.
         num_vertices: usize,
@@ -63,13 +63,13 @@ pub enum MeshError {
         /// Number of vertices.
         num_vertices: usize,
     },
-    /// The mesh is so large or so small that single precision can't hold it.
+    /// The mesh is too large or too small for single precision.
     #[error("the mesh extends over {extent:e} units, outside of what can be drawn (1e-15 to 1e15)")]
     Extent {
         /// Longest side of the bounding box.
         extent: f64,
     },
-    /// `Parts` does not fit the triangles.
+    /// `Parts` does not match the triangles.
     #[error("{num_labels} part labels for {num_triangles} triangles, or a label without a name")]
     Parts {
         /// Number of labels given.
@@ -77,13 +77,13 @@ pub enum MeshError {
         /// Number of triangles given.
         num_triangles: usize,
     },
-    /// The [`Surface`] is not valid, or does not fit the triangles.
+    /// The [`Appearance`] is not valid, or does not match the triangles.
     #[error(transparent)]
-    Surface(#[from] SurfaceError),
+    Appearance(#[from] AppearanceError),
 }
 
 impl MeshError {
-    /// A short stable word for this kind of error, for skip lists and statistics.
+    /// A short stable code for this kind of error, for skip lists and statistics.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl MeshError {
             Self::TooManyVertices { .. } => "too_large",
             Self::Extent { .. } => "bad_extent",
             Self::Parts { .. } => "bad_parts",
-            Self::Surface(error) => error.code(),
+            Self::Appearance(error) => error.code(),
         }
     }
 }
@@ -102,13 +102,13 @@ impl MeshError {
 /// Named parts (OBJ groups, glTF nodes) and which triangle belongs to which.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// Part names; a label indexes them.
+    /// Part names, indexed by label.
     pub names: Vec<String>,
-    /// One label a triangle.
+    /// One label per triangle.
     pub of_triangle: Vec<u16>,
 }
 
-/// Triangles with at least one of non-zero area, finite coordinates and indices in range.
+/// At least one triangle with an area, finite coordinates and indices in range.
 ///
 /// Only vertices that a triangle uses are kept, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,19 +119,19 @@ pub struct Mesh {
     part_of_triangle: Vec<u16>,
     part_names: Vec<String>,
     num_degenerate: usize,
-    surface: Option<Surface>,
+    appearance: Option<Appearance>,
     warnings: Vec<String>,
 }
 
 impl Mesh {
-    /// Checks triangles and takes them over; degenerate ones are dropped and counted.
+    /// Validates triangles; degenerate ones are dropped and counted.
     ///
-    /// Without `parts` the whole mesh is one part with an empty name. Vertices that no triangle uses may hold
-    /// anything, also NaN: nothing depends on them.
+    /// Without `parts` the whole mesh is one part with an empty name. Vertices that no triangle uses may hold anything,
+    /// even NaN.
     ///
     /// # Errors
-    /// [`MeshError`] for NaN or infinite corners, indices out of range, labels that don't fit the triangles,
-    /// extents beyond single precision, and when no triangle of non-zero area is left.
+    /// [`MeshError`] for NaN or infinite corners, indices out of range, labels that do not match the triangles, extents
+    /// beyond single precision, and if no triangle with an area is left.
     pub fn try_new(
         positions: &[DVec3],
         triangles: Vec<[u32; 3]>,
@@ -140,25 +140,25 @@ impl Mesh {
         Self::try_build(positions, triangles, parts, None)
     }
 
-    /// As [`Mesh::try_new`], for triangles that are more than white.
+    /// As [`Mesh::try_new`], with materials.
     ///
     /// # Errors
-    /// Those of [`Mesh::try_new`], and [`MeshError::Surface`] for a surface that is not valid or does not fit the
+    /// Those of [`Mesh::try_new`], and [`MeshError::Appearance`] if the appearance is not valid or does not match the
     /// triangles.
-    pub fn try_with_surface(
+    pub fn try_with_appearance(
         positions: &[DVec3],
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
-        surface: Surface,
+        appearance: Appearance,
     ) -> Result<Self, MeshError> {
-        Self::try_build(positions, triangles, parts, Some(surface))
+        Self::try_build(positions, triangles, parts, Some(appearance))
     }
 
     fn try_build(
         positions: &[DVec3],
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
-        surface: Option<Surface>,
+        appearance: Option<Appearance>,
     ) -> Result<Self, MeshError> {
         let num_vertices = positions.len();
         if triangles.is_empty() {
@@ -181,8 +181,8 @@ impl Mesh {
             });
         }
 
-        if let Some(surface) = &surface {
-            surface.check(num_triangles)?;
+        if let Some(appearance) = &appearance {
+            appearance.check(num_triangles)?;
         }
 
         let (low, high) = bounding_box(positions, &triangles)?;
@@ -204,7 +204,7 @@ impl Mesh {
             part_of_triangle: Vec::with_capacity(num_triangles),
             part_names: names,
             num_degenerate: 0,
-            surface,
+            appearance,
             warnings: Vec::new(),
         };
         let mut dropped = Vec::new();
@@ -218,8 +218,8 @@ impl Mesh {
             }
         }
         mesh.num_degenerate = dropped.len();
-        if let Some(surface) = &mut mesh.surface {
-            surface.drop_triangles(&dropped);
+        if let Some(appearance) = &mut mesh.appearance {
+            appearance.drop_triangles(&dropped);
         }
         if mesh.triangles.is_empty() {
             return Err(MeshError::AllDegenerate { num_triangles });
@@ -267,26 +267,25 @@ impl Mesh {
             .map(|triangle| triangle.map(|index| self.positions[index as usize]))
     }
 
-    /// One index into [`Mesh::part_names`] a triangle.
+    /// One index into [`Mesh::part_names`] per triangle.
     #[must_use]
     pub fn part_of_triangle(&self) -> &[u16] {
         &self.part_of_triangle
     }
 
-    /// Names of the parts; one empty name for a mesh without parts.
+    /// A mesh without parts has a single empty name.
     #[must_use]
     pub fn part_names(&self) -> &[String] {
         &self.part_names
     }
 
-    /// What the triangles look like; nothing where all of them are white.
+    /// `None` if all triangles are white.
     #[must_use]
-    pub fn surface(&self) -> Option<&Surface> {
-        self.surface.as_ref()
+    pub fn appearance(&self) -> Option<&Appearance> {
+        self.appearance.as_ref()
     }
 
-    /// What the importer had to leave out: a texture that is not there, a material that no file defines. A bounded
-    /// number of sentences of bounded length.
+    /// What the importer ignored: a missing texture, an undefined material. Number and length are bounded.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -296,25 +295,25 @@ impl Mesh {
         Self { warnings, ..self }
     }
 
-    /// Centre of the file's bounding box, in file coordinates; positions are relative to it.
+    /// Center of the file's bounding box, in file coordinates; positions are relative to it.
     #[must_use]
     pub fn origin(&self) -> DVec3 {
         self.origin
     }
 
-    /// How many triangles of zero area were dropped.
+    /// Number of triangles without an area that were dropped.
     #[must_use]
     pub fn num_degenerate(&self) -> usize {
         self.num_degenerate
     }
 
-    /// Total area in squared file units.
+    /// Total area, in squared file units.
     #[must_use]
     pub fn surface_area(&self) -> f64 {
         self.corners().map(area).sum()
     }
 
-    /// Area-weighted centre of the surface, relative to [`Mesh::origin`].
+    /// Area-weighted center of the surface, relative to [`Mesh::origin`].
     #[must_use]
     pub fn surface_centroid(&self) -> Vec3 {
         let (weighted, total) = self
@@ -327,15 +326,15 @@ impl Mesh {
         (weighted / total).as_vec3()
     }
 
-    /// Lowest and highest corner of the bounding box, relative to [`Mesh::origin`].
+    /// Minimum and maximum corner of the bounding box, relative to [`Mesh::origin`].
     #[must_use]
     pub fn bounds(&self) -> (Vec3, Vec3) {
         bounds_of(self.positions.iter().copied())
     }
 
-    /// Whether every edge is shared by exactly two triangles; vertices at equal positions count as one.
+    /// Is every edge shared by exactly two triangles? Vertices at equal positions count as one.
     ///
-    /// Sorts the edges: about the cost of importing the mesh.
+    /// Sorts the edges, which costs about as much as importing the mesh.
     #[must_use]
     pub fn is_watertight(&self) -> bool {
         let welded = self.weld();
@@ -354,24 +353,24 @@ impl Mesh {
             .all(|uses| uses.len() == 2)
     }
 
-    /// The triangles, in ascending order, of flat faces with the outline of an earlier one, whichever way they turn and
-    /// however they are cut.
+    /// The triangles, in ascending order, of flat faces with the same outline as an earlier face, in either orientation
+    /// and however they are triangulated.
     ///
-    /// Modellers lay a face upon a face to give the two sides different materials. A renderer that shows materials
-    /// leaves these triangles out, so that the first in the order of the file is seen, always and everywhere; a
-    /// white picture is the same either way. Sorts positions and edges: about the cost of importing the mesh.
+    /// Modelers duplicate a face to give its two sides different materials. A renderer that shows materials leaves
+    /// these triangles out, so that the first in the order of the file wins in every view; a white image is the same
+    /// either way. Sorts positions and edges, which costs about as much as importing the mesh.
     #[must_use]
-    pub fn coincident_triangles(&self) -> Vec<u32> {
+    pub fn coplanar_duplicates(&self) -> Vec<u32> {
         let welded = self.weld();
         let triangles: Vec<[u32; 3]> = self
             .triangles
             .iter()
             .map(|triangle| triangle.map(|vertex| welded[vertex as usize]))
             .collect();
-        coincident_triangles(&self.positions, &triangles)
+        coplanar_duplicates(&self.positions, &triangles)
     }
 
-    /// For every vertex, the smallest vertex index at the same position.
+    /// For each vertex, the smallest vertex index at the same position.
     fn weld(&self) -> Vec<u32> {
         // Adding zero turns -0 into +0, which are equal but differ in bits.
         let key = |index: u32| {
@@ -391,7 +390,7 @@ impl Mesh {
     }
 }
 
-/// Bounding box of the vertices that triangles use; checks indices and numbers on the way.
+/// Bounding box of the vertices that triangles use. Validates indices and coordinates.
 fn bounding_box(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<(DVec3, DVec3), MeshError> {
     let (mut low, mut high) = (DVec3::INFINITY, DVec3::NEG_INFINITY);
     for (triangle, corners) in triangles.iter().enumerate() {
@@ -413,14 +412,14 @@ fn bounding_box(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<(DVec3, D
     Ok((low, high))
 }
 
-/// Lowest and highest corner of the box around some points; of none, corners that no point lies between.
+/// Minimum and maximum corner of a bounding box; infinite and inverted if there are no points.
 pub(crate) fn bounds_of(points: impl Iterator<Item = Vec3>) -> (Vec3, Vec3) {
     points.fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(low, high), point| {
         (low.min(point), high.max(point))
     })
 }
 
-/// Twice the triangle's area as a vector along its normal.
+/// Twice the triangle's area, as a vector along its normal.
 pub(crate) fn double_area(corners: [Vec3; 3]) -> DVec3 {
     let [a, b, c] = corners.map(Vec3::as_dvec3);
     (b - a).cross(c - a)
@@ -440,7 +439,7 @@ fn is_degenerate(corners: [Vec3; 3]) -> bool {
     double_area(corners).length() <= longest_edge * largest_coordinate * DEGENERATE_HEIGHT
 }
 
-/// Which axis of the file points up. Object space is +y up.
+/// The file's up axis. In object space +y is up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpAxis {
@@ -452,7 +451,7 @@ pub enum UpAxis {
 }
 
 impl UpAxis {
-    /// The rotation that makes this axis +y; its entries are exact.
+    /// The rotation from this axis to +y; its entries are exact.
     fn rotation(self) -> DMat3 {
         match self {
             Self::Y => DMat3::IDENTITY,
@@ -470,7 +469,7 @@ impl fmt::Display for UpAxis {
     }
 }
 
-/// An up axis that is neither `y` nor `z`.
+/// An up axis other than `y` or `z`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown up axis `{name}`: expected `y` or `z`")]
 pub struct UnknownUpAxis {
@@ -491,7 +490,7 @@ impl FromStr for UpAxis {
     }
 }
 
-/// The similarity `object = scale * rotation * (file - center)` that normalization applied.
+/// The similarity transform `object = scale * rotation * (file - center)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ObjectFromMesh {
     center: DVec3,
@@ -500,16 +499,16 @@ pub struct ObjectFromMesh {
 }
 
 impl ObjectFromMesh {
-    /// The centroid of `points` becomes the origin, the farthest of them gets the distance 1.
+    /// Moves the centroid of `points` to the origin and scales the farthest of them to distance 1.
     ///
-    /// `points` are relative to [`Mesh::origin`]. If they all coincide the scale stays 1.
+    /// `points` are relative to [`Mesh::origin`]. If they all coincide the scale is 1.
     #[must_use]
     pub fn from_points(mesh: &Mesh, points: &[Vec3], up: UpAxis) -> Self {
         let sum: DVec3 = points.iter().map(|point| point.as_dvec3()).sum();
         Self::around(mesh, sum / points.len().max(1) as f64, points, up)
     }
 
-    /// The centre of the bounding box becomes the origin, the farthest vertex gets the distance 1.
+    /// Moves the center of the bounding box to the origin and scales the farthest vertex to distance 1.
     #[must_use]
     pub fn from_bounding_box(mesh: &Mesh, up: UpAxis) -> Self {
         let (low, high) = mesh.bounds();
@@ -521,7 +520,7 @@ impl ObjectFromMesh {
         )
     }
 
-    /// The area-weighted centre of the surface becomes the origin, the farthest vertex gets the distance 1.
+    /// Moves the area-weighted center of the surface to the origin and scales the farthest vertex to distance 1.
     #[must_use]
     pub fn from_surface(mesh: &Mesh, up: UpAxis) -> Self {
         Self::around(mesh, mesh.surface_centroid().as_dvec3(), mesh.positions(), up)
@@ -539,19 +538,19 @@ impl ObjectFromMesh {
         }
     }
 
-    /// The factor from file units to object units.
+    /// Factor from file units to object units.
     #[must_use]
     pub fn scale(&self) -> f64 {
         self.scale
     }
 
-    /// The transform that acts on [`Mesh::positions`] (and on points sampled from them).
+    /// The transform from [`Mesh::positions`] (and points sampled from them) to object space.
     #[must_use]
     pub fn local_matrix(&self, mesh: &Mesh) -> Mat4 {
         self.matrix_from(self.center - mesh.origin()).as_mat4()
     }
 
-    /// The transform that acts on the coordinates of the file: what a shard stores.
+    /// The transform from file coordinates to object space, which shards store.
     #[must_use]
     pub fn matrix(&self) -> DMat4 {
         self.matrix_from(self.center)
@@ -592,18 +591,19 @@ mod tests {
     }
 
     #[test]
-    fn a_surface_loses_the_degenerate_triangles_too() {
+    fn appearance_drops_degenerate_triangles_too() {
         let (positions, mut triangles) = tetrahedron(DVec3::ZERO, 1.0);
         triangles.insert(1, [0, 0, 1]);
-        let surface = Surface {
+        let appearance = Appearance {
             materials: (0..5).map(|_| Material::white()).collect(),
             material_of_triangle: vec![0, 1, 2, 3, 4],
-            ..Surface::default()
+            ..Appearance::default()
         };
-        let mesh = Mesh::try_with_surface(&positions, triangles.clone(), None, surface.clone()).unwrap();
-        assert_eq!(mesh.surface().unwrap().material_of_triangle, [0, 2, 3, 4]);
+        let mesh =
+            Mesh::try_with_appearance(&positions, triangles.clone(), None, appearance.clone()).unwrap();
+        assert_eq!(mesh.appearance().unwrap().material_of_triangle, [0, 2, 3, 4]);
         triangles.pop();
-        let error = Mesh::try_with_surface(&positions, triangles, None, surface).unwrap_err();
+        let error = Mesh::try_with_appearance(&positions, triangles, None, appearance).unwrap_err();
         assert_eq!(
             (error.code(), error.to_string()),
             ("bad_surface", "5 materials for 4 triangles".to_owned())
@@ -611,16 +611,16 @@ mod tests {
     }
 
     #[test]
-    fn of_faces_at_one_place_the_first_stays() {
+    fn first_of_coplanar_duplicates_stays() {
         let (mut positions, mut triangles) = tetrahedron(DVec3::ZERO, 1.0);
         positions.extend_from_within(0..3);
         triangles.extend([[2, 1, 0], [4, 5, 6]]);
         triangles.insert(0, [3, 2, 1]);
         let mesh = Mesh::try_new(&positions, triangles, None).unwrap();
-        assert_eq!(mesh.coincident_triangles(), [4, 5, 6]);
+        assert_eq!(mesh.coplanar_duplicates(), [4, 5, 6]);
         let (positions, triangles) = tetrahedron(DVec3::ZERO, 1.0);
         let mesh = Mesh::try_new(&positions, triangles, None).unwrap();
-        assert!(mesh.coincident_triangles().is_empty());
+        assert!(mesh.coplanar_duplicates().is_empty());
     }
 
     #[test]

@@ -1,19 +1,18 @@
-//! Smooth normals: for each corner of each triangle, the mean of the faces that meet there.
+//! Smooth vertex normals with a crease angle.
 
 use std::collections::HashMap;
 
 use glam::Vec3;
 
-/// Faces at more than 60 degrees meet in an edge, not in a curve.
+/// Cosine of the crease angle, 60 degrees: sharper edges stay flat.
 const CREASE_COSINE: f32 = 0.5;
 
 /// Unit normals at the corners, on the side of the triangle's own normal.
 ///
-/// Points at equal places count as one. Faces weigh as their areas. Meshes whose faces are not turned alike are common,
-/// so a neighbour counts with whichever of its two normals is nearer to the triangle's own, and edges of more than
-/// 60 degrees stay sharp.
+/// Area-weighted means over the faces at each position. Inconsistent winding is common, so of a neighbor's two normals
+/// the one nearer to the triangle's own counts. Neighbors beyond the crease angle do not count.
 pub(crate) fn corner_normals(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<[Vec3; 3]> {
-    let places = weld(points);
+    let welded = weld(points);
     let areas: Vec<Vec3> = triangles
         .iter()
         .map(|triangle| {
@@ -21,22 +20,22 @@ pub(crate) fn corner_normals(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<[Ve
             (b - a).cross(c - a)
         })
         .collect();
-    let around = Around::new(points.len(), triangles, &places);
+    let adjacency = VertexFaces::new(points.len(), triangles, &welded);
     triangles
         .iter()
         .zip(&areas)
         .map(|(triangle, own)| {
             triangle.map(|index| {
-                let sum: Vec3 = around
-                    .place(places[index as usize])
+                let sum: Vec3 = adjacency
+                    .faces_at(welded[index as usize])
                     .iter()
                     .map(|&other| {
                         let area = areas[other as usize];
-                        let along = area.dot(*own);
-                        if along.abs() < CREASE_COSINE * area.length() * own.length() {
+                        let cosine = area.dot(*own);
+                        if cosine.abs() < CREASE_COSINE * area.length() * own.length() {
                             Vec3::ZERO
                         } else {
-                            area * along.signum()
+                            area * cosine.signum()
                         }
                     })
                     .sum();
@@ -46,7 +45,7 @@ pub(crate) fn corner_normals(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<[Ve
         .collect()
 }
 
-/// For each point, the first at the same place.
+/// For each point, the first at the same position.
 fn weld(points: &[Vec3]) -> Vec<u32> {
     let mut first = HashMap::with_capacity(points.len());
     (0..)
@@ -60,39 +59,39 @@ fn weld(points: &[Vec3]) -> Vec<u32> {
         .collect()
 }
 
-/// The triangles around each place, one list behind the other.
-struct Around {
+/// Vertex-face adjacency: the triangles around each welded point, in compressed sparse rows.
+struct VertexFaces {
     starts: Vec<u32>,
     triangles: Vec<u32>,
 }
 
-impl Around {
-    fn new(num_points: usize, triangles: &[[u32; 3]], places: &[u32]) -> Self {
+impl VertexFaces {
+    fn new(num_points: usize, triangles: &[[u32; 3]], welded: &[u32]) -> Self {
         let mut starts = vec![0; num_points + 1];
         for index in triangles.iter().flatten() {
-            starts[places[*index as usize] as usize + 1] += 1;
+            starts[welded[*index as usize] as usize + 1] += 1;
         }
         for i in 0..num_points {
             starts[i + 1] += starts[i];
         }
         let mut ends = starts.clone();
-        let mut list = vec![0; 3 * triangles.len()];
+        let mut faces = vec![0; 3 * triangles.len()];
         for (triangle_idx, triangle) in (0..).zip(triangles) {
             for index in triangle {
-                let end = &mut ends[places[*index as usize] as usize];
-                list[*end as usize] = triangle_idx;
+                let end = &mut ends[welded[*index as usize] as usize];
+                faces[*end as usize] = triangle_idx;
                 *end += 1;
             }
         }
         Self {
             starts,
-            triangles: list,
+            triangles: faces,
         }
     }
 
-    fn place(&self, place: u32) -> &[u32] {
-        let place = place as usize;
-        &self.triangles[self.starts[place] as usize..self.starts[place + 1] as usize]
+    fn faces_at(&self, vertex: u32) -> &[u32] {
+        let vertex = vertex as usize;
+        &self.triangles[self.starts[vertex] as usize..self.starts[vertex + 1] as usize]
     }
 }
 
@@ -100,7 +99,7 @@ impl Around {
 mod tests {
     use super::*;
 
-    /// Two triangles that share an edge along +x, bent by an angle, the second one turned the other way round if asked.
+    /// Two triangles that share an edge along +x at an angle; the second optionally with the opposite winding.
     fn roof(angle_deg: f32, is_turned: bool) -> Vec<[Vec3; 3]> {
         let (sin, cos) = angle_deg.to_radians().sin_cos();
         let points = [

@@ -1,36 +1,35 @@
-//! Points without triangles, and the small discs that make a surface of them.
+//! Point clouds, and their conversion to a mesh of surfels.
 //!
-//! Scans often come as points alone. [`PointCloud::to_mesh`] lays a disc (a *surfel*) at each of them: across the
-//! point's normal, or where there is none across the plane that fits its neighbours best, and as wide as the
-//! neighbours are apart. The discs are a [`Mesh`] like any other, so that every lighting and every channel works.
+//! [`PointCloud::to_mesh`] places a small disc (a *surfel*) at each point, perpendicular to the point's normal, or to a
+//! normal fitted to its neighbors, and as wide as their spacing. The discs are an ordinary [`Mesh`], so all lightings
+//! and channels work.
 
 use glam::{DMat3, DVec3, Vec3};
 
-use super::{Material, Mesh, MeshError, Surface, bounds_of};
+use super::{Appearance, Material, Mesh, MeshError, bounds_of};
 
-/// Neighbours that a normal is fitted to.
+/// Neighbors that a normal is fitted to.
 pub const DEFAULT_NUM_NEIGHBORS: u16 = 12;
-/// A disc reaches as far as this neighbour: of points strewn at random, discs of that size leave less than 1 part in
-/// 3000 of the surface open (e^-8), and of points on a square lattice nothing.
+/// A disc's radius is the distance to this neighbor: for uniformly random points such discs leave less than 1 part in
+/// 3000 of the surface open (e^-8), and for points on a square lattice nothing.
 const RADIUS_NEIGHBOR: usize = 8;
-/// Discs no larger than so many times the usual one: a stray point far from all others stays small.
+/// Largest radius, in medians: an outlier stays small.
 const MAX_RADIUS_IN_MEDIANS: f32 = 3.0;
-/// How many discs a cloud becomes if nothing else is said: a side of an object then has a disc for each 6 pixels of a
-/// picture of 1024 x 1024.
+/// Default number of discs: one side of an object has a disc per 6 pixels of a 1024 x 1024 image.
 pub const DEFAULT_MAX_SURFELS: u32 = 1 << 18;
-/// A leaf of the tree holds up to so many points.
+/// Most points in a leaf of the k-d tree.
 const LEAF_LEN: usize = 12;
 
-/// How points become discs.
+/// How points become surfels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SurfelOptions {
-    /// Neighbours that a normal is fitted to where the cloud has none, 3 to 64.
+    /// Neighbors that a normal is fitted to if the cloud has none, 3 to 64.
     pub num_neighbors: u16,
-    /// The radius as a multiple of the distance to the eighth neighbour.
+    /// Radius as a multiple of the distance to the eighth neighbor.
     pub radius_factor: f32,
-    /// Triangles a disc, 2 (a square) to 6 (an octagon).
+    /// Triangles per disc, 2 (a square) to 6 (an octagon).
     pub num_triangles: u8,
-    /// Clouds of more points are thinned evenly to this number.
+    /// Larger clouds are evenly subsampled to this number.
     pub max_surfels: u32,
 }
 
@@ -46,8 +45,7 @@ impl Default for SurfelOptions {
     }
 }
 
-/// Points, with normals and colors where the source has them. What does not fit the points or is not finite is not
-/// taken over, so that every list is empty or has an entry for each point.
+/// Points with optional normals and colors. Each list is empty or has one entry per point.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointCloud {
     positions: Vec<DVec3>,
@@ -57,11 +55,11 @@ pub struct PointCloud {
 }
 
 impl PointCloud {
-    /// Takes points over; `normals` and `colors` have one entry a point or none. Scanners write NaN for what they
-    /// did not see: points that are not finite are dropped and counted.
+    /// `normals` and `colors` have one entry per point, or else they are dropped. Scanners write NaN for missing
+    /// points: points that are not finite are dropped and counted.
     ///
     /// # Errors
-    /// [`MeshError::NoTriangles`] when no point is left.
+    /// [`MeshError::NoTriangles`] if no point is left.
     pub fn try_new(
         mut positions: Vec<DVec3>,
         mut normals: Vec<Vec3>,
@@ -74,10 +72,10 @@ impl PointCloud {
         if colors.len() != num_points {
             colors.clear();
         }
-        let is_seen: Vec<bool> = positions.iter().map(|position| position.is_finite()).collect();
-        retain(&mut positions, &is_seen);
-        retain(&mut normals, &is_seen);
-        retain(&mut colors, &is_seen);
+        let is_finite: Vec<bool> = positions.iter().map(|position| position.is_finite()).collect();
+        retain(&mut positions, &is_finite);
+        retain(&mut normals, &is_finite);
+        retain(&mut colors, &is_finite);
         if positions.is_empty() {
             return Err(MeshError::NoTriangles);
         }
@@ -89,37 +87,37 @@ impl PointCloud {
         })
     }
 
-    /// Where the points are.
+    /// In file units.
     #[must_use]
     pub fn positions(&self) -> &[DVec3] {
         &self.positions
     }
 
-    /// Which way the surface faces at each point, of any length, or nothing.
+    /// Of any length; empty if the source has none.
     #[must_use]
     pub fn normals(&self) -> &[Vec3] {
         &self.normals
     }
 
-    /// sRGB-encoded colors, one a point, or nothing.
+    /// sRGB-encoded RGBA; empty if the source has none.
     #[must_use]
     pub fn colors(&self) -> &[[u8; 4]] {
         &self.colors
     }
 
-    /// How many points were not finite.
+    /// Number of points that were not finite.
     #[must_use]
     pub fn num_dropped(&self) -> usize {
         self.num_dropped
     }
 
-    /// A disc at each point. Points at one place count once, the first of them. Discs whose normal is fitted face
-    /// away from the middle of the cloud; the renderer lights both sides.
+    /// A disc per point. Of points at equal positions the first counts. Fitted normals face away from the center of the
+    /// cloud; the renderer lights both sides.
     ///
-    /// Takes time in n log n, and memory for about 400 bytes a disc.
+    /// Takes O(n log n) time, and about 400 bytes per disc.
     ///
     /// # Errors
-    /// [`MeshError`] when fewer than three different places are left, or their extent can't be drawn.
+    /// [`MeshError`] if fewer than three distinct positions are left, or if their extent is out of range.
     pub fn to_mesh(&self, options: &SurfelOptions) -> Result<Mesh, MeshError> {
         let (low, high) = self.positions.iter().fold(
             (DVec3::INFINITY, DVec3::NEG_INFINITY),
@@ -147,7 +145,7 @@ impl PointCloud {
                 Point { position, index }
             })
             .collect();
-        let tree = Tree::new(points);
+        let tree = KdTree::new(points);
         let discs = self.discs(&tree, options);
         if discs.len() < 3 {
             return Err(MeshError::AllDegenerate {
@@ -157,8 +155,8 @@ impl PointCloud {
         self.mesh_of(&discs, middle, half_extent, options)
     }
 
-    /// In units of the half extent, round the middle.
-    fn discs(&self, tree: &Tree, options: &SurfelOptions) -> Vec<Disc> {
+    /// Relative to `middle`, in units of the half extent.
+    fn discs(&self, tree: &KdTree, options: &SurfelOptions) -> Vec<Disc> {
         let num_neighbors = usize::from(options.num_neighbors.clamp(3, 64)).max(RADIUS_NEIGHBOR);
         let mut nearest = Vec::with_capacity(num_neighbors + 1);
         let mut discs: Vec<Disc> = tree
@@ -166,7 +164,7 @@ impl PointCloud {
             .iter()
             .map(|&Point { position, index }| {
                 tree.nearest(position, num_neighbors + 1, &mut nearest);
-                // The nearest of all is the point itself.
+                // The nearest is the point itself.
                 let last = nearest.get(RADIUS_NEIGHBOR).or(nearest.last());
                 let radius = last.map_or(0.0, |&(distance_squared, _)| distance_squared.sqrt());
                 let given = self
@@ -192,7 +190,7 @@ impl PointCloud {
                 }
             })
             .collect();
-        // In the order of the file, whatever the tree's.
+        // Back to the order of the file.
         discs.sort_unstable_by_key(|disc| disc.index);
         let mut radii: Vec<f32> = discs.iter().map(|disc| disc.radius).collect();
         let middle = radii.len() / 2;
@@ -217,7 +215,7 @@ impl PointCloud {
     ) -> Result<Mesh, MeshError> {
         let num_triangles = u32::from(options.num_triangles.clamp(2, 6));
         let num_corners = num_triangles + 2;
-        // The polygon goes round the circle.
+        // The polygon circumscribes the disc.
         let circumradius = (std::f64::consts::PI / f64::from(num_corners)).cos().recip();
         let directions: Vec<(f64, f64)> = (0..num_corners)
             .map(|corner| (std::f64::consts::TAU * f64::from(corner) / f64::from(num_corners)).sin_cos())
@@ -254,13 +252,13 @@ impl PointCloud {
         let mesh = if colors.is_empty() {
             Mesh::try_new(&positions, triangles, None)?
         } else {
-            let surface = Surface {
+            let appearance = Appearance {
                 materials: vec![Material::white()],
                 material_of_triangle: vec![0; triangles.len()],
                 colors,
-                ..Surface::default()
+                ..Appearance::default()
             };
-            Mesh::try_with_surface(&positions, triangles, None, surface)?
+            Mesh::try_with_appearance(&positions, triangles, None, appearance)?
         };
         Ok(mesh.with_warnings(warnings))
     }
@@ -278,7 +276,7 @@ struct Disc {
     index: u32,
 }
 
-/// The direction in which points spread least.
+/// The direction of least variance.
 fn fitted_normal(points: impl Iterator<Item = Vec3> + Clone) -> DVec3 {
     let (sum, count) = points.clone().fold((DVec3::ZERO, 0.0), |(sum, count), point| {
         (sum + point.as_dvec3(), count + 1.0)
@@ -292,10 +290,10 @@ fn fitted_normal(points: impl Iterator<Item = Vec3> + Clone) -> DVec3 {
     smallest_eigenvector(spread)
 }
 
-/// Of a symmetric matrix, by Jacobi's rotations.
+/// Of a symmetric matrix, by Jacobi rotations.
 fn smallest_eigenvector(mut matrix: DMat3) -> DVec3 {
     let mut vectors = DMat3::IDENTITY;
-    // Each sweep about squares what is left off the diagonal.
+    // Convergence is quadratic.
     for _ in 0..8 {
         let off = matrix.y_axis.x.abs() + matrix.z_axis.x.abs() + matrix.z_axis.y.abs();
         if off <= 1e-12 * (matrix.x_axis.x + matrix.y_axis.y + matrix.z_axis.z) {
@@ -330,24 +328,24 @@ fn smallest_eigenvector(mut matrix: DMat3) -> DVec3 {
 #[derive(Debug, Clone, Copy)]
 struct Point {
     position: Vec3,
-    /// In the cloud.
+    /// Index in the cloud.
     index: u32,
 }
 
-/// A k-d tree without pointers: the middle of a range of points splits it, along the axis that is stored beside it.
-struct Tree {
+/// An implicit k-d tree: the median of a range of points splits it along the axis stored for that point.
+struct KdTree {
     points: Vec<Point>,
-    /// The axis that the point of this index splits its range along; meaningless within leaves.
+    /// Split axis per point; undefined within leaves.
     axes: Vec<u8>,
 }
 
-impl Tree {
-    /// Of points at one place only the first is kept.
+impl KdTree {
+    /// Of points at equal positions only the first is kept.
     fn new(mut points: Vec<Point>) -> Self {
         // Adding zero turns -0 into +0.
-        let place = |point: &Point| (point.position + 0.0).to_array().map(f32::to_bits);
-        points.sort_unstable_by_key(|point| (place(point), point.index));
-        points.dedup_by_key(|point| place(point));
+        let key = |point: &Point| (point.position + 0.0).to_array().map(f32::to_bits);
+        points.sort_unstable_by_key(|point| (key(point), point.index));
+        points.dedup_by_key(|point| key(point));
         let mut tree = Self {
             axes: vec![0; points.len()],
             points,
@@ -375,8 +373,8 @@ impl Tree {
         tree
     }
 
-    /// The `count` points nearest to `position`, nearest first, as squared distances and places in `points`; points
-    /// at equal distances in the order of the cloud.
+    /// The `count` nearest points, nearest first, as squared distances and indices into `points`; ties in the order of
+    /// the cloud.
     fn nearest(&self, position: Vec3, count: usize, found: &mut Vec<(f32, usize)>) {
         found.clear();
         self.search(0..self.points.len(), position, count, found);
@@ -390,8 +388,8 @@ impl Tree {
         found: &mut Vec<(f32, usize)>,
     ) {
         if range.len() <= LEAF_LEN {
-            for place in range {
-                self.offer(place, position, count, found);
+            for slot in range {
+                self.insert_candidate(slot, position, count, found);
             }
             return;
         }
@@ -404,18 +402,18 @@ impl Tree {
             (middle + 1..range.end, range.start..middle)
         };
         self.search(near, position, count, found);
-        self.offer(middle, position, count, found);
+        self.insert_candidate(middle, position, count, found);
         if found.len() < count || found.last().is_none_or(|&(worst, _)| offset * offset <= worst) {
             self.search(far, position, count, found);
         }
     }
 
-    fn offer(&self, place: usize, position: Vec3, count: usize, found: &mut Vec<(f32, usize)>) {
-        let distance_squared = self.points[place].position.distance_squared(position);
+    fn insert_candidate(&self, slot: usize, position: Vec3, count: usize, found: &mut Vec<(f32, usize)>) {
+        let distance_squared = self.points[slot].position.distance_squared(position);
         let is_before = |&(distance, other): &(f32, usize)| {
             distance
                 .total_cmp(&distance_squared)
-                .then(self.points[other].index.cmp(&self.points[place].index))
+                .then(self.points[other].index.cmp(&self.points[slot].index))
                 .is_lt()
         };
         if found.len() == count {
@@ -424,9 +422,9 @@ impl Tree {
             }
             found.pop();
         }
-        // Few neighbours are kept: shifting them costs less than a heap.
+        // There are few neighbors: shifting them costs less than a heap.
         let at = found.iter().rposition(is_before).map_or(0, |before| before + 1);
-        found.insert(at, (distance_squared, place));
+        found.insert(at, (distance_squared, slot));
     }
 }
 
@@ -485,9 +483,9 @@ mod tests {
         };
         let mesh = cloud.to_mesh(&options).unwrap();
         assert_eq!(mesh.warnings(), ["1 points are not finite: dropped"]);
-        let surface = mesh.surface().unwrap();
+        let appearance = mesh.appearance().unwrap();
         assert_eq!(
-            (mesh.triangles().len(), surface.colors[5]),
+            (mesh.triangles().len(), appearance.colors[5]),
             (6, [[7, 8, 9, 255]; 3])
         );
         for [a, b, c] in mesh.corners() {
@@ -499,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn clouds_are_thinned_and_points_at_one_place_count_once() {
+    fn clouds_are_subsampled_and_duplicate_points_count_once() {
         let options = SurfelOptions {
             max_surfels: 100,
             ..SurfelOptions::default()
@@ -533,13 +531,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_tree_finds_the_nearest(
+        fn kd_tree_finds_the_nearest(
             points in prop::collection::vec(prop::array::uniform3(-4_i8..4), 1..200), count in 1_usize..20,
         ) {
             let points: Vec<Point> = points.iter().zip(0..)
                 .map(|(point, index)| Point { position: Vec3::from(point.map(f32::from)), index })
                 .collect();
-            let tree = Tree::new(points);
+            let tree = KdTree::new(points);
             let mut found = Vec::new();
             for point in &tree.points {
                 tree.nearest(point.position, count, &mut found);
@@ -549,14 +547,14 @@ mod tests {
                 expected.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
                 expected.truncate(count);
                 let found: Vec<(f32, u32)> = found.iter()
-                    .map(|&(distance, place)| (distance, tree.points[place].index))
+                    .map(|&(distance, slot)| (distance, tree.points[slot].index))
                     .collect();
                 prop_assert_eq!(found, expected);
             }
         }
 
         #[test]
-        fn eigenvectors_are_what_they_are_called(
+        fn smallest_eigenvector_is_an_eigenvector(
             points in prop::collection::vec(prop::array::uniform3(-1.0_f32..1.0), 4..20),
         ) {
             let points: Vec<Vec3> = points.into_iter().map(Vec3::from).collect();

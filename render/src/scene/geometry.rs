@@ -1,32 +1,31 @@
-//! A mesh in object space, and in the form in which a device draws it.
+//! A mesh in object space, and its vertices for a device.
 //!
-//! A device is told which triangle it draws by the triangle's first corner. So each triangle is turned until its first
-//! corner is one that no other begins at, and a corner is doubled only where there is none: about one vertex a triangle
-//! instead of three.
+//! A flat-interpolated attribute comes from a triangle's provoking (first) vertex, which carries the triangle's index
+//! here. Triangles are rotated so that each begins at a vertex of its own, and a vertex is duplicated only if none is
+//! free: about one vertex per triangle instead of three.
 
 use glam::{Mat4, Vec3};
 use tap_shaders::Vertex;
 
 use crate::mesh::Mesh;
 
-/// The triangles of a mesh in object space. Each has an area, each point has a triangle.
+/// The triangles of a mesh in object space. Each has an area, and each point a triangle.
 #[derive(Debug)]
 pub(crate) struct Geometry {
     pub(crate) points: Vec<Vec3>,
     pub(crate) triangles: Vec<[u32; 3]>,
     /// Unit normal of each triangle.
     pub(crate) normals: Vec<Vec3>,
-    /// Which of the mesh's triangles each one is.
+    /// Index in the mesh of each triangle.
     pub(crate) sources: Vec<u32>,
 }
 
-/// Marks a point that no triangle has used yet.
+/// Marks a point that no triangle uses yet.
 const UNUSED: u32 = u32::MAX;
 
 impl Geometry {
-    /// Triangles that have an area no more, once rounded to object space, are left out: they cover nothing. So are those
-    /// that are `hidden`, in ascending order.
-    pub(crate) fn new(mesh: &Mesh, object_from_local: &Mat4, hidden: &[u32]) -> Self {
+    /// Drops triangles without an area in object space, and those of the ascending list `skipped`.
+    pub(crate) fn new(mesh: &Mesh, object_from_local: &Mat4, skipped: &[u32]) -> Self {
         let in_object: Vec<Vec3> = mesh
             .positions()
             .iter()
@@ -37,9 +36,9 @@ impl Geometry {
         let mut triangles = Vec::with_capacity(mesh.triangles().len());
         let mut normals = Vec::with_capacity(mesh.triangles().len());
         let mut sources = Vec::with_capacity(mesh.triangles().len());
-        let mut hidden = hidden.iter().copied().peekable();
+        let mut skipped = skipped.iter().copied().peekable();
         for (source, triangle) in (0..).zip(mesh.triangles()) {
-            if hidden.next_if_eq(&source).is_some() {
+            if skipped.next_if_eq(&source).is_some() {
                 continue;
             }
             let [a, b, c] = triangle.map(|index| in_object[index as usize]);
@@ -71,15 +70,15 @@ impl Geometry {
     }
 }
 
-/// What a device draws: vertices and, for each triangle, the three of its corners.
+/// Vertices, and each triangle's corners beginning with its provoking vertex.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Numbered {
+pub(crate) struct ProvokingVertices {
     pub(crate) vertices: Vec<Vertex>,
     pub(crate) corners: Vec<[u32; 3]>,
 }
 
-impl Numbered {
-    /// In the order of the triangles.
+impl ProvokingVertices {
+    /// Keeps the order of the triangles.
     pub(crate) fn new(points: &[Vec3], triangles: impl ExactSizeIterator<Item = [u32; 3]>) -> Self {
         let vertex = |point: Vec3, triangle: u32| Vertex {
             position: point.into(),
@@ -109,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// A closed grid of quads, each of two triangles in one plane, bent so that all quads have different normals.
+    /// A grid of quads, two triangles each, bent so that all quads have different normals.
     fn bent_sheet(n: u32) -> Mesh {
         let position = |i: u32| {
             let (x, y) = (f64::from(i % (n + 1)), f64::from(i / (n + 1)));
@@ -125,11 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn every_triangle_begins_at_its_own_number() {
+    fn each_triangle_has_its_own_provoking_vertex() {
         let mesh = bent_sheet(20);
         let geometry = Geometry::new(&mesh, &Mat4::from_scale(Vec3::splat(0.1)), &[]);
-        let Numbered { vertices, corners } =
-            Numbered::new(&geometry.points, geometry.triangles.iter().copied());
+        let ProvokingVertices { vertices, corners } =
+            ProvokingVertices::new(&geometry.points, geometry.triangles.iter().copied());
         assert_eq!(corners.len(), geometry.triangles.len(), "all triangles are there");
         for ((number, corners), triangle) in (0..).zip(&corners).zip(&geometry.triangles) {
             assert_eq!(
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_triangles_are_left_out() {
+    fn skipped_triangles_are_removed() {
         let mesh = bent_sheet(2);
         let geometry = Geometry::new(&mesh, &Mat4::IDENTITY, &[1, 6]);
         assert_eq!(geometry.sources, [0, 2, 3, 4, 5, 7]);

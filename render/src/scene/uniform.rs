@@ -1,39 +1,38 @@
-//! What a triangle looks like where a pixel's ray meets it, on the CPU: the twin of `scene.wgsl` and `light.wgsl`, word
-//! for word and number for number in `f32`.
+//! The uniforms of a view, which shaders and the CPU backend read.
 
 use glam::UVec2;
 use tap_shaders::{
-    GLOSSY, LightUniform, MAX_LIGHTS, OWN_MATERIAL, PARALLEL, REVERSE_LIT, SHOW_NORMALS, SKY, SMOOTH,
-    ViewUniform,
+    HEMISPHERE, LightUniform, MAX_LIGHTS, ORTHOGRAPHIC, OWN_MATERIAL, SHOW_NORMALS, SMOOTH_NORMALS, SPECULAR,
+    TWO_SIDED, ViewUniform,
 };
 
 use crate::camera::{Rays, ViewMatrices};
 use crate::lighting::{Lighting, MaterialChoice, Normals, Rgb, Show};
 
-/// A view as all shaders read it. A mesh without a surface of its own is white, whatever the lighting says.
+/// `has_appearance` is `false` for a mesh that is white whatever the lighting says.
 pub(crate) fn view_uniform(
     matrices: &ViewMatrices,
     lighting: &Lighting,
-    has_own_surface: bool,
+    has_appearance: bool,
     size_px: u32,
     origin_px: UVec2,
 ) -> ViewUniform {
     let Rays {
-        is_parallel,
+        is_orthographic,
         scale,
         offset,
     } = Rays::new(matrices, size_px);
     let flags = [
-        (is_parallel, PARALLEL),
+        (is_orthographic, ORTHOGRAPHIC),
         (
-            has_own_surface && lighting.material == MaterialChoice::Own,
+            has_appearance && lighting.material == MaterialChoice::Own,
             OWN_MATERIAL,
         ),
-        (lighting.normals == Normals::Smooth, SMOOTH),
-        (lighting.reverse_lit, REVERSE_LIT),
+        (lighting.normals == Normals::Smooth, SMOOTH_NORMALS),
+        (lighting.two_sided, TWO_SIDED),
         (lighting.show == Show::Normals, SHOW_NORMALS),
-        (lighting.specular > 0.0, GLOSSY),
-        ([lighting.sky, lighting.ground] != [Rgb::BLACK; 2], SKY),
+        (lighting.specular > 0.0, SPECULAR),
+        ([lighting.sky, lighting.ground] != [Rgb::BLACK; 2], HEMISPHERE),
     ];
     let mut lights = [LightUniform {
         vector: [0.0; 3],

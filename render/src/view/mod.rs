@@ -1,65 +1,64 @@
-//! `View`: a picture of an object with the pose and the matrices it was taken with.
+//! `View`: an image of an object with its pose and matrices.
 //!
-//! Pixels are stored row by row from the top left; the centre of pixel `(x, y)` is at `(x + 1/2, y + 1/2)`.
+//! Pixels are stored row by row from the top left; the center of pixel `(x, y)` is at `(x + 1/2, y + 1/2)`.
 
 mod point_visibility;
 
 use crate::camera::{Pose, ViewMatrices};
 pub use point_visibility::{PointInView, point_visibility};
 
-/// One picture. A channel is `Some` if the recipe asked for it.
+/// One view. A channel is `Some` if the recipe requests it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
-    /// From where it was taken.
+    /// Direction from which the object is seen.
     pub pose: Pose,
-    /// How it was taken, exactly.
+    /// The exact camera.
     pub matrices: ViewMatrices,
-    /// Side of the square, in pixels.
+    /// Side of the square image, in pixels.
     pub size_px: u32,
-    /// Color. A pixel within the mask is never brighter than [`BRIGHTEST_COVERED`](crate::BRIGHTEST_COVERED); one
-    /// outside always is the lighting's background.
+    /// Within the mask no pixel is brighter than [`BRIGHTEST_COVERED`](crate::BRIGHTEST_COVERED); outside it is the
+    /// lighting's background.
     pub color: Option<ColorImage>,
     /// The pixels that the object covers.
     pub mask: Option<Mask>,
-    /// Distance from the eye's plane (`-z` in view space), in units of object space, of the surface that the pixel's
-    /// centre sees; [`f32::INFINITY`] outside the mask. Where samples see a face that the centre does not, and none that
-    /// it does, it is the nearest of those. The same face is told of in all channels below.
+    /// Distance from the eye's plane (`-z` in view space), in units of object space, of the surface at the pixel's
+    /// center; [`f32::INFINITY`] outside the mask. If the center hits none of the triangles that the pixel's samples
+    /// see, it is the nearest of those. All channels below describe the same triangle.
     pub depth: Option<Vec<f32>>,
-    /// Unit normal, in view space, turned towards the viewer, flat or smooth as the lighting has it;
-    /// zero outside the mask.
+    /// Unit normal in view space, facing the viewer, flat or smooth as in the lighting; zero outside the mask.
     pub normal: Option<Vec<[f32; 3]>>,
-    /// 8-bit color of the material, unlit; black outside the mask.
+    /// Unlit 8-bit material color; black outside the mask.
     pub albedo: Option<Vec<[u8; 3]>>,
-    /// Index of the face's part in the mesh's part names; [`NO_LABEL`] outside the mask.
+    /// Index into the mesh's part names; [`NO_LABEL`] outside the mask.
     pub part: Option<Vec<u16>>,
-    /// Index of the face's material in the mesh's materials; [`NO_LABEL`] outside the mask.
+    /// Index into the mesh's materials; [`NO_LABEL`] outside the mask.
     pub material: Option<Vec<u16>>,
 }
 
-/// Part and material of a pixel where nothing is.
+/// Part and material of an uncovered pixel.
 pub const NO_LABEL: u16 = u16::MAX;
 
-/// How many numbers a color has.
+/// Channels of a color.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorKind {
-    /// One.
+    /// One channel.
     Gray,
-    /// Three.
+    /// Three channels.
     Rgb,
 }
 
-/// A picture's colors, 8 bits each, without gamma.
+/// 8 bits per channel, not gamma-corrected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ColorImage {
-    /// One byte a pixel.
+    /// One byte per pixel.
     Gray(Vec<u8>),
-    /// Red, green and blue of each pixel.
+    /// Red, green and blue per pixel.
     Rgb(Vec<[u8; 3]>),
 }
 
 impl ColorImage {
-    /// Of colors whose parts are all the same if the kind is gray.
+    /// Takes the red channel if the kind is gray.
     pub(crate) fn new(kind: ColorKind, colors: impl Iterator<Item = [u8; 3]>) -> Self {
         match kind {
             ColorKind::Gray => Self::Gray(colors.map(|[gray, ..]| gray).collect()),
@@ -67,7 +66,7 @@ impl ColorImage {
         }
     }
 
-    /// A picture of one color, one of whose parts is taken if the kind is gray.
+    /// A constant image; takes the red channel if the kind is gray.
     pub(crate) fn filled(kind: ColorKind, color: [u8; 3], num_pixels: usize) -> Self {
         match kind {
             ColorKind::Gray => Self::Gray(vec![color[0]; num_pixels]),
@@ -82,7 +81,7 @@ impl ColorImage {
         }
     }
 
-    /// The gray values, row by row; `None` of a picture in color.
+    /// The gray values, row by row; `None` for an RGB image.
     #[must_use]
     pub fn gray(&self) -> Option<&[u8]> {
         match self {
@@ -91,7 +90,7 @@ impl ColorImage {
         }
     }
 
-    /// The colors, row by row; three equal parts of a gray one.
+    /// The colors, row by row; gray is repeated in all three channels.
     #[must_use]
     pub fn to_rgb(&self) -> Vec<[u8; 3]> {
         match self {
@@ -101,7 +100,7 @@ impl ColorImage {
     }
 }
 
-/// Which pixels the object covers: those of which at least one sample lies on it.
+/// The pixels with at least one covered sample.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
     size_px: u32,
@@ -109,7 +108,7 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// A square mask of the given pixels, or `None` if their number is not `size_px` squared.
+    /// `None` if the number of pixels is not `size_px` squared.
     #[must_use]
     pub fn try_new(size_px: u32, covered: Vec<bool>) -> Option<Self> {
         (covered.len() as u64 == u64::from(size_px).pow(2)).then_some(Self { size_px, covered })
@@ -121,13 +120,13 @@ impl Mask {
         self.size_px
     }
 
-    /// Row by row: is the pixel covered?
+    /// Per pixel, row by row.
     #[must_use]
     pub fn covered(&self) -> &[bool] {
         &self.covered
     }
 
-    /// Is the pixel in column `x` and row `y` covered? Outside of the picture nothing is.
+    /// Coverage of column `x` in row `y`; `false` outside of the image.
     #[must_use]
     pub fn is_covered(&self, x: u32, y: u32) -> bool {
         x < self.size_px && y < self.size_px && self.covered[(y * self.size_px + x) as usize]
@@ -139,7 +138,7 @@ impl Mask {
         self.covered.iter().filter(|covered| **covered).count()
     }
 
-    /// Part of the picture that is covered, 0 to 1.
+    /// Fraction of the image that is covered, 0 to 1.
     #[must_use]
     pub fn coverage(&self) -> f32 {
         self.num_covered() as f32 / self.covered.len() as f32

@@ -1,4 +1,4 @@
-//! The two backends agree: the CPU by itself, and wgpu on a software driver.
+//! The CPU backend and wgpu on a software driver draw the same images.
 
 use glam::{DVec3, Vec3};
 use tap_render::{
@@ -8,7 +8,7 @@ use tap_render::{
 
 use crate::{PROJECTIONS, centered, renderers, shape};
 
-/// Rounding may let a sample at an edge see the neighbour, in at most one of so many covered pixels.
+/// Rounding may assign a sample on an edge to the neighbor, in at most one of this many covered pixels.
 const ONE_FREE_IN: usize = 250;
 
 fn assert_same(name: &str, ours: &[View], theirs: &[View]) {
@@ -46,7 +46,7 @@ fn assert_same(name: &str, ours: &[View], theirs: &[View]) {
     );
 }
 
-/// Is a pixel of a channel the same, or the channel in neither?
+/// Are the pixels equal, or the channel absent in both?
 fn agree<T: Copy>(channels: [&Option<Vec<T>>; 2], i: usize, is_same: impl Fn(T, T) -> bool) -> bool {
     match channels {
         [Some(ours), Some(theirs)] => is_same(ours[i], theirs[i]),
@@ -65,7 +65,7 @@ fn recipes() -> impl Iterator<Item = RenderRecipe> {
         channels: Channels::ALL,
         ..RenderRecipe::default()
     };
-    // With one sample, faces without a look of their own are colored as they are drawn if nothing else is asked for.
+    // With one sample per pixel, white flat faces are forward-shaded if no other channel is requested.
     let painted = |projection, lighting: Lighting| RenderRecipe {
         size_px: 96,
         samples: 1,
@@ -135,13 +135,13 @@ fn both_backends_draw_the_same() {
 }
 
 #[test]
-fn a_picture_is_the_same_in_one_band_and_in_many() {
+fn images_do_not_depend_on_bands() {
     let [mut software, _] = renderers();
     let mesh = shape::bumpy(60);
     let mut recipe = RenderRecipe {
         size_px: 1200,
         samples: 1,
-        projection: Projection::Parallel,
+        projection: Projection::Orthographic,
         ..RenderRecipe::default()
     };
     let large = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
@@ -149,7 +149,7 @@ fn a_picture_is_the_same_in_one_band_and_in_many() {
     let small = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
     for (large, small) in large.iter().zip(&small) {
         let [large, small] = [large, small].map(|view| view.mask.as_ref().unwrap());
-        // The middle of each small pixel is the middle of the large one in the middle of nine.
+        // The center of each small pixel is the center of the middle one of nine large ones.
         let num_off = (0..400 * 400)
             .filter(|i| {
                 small.is_covered(i % 400, i / 400) != large.is_covered(i % 400 * 3 + 1, i / 400 * 3 + 1)
@@ -159,7 +159,7 @@ fn a_picture_is_the_same_in_one_band_and_in_many() {
     }
 }
 
-/// All pixels around one see the same face, or one that is bent by little, and none is nearer or farther than that.
+/// All pixels around it see the same face or one at a small angle, at the same depth.
 fn is_interior(view: &View, i: usize) -> bool {
     let size = view.size_px as usize;
     let (x, y) = (i % size, i / size);
@@ -178,7 +178,7 @@ fn is_interior(view: &View, i: usize) -> bool {
 }
 
 #[test]
-fn relighting_gives_the_direct_picture() {
+fn relighting_matches_a_fresh_rendering() {
     let [mut software, _] = renderers();
     for (name, mesh) in meshes() {
         for normals in [Normals::Flat, Normals::Smooth] {

@@ -1,11 +1,11 @@
-//! Faces upon faces: the first in the file is seen, from everywhere.
+//! Coplanar duplicates: the first face in the file is visible, in every view.
 
 use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
 use tap_render::{Channels, Lighting, Mesh, RenderRecipe, View};
 
 use crate::{centered, renderers};
 
-/// A hexagon in a plane that no axis is in, as a file with six decimals has it; its corners 1, 2, 4 and 5 are a rectangle.
+/// A hexagon in a plane that no axis is in, with the six decimals of a file; its corners 1, 2, 4 and 5 are a rectangle.
 const CORNERS: &str = "v 0.123457 0.654321 0.333333\nv 1.050504 0.757326 -0.027185\nv 1.521576 1.136677 0.183015\n\
                        v 1.251010 1.433624 0.681630\nv 0.323963 1.330618 1.042148\nv -0.147109 0.951268 0.831948\n";
 
@@ -27,7 +27,7 @@ fn mesh(faces: &str) -> Mesh {
     import_object(MeshFormat::Obj, text.as_bytes(), &Materials, &options).unwrap()
 }
 
-/// The colors of the pixels whose centres see something.
+/// The colors of the pixels whose centers are covered.
 fn colors(view: &View) -> impl Iterator<Item = [u8; 3]> {
     let seen = view
         .albedo
@@ -40,7 +40,7 @@ fn colors(view: &View) -> impl Iterator<Item = [u8; 3]> {
 }
 
 #[test]
-fn the_first_of_two_faces_is_seen_however_they_are_cut() {
+fn the_first_coplanar_face_is_visible_for_any_triangulation() {
     let recipe = RenderRecipe {
         size_px: 64,
         channels: Channels::ALL,
@@ -50,7 +50,7 @@ fn the_first_of_two_faces_is_seen_however_they_are_cut() {
     let (red, blue) = ([255, 0, 0], [0, 0, 255]);
     for mut renderer in renderers() {
         for [first, second] in [
-            // The same diagonal, the other, and both from the other side.
+            // The same diagonal, the other, and both with opposite winding.
             ["1 2 4 5", "1 2 4 5"],
             ["1 2 4 5", "2 4 5 1"],
             ["1 2 4 5", "5 4 2 1"],

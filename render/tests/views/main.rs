@@ -1,4 +1,4 @@
-//! What views promise, of both backends: the CPU by itself, and wgpu on a software driver.
+//! Properties of views, on both backends: the CPU, and wgpu on a software driver.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ pub(crate) const PROJECTIONS: [Projection; 2] = [
     Projection::Perspective {
         distance_diagonals: 4.6,
     },
-    Projection::Parallel,
+    Projection::Orthographic,
 ];
 
 /// One of each backend.

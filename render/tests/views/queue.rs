@@ -1,11 +1,11 @@
-//! The renderer itself: the same bytes every time, bounded memory, errors instead of panics.
+//! The renderer and the render queue: reproducible bytes, bounded memory, errors instead of panics.
 
 use std::time::Instant;
 
 use glam::DVec3;
 use tap_render::{
-    AdapterChoice, AdapterKind, BackendChoice, DrawnBy, FlightEvent, FlightStep, Framed, InFlight,
-    RenderError, RenderRecipe, Renderer, RendererOptions, View, draw_in_flight, list_adapters,
+    AdapterChoice, AdapterKind, BackendChoice, BackendKind, QueueEvent, QueueStage, QueuedJob, RenderError,
+    RenderJob, RenderRecipe, Renderer, RendererOptions, View, list_adapters, run_render_queue,
 };
 
 use crate::{PROJECTIONS, centered, renderer, renderer_with, renderers, shape};
@@ -19,7 +19,7 @@ fn bytes(views: &[View]) -> Vec<u8> {
 }
 
 #[test]
-fn a_large_picture_takes_several_passes() {
+fn a_large_image_takes_several_passes() {
     let mut renderer = renderer();
     let mesh = shape::axes();
     let mut recipe = RenderRecipe {
@@ -31,7 +31,7 @@ fn a_large_picture_takes_several_passes() {
     recipe.size_px = 400;
     let small = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap();
     for (large, small) in large.iter().zip(&small) {
-        // The middle of each small pixel is the middle of the large one in the middle of nine.
+        // The center of each small pixel is the center of the middle one of nine large ones.
         let (large, small) = (
             large.color.as_ref().unwrap().gray().unwrap(),
             small.color.as_ref().unwrap().gray().unwrap(),
@@ -44,7 +44,7 @@ fn a_large_picture_takes_several_passes() {
 }
 
 #[test]
-fn a_device_says_how_long_it_worked() {
+fn device_time_is_reported() {
     let mesh = shape::axes();
     let recipe = RenderRecipe::default();
     let [mut software, mut device] = renderers();
@@ -83,7 +83,7 @@ fn the_same_bytes_come_whatever_is_in_flight() {
         let pending: Vec<_> = meshes
             .iter()
             .map(|mesh| {
-                let framed = Framed::try_new(mesh, &centered(mesh), &recipe, many.drawn_by()).unwrap();
+                let framed = RenderJob::try_new(mesh, &centered(mesh), &recipe, many.backend_kind()).unwrap();
                 many.submit(&framed).unwrap()
             })
             .collect();
@@ -97,25 +97,25 @@ fn the_same_bytes_come_whatever_is_in_flight() {
     }
 }
 
-/// A mesh that remembers what was done with it.
+/// A job that records its stages.
 struct Passenger {
-    framed: Framed,
-    steps: Vec<FlightStep>,
+    framed: RenderJob,
+    steps: Vec<QueueStage>,
 }
 
-impl InFlight for Passenger {
-    fn framed(&self) -> &Framed {
+impl QueuedJob for Passenger {
+    fn job(&self) -> &RenderJob {
         &self.framed
     }
 
-    fn timed<R>(&mut self, step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
+    fn timed<R>(&mut self, step: QueueStage, work: impl FnOnce(&RenderJob) -> R) -> R {
         self.steps.push(step);
         work(&self.framed)
     }
 }
 
 #[test]
-fn what_a_failed_device_has_lost_is_drawn_again() {
+fn jobs_of_a_failed_device_are_drawn_again() {
     let meshes = [
         shape::axes(),
         shape::torus(40, 0.3),
@@ -131,25 +131,25 @@ fn what_a_failed_device_has_lost_is_drawn_again() {
     for fails in [false, true] {
         let mut renderer = renderer_with(2);
         let passenger = |mesh| Passenger {
-            framed: Framed::try_new(mesh, &centered(mesh), &recipe, renderer.drawn_by()).unwrap(),
+            framed: RenderJob::try_new(mesh, &centered(mesh), &recipe, renderer.backend_kind()).unwrap(),
             steps: Vec::new(),
         };
         let passengers: Vec<_> = meshes.iter().map(passenger).collect();
-        // One that nobody waits for: the device then refuses the second of two, as if it had failed.
+        // A pending job that nobody waits for: the device refuses the second of two, as if it had failed.
         let stowaway = fails.then(|| renderer.submit(&passengers[0].framed).unwrap());
         let mut coming = passengers.into_iter().enumerate();
         let (mut seen, mut num_failed) = (Vec::new(), 0);
-        draw_in_flight(
+        run_render_queue(
             renderer,
             &options,
             |_| coming.next(),
             |event| match event {
-                FlightEvent::Drawn { mesh, views } => seen.push((mesh, bytes(&views))),
-                FlightEvent::LeftOut {
+                QueueEvent::Rendered { mesh, views } => seen.push((mesh, bytes(&views))),
+                QueueEvent::Failed {
                     mesh: (mesh, _),
                     error,
                 } => panic!("mesh {mesh}: {error}"),
-                FlightEvent::DeviceFailed { .. } => num_failed += 1,
+                QueueEvent::DeviceFailed { .. } => num_failed += 1,
             },
         )
         .unwrap();
@@ -167,8 +167,8 @@ fn what_a_failed_device_has_lost_is_drawn_again() {
                 "not the same pictures of mesh {mesh}"
             );
             let steps = match (fails, mesh) {
-                (true, 0 | 1) => vec![FlightStep::Submit, FlightStep::Draw],
-                _ => vec![FlightStep::Submit, FlightStep::Draw, FlightStep::ReadBack],
+                (true, 0 | 1) => vec![QueueStage::Submit, QueueStage::Draw],
+                _ => vec![QueueStage::Submit, QueueStage::Draw, QueueStage::ReadBack],
             };
             assert_eq!(passenger.steps, steps, "mesh {mesh}");
         }
@@ -187,12 +187,12 @@ fn culling_changes_no_byte() {
                     size_px: 96,
                     ..RenderRecipe::default()
                 };
-                let mut draw = |drawn_by| {
-                    let framed = Framed::try_new(&mesh, &centered(&mesh), &recipe, drawn_by).unwrap();
+                let mut draw = |backend_kind| {
+                    let framed = RenderJob::try_new(&mesh, &centered(&mesh), &recipe, backend_kind).unwrap();
                     let pending = renderer.submit(&framed).unwrap();
                     bytes(&renderer.finish(pending).unwrap())
                 };
-                let (all, culled) = (draw(DrawnBy::Gpu), draw(DrawnBy::SoftwareDriver));
+                let (all, culled) = (draw(BackendKind::Gpu), draw(BackendKind::SoftwareDriver));
                 assert!(
                     all == culled,
                     "culling changed a picture of {} triangles",
@@ -204,10 +204,16 @@ fn culling_changes_no_byte() {
 }
 
 #[test]
-fn memory_in_flight_is_bounded_and_what_is_dropped_counts_no_more() {
+fn memory_in_flight_is_bounded() {
     let mut renderer = renderer_with(2);
     let mesh = shape::axes();
-    let framed = Framed::try_new(&mesh, &centered(&mesh), &RenderRecipe::default(), DrawnBy::Gpu).unwrap();
+    let framed = RenderJob::try_new(
+        &mesh,
+        &centered(&mesh),
+        &RenderRecipe::default(),
+        BackendKind::Gpu,
+    )
+    .unwrap();
     let first = renderer.submit(&framed).unwrap();
     let second = renderer.submit(&framed).unwrap();
     let third = renderer.submit(&framed);
@@ -236,7 +242,7 @@ fn bad_settings_are_errors() {
         ..RendererOptions::default()
     };
     assert!(
-        matches!(Renderer::try_new(&options), Err(RenderError::NoneInFlight)),
+        matches!(Renderer::try_new(&options), Err(RenderError::ZeroInFlight)),
         "no mesh in flight"
     );
     let adapter = AdapterChoice::Name("no such adapter".to_owned());

@@ -1,39 +1,39 @@
-//! Whole numbers, four at a time, in two forms.
+//! Exact fixed-point arithmetic, four lanes at a time, in two representations.
 
 use std::ops::{Add, Mul};
 
 use wide::{f32x4, i32x4};
 
-/// Whole numbers, four at a time.
-pub(super) trait Whole: Copy + Add<Output = Self> + Mul<Output = Self> {
-    /// Numbers that are whole already.
-    fn of(lanes: f32x4) -> Self;
+/// Four exact integers, in subpixels or products of them.
+pub(super) trait FixedPoint: Copy + Add<Output = Self> + Mul<Output = Self> {
+    /// From integral values.
+    fn from_lanes(lanes: f32x4) -> Self;
 
-    /// Each of the first three four times.
-    fn lanes(self) -> [Self; 3];
+    /// The first three lanes, each copied to all four.
+    fn splat_lanes(self) -> [Self; 3];
 
-    /// Numbers of the same signs.
-    fn signs(self) -> i32x4;
+    /// Values whose sign bits are those of the lanes.
+    fn sign_bits(self) -> i32x4;
 
-    /// Twice the area between sides, positive if they run clockwise; its sign is exact.
+    /// Twice the signed area of a triangle with these edges, positive if clockwise; its sign is exact.
     fn area(x: Self, y: Self) -> f32;
 }
 
-/// Below 2^24.
-impl Whole for f32x4 {
+/// Exact below 2^24.
+impl FixedPoint for f32x4 {
     #[inline(always)]
-    fn of(lanes: f32x4) -> Self {
+    fn from_lanes(lanes: f32x4) -> Self {
         lanes
     }
 
     #[inline(always)]
-    fn lanes(self) -> [Self; 3] {
+    fn splat_lanes(self) -> [Self; 3] {
         let [first, second, third, _] = self.to_array();
         [Self::splat(first), Self::splat(second), Self::splat(third)]
     }
 
     #[inline(always)]
-    fn signs(self) -> i32x4 {
+    fn sign_bits(self) -> i32x4 {
         bytemuck::cast(self)
     }
 
@@ -44,21 +44,21 @@ impl Whole for f32x4 {
     }
 }
 
-/// Below 2^31, but slower to multiply.
-impl Whole for i32x4 {
+/// Exact below 2^31, but slower to multiply.
+impl FixedPoint for i32x4 {
     #[inline(always)]
-    fn of(lanes: f32x4) -> Self {
+    fn from_lanes(lanes: f32x4) -> Self {
         lanes.fast_trunc_int()
     }
 
     #[inline(always)]
-    fn lanes(self) -> [Self; 3] {
+    fn splat_lanes(self) -> [Self; 3] {
         let [first, second, third, _] = self.to_array();
         [Self::splat(first), Self::splat(second), Self::splat(third)]
     }
 
     #[inline(always)]
-    fn signs(self) -> i32x4 {
+    fn sign_bits(self) -> i32x4 {
         self
     }
 

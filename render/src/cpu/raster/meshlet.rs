@@ -1,37 +1,37 @@
-//! A mesh in pieces of some neighboring triangles, *meshlets*. Each is placed in a picture as one, in memory that is near,
-//! or left out as one, because it is outside of the picture or behind what is already there.
+//! Splits a mesh into *meshlets*, small groups of neighboring triangles. A meshlet is transformed while it fits the
+//! cache, or culled as a whole if it is outside of the image or occluded.
 
 use std::ops::Range;
 
 use glam::Vec3;
 use wide::f32x4;
 
-use super::each;
+use super::map3;
 use crate::mesh::bounds_of;
-use crate::simd::Four;
+use crate::simd::Vec3x4;
 
-/// A meshlet has at most this many points, so that a corner of its triangles takes a byte,
+/// Points per meshlet: indices take a byte.
 pub(super) const MAX_POINTS: usize = 256;
-/// and at most this many triangles: the fewer, the more of them are left out, but the more points are placed twice.
+/// Triangles per meshlet. Smaller meshlets are culled more often, but transform more points twice.
 pub(super) const MAX_TRIANGLES: usize = 128;
 
-/// Marks a point that is not in the meshlet.
-const ABSENT: u16 = u16::MAX;
+/// Local index of a point that is not in the meshlet.
+const NOT_IN_MESHLET: u16 = u16::MAX;
 
-/// Cells of a grid around a mesh along each axis, to the power of two, at most.
+/// Base-2 logarithm of the most grid cells along an axis.
 const MAX_GRID_BITS: u32 = 6;
 
-/// The triangles of a mesh, neighbors in space beside each other, with copies of their points.
+/// The triangles of a mesh in spatial order, with copies of their points.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Meshlets {
     all: Vec<Meshlet>,
-    /// One meshlet's after the other's, the last point of each repeated until they are in fours.
-    points: Vec<Four>,
-    /// Corners are counted within the meshlet.
+    /// By meshlet; the last point is repeated to fill a group of four.
+    points: Vec<Vec3x4>,
+    /// Corners, as indices within the meshlet.
     triangles: Vec<[u8; 3]>,
-    /// Which of the mesh's triangles each one is.
+    /// Index in the mesh of each triangle.
     sources: Vec<u32>,
-    /// Is every point somewhere?
+    /// Are all coordinates finite?
     is_finite: bool,
 }
 
@@ -39,53 +39,53 @@ pub(crate) struct Meshlets {
 struct Meshlet {
     points: Range<usize>,
     triangles: Range<usize>,
-    /// Of the box around the points.
-    corners: [Four; 2],
+    /// Of the bounding box.
+    corners: [Vec3x4; 2],
 }
 
 /// The triangles of a meshlet.
 pub(super) struct Triangles<'a> {
-    pub(super) points: &'a [Four],
+    pub(super) points: &'a [Vec3x4],
     pub(super) corners: &'a [[u8; 3]],
-    /// Their numbers in the mesh.
+    /// Their indices in the mesh.
     pub(super) sources: &'a [u32],
 }
 
 impl Meshlets {
     pub(crate) fn new(points: &[Vec3], triangles: &[[u32; 3]]) -> Self {
-        let mut cutter = Cutter {
-            cut: Self {
+        let mut builder = MeshletBuilder {
+            meshlets: Self {
                 triangles: Vec::with_capacity(triangles.len()),
-                sources: in_space(points, triangles),
+                sources: morton_order(points, triangles),
                 is_finite: true,
                 ..Self::default()
             },
-            number_of_point: vec![ABSENT; points.len()],
-            members: Vec::with_capacity(MAX_POINTS),
-            member_points: Vec::with_capacity(MAX_POINTS),
+            local_index: vec![NOT_IN_MESHLET; points.len()],
+            global_index: Vec::with_capacity(MAX_POINTS),
+            local_points: Vec::with_capacity(MAX_POINTS),
         };
         for i in 0..triangles.len() {
-            cutter.add(points, triangles[cutter.cut.sources[i] as usize]);
+            builder.add(points, triangles[builder.meshlets.sources[i] as usize]);
         }
-        cutter.finish_meshlet();
-        cutter.cut
+        builder.finish_meshlet();
+        builder.meshlets
     }
 
-    /// The least and the greatest coordinates of all points where `place` puts them, but for rounding; `None` if a point
-    /// is nowhere. `place` also says how far before the eye points are.
-    pub(crate) fn extremes(&self, place: impl Fn(&Four) -> (Four, f32x4)) -> Option<[Vec3; 2]> {
+    /// Bounds of all points after `project`, up to rounding; `None` if a point is not finite. The second result of
+    /// `project` is positive in front of the eye.
+    pub(crate) fn bounds(&self, project: impl Fn(&Vec3x4) -> (Vec3x4, f32x4)) -> Option<[Vec3; 2]> {
         let [mut min, mut max] = [f32x4::splat(f32::INFINITY), f32x4::splat(f32::NEG_INFINITY)];
         for meshlet in &self.all {
-            // Most boxes lie within what is known already.
-            let is_known = meshlet
-                .placed_box(&place)
+            // Most bounding boxes are within the bounds found so far.
+            let is_inside_bounds = meshlet
+                .projected_bounds(&project)
                 .is_some_and(|[low, high]| (low.simd_ge(min) & high.simd_le(max)).all());
-            if is_known {
+            if is_inside_bounds {
                 continue;
             }
             for points in &self.points[meshlet.points.clone()] {
-                let (placed, _) = place(points);
-                let [low, high] = extremes_of([placed; 2]);
+                let (projected, _) = project(points);
+                let [low, high] = bounds_of_eight([projected; 2]);
                 (min, max) = (min.fast_min(low), max.fast_max(high));
             }
         }
@@ -93,16 +93,18 @@ impl Meshlets {
         (self.is_finite && min.is_finite() && max.is_finite()).then_some([min, max])
     }
 
-    /// The boxes around all meshlets; `None` for those that reach behind the eye.
-    pub(super) fn placed_boxes(
+    /// Projected bounding boxes of all meshlets; `None` for those that extend behind the eye.
+    pub(super) fn projected_bounds_of_all(
         &self,
-        place: impl Fn(&Four) -> (Four, f32x4),
+        project: impl Fn(&Vec3x4) -> (Vec3x4, f32x4),
     ) -> impl Iterator<Item = Option<[f32x4; 2]>> {
-        self.all.iter().map(move |meshlet| meshlet.placed_box(&place))
+        self.all
+            .iter()
+            .map(move |meshlet| meshlet.projected_bounds(&project))
     }
 
-    /// How many triangles are in finished meshlets.
-    fn num_whole(&self) -> usize {
+    /// Triangles in finished meshlets.
+    fn num_finished(&self) -> usize {
         self.all.last().map_or(0, |last| last.triangles.end)
     }
 
@@ -119,24 +121,25 @@ impl Meshlets {
 }
 
 impl Meshlet {
-    /// The least and the greatest coordinates of the box, and 0; `None` if it reaches behind the eye.
+    /// Minimum and maximum of the projected bounding box; the fourth lane is 0. `None` if the box extends behind the
+    /// eye.
     #[inline(always)]
-    fn placed_box(&self, place: impl Fn(&Four) -> (Four, f32x4)) -> Option<[f32x4; 2]> {
-        let [(a, before_a), (b, before_b)] = [place(&self.corners[0]), place(&self.corners[1])];
-        let is_before_eye = before_a.fast_min(before_b).simd_gt(f32x4::ZERO).all();
-        is_before_eye.then(|| extremes_of([a, b]))
+    fn projected_bounds(&self, project: impl Fn(&Vec3x4) -> (Vec3x4, f32x4)) -> Option<[f32x4; 2]> {
+        let [(a, w_a), (b, w_b)] = [project(&self.corners[0]), project(&self.corners[1])];
+        let is_in_front = w_a.fast_min(w_b).simd_gt(f32x4::ZERO).all();
+        is_in_front.then(|| bounds_of_eight([a, b]))
     }
 }
 
-/// The least and the greatest x, y and z of eight points, and 0.
+/// Minimum and maximum of eight points; the fourth lane is 0.
 #[inline(always)]
-fn extremes_of([a, b]: [Four; 2]) -> [f32x4; 2] {
-    let lowest = Four {
+fn bounds_of_eight([a, b]: [Vec3x4; 2]) -> [f32x4; 2] {
+    let lowest = Vec3x4 {
         x: a.x.fast_min(b.x),
         y: a.y.fast_min(b.y),
         z: a.z.fast_min(b.z),
     };
-    let highest = Four {
+    let highest = Vec3x4 {
         x: a.x.fast_max(b.x),
         y: a.y.fast_max(b.y),
         z: a.z.fast_max(b.z),
@@ -149,8 +152,8 @@ fn extremes_of([a, b]: [Four; 2]) -> [f32x4; 2] {
     ]
 }
 
-/// The numbers of the triangles in the order of a Morton curve through the cells of a grid, as fine as they are many.
-fn in_space(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
+/// Triangle indices sorted along a Morton curve through a grid, whose resolution grows with their number.
+fn morton_order(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
     let bits = (triangles.len() / MAX_TRIANGLES)
         .max(1)
         .ilog2()
@@ -160,9 +163,9 @@ fn in_space(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
     let last_cell = ((1 << bits) - 1) as f32;
     let cells_per_unit = last_cell / (max - min).max_element();
     let cell = |triangle: &[u32; 3]| {
-        let [a, b, c] = each(*triangle, |point| points[point as usize]);
+        let [a, b, c] = map3(*triangle, |point| points[point as usize]);
         let cell = ((a + b + c) / 3.0 - min) * cells_per_unit;
-        // Casts of what is not a number give 0.
+        // Casting NaN gives 0.
         let [x, y, z] = (cell.to_array()).map(|along| SPREAD[along as usize & (SPREAD.len() - 1)]);
         (x | y << 1 | z << 2) as usize
     };
@@ -181,9 +184,9 @@ fn in_space(points: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
     }
     let mut sorted = vec![0; triangles.len()];
     for (number, cell) in (0..).zip(cells) {
-        let place = &mut ends[cell as usize];
-        sorted[*place as usize] = number;
-        *place += 1;
+        let project = &mut ends[cell as usize];
+        sorted[*project as usize] = number;
+        *project += 1;
     }
     sorted
 }
@@ -203,61 +206,61 @@ const SPREAD: [u32; 1 << MAX_GRID_BITS] = {
     spread
 };
 
-/// Cuts meshlets off a mesh.
-struct Cutter {
-    cut: Meshlets,
-    /// The number of each point in the meshlet that is being filled.
-    number_of_point: Vec<u16>,
-    /// The points of that meshlet: which ones, and where.
-    members: Vec<u32>,
-    member_points: Vec<Vec3>,
+/// Collects triangles into meshlets.
+struct MeshletBuilder {
+    meshlets: Meshlets,
+    /// Index of each mesh point within the current meshlet.
+    local_index: Vec<u16>,
+    /// Points of the current meshlet: their indices in the mesh, and their positions.
+    global_index: Vec<u32>,
+    local_points: Vec<Vec3>,
 }
 
-impl Cutter {
+impl MeshletBuilder {
     #[inline]
     fn add(&mut self, points: &[Vec3], triangle: [u32; 3]) {
-        let num_triangles = self.cut.triangles.len() - self.cut.num_whole();
-        if self.members.len() + 3 > MAX_POINTS || num_triangles == MAX_TRIANGLES {
+        let num_triangles = self.meshlets.triangles.len() - self.meshlets.num_finished();
+        if self.global_index.len() + 3 > MAX_POINTS || num_triangles == MAX_TRIANGLES {
             self.finish_meshlet();
         }
-        let corners = each(triangle, |point| {
-            let number = &mut self.number_of_point[point as usize];
-            if *number == ABSENT {
-                *number = self.members.len() as u16;
-                self.members.push(point);
-                self.member_points.push(points[point as usize]);
+        let corners = map3(triangle, |point| {
+            let number = &mut self.local_index[point as usize];
+            if *number == NOT_IN_MESHLET {
+                *number = self.global_index.len() as u16;
+                self.global_index.push(point);
+                self.local_points.push(points[point as usize]);
             }
             *number as u8
         });
-        self.cut.triangles.push(corners);
+        self.meshlets.triangles.push(corners);
     }
 
     fn finish_meshlet(&mut self) {
-        if self.members.is_empty() {
+        if self.global_index.is_empty() {
             return;
         }
-        let cut = &mut self.cut;
-        let first_triangle = cut.num_whole();
-        let first_point = cut.points.len();
-        cut.points.extend(Four::of_points(&self.member_points));
-        let (min, max) = bounds_of(self.member_points.iter().copied());
-        // A comparison may drop what is not a number.
-        cut.is_finite &= self.member_points.iter().all(|point| point.is_finite());
+        let meshlets = &mut self.meshlets;
+        let first_triangle = meshlets.num_finished();
+        let first_point = meshlets.points.len();
+        meshlets.points.extend(Vec3x4::of_points(&self.local_points));
+        let (min, max) = bounds_of(self.local_points.iter().copied());
+        // Checked here, since comparisons may drop NaN.
+        meshlets.is_finite &= self.local_points.iter().all(|point| point.is_finite());
         let corner = |i: usize| {
             let pick = |axis: usize| if i >> axis & 1 == 0 { min[axis] } else { max[axis] };
             Vec3::new(pick(0), pick(1), pick(2))
         };
         let corners: [Vec3; 8] = std::array::from_fn(corner);
         let [a, b, c, d, e, f, g, h] = &corners;
-        cut.all.push(Meshlet {
-            points: first_point..cut.points.len(),
-            triangles: first_triangle..cut.triangles.len(),
-            corners: [Four::new([a, b, c, d]), Four::new([e, f, g, h])],
+        meshlets.all.push(Meshlet {
+            points: first_point..meshlets.points.len(),
+            triangles: first_triangle..meshlets.triangles.len(),
+            corners: [Vec3x4::new([a, b, c, d]), Vec3x4::new([e, f, g, h])],
         });
-        for point in self.members.drain(..) {
-            self.number_of_point[point as usize] = ABSENT;
+        for point in self.global_index.drain(..) {
+            self.local_index[point as usize] = NOT_IN_MESHLET;
         }
-        self.member_points.clear();
+        self.local_points.clear();
     }
 }
 
@@ -267,28 +270,28 @@ mod tests {
 
     use super::*;
 
-    /// A sheet of triangles, one of which is where it is by its number.
-    fn sheet(side: u32) -> (Vec<Vec3>, Vec<[u32; 3]>) {
-        let points = (0..(side + 1) * (side + 1)).map(|i| {
-            let (x, y) = ((i % (side + 1)) as f32, (i / (side + 1)) as f32);
+    /// A grid of triangles whose shape depends on their index.
+    fn sheet(edge: u32) -> (Vec<Vec3>, Vec<[u32; 3]>) {
+        let points = (0..(edge + 1) * (edge + 1)).map(|i| {
+            let (x, y) = ((i % (edge + 1)) as f32, (i / (edge + 1)) as f32);
             Vec3::new(x, y, x * y / 128.0)
         });
-        let triangles = (0..side * side).flat_map(|i| {
-            let corner = i / side * (side + 1) + i % side;
-            let (right, above) = (corner + 1, corner + side + 1);
+        let triangles = (0..edge * edge).flat_map(|i| {
+            let corner = i / edge * (edge + 1) + i % edge;
+            let (right, above) = (corner + 1, corner + edge + 1);
             [[corner, right, above], [right, above + 1, above]]
         });
         (points.collect(), triangles.collect())
     }
 
-    fn same(points: &Four) -> (Four, f32x4) {
+    fn same(points: &Vec3x4) -> (Vec3x4, f32x4) {
         (*points, f32x4::ONE)
     }
 
     #[test]
     fn every_triangle_is_in_one_meshlet() {
-        for side in [1, 7, 40] {
-            let (points, triangles) = sheet(side);
+        for edge in [1, 7, 40] {
+            let (points, triangles) = sheet(edge);
             let meshlets = Meshlets::new(&points, &triangles);
             let mut found = vec![None; triangles.len()];
             for i in 0..meshlets.all.len() {
@@ -325,12 +328,12 @@ mod tests {
         let num = triangles.len();
         triangles = (0..num).map(|i| triangles[i * 4099 % num]).collect();
         let meshlets = Meshlets::new(&points, &triangles);
-        let areas = meshlets.placed_boxes(same).map(|extremes| {
-            let [[left, top, ..], [right, bottom, ..]] = extremes.unwrap().map(f32x4::to_array);
+        let areas = meshlets.projected_bounds_of_all(same).map(|bounds| {
+            let [[left, top, ..], [right, bottom, ..]] = bounds.unwrap().map(f32x4::to_array);
             (right - left) * (bottom - top)
         });
         let total: f32 = areas.sum();
-        // In their order as given, each would be nearly as large as the sheet.
+        // In input order, each would be nearly as large as the grid.
         assert!(
             total < 5.0 * 64.0 * 64.0,
             "{} boxes of {total} together for a sheet of 4096",
@@ -339,26 +342,26 @@ mod tests {
     }
 
     #[test]
-    fn extremes_are_those_of_all_points() {
+    fn bounds_are_those_of_all_points() {
         let (points, triangles) = sheet(40);
         let meshlets = Meshlets::new(&points, &triangles);
-        let [min, max] = meshlets.extremes(same).unwrap();
+        let [min, max] = meshlets.bounds(same).unwrap();
         assert_eq!((min, max), (Vec3::ZERO, Vec3::new(40.0, 40.0, 12.5)));
         let mut nowhere = points;
         nowhere[777].y = f32::NAN;
-        assert_eq!(Meshlets::new(&nowhere, &triangles).extremes(same), None);
-        assert_eq!(Meshlets::new(&[], &[]).extremes(same), None, "nothing is nowhere");
+        assert_eq!(Meshlets::new(&nowhere, &triangles).bounds(same), None);
+        assert_eq!(Meshlets::new(&[], &[]).bounds(same), None, "nothing is nowhere");
     }
 
     #[test]
-    fn a_box_that_reaches_behind_the_eye_has_no_place() {
+    fn a_box_behind_the_eye_has_no_bounds() {
         let (points, triangles) = sheet(3);
         let meshlets = Meshlets::new(&points, &triangles);
-        let seen_from_within = |points: &Four| (*points, points.x - f32x4::ONE);
+        let seen_from_within = |points: &Vec3x4| (*points, points.x - f32x4::ONE);
         assert!(
             meshlets
-                .placed_boxes(seen_from_within)
-                .all(|placed| placed.is_none())
+                .projected_bounds_of_all(seen_from_within)
+                .all(|projected| projected.is_none())
         );
     }
 }

@@ -1,14 +1,13 @@
-//! Which samples of a picture a triangle holds, on the CPU: for the pictures themselves, and for the silhouettes that
-//! frame them.
+//! Rasterization: finds the samples that triangles cover, for images and for the silhouettes that frame them.
 //!
-//! Corners are rounded to 1/256 of a pixel, and whether a sample lies within is decided in whole numbers with the
-//! top-left rule: triangles that share an edge share no sample and leave none out. Samples are where Vulkan has them.
-//! Depth runs linearly over the picture.
+//! Corners are rounded to 1/256 of a pixel, and edge functions are evaluated in exact integers with the top-left rule:
+//! triangles that share an edge cover each sample exactly once. Sample positions are Vulkan's standard ones. Depth is
+//! interpolated linearly in screen space.
 //!
-//! Samples are kept in *cells* of four lanes: the four samples of a pixel, or one sample of each of four pixels beside
-//! each other. All tests are made on a cell at once. Numbers are as small as a triangle allows: up to 8 pixels whole ones
-//! below 2^24, which `f32` holds exactly, and multiplies fastest; up to 32 pixels 32-bit integers ([`small_triangle`]); beyond,
-//! 32-bit integers block by block ([`tiled_triangle`]).
+//! Samples are grouped in *cells* of four SIMD lanes: the four samples of a pixel, or one sample each of four
+//! neighboring pixels. The arithmetic is as narrow as a triangle's size allows: `f32` up to 8 pixels, exact below 2^24
+//! and fastest to multiply; 32-bit integers up to 32 pixels ([`small_triangle`]); 32-bit integers tile by tile beyond
+//! ([`tiled_triangle`]).
 
 #![allow(
     clippy::inline_always,
@@ -27,108 +26,109 @@ use std::ops::{Add, Range, RangeInclusive};
 use glam::Vec2;
 use wide::{f32x4, i32x4};
 
-use fixed_point::Whole;
+use fixed_point::FixedPoint;
 use meshlet::MAX_TRIANGLES;
 pub(crate) use meshlet::Meshlets;
-pub(crate) use projection::Placed;
-use projection::{Corners, PlacedMeshlet};
-use small_triangle::Triangle;
-use tiled_triangle::Edges;
+pub(crate) use projection::ProjectedMeshlets;
+use projection::{ProjectedMeshlet, ProjectedVertices};
+use small_triangle::SmallTriangle;
+use tiled_triangle::TiledTriangle;
 
-use crate::simd::Four;
+use crate::simd::Vec3x4;
 
-/// Steps of a pixel that corners are rounded to.
-const STEPS: i32 = 1 << STEP_BITS;
-const STEP_BITS: u32 = 8;
-/// Samples in a cell.
+/// Subpixel steps per pixel, to which corners are rounded.
+const SUBPIXELS: i32 = 1 << SUBPIXEL_BITS;
+const SUBPIXEL_BITS: u32 = 8;
+/// Samples per cell.
 pub(crate) const LANES: usize = 4;
-/// Columns of samples in a cell, to the power of two.
+/// Base-2 logarithm of the sample columns per cell.
 const CELL_COLUMN_BITS: u32 = LANES.ilog2();
 
-/// How many samples a pixel has, and where they are.
+/// Samples per pixel and their positions.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pattern {
-    /// In steps from the corner of a cell.
+pub(crate) struct SamplePattern {
+    /// Sample positions in subpixels from the cell's corner.
     x: [i32; LANES],
     y: [i32; LANES],
     cell_width: i32,
-    /// Samples stand on columns and rows that are 2 to the power of this many steps apart, the first at half of it.
+    /// Base-2 logarithm of the distance between sample rows and columns, in subpixels; the first is at half that
+    /// distance.
     pitch_bits: u32,
-    /// A pixel's samples stand on 2 to the power of this many rows, a cell's on as many columns as it has lanes.
+    /// Base-2 logarithm of the sample rows per pixel. A cell has as many sample columns as lanes.
     rows_bits: u32,
 }
 
-/// One sample, in the middle.
-pub(crate) const ONE_SAMPLE: Pattern = Pattern {
+/// One sample, at the pixel's center.
+pub(crate) const ONE_SAMPLE: SamplePattern = SamplePattern {
     x: [128, 384, 640, 896],
     y: [128; LANES],
-    cell_width: LANES as i32 * STEPS,
+    cell_width: LANES as i32 * SUBPIXELS,
     pitch_bits: 8,
     rows_bits: 0,
 };
-/// Vulkan's standard positions.
-pub(crate) const FOUR_SAMPLES: Pattern = Pattern {
+/// Vulkan's standard positions for four samples.
+pub(crate) const FOUR_SAMPLES: SamplePattern = SamplePattern {
     x: [96, 224, 32, 160],
     y: [32, 96, 160, 224],
-    cell_width: STEPS,
+    cell_width: SUBPIXELS,
     pitch_bits: 6,
     rows_bits: 2,
 };
-impl Pattern {
-    /// Samples of a pixel.
+impl SamplePattern {
+    /// Samples per pixel.
     pub(crate) fn num_samples(&self) -> usize {
         1 << self.rows_bits
     }
 
-    /// Pixels beside each other of which a cell holds samples.
-    fn pixels_of_cell(&self) -> u32 {
+    /// Number of neighboring pixels that share a cell.
+    fn pixels_per_cell(&self) -> u32 {
         1 << (CELL_COLUMN_BITS - self.rows_bits)
     }
 }
 
-/// What is drawn on.
-pub(crate) trait Canvas {
-    /// From now on this triangle is drawn.
-    fn begin(&mut self, index: u32);
+/// What triangles are rasterized into.
+pub(crate) trait RasterTarget {
+    /// The following writes belong to this triangle.
+    fn begin_triangle(&mut self, index: u32);
 
-    /// Is it known that nothing changes whatever is drawn in these cells that is not nearer than this?
-    fn is_settled(&self, _cells: Range<usize>, _nearest: f32) -> bool {
+    /// Would writes at this depth or beyond change nothing in these cells?
+    fn is_occluded(&self, _cells: Range<usize>, _nearest: f32) -> bool {
         false
     }
 
-    /// Is it known that nothing changes whatever is drawn within these columns and rows of samples?
+    /// Would no write change anything within these columns and rows of samples?
     #[inline]
-    fn is_full(&self, _columns: RangeInclusive<u32>, _rows: RangeInclusive<u32>) -> bool {
+    fn is_covered(&self, _columns: RangeInclusive<u32>, _rows: RangeInclusive<u32>) -> bool {
         false
     }
 
-    /// Draws a triangle in a cell, whose lanes are outside of it where the sign of `outside` is set.
-    fn draw(&mut self, cell: usize, outside: i32x4, depth: f32x4);
+    /// Writes a triangle to a cell. Lanes where the sign bit of `outside` is set are not covered.
+    fn write(&mut self, cell: usize, outside: i32x4, depth: f32x4);
 }
 
-/// The rows of a picture that are drawn, and how their cells are laid out.
+/// The rows of an image that are drawn, and the layout of their cells.
 #[derive(Debug, Clone)]
-pub(crate) struct Field {
-    pub(crate) pattern: Pattern,
-    /// Width and height of the whole picture.
+pub(crate) struct Viewport {
+    pub(crate) pattern: SamplePattern,
+    /// Width and height of the whole image, in pixels.
     pub(crate) size_px: [u32; 2],
     pub(crate) rows: Range<u32>,
-    /// From a cell to the one below it.
+    /// Cells per row.
     pub(crate) stride: usize,
 }
 
-/// Cells, from the first to the last.
+/// A rectangle of cells, both ends inclusive.
 #[derive(Debug, Clone, Copy)]
-struct Cells {
+struct CellRect {
     first_column: u32,
     last_column: u32,
     first_row: u32,
     last_row: u32,
 }
 
-impl Field {
-    /// All rows of a picture of some width and height.
-    pub(crate) fn new(pattern: Pattern, size_px: [u32; 2]) -> Self {
+impl Viewport {
+    /// All rows of an image.
+    pub(crate) fn new(pattern: SamplePattern, size_px: [u32; 2]) -> Self {
         let [width, height] = size_px;
         Self {
             pattern,
@@ -138,83 +138,83 @@ impl Field {
         }
     }
 
-    /// Draws those of the meshlets that were placed, in the same way, in this picture.
+    /// Draws projected meshlets. `project` must be the function that they were projected with.
     #[inline(always)]
     pub(crate) fn draw(
         &self,
         meshlets: &Meshlets,
-        placed: &Placed,
-        place: impl Fn(&Four) -> (Four, f32x4),
-        canvas: &mut impl Canvas,
+        projected: &ProjectedMeshlets,
+        project: impl Fn(&Vec3x4) -> (Vec3x4, f32x4),
+        target: &mut impl RasterTarget,
     ) {
-        let mut corners = Corners::new();
-        // Most triangles of a fine mesh lie between two columns or two rows of samples. Which ones nobody can guess, not
-        // even a processor, so they are sorted out beforehand without a branch.
-        let mut kept = [0; MAX_TRIANGLES];
-        for meshlet in placed.meshlets() {
-            if self.is_settled(meshlet, canvas) {
+        let mut corners = ProjectedVertices::new();
+        // Most triangles of a fine mesh fall between two columns or rows of samples. Branch prediction fails on them,
+        // so they are filtered out without a branch first.
+        let mut survivors = [0; MAX_TRIANGLES];
+        for meshlet in projected.meshlets() {
+            if self.is_occluded(meshlet, target) {
                 continue;
             }
             let triangles = meshlets.triangles_of(meshlet.number as usize);
-            let points = triangles.points.iter().map(|points| place(points).0);
-            corners.place(points, self.size_px, self.pattern);
-            let mut num_kept = 0;
+            let points = triangles.points.iter().map(|points| project(points).0);
+            corners.project(points, self.size_px, self.pattern);
+            let mut num_survivors = 0;
             for (index, triangle) in (0_u8..).zip(triangles.corners) {
-                kept[num_kept] = index;
-                let [a, b, c] = each(*triangle, |corner| corners.lots[usize::from(corner)]);
+                survivors[num_survivors] = index;
+                let [a, b, c] = map3(*triangle, |corner| corners.bins[usize::from(corner)]);
                 let differing = (a ^ b) | (a ^ c);
-                num_kept += usize::from(differing & 0xFFFF != 0 && differing >> 16 != 0);
+                num_survivors += usize::from(differing & 0xFFFF != 0 && differing >> 16 != 0);
             }
-            for &index in &kept[..num_kept] {
+            for &index in &survivors[..num_survivors] {
                 let index = usize::from(index);
-                canvas.begin(triangles.sources[index]);
-                self.draw_triangle(&corners, triangles.corners[index], canvas);
+                target.begin_triangle(triangles.sources[index]);
+                self.draw_triangle(&corners, triangles.corners[index], target);
             }
         }
     }
 
-    /// Is a meshlet outside of the rows that are drawn, or behind what is there?
+    /// Is a meshlet outside of the drawn rows, or occluded?
     #[inline(always)]
-    fn is_settled(&self, meshlet: &PlacedMeshlet, canvas: &impl Canvas) -> bool {
+    fn is_occluded(&self, meshlet: &ProjectedMeshlet, target: &impl RasterTarget) -> bool {
         let columns = self.cells_of(&meshlet.columns);
         let rows = meshlet.rows.start.max(self.rows.start)..meshlet.rows.end.min(self.rows.end);
         if rows.is_empty() {
             return true;
         }
-        let cells = Cells {
+        let cells = CellRect {
             first_column: columns.start as u32,
             last_column: columns.end as u32 - 1,
             first_row: rows.start,
             last_row: rows.end - 1,
         };
-        self.are_settled(cells, meshlet.nearest, canvas)
+        self.are_occluded(cells, meshlet.nearest, target)
     }
 
-    /// Is everything in these cells nearer than this?
+    /// Are these cells occluded at this depth?
     #[inline(always)]
-    fn are_settled(&self, cells: Cells, nearest: f32, canvas: &impl Canvas) -> bool {
-        self.rows_of(cells).all(|row| canvas.is_settled(row, nearest))
+    fn are_occluded(&self, cells: CellRect, nearest: f32, target: &impl RasterTarget) -> bool {
+        self.rows_of(cells).all(|row| target.is_occluded(row, nearest))
     }
 
-    /// Those of a row that hold some columns of pixels.
+    /// The range of cells in a row that hold these columns of pixels.
     pub(crate) fn cells_of(&self, columns: &Range<u32>) -> Range<usize> {
-        let pixels_of_cell = self.pattern.pixels_of_cell();
-        let end = columns.end.div_ceil(pixels_of_cell);
-        (columns.start / pixels_of_cell) as usize..end as usize
+        let pixels_per_cell = self.pattern.pixels_per_cell();
+        let end = columns.end.div_ceil(pixels_per_cell);
+        (columns.start / pixels_per_cell) as usize..end as usize
     }
 
-    /// Columns of pixels, and those that share a cell with them.
-    pub(crate) fn in_whole_cells(&self, columns: &Range<u32>) -> Range<u32> {
+    /// Columns of pixels, extended to whole cells.
+    pub(crate) fn align_to_cells(&self, columns: &Range<u32>) -> Range<u32> {
         let Range { start, end } = self.cells_of(columns);
-        let pixels_of_cell = self.pattern.pixels_of_cell();
-        start as u32 * pixels_of_cell..(end as u32 * pixels_of_cell).min(self.size_px[0])
+        let pixels_per_cell = self.pattern.pixels_per_cell();
+        start as u32 * pixels_per_cell..(end as u32 * pixels_per_cell).min(self.size_px[0])
     }
 
     #[inline(always)]
-    fn draw_triangle(&self, corners: &Corners, triangle: [u8; 3], canvas: &mut impl Canvas) {
-        let lots = each(triangle, |corner| corners.lots[usize::from(corner)]);
-        let columns = each(lots, |lot| lot & 0xFFFF);
-        let rows = each(lots, |lot| lot >> 16);
+    fn draw_triangle(&self, corners: &ProjectedVertices, triangle: [u8; 3], target: &mut impl RasterTarget) {
+        let bins = map3(triangle, |corner| corners.bins[usize::from(corner)]);
+        let columns = map3(bins, |bin| bin & 0xFFFF);
+        let rows = map3(bins, |bin| bin >> 16);
         let (lowest, highest) = (
             |[a, b, c]: [u32; 3]| a.min(b).min(c),
             |[a, b, c]: [u32; 3]| a.max(b).max(c),
@@ -223,61 +223,61 @@ impl Field {
             lowest(columns)..=highest(columns) - 1,
             lowest(rows)..=highest(rows) - 1,
         );
-        let cells = Cells {
+        let cells = CellRect {
             first_column: columns.start() >> CELL_COLUMN_BITS,
             last_column: columns.end() >> CELL_COLUMN_BITS,
             first_row: (rows.start() >> self.pattern.rows_bits).max(self.rows.start),
             last_row: (rows.end() >> self.pattern.rows_bits).min(self.rows.end - 1),
         };
-        if cells.first_row > cells.last_row || canvas.is_full(columns, rows) {
+        if cells.first_row > cells.last_row || target.is_covered(columns, rows) {
             return;
         }
         let corner = |i: usize| corners.points[usize::from(triangle[i])];
         let (a, b, c) = (corner(0), corner(1), corner(2));
-        if Triangle::new(a, b, c).draw(self, cells, canvas) {
+        if SmallTriangle::new(a, b, c).draw(self, cells, target) {
             return;
         }
-        if let Some(edges) = Edges::new([a, b, c]) {
-            edges.draw(self, cells, canvas);
+        if let Some(edges) = TiledTriangle::new([a, b, c]) {
+            edges.draw(self, cells, target);
         }
     }
 
-    /// Draws in cells what lies within sides: where none of them is negative.
+    /// Writes the cells in which no edge function is negative.
     #[inline(always)]
-    fn fill<N: Whole, const SIDES: usize>(
+    fn fill<N: FixedPoint, const EDGES: usize>(
         &self,
-        cells: Cells,
-        mut sides: [Ramp<N>; SIDES],
-        depth: DepthRamp,
-        canvas: &mut impl Canvas,
+        cells: CellRect,
+        mut edges: [Stepper<N>; EDGES],
+        depth: DepthStepper,
+        target: &mut impl RasterTarget,
     ) {
-        let DepthRamp {
-            ramp: mut depth,
+        let DepthStepper {
+            stepper: mut depth,
             nearest,
             farthest,
         } = depth;
         for row in self.rows_of(cells) {
-            let (mut in_row, mut depth_in_row) = (sides, depth);
+            let (mut in_row, mut depth_in_row) = (edges, depth);
             for cell in row {
                 let outside = in_row
                     .iter()
-                    .fold(i32x4::ZERO, |outside, side| outside | side.here.signs());
-                canvas.draw(
+                    .fold(i32x4::ZERO, |outside, edge| outside | edge.here.sign_bits());
+                target.write(
                     cell,
                     outside,
                     depth_in_row.here.fast_max(nearest).fast_min(farthest),
                 );
-                in_row.iter_mut().for_each(Ramp::go_to_next_cell);
-                depth_in_row.go_to_next_cell();
+                in_row.iter_mut().for_each(Stepper::step_cell);
+                depth_in_row.step_cell();
             }
-            sides.iter_mut().for_each(Ramp::go_to_next_row);
-            depth.go_to_next_row();
+            edges.iter_mut().for_each(Stepper::step_row);
+            depth.step_row();
         }
     }
 
-    /// The cells of each row.
+    /// Cell ranges, row by row.
     #[inline(always)]
-    fn rows_of(&self, cells: Cells) -> impl Iterator<Item = Range<usize>> {
+    fn rows_of(&self, cells: CellRect) -> impl Iterator<Item = Range<usize>> {
         let num_columns = (cells.last_column - cells.first_column + 1) as usize;
         let start = (cells.first_row - self.rows.start) as usize * self.stride + cells.first_column as usize;
         let num_rows = (cells.last_row - cells.first_row + 1) as usize;
@@ -285,7 +285,7 @@ impl Field {
         (0..num_rows).map(move |row| start + row * stride..start + row * stride + num_columns)
     }
 
-    /// The centre of the pixel that a lane of a cell belongs to.
+    /// The center of the pixel that a lane of a cell belongs to.
     pub(crate) fn center(&self, cell: usize, lane: usize) -> Vec2 {
         let (row, column) = (cell / self.stride, cell % self.stride);
         let sample = column * LANES + lane;
@@ -295,31 +295,31 @@ impl Field {
     }
 }
 
-/// A linear function over the samples of some cells.
+/// Evaluates a linear function (an edge function or depth) incrementally over cells.
 #[derive(Clone, Copy)]
-struct Ramp<N> {
-    /// In the first cell.
+struct Stepper<N> {
+    /// Value in the current cell.
     here: N,
     per_cell: N,
     per_row: N,
 }
 
-impl<N: Copy + Add<Output = N>> Ramp<N> {
+impl<N: Copy + Add<Output = N>> Stepper<N> {
     #[inline(always)]
-    fn go_to_next_cell(&mut self) {
+    fn step_cell(&mut self) {
         self.here = self.here + self.per_cell;
     }
 
     #[inline(always)]
-    fn go_to_next_row(&mut self) {
+    fn step_row(&mut self) {
         self.here = self.here + self.per_row;
     }
 }
 
-/// Depth over some cells, which stays within that of the corners.
+/// Steps depth over cells, clamped to the range of the triangle's corners.
 #[derive(Clone, Copy)]
-struct DepthRamp {
-    ramp: Ramp<f32x4>,
+struct DepthStepper {
+    stepper: Stepper<f32x4>,
     nearest: f32x4,
     farthest: f32x4,
 }
@@ -328,9 +328,9 @@ fn to_f32(lanes: [i32; LANES]) -> f32x4 {
     f32x4::from(lanes.map(|lane| lane as f32))
 }
 
-/// The same of all three. (`map` of arrays is not always compiled in place, and costs a tenth of the time then.)
+/// Maps three values. (`map` of arrays is not always inlined, which costs a tenth of the time.)
 #[inline(always)]
-fn each<T, U>([a, b, c]: [T; 3], mut what: impl FnMut(T) -> U) -> [U; 3] {
+fn map3<T, U>([a, b, c]: [T; 3], mut what: impl FnMut(T) -> U) -> [U; 3] {
     [what(a), what(b), what(c)]
 }
 
@@ -343,39 +343,39 @@ mod tests {
 
     const SIDE_PX: u32 = 400;
 
-    /// How many triangles each sample lies in.
+    /// How many triangles cover each sample.
     struct Counts(Vec<[u32; LANES]>);
 
-    impl Canvas for Counts {
-        fn begin(&mut self, _index: u32) {}
+    impl RasterTarget for Counts {
+        fn begin_triangle(&mut self, _index: u32) {}
 
-        fn draw(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
+        fn write(&mut self, cell: usize, outside: i32x4, _depth: f32x4) {
             for (count, outside) in self.0[cell].iter_mut().zip(outside.to_array()) {
                 *count += u32::from(outside >= 0);
             }
         }
     }
 
-    fn counts(pattern: Pattern, points: &[[f32; 2]], triangles: &[[u32; 3]]) -> Vec<u32> {
+    fn counts(pattern: SamplePattern, points: &[[f32; 2]], triangles: &[[u32; 3]]) -> Vec<u32> {
         let points: Vec<Vec3> = points.iter().map(|[x, y]| Vec3::new(*x, *y, 0.5)).collect();
         let meshlets = Meshlets::new(&points, triangles);
-        let place = |points: &Four| (*points, f32x4::ONE);
-        let mut placed = Placed::default();
-        placed.place(&meshlets, [SIDE_PX; 2], place);
-        let field = Field::new(pattern, [SIDE_PX; 2]);
-        let mut counts = Counts(vec![[0; LANES]; field.stride * SIDE_PX as usize]);
-        field.draw(&meshlets, &placed, place, &mut counts);
+        let project = |points: &Vec3x4| (*points, f32x4::ONE);
+        let mut projected = ProjectedMeshlets::default();
+        projected.project(&meshlets, [SIDE_PX; 2], project);
+        let viewport = Viewport::new(pattern, [SIDE_PX; 2]);
+        let mut counts = Counts(vec![[0; LANES]; viewport.stride * SIDE_PX as usize]);
+        viewport.draw(&meshlets, &projected, project, &mut counts);
         counts.0.into_flattened()
     }
 
-    fn pattern() -> impl Strategy<Value = Pattern> {
+    fn pattern() -> impl Strategy<Value = SamplePattern> {
         prop_oneof![Just(ONE_SAMPLE), Just(FOUR_SAMPLES)]
     }
 
     proptest! {
-        /// Triangles of all sizes around a point, of which those of one size are drawn in other numbers than those of the next.
+        /// Triangles of all sizes around a point, so that neighbors take different code paths.
         #[test]
-        fn a_fan_leaves_no_gap_and_covers_nothing_twice(
+        fn a_fan_covers_each_sample_once(
             pattern in pattern(),
             middle in prop::array::uniform2(100.0_f32..300.0),
             radii in prop::collection::vec(prop_oneof![0.5_f32..12.0, 12.0_f32..99.0], 3..9),
@@ -391,7 +391,7 @@ mod tests {
             prop_assert!(covered.iter().all(|count| *count <= 1), "a sample in two triangles of a fan");
             let turned: Vec<[u32; 3]> = fan.iter().map(|[a, b, c]| [*b, *a, *c]).collect();
             prop_assert_eq!(&covered, &counts(pattern, &points, &turned), "seen from behind");
-            // A fan is what its triangles are one by one.
+            // A fan is the sum of its triangles.
             let mut sum = vec![0; covered.len()];
             for triangle in &fan {
                 let one = counts(pattern, &points, &[*triangle]);
@@ -400,21 +400,21 @@ mod tests {
             prop_assert_eq!(covered, sum);
         }
 
-        /// What is cut into pieces covers what it covered in one.
+        /// Splitting a triangle changes no coverage.
         #[test]
-        fn a_triangle_covers_what_its_pieces_cover(
+        fn splitting_a_triangle_keeps_its_coverage(
             pattern in pattern(),
             left in 0_u16..100,
             top in 0_u16..100,
-            side in prop_oneof![1_u16..12, 12_u16..64, 64_u16..290],
+            edge in prop_oneof![1_u16..12, 12_u16..64, 64_u16..290],
         ) {
-            let [left, top, side] = [left, top, side].map(f32::from);
-            // Halves and whole pixels, where samples lie on edges; the middle of the diagonal is on it exactly.
+            let [left, top, edge] = [left, top, edge].map(f32::from);
+            // Multiples of half a pixel, where samples lie on edges; the middle of the diagonal is on it exactly.
             let points = [
                 [left, top],
-                [left + side, top],
-                [left, top + side],
-                [left + side / 2.0, top + side / 2.0],
+                [left + edge, top],
+                [left, top + edge],
+                [left + edge / 2.0, top + edge / 2.0],
             ];
             let whole = counts(pattern, &points, &[[0, 1, 2]]);
             let pieces = counts(pattern, &points, &[[0, 1, 3], [0, 3, 2]]);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_on_edges_belong_to_the_top_and_the_left() {
+    fn samples_on_edges_follow_the_top_left_rule() {
         let square = [[0.5, 0.5], [2.5, 0.5], [0.5, 2.5], [2.5, 2.5]];
         let covered = counts(ONE_SAMPLE, &square, &[[0, 1, 2], [2, 1, 3]]);
         let expected = |i: usize| {
