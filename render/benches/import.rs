@@ -1,5 +1,5 @@
-//! How fast is a file read? Bytes a second for each format, the same torus of 200,000 triangles in each; for OBJ the
-//! crate that is usually taken in the same run.
+//! Import speed: bytes per second for each format, with the same torus of 200,000 triangles in each; for OBJ also the
+//! `tobj` crate, in the same run.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ fn main() {
     divan::main();
 }
 
-/// A torus: positions and, two to a quad, triangles.
+/// A torus: positions and triangles, two per quad.
 fn torus() -> (Vec<[f32; 3]>, Vec<[u32; 3]>) {
     let angle = |index: u32, count: u32| (std::f32::consts::TAU * index as f32 / count as f32).sin_cos();
     let (mut positions, mut triangles) = (Vec::new(), Vec::new());
@@ -182,7 +182,7 @@ fn stl_ours(bencher: Bencher<'_, '_>, is_binary: bool) {
     read(bencher, MeshFormat::Stl, &stl(is_binary), false);
 }
 
-/// Reads points and lays a disc at each.
+/// Reads points and makes surfels.
 #[divan::bench]
 fn xyz_ours(bencher: Bencher<'_, '_>) {
     read(bencher, MeshFormat::Xyz, &xyz(), false);

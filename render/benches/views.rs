@@ -1,4 +1,4 @@
-//! How many views a second the renderer draws, of light, medium and heavy meshes, with all that a mesh costs.
+//! Views per second, for light, medium and heavy meshes, including all costs per mesh.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use tap_render::{
-    DrawnBy, Framed, Mesh, ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, RigSpec, UpAxis,
+    BackendKind, Mesh, ObjectFromMesh, RenderJob, RenderRecipe, Renderer, RendererOptions, RigSpec, UpAxis,
 };
 
 /// Sides of the generated mesh; it has about 4 times the square of it in triangles: 5.8k, 69k, 496k.
@@ -63,8 +63,13 @@ fn in_flight(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
     let mut renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
     let mut pending = VecDeque::new();
     bencher.counter(num_views()).bench_local(|| {
-        let framed =
-            Framed::try_new(black_box(&mesh), &object_from_mesh, &recipe, renderer.drawn_by()).unwrap();
+        let framed = RenderJob::try_new(
+            black_box(&mesh),
+            &object_from_mesh,
+            &recipe,
+            renderer.backend_kind(),
+        )
+        .unwrap();
         pending.push_back(renderer.submit(&framed).unwrap());
         if pending.len() == renderer.max_in_flight() {
             renderer.finish(pending.pop_front().unwrap()).unwrap();
@@ -72,32 +77,32 @@ fn in_flight(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
     });
 }
 
-/// The work on the CPU before the device: framing, flat normals, culling.
+/// The CPU's work before the device: framing, flat normals, culling.
 #[divan::bench(args = cases(), sample_count = 10)]
 fn framing(bencher: Bencher<'_, '_>, (side, samples): (u32, u32)) {
     let (mesh, object_from_mesh, recipe) = setting(side, samples);
     bencher.counter(num_views()).bench_local(|| {
-        Framed::try_new(
+        RenderJob::try_new(
             black_box(&mesh),
             &object_from_mesh,
             &recipe,
-            DrawnBy::SoftwareDriver,
+            BackendKind::SoftwareDriver,
         )
         .unwrap()
     });
 }
 
-/// What the device does alone, with and without the CPU's culling.
+/// The device alone, with and without the CPU's culling.
 #[divan::bench(args = cases().flat_map(|(side, samples)| [(side, samples, false), (side, samples, true)]), sample_count = 10)]
 fn drawing(bencher: Bencher<'_, '_>, (side, samples, is_culled): (u32, u32, bool)) {
     let (mesh, object_from_mesh, recipe) = setting(side, samples);
     let mut renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
     let culling = if is_culled {
-        DrawnBy::SoftwareDriver
+        BackendKind::SoftwareDriver
     } else {
-        DrawnBy::Gpu
+        BackendKind::Gpu
     };
-    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, culling).unwrap();
+    let framed = RenderJob::try_new(&mesh, &object_from_mesh, &recipe, culling).unwrap();
     bencher.counter(num_views()).bench_local(|| {
         let pending = renderer.submit(black_box(&framed)).unwrap();
         renderer.finish(pending).unwrap()

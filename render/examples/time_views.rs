@@ -1,14 +1,14 @@
 //! Draws the twelve views of a mesh many times, for `benches/peer/render.py`, which times it as a whole process.
 //!
-//! `time_views MESH.obj BACKEND SAMPLES CHANNELS FRAMING REPEATS` prints the matrices of the views as JSON; with 0 repeats
-//! it costs what starting and parsing cost.
+//! `time_views MESH.obj BACKEND SAMPLES CHANNELS FRAMING REPEATS` prints the matrices of the views as JSON; with 0
+//! repeats it measures startup and parsing.
 
 use std::path::Path;
 use std::{env, fs};
 
 use tap_render::import::{MeshFormat, NoAssets, import_mesh};
 use tap_render::{
-    BackendChoice, Framed, ObjectFromMesh, RenderRecipe, Renderer, RendererOptions, UpAxis, row_major,
+    BackendChoice, ObjectFromMesh, RenderJob, RenderRecipe, Renderer, RendererOptions, UpAxis, row_major,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,8 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         backend,
         ..RendererOptions::default()
     })?;
-    // The first picture makes what all later ones share, on a device its shaders.
-    let framed = Framed::try_new(&mesh, &object_from_mesh, &recipe, renderer.drawn_by())?;
+    // The first frame creates what later ones share, on a device its pipelines.
+    let framed = RenderJob::try_new(&mesh, &object_from_mesh, &recipe, renderer.backend_kind())?;
     let pending = renderer.submit(&framed)?;
     renderer.finish(pending)?;
     for _ in 0..repeats.parse()? {

@@ -1,131 +1,129 @@
-//! `RenderError`: all that can go wrong between a mesh and its views.
+//! `RenderError`: everything that can go wrong between a mesh and its views.
 
 use crate::camera::Framing;
 
-/// Why no views could be drawn.
+/// Why views cannot be rendered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RenderError {
-    /// The machine has no driver that can render.
+    /// There is no driver.
     #[error(
         "no adapter for the wgpu backend: no Vulkan driver was found (the cpu backend needs none; \
          `apt-get install mesa-vulkan-drivers libvulkan1` installs one that needs no GPU)"
     )]
     NoAdapter,
-    /// The machine renders, but has no software adapter.
+    /// There is no software driver.
     #[error(
         "no software adapter, found only {found} \
          (`apt-get install mesa-vulkan-drivers libvulkan1` installs one)"
     )]
     NoSoftwareAdapter {
-        /// The adapters that there are, comma-separated.
+        /// Names of the available adapters, comma-separated.
         found: String,
     },
-    /// No adapter has the wanted name.
+    /// No adapter matches the requested name.
     #[error("no adapter is named like '{wanted}', found {found}")]
     NoSuchAdapter {
-        /// What was asked for.
+        /// The requested name.
         wanted: String,
-        /// The adapters that there are, comma-separated.
+        /// Names of the available adapters, comma-separated.
         found: String,
     },
-    /// An adapter was asked for, but the CPU draws without one.
-    #[error(
-        "the cpu backend has no adapters, so there is no '{adapter}': leave it out or use the wgpu backend"
-    )]
-    AdapterOfCpu {
-        /// What was asked for.
+    /// An adapter was requested together with the CPU backend.
+    #[error("adapter '{adapter}' needs the wgpu backend, the cpu backend has none")]
+    AdapterWithCpu {
+        /// The requested adapter.
         adapter: crate::gpu::AdapterChoice,
     },
     /// The views were submitted to another renderer.
     #[error("these views were submitted to another renderer")]
-    NotMine,
-    /// The adapter gave no device.
+    WrongRenderer,
+    /// The adapter refused to open a device.
     #[error("adapter '{adapter}' gives no device")]
     Device {
         /// The adapter's name.
         adapter: String,
-        /// What the driver said.
+        /// The driver's error.
         #[source]
         source: wgpu::RequestDeviceError,
     },
-    /// The device is gone: the driver crashed or was reset, or another program hung it.
+    /// The device was lost: the driver crashed or was reset, or another program hung it.
     #[error("the device was lost: {reason}")]
     DeviceLost {
-        /// What the driver said.
+        /// The driver's message.
         reason: String,
     },
-    /// The device has no memory left.
+    /// The device is out of memory.
     #[error("the device is out of memory")]
     OutOfMemory,
-    /// The device refused a command; this is a defect of the renderer or of the driver.
+    /// The device refused a command, a bug of the renderer or of the driver.
     #[error("the device refused a command")]
     Command {
-        /// What it said.
+        /// The validation error.
         #[source]
         source: wgpu::Error,
     },
-    /// The device did not hand the pixels over.
+    /// Readback failed.
     #[error("the views cannot be read back from the device")]
     Readback {
-        /// Why not.
+        /// The cause.
         #[source]
         source: wgpu::BufferAsyncError,
     },
-    /// The device did not hand the pixels over.
+    /// Readback failed.
     #[error("the views cannot be read back from the device")]
     MapRange {
-        /// Why not.
+        /// The cause.
         #[source]
         source: wgpu::MapRangeError,
     },
     /// Waiting for the device failed.
-    #[error("the device cannot be waited for")]
+    #[error("waiting for the device failed")]
     Poll {
-        /// Why not.
+        /// The cause.
         #[source]
         source: wgpu::PollError,
     },
-    /// The mesh does not fit the device's buffers.
+    /// The mesh exceeds the device's buffer size.
     #[error(
         "{num_triangles} triangles need {needed_bytes} bytes in one buffer, the device allows {limit_bytes}"
     )]
     MeshTooLarge {
         /// Triangles of the mesh.
         num_triangles: usize,
-        /// What they take.
+        /// Bytes of its largest buffer.
         needed_bytes: u64,
-        /// What there is.
+        /// The device's limit.
         limit_bytes: u64,
     },
-    /// The views do not fit the device's buffers.
+    /// The views exceed the device's buffer size.
     #[error("{num_views} views need {needed_bytes} bytes in one buffer, the device allows {limit_bytes}")]
     ViewsTooLarge {
         /// Views of the rig.
         num_views: usize,
-        /// What they take.
+        /// Bytes of the readback buffer.
         needed_bytes: u64,
-        /// What there is.
+        /// The device's limit.
         limit_bytes: u64,
     },
-    /// The caller holds more unfinished views than the renderer has buffers for.
+    /// More views are pending than the renderer has buffers for.
     #[error("{limit} meshes are in flight already: finish one before the next is submitted")]
     TooManyInFlight {
-        /// How many are allowed.
+        /// The renderer's limit.
         limit: usize,
     },
-    /// The renderer would keep no mesh in flight.
+    /// [`RendererOptions::max_in_flight`](crate::RendererOptions::max_in_flight) is 0.
     #[error("a renderer needs at least one mesh in flight")]
-    NoneInFlight,
-    /// The image's side is out of range.
+    ZeroInFlight,
+    /// The image size is out of range.
     #[error("the image size must be 1 to {limit} pixels, not {size_px}")]
     Size {
-        /// What was asked for.
+        /// The size, in pixels.
         size_px: u32,
-        /// The largest side.
+        /// The largest size, in pixels.
         limit: u32,
     },
-    /// The views of one mesh would take more memory than they may.
+    /// The views of one mesh exceed the memory limit.
     #[error(
         "{num_views} views of {size_px} x {size_px} pixels take {needed_bytes} bytes with their channels, at most \
          {limit_bytes} are allowed"
@@ -135,67 +133,67 @@ pub enum RenderError {
         num_views: usize,
         /// Side of a view, in pixels.
         size_px: u32,
-        /// What they take.
+        /// Bytes of all views.
         needed_bytes: u64,
-        /// What there may be.
+        /// The limit.
         limit_bytes: u64,
     },
-    /// The number of samples a pixel is not one that every device has.
-    #[error("samples a pixel must be 1 or 4, not {samples}")]
+    /// The number of samples per pixel is not one that every device supports.
+    #[error("samples per pixel must be 1 or 4, not {samples}")]
     Samples {
-        /// What was asked for.
+        /// The number of samples.
         samples: u32,
     },
-    /// No channel was asked for.
+    /// No channel was requested.
     #[error("a recipe needs at least one channel")]
     NoChannel,
-    /// A part of the lighting is out of range.
+    /// A value of the lighting is out of range.
     #[error("the lighting's {part} must be 0 to {most}, not {value}")]
     Lighting {
-        /// Which part.
+        /// Name of the field.
         part: &'static str,
         /// Its value.
         value: f64,
-        /// The largest that it may be.
+        /// The largest valid value.
         most: f64,
     },
-    /// The lights of the lighting make no sense.
-    #[error("the lighting makes no sense: {reason}")]
+    /// The light sources are not valid.
+    #[error("invalid lighting: {reason}")]
     Lights {
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
-    /// A view lacks what a relit picture is made of.
-    #[error("a view can only be relit with its {channel} channel")]
-    Unlit {
-        /// The channel that is missing.
+    /// A view lacks a required channel.
+    #[error("the view has no {channel} channel")]
+    MissingChannel {
+        /// The missing channel.
         channel: crate::recipe::Channel,
     },
-    /// The eye would be inside or too near the object.
+    /// The eye would be inside of the object, or too far away.
     #[error("the eye must be 0.75 to 1000 diagonals away, not {distance_diagonals}")]
     Distance {
-        /// What was asked for.
+        /// The distance, in diagonals.
         distance_diagonals: f32,
     },
-    /// The object is degenerate or not finite once placed, so that no camera can frame it.
+    /// No camera can frame the object: it is degenerate or not finite.
     #[error(
         "the object cannot be framed by '{framing}': its silhouette in view {view_idx} has no finite extent"
     )]
     Unframeable {
         /// The framing.
         framing: Framing,
-        /// The view, from 0.
+        /// Index of the view, counted from 0.
         view_idx: usize,
     },
 }
 
-/// A name in a recipe or on a command line that means nothing.
+/// A name in a recipe or on a command line that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no such {what} '{found}', expected {expected}")]
+#[error("unknown {what} '{found}', expected {expected}")]
 pub struct ParseError {
-    /// What the name should have named.
+    /// The kind of name.
     pub what: &'static str,
-    /// The names there are.
+    /// The valid names.
     pub expected: &'static str,
     /// The name given.
     pub found: String,

@@ -1,22 +1,21 @@
 //! Headless renderer: a mesh in, views with exact poses out.
 //!
-//! # The map
+//! # Data flow
 //!
 //! | from | through | to |
 //! |---|---|---|
-//! | bytes of an OBJ, OFF, PLY, STL, glTF or GLB file, or of points | [`import::import_object`] | [`Mesh`], valid by construction |
-//! | materials, textures, vertex colors | [`Mesh::try_with_surface`] | a mesh that is more than white |
+//! | bytes of an OBJ, OFF, PLY, STL, glTF or GLB file, or of a point cloud | [`import::import_object`] | [`Mesh`], valid by construction |
+//! | materials, textures, vertex colors | [`Mesh::try_with_appearance`] | a mesh with an appearance |
 //! | a mesh and points on it | [`ObjectFromMesh`] | object space: +y up, +z front, unit size |
-//! | all settings of a picture | [`RenderRecipe`] | [`Rig`], [`Framing`], [`Projection`], [`Lighting`], [`Channels`] |
-//! | mesh, transform and recipe | [`Framed::try_new`], on any thread | cameras placed, vertices ready for the device |
-//! | framed meshes | [`Renderer::submit`], then [`Renderer::finish`] | [`View`]s: pixels, mask, pose, matrices |
+//! | all settings of a rendering | [`RenderRecipe`] | [`Rig`], [`Framing`], [`Projection`], [`Lighting`], [`Channels`] |
+//! | mesh, transform and recipe | [`RenderJob::try_new`], on any thread | cameras placed, buffers ready for the device |
+//! | render jobs | [`Renderer::submit`], then [`Renderer::finish`] | [`View`]s: pixels, mask, pose, matrices |
 //! | a view's matrices | [`pose_format`] | its camera in the conventions of `OpenCV`, OpenGL, `PyTorch3D`, `NeRF`, COLMAP, TAP |
-//! | a view with normals, depth and albedo | [`relight()`] | its picture in another light, without the mesh |
-//! | that, and its color | [`relight_as_taken()`] | the same with smooth edges |
-//! | a view with depth, and points | [`point_visibility()`] | where each point appears, and whether it is seen |
+//! | a view with normals, depth and albedo | [`relight()`] | its image under another lighting, without the mesh |
+//! | that, and its color | [`relight_antialiased()`] | the same with anti-aliased edges |
+//! | a view with depth, and points | [`point_visibility()`] | where each point appears, and whether it is occluded |
 //!
-//! The axes and matrices are stated in one place, `camera.rs`; [`ViewMatrices::pixel_of`] is the whole of it
-//! in one call.
+//! The axes and matrices are defined in one place, `camera/mod.rs`; [`ViewMatrices::pixel_of`] applies all of them.
 //!
 //! # Views of one mesh
 //!
@@ -44,76 +43,64 @@
 //!
 //! # Two backends
 //!
-//! A GPU draws if there is one, through wgpu; else the CPU does by itself, with no driver to install
-//! ([`BackendChoice`]). Both find out which triangle each sample sees, with the same samples, and then shade by the same
-//! formulae, stated in [`Lighting`]. Their pictures agree but where rounding decides, that is where a
-//! sample lies on an edge and may see the neighbour: in the default views of 659 real meshes in one of 5,900 pixels that the
-//! objects cover, and at most one of 450 of a mesh. A single view whose long edges lie on rows of samples can have more:
-//! one of 78 was found. Elsewhere values differ by at most 1/255.
-//! [`Renderer::adapter`] names who draws. The CPU's pictures are the same on all machines.
+//! A GPU draws if there is one, through wgpu; otherwise the CPU does, without a driver ([`BackendChoice`]). Both
+//! rasterize to a visibility buffer with the same sample positions and shade it with the same formulas, stated in
+//! [`Lighting`]. Their images agree except where rounding decides whether a sample on an edge belongs to one triangle
+//! or its neighbor. In the default views of 659 real meshes that is one of 5,900 covered pixels, and at most one of 450
+//! for a single mesh. A single view whose long edges lie on rows of samples can have more: one of 78 was found.
+//! Elsewhere values differ by at most 1/255. [`Renderer::adapter`] names the backend. The CPU's images are the same on
+//! all machines.
 //!
 //! # Many meshes
 //!
-//! Worker threads make [`Framed`]s (with [`Renderer::drawn_by`], which is `Copy`). If [`Renderer::software`] is there,
-//! each worker draws its own. Otherwise one thread submits them to the device, and finishes the oldest once
+//! Worker threads make [`RenderJob`]s (with [`Renderer::backend_kind`], which is `Copy`). If [`Renderer::cpu`] is
+//! there, each worker draws its own. Otherwise one thread submits jobs to the device, and finishes the oldest once
 //! [`Renderer::max_in_flight`] are pending: the device never waits for the CPU, and memory is bounded by that number.
-//! [`draw_in_flight`] does that, and sets a device that fails up anew.
-//! Either way the pictures are the same, byte for byte, as one at a time.
+//! [`run_render_queue`] does that, and reopens a device that fails. Either way the images are the same, byte for byte,
+//! as one at a time.
 //!
-//! The crate opens no file and reads no clock: what it draws is a function of its arguments and of the adapter.
+//! The crate opens no file and reads no clock: its output is a function of its arguments and of the adapter.
 
 mod camera;
-mod coincident;
-mod cull;
-mod dice;
+mod cpu;
 mod error;
-mod flight;
-mod four;
-mod framing;
-mod geometry;
 mod gpu;
 pub mod import;
+mod job;
 mod lighting;
 mod mesh;
-mod normal;
-mod point_visibility;
-pub mod pose_format;
-mod raster;
+mod queue;
 mod recipe;
 mod relight;
 mod renderer;
-mod rig;
-mod rig_spec;
+mod rng;
 mod scene;
-mod shade;
-mod silhouette;
-mod software;
-mod surface;
-mod surfel;
+mod simd;
 mod view;
 
-pub use camera::{Framing, MVCNN_DISTANCE_DIAGONALS, Projection, ViewMatrices, row_major};
+pub use camera::pose_format;
+pub use camera::{
+    Framing, MAX_VIEWS, MVCNN_DISTANCE_DIAGONALS, Pose, PoseDegrees, Projection, Rig, RigError, RigSpec,
+    ViewMatrices, row_major,
+};
+pub use cpu::CpuRenderer;
 pub use error::{ParseError, RenderError};
-pub use flight::{FlightEvent, FlightStep, InFlight, draw_in_flight};
-pub use framing::{DrawnBy, Framed};
 pub use gpu::{AdapterChoice, AdapterKind, AdapterReport};
+pub use job::{BackendKind, RenderJob};
 pub use lighting::{
     BACKGROUND, BRIGHTEST_COVERED, Light, Lighting, MAX_LIGHTS, MaterialChoice, Normals, Rgb, Show, Space,
 };
 pub use mesh::{
-    MAX_HALF_EXTENT, MIN_HALF_EXTENT, Mesh, MeshError, ObjectFromMesh, Parts, UnknownUpAxis, UpAxis,
+    Appearance, AppearanceError, DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, MAX_HALF_EXTENT, MAX_MATERIALS,
+    MIN_HALF_EXTENT, Material, Mesh, MeshError, ObjectFromMesh, Parts, PointCloud, SurfelOptions, Texture,
+    UnknownUpAxis, UpAxis, Wrap,
 };
-pub use point_visibility::{PointInView, point_visibility};
+pub use queue::{QueueEvent, QueueStage, QueuedJob, run_render_queue};
 pub use recipe::{
     Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RenderRecipe,
 };
-pub use relight::{relight, relight_as_taken};
+pub use relight::{relight, relight_antialiased};
 pub use renderer::{
     BackendChoice, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,
 };
-pub use rig::{Pose, PoseDegrees, Rig};
-pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
-pub use software::SoftwareRenderer;
-pub use surface::{MAX_MATERIALS, Material, Surface, SurfaceError, Texture, Wrap};
-pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
-pub use view::{ColorImage, ColorKind, Mask, NO_LABEL, View};
+pub use view::{ColorImage, ColorKind, Mask, NO_LABEL, PointInView, View, point_visibility};

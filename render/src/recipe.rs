@@ -1,24 +1,24 @@
-//! `RenderRecipe`: all settings that decide what views look like. Same recipe, mesh and adapter: same bytes.
+//! `RenderRecipe`: all settings that views depend on. The same recipe, mesh and adapter give the same bytes.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::camera::RigSpec;
 use crate::camera::{Framing, Projection};
 use crate::error::{ParseError, RenderError};
 use crate::lighting::{Lighting, MaterialChoice};
-use crate::rig_spec::RigSpec;
 use crate::view::ColorKind;
 
-/// Side of a view, in pixels: MVCNN's, and TAP's after it (`docs/conventions.md`, "Two generations of pictures").
+/// Side of a view, in pixels: MVCNN's and TAP's (`docs/conventions.md`, "Two generations of pictures").
 pub const DEFAULT_SIZE_PX: u32 = 224;
-/// Samples a pixel.
+/// Samples per pixel.
 pub const DEFAULT_SAMPLES: u32 = 4;
-/// The largest side of a view, in pixels: what every device that can render at all can draw.
+/// Largest side of a view, in pixels; every device supports it.
 pub const MAX_SIZE_PX: u32 = 2048;
 
-/// How many bytes the views of one mesh may have: they are in memory together until they are handed over.
+/// Most bytes of all views of a mesh, which are in memory together.
 pub const MAX_VIEW_BYTES: u64 = 1 << 32;
 
 /// All settings of a rendering.
@@ -27,17 +27,17 @@ pub const MAX_VIEW_BYTES: u64 = 1 << 32;
 pub struct RenderRecipe {
     /// The poses.
     pub rig: RigSpec,
-    /// How an object fills the picture.
+    /// How an object fills the image.
     pub framing: Framing,
-    /// Perspective or parallel.
+    /// Perspective or orthographic.
     pub projection: Projection,
     /// Side of a view, in pixels.
     pub size_px: u32,
-    /// Samples a pixel: 1 (no anti-aliasing) or 4.
+    /// Samples per pixel: 1 (no anti-aliasing) or 4.
     pub samples: u32,
-    /// What is drawn.
+    /// The channels to render.
     pub channels: Channels,
-    /// What a covered pixel's color is.
+    /// How a covered pixel is shaded.
     pub lighting: Lighting,
 }
 
@@ -56,7 +56,7 @@ impl Default for RenderRecipe {
 }
 
 impl RenderRecipe {
-    /// Do pictures depend on the mesh's materials, so that an importer should read them?
+    /// Do views depend on the mesh's materials, so that an importer should read them?
     #[must_use]
     pub fn needs_appearance(&self) -> bool {
         self.lighting.material == MaterialChoice::Own || self.channels.material
@@ -103,13 +103,13 @@ impl RenderRecipe {
     }
 }
 
-/// One plane of pixels of a view.
+/// One channel of a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
     /// Lit color.
     Color,
-    /// Covered or not.
+    /// Coverage.
     Mask,
     /// Distance from the eye's plane.
     Depth,
@@ -117,9 +117,9 @@ pub enum Channel {
     Normal,
     /// Unlit color of the material.
     Albedo,
-    /// Which part of the mesh.
+    /// Index of the mesh's part.
     Part,
-    /// Which material of the mesh.
+    /// Index of the mesh's material.
     Material,
 }
 
@@ -174,7 +174,7 @@ impl Channels {
         ..Self::NONE
     };
 
-    /// Does a channel tell of the surface that a pixel sees, beyond its color?
+    /// Is any channel of the G-buffer in the set?
     pub(crate) fn needs_surface(self) -> bool {
         self.depth || self.normal || self.albedo || self.part || self.material
     }
@@ -185,7 +185,7 @@ impl Channels {
         *self == Self::NONE
     }
 
-    /// What a pixel of a [`View`](crate::View) with these channels takes.
+    /// Bytes per pixel of a [`View`](crate::View) with these channels.
     fn bytes_of_pixel(self, color_kind: ColorKind) -> u64 {
         let Self {
             color,
@@ -215,7 +215,7 @@ impl Channels {
     }
 }
 
-/// Color and mask: what a shard stores.
+/// Color and mask, which shards store.
 impl Default for Channels {
     fn default() -> Self {
         Self {
@@ -363,7 +363,7 @@ mod tests {
         let text = "framing = 'box'\nprojection = 'parallel'\nlighting = 'mvcnn'\nchannels = ['depth']";
         let recipe: RenderRecipe = toml::from_str(text).unwrap();
         assert_eq!(recipe.framing, Framing::Box);
-        assert_eq!(recipe.projection, Projection::Parallel);
+        assert_eq!(recipe.projection, Projection::Orthographic);
         assert_eq!(
             recipe.channels,
             Channels {

@@ -1,32 +1,32 @@
-//! `Renderer`: framed meshes in, views out, whoever draws them.
+//! `Renderer`: jobs in, views out, on either backend.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::cpu::CpuRenderer;
 use crate::error::{ParseError, RenderError};
-use crate::framing::{DrawnBy, Framed};
 use crate::gpu::{
-    AdapterChoice, AdapterKind, AdapterReport, GpuRenderer, PendingOnGpu, list_devices, may_have_gpu,
+    AdapterChoice, AdapterKind, AdapterReport, GpuRenderer, PendingGpuViews, list_devices, may_have_gpu,
 };
+use crate::job::{BackendKind, RenderJob};
 use crate::mesh::{Mesh, ObjectFromMesh};
 use crate::recipe::RenderRecipe;
-use crate::software::SoftwareRenderer;
 use crate::view::View;
 
-/// Meshes in flight: one that the device draws, one that waits for it, one that is read back.
+/// One mesh that the device draws, one that waits for it, one that is read back.
 pub const DEFAULT_IN_FLIGHT: usize = 3;
 
-/// Who draws. On a command line: `auto`, `cpu` or `wgpu`.
+/// Which backend draws. On a command line: `auto`, `cpu` or `wgpu`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BackendChoice {
-    /// A GPU if there is one or if an adapter is asked for, else the CPU. On Linux no driver is loaded where the system
-    /// knows of no GPU.
+    /// A GPU if there is one or if an adapter is asked for, else the CPU. On Linux no driver is loaded if there is no
+    /// GPU device node.
     #[default]
     Auto,
-    /// The CPU, by this crate's own hand: no driver is needed.
+    /// The CPU backend of this crate, which needs no driver.
     Cpu,
-    /// A device of Vulkan, Metal or DirectX, be it Mesa's software driver.
+    /// A device of Vulkan, Metal or DirectX, which may be Mesa's software driver.
     Wgpu,
 }
 
@@ -57,25 +57,26 @@ impl fmt::Display for BackendChoice {
     }
 }
 
-/// All that can draw on this machine, what is chosen by itself first: GPUs, the CPU's own renderer, software drivers.
+/// All adapters of this machine in the order that [`BackendChoice::Auto`] prefers: GPUs, the CPU backend, software
+/// drivers.
 #[must_use]
 pub fn list_adapters() -> Vec<AdapterReport> {
     let mut adapters = list_devices();
     let num_gpus = adapters.partition_point(|device| device.kind < AdapterKind::Cpu);
-    // Where no device is looked for, none is chosen.
+    // Without a device node, no device is chosen.
     let position = if may_have_gpu() { num_gpus } else { 0 };
-    adapters.insert(position, SoftwareRenderer::report());
+    adapters.insert(position, CpuRenderer::report());
     adapters
 }
 
-/// How a renderer is set up.
+/// Settings of a renderer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RendererOptions {
-    /// Who draws.
+    /// CPU or wgpu.
     pub backend: BackendChoice,
     /// Which adapter of the `wgpu` backend.
     pub adapter: AdapterChoice,
-    /// How many meshes may be submitted and not yet finished.
+    /// How many meshes may be submitted and not yet finished, at least 1.
     pub max_in_flight: usize,
 }
 
@@ -98,24 +99,25 @@ pub struct Renderer {
 
 #[derive(Debug)]
 enum Backend {
-    Software(SoftwareRenderer),
+    Cpu(CpuRenderer),
     Gpu(Box<GpuRenderer>),
 }
 
-/// Views on their way. Hand it to [`Renderer::finish`]; dropped, the views are lost, no more.
+/// Submitted views, to be passed to [`Renderer::finish`]. Dropping it discards them.
 #[derive(Debug)]
 pub struct PendingViews(Pending);
 
 #[derive(Debug)]
 enum Pending {
-    Drawn(Vec<View>),
-    OnGpu(Box<PendingOnGpu>),
+    Done(Vec<View>),
+    OnGpu(Box<PendingGpuViews>),
 }
 
 impl Renderer {
     /// # Errors
     ///
-    /// A [`RenderError`] that says what to install if there is no adapter as asked for. With the CPU nothing can fail.
+    /// A [`RenderError`] that says what to install if the requested adapter does not exist. The CPU backend cannot
+    /// fail.
     pub fn try_new(options: &RendererOptions) -> Result<Self, RenderError> {
         let RendererOptions {
             backend,
@@ -123,70 +125,67 @@ impl Renderer {
             max_in_flight,
         } = options;
         if *max_in_flight == 0 {
-            return Err(RenderError::NoneInFlight);
+            return Err(RenderError::ZeroInFlight);
         }
         let gpu = match backend {
             BackendChoice::Cpu if *adapter != AdapterChoice::Auto => {
-                return Err(RenderError::AdapterOfCpu {
+                return Err(RenderError::AdapterWithCpu {
                     adapter: adapter.clone(),
                 });
             }
             BackendChoice::Cpu => None,
             BackendChoice::Auto if *adapter == AdapterChoice::Auto => {
-                GpuRenderer::try_on_gpu(*max_in_flight)?
+                GpuRenderer::try_best_gpu(*max_in_flight)?
             }
             BackendChoice::Auto | BackendChoice::Wgpu => Some(GpuRenderer::try_new(adapter, *max_in_flight)?),
         };
         let (report, backend) = match gpu {
             Some(gpu) => (gpu.adapter().clone(), Backend::Gpu(Box::new(gpu))),
-            None => (
-                SoftwareRenderer::report(),
-                Backend::Software(SoftwareRenderer::default()),
-            ),
+            None => (CpuRenderer::report(), Backend::Cpu(CpuRenderer::default())),
         };
         tracing::info!(adapter = %report, "renderer");
         Ok(Self { report, backend })
     }
 
-    /// What the views are drawn with.
+    /// The adapter that draws.
     #[must_use]
     pub fn adapter(&self) -> &AdapterReport {
         &self.report
     }
 
-    /// How many meshes may be submitted and not yet finished.
+    /// How many meshes may be submitted and not yet finished; 1 on the CPU.
     #[must_use]
     pub fn max_in_flight(&self) -> usize {
         match &self.backend {
-            Backend::Software(_) => 1,
+            Backend::Cpu(_) => 1,
             Backend::Gpu(gpu) => gpu.max_in_flight(),
         }
     }
 
-    /// How long the device worked on the mesh that was finished last, by its own clock: from the first of its commands to
-    /// the last. `None` if the CPU draws, or if the device has no clock.
+    /// Device time of the mesh that was finished last, from its first command to its last, by timestamp queries. `None`
+    /// on the CPU, or if the device has no timestamps.
     #[must_use]
     pub fn device_time(&self) -> Option<Duration> {
         match &self.backend {
-            Backend::Software(_) => None,
+            Backend::Cpu(_) => None,
             Backend::Gpu(gpu) => gpu.device_time(),
         }
     }
 
-    /// Who draws, as [`Framed::try_new`] wants to know.
+    /// The kind of backend, for [`RenderJob::try_new`].
     #[must_use]
-    pub fn drawn_by(&self) -> DrawnBy {
+    pub fn backend_kind(&self) -> BackendKind {
         match &self.backend {
-            Backend::Software(_) => DrawnBy::Software,
-            Backend::Gpu(gpu) => gpu.drawn_by(),
+            Backend::Cpu(_) => BackendKind::Cpu,
+            Backend::Gpu(gpu) => gpu.backend_kind(),
         }
     }
 
-    /// The CPU's hand, if it is the CPU that draws: workers with many meshes draw each on their own thread with it.
+    /// The CPU renderer if it is the backend, so that workers can draw on threads of their own.
     #[must_use]
-    pub fn software(&self) -> Option<SoftwareRenderer> {
+    pub fn cpu(&self) -> Option<CpuRenderer> {
         match &self.backend {
-            Backend::Software(software) => Some(software.clone()),
+            Backend::Cpu(cpu) => Some(cpu.clone()),
             Backend::Gpu(_) => None,
         }
     }
@@ -195,34 +194,33 @@ impl Renderer {
     ///
     /// # Errors
     ///
-    /// As [`Framed::try_new`], [`Renderer::submit`] and [`Renderer::finish`].
+    /// As [`RenderJob::try_new`], [`Renderer::submit`] and [`Renderer::finish`].
     pub fn render(
         &mut self,
         mesh: &Mesh,
         object_from_mesh: &ObjectFromMesh,
         recipe: &RenderRecipe,
     ) -> Result<Vec<View>, RenderError> {
-        let framed = Framed::try_new(mesh, object_from_mesh, recipe, self.drawn_by())?;
-        let pending = self.submit(&framed)?;
+        let job = RenderJob::try_new(mesh, object_from_mesh, recipe, self.backend_kind())?;
+        let pending = self.submit(&job)?;
         self.finish(pending)
     }
 
-    /// Hands all views of a mesh to the device, in one submission, and does not wait for them. The CPU draws them at
-    /// once, on all cores.
+    /// Submits all views of a mesh without waiting. The CPU backend draws them at once, on all cores.
     ///
     /// # Errors
     ///
-    /// With a device, [`RenderError::TooManyInFlight`] if the caller holds [`Renderer::max_in_flight`] pending meshes,
-    /// [`RenderError::MeshTooLarge`] or [`RenderError::ViewsTooLarge`] if it has no buffer of that size, and whatever it
-    /// complains of.
-    pub fn submit(&mut self, framed: &Framed) -> Result<PendingViews, RenderError> {
+    /// On a device, [`RenderError::TooManyInFlight`] if [`Renderer::max_in_flight`] meshes are pending,
+    /// [`RenderError::MeshTooLarge`] or [`RenderError::ViewsTooLarge`] if its buffers cannot hold them, and whatever
+    /// error it reports.
+    pub fn submit(&mut self, job: &RenderJob) -> Result<PendingViews, RenderError> {
         Ok(PendingViews(match &mut self.backend {
-            Backend::Software(software) => Pending::Drawn(software.draw_in_parallel(framed)),
-            Backend::Gpu(gpu) => Pending::OnGpu(Box::new(gpu.submit(framed)?)),
+            Backend::Cpu(cpu) => Pending::Done(cpu.draw_in_parallel(job)),
+            Backend::Gpu(gpu) => Pending::OnGpu(Box::new(gpu.submit(job)?)),
         }))
     }
 
-    /// Waits until the views of one mesh are drawn, and does not read them back yet: for callers that time the two apart.
+    /// Waits until the views of a mesh are drawn, without reading them back, for callers that time the two separately.
     ///
     /// # Errors
     ///
@@ -230,21 +228,21 @@ impl Renderer {
     pub fn wait(&self, pending: &PendingViews) -> Result<(), RenderError> {
         match (&pending.0, &self.backend) {
             (Pending::OnGpu(pending), Backend::Gpu(gpu)) => gpu.wait(pending),
-            (Pending::OnGpu(_), Backend::Software(_)) => Err(RenderError::NotMine),
-            (Pending::Drawn(_), _) => Ok(()),
+            (Pending::OnGpu(_), Backend::Cpu(_)) => Err(RenderError::WrongRenderer),
+            (Pending::Done(_), _) => Ok(()),
         }
     }
 
-    /// Waits for the views of one mesh.
+    /// Waits for the views of a mesh and reads them back.
     ///
     /// # Errors
     ///
-    /// A [`RenderError`] if the device is lost, out of memory, or does not hand the pixels over.
+    /// A [`RenderError`] if the device is lost, out of memory, or readback fails.
     pub fn finish(&mut self, pending: PendingViews) -> Result<Vec<View>, RenderError> {
         match (pending.0, &mut self.backend) {
-            (Pending::Drawn(views), _) => Ok(views),
+            (Pending::Done(views), _) => Ok(views),
             (Pending::OnGpu(pending), Backend::Gpu(gpu)) => gpu.finish(*pending),
-            (Pending::OnGpu(_), Backend::Software(_)) => Err(RenderError::NotMine),
+            (Pending::OnGpu(_), Backend::Cpu(_)) => Err(RenderError::WrongRenderer),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Files that mean harm, or are only broken: refused by name, in memory that follows from their length.
+//! Hostile and broken files: refused with a stable code, in memory bounded by their length.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -12,12 +12,12 @@ use tap_render::{
     import::{AssetError, AssetResolver, ImportError, ImportOptions, MeshFormat, import_object},
 };
 
-/// What any import may take, and what it may take for each byte of the file and of those beside it: a byte of a
-/// compressed image may become 2048, a few times over.
+/// Allocation that any import may make, and per byte of the file and of those beside it: a compressed byte may decode
+/// to 2048, a few times over.
 const BASE_BYTES: usize = 1 << 20;
 const BYTES_PER_BYTE: usize = 8192;
 
-/// Counts the bytes that are allocated, and the most there have been.
+/// Counts allocated bytes, and their peak.
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -151,7 +151,7 @@ fn binary_ply() -> Vec<u8> {
     bytes
 }
 
-/// One good file of each kind.
+/// One valid file of each kind.
 fn good_files() -> Vec<(MeshFormat, Vec<u8>)> {
     vec![
         (MeshFormat::Obj, OBJ.into()),
@@ -168,13 +168,13 @@ fn good_files() -> Vec<(MeshFormat, Vec<u8>)> {
 
 #[derive(Debug, Clone)]
 enum Change {
-    /// Another byte.
+    /// Replaces a byte.
     Byte(prop::sample::Index, u8),
-    /// A number where some byte was: counts and indices grow.
+    /// Writes a number over some bytes, so that counts and indices grow.
     Number(prop::sample::Index, u64),
-    /// The rest is gone.
+    /// Truncates the file.
     Cut(prop::sample::Index),
-    /// A piece comes again.
+    /// Repeats a piece.
     Again(prop::sample::Index, prop::sample::Index),
 }
 
@@ -210,9 +210,9 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// One test, so that no other allocates beside it.
+/// A single test, so that no other allocates at the same time.
 #[test]
-fn memory_follows_the_bytes_and_nothing_panics() {
+fn memory_is_bounded_and_nothing_panics() {
     for (format, bytes) in good_files() {
         let beside = Beside {
             materials: MTL.into(),
@@ -221,7 +221,7 @@ fn memory_follows_the_bytes_and_nothing_panics() {
         import(format, &bytes, &beside).unwrap_or_else(|error| panic!("{format}: {error}"));
     }
     refuses_by_name();
-    names_what_a_file_is_instead();
+    errors_name_other_file_kinds();
     let changes = || prop::collection::vec(change(), 0..5);
     proptest!(ProptestConfig::with_cases(1000), |(
         of_file in changes(), of_materials in changes(), of_image in changes(), noise in prop::collection::vec(any::<u8>(), 0..100),
@@ -358,8 +358,8 @@ fn refuses_by_name() {
     }
 }
 
-/// What people meet who took a file for another.
-fn names_what_a_file_is_instead() {
+/// Files that users mistake for meshes.
+fn errors_name_other_file_kinds() {
     let beside = Beside {
         materials: Vec::new(),
         image: Vec::new(),

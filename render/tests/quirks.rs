@@ -1,7 +1,7 @@
-//! Troublesome files made by others: what becomes of each, in the folder that `TAP_REAL_DATA` names.
+//! Troublesome files from other programs, in the folder that `TAP_REAL_DATA` names, and the expected outcome of each.
 //!
-//! Each is read with and without its looks. The index that comes with the files says what its makers expect; where
-//! the outcome here is another, a comment says why.
+//! Each is read with and without its appearance. The index that comes with the files says what their makers expect;
+//! where the outcome here differs, a comment says why.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -19,15 +19,15 @@ use tap_render::{
 
 use folder::{Folder, real_data, rows};
 
-/// What becomes of a file.
+/// The outcome of an import.
 enum Outcome {
-    /// A mesh of so many triangles of non-zero area, without textures, and without warnings.
+    /// A mesh with this many triangles with an area, without textures and warnings.
     Drawn(usize),
-    /// As above, with so many textures.
+    /// As above, with this many textures.
     Textured(usize, usize),
-    /// A mesh of so many triangles, without textures, and a warning that says this.
+    /// A mesh with this many triangles, without textures, and a warning that contains this text.
     Warns(usize, &'static str),
-    /// An error of this code.
+    /// An error with this code.
     Refused(&'static str),
 }
 
@@ -153,7 +153,7 @@ fn matches(outcome: &Outcome, result: &Result<Mesh, ImportError>) -> bool {
         _ => return false,
     };
     let num_triangles = mesh.triangles().len();
-    let num_textures = mesh.surface().map_or(0, |surface| surface.textures.len());
+    let num_textures = mesh.appearance().map_or(0, |surface| surface.textures.len());
     match outcome {
         Drawn(expected) => (num_triangles, num_textures) == (*expected, 0) && mesh.warnings().is_empty(),
         Textured(expected, textures) => {
@@ -183,7 +183,7 @@ fn every_file_ends_as_expected() {
         if !outcomes.get(tag).is_some_and(|outcome| matches(outcome, &result)) {
             problems.push(format!("{tag}: {said}"));
         }
-        // The index expects a picture of this one, but all its corners lie on one line: there is nothing to draw.
+        // The index expects an image of this one, but all its corners lie on one line: there is nothing to draw.
         let may_pass = ["ok", "decode", "render"]
             .iter()
             .any(|word| row[3].contains(word));
@@ -200,7 +200,7 @@ fn every_file_ends_as_expected() {
             (Ok(painted), Ok(white)) => {
                 painted.triangles() == white.triangles()
                     && painted.positions() == white.positions()
-                    && white.surface().is_none()
+                    && white.appearance().is_none()
             }
             (Err(painted), Err(white)) => painted.to_string() == white.to_string(),
             _ => false,
@@ -217,7 +217,7 @@ fn every_file_ends_as_expected() {
 }
 
 #[test]
-fn what_is_special_about_some_of_them() {
+fn details_of_some_files() {
     let Some(folder) = real_data("quirks") else { return };
     let mesh = |file: &str| import(&folder.join(file), true).unwrap();
     let size = |mesh: &Mesh| {
@@ -251,7 +251,7 @@ fn what_is_special_about_some_of_them() {
     );
     assert!((size(&obj) - size(&gltf)).abs().max_element() < 1e-3);
     assert!((obj.surface_area() / gltf.surface_area() - 1.0).abs() < 1e-4);
-    let (obj, gltf) = (obj.surface().unwrap(), gltf.surface().unwrap());
+    let (obj, gltf) = (obj.appearance().unwrap(), gltf.appearance().unwrap());
     assert_eq!(
         obj.textures.len(),
         gltf.textures.len(),
@@ -260,7 +260,7 @@ fn what_is_special_about_some_of_them() {
 
     let kenney = mesh("glb_external_texture_kenney/vehicle-motorcycle.glb");
     assert_eq!(
-        kenney.surface().unwrap().textures[0].name,
+        kenney.appearance().unwrap().textures[0].name,
         "Textures/colormap.png"
     );
 

@@ -1,4 +1,4 @@
-//! Every importer against files made by others: the folder that `TAP_REAL_DATA` names, skipped where it is unset.
+//! Every importer on real files, in the folder that `TAP_REAL_DATA` names; skipped if it is unset.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

@@ -1,105 +1,106 @@
-//! WGSL of the renderer and the structs it reads.
+//! The renderer's WGSL and the structs that it shares with Rust.
 //!
-//! Both sides of each agreement live here, and a test parses the one to hold it against the other. The renderer's
-//! software twin reads the same structs.
+//! Layouts and constants are declared on both sides; the tests parse the WGSL with naga and compare. The CPU backend
+//! reads the same structs.
 
 use bytemuck::{Pod, Zeroable};
 use glam::{Vec2, Vec3};
 
-/// Says which triangle each sample sees: `place`, `see`, `see_through`.
-pub const DRAW: &str = concat!(
+/// Geometry pass that writes a visibility buffer: `vs_main`, `fs_visibility`, `fs_visibility_alpha_test`.
+pub const VISIBILITY: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
-    include_str!("../wgsl/draw.wgsl")
+    include_str!("../wgsl/surface.wgsl"),
+    include_str!("../wgsl/visibility.wgsl")
 );
 
-/// Colors faces without asking which they are: `place_face`, `paint`; in a gray headlight alone `place_headlit_face`,
-/// `paint_headlit`.
-pub const PAINT: &str = concat!(
+/// Forward shading of flat white faces: `vs_forward`, `fs_forward`; for a single gray headlight `vs_headlight`,
+/// `fs_headlight`.
+pub const FORWARD: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/surface.wgsl"),
     include_str!("../wgsl/light.wgsl"),
-    include_str!("../wgsl/paint.wgsl")
+    include_str!("../wgsl/forward.wgsl")
 );
 
-/// Shades a view that has one sample a pixel: `cover`, `resolve`.
-pub const RESOLVE_ONE: &str = concat!(
+/// Shades and resolves a visibility buffer of one sample per pixel: `vs_fullscreen`, `fs_resolve`.
+pub const RESOLVE_SINGLE_SAMPLE: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/surface.wgsl"),
     include_str!("../wgsl/light.wgsl"),
-    include_str!("../wgsl/samples_one.wgsl"),
+    include_str!("../wgsl/single_sample.wgsl"),
     include_str!("../wgsl/resolve.wgsl")
 );
 
-/// Shades a view that has four samples a pixel: `cover`, `resolve`.
-pub const RESOLVE_MANY: &str = concat!(
+/// Shades and resolves a visibility buffer of four samples per pixel: `vs_fullscreen`, `fs_resolve`.
+pub const RESOLVE_MULTISAMPLE: &str = concat!(
     include_str!("../wgsl/view.wgsl"),
-    include_str!("../wgsl/scene.wgsl"),
+    include_str!("../wgsl/surface.wgsl"),
     include_str!("../wgsl/light.wgsl"),
-    include_str!("../wgsl/samples_many.wgsl"),
+    include_str!("../wgsl/multisample.wgsl"),
     include_str!("../wgsl/resolve.wgsl")
 );
 
-/// Lights that a view has room for.
+/// Length of [`ViewUniform::lights`].
 pub const MAX_LIGHTS: usize = 8;
 
-/// In [`ViewUniform::flags`]: rays are parallel.
-pub const PARALLEL: u32 = 1;
-/// In [`ViewUniform::flags`]: the mesh's own materials are seen, not white.
+/// Flag of [`ViewUniform::flags`]: the projection is orthographic, not perspective.
+pub const ORTHOGRAPHIC: u32 = 1;
+/// Flag of [`ViewUniform::flags`]: the mesh's own materials are shaded, not white.
 pub const OWN_MATERIAL: u32 = 2;
-/// In [`ViewUniform::flags`]: normals are those of the smooth surface.
-pub const SMOOTH: u32 = 4;
-/// In [`ViewUniform::flags`]: a surface is lit from behind as from the front.
-pub const REVERSE_LIT: u32 = 8;
-/// In [`ViewUniform::flags`]: normals are shown as colors instead of light.
+/// Flag of [`ViewUniform::flags`]: normals are interpolated from the corners, not flat.
+pub const SMOOTH_NORMALS: u32 = 4;
+/// Flag of [`ViewUniform::flags`]: two-sided lighting, `|n.l|` in place of `max(n.l, 0)`.
+pub const TWO_SIDED: u32 = 8;
+/// Flag of [`ViewUniform::flags`]: the color is the normal in view space, `(n + 1) / 2`, not lit.
 pub const SHOW_NORMALS: u32 = 16;
-/// In [`ViewUniform::flags`]: lights are mirrored.
-pub const GLOSSY: u32 = 32;
-/// In [`ViewUniform::flags`]: there is light from above or below.
-pub const SKY: u32 = 64;
+/// Flag of [`ViewUniform::flags`]: Blinn-Phong specular term.
+pub const SPECULAR: u32 = 32;
+/// Flag of [`ViewUniform::flags`]: hemisphere ambient term, from sky and ground.
+pub const HEMISPHERE: u32 = 64;
 
-/// [`LightUniform::kind`]: where the eye is.
-pub const LIGHT_AT_EYE: u32 = 0;
-/// [`LightUniform::kind`]: in one direction, from everywhere.
+/// [`LightUniform::kind`] of a light at the eye.
+pub const LIGHT_HEADLIGHT: u32 = 0;
+/// [`LightUniform::kind`] of a directional light.
 pub const LIGHT_DIRECTIONAL: u32 = 1;
-/// [`LightUniform::kind`]: at a place.
+/// [`LightUniform::kind`] of a point light.
 pub const LIGHT_POINT: u32 = 2;
 
-/// [`Material::texture`] of a material that has none.
+/// [`Material::texture`] of a material without one.
 pub const NO_TEXTURE: u32 = u32::MAX;
-/// Words of a texture's header: first texel, width, height, number of levels, wrap of u and of v.
+/// `u32` words of a texture header: offset of the first texel, width, height, number of mip levels, wrap mode of u and
+/// of v.
 pub const TEXTURE_HEADER: usize = 6;
-/// A texture begins again beyond its border.
+/// Wrap mode: repeat.
 pub const WRAP_REPEAT: u32 = 0;
-/// A texture is mirrored at its border.
+/// Wrap mode: mirrored repeat.
 pub const WRAP_MIRROR: u32 = 1;
-/// A texture's border goes on for ever.
+/// Wrap mode: clamp to edge.
 pub const WRAP_CLAMP: u32 = 2;
 
-/// Labels of a pixel that nothing covers.
+/// Part and material labels of a pixel that no triangle covers.
 pub const NO_LABELS: u32 = u32::MAX;
 
-/// A corner of a triangle, as `place` reads it.
+/// Vertex of the geometry pass, as `vs_main` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Vertex {
     /// In object space.
     pub position: [f32; 3],
-    /// The triangle of which this is the first corner.
+    /// The triangle whose provoking (first) vertex this is.
     pub triangle: u32,
 }
 
-/// A corner of a triangle, as `place_face` reads it.
+/// Vertex of the forward pass, as `vs_forward` and `vs_headlight` read it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub struct FaceVertex {
+pub struct ForwardVertex {
     /// In object space.
     pub position: [f32; 3],
-    /// Unit normal of the triangle of which this is the first corner, in object space.
+    /// Unit normal, in object space, of the triangle whose provoking (first) vertex this is.
     pub normal: [f32; 3],
 }
 
-/// A triangle, as `scene.wgsl` reads it.
+/// A triangle, as `surface.wgsl` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Triangle {
@@ -107,39 +108,39 @@ pub struct Triangle {
     pub normal: [f32; 3],
     /// Part in the lower half, material in the upper.
     pub labels: u32,
-    /// First corner, an index into the points.
+    /// Index of the first corner into the points.
     pub a: u32,
-    /// Second corner.
+    /// Index of the second corner.
     pub b: u32,
-    /// Third corner.
+    /// Index of the third corner.
     pub c: u32,
-    /// Nothing.
+    /// Padding.
     pub pad: u32,
 }
 
-/// What a triangle has at one of its corners, as `scene.wgsl` reads it.
+/// Attributes of a triangle's corner, as `surface.wgsl` reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Corner {
-    /// Place in the texture, v from the top.
+    /// Texture coordinates, v downwards from the top.
     pub uv: [f32; 2],
-    /// Normal of the smooth surface in object space, [`fold_normal`]ed.
+    /// Smooth normal in object space, packed by [`encode_octahedral`].
     pub normal: u32,
-    /// Color and alpha, red in the lowest byte.
+    /// RGBA8, red in the lowest byte.
     pub color: u32,
 }
 
-/// A material, as `scene.wgsl` reads it.
+/// A material, as `surface.wgsl` reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Material {
-    /// Color and alpha, red in the lowest byte.
+    /// RGBA8, red in the lowest byte.
     pub base_color: u32,
-    /// Where its texture's header begins, or [`NO_TEXTURE`].
+    /// Offset of its texture header in the texture words, or [`NO_TEXTURE`].
     pub texture: u32,
-    /// Alpha below it is a hole; 0: there is none.
-    pub cutout: f32,
-    /// Nothing.
+    /// Fragments with less alpha are discarded; 0 turns the alpha test off.
+    pub alpha_cutoff: f32,
+    /// Padding.
     pub pad: u32,
 }
 
@@ -147,81 +148,84 @@ pub struct Material {
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct LightUniform {
-    /// In view space: the unit vector towards the light, or where it is.
+    /// In view space: the unit vector towards a directional light, or the position of a point light.
     pub vector: [f32; 3],
     /// One of the `LIGHT_` constants.
     pub kind: u32,
-    /// How much of each color it gives.
+    /// RGB intensity.
     pub color: [f32; 3],
-    /// Nothing.
+    /// Padding.
     pub pad: f32,
 }
 
-/// One view, as all shaders read it: `ViewUniform` in `view.wgsl`.
+/// Uniforms of one view: `ViewUniform` in `view.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct ViewUniform {
-    /// Column by column, as the GPU wants it.
+    /// Column-major.
     pub clip_from_object: [[f32; 4]; 4],
-    /// Column by column.
+    /// Column-major.
     pub view_from_object: [[f32; 4]; 4],
-    /// In view space, `pixel * scale + offset` is the ray's direction at z = -1, or its place if rays are parallel.
+    /// `pixel * ray_scale + ray_offset` is, in view space, the ray's direction at z = -1, or under orthographic
+    /// projection its origin on the plane z = 0.
     pub ray_scale: [f32; 2],
     /// See `ray_scale`.
     pub ray_offset: [f32; 2],
-    /// Top left pixel of the view in the target.
+    /// Top left pixel of the view in the render target.
     pub origin_px: [u32; 2],
-    /// Side of the view.
+    /// Side of the view, in pixels.
     pub size_px: u32,
-    /// [`PARALLEL`] and its like, or-ed: the same in all views of a mesh, so shaders are made for them and do not read it.
+    /// Bitwise or of [`ORTHOGRAPHIC`] and the other flags. It is the same in all views of a job, so shaders get it as a
+    /// pipeline constant.
     pub flags: u32,
-    /// Light from everywhere.
+    /// Ambient RGB, in every direction.
     pub ambient: [f32; 3],
-    /// How much of the lights is scattered.
+    /// Diffuse coefficient.
     pub diffuse: f32,
-    /// Light from above.
+    /// Ambient RGB from above.
     pub sky: [f32; 3],
-    /// How much of the lights is mirrored.
+    /// Specular coefficient.
     pub specular: f32,
-    /// Light from below.
+    /// Ambient RGB from below.
     pub ground: [f32; 3],
-    /// Sharpness of the mirror.
+    /// Blinn-Phong exponent.
     pub shininess: f32,
-    /// Red in the lowest byte.
+    /// RGB8, red in the lowest byte.
     pub background: u32,
-    /// How many of `lights` there are.
+    /// Number of `lights` in use.
     pub num_lights: u32,
-    /// Nothing.
+    /// Padding.
     pub pad: [u32; 2],
-    /// The lights.
+    /// The first `num_lights` are in use.
     pub lights: [LightUniform; MAX_LIGHTS],
 }
 
-/// Side of the square that normals are folded onto.
-const FOLDED: f32 = 32767.0;
+/// Half of the largest 16-bit coordinate: maps -1..1 to 0..65534.
+const OCTAHEDRAL_SCALE: f32 = 32767.0;
 
-/// A unit vector on the square of two 16-bit numbers, +z in the middle, as `fold` in `scene.wgsl` makes it.
+/// Octahedral encoding of a unit vector in two 16-bit numbers, x in the lower half; `encode_octahedral` of
+/// `surface.wgsl`.
 #[must_use]
-pub fn fold_normal(normal: Vec3) -> u32 {
+pub fn encode_octahedral(normal: Vec3) -> u32 {
     let flat = normal.truncate() / (normal.x.abs() + normal.y.abs() + normal.z.abs());
-    let folded = if normal.z < 0.0 {
+    let encoded = if normal.z < 0.0 {
         (1.0 - Vec2::new(flat.y, flat.x).abs()) * sign_or_one(flat)
     } else {
         flat
     };
-    let both = (folded.clamp(Vec2::NEG_ONE, Vec2::ONE) + 1.0) * FOLDED + 0.5;
+    let both = (encoded.clamp(Vec2::NEG_ONE, Vec2::ONE) + 1.0) * OCTAHEDRAL_SCALE + 0.5;
     both.x as u32 | (both.y as u32) << 16
 }
 
-/// What [`fold_normal`] has folded.
+/// The unit vector that [`encode_octahedral`] packed.
 #[must_use]
-pub fn unfold_normal(packed: u32) -> Vec3 {
-    let folded = Vec2::new((packed & 0xffff) as f32, (packed >> 16) as f32) / FOLDED - Vec2::ONE;
-    let z = 1.0 - folded.x.abs() - folded.y.abs();
+pub fn decode_octahedral(packed: u32) -> Vec3 {
+    let encoded = Vec2::new((packed & 0xffff) as f32, (packed >> 16) as f32) / OCTAHEDRAL_SCALE - Vec2::ONE;
+    let z = 1.0 - encoded.x.abs() - encoded.y.abs();
     let flat = if z < 0.0 {
-        (1.0 - Vec2::new(folded.y, folded.x).abs()) * sign_or_one(folded)
+        (1.0 - Vec2::new(encoded.y, encoded.x).abs()) * sign_or_one(encoded)
     } else {
-        folded
+        encoded
     };
     flat.extend(z).normalize()
 }
@@ -242,10 +246,10 @@ mod tests {
     use super::*;
 
     const SOURCES: [(&str, &str); 4] = [
-        ("draw", DRAW),
-        ("paint", PAINT),
-        ("resolve one", RESOLVE_ONE),
-        ("resolve many", RESOLVE_MANY),
+        ("visibility", VISIBILITY),
+        ("forward", FORWARD),
+        ("resolve, single sample", RESOLVE_SINGLE_SAMPLE),
+        ("resolve, multisample", RESOLVE_MULTISAMPLE),
     ];
 
     fn parse(source: &str) -> Module {
@@ -253,7 +257,7 @@ mod tests {
             .unwrap_or_else(|error| panic!("{}", error.emit_to_string(source)))
     }
 
-    /// Offsets of a struct's members by name, and its size, as the GPU lays it out.
+    /// Offsets of a struct's members by name, and its size, in WGSL's layout.
     fn layout(module: &Module, name: &str) -> (Vec<(String, usize)>, usize) {
         let (_, ty) = module
             .types
@@ -261,7 +265,7 @@ mod tests {
             .find(|(_, ty)| ty.name.as_deref() == Some(name))
             .unwrap();
         let TypeInner::Struct { members, span } = &ty.inner else {
-            panic!("{name} is no struct")
+            panic!("{name} is not a struct")
         };
         let offsets = members
             .iter()
@@ -271,9 +275,9 @@ mod tests {
     }
 
     macro_rules! assert_same_layout {
-        // Fields after `and` are padding that WGSL has without a name.
+        // Fields after `and` are trailing padding that WGSL leaves implicit.
         ($source:expr, $name:ident { $($field:ident),* } and { $($padding:ident),* }) => {
-            // Destructured, so that a new field cannot be forgotten here.
+            // Destructured exhaustively, so that a new field cannot be forgotten here.
             let $name { $($field: _,)* $($padding: _),* } = $name::zeroed();
             let (offsets, size) = layout(&parse($source), stringify!($name));
             let expected = vec![$((stringify!($field).to_owned(), offset_of!($name, $field))),*];
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn structs_have_the_layout_that_wgsl_gives_them() {
+    fn structs_match_the_wgsl_layout() {
         for (_, source) in SOURCES {
             assert_same_layout!(
                 source,
@@ -319,13 +323,13 @@ mod tests {
             );
             assert_same_layout!(source, Triangle { normal, labels, a, b, c, pad } and {});
             assert_same_layout!(source, Corner { uv, normal, color } and {});
-            assert_same_layout!(source, Material { base_color, texture, cutout, pad } and {});
+            assert_same_layout!(source, Material { base_color, texture, alpha_cutoff, pad } and {});
         }
     }
 
     #[test]
-    fn lights_lie_as_wgsl_strides_them() {
-        let (offsets, _) = layout(&parse(DRAW), "Light");
+    fn light_array_has_the_wgsl_stride() {
+        let (offsets, _) = layout(&parse(VISIBILITY), "Light");
         let LightUniform {
             vector: _,
             kind: _,
@@ -338,7 +342,7 @@ mod tests {
             ("color", offset_of!(LightUniform, color)),
         ];
         assert_eq!(offsets, expected.map(|(name, offset)| (name.to_owned(), offset)));
-        let module = parse(DRAW);
+        let module = parse(VISIBILITY);
         let (stride, count) = module
             .types
             .iter()
@@ -355,8 +359,8 @@ mod tests {
     }
 
     #[test]
-    fn constants_have_the_same_values() {
-        let module = parse(RESOLVE_ONE);
+    fn constants_match_wgsl() {
+        let module = parse(RESOLVE_SINGLE_SAMPLE);
         let value = |name: &str| {
             let (_, constant) = module
                 .constants
@@ -369,40 +373,43 @@ mod tests {
             }
         };
         for (name, expected) in [
-            ("PARALLEL", PARALLEL),
+            ("ORTHOGRAPHIC", ORTHOGRAPHIC),
             ("OWN_MATERIAL", OWN_MATERIAL),
-            ("SMOOTH", SMOOTH),
-            ("REVERSE_LIT", REVERSE_LIT),
+            ("SMOOTH_NORMALS", SMOOTH_NORMALS),
+            ("TWO_SIDED", TWO_SIDED),
             ("SHOW_NORMALS", SHOW_NORMALS),
-            ("GLOSSY", GLOSSY),
-            ("SKY", SKY),
-            ("LIGHT_AT_EYE", LIGHT_AT_EYE),
+            ("SPECULAR", SPECULAR),
+            ("HEMISPHERE", HEMISPHERE),
+            ("LIGHT_HEADLIGHT", LIGHT_HEADLIGHT),
             ("LIGHT_DIRECTIONAL", LIGHT_DIRECTIONAL),
             ("LIGHT_POINT", LIGHT_POINT),
             ("NO_TEXTURE", NO_TEXTURE),
-            ("REPEAT", WRAP_REPEAT),
-            ("MIRROR", WRAP_MIRROR),
+            ("WRAP_REPEAT", WRAP_REPEAT),
+            ("WRAP_MIRROR", WRAP_MIRROR),
         ] {
             assert_eq!(value(name), expected, "{name}");
         }
     }
 
     #[test]
-    fn vertices_are_what_the_shaders_take() {
+    fn vertex_layouts_match_the_entry_points() {
         let Vertex {
             position: _,
             triangle: _,
         } = Vertex::zeroed();
-        let FaceVertex {
+        let ForwardVertex {
             position: _,
             normal: _,
-        } = FaceVertex::zeroed();
+        } = ForwardVertex::zeroed();
         let offsets = [
             (offset_of!(Vertex, position), offset_of!(Vertex, triangle)),
-            (offset_of!(FaceVertex, position), offset_of!(FaceVertex, normal)),
+            (
+                offset_of!(ForwardVertex, position),
+                offset_of!(ForwardVertex, normal),
+            ),
         ];
         assert_eq!(offsets, [(0, 12); 2]);
-        assert_eq!((size_of::<Vertex>(), size_of::<FaceVertex>()), (16, 24));
+        assert_eq!((size_of::<Vertex>(), size_of::<ForwardVertex>()), (16, 24));
         let types = |source, name| {
             let module = parse(source);
             let found = module.entry_points.iter().find(|entry| entry.name == name);
@@ -418,14 +425,14 @@ mod tests {
             scalar: naga::Scalar::F32,
         };
         let number = TypeInner::Scalar(naga::Scalar::U32);
-        assert_eq!(types(DRAW, "place"), [three.clone(), number]);
-        for entry_point in ["place_face", "place_headlit_face"] {
-            assert_eq!(types(PAINT, entry_point), [three.clone(), three.clone()]);
+        assert_eq!(types(VISIBILITY, "vs_main"), [three.clone(), number]);
+        for entry_point in ["vs_forward", "vs_headlight"] {
+            assert_eq!(types(FORWARD, entry_point), [three.clone(), three.clone()]);
         }
     }
 
     #[test]
-    fn normals_survive_the_folding() {
+    fn octahedral_encoding_round_trips() {
         for azimuth_deg in (0_u16..360).step_by(15) {
             for elevation_deg in (-90_i16..=90).step_by(15) {
                 let (azimuth, elevation) = (
@@ -434,7 +441,7 @@ mod tests {
                 );
                 let (sin, cos) = elevation.sin_cos();
                 let normal = Vec3::new(azimuth.cos() * cos, azimuth.sin() * cos, sin).normalize();
-                let back = unfold_normal(fold_normal(normal));
+                let back = decode_octahedral(encode_octahedral(normal));
                 assert!((back - normal).length() < 1e-4, "{normal} became {back}");
             }
         }

@@ -1,30 +1,31 @@
-// The light of a point. `view.wgsl` goes before. Its twin is `shade/` in tap-render.
+// Lighting of a surface point; the formula stands in tap-render's `lighting/mod.rs`. Include after `view.wgsl`. The CPU
+// backend's version is `cpu/light.rs`.
 
-// Are all parts of a color the same?
+// Are the three channels of every color equal?
 override IS_GRAY: bool = false;
 override NUM_LIGHTS: u32 = 0u;
-// Two bits a light.
+// Two bits per light.
 override LIGHT_KINDS: u32 = 0u;
 
-// What a covered pixel shows stays below the background's white.
+// Covered pixels stay below the white of the background.
 const BRIGHTEST_COVERED = 254.0;
 
-struct Point {
+struct SurfacePoint {
     // In view space.
     position: vec3f,
-    // In view space, of the side that is seen.
+    // In view space, on the side that is seen.
     normal: vec3f,
     albedo: vec3f,
-    // In view space, of the ray that meets it.
+    // Of the ray that hits it, in view space.
     direction: vec3f,
 }
 
-// A color whose parts a compiler sees to be the same where they are.
-fn tone(color: vec3f) -> vec3f {
+// Repeats the red channel if the image is gray, so that the compiler can drop the other two.
+fn gray_or_rgb(color: vec3f) -> vec3f {
     return select(color, vec3f(color.x), IS_GRAY);
 }
 
-fn lit(point: Point) -> vec3f {
+fn shade(point: SurfacePoint) -> vec3f {
     if has(SHOW_NORMALS) {
         return point.normal * 0.5 + 0.5;
     }
@@ -34,43 +35,43 @@ fn lit(point: Point) -> vec3f {
     for (var i = 0u; i < NUM_LIGHTS; i++) {
         let light = view.lights[i];
         let kind = (LIGHT_KINDS >> (2u * i)) & 3u;
-        let color = tone(light.color);
+        let color = gray_or_rgb(light.color);
         var to_light = to_eye;
         if kind == LIGHT_DIRECTIONAL {
             to_light = light.vector;
         } else if kind == LIGHT_POINT {
             to_light = normalize(light.vector - point.position);
         }
-        let along = dot(point.normal, to_light);
-        let cosine = select(max(along, 0.0), abs(along), has(REVERSE_LIT));
+        let n_dot_l = dot(point.normal, to_light);
+        let cosine = select(max(n_dot_l, 0.0), abs(n_dot_l), has(TWO_SIDED));
         diffuse += color * cosine;
-        if has(GLOSSY) && cosine > 0.0 {
-            let half_way = normalize(to_light + to_eye);
-            specular += color * pow(max(dot(point.normal, half_way), 0.0), view.shininess);
+        if has(SPECULAR) && cosine > 0.0 {
+            let half_vector = normalize(to_light + to_eye);
+            specular += color * pow(max(dot(point.normal, half_vector), 0.0), view.shininess);
         }
     }
-    var around = tone(view.ambient);
-    if has(SKY) {
-        around += mix(tone(view.ground), tone(view.sky), 0.5 + 0.5 * dot(point.normal, view.view_from_object[1].xyz));
+    var ambient = gray_or_rgb(view.ambient);
+    if has(HEMISPHERE) {
+        ambient += mix(gray_or_rgb(view.ground), gray_or_rgb(view.sky), 0.5 + 0.5 * dot(point.normal, view.view_from_object[1].xyz));
     }
-    let scattered = point.albedo * (around + view.diffuse * diffuse);
-    if has(GLOSSY) {
-        return scattered + view.specular * specular;
+    let diffuse_color = point.albedo * (ambient + view.diffuse * diffuse);
+    if has(SPECULAR) {
+        return diffuse_color + view.specular * specular;
     }
-    return scattered;
+    return diffuse_color;
 }
 
-// Rounded to the nearest of 8 bits: whole numbers, which are quicker to reckon with as floats.
-fn bytes_of(color: vec3f) -> vec3f {
+// Rounds to 8 bits. The result stays a float, which is faster than an integer.
+fn quantize(color: vec3f) -> vec3f {
     return floor(clamp(color, vec3f(0.0), vec3f(1.0)) * 255.0 + 0.5);
 }
 
-fn shown(point: Point) -> vec3f {
-    return min(bytes_of(lit(point)), vec3f(BRIGHTEST_COVERED));
+fn shade_to_bytes(point: SurfacePoint) -> vec3f {
+    return min(quantize(shade(point)), vec3f(BRIGHTEST_COVERED));
 }
 
-// What the target keeps of a covered pixel: its color, or one part of it, and that it is covered.
-fn kept(bytes: vec3f) -> vec4f {
+// Value of the color attachment for a covered pixel: its color (one channel if gray) and coverage 1.
+fn pack_color(bytes: vec3f) -> vec4f {
     let color = bytes / 255.0;
     return select(vec4f(color, 1.0), vec4f(color.x, 1.0, 0.0, 0.0), IS_GRAY);
 }

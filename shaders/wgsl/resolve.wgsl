@@ -1,54 +1,54 @@
-// Shades what the samples of a pixel see. `view.wgsl`, `scene.wgsl`, `light.wgsl` and one of the two `samples_*.wgsl` go
-// before.
+// Resolve pass: shades the visible triangles of each pixel and averages its samples. Include after `view.wgsl`,
+// `surface.wgsl`, `light.wgsl` and either `single_sample.wgsl` or `multisample.wgsl`.
 
-// Is color asked for, and not only what is covered?
+// Is the color channel requested, not only coverage?
 override NEEDS_COLOR: bool = true;
-// Is anything asked for of the surface that stands for a pixel?
+// Is a channel of the G-buffer (depth, normal, albedo, labels) requested?
 override NEEDS_SURFACE: bool = true;
 
-// Covers a view.
+// A single triangle that covers the viewport.
 @vertex
-fn cover(@builtin(vertex_index) index: u32) -> @builtin(position) vec4f {
+fn vs_fullscreen(@builtin(vertex_index) index: u32) -> @builtin(position) vec4f {
     return vec4f(select(-1.0, 3.0, index == 1u), select(-1.0, 3.0, index == 2u), 0.0, 1.0);
 }
 
-struct Seen {
-    point: Point,
+struct SurfaceHit {
+    point: SurfacePoint,
     albedo: vec3f,
     labels: u32,
-    // Does the pixel's centre meet the triangle?
-    is_met: bool,
+    // Does the ray through the pixel's center hit the triangle?
+    is_hit: bool,
 }
 
-fn look(index: u32, pixel: vec2f) -> Seen {
+fn surface_hit(index: u32, pixel: vec2f) -> SurfaceHit {
     let triangle = triangles[index];
-    let plane = plane_of(triangle);
+    let view_tri = view_triangle(triangle);
     let direction = ray_direction(pixel);
-    let bc = weights(plane, pixel);
-    let weight = on_triangle(bc);
-    let face = rotate(triangle.normal);
+    let bc = barycentric(view_tri, pixel);
+    let weight = clamp_barycentric(bc);
+    let face = rotate_to_view(triangle.normal);
     var normal = face;
-    if has(SMOOTH) {
-        let bent = unfold(corners[3u * index].normal) * weight.x + unfold(corners[3u * index + 1u].normal) * weight.y
-            + unfold(corners[3u * index + 2u].normal) * weight.z;
-        if dot(bent, bent) > 0.0 {
-            normal = rotate(normalize(bent));
+    if has(SMOOTH_NORMALS) {
+        let interpolated = decode_octahedral(corners[3u * index].normal) * weight.x + decode_octahedral(corners[3u * index + 1u].normal) * weight.y
+            + decode_octahedral(corners[3u * index + 2u].normal) * weight.z;
+        if dot(interpolated, interpolated) > 0.0 {
+            normal = rotate_to_view(normalize(interpolated));
         }
     }
-    normal = towards_viewer(normal, face, direction);
+    normal = face_forward(normal, face, direction);
     var albedo = vec3f(255.0);
     if has(OWN_MATERIAL) {
-        albedo = bytes_of(own_color(index, plane, pixel).rgb);
+        albedo = quantize(material_color(index, view_tri, pixel).rgb);
     }
-    let position = plane.a + plane.ab * weight.y + plane.ac * weight.z;
-    return Seen(Point(position, normal, albedo / 255.0, direction), albedo, triangle.labels, meets(bc));
+    let position = view_tri.a + view_tri.ab * weight.y + view_tri.ac * weight.z;
+    return SurfaceHit(SurfacePoint(position, normal, albedo / 255.0, direction), albedo, triangle.labels, is_hit(bc));
 }
 
-fn unpacked(color: u32) -> vec3f {
+fn unpack_rgb(color: u32) -> vec3f {
     return vec3f(vec3u(color, color >> 8u, color >> 16u) & vec3u(0xffu));
 }
 
-struct Resolved {
+struct ResolveOutput {
     @location(0) color: vec4f,
     @location(1) depth: f32,
     @location(2) normal: u32,
@@ -57,65 +57,65 @@ struct Resolved {
 }
 
 @fragment
-fn resolve(@builtin(position) position: vec4f) -> Resolved {
+fn fs_resolve(@builtin(position) position: vec4f) -> ResolveOutput {
     let texel = vec2u(position.xy);
     let pixel = position.xy - vec2f(view.origin_px);
-    // Of the triangles that the samples see, plus 1; 0 is nothing.
-    var names: array<u32, NUM_SAMPLES>;
-    var name = 0u;
+    // Triangle index plus 1 per sample; 0 means no triangle.
+    var ids: array<u32, NUM_SAMPLES>;
+    var id = 0u;
     for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
-        names[sample] = name_at(texel, sample);
-        name = select(name, names[sample], name == 0u);
+        ids[sample] = triangle_id_at(texel, sample);
+        id = select(id, ids[sample], id == 0u);
     }
-    if name == 0u {
+    if id == 0u {
         discard;
     }
     var sum = vec3f(0.0);
     var num_covered = 0u;
-    // The triangle that stands for the pixel: one that its centre meets, or else any; of several the nearest.
-    var chosen = Seen();
-    var chosen_depth = 2.0;
-    // A turn for each triangle, of which there is one for most pixels.
+    // The triangle that the G-buffer describes: preferably one that the pixel's center hits, then the nearest.
+    var representative = SurfaceHit();
+    var representative_depth = 2.0;
+    // Shades each distinct triangle once; most pixels have a single one.
     loop {
-        let seen = look(name - 1u, pixel);
+        let hit = surface_hit(id - 1u, pixel);
         var depth = 2.0;
         var count = 0u;
         var next = 0u;
         for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
-            if names[sample] == name {
-                names[sample] = 0u;
+            if ids[sample] == id {
+                ids[sample] = 0u;
                 count++;
                 if NEEDS_SURFACE && NUM_SAMPLES > 1u {
                     depth = min(depth, depth_at(texel, sample));
                 }
             }
-            next = select(next, names[sample], next == 0u);
+            next = select(next, ids[sample], next == 0u);
         }
         if NEEDS_COLOR {
-            sum += f32(count) * shown(seen.point);
+            sum += f32(count) * shade_to_bytes(hit.point);
         }
         num_covered += count;
         let is_first = num_covered == count;
         if NEEDS_SURFACE {
-            let is_nearer = seen.is_met == chosen.is_met && depth < chosen_depth;
-            if is_first || (seen.is_met && !chosen.is_met) || is_nearer {
-                chosen = seen;
-                chosen_depth = depth;
+            let is_nearer = hit.is_hit == representative.is_hit && depth < representative_depth;
+            if is_first || (hit.is_hit && !representative.is_hit) || is_nearer {
+                representative = hit;
+                representative_depth = depth;
             }
         }
-        name = next;
-        if name == 0u {
+        id = next;
+        if id == 0u {
             break;
         }
     }
-    // Rounded to the nearest; and a pixel that is covered in any sample is not white.
-    let all = sum + f32(NUM_SAMPLES - num_covered) * unpacked(view.background);
-    let mean = floor(all / f32(NUM_SAMPLES) + 0.5);
-    return Resolved(
-        kept(min(mean, vec3f(BRIGHTEST_COVERED))),
-        -chosen.point.position.z,
-        fold(chosen.point.normal),
-        vec4f(chosen.albedo / 255.0, 1.0),
-        chosen.labels,
+    // Rounded to nearest; a partly covered pixel is never white.
+    let total = sum + f32(NUM_SAMPLES - num_covered) * unpack_rgb(view.background);
+    let mean = floor(total / f32(NUM_SAMPLES) + 0.5);
+    return ResolveOutput(
+        pack_color(min(mean, vec3f(BRIGHTEST_COVERED))),
+        -representative.point.position.z,
+        encode_octahedral(representative.point.normal),
+        vec4f(representative.albedo / 255.0, 1.0),
+        representative.labels,
     );
 }

@@ -1,14 +1,14 @@
-// What a draw of one view needs. Its twin is `ViewUniform` in lib.rs; a test holds the two together.
+// Uniforms of one view. `ViewUniform` in lib.rs has the same layout, which a test checks.
 struct ViewUniform {
     clip_from_object: mat4x4f,
     view_from_object: mat4x4f,
-    // In view space, `pixel * scale + offset` is the ray's direction at z = -1, or its place if rays are parallel.
+    // `pixel * ray_scale + ray_offset` is, in view space, the ray's direction at z = -1, or its origin if orthographic.
     ray_scale: vec2f,
     ray_offset: vec2f,
-    // Top left pixel of the view in the target.
+    // Top left pixel of the view in the render target.
     origin_px: vec2u,
     size_px: u32,
-    // FLAGS, for the CPU.
+    // For the CPU backend; shaders use the override FLAGS.
     flags: u32,
     ambient: vec3f,
     diffuse: f32,
@@ -16,33 +16,33 @@ struct ViewUniform {
     specular: f32,
     ground: vec3f,
     shininess: f32,
-    // Red in the lowest byte.
+    // RGB8, red in the lowest byte.
     background: u32,
-    // NUM_LIGHTS, for the CPU.
+    // For the CPU backend; shaders use the override NUM_LIGHTS.
     num_lights: u32,
     lights: array<Light, 8>,
 }
 
 struct Light {
-    // In view space: towards the light, or where it is.
+    // In view space: the direction towards the light, or its position.
     vector: vec3f,
-    // In LIGHT_KINDS, for the CPU.
+    // For the CPU backend; shaders use the override LIGHT_KINDS.
     kind: u32,
     color: vec3f,
 }
 
-// The constants below, or-ed. All views of a mesh have the same, so shaders are made for them.
+// Bitwise or of the constants below.
 override FLAGS: u32 = 0u;
 
-const PARALLEL = 1u;
+const ORTHOGRAPHIC = 1u;
 const OWN_MATERIAL = 2u;
-const SMOOTH = 4u;
-const REVERSE_LIT = 8u;
+const SMOOTH_NORMALS = 4u;
+const TWO_SIDED = 8u;
 const SHOW_NORMALS = 16u;
-const GLOSSY = 32u;
-const SKY = 64u;
+const SPECULAR = 32u;
+const HEMISPHERE = 64u;
 
-const LIGHT_AT_EYE = 0u;
+const LIGHT_HEADLIGHT = 0u;
 const LIGHT_DIRECTIONAL = 1u;
 const LIGHT_POINT = 2u;
 

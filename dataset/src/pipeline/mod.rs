@@ -28,7 +28,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
-use tap_render::{DrawnBy, Renderer, RendererOptions, SoftwareRenderer, View};
+use tap_render::{BackendKind, CpuRenderer, Renderer, RendererOptions, View};
 
 use crate::error::{BuildError, DatasetError, Result};
 use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
@@ -245,12 +245,12 @@ pub(crate) fn build_child(
     }
     let stop = AtomicBool::new(false);
     let clock = StageClock::start();
-    let cpu_renderer = renderer.software();
+    let cpu_renderer = renderer.cpu();
     let context = BuildContext {
         source,
         recipe,
         options,
-        drawn_by: renderer.drawn_by(),
+        backend_kind: renderer.backend_kind(),
         cpu_renderer: cpu_renderer.as_ref(),
         stop: &stop,
         cancel,
@@ -343,9 +343,9 @@ struct BuildContext<'a> {
     source: &'a Source,
     recipe: &'a BuildRecipe,
     options: &'a BuildOptions,
-    drawn_by: DrawnBy,
+    backend_kind: BackendKind,
     /// Set if workers render on the CPU themselves.
-    cpu_renderer: Option<&'a SoftwareRenderer>,
+    cpu_renderer: Option<&'a CpuRenderer>,
     /// Set on failure or cancellation: objects in flight are dropped.
     stop: &'a AtomicBool,
     cancel: &'a AtomicBool,
@@ -464,7 +464,7 @@ impl BuildContext<'_> {
                 self.source,
                 object_idx,
                 self.recipe,
-                self.drawn_by,
+                self.backend_kind,
                 self.options.max_mesh_bytes,
                 self.clock,
             )

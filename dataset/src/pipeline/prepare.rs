@@ -3,7 +3,7 @@
 use std::io;
 
 use tap_render::import::{ImportOptions, import_object};
-use tap_render::{DrawnBy, Framed, Mesh, ObjectFromMesh, row_major};
+use tap_render::{BackendKind, Mesh, ObjectFromMesh, RenderJob, row_major};
 
 use super::Skip;
 use super::timing::{Stage, StageClock};
@@ -19,7 +19,7 @@ use crate::topology::Topology;
 /// An object ready to render, with all of its row except the views.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) framed: Framed,
+    pub(super) framed: RenderJob,
     pub(super) points: Vec<[f32; 3]>,
     pub(super) normals: Vec<[f32; 3]>,
     pub(super) part_labels: Option<Vec<u8>>,
@@ -36,7 +36,7 @@ pub(super) fn prepare(
     source: &Source,
     object_idx: usize,
     recipe: &BuildRecipe,
-    drawn_by: DrawnBy,
+    backend_kind: BackendKind,
     max_mesh_bytes: u64,
     clock: &StageClock,
 ) -> Result<Prepared, Skip> {
@@ -120,7 +120,7 @@ pub(super) fn prepare(
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
     let framed = clock
         .time(Stage::Frame, || {
-            Framed::try_new(&mesh, &object_from_mesh, &recipe.rendered(), drawn_by)
+            RenderJob::try_new(&mesh, &object_from_mesh, &recipe.rendered(), backend_kind)
         })
         .map_err(|e| skip((SkipReason::RenderFailed, error_chain(&e))))?;
     let Topology {

@@ -4,7 +4,7 @@ use std::iter;
 use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, Sender};
-use tap_render::{FlightEvent, Framed, InFlight, Renderer, draw_in_flight};
+use tap_render::{QueueEvent, QueuedJob, RenderJob, Renderer, run_render_queue};
 
 use super::prepare::Prepared;
 use super::timing::Stage;
@@ -12,8 +12,8 @@ use super::{BuildContext, Finished, Rendered, Skip};
 use crate::error::{Result, error_chain};
 use crate::manifest::SkipReason;
 
-impl InFlight for Prepared {
-    fn framed(&self) -> &Framed {
+impl QueuedJob for Prepared {
+    fn job(&self) -> &RenderJob {
         &self.framed
     }
 }
@@ -41,8 +41,8 @@ impl BuildContext<'_> {
             iter::from_fn(receive).find(|_| !self.stop.load(Ordering::Relaxed))
         };
         // A receiver is dropped only when the build stops.
-        let on_flight_event = |event| match event {
-            FlightEvent::Drawn {
+        let on_event = |event| match event {
+            QueueEvent::Rendered {
                 mesh: (object_idx, prepared),
                 views,
             } => drop(rendered.send(Rendered {
@@ -50,7 +50,7 @@ impl BuildContext<'_> {
                 prepared,
                 views,
             })),
-            FlightEvent::LeftOut {
+            QueueEvent::Failed {
                 mesh: (object_idx, prepared),
                 error,
             } => drop(finished.send(Finished {
@@ -61,13 +61,13 @@ impl BuildContext<'_> {
                     source_sha256: Some(prepared.source_sha256),
                 }),
             })),
-            FlightEvent::DeviceFailed { error } => {
+            QueueEvent::DeviceFailed { error } => {
                 tracing::warn!(error = error_chain(&error), "the device failed");
             }
         };
         // Waiting for meshes costs no CPU time.
         self.clock.time(Stage::Draw, || {
-            draw_in_flight(renderer, &self.options.renderer, next, on_flight_event)
+            run_render_queue(renderer, &self.options.renderer, next, on_event)
         })?;
         Ok(())
     }

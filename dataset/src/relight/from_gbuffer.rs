@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tap_render::{Lighting, MaterialChoice, Normals, relight_as_taken};
+use tap_render::{Lighting, MaterialChoice, Normals, relight_antialiased};
 
 use super::{RelightReport, recipe_of};
 use crate::error::{DatasetError, ManifestError, RelightError, Result, ShardError};
@@ -39,7 +39,7 @@ pub struct RelightOptions {
 /// Relights the dataset in `parent` from its G-buffer. `None` if cancelled; the same call resumes.
 ///
 /// Inside an object, images equal a fresh build with that lighting within 1/255; for edges see
-/// [`relight_as_taken`].
+/// [`relight_antialiased`].
 ///
 /// # Errors
 /// When the parent is not a complete dataset, has no G-buffer or not what the lighting needs, is damaged, or
@@ -264,7 +264,7 @@ impl Relighter<'_> {
             let view_as_rendered = view
                 .to_view()?
                 .ok_or_else(|| damaged(format!("{} has no G-buffer", sample.id)))?;
-            let color = relight_as_taken(&view_as_rendered, self.rendered_under, self.lighting)?;
+            let color = relight_antialiased(&view_as_rendered, self.rendered_under, self.lighting)?;
             view.image_png = encode_color(view_as_rendered.size_px, &color)?;
             if !self.columns.has_gbuffer() {
                 view.gbuffer = None;

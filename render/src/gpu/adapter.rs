@@ -1,4 +1,4 @@
-//! The one file that chooses an adapter. Mesa's lavapipe, a Vulkan driver in software, is one of them.
+//! Enumerates adapters and opens a device. Mesa's lavapipe, a Vulkan driver in software, is one of the adapters.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,21 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::clock::DeviceClock;
+use super::timestamp::TimestampQueries;
 use crate::error::{ParseError, RenderError};
 
-/// Graphics interfaces that the renderer uses.
+/// Graphics APIs that the renderer uses.
 const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
 
-/// Which adapter to render with. On a command line: `auto`, `software`, or a part of a name.
+/// Which adapter to render with. On a command line: `auto`, `software`, or a part of its name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum AdapterChoice {
-    /// The first discrete GPU, or else an integrated one, a virtual one, a software driver.
+    /// The first in the order of [`AdapterKind`]: a discrete GPU, else an integrated or virtual one, else a software
+    /// driver.
     #[default]
     Auto,
-    /// A software driver, whatever else there is.
+    /// A software driver, even where there is a GPU.
     Software,
-    /// The first adapter whose name holds this text, in any case.
+    /// The first adapter whose name contains this text, ignoring case.
     Name(String),
 }
 
@@ -51,7 +52,7 @@ impl fmt::Display for AdapterChoice {
     }
 }
 
-/// What an adapter is made of, best first.
+/// Kind of hardware behind an adapter, in order of preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdapterKind {
@@ -59,11 +60,11 @@ pub enum AdapterKind {
     DiscreteGpu,
     /// A GPU that shares memory with the CPU.
     IntegratedGpu,
-    /// A GPU that a virtual machine is given.
+    /// A GPU passed through to a virtual machine.
     VirtualGpu,
-    /// The CPU: a software driver.
+    /// The CPU, through a software driver.
     Cpu,
-    /// Unknown.
+    /// Not reported by the driver.
     Other,
 }
 
@@ -79,18 +80,18 @@ impl fmt::Display for AdapterKind {
     }
 }
 
-/// An adapter, as outputs name it.
+/// The adapter that rendered, as outputs record it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AdapterReport {
-    /// The adapter's name, for example `llvmpipe (LLVM 15.0.6, 256 bits)`.
+    /// For example `llvmpipe (LLVM 15.0.6, 256 bits)`.
     pub name: String,
-    /// The driver's name.
+    /// Name of the driver.
     pub driver: String,
-    /// The driver's version, in its own words.
+    /// Version of the driver, in its own format.
     pub driver_info: String,
-    /// The graphics interface, `vulkan`, `metal` or `dx12`; `cpu` where none is used.
+    /// Graphics API: `vulkan`, `metal` or `dx12`; `cpu` for the CPU backend.
     pub backend: String,
-    /// What it is made of.
+    /// Kind of hardware.
     pub kind: AdapterKind,
 }
 
@@ -127,7 +128,7 @@ impl fmt::Display for AdapterReport {
     }
 }
 
-/// The devices of this machine, the one that [`AdapterChoice::Auto`] takes first. Empty if there is no driver.
+/// The adapters of this machine in order of preference. Empty if there is no driver.
 pub(crate) fn list_devices() -> Vec<AdapterReport> {
     sorted_adapters().into_iter().map(|(report, _)| report).collect()
 }
@@ -145,7 +146,7 @@ fn sorted_adapters() -> Vec<(AdapterReport, wgpu::Adapter)> {
     adapters
 }
 
-/// An open device, and what it complained of.
+/// An open device, and the first error that it reported.
 #[derive(Debug)]
 pub(crate) struct Gpu {
     pub(crate) report: AdapterReport,
@@ -160,7 +161,7 @@ impl Gpu {
         Self::open(report, &adapter)
     }
 
-    /// The best GPU, if there is one.
+    /// The preferred GPU, or `None` if there is only software.
     pub(crate) fn try_best() -> Result<Option<Self>, RenderError> {
         match sorted_adapters().into_iter().next() {
             Some((report, adapter)) if report.kind < AdapterKind::Cpu => {
@@ -175,7 +176,7 @@ impl Gpu {
             label: Some("tap-render"),
             // Large meshes need large buffers.
             required_limits: adapter.limits(),
-            required_features: adapter.features() & DeviceClock::FEATURES,
+            required_features: adapter.features() & TimestampQueries::FEATURES,
             ..wgpu::DeviceDescriptor::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|source| {
@@ -185,21 +186,21 @@ impl Gpu {
             }
         })?;
         let faults = Arc::new(Mutex::new(None));
-        // What wgpu does by itself is to panic.
-        let sink = Arc::clone(&faults);
+        // By default wgpu panics.
+        let fault_slot = Arc::clone(&faults);
         device.on_uncaptured_error(Arc::new(move |error| {
             keep_first(
-                &sink,
+                &fault_slot,
                 match error {
                     wgpu::Error::OutOfMemory { .. } => RenderError::OutOfMemory,
                     source => RenderError::Command { source },
                 },
             );
         }));
-        let sink = Arc::clone(&faults);
+        let fault_slot = Arc::clone(&faults);
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                keep_first(&sink, RenderError::DeviceLost { reason: message });
+                keep_first(&fault_slot, RenderError::DeviceLost { reason: message });
             }
         });
         Ok(Self {
@@ -210,7 +211,7 @@ impl Gpu {
         })
     }
 
-    /// What the device complained of since the last call.
+    /// The first error since the last call.
     pub(crate) fn check(&self) -> Result<(), RenderError> {
         match self.faults.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
@@ -219,7 +220,7 @@ impl Gpu {
     }
 }
 
-/// The first fault is the cause; those that follow are its echo.
+/// Keeps the first error, which caused those that follow.
 fn keep_first(faults: &Mutex<Option<RenderError>>, error: RenderError) {
     faults
         .lock()
@@ -283,7 +284,7 @@ mod tests {
         [("Card", AdapterKind::DiscreteGpu), ("llvmpipe", AdapterKind::Cpu)];
 
     #[test]
-    fn the_first_is_chosen_unless_another_is_asked_for() {
+    fn the_first_adapter_is_chosen_by_default() {
         assert_eq!(chosen(&BOTH, &AdapterChoice::Auto), Ok("Card".to_owned()));
         assert_eq!(
             chosen(&BOTH[1..], &AdapterChoice::Auto),
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_with_what_mends_it() {
+    fn errors_say_what_to_install() {
         let error = chosen(&[], &AdapterChoice::Auto).unwrap_err();
         assert!(
             error.contains("apt-get install mesa-vulkan-drivers libvulkan1"),

@@ -1,22 +1,22 @@
-//! Views drawn by a device, through wgpu: one submission a mesh, and the device is kept busy in between.
+//! The wgpu backend: one submission per mesh, pipelined with the CPU.
 //!
-//! [`GpuRenderer::submit`] uploads a mesh, draws its views into an atlas and asks for them back, all in one submission,
-//! and does not wait. It is drawn which triangle each sample sees, and a second pass colors that, so that each pixel looks
-//! at each of its triangles once; white faces are, with one sample, colored as they are drawn.
-//! [`GpuRenderer::finish`] waits for that submission alone. Whoever submits the next mesh before finishing the last one
-//! keeps the device and the CPU at work at the same time.
+//! [`GpuRenderer::submit`] uploads a mesh, draws its views into an atlas and copies them to a readback buffer, all in
+//! one submission, without waiting. A geometry pass writes a visibility buffer and a resolve pass shades it, so that
+//! each pixel shades each of its triangles once. White faces at one sample per pixel are forward-shaded instead.
+//! [`GpuRenderer::finish`] waits for that submission alone. A caller that submits the next mesh before finishing the
+//! last one keeps both device and CPU busy.
 //!
-//! Memory is bounded: one atlas for all, and for each mesh in flight the buffers of a [`Slot`], which are used again
-//! for later meshes and grow to the largest.
+//! Memory is bounded by one atlas, plus the [`FrameResources`] of each mesh in flight, which are reused and grow to the
+//! largest mesh.
 
 mod adapter;
-mod clock;
-mod node;
+mod device_node;
+mod frame_resources;
 mod pipeline;
-mod plan;
+mod pipeline_key;
 mod readback;
-mod slot;
 mod target;
+mod timestamp;
 
 use std::borrow::Cow;
 use std::hint;
@@ -28,47 +28,47 @@ use tap_shaders::ViewUniform;
 
 pub(crate) use adapter::list_devices;
 pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
-pub(crate) use node::may_have_gpu;
+pub(crate) use device_node::may_have_gpu;
 
+use crate::camera::Pose;
 use crate::camera::ViewMatrices;
 use crate::error::RenderError;
-use crate::framing::{DrawnBy, Draws, Framed};
-use crate::rig::Pose;
-use crate::shade::view_uniform;
+use crate::job::{BackendKind, DrawBuffers, RenderJob};
+use crate::scene::view_uniform;
 use crate::view::View;
 use adapter::Gpu;
-use clock::DeviceClock;
+use frame_resources::FrameResources;
 use pipeline::Pipelines;
-use plan::Plan;
-use readback::Layout;
-use slot::Slot;
-use target::{Target, Tiling};
+use pipeline_key::PipelineKey;
+use readback::ReadbackLayout;
+use target::{Atlas, Target};
+use timestamp::TimestampQueries;
 
 /// Draws views on a device.
 #[derive(Debug)]
 pub(crate) struct GpuRenderer {
     gpu: Gpu,
     max_in_flight: usize,
-    /// Views that are drawn in one pass, at most.
-    views_of_pass: usize,
-    /// One for each plan seen so far.
+    /// Most views that are drawn in one pass.
+    views_per_pass: usize,
+    /// A cache, by [`PipelineKey`].
     pipelines: Vec<Pipelines>,
     target: Option<Target>,
-    idle: Vec<Slot>,
-    /// How long it worked on the mesh that was finished last.
+    idle: Vec<FrameResources>,
+    /// Device time of the mesh that was finished last.
     device_time: Option<Duration>,
-    /// Cloned into each slot in use, so that a dropped [`PendingOnGpu`] is counted out.
+    /// Reference count of pending meshes: each holds a clone, so dropping a [`PendingGpuViews`] releases its place.
     in_flight: Arc<()>,
 }
 
-/// Views that the device has been told to draw.
+/// Views that were submitted to the device.
 #[derive(Debug)]
-pub(crate) struct PendingOnGpu {
-    slot: Slot,
+pub(crate) struct PendingGpuViews {
+    frame: FrameResources,
     in_flight: Arc<()>,
     submission: wgpu::SubmissionIndex,
     mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
-    layout: Layout,
+    layout: ReadbackLayout,
     views: Vec<(Pose, ViewMatrices)>,
 }
 
@@ -77,8 +77,8 @@ impl GpuRenderer {
         Ok(Self::on(Gpu::try_new(adapter)?, max_in_flight))
     }
 
-    /// On the best GPU; `None` if there is none.
-    pub(crate) fn try_on_gpu(max_in_flight: usize) -> Result<Option<Self>, RenderError> {
+    /// On the preferred GPU; `None` if there is none.
+    pub(crate) fn try_best_gpu(max_in_flight: usize) -> Result<Option<Self>, RenderError> {
         let gpu = if may_have_gpu() { Gpu::try_best()? } else { None };
         Ok(gpu.map(|gpu| Self::on(gpu, max_in_flight)))
     }
@@ -86,13 +86,13 @@ impl GpuRenderer {
     fn on(gpu: Gpu, max_in_flight: usize) -> Self {
         let is_software = gpu.report.kind == AdapterKind::Cpu;
         if is_software {
-            keep_freed_memory();
+            warm_up_allocator();
         }
         Self {
             gpu,
             max_in_flight,
-            // A software driver notes the triangles of a pass before it draws them: those of one view stay in its caches.
-            views_of_pass: if is_software { 1 } else { usize::MAX },
+            // A software driver bins all triangles of a pass before it draws them; those of one view fit its caches.
+            views_per_pass: if is_software { 1 } else { usize::MAX },
             pipelines: Vec::new(),
             target: None,
             idle: Vec::new(),
@@ -113,94 +113,102 @@ impl GpuRenderer {
         self.device_time
     }
 
-    pub(crate) fn drawn_by(&self) -> DrawnBy {
+    pub(crate) fn backend_kind(&self) -> BackendKind {
         if self.gpu.report.kind == AdapterKind::Cpu {
-            DrawnBy::SoftwareDriver
+            BackendKind::SoftwareDriver
         } else {
-            DrawnBy::Gpu
+            BackendKind::Gpu
         }
     }
 
-    /// Hands all views of a mesh to the device, in one submission, and does not wait for them.
-    pub(crate) fn submit(&mut self, framed: &Framed) -> Result<PendingOnGpu, RenderError> {
+    /// Submits all views of a mesh without waiting for them.
+    pub(crate) fn submit(&mut self, job: &RenderJob) -> Result<PendingGpuViews, RenderError> {
         if Arc::strong_count(&self.in_flight) > self.max_in_flight {
             return Err(RenderError::TooManyInFlight {
                 limit: self.max_in_flight,
             });
         }
         self.gpu.check()?;
-        let draws = match &framed.draws {
-            Some(draws) => Cow::Borrowed(draws),
-            None => Cow::Owned(Draws::try_new(framed, self.drawn_by())?),
+        let draw_buffers = match &job.draw_buffers {
+            Some(draw_buffers) => Cow::Borrowed(draw_buffers),
+            None => Cow::Owned(DrawBuffers::try_new(job, self.backend_kind())?),
         };
         let limits = self.gpu.device.limits();
-        let recipe = &framed.recipe;
-        let tiling = Tiling::new(recipe.size_px, framed.views.len().min(self.views_of_pass));
-        let uniforms = uniforms(framed, tiling);
-        let plan = Plan::new(framed, uniforms.first().expect("a rig has a pose"));
-        let layout = Layout::new(
-            plan.target,
-            tiling,
-            framed.views.len(),
-            recipe.lighting.background,
-        );
-        check_sizes(framed, &draws, &layout, &limits)?;
+        let recipe = &job.recipe;
+        let atlas = Atlas::new(recipe.size_px, job.views.len().min(self.views_per_pass));
+        let uniforms = uniforms(job, atlas);
+        let key = PipelineKey::new(job, uniforms.first().expect("a rig has a pose"));
+        let layout = ReadbackLayout::new(key.target, atlas, job.views.len(), recipe.lighting.background);
+        check_sizes(job, &draw_buffers, &layout, &limits)?;
         let device = &self.gpu.device;
-        let known = self.pipelines.iter().position(|pipelines| pipelines.plan == plan);
+        let known = self.pipelines.iter().position(|pipelines| pipelines.key == key);
         let pipelines_idx = known.unwrap_or_else(|| {
-            self.pipelines.push(Pipelines::new(device, plan));
+            self.pipelines.push(Pipelines::new(device, key));
             self.pipelines.len() - 1
         });
         let pipelines = &self.pipelines[pipelines_idx];
-        // A target that does not fit goes before its successor is made, so that there are never two.
-        let fitting = self
-            .target
-            .take()
-            .filter(|target| target.fits(plan.target, tiling));
-        let target = fitting.unwrap_or_else(|| Target::new(device, pipelines, tiling));
+        // The old target is dropped before a new one is made, so that there are never two.
+        let fitting = self.target.take().filter(|target| target.fits(key.target, atlas));
+        let target = fitting.unwrap_or_else(|| Target::new(device, pipelines, atlas));
         let target = self.target.insert(target);
 
-        let mut slot = self.idle.pop().unwrap_or_else(|| Slot::new(device));
-        slot.upload(&self.gpu, &uniforms, &framed.scene, &draws, pipelines, &layout);
+        let mut frame = self.idle.pop().unwrap_or_else(|| FrameResources::new(device));
+        frame.upload(
+            &self.gpu,
+            &uniforms,
+            &job.scene,
+            &draw_buffers,
+            pipelines,
+            &layout,
+        );
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        slot.encode(&mut encoder, device, framed, &draws, &layout, pipelines, target);
+        frame.encode(
+            &mut encoder,
+            device,
+            job,
+            &draw_buffers,
+            &layout,
+            pipelines,
+            target,
+        );
         let submission = self.gpu.queue.submit([encoder.finish()]);
         let (sender, mapped) = sync_channel(1);
-        slot.readback
+        frame
+            .readback
             .buffer
-            .map_async(wgpu::MapMode::Read, ..slot.read_bytes, move |result| {
-                // Whoever dropped the pending views wants no answer.
+            .map_async(wgpu::MapMode::Read, ..frame.read_bytes, move |result| {
+                // The receiver is gone if the pending views were dropped.
                 let _ = sender.send(result);
             });
         self.gpu.check()?;
-        Ok(PendingOnGpu {
-            slot,
+        Ok(PendingGpuViews {
+            frame,
             in_flight: Arc::clone(&self.in_flight),
             submission,
             mapped,
             layout,
-            views: framed.views.clone(),
+            views: job.views.clone(),
         })
     }
 
-    /// Waits until the device has done what was submitted for one mesh.
-    pub(crate) fn wait(&self, pending: &PendingOnGpu) -> Result<(), RenderError> {
+    /// Waits until the device has finished a submission.
+    pub(crate) fn wait(&self, pending: &PendingGpuViews) -> Result<(), RenderError> {
         let wait = wgpu::PollType::Wait {
             submission_index: Some(pending.submission.clone()),
             timeout: None,
         };
         let waited = self.gpu.device.poll(wait);
-        // What the device complained of says more than that the wait failed.
+        // A device error says more than a failed wait.
         self.gpu.check()?;
         waited.map_err(|source| RenderError::Poll { source })?;
         Ok(())
     }
 
-    /// Waits for the views of one mesh.
-    pub(crate) fn finish(&mut self, pending: PendingOnGpu) -> Result<Vec<View>, RenderError> {
+    /// Waits for the views of a mesh and decodes them.
+    pub(crate) fn finish(&mut self, pending: PendingGpuViews) -> Result<Vec<View>, RenderError> {
         self.wait(&pending)?;
-        let PendingOnGpu {
-            slot,
+        let PendingGpuViews {
+            frame,
             in_flight,
             submission: _,
             mapped,
@@ -211,65 +219,65 @@ impl GpuRenderer {
             reason: "no answer".to_owned(),
         })?;
         mapped.map_err(|source| RenderError::Readback { source })?;
-        let bytes = slot
+        let bytes = frame
             .readback
             .buffer
-            .get_mapped_range(..slot.read_bytes)
+            .get_mapped_range(..frame.read_bytes)
             .map_err(|source| RenderError::MapRange { source })?;
         let views = views
             .into_iter()
             .enumerate()
             .map(|(view_idx, (pose, matrices))| layout.decode(&bytes, view_idx, pose, matrices))
             .collect();
-        self.device_time = slot.clock.as_ref().map(|_| {
-            let times = bytes.len() - DeviceClock::NUM_BYTES as usize;
-            clock::elapsed(&bytes[times..], self.gpu.queue.get_timestamp_period())
+        self.device_time = frame.timestamps.as_ref().map(|_| {
+            let times = bytes.len() - TimestampQueries::NUM_BYTES as usize;
+            timestamp::elapsed(&bytes[times..], self.gpu.queue.get_timestamp_period())
         });
         drop(bytes);
-        slot.readback.buffer.unmap();
-        self.idle.push(slot);
+        frame.readback.buffer.unmap();
+        self.idle.push(frame);
         drop(in_flight);
         Ok(views)
     }
 }
 
-/// A software driver takes and frees megabytes for each view. glibc hands them back to the kernel, to be cleared and mapped
-/// anew, until it has seen a block of `SEEN_BYTES` go: from then on it keeps what is smaller.
-fn keep_freed_memory() {
-    /// The largest that it learns from is 32 MiB.
-    const SEEN_BYTES: usize = 30 << 20;
-    drop(hint::black_box(Vec::<u8>::with_capacity(SEEN_BYTES)));
+/// A software driver allocates and frees megabytes per view. glibc returns such blocks to the kernel, which clears and
+/// maps them anew, until a block of `BLOCK_BYTES` has been freed: from then on it keeps smaller ones.
+fn warm_up_allocator() {
+    /// The threshold adapts to blocks up to 32 MiB.
+    const BLOCK_BYTES: usize = 30 << 20;
+    drop(hint::black_box(Vec::<u8>::with_capacity(BLOCK_BYTES)));
 }
 
-fn uniforms(framed: &Framed, tiling: Tiling) -> Vec<ViewUniform> {
-    let Framed { recipe, scene, .. } = framed;
+fn uniforms(job: &RenderJob, atlas: Atlas) -> Vec<ViewUniform> {
+    let RenderJob { recipe, scene, .. } = job;
     let uniform = |(view_idx, (_, matrices)): (usize, &(Pose, ViewMatrices))| {
         view_uniform(
             matrices,
             &recipe.lighting,
-            scene.has_own_surface,
+            scene.has_appearance,
             recipe.size_px,
-            tiling.origin_px(view_idx % tiling.num_tiles()),
+            atlas.origin_px(view_idx % atlas.num_tiles()),
         )
     };
-    framed.views.iter().enumerate().map(uniform).collect()
+    job.views.iter().enumerate().map(uniform).collect()
 }
 
 fn check_sizes(
-    framed: &Framed,
-    draws: &Draws,
-    layout: &Layout,
+    job: &RenderJob,
+    draw_buffers: &DrawBuffers,
+    layout: &ReadbackLayout,
     limits: &wgpu::Limits,
 ) -> Result<(), RenderError> {
-    let scene = &framed.scene;
+    let scene = &job.scene;
     let stored = [
         size_of_val(&*scene.points),
-        size_of_val(&*draws.triangles),
+        size_of_val(&*draw_buffers.triangles),
         size_of_val(&*scene.corners),
         size_of_val(&*scene.textures),
     ];
     let stored_bytes = stored.into_iter().max().unwrap_or_default() as u64;
-    let drawn_bytes = size_of_val(&*draws.vertices).max(size_of_val(&*draws.indices)) as u64;
+    let drawn_bytes = size_of_val(&*draw_buffers.vertices).max(size_of_val(&*draw_buffers.indices)) as u64;
     for (needed_bytes, limit_bytes) in [
         (
             stored_bytes,
@@ -288,7 +296,7 @@ fn check_sizes(
     let (needed_bytes, limit_bytes) = (layout.num_bytes(), limits.max_buffer_size);
     if needed_bytes > limit_bytes {
         return Err(RenderError::ViewsTooLarge {
-            num_views: framed.views.len(),
+            num_views: job.views.len(),
             needed_bytes,
             limit_bytes,
         });
@@ -303,9 +311,9 @@ mod tests {
     use super::*;
     use crate::recipe::{Channels, RenderRecipe};
 
-    /// A GPU draws all views in one pass, a software driver one by one.
+    /// A GPU draws all views in one pass, a software driver one view per pass.
     #[test]
-    fn pictures_do_not_depend_on_how_many_views_share_a_pass() {
+    fn images_do_not_depend_on_views_per_pass() {
         let mut renderer = GpuRenderer::try_new(&AdapterChoice::Software, 1).unwrap();
         for (samples, channels) in [(1, Channels::default()), (1, Channels::ALL), (4, Channels::ALL)] {
             let recipe = RenderRecipe {
@@ -314,17 +322,17 @@ mod tests {
                 channels,
                 ..RenderRecipe::default()
             };
-            let framed = Framed::of_axes(&recipe, DrawnBy::SoftwareDriver);
-            let mut drawn_in_passes_of = |views_of_pass| {
-                renderer.views_of_pass = views_of_pass;
-                let pending = renderer.submit(&framed).unwrap();
+            let job = RenderJob::of_axes(&recipe, BackendKind::SoftwareDriver);
+            let mut render_in_passes_of = |views_per_pass| {
+                renderer.views_per_pass = views_per_pass;
+                let pending = renderer.submit(&job).unwrap();
                 renderer.finish(pending).unwrap()
             };
-            let one_by_one = drawn_in_passes_of(1);
-            for views_of_pass in [5, usize::MAX] {
+            let one_by_one = render_in_passes_of(1);
+            for views_per_pass in [5, usize::MAX] {
                 assert!(
-                    drawn_in_passes_of(views_of_pass) == one_by_one,
-                    "{views_of_pass} views in a pass, {samples} samples"
+                    render_in_passes_of(views_per_pass) == one_by_one,
+                    "{views_per_pass} views in a pass, {samples} samples"
                 );
             }
         }

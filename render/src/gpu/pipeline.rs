@@ -1,36 +1,36 @@
-//! Pipelines and their bind group layouts, made for a [`Plan`].
+//! Render pipelines and bind group layouts, specialized for a [`PipelineKey`].
 
-use tap_shaders::{DRAW, FaceVertex, PAINT, RESOLVE_MANY, RESOLVE_ONE, Vertex};
+use tap_shaders::{FORWARD, ForwardVertex, RESOLVE_MULTISAMPLE, RESOLVE_SINGLE_SAMPLE, VISIBILITY, Vertex};
 use wgpu::BufferBindingType::{Storage, Uniform};
 
-use super::plan::{Plan, Plane, TargetPlan};
-use super::target::{DEPTH_FORMAT, NAME_FORMAT};
+use super::pipeline_key::{Attachment, PipelineKey, TargetKey};
+use super::target::{DEPTH_FORMAT, TRIANGLE_ID_FORMAT};
 use crate::view::ColorKind;
 
-/// All that draws views as one plan has it.
+/// The pipelines for one key.
 #[derive(Debug)]
 pub(super) struct Pipelines {
-    pub(super) plan: Plan,
-    /// Group 0: the view.
+    pub(super) key: PipelineKey,
+    /// Group 0: the view's uniforms.
     pub(super) view_layout: wgpu::BindGroupLayout,
-    /// Group 1: the arrays of the scene.
+    /// Group 1: the scene's storage buffers.
     pub(super) scene_layout: wgpu::BindGroupLayout,
-    /// Draws triangles: their colors, or which ones samples see.
-    pub(super) draw: wgpu::RenderPipeline,
-    /// What there is to do with names.
+    /// Geometry pass: writes the visibility buffer, or colors if forward-shaded.
+    pub(super) geometry: wgpu::RenderPipeline,
+    /// Absent if forward-shaded.
     pub(super) resolve: Option<Resolve>,
 }
 
-/// Colors what samples see.
+/// Resolve pass: shades the visibility buffer.
 #[derive(Debug)]
 pub(super) struct Resolve {
-    /// Group 2: the target's textures.
-    pub(super) target_layout: wgpu::BindGroupLayout,
+    /// Group 2: the visibility buffer.
+    pub(super) visibility_layout: wgpu::BindGroupLayout,
     pub(super) pipeline: wgpu::RenderPipeline,
 }
 
 /// What pipelines differ in.
-struct Stages<'a> {
+struct PipelineDesc<'a> {
     label: &'a str,
     module: &'a wgpu::ShaderModule,
     vertex: &'a str,
@@ -38,93 +38,101 @@ struct Stages<'a> {
     fragment: &'a str,
     constants: &'a [(&'a str, f64)],
     targets: &'a [Option<wgpu::ColorTargetState>],
-    /// Of the attachments.
+    /// Samples per pixel of the attachments.
     samples: u32,
     has_depth: bool,
 }
 
 impl Pipelines {
-    pub(super) fn new(device: &wgpu::Device, plan: Plan) -> Self {
+    pub(super) fn new(device: &wgpu::Device, key: PipelineKey) -> Self {
         let both = wgpu::ShaderStages::VERTEX_FRAGMENT;
         let view_layout = bind_group_layout(device, "view", &[buffer_entry(0, both, Uniform, true)]);
         let read_only = Storage { read_only: true };
         let fragment = wgpu::ShaderStages::FRAGMENT;
         let arrays = [0, 1, 2, 3, 4].map(|binding| buffer_entry(binding, fragment, read_only, false));
         let scene_layout = bind_group_layout(device, "scene", &arrays);
-        let draw = if plan.target.is_painted {
-            paint(device, plan, &view_layout)
+        let geometry = if key.target.is_forward {
+            forward_pipeline(device, key, &view_layout)
         } else {
-            see(device, plan, [&view_layout, &scene_layout])
+            visibility_pipeline(device, key, [&view_layout, &scene_layout])
         };
         let resolve =
-            (!plan.target.is_painted).then(|| Resolve::new(device, plan, [&view_layout, &scene_layout]));
+            (!key.target.is_forward).then(|| Resolve::new(device, key, [&view_layout, &scene_layout]));
         Self {
-            plan,
+            key,
             view_layout,
             scene_layout,
-            draw,
+            geometry,
             resolve,
         }
     }
 }
 
-fn paint(device: &wgpu::Device, plan: Plan, view_layout: &wgpu::BindGroupLayout) -> wgpu::RenderPipeline {
-    let (vertex, fragment) = if plan.is_headlit {
-        ("place_headlit_face", "paint_headlit")
+fn forward_pipeline(
+    device: &wgpu::Device,
+    key: PipelineKey,
+    view_layout: &wgpu::BindGroupLayout,
+) -> wgpu::RenderPipeline {
+    let (vertex, fragment) = if key.is_headlight {
+        ("vs_headlight", "fs_headlight")
     } else {
-        ("place_face", "paint")
+        ("vs_forward", "fs_forward")
     };
-    let stages = Stages {
-        label: "paint",
-        module: &shader(device, "paint", PAINT),
+    let desc = PipelineDesc {
+        label: "forward",
+        module: &shader(device, "forward", FORWARD),
         vertex,
         buffers: &[Some(wgpu::VertexBufferLayout {
-            array_stride: size_of::<FaceVertex>() as u64,
+            array_stride: size_of::<ForwardVertex>() as u64,
             step_mode: wgpu::VertexStepMode::Vertex,
             attributes: &wgpu::vertex_attr_array![0 => Float32x3, 1 => Float32x3],
         })],
         fragment,
-        constants: &light_constants(plan),
-        targets: &[Some(Plane::Color.format(plan.target).into())],
-        samples: plan.target.samples,
+        constants: &light_constants(key),
+        targets: &[Some(Attachment::Color.format(key.target).into())],
+        samples: key.target.samples,
         has_depth: true,
     };
-    stages.pipeline(device, &[Some(view_layout)])
+    desc.pipeline(device, &[Some(view_layout)])
 }
 
-fn see(
+fn visibility_pipeline(
     device: &wgpu::Device,
-    plan: Plan,
+    key: PipelineKey,
     [view_layout, scene_layout]: [&wgpu::BindGroupLayout; 2],
 ) -> wgpu::RenderPipeline {
-    let stages = Stages {
-        label: "see",
-        module: &shader(device, "draw", DRAW),
-        vertex: "place",
+    let desc = PipelineDesc {
+        label: "visibility",
+        module: &shader(device, "visibility", VISIBILITY),
+        vertex: "vs_main",
         buffers: &[Some(wgpu::VertexBufferLayout {
             array_stride: size_of::<Vertex>() as u64,
             step_mode: wgpu::VertexStepMode::Vertex,
             attributes: &wgpu::vertex_attr_array![0 => Float32x3, 1 => Uint32],
         })],
-        fragment: if plan.has_cutout { "see_through" } else { "see" },
-        constants: &[flags(plan)],
-        targets: &[Some(NAME_FORMAT.into())],
-        samples: plan.target.samples,
+        fragment: if key.has_alpha_test {
+            "fs_visibility_alpha_test"
+        } else {
+            "fs_visibility"
+        },
+        constants: &[flags_constant(key)],
+        targets: &[Some(TRIANGLE_ID_FORMAT.into())],
+        samples: key.target.samples,
         has_depth: true,
     };
-    stages.pipeline(device, &[Some(view_layout), Some(scene_layout)])
+    desc.pipeline(device, &[Some(view_layout), Some(scene_layout)])
 }
 
 impl Resolve {
     fn new(
         device: &wgpu::Device,
-        plan: Plan,
+        key: PipelineKey,
         [view_layout, scene_layout]: [&wgpu::BindGroupLayout; 2],
     ) -> Self {
-        let TargetPlan {
+        let TargetKey {
             samples, channels, ..
-        } = plan.target;
-        let target_layout = bind_group_layout(
+        } = key.target;
+        let visibility_layout = bind_group_layout(
             device,
             "target",
             &[
@@ -132,56 +140,60 @@ impl Resolve {
                 texture_entry(1, wgpu::TextureSampleType::Depth, samples),
             ],
         );
-        let source = if samples == 1 { RESOLVE_ONE } else { RESOLVE_MANY };
-        let targets = Plane::ALL.map(|plane| {
-            let is_there = plan.target.planes().any(|other| other == plane);
-            is_there.then(|| plane.format(plan.target).into())
+        let source = if samples == 1 {
+            RESOLVE_SINGLE_SAMPLE
+        } else {
+            RESOLVE_MULTISAMPLE
+        };
+        let targets = Attachment::ALL.map(|attachment| {
+            let is_present = key.target.attachments().any(|other| other == attachment);
+            is_present.then(|| attachment.format(key.target).into())
         });
-        let mut constants = light_constants(plan).to_vec();
+        let mut constants = light_constants(key).to_vec();
         constants.extend([
-            ("NEEDS_COLOR", number(channels.color)),
-            ("NEEDS_SURFACE", number(plan.target.needs_surface())),
+            ("NEEDS_COLOR", to_constant(channels.color)),
+            ("NEEDS_SURFACE", to_constant(key.target.needs_surface())),
         ]);
-        let stages = Stages {
+        let desc = PipelineDesc {
             label: "resolve",
             module: &shader(device, "resolve", source),
-            vertex: "cover",
+            vertex: "vs_fullscreen",
             buffers: &[],
-            fragment: "resolve",
+            fragment: "fs_resolve",
             constants: &constants,
             targets: &targets,
             samples: 1,
             has_depth: false,
         };
-        let groups = [Some(view_layout), Some(scene_layout), Some(&target_layout)];
-        let pipeline = stages.pipeline(device, &groups);
+        let groups = [Some(view_layout), Some(scene_layout), Some(&visibility_layout)];
+        let pipeline = desc.pipeline(device, &groups);
         Self {
-            target_layout,
+            visibility_layout,
             pipeline,
         }
     }
 }
 
-/// The overrides of `view.wgsl`.
-fn flags(plan: Plan) -> (&'static str, f64) {
-    ("FLAGS", f64::from(plan.flags))
+/// Pipeline constant of `view.wgsl`.
+fn flags_constant(key: PipelineKey) -> (&'static str, f64) {
+    ("FLAGS", f64::from(key.flags))
 }
 
-/// The overrides of `view.wgsl` and `light.wgsl`.
-fn light_constants(plan: Plan) -> [(&'static str, f64); 4] {
+/// Pipeline constants of `view.wgsl` and `light.wgsl`.
+fn light_constants(key: PipelineKey) -> [(&'static str, f64); 4] {
     [
-        flags(plan),
-        ("IS_GRAY", number(plan.target.color_kind == ColorKind::Gray)),
-        ("NUM_LIGHTS", f64::from(plan.num_lights)),
-        ("LIGHT_KINDS", f64::from(plan.light_kinds)),
+        flags_constant(key),
+        ("IS_GRAY", to_constant(key.target.color_kind == ColorKind::Gray)),
+        ("NUM_LIGHTS", f64::from(key.num_lights)),
+        ("LIGHT_KINDS", f64::from(key.light_kinds)),
     ]
 }
 
-fn number(is_so: bool) -> f64 {
+fn to_constant(is_so: bool) -> f64 {
     f64::from(u8::from(is_so))
 }
 
-impl Stages<'_> {
+impl PipelineDesc<'_> {
     fn pipeline(
         &self,
         device: &wgpu::Device,
@@ -204,7 +216,7 @@ impl Stages<'_> {
                 compilation_options: compilation_options.clone(),
                 buffers: self.buffers,
             },
-            // Both sides of a face are seen.
+            // No face culling: both sides of a face are visible.
             primitive: wgpu::PrimitiveState {
                 cull_mode: None,
                 ..wgpu::PrimitiveState::default()

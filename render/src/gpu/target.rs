@@ -1,33 +1,33 @@
-//! What is drawn into: one atlas in which the views of a pass lie side by side, on a GPU those of a whole rig.
+//! The render target: an atlas that holds the views of a pass side by side, on a GPU those of a whole rig.
 
 use glam::UVec2;
 
 use super::pipeline::Pipelines;
-use super::plan::{Plane, TargetPlan};
+use super::pipeline_key::{Attachment, TargetKey};
 use crate::view::ColorKind;
 
-/// The number of the triangle that a sample sees, plus 1, in two halves: 32-bit integers are not multisampled everywhere.
-pub(super) const NAME_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rg16Uint;
+/// The visible triangle's index plus 1, in two 16-bit halves: 32-bit integers cannot be multisampled everywhere.
+pub(super) const TRIANGLE_ID_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rg16Uint;
 pub(super) const DEPTH_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Depth32Float;
 
-/// Most pixels of an atlas, which bounds its memory (8 bytes a sample): a rig that needs more takes several passes.
+/// Most pixels of an atlas, which bounds its memory (8 bytes per sample). A larger rig takes several passes.
 const MAX_ATLAS_PIXELS: u32 = 1 << 22;
-/// Longest side of an atlas: what every device can do.
+/// Longest side of an atlas; every device supports it.
 const MAX_ATLAS_SIDE_PX: u32 = 8192;
 
-/// How views lie in the atlas.
+/// Arrangement of views in the atlas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tiling {
+pub(super) struct Atlas {
     pub(super) size_px: u32,
     columns: u32,
     rows: u32,
 }
 
-impl Tiling {
-    /// Room for `num_views` views, or as many of them as one atlas may hold.
+impl Atlas {
+    /// Room for `num_views` views, or for as many of them as one atlas may hold.
     pub(super) fn new(size_px: u32, num_views: usize) -> Self {
-        let most = (MAX_ATLAS_PIXELS / (size_px * size_px)).max(1);
-        let num_tiles = (num_views as u64).min(u64::from(most)) as u32;
+        let max_tiles = (MAX_ATLAS_PIXELS / (size_px * size_px)).max(1);
+        let num_tiles = (num_views as u64).min(u64::from(max_tiles)) as u32;
         let columns = num_tiles.isqrt().max(1).min(MAX_ATLAS_SIDE_PX / size_px);
         let rows = num_tiles.div_ceil(columns).min(MAX_ATLAS_SIDE_PX / size_px);
         Self {
@@ -37,7 +37,7 @@ impl Tiling {
         }
     }
 
-    /// Of the atlas.
+    /// Size of the atlas.
     pub(super) fn extent(&self) -> wgpu::Extent3d {
         wgpu::Extent3d {
             width: self.columns * self.size_px,
@@ -57,28 +57,28 @@ impl Tiling {
     }
 }
 
-/// The attachments, which submissions use one after the other.
+/// The attachments, shared by all submissions.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) tiling: Tiling,
-    plan: TargetPlan,
-    /// What each sample sees, unless faces are painted: colors are drawn in place.
-    names: Option<wgpu::TextureView>,
+    pub(super) atlas: Atlas,
+    key: TargetKey,
+    /// Triangle id per sample; absent if forward-shaded.
+    triangle_ids: Option<wgpu::TextureView>,
     depth: wgpu::TextureView,
-    /// What is read back: one for each of the plan's planes.
-    pub(super) planes: Vec<(Plane, wgpu::Texture, wgpu::TextureView)>,
-    /// What resolving reads.
+    /// The attachments that are read back, those of the key.
+    pub(super) attachments: Vec<(Attachment, wgpu::Texture, wgpu::TextureView)>,
+    /// The visibility buffer, for the resolve pass.
     pub(super) bind_group: Option<wgpu::BindGroup>,
 }
 
 impl Target {
-    pub(super) fn new(device: &wgpu::Device, pipelines: &Pipelines, tiling: Tiling) -> Self {
+    pub(super) fn new(device: &wgpu::Device, pipelines: &Pipelines, atlas: Atlas) -> Self {
         use wgpu::TextureUsages as Usage;
-        let plan = pipelines.plan.target;
-        let attachment = |label, format, sample_count, usage| {
+        let key = pipelines.key.target;
+        let create_texture = |label, format, sample_count, usage| {
             let texture = device.create_texture(&wgpu::TextureDescriptor {
                 label: Some(label),
-                size: tiling.extent(),
+                size: atlas.extent(),
                 mip_level_count: 1,
                 sample_count,
                 dimension: wgpu::TextureDimension::D2,
@@ -89,59 +89,59 @@ impl Target {
             let view = texture.create_view(&wgpu::TextureViewDescriptor::default());
             (texture, view)
         };
-        let of_samples = |label, format, usage| attachment(label, format, plan.samples, usage).1;
-        let (names, depth_usage) = if plan.is_painted {
+        let of_samples = |label, format, usage| create_texture(label, format, key.samples, usage).1;
+        let (triangle_ids, depth_usage) = if key.is_forward {
             (None, Usage::empty())
         } else {
-            let names = of_samples("names", NAME_FORMAT, Usage::TEXTURE_BINDING);
-            (Some(names), Usage::TEXTURE_BINDING)
+            let triangle_ids = of_samples("triangle ids", TRIANGLE_ID_FORMAT, Usage::TEXTURE_BINDING);
+            (Some(triangle_ids), Usage::TEXTURE_BINDING)
         };
         let depth = of_samples("depth", DEPTH_FORMAT, depth_usage);
-        let planes = plan.planes().map(|plane| {
-            let (texture, view) = attachment("plane", plane.format(plan), 1, Usage::COPY_SRC);
-            (plane, texture, view)
+        let attachments = key.attachments().map(|attachment| {
+            let (texture, view) = create_texture("attachment", attachment.format(key), 1, Usage::COPY_SRC);
+            (attachment, texture, view)
         });
-        let planes = planes.collect();
-        let bind_group = match (&pipelines.resolve, &names) {
-            (Some(resolve), Some(names)) => {
+        let attachments = attachments.collect();
+        let bind_group = match (&pipelines.resolve, &triangle_ids) {
+            (Some(resolve), Some(triangle_ids)) => {
                 let entry = |binding, view| wgpu::BindGroupEntry {
                     binding,
                     resource: wgpu::BindingResource::TextureView(view),
                 };
                 Some(device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some("target"),
-                    layout: &resolve.target_layout,
-                    entries: &[entry(0, names), entry(1, &depth)],
+                    layout: &resolve.visibility_layout,
+                    entries: &[entry(0, triangle_ids), entry(1, &depth)],
                 }))
             }
             _ => None,
         };
         Self {
-            tiling,
-            plan,
-            names,
+            atlas,
+            key,
+            triangle_ids,
             depth,
-            planes,
+            attachments,
             bind_group,
         }
     }
 
-    pub(super) fn fits(&self, plan: TargetPlan, tiling: Tiling) -> bool {
-        self.plan == plan && self.tiling == tiling
+    pub(super) fn fits(&self, key: TargetKey, atlas: Atlas) -> bool {
+        self.key == key && self.atlas == atlas
     }
 
-    /// Begins the pass that draws triangles, over the cleared atlas.
-    pub(super) fn begin_drawing<'encoder>(
+    /// Begins the pass that draws triangles, on a cleared atlas.
+    pub(super) fn begin_geometry_pass<'encoder>(
         &self,
         encoder: &'encoder mut wgpu::CommandEncoder,
         background: [u8; 3],
     ) -> wgpu::RenderPass<'encoder> {
-        let (view, clear, keep_depth) = match &self.names {
-            Some(names) => (names, wgpu::Color::TRANSPARENT, wgpu::StoreOp::Store),
+        let (view, clear, keep_depth) = match &self.triangle_ids {
+            Some(triangle_ids) => (triangle_ids, wgpu::Color::TRANSPARENT, wgpu::StoreOp::Store),
             None => (self.color(), self.clear_color(background), wgpu::StoreOp::Discard),
         };
         encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
-            label: Some("draw"),
+            label: Some("geometry"),
             color_attachments: &[Some(cleared(view, clear))],
             depth_stencil_attachment: Some(wgpu::RenderPassDepthStencilAttachment {
                 view: &self.depth,
@@ -155,15 +155,18 @@ impl Target {
         })
     }
 
-    /// Begins the pass that makes pixels of samples.
-    pub(super) fn begin_resolving<'encoder>(
+    /// Begins the pass that resolves samples to pixels.
+    pub(super) fn begin_resolve_pass<'encoder>(
         &self,
         encoder: &'encoder mut wgpu::CommandEncoder,
         background: [u8; 3],
     ) -> wgpu::RenderPass<'encoder> {
-        let attachments = Plane::ALL.map(|wanted| {
-            let (plane, _, view) = self.planes.iter().find(|(plane, ..)| *plane == wanted)?;
-            let clear = if *plane == Plane::Color {
+        let attachments = Attachment::ALL.map(|wanted| {
+            let (attachment, _, view) = self
+                .attachments
+                .iter()
+                .find(|(attachment, ..)| *attachment == wanted)?;
+            let clear = if *attachment == Attachment::Color {
                 self.clear_color(background)
             } else {
                 wgpu::Color::TRANSPARENT
@@ -178,14 +181,14 @@ impl Target {
     }
 
     fn color(&self) -> &wgpu::TextureView {
-        &self.planes.first().expect("color is always there").2
+        &self.attachments.first().expect("color is always there").2
     }
 
-    /// The background, and that nothing is covered; that alone where there is room for one part.
+    /// Background color with coverage 0; if there is only one channel, white for uncovered.
     fn clear_color(&self, background: [u8; 3]) -> wgpu::Color {
         let [r, g, b] = background.map(|part| f64::from(part) / 255.0);
-        match self.plan.color_kind {
-            ColorKind::Gray if self.plan.is_painted => wgpu::Color::WHITE,
+        match self.key.color_kind {
+            ColorKind::Gray if self.key.is_forward => wgpu::Color::WHITE,
             ColorKind::Gray => wgpu::Color {
                 r,
                 g: 0.0,
@@ -197,7 +200,7 @@ impl Target {
     }
 }
 
-/// An attachment of this color everywhere, to be drawn on and kept.
+/// An attachment that is cleared and stored.
 fn cleared(view: &wgpu::TextureView, color: wgpu::Color) -> wgpu::RenderPassColorAttachment<'_> {
     wgpu::RenderPassColorAttachment {
         view,
@@ -217,8 +220,8 @@ mod tests {
     #[test]
     fn tiles_do_not_overlap_and_stay_within_the_atlas() {
         for (size_px, num_views) in [(224, 12), (64, 80), (1, 1), (2048, 12), (1000, 3), (1, 100_000)] {
-            let tiling = Tiling::new(size_px, num_views);
-            let (width, height) = (tiling.columns * size_px, tiling.rows * size_px);
+            let atlas = Atlas::new(size_px, num_views);
+            let (width, height) = (atlas.columns * size_px, atlas.rows * size_px);
             assert!(
                 width <= MAX_ATLAS_SIDE_PX && height <= MAX_ATLAS_SIDE_PX,
                 "{width} x {height}"
@@ -227,8 +230,8 @@ mod tests {
                 width * height < 2 * MAX_ATLAS_PIXELS,
                 "{width} x {height} is too much memory"
             );
-            let mut origins: Vec<_> = (0..tiling.num_tiles())
-                .map(|tile_idx| tiling.origin_px(tile_idx).to_array())
+            let mut origins: Vec<_> = (0..atlas.num_tiles())
+                .map(|tile_idx| atlas.origin_px(tile_idx).to_array())
                 .collect();
             assert!(
                 origins
@@ -238,10 +241,10 @@ mod tests {
             );
             origins.sort_unstable();
             origins.dedup();
-            assert_eq!(origins.len(), tiling.num_tiles(), "two tiles at one place");
+            assert_eq!(origins.len(), atlas.num_tiles(), "two tiles at one place");
         }
         assert!(
-            Tiling::new(224, 12).num_tiles() >= 12,
+            Atlas::new(224, 12).num_tiles() >= 12,
             "the default rig takes one pass"
         );
     }

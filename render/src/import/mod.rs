@@ -1,11 +1,10 @@
-//! Importers: the bytes of a file and a way to reach the files beside it in, a [`Mesh`] out.
+//! Importers: from the bytes of a file, and a resolver for the files that it refers to, to a [`Mesh`].
 //!
-//! Nothing here knows a path or opens a file. Files are hostile until proven otherwise: an importer never
-//! panics, never loops for ever, and allocates no more than a small multiple of the bytes that it was given.
+//! Nothing here knows a path or opens a file. Input is untrusted: an importer never panics, always terminates, and
+//! allocates at most a small multiple of the bytes that it is given.
 //!
-//! Materials, textures and vertex colors are read where [`ImportOptions::appearance`] asks for them: who draws every
-//! object in white need not decode an image. A missing MTL or texture is no error but a sentence in
-//! [`Mesh::warnings`].
+//! Materials, textures and vertex colors are read if [`ImportOptions::appearance`] asks for them, so that white
+//! renderings decode no images. A missing MTL or texture is not an error but a line in [`Mesh::warnings`].
 
 mod gltf;
 mod mtl;
@@ -16,25 +15,22 @@ mod off;
 mod ply;
 mod point;
 mod polygon;
-mod soup;
 mod stl;
 mod text;
 mod texture;
+mod triangle_soup;
 mod warning;
 mod xyz;
 
 use std::{fmt, io};
 
-use self::soup::Soup;
-use crate::{
-    mesh::{Mesh, MeshError},
-    surfel::{PointCloud, SurfelOptions},
-};
+use self::triangle_soup::TriangleSoup;
+use crate::mesh::{Mesh, MeshError, PointCloud, SurfelOptions};
 
-/// How long a texture's longer side may be if nothing else is said; larger ones are shrunk.
+/// Default limit of a texture's longer side; larger textures are downsampled.
 pub const DEFAULT_MAX_TEXTURE_SIDE_PX: u32 = 2048;
 
-/// What stands in place of a file that Git LFS has not brought. As an OBJ it would be a mesh without faces.
+/// Start of a Git LFS pointer file. Parsed as an OBJ it would be a mesh without faces.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// File formats that can be imported.
@@ -47,22 +43,22 @@ pub enum MeshFormat {
     Off,
     /// glTF 2.0: `.gltf` and `.glb`.
     Gltf,
-    /// Polygon File Format, text and binary, with faces or of points alone.
+    /// Polygon File Format, text and binary, with faces or as a point cloud.
     Ply,
     /// Stereolithography, text and binary.
     Stl,
-    /// Points as rows of text.
+    /// A point cloud as rows of text.
     Xyz,
-    /// Points as an array of numpy.
+    /// A point cloud as a numpy array.
     Npy,
 }
 
 impl MeshFormat {
-    /// The extensions that tell a mesh or a cloud of points from the other files of a folder. Those that
-    /// [`MeshFormat::from_extension`] knows besides, `txt`, `pts` and `asc`, stand for many things.
+    /// The extensions that identify a mesh or point cloud among the other files of a folder.
+    /// [`MeshFormat::from_extension`] also accepts `txt`, `pts` and `asc`, which are ambiguous.
     pub const EXTENSIONS: [&str; 8] = ["obj", "off", "gltf", "glb", "ply", "stl", "xyz", "npy"];
 
-    /// The format that a file extension (without the dot, any case) stands for.
+    /// The format of a file extension, without the dot, in any case.
     #[must_use]
     pub fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
@@ -92,18 +88,18 @@ impl fmt::Display for MeshFormat {
     }
 }
 
-/// Reads the files that a mesh refers to, named relative to the mesh's own folder.
+/// Reads the files that a mesh refers to, by name relative to the mesh's folder.
 ///
-/// An implementation must refuse names that lead out of that folder.
+/// Implementations must refuse names that lead out of that folder.
 pub trait AssetResolver {
-    /// The bytes of the file of this name.
+    /// The bytes of a file.
     ///
     /// # Errors
-    /// [`AssetError`] when there is no such file, it may not be read, or reading fails.
+    /// [`AssetError`] if the file does not exist, is not allowed, or cannot be read.
     fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError>;
 }
 
-/// The resolver for a mesh that stands alone: every file is missing.
+/// A resolver that finds no files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoAssets;
 
@@ -115,7 +111,7 @@ impl AssetResolver for NoAssets {
     }
 }
 
-/// Why a file beside the mesh could not be had.
+/// Why a file that a mesh refers to cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AssetError {
@@ -131,7 +127,7 @@ pub enum AssetError {
         /// The name as the mesh gives it.
         name: String,
     },
-    /// The file is larger than the resolver reads.
+    /// The file is larger than the resolver's limit.
     #[error("the mesh refers to a file of more than {limit_bytes} bytes: {name}")]
     TooLarge {
         /// The resolver's limit.
@@ -142,7 +138,7 @@ pub enum AssetError {
     /// Reading failed.
     #[error("can't read a file that the mesh refers to: {name}")]
     Io {
-        /// What the system says.
+        /// The system's error.
         #[source]
         source: io::Error,
         /// The name as the mesh gives it.
@@ -154,7 +150,7 @@ pub enum AssetError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// A line of a text format can't be understood.
+    /// A line of a text format cannot be parsed.
     #[error("line {line} of the {format}: {problem}")]
     Line {
         /// The format.
@@ -164,7 +160,7 @@ pub enum ImportError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The file as a whole can't be understood.
+    /// The file as a whole cannot be parsed.
     #[error("not a usable {format}: {problem}")]
     File {
         /// The format.
@@ -172,45 +168,45 @@ pub enum ImportError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The JSON can't be parsed.
+    /// The JSON cannot be parsed.
     #[error("not a usable {format}: bad JSON")]
     Json {
         /// The format.
         format: MeshFormat,
-        /// What the parser says.
+        /// The parser's error.
         #[source]
         source: ::gltf::json::Error,
     },
-    /// The JSON breaks the rules of glTF.
+    /// The JSON violates the glTF schema.
     #[error("not a usable glTF: {problem} at {path}")]
     Schema {
-        /// Which rule.
+        /// The violated rule.
         problem: ::gltf::json::validation::Error,
-        /// Where in the document.
+        /// Path in the document.
         path: String,
     },
-    /// The glTF requires an extension that changes where its surface is, and that is not supported.
+    /// The glTF requires an unsupported extension that affects geometry.
     #[error("the glTF needs the extension `{name}`, which is not supported")]
     Extension {
         /// The extension's name.
         name: String,
     },
-    /// Points were asked for, and the file has triangles or a format of triangles.
+    /// Points were requested from a file with triangles, or of a format without points.
     #[error("the {format} holds triangles, not points")]
     NoPoints {
         /// The format.
         format: MeshFormat,
     },
-    /// A file that the mesh needs can't be had.
+    /// A file that the geometry depends on cannot be read.
     #[error(transparent)]
     Asset(#[from] AssetError),
-    /// The file is well-formed, its triangles are not a mesh.
+    /// The file is well-formed, but its triangles are not a valid mesh.
     #[error(transparent)]
     Mesh(#[from] MeshError),
 }
 
 impl ImportError {
-    /// A short stable word for this kind of error, for skip lists and statistics.
+    /// A short stable code for this kind of error, for skip lists and statistics.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -226,15 +222,15 @@ impl ImportError {
     }
 }
 
-/// What is read besides the triangles.
+/// What an import includes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ImportOptions {
     /// Materials, textures and vertex colors. Without them the mesh is white, and neither its MTL nor an image is
     /// opened.
     pub appearance: bool,
-    /// How long a texture's longer side may be; larger ones are shrunk to it.
+    /// Limit of a texture's longer side; larger textures are downsampled.
     pub max_texture_side_px: u32,
-    /// How points become a surface, where a file has no triangles.
+    /// How point clouds become meshes.
     pub surfels: SurfelOptions,
 }
 
@@ -249,11 +245,11 @@ impl Default for ImportOptions {
     }
 }
 
-/// Reads a white mesh; groups, objects and nodes become its parts, node transforms are applied. Points that no
-/// triangles connect become small discs.
+/// Imports geometry only. Groups, objects and nodes become parts, node transforms are applied, point clouds become
+/// surfels.
 ///
 /// # Errors
-/// [`ImportError`] says what is wrong with the bytes, with a file that they refer to, or with the triangles.
+/// [`ImportError`] for malformed bytes, for a file that they refer to, or for invalid triangles.
 pub fn import_mesh(
     format: MeshFormat,
     bytes: &[u8],
@@ -262,10 +258,10 @@ pub fn import_mesh(
     import_object(format, bytes, assets, &ImportOptions::default())
 }
 
-/// As [`import_mesh`], with all that the options ask for. Points that no triangles connect become small discs.
+/// As [`import_mesh`], with options.
 ///
 /// # Errors
-/// Those of [`import_mesh`]. Looks that can't be had are no error, see [`Mesh::warnings`].
+/// Those of [`import_mesh`]. A missing texture or material is not an error, see [`Mesh::warnings`].
 pub fn import_object(
     format: MeshFormat,
     bytes: &[u8],
@@ -278,10 +274,10 @@ pub fn import_object(
     }
 }
 
-/// Reads points that no triangles connect, with normals and colors where the file has them.
+/// Imports a point cloud, with normals and colors if the file has them.
 ///
 /// # Errors
-/// [`ImportError::NoPoints`] for a file that has triangles, otherwise those of [`import_mesh`].
+/// [`ImportError::NoPoints`] for a file with triangles, otherwise those of [`import_mesh`].
 pub fn import_points(format: MeshFormat, bytes: &[u8]) -> Result<PointCloud, ImportError> {
     let options = ImportOptions {
         appearance: true,
@@ -300,9 +296,9 @@ pub fn import_points(format: MeshFormat, bytes: &[u8]) -> Result<PointCloud, Imp
     }
 }
 
-/// What a file holds.
+/// Content of a file.
 enum Content {
-    Triangles(Box<Soup>),
+    Triangles(Box<TriangleSoup>),
     Points(PointCloud),
 }
 

@@ -1,26 +1,25 @@
-//! MTL, the material library of OBJ: diffuse color, its map, and the map of its opacity.
+//! MTL, the material library of OBJ: diffuse color, its texture, and the opacity map.
 //!
-//! `Kd` is taken as files are painted, sRGB-encoded. `d` and `Tr` don't make a whole material vanish (exporters
-//! disagree on which of 0 and 1 is opaque); opacity cuts holes only where an image has it, below one half.
+//! `Kd` is taken as sRGB-encoded, as it is authored. `d` and `Tr` never make a whole material transparent, since
+//! exporters disagree on which of 0 and 1 is opaque; only an image with transparency gets an alpha cutoff.
 
 use glam::Vec2;
 
 use super::{
-    number,
-    soup::Soup,
-    text,
+    number, text,
     texture::{Decoder, Request},
+    triangle_soup::TriangleSoup,
 };
-use crate::surface::{Material, Wrap};
+use crate::mesh::{Material, Wrap};
 
-/// Below this opacity a textured material has a hole.
-pub(super) const CUTOUT: f32 = 0.5;
+/// Alpha cutoff of textures with transparency.
+pub(super) const DEFAULT_ALPHA_CUTOFF: f32 = 0.5;
 
 /// One `newmtl` block.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Definition {
+pub(super) struct MtlMaterial {
     pub(super) name: String,
-    /// Of its library, as a texture's [`Request`] has it.
+    /// Folder of its library, as in [`Request`].
     folder: String,
     diffuse: Option<[f64; 3]>,
     opacity: Option<f64>,
@@ -28,7 +27,7 @@ pub(super) struct Definition {
     opacity_map: Option<Map>,
 }
 
-/// An image and how texture coordinates go into it.
+/// A texture map statement.
 #[derive(Debug, PartialEq)]
 struct Map {
     file: String,
@@ -37,7 +36,7 @@ struct Map {
     clamps: bool,
 }
 
-/// The way of a material's texture coordinates from the file to the texture.
+/// Maps texture coordinates of the file to the texture.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UvTransform {
     scale: Vec2,
@@ -57,20 +56,20 @@ impl UvTransform {
     }
 }
 
-/// All materials of the library of this name, in order; what can't be understood is passed over.
-pub(super) fn parse(library: &str, bytes: &[u8]) -> Vec<Definition> {
+/// All materials of a library, in order; unknown statements are ignored.
+pub(super) fn parse(library: &str, bytes: &[u8]) -> Vec<MtlMaterial> {
     let library = library.replace('\\', "/");
     let folder = library.rfind('/').map_or("", |slash| &library[..=slash]);
-    let mut definitions: Vec<Definition> = Vec::new();
+    let mut definitions: Vec<MtlMaterial> = Vec::new();
     for line in text::decode(bytes).split(|&byte| byte == b'\n') {
         let line = line.trim_ascii();
         let (keyword, rest) = text::split_word(line);
         let (keyword, rest) = (keyword.to_ascii_lowercase(), rest.trim_ascii());
         if keyword == b"newmtl" {
-            definitions.push(Definition {
+            definitions.push(MtlMaterial {
                 name: text::name(rest),
                 folder: folder.to_owned(),
-                ..Definition::default()
+                ..MtlMaterial::default()
             });
         }
         let Some(definition) = definitions.last_mut() else {
@@ -91,7 +90,7 @@ pub(super) fn parse(library: &str, bytes: &[u8]) -> Vec<Definition> {
     definitions
 }
 
-/// Three numbers, or one for all; neither spectra nor CIE coordinates.
+/// Three numbers, or one for all three; no spectra or CIE coordinates.
 fn color(text: &[u8]) -> Option<[f64; 3]> {
     let mut numbers = text::words(text).map(number::parse_f64);
     let r = numbers.next()??;
@@ -101,7 +100,7 @@ fn color(text: &[u8]) -> Option<[f64; 3]> {
     color.iter().all(|channel| channel.is_finite()).then_some(color)
 }
 
-/// `-option value... file name`; names may hold blanks.
+/// `-option value... file name`; names may contain spaces.
 fn map(text: &[u8]) -> Option<Map> {
     let (mut scale, mut offset, mut clamps) = (Vec2::ONE, Vec2::ZERO, false);
     let mut rest = text;
@@ -119,7 +118,7 @@ fn map(text: &[u8]) -> Option<Map> {
         for _ in 0..max_values {
             let (value, after) = text::split_word(rest);
             let number = number::parse_f64(value).filter(|number| number.is_finite());
-            // The vectors may be shorter than three; the other options have one value, number or not.
+            // The vectors may have fewer than three components; the other options have one value, number or not.
             if number.is_none() && max_values != 1 {
                 break;
             }
@@ -148,21 +147,21 @@ fn map(text: &[u8]) -> Option<Map> {
     })
 }
 
-impl Definition {
-    /// Puts the material's images into the soup; the material is the caller's to add.
-    pub(super) fn load(&self, soup: &mut Soup, decoder: &mut Decoder<'_>) -> (Material, UvTransform) {
+impl MtlMaterial {
+    /// Decodes the material's textures into the soup. The caller adds the material.
+    pub(super) fn load(&self, soup: &mut TriangleSoup, decoder: &mut Decoder<'_>) -> (Material, UvTransform) {
         let channel = |number: f64| (number.clamp(0.0, 1.0) * 255.0).round() as u8;
         let [r, g, b] = self.diffuse.unwrap_or([1.0; 3]).map(channel);
         let mut material = Material {
             name: self.name.clone(),
             base_color: [r, g, b, self.opacity.map_or(u8::MAX, channel)],
             texture: None,
-            cutout: None,
+            alpha_cutoff: None,
         };
         let Some(map) = self.map.as_ref().or(self.opacity_map.as_ref()) else {
             return (material, UvTransform::IDENTITY);
         };
-        // Exporters leave the color black where a map takes its place.
+        // Exporters write black if a texture replaces the color.
         if self.map.is_some() && [r, g, b] == [0; 3] {
             material.base_color[..3].fill(u8::MAX);
         }
@@ -182,8 +181,8 @@ impl Definition {
         );
         if let Some(loaded) = loaded {
             material.texture = Some(loaded.index);
-            if loaded.has_holes {
-                material.cutout = Some(CUTOUT);
+            if loaded.has_transparency {
+                material.alpha_cutoff = Some(DEFAULT_ALPHA_CUTOFF);
                 material.base_color[3] = u8::MAX;
             }
         }

@@ -1,11 +1,11 @@
-//! Points as an array of numpy: N rows of 3 or more f4 or f8, either end first, in C or in Fortran order, which a
-//! transposed array is written in.
+//! Point clouds as numpy arrays: N rows of 3 or more f4 or f8, of either byte order, in C or in Fortran order (as
+//! transposed arrays are saved).
 
 use super::{
     ImportError, MeshFormat,
     point::{self, MAX_COLUMNS, Row},
 };
-use crate::surfel::PointCloud;
+use crate::mesh::PointCloud;
 
 fn error(problem: &'static str) -> ImportError {
     ImportError::File {
@@ -14,12 +14,12 @@ fn error(problem: &'static str) -> ImportError {
     }
 }
 
-/// An array's numbers, as its header has them.
+/// An array as its header describes it.
 struct Array<'a> {
-    /// Have they 8 bytes, or 4?
+    /// 8 bytes per number, or 4.
     is_wide: bool,
     is_big_endian: bool,
-    /// Do they lie column by column?
+    /// Column-major, or row-major.
     is_fortran: bool,
     num_rows: usize,
     num_columns: usize,
@@ -58,7 +58,7 @@ impl Array<'_> {
     }
 }
 
-/// The header, and what lies behind it.
+/// Parses the header.
 fn split(bytes: &[u8]) -> Result<Array<'_>, ImportError> {
     let cut = || error("it ends within its header");
     let rest = bytes
@@ -112,7 +112,7 @@ fn split(bytes: &[u8]) -> Result<Array<'_>, ImportError> {
     }
 }
 
-/// Reads an array of points.
+/// Reads a point cloud.
 pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<PointCloud, ImportError> {
     let array = split(bytes)?;
     let row_bytes = array

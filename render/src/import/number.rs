@@ -1,6 +1,6 @@
-//! Decimal text to numbers, from bytes: most of the time that a text mesh takes to read goes here.
+//! Parses decimal numbers from bytes; text meshes spend most of their import time here.
 
-/// Powers of ten that `f64` holds exactly.
+/// Powers of ten that are exact in `f64`.
 const EXACT_POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
@@ -10,14 +10,13 @@ const EXACT_POWERS: [f64; 23] = [
 pub(super) fn parse_f64(text: &[u8]) -> Option<f64> {
     match scan_f64(text) {
         Some((value, len)) if len == text.len() => Some(value),
-        _ => parse_f64_slowly(text),
+        _ => parse_f64_fallback(text),
     }
 }
 
-/// The plain decimal of up to 15 digits that the text begins with, and its length; nothing where there is none or a
-/// longer one.
+/// The decimal of up to 15 digits at the start of the text, and its length; `None` if there is none or a longer one.
 ///
-/// The short cut is exact: both the digits and the power of ten are `f64` numbers, and one division rounds once.
+/// This fast path is exact: the digits and the power of ten are both `f64` numbers, and one division rounds once.
 pub(super) fn scan_f64(text: &[u8]) -> Option<(f64, usize)> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -49,7 +48,7 @@ pub(super) fn scan_f64(text: &[u8]) -> Option<(f64, usize)> {
     ))
 }
 
-/// The whole number of up to 9 digits and without a sign that the text begins with, and its length.
+/// The unsigned integer of up to 9 digits at the start of the text, and its length.
 pub(super) fn scan_u32(text: &[u8]) -> Option<(u32, usize)> {
     let mut value = 0;
     let mut len = 0;
@@ -64,16 +63,16 @@ pub(super) fn scan_u32(text: &[u8]) -> Option<(u32, usize)> {
 }
 
 #[cold]
-fn parse_f64_slowly(text: &[u8]) -> Option<f64> {
+fn parse_f64_fallback(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
-    // `1.#INF`, `-1.#IND`, `1.#QNAN` and `-nan(ind)` are what old C runtimes print.
+    // Old C runtimes print `1.#INF`, `-1.#IND`, `1.#QNAN` and `-nan(ind)`.
     if text.contains(".#") || text.to_ascii_lowercase().contains("nan") {
         return Some(f64::NAN);
     }
     text.parse().ok()
 }
 
-/// A whole number with an optional sign.
+/// An integer with an optional sign.
 pub(super) fn parse_i64(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),

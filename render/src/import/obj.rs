@@ -1,27 +1,26 @@
-//! Wavefront OBJ: `v`, `vt`, `f`, `g`, `o`, `usemtl` and `mtllib`; everything else (normals, lines, points, curves) is
-//! passed over.
+//! Wavefront OBJ: `v`, `vt`, `f`, `g`, `o`, `usemtl` and `mtllib`; other statements (normals, lines, points, curves)
+//! are ignored.
 //!
-//! A parser of our own, because the usual crate reads `l` elements as faces, cuts concave faces wrongly, overflows
-//! on wild texture indices, stops at text that is not UTF-8, and takes several times as long.
+//! This is not the `tobj` crate, which reads `l` elements as faces, triangulates concave faces as fans, overflows on
+//! out-of-range texture indices, rejects text that is not UTF-8, and takes several times as long.
 
 use std::{cell::RefCell, collections::HashMap};
 
 use glam::{DVec3, Vec2};
 
 use super::{
-    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon,
-    soup::{self, Paint, Soup},
-    text,
+    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon, text,
     texture::{self, Decoder},
+    triangle_soup::{self, TriangleAttributes, TriangleSoup},
 };
-use crate::surface::Material;
+use crate::mesh::Material;
 
-/// Stands for a corner without texture coordinates, and for a face without a material.
+/// Index of a corner without texture coordinates, and of a face without a material.
 const NONE: u32 = u32::MAX;
-/// How many libraries a file may name.
+/// Most libraries of a file.
 const MAX_LIBRARIES: usize = 64;
 
-/// A face as it stands in the file: the end of its corners in `corners`, its part, its material and its line.
+/// A face statement; `end` is the end of its range in `corners`.
 #[derive(Debug, PartialEq)]
 struct Face {
     end: usize,
@@ -30,13 +29,13 @@ struct Face {
     line: usize,
 }
 
-/// What a face looks like, as the file says it; empty where looks are not asked for.
+/// Appearance statements of the file; empty if they are not read.
 #[derive(Default)]
-struct Looks {
+struct ObjAppearance {
     uvs: Vec<Vec2>,
-    /// One a corner: an index into `uvs`.
+    /// Per corner, an index into `uvs`.
     uv_of_corner: Vec<u32>,
-    /// One a vertex, or fewer: those behind have none.
+    /// Per vertex; may be shorter than the vertices.
     colors: Vec<[f32; 3]>,
     /// The materials that `usemtl` names, in order.
     materials: Vec<String>,
@@ -44,7 +43,7 @@ struct Looks {
     libraries: Vec<String>,
 }
 
-impl Looks {
+impl ObjAppearance {
     fn material(&mut self, name: &[u8]) -> u32 {
         let name = text::name(name);
         if let Some(&material) = self.material_by_name.get(&name) {
@@ -56,21 +55,21 @@ impl Looks {
         material
     }
 
-    /// A texture coordinate may have one to three numbers; one that is broken must still be counted.
+    /// A texture coordinate has one to three numbers; a malformed one still takes an index.
     fn push_uv<'a>(&mut self, mut words: impl Iterator<Item = &'a [u8]>) {
         let mut number = || number::parse_f64(words.next()?);
         let uv = number().map(|u| Vec2::new(u as f32, number().unwrap_or(0.0) as f32));
         self.uvs.push(uv.unwrap_or(Vec2::NAN));
     }
 
-    /// Three numbers behind a vertex's coordinates are its color; one is the weight of a rational curve.
+    /// Three numbers after a vertex's coordinates are its color; one is the weight of a rational curve.
     fn push_color<'a>(&mut self, vertex: usize, mut words: impl Iterator<Item = &'a [u8]>) {
         let mut channel = || {
             let number = number::parse_f64(words.next()?)? as f32;
             number.is_finite().then_some(number.max(0.0))
         };
         if let (Some(r), Some(g), Some(b)) = (channel(), channel(), channel()) {
-            self.colors.resize(vertex, soup::NO_COLOR);
+            self.colors.resize(vertex, triangle_soup::NO_COLOR);
             self.colors.push([r, g, b]);
         }
     }
@@ -85,37 +84,37 @@ impl Looks {
     }
 }
 
-/// Reads an OBJ. A group is a part; faces outside of any group belong to the part of their object's name.
+/// Reads an OBJ. A group is a part; faces outside of any group belong to a part named after their object.
 pub(super) fn read(
     bytes: &[u8],
     assets: &dyn AssetResolver,
     options: &ImportOptions,
-) -> Result<Soup, ImportError> {
+) -> Result<TriangleSoup, ImportError> {
     let File {
         mut soup,
         corners,
         faces,
-        looks,
+        appearance,
         ..
     } = File::read(&text::decode(bytes), options.appearance, true)?;
-    let painter = options
+    let resolver = options
         .appearance
-        .then(|| Painter::new(&mut soup, looks, &faces, assets, options));
+        .then(|| MaterialResolver::new(&mut soup, appearance, &faces, assets, options));
     let mut polygon = Vec::new();
     let mut start = 0;
     for face in faces {
         let of_face = start..face.end;
         start = face.end;
         let corners = &corners[of_face.clone()];
-        let push = |triangle: [usize; 3], soup: &mut Soup| {
+        let push = |triangle: [usize; 3], soup: &mut TriangleSoup| {
             let vertices = triangle.map(|corner| corners[corner]);
-            match &painter {
-                Some(painter) => {
+            match &resolver {
+                Some(resolver) => {
                     let corners = triangle.map(|corner| of_face.start + corner);
-                    soup.push_painted(
+                    soup.push_with_attributes(
                         vertices,
                         face.part,
-                        painter.paint(face.material, corners, vertices),
+                        resolver.attributes(face.material, corners, vertices),
                     );
                 }
                 None => soup.push(vertices, face.part),
@@ -142,35 +141,35 @@ pub(super) fn read(
     Ok(soup)
 }
 
-/// What the lines so far have said.
+/// Parser state.
 #[derive(Default)]
 struct File {
-    soup: Soup,
+    soup: TriangleSoup,
     corners: Vec<u32>,
     faces: Vec<Face>,
-    looks: Looks,
-    reads_looks: bool,
+    appearance: ObjAppearance,
+    reads_appearance: bool,
     object: String,
     part: Option<u16>,
     material: u32,
 }
 
 impl File {
-    /// `takes_shortcuts` changes nothing but the time it takes.
-    fn read(text: &[u8], reads_looks: bool, takes_shortcuts: bool) -> Result<Self, ImportError> {
+    /// `use_fast_path` does not change the result.
+    fn read(text: &[u8], reads_appearance: bool, use_fast_path: bool) -> Result<Self, ImportError> {
         let file = RefCell::new(Self {
             material: NONE,
-            reads_looks,
+            reads_appearance,
             ..Self::default()
         });
-        let shortcut = |line, text: &[u8]| {
-            if takes_shortcuts {
-                file.borrow_mut().push_plain_line(line, text)
+        let fast_path = |line, text: &[u8]| {
+            if use_fast_path {
+                file.borrow_mut().push_fast_line(line, text)
             } else {
                 0
             }
         };
-        text::for_each_line(text, shortcut, |line, text| {
+        text::for_each_line(text, fast_path, |line, text| {
             let pushed = file.borrow_mut().push_line(line, text);
             pushed.map_err(|problem| ImportError::Line {
                 format: MeshFormat::Obj,
@@ -181,46 +180,46 @@ impl File {
         Ok(file.into_inner())
     }
 
-    /// Reads one line of the plain kind that files are made of, `v` with three decimals or `f` with indices that count
-    /// from the start, in one pass over its bytes. Gives the bytes it took; 0, and nothing is changed, for any other.
-    fn push_plain_line(&mut self, line: usize, text: &[u8]) -> usize {
+    /// Fast path for the most common lines, `v` with three decimals and `f` with positive indices, in one pass over the
+    /// bytes. Returns the number of bytes consumed; for any other line 0, without a change.
+    fn push_fast_line(&mut self, line: usize, text: &[u8]) -> usize {
         match text {
-            [b'v', b' ', ..] => self.push_plain_vertex(text).unwrap_or(0),
+            [b'v', b' ', ..] => self.push_fast_vertex(text).unwrap_or(0),
             [b'f', b' ', ..] => {
                 let start = self.corners.len();
-                let taken = self.push_plain_corners(text);
+                let taken = self.push_fast_corners(text);
                 if let Some(taken) = taken.filter(|_| self.corners.len() - start >= 3) {
                     self.end_face(line);
                     return taken;
                 }
                 self.corners.truncate(start);
-                self.looks.uv_of_corner.truncate(start);
+                self.appearance.uv_of_corner.truncate(start);
                 0
             }
             _ => 0,
         }
     }
 
-    fn push_plain_vertex(&mut self, text: &[u8]) -> Option<usize> {
+    fn push_fast_vertex(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 2;
         let mut position = [0.0; 3];
         for coordinate in &mut position {
-            at += num_blanks(&text[at..]);
+            at += num_spaces(&text[at..]);
             let (number, len) = number::scan_f64(&text[at..])?;
             *coordinate = number;
             at += len;
             text.get(at).filter(|byte| byte.is_ascii_whitespace())?;
         }
-        at += num_blanks(&text[at..]);
+        at += num_spaces(&text[at..]);
         text.get(at).filter(|&&byte| byte == b'\n')?;
         self.soup.positions.push(DVec3::from(position));
         Some(at + 1)
     }
 
-    fn push_plain_corners(&mut self, text: &[u8]) -> Option<usize> {
+    fn push_fast_corners(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 2;
         loop {
-            at += num_blanks(&text[at..]);
+            at += num_spaces(&text[at..]);
             if text.get(at)? == &b'\n' {
                 return Some(at + 1);
             }
@@ -239,8 +238,8 @@ impl File {
                     at += number::scan_u32(&text[at..]).map_or(0, |(_, len)| len);
                 }
             }
-            if self.reads_looks {
-                self.looks.uv_of_corner.push(uv);
+            if self.reads_appearance {
+                self.appearance.uv_of_corner.push(uv);
             }
             text.get(at).filter(|byte| byte.is_ascii_whitespace())?;
         }
@@ -253,12 +252,12 @@ impl File {
                 let mut coordinate = || number::parse_f64(words.next()?);
                 let position = coordinate().zip(coordinate()).zip(coordinate());
                 let ((x, y), z) = position.ok_or("a vertex needs three numbers")?;
-                if self.reads_looks {
-                    self.looks.push_color(self.soup.positions.len(), words);
+                if self.reads_appearance {
+                    self.appearance.push_color(self.soup.positions.len(), words);
                 }
                 self.soup.positions.push(DVec3::new(x, y, z));
             }
-            // What the format's second edition calls `f` was `fo` before.
+            // `fo` is an obsolete form of `f`.
             Some(b"f" | b"fo") => self.push_face(line, words)?,
             Some(b"g") => {
                 let name = name_after(text, 1);
@@ -268,10 +267,10 @@ impl File {
                 self.object = name_after(text, 1);
                 self.part = None;
             }
-            Some(b"vt") if self.reads_looks => self.looks.push_uv(words),
-            Some(b"usemtl") if self.reads_looks => self.material = self.looks.material(&text[6..]),
-            Some(b"mtllib") if self.reads_looks && self.looks.libraries.len() < MAX_LIBRARIES => {
-                self.looks.libraries.push(text::name(&text[6..]));
+            Some(b"vt") if self.reads_appearance => self.appearance.push_uv(words),
+            Some(b"usemtl") if self.reads_appearance => self.material = self.appearance.material(&text[6..]),
+            Some(b"mtllib") if self.reads_appearance && self.appearance.libraries.len() < MAX_LIBRARIES => {
+                self.appearance.libraries.push(text::name(&text[6..]));
             }
             _ => {}
         }
@@ -294,21 +293,21 @@ impl File {
             };
             let index = u32::try_from(index).map_err(|_| "a face refers to a vertex that does not exist")?;
             self.corners.push(index);
-            if self.reads_looks {
-                let uv = self.looks.uv_index(indices.next());
-                self.looks.uv_of_corner.push(uv);
+            if self.reads_appearance {
+                let uv = self.appearance.uv_index(indices.next());
+                self.appearance.uv_of_corner.push(uv);
             }
         }
         if self.corners.len() - start < 3 {
             self.corners.truncate(start);
-            self.looks.uv_of_corner.truncate(start);
+            self.appearance.uv_of_corner.truncate(start);
         } else {
             self.end_face(line);
         }
         Ok(())
     }
 
-    /// All corners that belong to no face yet are those of one.
+    /// Ends a face of all corners that belong to no face yet.
     fn end_face(&mut self, line: usize) {
         let part = *self.part.get_or_insert_with(|| self.soup.part(&self.object));
         self.faces.push(Face {
@@ -320,8 +319,8 @@ impl File {
     }
 }
 
-/// How many blanks, of those that don't end a line, the text begins with.
-fn num_blanks(text: &[u8]) -> usize {
+/// Number of leading spaces, not counting line ends.
+fn num_spaces(text: &[u8]) -> usize {
     text.iter()
         .take_while(|byte| byte.is_ascii_whitespace() && **byte != b'\n')
         .count()
@@ -331,46 +330,46 @@ fn name_after(line: &[u8], keyword_len: usize) -> String {
     text::string(line[keyword_len..].trim_ascii())
 }
 
-/// What the file says of its looks, brought together with what its libraries say.
-struct Painter {
+/// Materials of the file, resolved against its libraries.
+struct MaterialResolver {
     uvs: Vec<Vec2>,
     uv_of_corner: Vec<u32>,
     colors: Vec<[u8; 4]>,
     /// In the order of `usemtl`.
     materials: Vec<(u16, mtl::UvTransform)>,
-    /// That of faces before the first `usemtl`.
+    /// For faces before the first `usemtl`.
     default_material: (u16, mtl::UvTransform),
 }
 
-impl Painter {
+impl MaterialResolver {
     fn new(
-        soup: &mut Soup,
-        looks: Looks,
+        soup: &mut TriangleSoup,
+        appearance: ObjAppearance,
         faces: &[Face],
         assets: &dyn AssetResolver,
         options: &ImportOptions,
     ) -> Self {
-        let definitions = read_libraries(soup, &looks.libraries, assets);
+        let definitions = read_libraries(soup, &appearance.libraries, assets);
         let mut decoder = Decoder::new(assets, options.max_texture_side_px);
         let mut default_material = (0, mtl::UvTransform::IDENTITY);
         if faces.iter().any(|face| face.material == NONE)
-            && !(definitions.is_empty() && looks.materials.is_empty())
+            && !(definitions.is_empty() && appearance.materials.is_empty())
         {
-            // A file that names one material and forgets to use it means that one.
+            // A single material that is never used is meant for all faces.
             default_material = match definitions.as_slice() {
-                [only] if looks.materials.is_empty() => {
+                [only] if appearance.materials.is_empty() => {
                     let (material, transform) = only.load(soup, &mut decoder);
                     (soup.material(material), transform)
                 }
                 _ => (soup.material(Material::white()), mtl::UvTransform::IDENTITY),
             };
         }
-        let mut definition_by_name: HashMap<&str, &mtl::Definition> = HashMap::new();
+        let mut definition_by_name: HashMap<&str, &mtl::MtlMaterial> = HashMap::new();
         for definition in &definitions {
             definition_by_name.entry(&definition.name).or_insert(definition);
         }
-        let mut materials = Vec::with_capacity(looks.materials.len());
-        for name in looks.materials {
+        let mut materials = Vec::with_capacity(appearance.materials.len());
+        for name in appearance.materials {
             let (material, transform) = if let Some(definition) = definition_by_name.get(name.as_str()) {
                 definition.load(soup, &mut decoder)
             } else {
@@ -387,23 +386,28 @@ impl Painter {
             materials.push((soup.material(material), transform));
         }
         Self {
-            uvs: looks.uvs,
-            uv_of_corner: looks.uv_of_corner,
-            colors: soup::bytes_of_colors(&looks.colors),
+            uvs: appearance.uvs,
+            uv_of_corner: appearance.uv_of_corner,
+            colors: triangle_soup::bytes_of_colors(&appearance.colors),
             materials,
             default_material,
         }
     }
 
-    fn paint(&self, material: u32, corners: [usize; 3], vertices: [u32; 3]) -> Paint {
+    fn attributes(&self, material: u32, corners: [usize; 3], vertices: [u32; 3]) -> TriangleAttributes {
         let (material, transform) = match self.materials.get(material as usize) {
             Some(&material) => material,
             None => self.default_material,
         };
         let uv = |corner: usize| self.uvs.get(self.uv_of_corner[corner] as usize);
         let uvs = corners.map(uv);
-        let color = |vertex: u32| self.colors.get(vertex as usize).copied().unwrap_or(soup::WHITE);
-        Paint {
+        let color = |vertex: u32| {
+            self.colors
+                .get(vertex as usize)
+                .copied()
+                .unwrap_or(triangle_soup::WHITE)
+        };
+        TriangleAttributes {
             material,
             uvs: uvs
                 .iter()
@@ -414,8 +418,12 @@ impl Painter {
     }
 }
 
-/// All materials of all libraries; a library that can't be read is left out.
-fn read_libraries(soup: &mut Soup, libraries: &[String], assets: &dyn AssetResolver) -> Vec<mtl::Definition> {
+/// All materials of all libraries; a library that cannot be read is skipped.
+fn read_libraries(
+    soup: &mut TriangleSoup,
+    libraries: &[String],
+    assets: &dyn AssetResolver,
+) -> Vec<mtl::MtlMaterial> {
     let mut definitions = Vec::new();
     for (index, line) in libraries.iter().enumerate() {
         if line.is_empty() || libraries[..index].contains(line) {
@@ -428,7 +436,7 @@ fn read_libraries(soup: &mut Soup, libraries: &[String], assets: &dyn AssetResol
             }
             Err(error) => error,
         };
-        // A line may name several libraries; and one name may hold blanks.
+        // A line may name several libraries, or one whose name contains spaces.
         let mut num_read = 0;
         let names: Vec<&str> = line.split_ascii_whitespace().take(MAX_LIBRARIES).collect();
         for name in names.iter().filter(|_| names.len() > 1) {
@@ -489,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sign_is_the_right_way_up() {
+    fn texture_is_the_right_way_up() {
         struct Assets;
         impl AssetResolver for Assets {
             fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
@@ -505,17 +513,20 @@ mod tests {
         };
         let bytes = include_bytes!("../../../assets/sign.obj");
         let mesh = import_object(MeshFormat::Obj, bytes, &Assets, &options).unwrap();
-        let surface = mesh.surface().unwrap();
+        let appearance = mesh.appearance().unwrap();
         assert_eq!(
-            (surface.materials[0].cutout, surface.materials[1].cutout),
+            (
+                appearance.materials[0].alpha_cutoff,
+                appearance.materials[1].alpha_cutoff
+            ),
             (Some(0.5), None)
         );
-        let texture = &surface.textures[0];
+        let texture = &appearance.textures[0];
         let mut seen = Vec::new();
         for ((corners, uvs), material) in mesh
             .corners()
-            .zip(&surface.uvs)
-            .zip(&surface.material_of_triangle)
+            .zip(&appearance.uvs)
+            .zip(&appearance.material_of_triangle)
         {
             for (corner, uv) in corners.iter().zip(uvs).filter(|_| *material == 0) {
                 let texel = uv.clamp(Vec2::ZERO, Vec2::splat(0.99)) * 8.0;
@@ -567,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_surface_is_passed_over() {
+    fn other_elements_are_ignored() {
         let mesh = import(&format!(
             "mtllib missing.mtl\nusemtl red\ns 1\nvn 0 0 1\nvt nonsense\n{SQUARE}l 1 2 3 4\np 1 2 3\nf 1 2\nf 1 2 3\n\u{fe}"
         ))
@@ -661,27 +672,27 @@ mod tests {
             "mtllib a b.mtl\n{SQUARE}vt 0.25 0.5\nvt 1 0\nvt 1 1\nf 1 2 3\nusemtl mapped\nf 1/1 2/2 3/-1\nusemtl plain\nf 1 3 4\nusemtl lost\nf 2 3 4\nusemtl plain\nf 1 2 4"
         );
         let mesh = import_painted(&text, materials);
-        let surface = mesh.surface().unwrap();
-        let names: Vec<&str> = surface
+        let appearance = mesh.appearance().unwrap();
+        let names: Vec<&str> = appearance
             .materials
             .iter()
             .map(|material| material.name.as_str())
             .collect();
         assert_eq!(names, ["", "mapped", "plain", "lost"]);
-        assert_eq!(surface.material_of_triangle, [0, 1, 2, 3, 2]);
-        let mapped = &surface.materials[1];
+        assert_eq!(appearance.material_of_triangle, [0, 1, 2, 3, 2]);
+        let mapped = &appearance.materials[1];
         assert_eq!(
-            (mapped.base_color, mapped.texture, mapped.cutout),
+            (mapped.base_color, mapped.texture, mapped.alpha_cutoff),
             ([255; 4], Some(0), Some(0.5)),
             "black beside a map is unset, and the map has holes"
         );
-        assert_eq!(surface.materials[2].base_color, [51, 102, 153, 255]);
-        assert_eq!(surface.materials[3].base_color, [255; 4]);
+        assert_eq!(appearance.materials[2].base_color, [51, 102, 153, 255]);
+        assert_eq!(appearance.materials[3].base_color, [255; 4]);
         assert_eq!(
-            surface.uvs[1],
+            appearance.uvs[1],
             [Vec2::new(0.5, 0.5), Vec2::new(2.0, 1.0), Vec2::new(2.0, 0.0)]
         );
-        assert_eq!(surface.textures[0].texels, [[255, 0, 0, 255], [0, 255, 0, 0]]);
+        assert_eq!(appearance.textures[0].texels, [[255, 0, 0, 255], [0, 255, 0, 0]]);
         assert_eq!(
             mesh.warnings(),
             ["no library defines the material \"lost\": it is white"]
@@ -689,7 +700,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_end_lines_and_old_faces_are_faces() {
+    fn comments_and_obsolete_faces() {
         let commented = SQUARE.replace('\n', " # 1 2 3\n");
         let mesh = import(&format!("{commented}f 1 2 3 # 4\nfo 1 3 4 #4 x\n# f 1 2 4\n")).unwrap();
         assert_eq!(mesh.triangles(), [[0, 1, 2], [0, 2, 3]]);
@@ -700,7 +711,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_lie_beside_the_library_that_names_them() {
+    fn textures_are_relative_to_their_library() {
         struct Tree;
         impl AssetResolver for Tree {
             fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
@@ -730,7 +741,7 @@ mod tests {
         let text = format!("mtllib ../looks/chair.mtl\n{SQUARE}usemtl a\nf 1 2 3\nusemtl b\nf 1 3 4");
         let mesh = import_object(MeshFormat::Obj, text.as_bytes(), &Tree, &options).unwrap();
         assert_eq!(mesh.warnings(), [""; 0]);
-        let textures = mesh.surface().unwrap().textures.iter();
+        let textures = mesh.appearance().unwrap().textures.iter();
         let texels: Vec<[u8; 4]> = textures.map(|texture| texture.texels[0]).collect();
         assert_eq!(
             texels,
@@ -740,10 +751,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said_and_left_out() {
+    fn missing_files_are_warnings() {
         let text = format!("mtllib no.mtl\nmtllib none.mtl c.mtl\n{SQUARE}usemtl a\nf 1 2 3");
         let mesh = import_painted(&text, "newmtl a\nKd 1 0 0\nmap_Kd ../../etc/no.png");
-        assert_eq!(mesh.surface().unwrap().materials[0].base_color, [255, 0, 0, 255]);
+        assert_eq!(
+            mesh.appearance().unwrap().materials[0].base_color,
+            [255, 0, 0, 255]
+        );
         assert!(
             mesh.warnings()
                 .iter()
@@ -754,15 +768,18 @@ mod tests {
         );
         let white = import_mesh(MeshFormat::Obj, text.as_bytes(), &Folder { materials: "" }).unwrap();
         assert!(
-            white.surface().is_none() && white.warnings().is_empty(),
+            white.appearance().is_none() && white.warnings().is_empty(),
             "nobody asked for looks"
         );
     }
 
     #[test]
-    fn one_material_that_nobody_uses_is_meant_for_all() {
+    fn a_single_unused_material_applies_to_all_faces() {
         let mesh = import_painted(&format!("mtllib a b.mtl\n{SQUARE}f 1 2 3"), "newmtl a\nKd 0 1 0");
-        assert_eq!(mesh.surface().unwrap().materials[0].base_color, [0, 255, 0, 255]);
+        assert_eq!(
+            mesh.appearance().unwrap().materials[0].base_color,
+            [0, 255, 0, 255]
+        );
     }
 
     #[test]
@@ -778,18 +795,18 @@ mod tests {
             ),
         ] {
             let mesh = import_painted(text, "");
-            assert_eq!(mesh.surface().unwrap().colors, [expected], "{text}");
+            assert_eq!(mesh.appearance().unwrap().colors, [expected], "{text}");
         }
         assert!(
             import_painted("v 0 0 0 1\nv 1 0 0 1\nv 0 1 0 1\nf 1 2 3", "")
-                .surface()
+                .appearance()
                 .is_none()
         );
     }
 
     proptest! {
         #[test]
-        fn shortcuts_change_nothing(
+        fn fast_path_changes_nothing(
             words in prop::collection::vec(
                 prop_oneof![
                     8 => "v -?[0-9]{1,4}\\.[0-9]{1,17} [0-9]{1,3}  -?[0-9]{1,2}\\.?( [0-9.]{1,3}){0,3}",
@@ -799,13 +816,13 @@ mod tests {
                 ],
                 0..60,
             ),
-            reads_looks: bool,
+            reads_appearance: bool,
         ) {
             let text = words.concat();
-            let told = |takes_shortcuts: bool| {
-                File::read(text.as_bytes(), reads_looks, takes_shortcuts)
+            let told = |use_fast_path: bool| {
+                File::read(text.as_bytes(), reads_appearance, use_fast_path)
                     .map(|file| (
-                        file.soup.positions, file.corners, file.faces, file.looks.uv_of_corner, file.looks.uvs,
+                        file.soup.positions, file.corners, file.faces, file.appearance.uv_of_corner, file.appearance.uvs,
                     ))
                     .map_err(|error| error.to_string())
             };

@@ -1,15 +1,14 @@
-//! OFF, as `ModelNet` has it: counts, vertices, faces, a line each.
+//! OFF as in `ModelNet`: counts, then a line per vertex and per face.
 //!
-//! Known deviations are read as meant: counts glued to the keyword (`OFF490 518 0`, hundreds of `ModelNet40`'s
-//! files), blank lines, comments, a missing number of edges. Normals (`NOFF`) are passed over; colors are those of
-//! the faces where faces have some, else those of the vertices (`COFF`).
+//! Common deviations are accepted: counts glued to the keyword (`OFF490 518 0`, in hundreds of `ModelNet40`'s files),
+//! blank lines, comments, a missing number of edges. Normals (`NOFF`) are ignored; colors are those of the faces if any
+//! face has one, else those of the vertices (`COFF`).
 
 use glam::DVec3;
 
 use super::{
-    ImportError, MeshFormat, number, polygon,
-    soup::{self, Soup},
-    text,
+    ImportError, MeshFormat, number, polygon, text,
+    triangle_soup::{self, TriangleSoup},
 };
 
 fn error(line: usize, problem: &'static str) -> ImportError {
@@ -20,14 +19,14 @@ fn error(line: usize, problem: &'static str) -> ImportError {
     }
 }
 
-/// Three numbers, if there are as many.
+/// Three numbers, or `None` if there are fewer.
 fn color<'a>(words: impl Iterator<Item = &'a [u8]>) -> Option<[f32; 3]> {
     let mut channels = words.map_while(number::parse_f64).map(|channel| channel as f32);
     Some([channels.next()?, channels.next()?, channels.next()?])
 }
 
 /// Reads an OFF file.
-pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError> {
+pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<TriangleSoup, ImportError> {
     let bytes = text::decode(bytes);
     let mut lines = bytes
         .split(|&byte| byte == b'\n')
@@ -57,7 +56,7 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
         _ => return Err(error(line, "an OFF file begins with the word OFF")),
     }
     let has_colors = reads_colors && keyword.contains(&b'C');
-    let num_passed_over = if keyword.contains(&b'N') { 3 } else { 0 };
+    let num_skipped = if keyword.contains(&b'N') { 3 } else { 0 };
     lines.next();
     if counts.starts_with(b"BINARY") {
         return Err(error(line, "binary OFF is not supported"));
@@ -82,7 +81,7 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
     };
     let (num_vertices, num_faces) = (count()?, count()?);
 
-    let mut soup = Soup::default();
+    let mut soup = TriangleSoup::default();
     let (mut vertex_colors, mut face_colors) = (Vec::new(), Vec::new());
     for _ in 0..num_vertices {
         let (line, text) = lines.next().ok_or_else(|| at_end("it ends among the vertices"))?;
@@ -92,7 +91,7 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
         let ((x, y), z) = position.ok_or_else(|| error(line, "a vertex needs three numbers"))?;
         soup.positions.push(DVec3::new(x, y, z));
         if has_colors {
-            vertex_colors.push(color(words.skip(num_passed_over)).unwrap_or(soup::NO_COLOR));
+            vertex_colors.push(color(words.skip(num_skipped)).unwrap_or(triangle_soup::NO_COLOR));
         }
     }
     let part = soup.part("");
@@ -120,32 +119,36 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<Soup, ImportError
             return Err(error(line, "a face begins with the number of its corners"));
         }
         if reads_colors {
-            face_colors.push(color(words).unwrap_or(soup::NO_COLOR));
+            face_colors.push(color(words).unwrap_or(triangle_soup::NO_COLOR));
         }
         polygon::triangulate(&polygon, |triangle| {
             soup.push(triangle.map(|corner| corners[corner]), part);
         });
         ends.push(soup.triangles.len());
     }
-    let is_painted = |colors: &[[f32; 3]]| colors.iter().any(|color| !color[0].is_nan());
-    if is_painted(&vertex_colors) || is_painted(&face_colors) {
-        paint(&mut soup, &vertex_colors, &face_colors, &ends);
+    let has_color = |colors: &[[f32; 3]]| colors.iter().any(|color| !color[0].is_nan());
+    if has_color(&vertex_colors) || has_color(&face_colors) {
+        set_colors(&mut soup, &vertex_colors, &face_colors, &ends);
     }
     Ok(soup)
 }
 
-fn paint(soup: &mut Soup, vertex_colors: &[[f32; 3]], face_colors: &[[f32; 3]], ends: &[usize]) {
+fn set_colors(soup: &mut TriangleSoup, vertex_colors: &[[f32; 3]], face_colors: &[[f32; 3]], ends: &[usize]) {
     let (of_vertex, of_face) = (
-        soup::bytes_of_colors(vertex_colors),
-        soup::bytes_of_colors(face_colors),
+        triangle_soup::bytes_of_colors(vertex_colors),
+        triangle_soup::bytes_of_colors(face_colors),
     );
     let mut start = 0;
     for (face, &end) in ends.iter().enumerate() {
         let has_color = !face_colors[face][0].is_nan();
         for corners in &soup.triangles[start..end] {
-            let of_corners =
-                corners.map(|vertex| of_vertex.get(vertex as usize).copied().unwrap_or(soup::WHITE));
-            soup.surface
+            let of_corners = corners.map(|vertex| {
+                of_vertex
+                    .get(vertex as usize)
+                    .copied()
+                    .unwrap_or(triangle_soup::WHITE)
+            });
+            soup.appearance
                 .colors
                 .push(if has_color { [of_face[face]; 3] } else { of_corners });
         }
@@ -202,7 +205,7 @@ mod tests {
                 ..ImportOptions::default()
             };
             let mesh = import_object(MeshFormat::Off, text.as_bytes(), &NoAssets, &options).unwrap();
-            mesh.surface().map(|surface| surface.colors.clone())
+            mesh.appearance().map(|appearance| appearance.colors.clone())
         };
         let [red, green, blue] = [[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 255, 255]];
         let plain = "3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2";

@@ -1,25 +1,25 @@
-//! Rows of numbers to a [`PointCloud`]: what the formats share that have points and no names for their columns.
+//! Point clouds from rows of numbers, for the formats without column names.
 //!
-//! The first three columns are the place. Further ones say themselves what they are: three that are unit vectors in
-//! every row are normals, three from 0 to 1 or three whole numbers up to 255 are colors; others (intensities,
-//! labels) are passed over.
+//! The first three columns are the position. The others are recognized by their values: three that are unit vectors in
+//! every row are normals, three from 0 to 1 or three integers up to 255 are colors; anything else (intensities, labels)
+//! is ignored.
 
 use glam::{DVec3, Vec3};
 
-use super::{ImportError, soup};
-use crate::{mesh::MeshError, surfel::PointCloud};
+use super::{ImportError, triangle_soup};
+use crate::mesh::{MeshError, PointCloud};
 
-/// Columns that are looked at: place, normal, color, and one of intensities or labels between them.
+/// Columns that are considered: position, normal, color, and one intensity or label in between.
 pub(super) const MAX_COLUMNS: usize = 10;
-/// Rows that tell what the columns are.
+/// Rows that the columns are recognized from.
 const NUM_SAMPLES: usize = 1000;
-/// How far a normal's length may be from 1: files round to few digits.
+/// Tolerance of a normal's length, for rounding in the file.
 const UNIT_TOLERANCE: f64 = 0.02;
 
-/// A row, with zeros where the file has fewer columns.
+/// A row, padded with zeros.
 pub(super) type Row = [f64; MAX_COLUMNS];
 
-/// Where normals and colors begin.
+/// First columns of normals and colors.
 #[derive(Debug, Default, PartialEq)]
 struct Columns {
     normal: Option<usize>,
@@ -27,7 +27,7 @@ struct Columns {
 }
 
 impl Columns {
-    /// `intensity_first`: the files of scanners have an intensity before the color.
+    /// `intensity_first`: scanner formats have an intensity before the color.
     fn guess(samples: &[Row], num_columns: usize, intensity_first: bool) -> Self {
         let triples = |at: usize| {
             let rows = if at + 3 <= num_columns { samples } else { &[] };
@@ -53,7 +53,7 @@ impl Columns {
     }
 }
 
-/// Reads rows, the first of them twice.
+/// Reads all rows, and the first ones twice.
 pub(super) fn read<I>(
     rows: impl Fn() -> I,
     num_columns: usize,
@@ -80,13 +80,13 @@ where
     Ok(cloud(positions, normals, &colors)?)
 }
 
-/// Colors as they stand in the file.
+/// `colors` are in the file's range.
 pub(super) fn cloud(
     positions: Vec<DVec3>,
     normals: Vec<Vec3>,
     colors: &[[f32; 3]],
 ) -> Result<PointCloud, MeshError> {
-    PointCloud::try_new(positions, normals, soup::bytes_of_colors(colors))
+    PointCloud::try_new(positions, normals, triangle_soup::bytes_of_colors(colors))
 }
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_say_what_they_are() {
+    fn columns_are_recognized_by_their_values() {
         let guess = |row: &[f64], intensity_first: bool| {
             let mut padded = [0.0; MAX_COLUMNS];
             padded[..row.len()].copy_from_slice(row);

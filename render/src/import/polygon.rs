@@ -1,15 +1,15 @@
-//! Polygons to triangles, for the formats whose faces have any number of corners.
+//! Polygon triangulation.
 //!
-//! Convex polygons become fans. Concave ones are cut by ear clipping in the plane of the polygon's own normal
-//! (Newell's), where a fan would cover area outside of the face.
+//! Convex polygons become fans. Concave ones, where a fan would cover area outside of the face, are ear-clipped in the
+//! plane of their Newell normal.
 
 use glam::{DVec2, DVec3};
 
-/// Ear clipping takes time in the square of the corners. Past this number a concave polygon becomes a fan too,
-/// so that one hostile line can't hold the importer for minutes.
+/// Ear clipping takes quadratic time. Above this number of corners a concave polygon becomes a fan too, so that one
+/// hostile line cannot stall the importer for minutes.
 const MAX_CLIPPED_CORNERS: usize = 4096;
 
-/// Calls `emit` with the corners (positions in `polygon`) of each triangle; fewer than three corners give none.
+/// Calls `emit` with the corners (indices into `polygon`) of each triangle; fewer than three corners give none.
 pub(super) fn triangulate(polygon: &[DVec3], mut emit: impl FnMut([usize; 3])) {
     let num_corners = polygon.len();
     if num_corners <= 3 {
@@ -28,7 +28,7 @@ pub(super) fn triangulate(polygon: &[DVec3], mut emit: impl FnMut([usize; 3])) {
     clip_ears(&flat, emit);
 }
 
-/// Projects along the axis in which the polygon's normal is longest, keeping it counter-clockwise.
+/// Projects along the dominant axis of the polygon's normal, keeping it counter-clockwise.
 fn flatten(polygon: &[DVec3]) -> Vec<DVec2> {
     let first = polygon[0];
     let normal: DVec3 = polygon
@@ -52,12 +52,12 @@ fn flatten(polygon: &[DVec3]) -> Vec<DVec2> {
         .collect()
 }
 
-/// Twice the signed area: positive when `a`, `b`, `c` turn left.
+/// Twice the signed area: positive if `a`, `b`, `c` turn left.
 fn turn(a: DVec2, b: DVec2, c: DVec2) -> f64 {
     (b - a).perp_dot(c - a)
 }
 
-/// Whether every fan triangle from corner 0 turns left: a fan is then exact.
+/// Does every fan triangle from corner 0 turn left? Then a fan is exact.
 fn is_convex(flat: &[DVec2]) -> bool {
     let num_corners = flat.len();
     let turns_left = |corner: usize| {
@@ -82,7 +82,7 @@ fn clip_ears(flat: &[DVec2], mut emit: impl FnMut([usize; 3])) {
             left[at % num_left],
             left[(at + 1) % num_left],
         ];
-        // A whole round without an ear happens only for polygons that cross themselves: cut anyway.
+        // Only self-intersecting polygons have no ear: clip one anyway.
         if misses >= num_left || is_ear(flat, &left, ear) {
             emit(ear);
             left.remove(at % num_left);
@@ -102,7 +102,7 @@ fn is_ear(flat: &[DVec2], left: &[usize], ear: [usize; 3]) -> bool {
         return false;
     }
     !left.iter().map(|&corner| flat[corner]).any(|point| {
-        // Corners at the same place (a bridge to a hole) don't block.
+        // Corners at the same position (a bridge to a hole) don't block.
         point != a
             && point != b
             && point != c
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn concave_polygons_are_covered_once() {
-        // An L, a quad with one corner pushed in, and a comb.
+        // An L, a quad with a reflex corner, and a comb.
         let cases: [(&[[f64; 2]], f64); 3] = [
             (&[[0., 0.], [2., 0.], [2., 1.], [1., 1.], [1., 2.], [0., 2.]], 3.0),
             (&[[0., 0.], [4., 0.], [1., 1.], [0., 4.]], 4.0),

@@ -1,23 +1,23 @@
-//! STL, text and binary. It has no vertices of its own, so corners at exactly the same place become one.
+//! STL, text and binary. It is a triangle soup, so corners at exactly equal positions are welded.
 //!
-//! Some binary files begin with the word of the text files, `solid`: only the size of the file tells. Solids are
-//! parts. The colors that a few programs hide in spare bits are passed over.
+//! Some binary files begin with the keyword of text files, `solid`: only the file size tells. Solids are parts. Colors
+//! in the spare bits of facets are ignored.
 
 use std::collections::HashMap;
 
 use glam::DVec3;
 
-use super::{ImportError, MeshFormat, number, polygon, soup::Soup, text};
+use super::{ImportError, MeshFormat, number, polygon, text, triangle_soup::TriangleSoup};
 
 /// Header and count of a binary file, in bytes.
 const HEADER_LEN: usize = 84;
 /// Normal, three corners and two spare bytes.
 const FACET_LEN: usize = 50;
-/// A file that begins like text is text unless a zero byte is among so many of its first.
+/// A file that begins like text is text unless a zero byte is among this many first bytes.
 const SNIFFED_LEN: usize = 1024;
 
 /// Reads an STL.
-pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
+pub(super) fn read(bytes: &[u8]) -> Result<TriangleSoup, ImportError> {
     let error = |problem| ImportError::File {
         format: MeshFormat::Stl,
         problem,
@@ -64,13 +64,13 @@ pub(super) fn read(bytes: &[u8]) -> Result<Soup, ImportError> {
 
 #[derive(Default)]
 struct Solid {
-    soup: Soup,
+    soup: TriangleSoup,
     vertex_by_place: HashMap<[u64; 3], u32>,
 }
 
 impl Solid {
     fn vertex(&mut self, position: DVec3) -> u32 {
-        // Adding zero turns -0 into +0, which are one place.
+        // Adding zero turns -0 into +0, which are equal.
         let place = (position + 0.0).to_array().map(f64::to_bits);
         let positions = &mut self.soup.positions;
         *self.vertex_by_place.entry(place).or_insert_with(|| {
@@ -80,7 +80,7 @@ impl Solid {
     }
 }
 
-fn read_text(bytes: &[u8]) -> Result<Soup, ImportError> {
+fn read_text(bytes: &[u8]) -> Result<TriangleSoup, ImportError> {
     let mut solid = Solid::default();
     let mut part = None;
     let (mut loop_corners, mut polygon) = (Vec::new(), Vec::new());

@@ -1,8 +1,8 @@
-//! What the text formats share: lines with continuation and comments, words, and UTF-16.
+//! Shared by the text formats: lines with continuation and comments, words, and UTF-16.
 
 use std::borrow::Cow;
 
-/// The bytes as ASCII-compatible text: files that begin with a byte-order mark are turned into UTF-8.
+/// The bytes as ASCII-compatible text: files with a byte-order mark are converted to UTF-8.
 pub(super) fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
     let utf16 = |unit: fn([u8; 2]) -> u16| {
         let units = bytes[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
@@ -19,25 +19,25 @@ pub(super) fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Text as a string: UTF-8, or else Latin-1, which older exporters write.
+/// Decodes UTF-8, or else Latin-1, which older exporters write.
 pub(super) fn string(text: &[u8]) -> String {
     String::from_utf8(text.to_vec()).unwrap_or_else(|_| text.iter().copied().map(char::from).collect())
 }
 
-/// What names a thing or a file, without blanks and quotes around it.
+/// A name, trimmed and unquoted.
 pub(super) fn name(text: &[u8]) -> String {
     let text = text.trim_ascii();
     let unquoted = text.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
     string(unquoted.unwrap_or(text))
 }
 
-/// The blank-separated words of a line.
+/// The whitespace-separated words of a line.
 pub(super) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
 }
 
-/// The first word and what comes behind it; no word where there is nothing but blanks.
+/// The first word and the rest; an empty word if there is only whitespace.
 pub(super) fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
     let text = text.trim_ascii_start();
     let len = text
@@ -49,14 +49,14 @@ pub(super) fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// Calls `visit` with the number (from 1) and the text of every line.
 ///
-/// A line that ends in a backslash goes on in the next one, unless it is a comment: those often end in the
-/// backslash of a Windows folder.
+/// A line that ends in a backslash continues on the next one, unless it is a comment: those often end in the backslash
+/// of a Windows path.
 ///
-/// `shortcut` is offered the number of each line and all the text from there on. It may read one line and say how
-/// many bytes that took, with the line's end; or leave it to `visit` by saying 0.
+/// `fast_path` is offered the number of each line and all text from there on. It may consume one line and return its
+/// length including the line end, or return 0 to leave it to `visit`.
 pub(super) fn for_each_line<E>(
     text: &[u8],
-    mut shortcut: impl FnMut(usize, &[u8]) -> usize,
+    mut fast_path: impl FnMut(usize, &[u8]) -> usize,
     mut visit: impl FnMut(usize, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut joined = Vec::new();
@@ -64,7 +64,7 @@ pub(super) fn for_each_line<E>(
     let mut rest = text;
     for number in 1.. {
         if first_line.is_none() {
-            let taken = shortcut(number, rest);
+            let taken = fast_path(number, rest);
             if taken > 0 {
                 rest = &rest[taken..];
                 continue;

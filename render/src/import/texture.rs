@@ -1,25 +1,25 @@
-//! Bytes of image files to [`Texture`]s, in bounded memory: what is larger than a view could show is shrunk, what is
-//! larger than any camera or painter makes is refused by name.
+//! Decodes image files to [`Texture`]s in bounded memory: images larger than a view can show are downsampled, absurdly
+//! large ones are refused by name.
 
 use std::{collections::HashMap, io::Cursor};
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use super::{AssetError, AssetResolver, ImportError, soup::Soup};
-use crate::surface::{Texture, Wrap};
+use super::{AssetError, AssetResolver, ImportError, triangle_soup::TriangleSoup};
+use crate::mesh::{Texture, Wrap};
 
-/// How many bytes an image may take while it is decoded: 8192 x 8192 texels of 4 bytes.
+/// Most bytes of a decoded image: 8192 x 8192 RGBA texels.
 const MAX_DECODED_BYTES: u64 = 1 << 28;
-/// How many bytes an image may become for each that it has: more than deflate can make of one.
+/// Most decoded bytes per encoded byte: more than deflate can reach.
 const MAX_INFLATION: u64 = 2048;
-/// How many bytes all images of a mesh may take, one after the other: that bounds the time.
-const MAX_DECODED_BYTES_IN_ALL: u64 = 1 << 32;
-/// How many texels the textures of a mesh may have together; further ones are shrunk until they fit.
-const MAX_TEXELS_IN_ALL: usize = 1 << 26;
+/// Most decoded bytes of all images of a mesh, one after the other; it bounds the time.
+const MAX_DECODED_BYTES_PER_MESH: u64 = 1 << 32;
+/// Most texels of all textures of a mesh; further ones are downsampled until they fit.
+const MAX_TEXELS_PER_MESH: usize = 1 << 26;
 
-/// Why an image can't be had.
+/// Why an image cannot be decoded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TextureProblem {
+pub(super) enum TextureError {
     #[error("{width} x {height} texels are more than can be held")]
     TooLarge { width: u32, height: u32 },
     #[error("the textures of this mesh are more than can be decoded")]
@@ -32,35 +32,35 @@ pub(super) enum TextureProblem {
     Embedded(Box<ImportError>),
 }
 
-/// An image as a mesh asks for it.
+/// An image that a mesh refers to; the cache key of a texture.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Request {
-    /// What the texture is called: the file's name, or the container's word for it.
+    /// The file's name, or the image's name in the container.
     pub(super) name: String,
-    /// The folder of the file that names the images, relative to the mesh: they are looked for there first. It ends with
-    /// `/`, or is empty where that file lies beside the mesh.
+    /// Folder of the file that refers to the image, relative to the mesh, where it is looked up first. Ends with `/`,
+    /// or is empty.
     pub(super) folder: String,
-    /// A second image whose brightness or opacity is the opacity of the first. If it is the first, that one gives
-    /// nothing but opacity.
+    /// An image whose brightness or alpha is the opacity of the first. If it is the same image, that one gives opacity
+    /// only.
     pub(super) opacity: Option<String>,
     pub(super) wrap: [Wrap; 2],
 }
 
-/// A texture that was put into the soup.
+/// A texture in the soup.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Loaded {
     pub(super) index: u16,
-    /// Whether any texel is less than opaque.
-    pub(super) has_holes: bool,
+    /// Is any texel less than opaque?
+    pub(super) has_transparency: bool,
 }
 
-/// Decodes images for a soup, each once.
+/// Decodes each image of a soup once.
 pub(super) struct Decoder<'a> {
     assets: &'a dyn AssetResolver,
     max_side_px: u32,
-    known: HashMap<Request, Option<Loaded>>,
-    left_decoded_bytes: u64,
-    left_texels: usize,
+    cache: HashMap<Request, Option<Loaded>>,
+    decoded_bytes_left: u64,
+    texels_left: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -68,49 +68,48 @@ impl<'a> Decoder<'a> {
         Self {
             assets,
             max_side_px: max_side_px.max(1),
-            known: HashMap::new(),
-            left_decoded_bytes: MAX_DECODED_BYTES_IN_ALL,
-            left_texels: MAX_TEXELS_IN_ALL,
+            cache: HashMap::new(),
+            decoded_bytes_left: MAX_DECODED_BYTES_PER_MESH,
+            texels_left: MAX_TEXELS_PER_MESH,
         }
     }
 
-    /// The texture of image files beside the mesh; where they can't be had, a warning says so and the mesh does
-    /// without.
-    pub(super) fn file(&mut self, soup: &mut Soup, request: Request) -> Option<Loaded> {
+    /// The texture of an image file. If it cannot be read, a warning is added and the mesh goes without.
+    pub(super) fn file(&mut self, soup: &mut TriangleSoup, request: Request) -> Option<Loaded> {
         let (folder, name) = (request.folder.clone(), request.name.clone());
         let assets = self.assets;
         self.get(soup, request, || Ok(read_below(assets, &folder, &name)?))
     }
 
-    /// As [`Decoder::file`], where the first image's bytes come from elsewhere.
+    /// As [`Decoder::file`], with another source for the first image's bytes.
     pub(super) fn get(
         &mut self,
-        soup: &mut Soup,
+        soup: &mut TriangleSoup,
         request: Request,
-        read: impl FnOnce() -> Result<Vec<u8>, TextureProblem>,
+        read: impl FnOnce() -> Result<Vec<u8>, TextureError>,
     ) -> Option<Loaded> {
-        if let Some(&known) = self.known.get(&request) {
-            return known;
+        if let Some(&cache) = self.cache.get(&request) {
+            return cache;
         }
         let loaded = self.load(soup, &request, read);
-        self.known.insert(request, loaded);
+        self.cache.insert(request, loaded);
         loaded
     }
 
     fn load(
         &mut self,
-        soup: &mut Soup,
+        soup: &mut TriangleSoup,
         request: &Request,
-        read: impl FnOnce() -> Result<Vec<u8>, TextureProblem>,
+        read: impl FnOnce() -> Result<Vec<u8>, TextureError>,
     ) -> Option<Loaded> {
-        let Ok(index) = u16::try_from(soup.surface.textures.len()) else {
+        let Ok(index) = u16::try_from(soup.appearance.textures.len()) else {
             soup.warnings
                 .push("more than 65,536 textures: the rest is left out".to_owned());
             return None;
         };
         let name = &request.name;
-        let mut picture = match read().and_then(|bytes| self.decode(name, &bytes)) {
-            Ok(picture) => picture,
+        let mut image = match read().and_then(|bytes| self.decode(name, &bytes)) {
+            Ok(image) => image,
             Err(problem) => {
                 soup.warnings
                     .push(format!("the texture \"{name}\" is left out: {problem}"));
@@ -119,13 +118,13 @@ impl<'a> Decoder<'a> {
         };
         if let Some(opacity) = &request.opacity {
             let decoded = read_below(self.assets, &request.folder, opacity)
-                .map_err(TextureProblem::from)
+                .map_err(TextureError::from)
                 .and_then(|bytes| self.decode(opacity, &bytes));
             match decoded {
                 Ok(map) => {
-                    picture.set_opacity(&map);
+                    image.set_opacity(&map);
                     if opacity == name {
-                        picture.whiten();
+                        image.whiten();
                     }
                 }
                 Err(problem) => soup
@@ -133,19 +132,22 @@ impl<'a> Decoder<'a> {
                     .push(format!("the opacity map \"{opacity}\" is left out: {problem}")),
             }
         }
-        self.left_texels -= picture.texels.len().min(self.left_texels);
-        let has_holes = picture.has_holes();
-        soup.surface.textures.push(Texture {
+        self.texels_left -= image.texels.len().min(self.texels_left);
+        let has_transparency = image.has_transparency();
+        soup.appearance.textures.push(Texture {
             name: name.clone(),
-            width: picture.width,
-            height: picture.height,
-            texels: picture.texels,
+            width: image.width,
+            height: image.height,
+            texels: image.texels,
             wrap: request.wrap,
         });
-        Some(Loaded { index, has_holes })
+        Some(Loaded {
+            index,
+            has_transparency,
+        })
     }
 
-    fn decode(&mut self, name: &str, bytes: &[u8]) -> Result<Picture, TextureProblem> {
+    fn decode(&mut self, name: &str, bytes: &[u8]) -> Result<TexelImage, TextureError> {
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(ImageError::IoError)?;
@@ -156,14 +158,14 @@ impl<'a> Decoder<'a> {
         let decoder = reader.into_decoder()?;
         let (width, height) = decoder.dimensions();
         let decoded_bytes = decoder.total_bytes();
-        let could_become = MAX_INFLATION * bytes.len() as u64;
-        if decoded_bytes > MAX_DECODED_BYTES.min(could_become) || width == 0 || height == 0 {
-            return Err(TextureProblem::TooLarge { width, height });
+        let max_inflated_bytes = MAX_INFLATION * bytes.len() as u64;
+        if decoded_bytes > MAX_DECODED_BYTES.min(max_inflated_bytes) || width == 0 || height == 0 {
+            return Err(TextureError::TooLarge { width, height });
         }
-        self.left_decoded_bytes = self
-            .left_decoded_bytes
+        self.decoded_bytes_left = self
+            .decoded_bytes_left
             .checked_sub(decoded_bytes)
-            .ok_or(TextureProblem::TooMany)?;
+            .ok_or(TextureError::TooMany)?;
         let image = DynamicImage::from_decoder(decoder)?;
         let longer = width.max(height);
         let mut side = longer.min(self.max_side_px);
@@ -175,18 +177,18 @@ impl<'a> Decoder<'a> {
         };
         while side > 1 {
             let (width, height) = size_at(side);
-            if width as usize * height as usize <= self.left_texels {
+            if width as usize * height as usize <= self.texels_left {
                 break;
             }
             side /= 2;
         }
         let (width, height) = size_at(side);
-        Ok(Picture::shrink(&image, width, height))
+        Ok(TexelImage::shrink(&image, width, height))
     }
 }
 
-/// Reads a file as it is named, or else the file of its name beside the mesh: exporters write the folders of the
-/// machine that they ran on.
+/// Reads a file by its name, or else by its last component beside the mesh: exporters write paths of the machine that
+/// they ran on.
 pub(super) fn read_beside(assets: &dyn AssetResolver, name: &str) -> Result<Vec<u8>, AssetError> {
     let portable = name.replace('\\', "/");
     let error = match assets.read(&portable) {
@@ -202,7 +204,7 @@ pub(super) fn read_beside(assets: &dyn AssetResolver, name: &str) -> Result<Vec<
     }
 }
 
-/// As [`read_beside`], but what lies in the folder goes before it.
+/// As [`read_beside`], but tries the folder first.
 fn read_below(assets: &dyn AssetResolver, folder: &str, name: &str) -> Result<Vec<u8>, AssetError> {
     if !folder.is_empty()
         && let Ok(bytes) = assets.read(&format!("{folder}{}", name.replace('\\', "/")))
@@ -213,15 +215,14 @@ fn read_below(assets: &dyn AssetResolver, folder: &str, name: &str) -> Result<Ve
 }
 
 /// Texels, row by row from the top.
-struct Picture {
+struct TexelImage {
     width: u32,
     height: u32,
     texels: Vec<[u8; 4]>,
 }
 
-impl Picture {
-    /// The image with `width` x `height` texels, no more than it has: each the mean of those that it covers, weighted
-    /// with their opacity.
+impl TexelImage {
+    /// Downsamples to `width` x `height` texels by a box filter, weighted by opacity.
     fn shrink(image: &DynamicImage, width: u32, height: u32) -> Self {
         let texels = match image {
             DynamicImage::ImageLuma8(image) => shrink(
@@ -253,19 +254,19 @@ impl Picture {
         }
     }
 
-    fn has_holes(&self) -> bool {
+    fn has_transparency(&self) -> bool {
         self.texels.iter().any(|texel| texel[3] != u8::MAX)
     }
 
-    /// Takes over the opacity of another picture, or where that one is opaque everywhere its brightness.
+    /// Takes the alpha of another image, or its brightness if that is opaque everywhere.
     fn set_opacity(&mut self, opacity: &Self) {
-        let has_holes = opacity.has_holes();
+        let has_transparency = opacity.has_transparency();
         for (row, texels) in self.texels.chunks_exact_mut(self.width as usize).enumerate() {
             let from_row = row as u64 * u64::from(opacity.height) / u64::from(self.height);
             for (column, texel) in texels.iter_mut().enumerate() {
                 let from_column = column as u64 * u64::from(opacity.width) / u64::from(self.width);
                 let from = opacity.texels[(from_row * u64::from(opacity.width) + from_column) as usize];
-                texel[3] = if has_holes { from[3] } else { from[1] };
+                texel[3] = if has_transparency { from[3] } else { from[1] };
             }
         }
     }
@@ -336,24 +337,24 @@ mod tests {
         bytes
     }
 
-    fn decode(bytes: &[u8], max_side_px: u32) -> Result<Picture, TextureProblem> {
+    fn decode(bytes: &[u8], max_side_px: u32) -> Result<TexelImage, TextureError> {
         Decoder::new(&NoAssets, max_side_px).decode("image", bytes)
     }
 
     #[test]
-    fn large_images_shrink_and_transparent_texels_lend_no_color() {
+    fn large_images_are_downsampled_weighted_by_opacity() {
         let pixels = [[200, 0, 0, 255], [0, 0, 0, 0], [100, 0, 0, 255], [0, 0, 0, 0]].concat();
-        let picture = decode(&png(2, 2, png::ColorType::Rgba, &pixels), 1).unwrap();
-        assert_eq!((picture.width, picture.height), (1, 1));
-        assert_eq!(picture.texels, [[150, 0, 0, 128]]);
-        let picture = decode(&png(3, 1, png::ColorType::Grayscale, &[10, 20, 30]), 2).unwrap();
-        assert_eq!((picture.width, picture.height), (2, 1));
-        assert_eq!(picture.texels, [[10, 10, 10, 255], [25, 25, 25, 255]]);
+        let image = decode(&png(2, 2, png::ColorType::Rgba, &pixels), 1).unwrap();
+        assert_eq!((image.width, image.height), (1, 1));
+        assert_eq!(image.texels, [[150, 0, 0, 128]]);
+        let image = decode(&png(3, 1, png::ColorType::Grayscale, &[10, 20, 30]), 2).unwrap();
+        assert_eq!((image.width, image.height), (2, 1));
+        assert_eq!(image.texels, [[10, 10, 10, 255], [25, 25, 25, 255]]);
     }
 
     #[test]
     fn a_gigantic_image_is_refused_before_it_is_decoded() {
-        // The header of a PNG of 60,000 x 60,000 pixels, and nothing behind it that would fill them.
+        // The header of a PNG of 60,000 x 60,000 pixels, without the data.
         let mut bytes = png(1, 1, png::ColorType::Rgb, &[0, 0, 0]);
         bytes[16..20].copy_from_slice(&60_000_u32.to_be_bytes());
         bytes[20..24].copy_from_slice(&60_000_u32.to_be_bytes());
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_paths_fall_back_to_the_name_beside_the_mesh() {
+    fn foreign_paths_fall_back_to_the_file_name() {
         struct Folder;
         impl AssetResolver for Folder {
             fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
@@ -400,10 +401,10 @@ mod tests {
 
     #[test]
     fn opacity_comes_from_the_second_image() {
-        let mut picture = decode(&png(2, 1, png::ColorType::Grayscale, &[50, 60]), 8).unwrap();
-        picture.set_opacity(&decode(&png(1, 1, png::ColorType::Grayscale, &[7]), 8).unwrap());
-        assert_eq!(picture.texels, [[50, 50, 50, 7], [60, 60, 60, 7]]);
-        picture.set_opacity(&decode(&png(1, 1, png::ColorType::Rgba, &[1, 2, 3, 4]), 8).unwrap());
-        assert_eq!(picture.texels[0], [50, 50, 50, 4]);
+        let mut image = decode(&png(2, 1, png::ColorType::Grayscale, &[50, 60]), 8).unwrap();
+        image.set_opacity(&decode(&png(1, 1, png::ColorType::Grayscale, &[7]), 8).unwrap());
+        assert_eq!(image.texels, [[50, 50, 50, 7], [60, 60, 60, 7]]);
+        image.set_opacity(&decode(&png(1, 1, png::ColorType::Rgba, &[1, 2, 3, 4]), 8).unwrap());
+        assert_eq!(image.texels[0], [50, 50, 50, 4]);
     }
 }

@@ -1,11 +1,11 @@
-//! What an importer leaves out and goes on: a bounded number of sentences of bounded length, each once.
+//! Warnings of an importer, bounded in number and length, without repetitions.
 
-/// How many sentences are kept; what is past them is counted.
+/// Most warnings that are kept; further ones are counted.
 const MAX_WARNINGS: usize = 20;
-/// How long a sentence may be, in bytes: files name things as long as they like.
+/// Longest warning, in bytes: names in files have any length.
 const MAX_WARNING_BYTES: usize = 300;
 
-/// Sentences for [`crate::Mesh::warnings`].
+/// Lines for [`crate::Mesh::warnings`].
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     sentences: Vec<String>,
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_bounded() {
+    fn warnings_are_bounded() {
         let mut warnings = Warnings::default();
         for number in 0..100 {
             warnings.push(format!("{number} {}", "ü".repeat(1000)));

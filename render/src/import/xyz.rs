@@ -1,20 +1,21 @@
-//! Points as text: a row each, numbers between blanks, tabs, commas or semicolons (`.xyz`, `.txt`, `.pts`, `.asc`).
+//! Point clouds as text: a row per point, numbers separated by spaces, tabs, commas or semicolons (`.xyz`, `.txt`,
+//! `.pts`, `.asc`).
 //!
-//! Lines that begin with `#` or `//` are comments; the first line may be the number of points or the columns' names.
+//! Lines that begin with `#` or `//` are comments; the first line may be the number of points or the column names.
 
 use super::{
     ImportError, MeshFormat, number,
     point::{self, MAX_COLUMNS, Row},
     text,
 };
-use crate::surfel::PointCloud;
+use crate::mesh::PointCloud;
 
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| byte.is_ascii_whitespace() || matches!(byte, b',' | b';'))
         .filter(|word| !word.is_empty())
 }
 
-/// Reads a text of points.
+/// Reads a point cloud.
 pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<PointCloud, ImportError> {
     let bytes = text::decode(bytes);
     let lines = || {
@@ -47,7 +48,7 @@ pub(super) fn read(bytes: &[u8], reads_colors: bool) -> Result<PointCloud, Impor
             let mut words = words(text);
             for (column, place) in row.iter_mut().enumerate().take(num_columns.max(3)) {
                 let number = words.next().and_then(number::parse_f64);
-                // What stands behind the coordinates may be a word; it is no color then.
+                // A column behind the coordinates may be a word; it is not a color then.
                 *place = match number {
                     None if column < 3 => return Err(error("a point needs three numbers")),
                     number => number.unwrap_or(f64::NAN),

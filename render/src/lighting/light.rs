@@ -1,60 +1,59 @@
-//! `Light`: where light comes from.
+//! `Light`: light sources.
 
 use glam::{DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
-use tap_shaders::{LIGHT_AT_EYE, LIGHT_DIRECTIONAL, LIGHT_POINT, LightUniform};
+use tap_shaders::{LIGHT_DIRECTIONAL, LIGHT_HEADLIGHT, LIGHT_POINT, LightUniform};
 
 use super::Rgb;
 use crate::error::RenderError;
 
-/// Brightest color of a light.
+/// Largest intensity.
 const MAX_COLOR: f64 = 16.0;
-/// Farthest place of a light, in units of object space.
+/// Largest distance from the origin, in units of object space.
 const MAX_DISTANCE: f64 = 1e6;
 
-/// A light. It casts no shadow and does not fade with its distance.
+/// A light source, without shadows or attenuation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Light {
-    /// At the eye.
+    /// A headlight, at the eye.
     Head {
-        /// How much of each color it gives.
+        /// RGB intensity.
         #[serde(default = "white")]
         color: Rgb,
     },
-    /// From one direction.
+    /// Parallel light from one direction.
     Directional {
         /// Towards the light, of any length.
         toward: [f64; 3],
-        /// What `toward` turns with.
+        /// The coordinate system of `toward`.
         #[serde(default)]
         space: Space,
-        /// How much of each color it gives.
+        /// RGB intensity.
         #[serde(default = "white")]
         color: Rgb,
     },
-    /// At a place.
+    /// A point light.
     Point {
-        /// Where, in units of object space.
+        /// Position, in units of object space.
         at: [f64; 3],
-        /// What `at` turns with.
+        /// The coordinate system of `at`.
         #[serde(default)]
         space: Space,
-        /// How much of each color it gives.
+        /// RGB intensity.
         #[serde(default = "white")]
         color: Rgb,
     },
 }
 
-/// What a light turns with.
+/// The coordinate system that a light is fixed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Space {
-    /// With the object: another side of it is lit in each view.
+    /// Fixed to the object: each view sees it lit from another side.
     #[default]
     Object,
-    /// With the camera: +x right, +y up, +z towards the viewer. A place is as far from the origin as it says, which is
-    /// the object's centre.
+    /// Fixed to the camera: +x right, +y up, +z towards the viewer. Positions are relative to the object's origin.
     View,
 }
 
@@ -63,13 +62,13 @@ fn white() -> Rgb {
 }
 
 impl Light {
-    /// A white light at the eye.
+    /// A white headlight.
     #[must_use]
     pub fn head() -> Self {
         Self::Head { color: Rgb::WHITE }
     }
 
-    /// A white light from one direction.
+    /// A white directional light.
     #[must_use]
     pub fn directional(toward: [f64; 3], space: Space) -> Self {
         Self::Directional {
@@ -111,10 +110,10 @@ impl Light {
         }
     }
 
-    /// As the shaders read it, for a view.
+    /// The uniform for a view.
     pub(crate) fn uniform(&self, view_from_object: &Mat4) -> LightUniform {
         let (kind, vector) = match *self {
-            Self::Head { .. } => (LIGHT_AT_EYE, Vec3::ZERO),
+            Self::Head { .. } => (LIGHT_HEADLIGHT, Vec3::ZERO),
             Self::Directional { toward, space, .. } => {
                 let toward = DVec3::from(toward).normalize_or_zero().as_vec3();
                 let in_view = match space {

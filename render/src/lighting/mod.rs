@@ -1,13 +1,13 @@
-//! `Lighting`: how a covered pixel gets its color. Presets are in `preset.rs`, the lights in `light.rs`.
+//! `Lighting`: how a covered pixel is shaded. Presets are in `preset.rs`, light sources in `light.rs`.
 //!
-//! With the material's color `albedo`, the unit normal `n` of the side that is seen, `e` towards the eye and `l` towards
-//! a light, all per color, 0 to 1 and as the file's 8 bits have it (no gamma):
+//! With the material's color `albedo`, the unit normal `n` on the visible side, `e` towards the eye and `l` towards a
+//! light, per channel, 0 to 1 and in the encoding of the file's 8 bits (no gamma correction):
 //!
 //! ```text
-//! value = albedo * (ambient + around + diffuse * sum(light.color * cosine)) + specular * sum(light.color * mirror)
-//! around = mix(ground, sky, 1/2 + n.up / 2)        up is +y of object space
-//! cosine = max(n.l, 0), or |n.l| where the lighting is reverse-lit
-//! mirror = max(n.h, 0)^shininess where cosine > 0, h halfway between l and e       (Blinn-Phong)
+//! value = albedo * (ambient + hemisphere + diffuse * sum(light.color * cosine)) + specular * sum(light.color * highlight)
+//! hemisphere = mix(ground, sky, 1/2 + n.up / 2)    up is +y of object space
+//! cosine = max(n.l, 0), or |n.l| if the lighting is two-sided
+//! highlight = max(n.h, 0)^shininess where cosine > 0, h halfway between l and e    (Blinn-Phong)
 //! ```
 //!
 //! rounded to 8 bits, and at most [`BRIGHTEST_COVERED`].
@@ -24,74 +24,73 @@ pub use rgb::Rgb;
 use crate::error::RenderError;
 use crate::view::ColorKind;
 
-/// Value of a pixel that the object does not cover, where the lighting says no other.
+/// Default value of uncovered pixels.
 pub const BACKGROUND: u8 = 255;
-/// The brightest value of a pixel that the object covers: white means 'not covered'.
+/// Brightest value of a covered pixel, so that white means uncovered.
 pub const BRIGHTEST_COVERED: u8 = 254;
-/// Most lights of a lighting.
+/// Most light sources of a lighting.
 pub const MAX_LIGHTS: usize = tap_shaders::MAX_LIGHTS;
-/// The largest `shininess` there is.
+/// Largest Blinn-Phong exponent.
 const MAX_SHININESS: f64 = 10_000.0;
 
-/// How a covered pixel gets its color. In a recipe it is the name of a preset, or a table; what a table leaves out is
-/// as in `mvcnn`.
+/// In a recipe it is the name of a preset, or a table whose missing fields are those of `mvcnn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, remote = "Self")]
 pub struct Lighting {
-    /// White, or the mesh's own colors and textures.
+    /// White, or the mesh's own materials.
     pub material: MaterialChoice,
-    /// Flat, or smooth over the faces' edges.
+    /// Flat or smooth.
     pub normals: Normals,
-    /// Light, or the normals as colors.
+    /// Lit color, or the normals as colors.
     pub show: Show,
-    /// Is a surface lit from behind as from the front (`MATLAB`'s `reverselit`)?
-    pub reverse_lit: bool,
-    /// What a surface gets whatever its direction.
+    /// Two-sided lighting: `|n.l|` in place of `max(n.l, 0)` (`reverselit` in `MATLAB`). Files call it `reverse_lit`.
+    #[serde(rename = "reverse_lit", alias = "two_sided")]
+    pub two_sided: bool,
+    /// Ambient light, independent of direction.
     pub ambient: Rgb,
-    /// What it gets more when it looks up.
+    /// Hemisphere light from above.
     pub sky: Rgb,
-    /// What it gets more when it looks down.
+    /// Hemisphere light from below.
     pub ground: Rgb,
-    /// How much of the lights it scatters, 0 to 1.
+    /// Diffuse coefficient, 0 to 1.
     pub diffuse: f64,
-    /// How much of the lights it mirrors, 0 to 1.
+    /// Specular coefficient, 0 to 1.
     pub specular: f64,
-    /// How sharp the mirror is, 1 to 10,000.
+    /// Blinn-Phong exponent, 1 to 10,000.
     pub shininess: f64,
-    /// The lights, at most [`MAX_LIGHTS`].
+    /// At most [`MAX_LIGHTS`].
     pub lights: Vec<Light>,
-    /// 8-bit color of what is not covered.
+    /// 8-bit color of uncovered pixels.
     pub background: [u8; 3],
 }
 
-/// Which colors a mesh has.
+/// Which materials are shaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MaterialChoice {
-    /// White everywhere; also where a texture has a hole.
+    /// White everywhere; alpha cutoffs are ignored.
     #[default]
     White,
-    /// Its own: base colors, textures, vertex colors, holes cut out.
+    /// The mesh's own: base colors, textures, vertex colors, alpha cutoffs.
     Own,
 }
 
-/// Which normals are lit.
+/// Which normals are shaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Normals {
-    /// Of the faces.
+    /// Face normals.
     #[default]
     Flat,
-    /// Of the faces around each corner, weighted by their areas; where faces meet at more than 60 degrees, each side
-    /// keeps its own.
+    /// Area-weighted vertex normals; edges of more than 60 degrees stay sharp.
     Smooth,
 }
 
-/// What colors tell.
+/// What the color channel shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Show {
-    /// Light.
+    /// Lit color.
     #[default]
     Light,
     /// Normals in view space: `color = (n + 1) / 2`.
@@ -101,14 +100,14 @@ pub enum Show {
 impl Lighting {
     /// # Errors
     ///
-    /// [`RenderError::Lighting`] if a part is out of range, [`RenderError::Lights`] if there are too many lights or one
-    /// has no direction.
+    /// [`RenderError::Lighting`] if a value is out of range, [`RenderError::Lights`] if there are too many lights or
+    /// one has no direction.
     pub fn validate(&self) -> Result<(), RenderError> {
         let Self {
             material: _,
             normals: _,
             show: _,
-            reverse_lit: _,
+            two_sided: _,
             ambient,
             sky,
             ground,
@@ -142,7 +141,7 @@ impl Lighting {
         lights.iter().try_for_each(Light::validate)
     }
 
-    /// Gray if nothing in it has a color.
+    /// Gray if all colors in it are gray.
     #[must_use]
     pub fn color_kind(&self) -> ColorKind {
         let is_gray = self.material == MaterialChoice::White

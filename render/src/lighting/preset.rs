@@ -1,22 +1,22 @@
-//! The lightings that have names.
+//! Lighting presets.
 //!
-//! `mvcnn` and `mvcnn-2015` are MVCNN's two generations of pictures (`suhangpro/mvcnn`, `utils/plotMesh.m`, its versions
+//! `mvcnn` and `mvcnn-2015` are those of MVCNN's two sets of views (`suhangpro/mvcnn`, `utils/plotMesh.m`, its versions
 //! of 2016-02 and 2015-09); the others are ours.
 
 use std::f64::consts::TAU;
 use std::str::FromStr;
 
 use super::{BACKGROUND, Light, Lighting, MaterialChoice, Normals, Rgb, Show, Space};
-use crate::dice::Dice;
 use crate::error::ParseError;
+use crate::rng::SeededRng;
 
-/// `mvcnn`: ambient and diffuse part of the script of 2016.
+/// `mvcnn`: ambient and diffuse coefficients of the script of 2016.
 const MVCNN: (f64, f64) = (0.3, 0.6);
-/// `mvcnn-2015`: ambient and diffuse part of the script of 2015, confirmed by measuring published views.
+/// `mvcnn-2015`: ambient and diffuse coefficients of the script of 2015, confirmed by measuring published views.
 const MVCNN_2015: (f64, f64) = (0.2, 0.6);
-/// `mvcnn-2015`: `camlight` stands right of and above the camera, 30 degrees each.
+/// `mvcnn-2015`: `camlight` is right of and above the camera, 30 degrees each.
 const CAMLIGHT_DEG: f64 = 30.0;
-/// Lights of a `random` lighting.
+/// Most lights of a `random` lighting.
 const MAX_RANDOM_LIGHTS: f64 = 4.0;
 
 impl Lighting {
@@ -32,7 +32,7 @@ impl Lighting {
         "random:0",
     ];
 
-    /// The views that TAP was trained on: white, flat, both sides alike, one light at the eye; ambient 0.3, diffuse 0.6.
+    /// The views that TAP was trained on: white, flat, two-sided, one headlight; ambient 0.3, diffuse 0.6.
     #[must_use]
     pub fn mvcnn() -> Self {
         let (ambient, diffuse) = MVCNN;
@@ -40,7 +40,7 @@ impl Lighting {
             material: MaterialChoice::White,
             normals: Normals::Flat,
             show: Show::Light,
-            reverse_lit: true,
+            two_sided: true,
             ambient: Rgb::gray(ambient),
             sky: Rgb::BLACK,
             ground: Rgb::BLACK,
@@ -67,7 +67,7 @@ impl Lighting {
         }
     }
 
-    /// The mesh's own colors and textures under the light of `mvcnn`, a little brighter.
+    /// The mesh's own materials under the headlight of `mvcnn`, a little brighter.
     #[must_use]
     pub fn textured() -> Self {
         Self {
@@ -78,14 +78,14 @@ impl Lighting {
         }
     }
 
-    /// A photographer's: key light from the right and above, a weaker fill from the left, a rim from behind; all turn
-    /// with the camera.
+    /// Three-point lighting: key light from the right and above, a weaker fill light from the left, a rim light from
+    /// behind; all fixed to the camera.
     #[must_use]
     pub fn three_point() -> Self {
         let light = |toward, strength| Light::directional(toward, Space::View).colored(Rgb::gray(strength));
         Self {
             material: MaterialChoice::Own,
-            reverse_lit: false,
+            two_sided: false,
             ambient: Rgb::gray(0.15),
             diffuse: 1.0,
             lights: vec![
@@ -97,7 +97,7 @@ impl Lighting {
         }
     }
 
-    /// `mvcnn` with a highlight (Blinn-Phong).
+    /// `mvcnn` with a Blinn-Phong highlight.
     #[must_use]
     pub fn headlight_specular() -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Lighting {
         }
     }
 
-    /// Open sky: bright from above, dim from below, no lights.
+    /// Hemisphere light: bright from above, dim from below, no light sources.
     #[must_use]
     pub fn hemisphere() -> Self {
         Self {
@@ -131,22 +131,22 @@ impl Lighting {
         }
     }
 
-    /// One to four lights, directional and point, of random places and strengths, that stay with the object; the mesh's
-    /// own colors. The same seed gives the same lights.
+    /// One to four lights, directional and point, of random positions and intensities, fixed to the object, on the
+    /// mesh's own materials. The same seed gives the same lights.
     #[must_use]
     pub fn random(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
-        let count = 1 + dice.between(0.0, MAX_RANDOM_LIGHTS) as u32;
+        let mut rng = SeededRng::new(seed);
+        let count = 1 + rng.between(0.0, MAX_RANDOM_LIGHTS) as u32;
         let lights = (0..count).map(|_| {
-            let (height, turn) = (dice.between(-0.4, 1.0), dice.between(0.0, TAU));
+            let (height, turn) = (rng.between(-0.4, 1.0), rng.between(0.0, TAU));
             let across = (1.0_f64 - height * height).max(0.0).sqrt();
             let toward = [turn.sin() * across, height, turn.cos() * across].map(round);
-            let strength = dice.between(0.5, 1.5) / f64::from(count);
-            let color = Rgb([0; 3].map(|_| round(strength * dice.between(0.85, 1.0))));
-            if dice.unit() < 0.5 {
+            let strength = rng.between(0.5, 1.5) / f64::from(count);
+            let color = Rgb([0; 3].map(|_| round(strength * rng.between(0.85, 1.0))));
+            if rng.unit() < 0.5 {
                 Light::directional(toward, Space::Object).colored(color)
             } else {
-                let distance = dice.between(1.5, 3.5);
+                let distance = rng.between(1.5, 3.5);
                 Light::Point {
                     at: toward.map(|part| round(part * distance)),
                     space: Space::Object,
@@ -157,8 +157,8 @@ impl Lighting {
         let lights = lights.collect();
         Self {
             material: MaterialChoice::Own,
-            reverse_lit: false,
-            ambient: Rgb::gray(round(dice.between(0.1, 0.3))),
+            two_sided: false,
+            ambient: Rgb::gray(round(rng.between(0.1, 0.3))),
             diffuse: 0.8,
             lights,
             ..Self::mvcnn()
@@ -166,7 +166,7 @@ impl Lighting {
     }
 }
 
-/// Three digits, which a recipe can be read with.
+/// Three decimals, to keep recipes readable.
 fn round(x: f64) -> f64 {
     (x * 1e3).round() / 1e3
 }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_camlight_stands_where_it_was_measured() {
+    fn camlight_direction_matches_measurement() {
         let lighting = Lighting::mvcnn_2015();
         let [Light::Directional { toward, .. }] = lighting.lights[..] else {
             panic!("one directional light");

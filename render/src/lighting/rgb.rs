@@ -1,4 +1,4 @@
-//! `Rgb`: a part of each color. In a recipe one number stands for three equal ones.
+//! `Rgb`: a color. In a recipe a single number stands for gray.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,13 +20,13 @@ impl Rgb {
     /// All.
     pub const WHITE: Self = Self::gray(1.0);
 
-    /// The same of all three.
+    /// Equal channels.
     #[must_use]
     pub const fn gray(value: f64) -> Self {
         Self([value; 3])
     }
 
-    /// Is there as much of each?
+    /// Are all channels equal?
     #[must_use]
     pub fn is_gray(&self) -> bool {
         let [red, green, blue] = self.0.map(f64::to_bits);

@@ -1,4 +1,4 @@
-//! Files made by others, in the folder that `TAP_REAL_DATA` names.
+//! Real files, in the folder that `TAP_REAL_DATA` names.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
 
 use tap_render::import::{AssetError, AssetResolver};
 
-/// The files of a folder and those below it.
+/// The files of a folder and of its subfolders.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl AssetResolver for Folder {
@@ -26,7 +26,7 @@ impl AssetResolver for Folder {
     }
 }
 
-/// A folder of real data; says that it is skipped where there is none.
+/// A folder of real data; prints that it is skipped if it does not exist.
 pub(crate) fn real_data(folder: &str) -> Option<PathBuf> {
     let Some(root) = std::env::var_os("TAP_REAL_DATA") else {
         eprintln!("skipped: TAP_REAL_DATA names no folder with `{folder}` in it");

@@ -37,14 +37,14 @@ fn depth_and_normals_are_those_of_the_sphere() {
                             (i % size) as f32 + 0.5 - size as f32 / 2.0,
                             size as f32 / 2.0 - ((i / size) as f32 + 0.5),
                         ) / (size as f32 / 2.0);
-                        let w = if projection == Projection::Parallel {
+                        let w = if projection == Projection::Orthographic {
                             1.0
                         } else {
                             depth[i]
                         };
                         let at = Vec3::new(ndc.x * w / clip.x_axis.x, ndc.y * w / clip.y_axis.y, -depth[i])
                             - center;
-                        // At the rim a sample's place within its pixel matters much.
+                        // At the rim a sample's position within its pixel matters much.
                         if at.truncate().length() < 0.9 {
                             assert!((at.length() - 1.0).abs() < 0.02, "{at} is not on the sphere");
                             let normal = Vec3::from(normal[i]);
@@ -60,7 +60,7 @@ fn depth_and_normals_are_those_of_the_sphere() {
 
 #[test]
 fn channels_do_not_change_each_other() {
-    // On a device, one sample's colors alone are drawn by another way than with more.
+    // On a device, color alone at one sample per pixel takes another code path.
     for (samples, lighting) in [
         (4, "mvcnn"),
         (1, "mvcnn"),

@@ -1,11 +1,11 @@
-//! How objects fill their pictures.
+//! How objects fill their images.
 
 use glam::DVec3;
 use tap_render::{Framing, Mask, RenderRecipe, View};
 
 use crate::{PROJECTIONS, centered, mask_box, renderers, shape};
 
-/// Covered pixels and those that are shut in by covered ones.
+/// Covered pixels, and those enclosed by covered ones.
 fn filled_pixels(mask: &Mask) -> usize {
     let size = mask.size_px() as usize;
     let mut is_outside = vec![false; size * size];
@@ -40,7 +40,7 @@ fn mvcnn_framing_obeys_both_limits_and_touches_one() {
         let (mut num_by_area, mut num_by_side) = (0, 0);
         for (name, mesh) in &meshes {
             for projection in PROJECTIONS {
-                // One sample a pixel counts areas without bias.
+                // One sample per pixel measures areas without bias.
                 let recipe = RenderRecipe {
                     projection,
                     size_px: 512,

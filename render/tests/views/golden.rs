@@ -1,6 +1,6 @@
-//! Pictures that were looked at once and must stay as they are, on both backends.
+//! Golden images, inspected once, that both backends must reproduce.
 //!
-//! A failure writes what was drawn and where it differs; `UPDATE_GOLDEN=1` accepts what is drawn.
+//! A failure writes the actual image and the difference; `UPDATE_GOLDEN=1` accepts the actual one.
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -13,12 +13,12 @@ use crate::{centered, renderers, shape};
 
 const SIZE: usize = 64;
 const COLUMNS: usize = 4;
-/// Another version of the driver may round a value otherwise by this much,
+/// Tolerance for another driver version's rounding of values,
 const MAX_OFF: u8 = 2;
-/// and may decide otherwise about a sample on an edge, which happens in at most one of so many pixels.
+/// and for samples on edges, in at most one of this many pixels.
 const ONE_FREE_IN: usize = 500;
 
-/// All views side by side, three bytes a pixel.
+/// All views side by side, three bytes per pixel.
 #[derive(PartialEq)]
 struct Sheet {
     width: usize,
@@ -116,7 +116,7 @@ fn assert_sheet(name: &str, actual: &Sheet) {
     }
 }
 
-/// The same pictures are expected of both backends.
+/// Both backends must draw the same images.
 fn views(mesh: &Mesh, recipe: RenderRecipe) -> [Vec<View>; 2] {
     let recipe = RenderRecipe {
         size_px: SIZE as u32,
@@ -140,7 +140,7 @@ fn axes_as_mvcnn_shows_them() {
 fn a_ring_in_parallel_projection() {
     let recipe = RenderRecipe {
         framing: Framing::Box,
-        projection: Projection::Parallel,
+        projection: Projection::Orthographic,
         ..RenderRecipe::default()
     };
     let views = views(&shape::torus(12, 0.4), recipe);

@@ -1,4 +1,4 @@
-//! What value a covered pixel gets.
+//! Values of covered pixels.
 
 use glam::Vec3;
 use tap_render::{BACKGROUND, Channels, Framing, Projection, RenderRecipe, Rgb, Rig};
@@ -9,7 +9,7 @@ use crate::{PROJECTIONS, centered, renderers, shape};
 fn light_is_0_3_and_0_6_of_the_cosine_on_both_sides() {
     for mut renderer in renderers() {
         let recipe = RenderRecipe {
-            projection: Projection::Parallel,
+            projection: Projection::Orthographic,
             size_px: 32,
             ..RenderRecipe::default()
         };
@@ -103,9 +103,9 @@ fn covered_pixels_are_never_white_and_others_always_are() {
     }
 }
 
-/// The headlight alone has ways of its own, which a trace of gloss leads away from.
+/// A single headlight takes fast paths; a trace of specular light disables them.
 #[test]
-fn the_headlight_alone_shines_as_any_light() {
+fn headlight_fast_paths_match_general_lighting() {
     let mesh = shape::axes();
     for mut renderer in renderers() {
         let mut draw = |recipe: &RenderRecipe| {
@@ -145,7 +145,7 @@ fn edges_are_anti_aliased() {
     for mut renderer in renderers() {
         let mesh = shape::square(Rig::mvcnn12().poses()[0].eye_direction());
         let mut num_blended = |samples| {
-            let projection = Projection::Parallel;
+            let projection = Projection::Orthographic;
             let recipe = RenderRecipe {
                 projection,
                 samples,

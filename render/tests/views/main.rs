@@ -1,4 +1,4 @@
-//! What views promise, of both backends: the CPU by itself, and wgpu on a software driver.
+//! Properties of views, on both backends: the CPU, and wgpu on a software driver.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,17 +6,17 @@
     reason = "a test fails by panicking and says what it skips"
 )]
 
+mod backend_parity;
 mod channel;
-mod coincident;
-mod flight;
+mod coplanar;
 mod framing;
 mod golden;
 mod light;
 mod no_driver;
 mod pose;
+mod queue;
 mod ray_caster;
 mod shape;
-mod twin;
 
 use tap_render::{
     AdapterChoice, BackendChoice, Mask, Mesh, ObjectFromMesh, Projection, Renderer, RendererOptions, UpAxis,
@@ -26,7 +26,7 @@ pub(crate) const PROJECTIONS: [Projection; 2] = [
     Projection::Perspective {
         distance_diagonals: 4.6,
     },
-    Projection::Parallel,
+    Projection::Orthographic,
 ];
 
 /// One of each backend.

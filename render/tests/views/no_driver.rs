@@ -1,4 +1,4 @@
-//! A machine without any Vulkan driver: the CPU draws; and who asks for a driver is told what to install.
+//! A machine without any Vulkan driver: the CPU draws, and a request for wgpu says what to install.
 
 #![cfg(target_os = "linux")]
 
@@ -8,11 +8,11 @@ use std::{env, fs};
 
 use tap_render::{BackendChoice, RenderError, Renderer, RendererOptions, list_adapters};
 
-/// Set in the process that is to find no driver; the loader reads its own variables only at its start.
+/// Set in the child process that must find no driver; the loader reads its variables only at its start.
 const IS_WITHOUT_DRIVER: &str = "TAP_TEST_WITHOUT_DRIVER";
 
 #[test]
-fn without_a_driver_there_is_an_error_that_mends_it() {
+fn without_a_driver_the_error_says_what_to_install() {
     if env::var_os(IS_WITHOUT_DRIVER).is_some() {
         let renderer = Renderer::try_new(&RendererOptions::default()).unwrap();
         assert_eq!(renderer.adapter().backend, "cpu", "who needs no driver draws");
@@ -39,7 +39,7 @@ fn without_a_driver_there_is_an_error_that_mends_it() {
     let output = Command::new(env::current_exe().unwrap())
         .args([
             "--exact",
-            "no_driver::without_a_driver_there_is_an_error_that_mends_it",
+            "no_driver::without_a_driver_the_error_says_what_to_install",
         ])
         .env(IS_WITHOUT_DRIVER, "1")
         .env("VK_DRIVER_FILES", "/nonexistent.json")
@@ -50,7 +50,7 @@ fn without_a_driver_there_is_an_error_that_mends_it() {
     assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
 }
 
-/// Set in the process that draws as it likes.
+/// Set in the child process that chooses freely.
 const IS_FRESH: &str = "TAP_TEST_FRESH";
 
 #[test]

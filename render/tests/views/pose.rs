@@ -5,7 +5,7 @@ use tap_render::{Framing, Mask, RenderRecipe};
 
 use crate::{PROJECTIONS, centered, mask_box, renderers, shape};
 
-/// Middle of the covered pixels, from the middle of the picture, +y up, as parts of its side.
+/// Center of the covered pixels, relative to the image center, +y up, as fractions of its side.
 fn center_of_mask(mask: &Mask) -> Vec2 {
     let size = mask.size_px();
     let covered = (0..size * size)

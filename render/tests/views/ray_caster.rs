@@ -1,5 +1,5 @@
-//! Views against an independent way to make them: a ray through the centre of each pixel, cut with each triangle, in
-//! double precision, from nothing but the mesh and the matrices that a view comes with.
+//! Views against an independent ray caster: a ray through the center of each pixel, intersected with each triangle in
+//! double precision, from the mesh and the view's matrices alone.
 
 use glam::{DMat4, DVec3, DVec4};
 use tap_render::import::{MeshFormat, NoAssets, import_mesh};
@@ -68,7 +68,7 @@ impl Caster {
     }
 }
 
-/// How many pixels were compared, and how many were off.
+/// Pixels that were compared, and those that differ.
 #[derive(Default)]
 struct Tally {
     interior: usize,
@@ -102,14 +102,14 @@ fn compare(mesh: &Mesh, object_from_mesh: &ObjectFromMesh, recipe: &RenderRecipe
         for (x, y) in (1..size - 1).flat_map(|y| (1..size - 1).map(move |x| (x, y))) {
             let index = |dx: u32, dy: u32| ((y + dy - 1) * size + x + dx - 1) as usize;
             let around: Vec<_> = (0..9).map(|k| &hits[index(k % 3, k / 3)]).collect();
-            // Near the silhouette a sample may see what the centre misses.
+            // Near the silhouette a sample may hit what the center misses.
             let Some(hits) = around.into_iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else {
                 continue;
             };
             tally.holes += usize::from(!mask.is_covered(x, y));
             let here = hits[4];
             let is_bent = |other: &&Hit| here.normal_in_view.dot(other.normal_in_view).abs() < 0.999;
-            // Opposite neighbours are as much nearer as they are farther, or there is a step between them.
+            // Opposite neighbors differ by opposite amounts, or there is a depth step between them.
             let is_step = |k: usize| (hits[k].depth + hits[8 - k].depth - 2.0 * here.depth).abs() > 1e-3;
             let is_interior = !hits.iter().any(is_bent) && !(0..4).any(is_step);
             if !is_interior {
@@ -168,7 +168,7 @@ fn rays_find_the_same_surface() {
     }
 }
 
-/// Of the folder `TAP_REAL_DATA`, where it is given.
+/// Of the folder `TAP_REAL_DATA`, if it is set.
 #[test]
 fn rays_find_the_same_surface_of_real_meshes() {
     let Some(folder) = std::env::var_os("TAP_REAL_DATA") else {

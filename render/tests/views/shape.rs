@@ -1,4 +1,4 @@
-//! Meshes that tests and benchmarks make by themselves.
+//! Meshes that tests and benchmarks generate.
 
 #![allow(dead_code, reason = "each test uses some of them")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -19,7 +19,7 @@ pub(crate) fn axes() -> Mesh {
     .unwrap()
 }
 
-/// One of the parts of a mesh, where it was.
+/// One of the parts of a mesh, in its place.
 pub(crate) fn part(mesh: &Mesh, name: &str) -> Mesh {
     let part_idx = mesh.part_names().iter().position(|part| part == name).unwrap() as u16;
     let triangles = mesh.triangles().iter().zip(mesh.part_of_triangle());
@@ -35,13 +35,13 @@ pub(crate) fn part(mesh: &Mesh, name: &str) -> Mesh {
     Mesh::try_new(&positions, triangles, None).unwrap()
 }
 
-/// Leaves a mesh as its file has it.
+/// The identity transform.
 pub(crate) fn as_is(mesh: &Mesh) -> ObjectFromMesh {
     let origin = mesh.origin().as_vec3();
     ObjectFromMesh::from_points(mesh, &[Vec3::X - origin, -Vec3::X - origin], UpAxis::Y)
 }
 
-/// A box about the origin.
+/// A box around the origin.
 pub(crate) fn cuboid(sides: DVec3) -> Mesh {
     let corner = |i: u8| {
         let side = |bit: u8| if i >> bit & 1 == 1 { 0.5 } else { -0.5 };
@@ -77,7 +77,7 @@ pub(crate) fn grid(u: u32, v: u32, at: impl Fn(f64, f64) -> DVec3) -> Mesh {
     Mesh::try_new(&positions, quads.collect(), None).unwrap()
 }
 
-/// A square with a side of 2 about the origin, with this unit normal.
+/// A square with a side of 2 around the origin, with this unit normal.
 pub(crate) fn square(normal: Vec3) -> Mesh {
     let (across, along) = normal.as_dvec3().normalize().any_orthonormal_pair();
     grid(1, 1, |s, t| across * (2.0 * s - 1.0) + along * (2.0 * t - 1.0))
@@ -91,7 +91,7 @@ pub(crate) fn sphere(n: u32) -> Mesh {
     })
 }
 
-/// A ring about y.
+/// A torus around y.
 pub(crate) fn torus(n: u32, thickness: f64) -> Mesh {
     grid(2 * n, n, |s, t| {
         let ((sin, cos), (up, out)) = ((TAU * s).sin_cos(), (TAU * t).sin_cos());

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tap_dataset::{DEFAULT_MAX_MESH_BYTES, FolderAssets, SkipReason};
 use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
 use tap_render::{
-    DrawnBy, FlightStep, Framed, InFlight, Material, Mesh, ObjectFromMesh, RenderRecipe, UpAxis, View,
+    BackendKind, Material, Mesh, ObjectFromMesh, QueueStage, QueuedJob, RenderJob, RenderRecipe, UpAxis, View,
 };
 
 use super::folder::{self, Files};
@@ -39,7 +39,7 @@ pub(super) struct Task {
     pub(super) may_replace: bool,
     /// Are views that are there left if they are what would be drawn?
     pub(super) resumes: bool,
-    pub(super) drawn_by: DrawnBy,
+    pub(super) backend_kind: BackendKind,
     /// What draws, for `views.json`.
     pub(super) adapter: Value,
 }
@@ -152,7 +152,7 @@ pub(super) enum Prepared {
 /// A mesh that can be drawn, and all of its `views.json` but the views.
 #[derive(Debug)]
 pub(super) struct Ready {
-    pub(super) framed: Framed,
+    pub(super) framed: RenderJob,
     object_from_mesh: [f64; 16],
     source_sha256: String,
     assets: Vec<Asset>,
@@ -163,24 +163,24 @@ pub(super) struct Ready {
     pub(super) timings: Timings,
 }
 
-impl InFlight for Ready {
-    fn framed(&self) -> &Framed {
+impl QueuedJob for Ready {
+    fn job(&self) -> &RenderJob {
         &self.framed
     }
 
-    fn timed<R>(&mut self, step: FlightStep, work: impl FnOnce(&Framed) -> R) -> R {
+    fn timed<R>(&mut self, step: QueueStage, work: impl FnOnce(&RenderJob) -> R) -> R {
         let mut clock = Clock::start();
         let done = work(&self.framed);
         let took_s = match step {
-            FlightStep::Submit => &mut self.timings.upload_s,
-            FlightStep::Draw => &mut self.timings.draw_s,
-            FlightStep::ReadBack => &mut self.timings.read_back_s,
+            QueueStage::Submit => &mut self.timings.upload_s,
+            QueueStage::Draw => &mut self.timings.draw_s,
+            QueueStage::ReadBack => &mut self.timings.read_back_s,
         };
         *took_s = clock.lap();
         done
     }
 
-    fn worked_on(&mut self, device_time: Option<Duration>) {
+    fn record_device_time(&mut self, device_time: Option<Duration>) {
         self.timings.device_s = device_time.map(|time| time.as_secs_f64());
     }
 }
@@ -227,7 +227,7 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
     drop(bytes);
     timings.parse_s = clock.lap();
     let object_from_mesh = ObjectFromMesh::from_surface(&mesh, task.up);
-    let framed = Framed::try_new(&mesh, &object_from_mesh, &task.recipe, task.drawn_by)
+    let framed = RenderJob::try_new(&mesh, &object_from_mesh, &task.recipe, task.backend_kind)
         .map_err(|error| Failure::new(SkipReason::RenderFailed, in_full(&error)))?;
     timings.frame_s = clock.lap();
     let points = match &task.points {
@@ -263,7 +263,7 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
 
 /// A mesh without looks has the one material that all white things have.
 fn material_names(mesh: &Mesh) -> Vec<String> {
-    match mesh.surface() {
+    match mesh.appearance() {
         Some(surface) => surface
             .materials
             .iter()

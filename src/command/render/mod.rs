@@ -169,10 +169,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         out: arguments.out.clone(),
         may_replace: arguments.force || arguments.resume,
         resumes: arguments.resume,
-        drawn_by: renderer.drawn_by(),
+        backend_kind: renderer.backend_kind(),
         adapter: serde_json::to_value(renderer.adapter()).context("could not name the adapter")?,
     };
-    let software = renderer.software();
+    let software = renderer.cpu();
     let pipeline = Pipeline {
         task: &task,
         inputs: &inputs,
@@ -220,7 +220,7 @@ impl Arguments {
         poses.sort_unstable();
         poses.dedup();
         for format in &poses {
-            if recipe.projection == Projection::Parallel && !format.has_parallel_projection() {
+            if recipe.projection == Projection::Orthographic && !format.supports_orthographic() {
                 return Err(usage(format_args!(
                     "--poses {format}: it has no cameras of parallel projection"
                 )));

@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, never, select, unbounded};
 use tap_dataset::SkipReason;
-use tap_render::{FlightEvent, Renderer, RendererOptions, SoftwareRenderer, View, draw_in_flight};
+use tap_render::{CpuRenderer, QueueEvent, Renderer, RendererOptions, View, run_render_queue};
 
 use super::input::Input;
 use super::job::{self, Clock, Done, Failure, Prepared, Ready, Task, in_full};
@@ -50,7 +50,7 @@ pub(super) struct Pipeline<'a> {
     pub(super) inputs: &'a [Input],
     pub(super) renderer_options: &'a RendererOptions,
     /// The CPU's hand, if it is the CPU that draws: each worker then draws what it has prepared.
-    pub(super) software: Option<&'a SoftwareRenderer>,
+    pub(super) software: Option<&'a CpuRenderer>,
     /// At least one.
     pub(super) num_workers: usize,
     /// Raised from outside to end it.
@@ -230,7 +230,7 @@ impl Pipeline<'_> {
     /// Without a device there is nothing to wait for.
     fn draw_here(
         self,
-        software: &SoftwareRenderer,
+        software: &CpuRenderer,
         input_idx: usize,
         mut ready: Ready,
         finished: &Sender<Finished>,
@@ -302,7 +302,7 @@ impl Pipeline<'_> {
         };
         // Either receiver is gone only when the run is stopping.
         let tell = |event| match event {
-            FlightEvent::Drawn {
+            QueueEvent::Rendered {
                 mesh: (input_idx, ready),
                 views,
             } => drop(drawn.send(Drawn {
@@ -310,7 +310,7 @@ impl Pipeline<'_> {
                 ready,
                 views,
             })),
-            FlightEvent::LeftOut {
+            QueueEvent::Failed {
                 mesh: (input_idx, _),
                 error,
             } => drop(finished.send(Finished {
@@ -320,12 +320,12 @@ impl Pipeline<'_> {
                     in_full(&error),
                 ))),
             })),
-            FlightEvent::DeviceFailed { error } => ui::note(format_args!(
+            QueueEvent::DeviceFailed { error } => ui::note(format_args!(
                 "note: the device failed, it is set up anew: {}",
                 in_full(&error)
             )),
         };
-        draw_in_flight(renderer, self.renderer_options, next, tell)
+        run_render_queue(renderer, self.renderer_options, next, tell)
             .context("the device failed, and no other could be had")
     }
 }

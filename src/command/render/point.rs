@@ -95,7 +95,7 @@ pub(super) fn encode(points: &PointSet, views: &[View]) -> Result<Vec<u8>, Rende
     for view in views {
         for point in point_visibility(view, &points.places)? {
             let seen = if point.is_visible { 1.0 } else { 0.0 };
-            values.extend([point.place_px.x, point.place_px.y, seen]);
+            values.extend([point.position_px.x, point.position_px.y, seen]);
         }
     }
     Ok(npy::f32_array(&[views.len(), points.places.len(), 3], &values))

@@ -19,7 +19,7 @@ use tap_cli::interrupt;
 use tap_dataset::SkipReason;
 use tap_render::{
     ColorImage, ColorKind, Lighting, Mask, MaterialChoice, Normals, PoseDegrees, RenderRecipe, View,
-    ViewMatrices, relight, relight_as_taken,
+    ViewMatrices, relight, relight_antialiased,
 };
 
 use super::folder::{self, Files};
@@ -365,7 +365,7 @@ impl Drawn {
         let taken = &self.recipe.lighting;
         let view = self.load(entry, lighting)?;
         let color = if view.color.is_some() {
-            relight_as_taken(&view, taken, lighting)
+            relight_antialiased(&view, taken, lighting)
         } else {
             relight(&view, lighting)
         };

@@ -1,4 +1,4 @@
-//! Accessors to numbers: every component type, normalized or not, dense or sparse, checked against the buffer.
+//! Reads accessors: every component type, normalized or not, dense or sparse, with bounds checks.
 
 use glam::DVec3;
 use gltf::{
@@ -9,13 +9,13 @@ use gltf::{
 
 use super::{Buffers, ImportError, file_error};
 
-/// Reads accessors; `max_elements` bounds what one that claims to be all zeros may cost.
+/// Reads accessors; `max_elements` limits the allocation for sparse accessors without data.
 pub(super) struct Reader<'a> {
     pub(super) buffers: Buffers<'a>,
     pub(super) max_elements: usize,
 }
 
-/// How elements lie in a buffer view.
+/// Layout of elements in a buffer view.
 struct Layout {
     offset: usize,
     count: usize,
@@ -34,7 +34,7 @@ impl Reader<'_> {
             .collect())
     }
 
-    /// Whole numbers.
+    /// Integers.
     pub(super) fn scalars(&mut self, accessor: &Accessor<'_>) -> Result<Vec<u32>, ImportError> {
         Ok(self
             .numbers(accessor, 1)?
@@ -43,7 +43,7 @@ impl Reader<'_> {
             .collect())
     }
 
-    /// All components of all elements, one after the other.
+    /// All components of all elements, concatenated.
     pub(super) fn numbers(
         &mut self,
         accessor: &Accessor<'_>,

@@ -1,4 +1,4 @@
-//! The bytes behind a glTF: GLB chunks, data URIs, files beside the document.
+//! Bytes of a glTF: GLB chunks, data URIs, files beside the document.
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use gltf::buffer::{Buffer, Source, View};
 
 use super::{AssetResolver, ImportError, file_error};
 
-/// All buffers of a document together, in bytes.
+/// Most bytes of all buffers of a document.
 const MAX_BUFFER_BYTES: usize = 1 << 31;
 
-/// Splits a GLB into its JSON and its binary chunk; anything else is taken for JSON.
+/// Splits a GLB into its JSON and its binary chunk; anything else is treated as JSON.
 pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], Option<&[u8]>), ImportError> {
     let Some(rest) = bytes.strip_prefix(b"glTF") else {
         return Ok((bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), None));
@@ -34,7 +34,7 @@ pub(super) fn split(bytes: &[u8]) -> Result<(&[u8], Option<&[u8]>), ImportError>
             b"BIN\0" => blob = blob.or(Some(chunk)),
             _ => {}
         }
-        // Some writers leave a few bytes of padding behind the last chunk.
+        // Some writers add a few bytes of padding after the last chunk.
         rest = if after.len() < 8 { &[] } else { after };
     }
     Ok((json.ok_or_else(|| file_error("it has no JSON chunk"))?, blob))
@@ -49,13 +49,13 @@ fn split_u32(bytes: &[u8]) -> Result<(u32, &[u8]), ImportError> {
     Ok((u32::from_le_bytes(*number), rest))
 }
 
-/// Buffers, loaded when something reads from them: one that only animations use may be missing.
+/// Buffers, loaded at their first use: one that only animations use may be missing.
 pub(super) struct Buffers<'a> {
     blob: Option<&'a [u8]>,
     assets: &'a dyn AssetResolver,
     loaded: Vec<Option<Cow<'a, [u8]>>>,
     budget_bytes: usize,
-    /// The extension that a document keeps its data in where a buffer has none, if it names one.
+    /// The compression extension that the document uses, if any.
     compression: Option<String>,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Buffers<'a> {
         self.assets
     }
 
-    /// An error for what has no data of its own: if the document names a compression, that is why.
+    /// The error for missing data, which names the compression extension if there is one.
     pub(super) fn no_data(&self, problem: &'static str) -> ImportError {
         let name = self.compression.clone();
         name.map_or(file_error(problem), |name| ImportError::Extension { name })
@@ -122,7 +122,7 @@ impl<'a> Buffers<'a> {
     }
 }
 
-/// The bytes that a data URI holds; nothing for the URI of a file.
+/// The bytes of a data URI; `None` for the URI of a file.
 pub(super) fn data_of_uri(uri: &str) -> Option<Result<Vec<u8>, ImportError>> {
     let data = uri.strip_prefix("data:")?;
     let (kind, data) = data.split_once(',').unwrap_or_default();
@@ -134,7 +134,7 @@ pub(super) fn data_of_uri(uri: &str) -> Option<Result<Vec<u8>, ImportError>> {
     Some(bytes.map_err(|_| file_error("a data URI is not valid base64")))
 }
 
-/// `my%20mesh.bin` to `my mesh.bin`; what is no escape stays as it is.
+/// `my%20mesh.bin` to `my mesh.bin`; malformed escapes stay as they are.
 pub(super) fn percent_decode(uri: &str) -> String {
     let mut bytes = Vec::with_capacity(uri.len());
     let mut rest = uri.as_bytes();

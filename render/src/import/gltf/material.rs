@@ -1,7 +1,7 @@
-//! Materials of a glTF: base color, its texture, cut-outs and vertex colors.
+//! Materials of a glTF: base color and its texture, alpha cutoff and vertex colors.
 //!
-//! Everything is read from the JSON itself, index by index: a document whose materials are broken is drawn in white
-//! rather than refused. Factors and vertex colors are linear in the file and sRGB-encoded here, as textures are.
+//! Everything is read from the JSON by index: a document with broken materials is drawn in white rather than refused.
+//! Factors and vertex colors are linear in the file and sRGB-encoded here, as textures are.
 
 use std::collections::HashMap;
 
@@ -21,67 +21,67 @@ use gltf::{
 use super::{ImportError, Reader};
 use crate::{
     import::{
-        mtl::CUTOUT,
-        soup::Soup,
-        texture::{Decoder, Loaded, Request, TextureProblem, read_beside},
+        mtl::DEFAULT_ALPHA_CUTOFF,
+        texture::{Decoder, Loaded, Request, TextureError, read_beside},
+        triangle_soup::TriangleSoup,
     },
-    surface::{Material, Wrap},
+    mesh::{Material, Wrap},
 };
 
-/// How a primitive's vertices are painted.
-pub(super) struct Look {
+/// Material and vertex attributes of a primitive.
+pub(super) struct VertexAttributes {
     pub(super) material: u16,
-    /// One a vertex, or none.
+    /// One per vertex, or empty.
     pub(super) uvs: Vec<Vec2>,
-    /// One a vertex, or none.
+    /// One per vertex, or empty.
     pub(super) colors: Vec<[u8; 4]>,
 }
 
-/// A material that was put into the soup, and where its texture coordinates come from.
+/// A material in the soup, and the source of its texture coordinates.
 #[derive(Clone, Copy)]
-struct Painted {
+struct ResolvedMaterial {
     material: u16,
     uv_set: Option<u32>,
     uv_transform: Affine2,
 }
 
-/// Loads materials as primitives ask for them.
-pub(super) struct Painter<'a> {
+/// Loads materials at their first use.
+pub(super) struct MaterialResolver<'a> {
     decoder: Decoder<'a>,
-    known: HashMap<Option<usize>, Painted>,
+    cache: HashMap<Option<usize>, ResolvedMaterial>,
 }
 
-impl<'a> Painter<'a> {
+impl<'a> MaterialResolver<'a> {
     pub(super) fn new(decoder: Decoder<'a>) -> Self {
         Self {
             decoder,
-            known: HashMap::new(),
+            cache: HashMap::new(),
         }
     }
 
-    pub(super) fn look(
+    pub(super) fn attributes(
         &mut self,
-        soup: &mut Soup,
+        soup: &mut TriangleSoup,
         reader: &mut Reader<'_>,
         document: &Document,
         primitive: &Primitive<'_>,
-    ) -> Look {
+    ) -> VertexAttributes {
         let key = primitive.material().index();
-        let painted = if let Some(&painted) = self.known.get(&key) {
-            painted
+        let resolved = if let Some(&resolved) = self.cache.get(&key) {
+            resolved
         } else {
-            let painted = self.paint(soup, reader, document, key);
-            self.known.insert(key, painted);
-            painted
+            let resolved = self.resolve(soup, reader, document, key);
+            self.cache.insert(key, resolved);
+            resolved
         };
         let mut uvs = Vec::new();
-        if let Some(accessor) = painted
+        if let Some(accessor) = resolved
             .uv_set
             .and_then(|set| primitive.get(&Semantic::TexCoords(set)))
         {
             match reader.numbers(&accessor, 2) {
                 Ok(numbers) => uvs.extend(numbers.as_chunks().0.iter().map(|&[u, v]| {
-                    painted
+                    resolved
                         .uv_transform
                         .transform_point2(Vec2::new(u as f32, v as f32))
                 })),
@@ -97,29 +97,29 @@ impl<'a> Painter<'a> {
                 Vec::new()
             }
         };
-        Look {
-            material: painted.material,
+        VertexAttributes {
+            material: resolved.material,
             uvs,
             colors,
         }
     }
 
-    fn paint(
+    fn resolve(
         &mut self,
-        soup: &mut Soup,
+        soup: &mut TriangleSoup,
         reader: &mut Reader<'_>,
         document: &Document,
         index: Option<usize>,
-    ) -> Painted {
-        let mut painted = Painted {
+    ) -> ResolvedMaterial {
+        let mut resolved = ResolvedMaterial {
             material: 0,
             uv_set: None,
             uv_transform: Affine2::IDENTITY,
         };
         let root = document.as_json();
         let Some(material) = index.and_then(|index| root.materials.get(index)) else {
-            painted.material = soup.material(Material::white());
-            return painted;
+            resolved.material = soup.material(Material::white());
+            return resolved;
         };
         let (factor, texture) = base_color(material);
         let [r, g, b, a] = factor;
@@ -127,13 +127,15 @@ impl<'a> Painter<'a> {
             name: material.name.clone().unwrap_or_default(),
             base_color: color([r, g, b].map(f64::from), f64::from(a)),
             texture: None,
-            cutout: match material.alpha_mode {
+            alpha_cutoff: match material.alpha_mode {
                 Checked::Valid(AlphaMode::Mask) => {
-                    let cutoff = material.alpha_cutoff.map_or(CUTOUT, |cutoff| cutoff.0);
+                    let cutoff = material
+                        .alpha_cutoff
+                        .map_or(DEFAULT_ALPHA_CUTOFF, |cutoff| cutoff.0);
                     Some(if cutoff.is_finite() {
                         cutoff.clamp(0.0, 1.0)
                     } else {
-                        CUTOUT
+                        DEFAULT_ALPHA_CUTOFF
                     })
                 }
                 _ => None,
@@ -150,26 +152,26 @@ impl<'a> Painter<'a> {
                 .as_ref()
                 .and_then(|extensions| extensions.texture_transform.as_ref());
             material.texture = Some(loaded.index);
-            painted.uv_set = Some(
+            resolved.uv_set = Some(
                 transform
                     .and_then(|transform| transform.tex_coord)
                     .unwrap_or(info.tex_coord),
             );
-            painted.uv_transform = transform.map_or(Affine2::IDENTITY, uv_transform);
-            // Nothing is blended here: what is more than half transparent is a hole, if an image says so. Glass as a
-            // whole stays.
-            if is_blended && loaded.has_holes {
-                material.cutout = Some(CUTOUT);
+            resolved.uv_transform = transform.map_or(Affine2::IDENTITY, uv_transform);
+            // There is no alpha blending here: a texture with transparency gets an alpha cutoff instead. Uniformly
+            // transparent glass stays opaque.
+            if is_blended && loaded.has_transparency {
+                material.alpha_cutoff = Some(DEFAULT_ALPHA_CUTOFF);
                 material.base_color[3] = u8::MAX;
             }
         }
-        painted.material = soup.material(material);
-        painted
+        resolved.material = soup.material(material);
+        resolved
     }
 
     fn texture(
         &mut self,
-        soup: &mut Soup,
+        soup: &mut TriangleSoup,
         reader: &mut Reader<'_>,
         document: &Document,
         info: &Info,
@@ -204,7 +206,7 @@ impl<'a> Painter<'a> {
             .map_or_else(|| format!("image {source}"), str::to_owned);
         let assets = reader.buffers.assets();
         let request = Request {
-            // Images of one name may differ; files don't.
+            // Embedded images may share a name; files don't.
             name: if file.is_some() {
                 name
             } else {
@@ -215,7 +217,7 @@ impl<'a> Painter<'a> {
             wrap,
         };
         self.decoder.get(soup, request, || {
-            let embedded = |error: ImportError| TextureProblem::Embedded(Box::new(error));
+            let embedded = |error: ImportError| TextureError::Embedded(Box::new(error));
             if let Some(uri) = &image.uri {
                 return match super::container::data_of_uri(uri) {
                     Some(data) => data.map_err(embedded),
@@ -231,7 +233,7 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// The image that `EXT_texture_webp` has for a texture.
+/// The image of a texture with `EXT_texture_webp`.
 fn webp_of(texture: &json::Texture) -> Option<usize> {
     let webp = texture.extensions.as_ref()?.others.get("EXT_texture_webp")?;
     usize::try_from(webp.get("source")?.as_u64()?).ok()
@@ -243,7 +245,7 @@ fn extensions_of(texture: &json::Texture) -> String {
     names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Base color and its texture; those of the older extension where a material has it.
+/// Base color and its texture; those of the specular-glossiness extension if present.
 fn base_color(material: &json::Material) -> ([f32; 4], Option<&Info>) {
     let specular = material
         .extensions
@@ -264,7 +266,7 @@ fn wrap(mode: Checked<WrappingMode>) -> Wrap {
     }
 }
 
-/// First scaled, then rotated (counter-clockwise as one looks at the image), then moved.
+/// Scale, then rotation (counter-clockwise in the image), then translation.
 fn uv_transform(transform: &TextureTransform) -> Affine2 {
     let rotation = Mat2::from_angle(-transform.rotation.0);
     let scale = Mat2::from_diagonal(Vec2::from(transform.scale.0));
@@ -280,7 +282,7 @@ fn vertex_colors(reader: &mut Reader<'_>, primitive: &Primitive<'_>) -> Result<V
         return Err(super::file_error("a color has neither three nor four components"));
     }
     let numbers = reader.numbers(&accessor, num_components)?;
-    // Whole numbers must be normalized; some writers forget to say so.
+    // Integers must be normalized; some writers forget to say so.
     let one = match accessor.data_type() {
         DataType::U8 if !accessor.normalized() => f64::from(u8::MAX),
         DataType::U16 if !accessor.normalized() => f64::from(u16::MAX),
@@ -298,7 +300,7 @@ fn vertex_colors(reader: &mut Reader<'_>, primitive: &Primitive<'_>) -> Result<V
         .collect())
 }
 
-/// Linear numbers to sRGB-encoded bytes; the opacity is not encoded.
+/// Encodes linear color as sRGB bytes; opacity is not encoded.
 fn color(linear: [f64; 3], opacity: f64) -> [u8; 4] {
     let byte = |number: f64| (number.clamp(0.0, 1.0) * 255.0).round() as u8;
     let encode = |linear: f64| {

@@ -1,8 +1,8 @@
-//! glTF 2.0, as JSON with buffers beside it (`.gltf`) and in one file (`.glb`).
+//! glTF 2.0, as JSON with separate buffers (`.gltf`) and in one file (`.glb`).
 //!
-//! The scene is drawn as a viewer shows it before any animation starts: node transforms applied, skins in their
-//! rest pose, morph targets at their default weights. Parts are the nodes that hold a mesh. The `gltf` crate
-//! gives the document; bytes are read here, because files that break its expectations make it panic.
+//! The scene is read in its initial state: node transforms applied, skins in their rest pose, morph targets at their
+//! default weights. Parts are the nodes that have a mesh. The `gltf` crate parses the document; its bytes are read
+//! here, because malformed files make the crate panic.
 
 mod accessor;
 mod container;
@@ -20,22 +20,22 @@ use serde::Deserialize;
 use self::{
     accessor::Reader,
     container::Buffers,
-    material::{Look, Painter},
-    scene::Skeleton,
+    material::{MaterialResolver, VertexAttributes},
+    scene::NodeTree,
 };
 use super::{
     AssetResolver, ImportError, ImportOptions, MeshFormat,
-    soup::{Paint, Soup, WHITE},
     texture::Decoder,
+    triangle_soup::{TriangleAttributes, TriangleSoup, WHITE},
 };
 use crate::mesh::MeshError;
 
-/// A document may show one mesh many times. This many vertices and triangles (or one a byte, where that is more)
-/// are read before it is refused.
+/// A document may instance one mesh many times. More vertices or triangles than this (or one per byte, if that is more)
+/// are refused.
 const MAX_ELEMENTS: usize = 1 << 22;
 
-/// Extensions that don't change where a surface is; any other that a document requires is refused by name.
-const HARMLESS_EXTENSIONS: [&str; 7] = [
+/// Extensions that don't affect geometry, by prefix; any other required extension is an error.
+const IGNORABLE_EXTENSIONS: [&str; 7] = [
     "KHR_mesh_quantization",
     "KHR_materials_",
     "KHR_texture_",
@@ -57,7 +57,7 @@ pub(super) fn read(
     bytes: &[u8],
     assets: &dyn AssetResolver,
     options: &ImportOptions,
-) -> Result<Soup, ImportError> {
+) -> Result<TriangleSoup, ImportError> {
     let (json, blob) = container::split(bytes)?;
     let root: Root = json::deserialize::from_slice(json).map_err(|source| {
         if is_version_1(json) {
@@ -76,23 +76,23 @@ pub(super) fn read(
         .find(|name| name.contains("compression"))
         .cloned();
     let document = Document::from_json_without_validation(root);
-    let skeleton = Skeleton::try_new(&document)?;
+    let tree = NodeTree::try_new(&document)?;
     let max_elements = MAX_ELEMENTS.max(bytes.len());
     let mut reader = Reader {
         buffers: Buffers::new(blob, assets, compression),
         max_elements,
     };
-    let mut painter = options
+    let mut resolver = options
         .appearance
-        .then(|| Painter::new(Decoder::new(assets, options.max_texture_side_px)));
+        .then(|| MaterialResolver::new(Decoder::new(assets, options.max_texture_side_px)));
 
-    let mut soup = Soup::default();
-    for node in skeleton.shown(&document) {
+    let mut soup = TriangleSoup::default();
+    for node in tree.shown(&document) {
         let Some(mesh) = node.mesh() else { continue };
         let pose = match node.skin() {
-            // The transform of a skinned node itself is ignored: its joints say where the vertices are.
-            Some(skin) => Pose::Skinned(skeleton.skin_matrices(&skin, &mut reader)?),
-            None => Pose::Rigid(skeleton.world_from_node[node.index()]),
+            // The transform of a skinned node itself is ignored, as the specification demands.
+            Some(skin) => Pose::Skinned(tree.skin_matrices(&skin, &mut reader)?),
+            None => Pose::Rigid(tree.world_from_node[node.index()]),
         };
         let name = node
             .name()
@@ -104,9 +104,9 @@ pub(super) fn read(
             if !is_surface(&primitive) {
                 continue;
             }
-            let look = painter
+            let attributes = resolver
                 .as_mut()
-                .map(|painter| painter.look(&mut soup, &mut reader, &document, &primitive));
+                .map(|resolver| resolver.attributes(&mut soup, &mut reader, &document, &primitive));
             push_primitive(
                 &mut soup,
                 &mut reader,
@@ -114,7 +114,7 @@ pub(super) fn read(
                 &pose,
                 weights,
                 part,
-                look.as_ref(),
+                attributes.as_ref(),
             )?;
             if soup.positions.len().max(soup.triangles.len()) > max_elements {
                 return Err(file_error(
@@ -126,7 +126,7 @@ pub(super) fn read(
     Ok(soup)
 }
 
-/// Is it JSON of the version before, which has objects where this one has lists?
+/// Is it JSON of glTF 1, which has objects where glTF 2 has arrays?
 fn is_version_1(json: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Head {
@@ -140,24 +140,24 @@ fn is_version_1(json: &[u8]) -> bool {
     head.is_ok_and(|head| head.asset.version.starts_with("1."))
 }
 
-/// Where the vertices of a mesh go.
+/// Transforms of a mesh's vertices.
 enum Pose {
     Rigid(DMat4),
     Skinned(Vec<DMat4>),
 }
 
 fn check_extensions(root: &Root) -> Result<(), ImportError> {
-    let harmless = |name: &str| HARMLESS_EXTENSIONS.iter().any(|prefix| name.starts_with(prefix));
-    match root.extensions_required.iter().find(|name| !harmless(name)) {
+    let is_ignorable = |name: &str| IGNORABLE_EXTENSIONS.iter().any(|prefix| name.starts_with(prefix));
+    match root.extensions_required.iter().find(|name| !is_ignorable(name)) {
         Some(name) => Err(ImportError::Extension { name: name.clone() }),
         None => Ok(()),
     }
 }
 
-/// The crate's own validation, less what doesn't concern the surface: materials, animations, bounds of accessors.
+/// The crate's own validation, except for what doesn't affect geometry: materials, animations, bounds of accessors.
 fn check_schema(root: &Root) -> Result<(), ImportError> {
     use json::validation::Error;
-    let beside_the_point = |path: &str, error: Error| {
+    let is_irrelevant = |path: &str, error: Error| {
         let section = path.split(['[', '.']).next().unwrap_or_default();
         error == Error::Unsupported
             || [
@@ -171,7 +171,7 @@ fn check_schema(root: &Root) -> Result<(), ImportError> {
             .contains(&section)
             || path.ends_with("min")
             || path.ends_with("max")
-            // Compressed data lies elsewhere; what is needed and missing is found when it is read.
+            // Compressed data is elsewhere; missing data is found when it is read.
             || (error == Error::Missing && path.ends_with("bufferView"))
             || (error == Error::Invalid && (path.contains("attributes") || path.ends_with("target")))
     };
@@ -191,7 +191,7 @@ fn check_schema(root: &Root) -> Result<(), ImportError> {
     let mut first = None;
     root.validate(root, json::Path::new, &mut |path, error| {
         let path = path();
-        if first.is_none() && !beside_the_point(path.as_str(), error) {
+        if first.is_none() && !is_irrelevant(path.as_str(), error) {
             first = Some(ImportError::Schema {
                 problem: error,
                 path: path.as_str().to_owned(),
@@ -201,7 +201,7 @@ fn check_schema(root: &Root) -> Result<(), ImportError> {
     first.map_or(Ok(()), Err)
 }
 
-/// Whether a primitive is made of triangles, and has any.
+/// Is it a primitive of triangles with positions?
 fn is_surface(primitive: &Primitive<'_>) -> bool {
     let is_filled = matches!(
         primitive.mode(),
@@ -211,13 +211,13 @@ fn is_surface(primitive: &Primitive<'_>) -> bool {
 }
 
 fn push_primitive(
-    soup: &mut Soup,
+    soup: &mut TriangleSoup,
     reader: &mut Reader<'_>,
     primitive: &Primitive<'_>,
     pose: &Pose,
     morph_weights: &[f32],
     part: u16,
-    look: Option<&Look>,
+    attributes: Option<&VertexAttributes>,
 ) -> Result<(), ImportError> {
     let Some(accessor) = primitive.get(&Semantic::Positions) else {
         return Ok(());
@@ -238,7 +238,7 @@ fn push_primitive(
             world_from_mesh.determinant() < 0.0
         }
         Pose::Skinned(skin_matrices) => {
-            move_by_skin(&mut positions, reader, primitive, skin_matrices)?;
+            apply_skin(&mut positions, reader, primitive, skin_matrices)?;
             skin_matrices[0].determinant() < 0.0
         }
     };
@@ -260,8 +260,8 @@ fn push_primitive(
         }
         let triangle = if is_mirrored { [a, c, b] } else { [a, b, c] };
         let vertices = triangle.map(|index| first + index);
-        match look {
-            Some(look) => soup.push_painted(vertices, part, look.paint(triangle)),
+        match attributes {
+            Some(attributes) => soup.push_with_attributes(vertices, part, attributes.triangle(triangle)),
             None => soup.push(vertices, part),
         }
         Ok(())
@@ -287,8 +287,8 @@ fn push_primitive(
     Ok(())
 }
 
-impl Look {
-    fn paint(&self, triangle: [u32; 3]) -> Paint {
+impl VertexAttributes {
+    fn triangle(&self, triangle: [u32; 3]) -> TriangleAttributes {
         let Self {
             material,
             uvs,
@@ -296,7 +296,7 @@ impl Look {
         } = self;
         let uv = |index: u32| uvs.get(index as usize).copied().unwrap_or_default();
         let color = |index: u32| colors.get(index as usize).copied().unwrap_or(WHITE);
-        Paint {
+        TriangleAttributes {
             material: *material,
             uvs: (!uvs.is_empty()).then(|| triangle.map(uv)),
             colors: (!colors.is_empty()).then(|| triangle.map(color)),
@@ -304,13 +304,13 @@ impl Look {
     }
 }
 
-fn move_by_skin(
+fn apply_skin(
     positions: &mut [DVec3],
     reader: &mut Reader<'_>,
     primitive: &Primitive<'_>,
     skin_matrices: &[DMat4],
 ) -> Result<(), ImportError> {
-    let mut moved = vec![DVec3::ZERO; positions.len()];
+    let mut skinned = vec![DVec3::ZERO; positions.len()];
     let mut total = vec![0.0; positions.len()];
     for set in 0.. {
         let joints = primitive.get(&Semantic::Joints(set));
@@ -330,17 +330,17 @@ fn move_by_skin(
                 let matrix = skin_matrices.get(joint as usize);
                 let matrix =
                     matrix.ok_or_else(|| file_error("a vertex refers to a joint that does not exist"))?;
-                moved[vertex] += weight * matrix.transform_point3(position);
+                skinned[vertex] += weight * matrix.transform_point3(position);
                 total[vertex] += weight;
             }
         }
     }
-    for ((position, moved), total) in positions.iter_mut().zip(moved).zip(total) {
-        // A vertex that no joint holds goes with the first one. Some writers give such vertices NaN for weights.
+    for ((position, skinned), total) in positions.iter_mut().zip(skinned).zip(total) {
+        // A vertex without joint weights follows the first joint. Some writers give such vertices NaN weights.
         *position = if total == 0.0 {
             skin_matrices[0].transform_point3(*position)
         } else {
-            moved / total
+            skinned / total
         };
     }
     Ok(())

@@ -1,17 +1,17 @@
-//! The node tree: which nodes are shown, and where each of them is.
+//! The node hierarchy: which nodes are in the scene, and their world transforms.
 
 use glam::{DMat4, DQuat, DVec3};
 use gltf::{Document, Node, Skin, scene::Transform};
 
 use super::{ImportError, Reader, file_error};
 
-/// Every node's transform, with all its ancestors' applied.
-pub(super) struct Skeleton {
+/// World transform of every node.
+pub(super) struct NodeTree {
     pub(super) world_from_node: Vec<DMat4>,
 }
 
-impl Skeleton {
-    /// Walks the trees from their roots; a node on a cycle is never reached, and one with two parents is refused.
+impl NodeTree {
+    /// Walks the trees from their roots; cycles and nodes with two parents are refused.
     pub(super) fn try_new(document: &Document) -> Result<Self, ImportError> {
         let nodes: Vec<Node<'_>> = document.nodes().collect();
         let mut is_child = vec![false; nodes.len()];
@@ -40,7 +40,7 @@ impl Skeleton {
         Ok(Self { world_from_node })
     }
 
-    /// The nodes of the default scene (or the first, or all nodes where there is none), parents first.
+    /// The nodes of the default scene (or the first, or all nodes if there is none), parents first.
     #[allow(
         clippy::unused_self,
         reason = "a skeleton proves that the nodes form trees, so that this walk ends"
@@ -66,7 +66,7 @@ impl Skeleton {
         shown
     }
 
-    /// For every joint of a skin: the transform from the mesh as modelled to the world, in the rest pose.
+    /// Per joint, the transform from the mesh as modeled to the world, in the rest pose.
     pub(super) fn skin_matrices(
         &self,
         skin: &Skin<'_>,

@@ -1,4 +1,4 @@
-//! Small documents of our own, one for each way to say where a surface is.
+//! Small documents, one for each way to define a surface.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 use super::super::{
     AssetError, AssetResolver, ImportError, ImportOptions, MeshFormat, NoAssets, import_mesh, import_object,
 };
-use crate::{
-    mesh::Mesh,
-    surface::{Surface, Wrap},
-};
+use crate::mesh::{Appearance, Mesh, Wrap};
 
 const TRIANGLE: &[u8] = include_bytes!("../../../../assets/triangle.gltf");
 const F32: u32 = 5126;
@@ -94,7 +91,7 @@ fn import(bytes: &[u8]) -> Result<Mesh, ImportError> {
     import_mesh(MeshFormat::Gltf, bytes, &NoAssets)
 }
 
-/// With its looks, and with `red.png`, a texel that is half transparent, beside it.
+/// With its appearance, and with `red.png`, a half transparent texel, beside it.
 fn painted(bytes: &[u8]) -> Mesh {
     struct Folder;
     impl AssetResolver for Folder {
@@ -237,7 +234,7 @@ fn sparse_and_quantized_positions() {
 }
 
 #[test]
-fn a_skin_ignores_its_node_and_follows_its_joints() {
+fn skins_follow_joints_and_ignore_their_node() {
     let mut builder = Builder::default();
     let position = builder.vectors(&CORNERS);
     let joints = builder.accessor(U8, "VEC4", 3, &[0, 1, 0, 0].repeat(3));
@@ -249,7 +246,7 @@ fn a_skin_ignores_its_node_and_follows_its_joints() {
     );
     let mut inverse_bind = [0.0; 32];
     for (joint, matrix) in inverse_bind.chunks_exact_mut(16).enumerate() {
-        // The armature is a hundred times as large as the mesh; the second joint is bound one unit to the right.
+        // The armature is scaled by a hundred relative to the mesh; the second joint is bound one unit to the right.
         matrix.copy_from_slice(&glam::Mat4::from_scale(Vec3::splat(0.01)).to_cols_array());
         matrix[12] = -(joint as f32);
     }
@@ -275,7 +272,7 @@ fn a_skin_ignores_its_node_and_follows_its_joints() {
 }
 
 #[test]
-fn morph_targets_rest_at_their_default_weights() {
+fn morph_targets_use_default_weights() {
     let mut builder = Builder::default();
     let (position, target) = (builder.vectors(&CORNERS), builder.vectors(&[[0., 0., 2.]; 3]));
     let primitive = json!({"attributes": {"POSITION": position}, "targets": [{"POSITION": target}]});
@@ -363,7 +360,7 @@ fn refuses_by_name() {
 }
 
 #[test]
-fn hostile_sizes_are_refused_before_memory_is_taken() {
+fn hostile_sizes_are_refused_before_allocation() {
     let claims = |count: u64, sparse: bool| {
         let mut builder = Builder::default();
         let position = builder.vectors(&CORNERS);
@@ -387,7 +384,7 @@ fn hostile_sizes_are_refused_before_memory_is_taken() {
     }
     assert!(claims(1 << 40, true).contains("larger than memory"));
 
-    // A chain of nodes as deep as the file is long, and a mesh shown once a node.
+    // A chain of nodes as deep as the file is long, and a mesh instanced once per node.
     let mut builder = Builder::default();
     let position = builder.vectors(&vec![[0.0, 0.0, 0.0]; 3000]);
     let nodes: Vec<Value> = (1..=6000)
@@ -410,8 +407,8 @@ fn origins_are_exact_for_far_nodes() {
     assert_eq!(import(&bytes).unwrap().origin(), DVec3::new(1e6 + 0.5, 0.5, 0.0));
 }
 
-/// A triangle with two sets of texture coordinates and a material; what is around it is `rest`.
-fn textured(material: &Value, rest: &Value) -> Surface {
+/// A triangle with two sets of texture coordinates and a material; `rest` is the rest of the document.
+fn textured(material: &Value, rest: &Value) -> Appearance {
     let mut builder = Builder::default();
     let position = builder.vectors(&CORNERS);
     let first = builder.accessor(F32, "VEC2", 3, &floats(&[9.0; 6]));
@@ -437,13 +434,13 @@ fn textured(material: &Value, rest: &Value) -> Surface {
         .unwrap()
         .extend(rest.as_object().unwrap().clone());
     let mesh = painted(&builder.glb(document));
-    let mut surface = mesh.surface().unwrap().clone();
-    // So that one value tells all.
-    surface.materials[0].name = mesh.warnings().join("; ");
-    surface
+    let mut appearance = mesh.appearance().unwrap().clone();
+    // So that one value holds everything.
+    appearance.materials[0].name = mesh.warnings().join("; ");
+    appearance
 }
 
-/// A picture of one color, lossless.
+/// A lossless image of one color.
 fn webp(color: [u8; 4]) -> Vec<u8> {
     let mut bytes = Vec::new();
     image::codecs::webp::WebPEncoder::new_lossless(&mut bytes)
@@ -453,7 +450,7 @@ fn webp(color: [u8; 4]) -> Vec<u8> {
 }
 
 #[test]
-fn webp_is_read_where_there_is_no_plain_image() {
+fn webp_is_the_fallback_image() {
     let uri = format!(
         "data:image/webp;base64,{}",
         BASE64_STANDARD.encode(webp([1, 2, 3, 255]))
@@ -485,8 +482,8 @@ fn webp_is_read_where_there_is_no_plain_image() {
 }
 
 #[test]
-fn textures_that_only_ktx2_has_are_left_out_by_name() {
-    let surface = textured(
+fn ktx2_textures_are_warnings() {
+    let appearance = textured(
         &json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}),
         &json!({
             "textures": [{"extensions": {"KHR_texture_basisu": {"source": 0}}}],
@@ -494,33 +491,33 @@ fn textures_that_only_ktx2_has_are_left_out_by_name() {
             "extensionsRequired": ["KHR_texture_basisu"],
         }),
     );
-    assert!(surface.textures.is_empty(), "it is not read");
-    let warning = &surface.materials[0].name;
+    assert!(appearance.textures.is_empty(), "it is not read");
+    let warning = &appearance.materials[0].name;
     assert!(warning.contains("KHR_texture_basisu"), "{warning}");
 }
 
 #[test]
 fn base_colors_textures_and_their_transforms() {
-    let surface = textured(
+    let appearance = textured(
         &json!({"pbrMetallicRoughness": {
             "baseColorFactor": [0.215, 1, 0, 0.25],
             "baseColorTexture": {"index": 0, "texCoord": 1},
         }}),
         &json!({}),
     );
-    let material = &surface.materials[0];
+    let material = &appearance.materials[0];
     assert_eq!(
-        (material.base_color, material.texture, material.cutout),
+        (material.base_color, material.texture, material.alpha_cutoff),
         ([128, 255, 0, 64], Some(0), None)
     );
-    let texture = &surface.textures[0];
+    let texture = &appearance.textures[0];
     assert_eq!(
         (texture.texels[0], texture.wrap),
         ([255, 0, 0, 128], [Wrap::Clamp, Wrap::Mirror])
     );
-    assert_eq!(surface.uvs, [[Vec2::ZERO, Vec2::X, Vec2::Y]]);
+    assert_eq!(appearance.uvs, [[Vec2::ZERO, Vec2::X, Vec2::Y]]);
 
-    let surface = textured(
+    let appearance = textured(
         &json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": 1, "extensions": {
             "KHR_texture_transform": {
                 "offset": [0.5, 0], "rotation": std::f64::consts::FRAC_PI_2, "scale": [2, 3], "texCoord": 1,
@@ -529,30 +526,30 @@ fn base_colors_textures_and_their_transforms() {
         &json!({}),
     );
     assert_eq!(
-        surface.textures[0].texels,
+        appearance.textures[0].texels,
         [[0, 255, 0, 255]],
         "an embedded image"
     );
     let expected = [Vec2::new(0.5, 0.0), Vec2::new(0.5, -2.0), Vec2::new(3.5, 0.0)];
     assert!(
-        surface.uvs[0]
+        appearance.uvs[0]
             .iter()
             .zip(expected)
             .all(|(uv, expected)| uv.abs_diff_eq(expected, 1e-6)),
         "{:?}",
-        surface.uvs
+        appearance.uvs
     );
 
-    let surface = textured(
+    let appearance = textured(
         &json!({"extensions": {"KHR_materials_pbrSpecularGlossiness": {"diffuseFactor": [0, 0, 1, 1]}}}),
         &json!({}),
     );
-    assert_eq!(surface.materials[0].base_color, [0, 0, 255, 255]);
+    assert_eq!(appearance.materials[0].base_color, [0, 0, 255, 255]);
 }
 
 #[test]
-fn holes_come_from_images_or_from_masks() {
-    let cutout = |mode: &str, texture: u32, cutoff: &Value| {
+fn alpha_cutoffs_come_from_images_or_alpha_modes() {
+    let alpha_cutoff = |mode: &str, texture: u32, cutoff: &Value| {
         let mut material = json!({
             "alphaMode": mode,
             "pbrMetallicRoughness": {
@@ -564,28 +561,28 @@ fn holes_come_from_images_or_from_masks() {
             material["alphaCutoff"] = cutoff.clone();
         }
         let material = textured(&material, &json!({})).materials.remove(0);
-        (material.cutout, material.base_color[3])
+        (material.alpha_cutoff, material.base_color[3])
     };
     let default = Value::Null;
-    assert_eq!(cutout("OPAQUE", 0, &default), (None, 64));
-    assert_eq!(cutout("MASK", 0, &default), (Some(0.5), 64));
-    assert_eq!(cutout("MASK", 1, &json!(0.75)), (Some(0.75), 64));
-    assert_eq!(cutout("MASK", 1, &json!(7)), (Some(1.0), 64));
+    assert_eq!(alpha_cutoff("OPAQUE", 0, &default), (None, 64));
+    assert_eq!(alpha_cutoff("MASK", 0, &default), (Some(0.5), 64));
+    assert_eq!(alpha_cutoff("MASK", 1, &json!(0.75)), (Some(0.75), 64));
+    assert_eq!(alpha_cutoff("MASK", 1, &json!(7)), (Some(1.0), 64));
     assert_eq!(
-        cutout("BLEND", 0, &default),
+        alpha_cutoff("BLEND", 0, &default),
         (Some(0.5), 255),
         "the image has holes"
     );
-    assert_eq!(cutout("BLEND", 1, &default), (None, 64), "glass stays");
+    assert_eq!(alpha_cutoff("BLEND", 1, &default), (None, 64), "glass stays");
 }
 
 #[test]
-fn images_that_are_lost_are_left_out_and_named() {
+fn missing_images_are_warnings() {
     let lost = |texture: u32, rest: Value| {
         let material = json!({"pbrMetallicRoughness": {"baseColorTexture": {"index": texture}}});
-        let surface = textured(&material, &rest);
-        assert!(surface.textures.is_empty() && surface.materials[0].texture.is_none());
-        surface.materials[0].name.clone()
+        let appearance = textured(&material, &rest);
+        assert!(appearance.textures.is_empty() && appearance.materials[0].texture.is_none());
+        appearance.materials[0].name.clone()
     };
     assert!(lost(2, json!({})).contains("lost.png"));
     assert!(lost(3, json!({})).contains("no image"));
@@ -609,7 +606,7 @@ fn vertex_colors_of_all_kinds() {
         }
         let primitive = json!({"attributes": {"POSITION": position, "COLOR_0": color}});
         painted(&builder.one(&primitive, json!({})))
-            .surface()
+            .appearance()
             .unwrap()
             .colors[0]
     };
@@ -650,7 +647,7 @@ fn a_mirrored_primitive_keeps_its_texture() {
     }));
     let mesh = painted(&bytes);
     assert_eq!(mesh.triangles(), [[0, 2, 1]]);
-    assert_eq!(mesh.surface().unwrap().uvs, [[Vec2::ZERO, Vec2::Y, Vec2::X]]);
+    assert_eq!(mesh.appearance().unwrap().uvs, [[Vec2::ZERO, Vec2::Y, Vec2::X]]);
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! What stands behind the header of a PLY: numbers, row by row.
+//! The body of a PLY: numbers, row by row.
 
 use super::{
     ImportError, MeshFormat, error,
@@ -6,12 +6,12 @@ use super::{
     number, text,
 };
 
-/// Reads numbers one after the other.
+/// Reads numbers in order.
 pub(super) struct Body<'a> {
     encoding: Encoding,
-    /// Not read yet. Of a text: behind the current line.
+    /// Unread bytes; of a text, after the current line.
     rest: &'a [u8],
-    /// Not read yet of the current line of a text.
+    /// Unread part of the current line of a text.
     line: &'a [u8],
     line_number: usize,
 }
@@ -26,7 +26,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Goes to the next row: a text has one in each line that is not empty.
+    /// Moves to the next row: the next line of a text that is not empty.
     pub(super) fn next_row(&mut self) -> Result<(), ImportError> {
         if self.encoding != Encoding::Text {
             return Ok(());
@@ -82,7 +82,7 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// The items of a list into `items`.
+    /// Reads a list into `items`.
     pub(super) fn list(
         &mut self,
         len: Scalar,
@@ -95,7 +95,7 @@ impl<'a> Body<'a> {
             Encoding::Text => (self.line.len(), 2),
             _ => (self.rest.len(), item.size()),
         };
-        // A negative or broken length fails as well.
+        // A negative or NaN length fails as well.
         if !(len >= 0.0 && len * min_size as f64 <= left as f64 + 1.0) {
             return Err(error("a list is longer than the file"));
         }
@@ -105,7 +105,7 @@ impl<'a> Body<'a> {
         Ok(())
     }
 
-    /// Passes over a property.
+    /// Skips a property.
     pub(super) fn skip(&mut self, property: &Property, scratch: &mut Vec<f64>) -> Result<(), ImportError> {
         match property.list_len {
             Some(len) => self.list(len, property.item, scratch),

@@ -1,8 +1,8 @@
-//! The header of a PLY: elements, their properties, and the comments that name textures.
+//! The header of a PLY: elements, their properties, and comments that name textures.
 
 use super::{ImportError, error, text};
 
-/// How many elements and properties a header may have: it is text that a hostile file could repeat for ever.
+/// Most elements and properties of a header, against hostile files.
 const MAX_ENTRIES: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,7 @@ impl Scalar {
         }
     }
 
-    /// What stands for full brightness where a property of this type is a color; floating-point numbers are left as
-    /// they are.
+    /// Value of full brightness if a property of this type is a color; 1 for floating-point numbers.
     pub(super) fn brightest(self) -> f64 {
         match self {
             Self::I16 | Self::U16 => 65535.0,
@@ -63,12 +62,12 @@ impl Scalar {
 pub(super) struct Property {
     pub(super) name: String,
     pub(super) item: Scalar,
-    /// The type of its length, if it is a list.
+    /// Type of the length, if it is a list.
     pub(super) list_len: Option<Scalar>,
 }
 
 impl Property {
-    /// Bytes that a binary file has for it at least.
+    /// Fewest bytes that it takes in a binary file.
     fn min_size(&self) -> usize {
         self.list_len.unwrap_or(self.item).size()
     }
@@ -176,12 +175,12 @@ impl Header {
         Ok(header)
     }
 
-    /// Whether `body_len` bytes can hold what the counts claim.
+    /// Can `body_len` bytes hold the declared counts?
     fn check_counts(&self, body_len: usize) -> Result<(), ImportError> {
         let mut claimed = 0_u64;
         for element in &self.elements {
             let min_size: usize = match self.encoding {
-                // A digit and a blank for each property; the last line may end without.
+                // A digit and a space per property; the last line may end without.
                 Encoding::Text => 2 * element.properties.len(),
                 _ => element.properties.iter().map(Property::min_size).sum(),
             };

@@ -1,7 +1,7 @@
-//! PLY: text and binary of both byte orders; faces of any number of corners, triangle strips, or points alone.
+//! PLY: text and binary of both byte orders; polygons, triangle strips, or point clouds.
 //!
-//! Elements and properties that are not known are passed over, whatever their types. Colors are those of the faces
-//! where faces have some, else those of the vertices. A texture is what a comment `TextureFile` names.
+//! Unknown elements and properties of any type are skipped. Colors are those of the faces if any face has one, else
+//! those of the vertices. A comment `TextureFile` names the texture.
 
 mod body;
 mod header;
@@ -15,12 +15,11 @@ use self::{
     header::{Element, Header, Property},
 };
 use super::{
-    AssetResolver, Content, ImportError, ImportOptions, MeshFormat, number, point, polygon,
-    soup::{self, Paint, Soup},
-    text,
+    AssetResolver, Content, ImportError, ImportOptions, MeshFormat, number, point, polygon, text,
     texture::{Decoder, Request},
+    triangle_soup::{self, TriangleAttributes, TriangleSoup},
 };
-use crate::surface::{Material, Wrap};
+use crate::mesh::{Material, Wrap};
 
 fn error(problem: &'static str) -> ImportError {
     ImportError::File {
@@ -29,7 +28,7 @@ fn error(problem: &'static str) -> ImportError {
     }
 }
 
-/// Reads a PLY. Its points are a cloud if it has no faces at all.
+/// Reads a PLY; without faces it is a point cloud.
 pub(super) fn read(
     bytes: &[u8],
     assets: &dyn AssetResolver,
@@ -78,7 +77,7 @@ pub(super) fn read(
     Ok(Content::Triangles(Box::new(soup)))
 }
 
-/// What a scalar property of a vertex or a face is.
+/// Meaning of a scalar property of a vertex or a face.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     Place(usize),
@@ -116,7 +115,7 @@ impl Role {
     }
 }
 
-/// One entry a vertex in each list that is not empty.
+/// Each list has one entry per vertex, or is empty.
 #[derive(Default)]
 struct Vertices {
     positions: Vec<DVec3>,
@@ -169,21 +168,21 @@ impl Vertices {
     }
 }
 
-/// Polygons, one after the other.
+/// Polygons, concatenated.
 #[derive(Default)]
 struct Faces {
     corners: Vec<u32>,
-    /// Where each polygon ends in `corners`.
+    /// End of each polygon in `corners`.
     ends: Vec<usize>,
-    /// One a polygon, or none.
+    /// One per polygon, or empty.
     colors: Vec<[f32; 3]>,
-    /// One a corner, or none.
+    /// One per corner, or empty.
     uvs: Vec<Vec2>,
-    /// One a polygon, or none.
+    /// One per polygon, or empty.
     textures: Vec<u16>,
 }
 
-/// A corner of a face: a whole number that a `u32` holds.
+/// A vertex index, if it is in the range of `u32`.
 fn corner(number: f64) -> Result<u32, ImportError> {
     if (0.0..=f64::from(u32::MAX)).contains(&number) {
         Ok(number as u32)
@@ -238,7 +237,7 @@ impl Faces {
         Ok(())
     }
 
-    /// Strips as scanning software writes them: -1 begins a new one.
+    /// Triangle strips of scanning software: -1 begins a new strip.
     fn read_strips(&mut self, body: &mut Body<'_>, element: &Element) -> Result<(), ImportError> {
         let (mut indices, mut scratch) = (Vec::new(), Vec::new());
         for _ in 0..element.count {
@@ -270,8 +269,8 @@ fn soup(
     textures: &[String],
     assets: &dyn AssetResolver,
     options: &ImportOptions,
-) -> Result<Soup, ImportError> {
-    let mut soup = Soup::default();
+) -> Result<TriangleSoup, ImportError> {
+    let mut soup = TriangleSoup::default();
     let part = soup.part("");
     let has_uvs = !(faces.uvs.is_empty() && vertices.uvs.is_empty());
     if has_uvs && !textures.is_empty() {
@@ -291,10 +290,10 @@ fn soup(
             });
         }
     }
-    let last_material = soup.surface.materials.len().saturating_sub(1);
-    let is_textured = !soup.surface.materials.is_empty();
-    let face_colors = soup::bytes_of_colors(&faces.colors);
-    let vertex_colors = soup::bytes_of_colors(&vertices.colors);
+    let last_material = soup.appearance.materials.len().saturating_sub(1);
+    let is_textured = !soup.appearance.materials.is_empty();
+    let face_colors = triangle_soup::bytes_of_colors(&faces.colors);
+    let vertex_colors = triangle_soup::bytes_of_colors(&vertices.colors);
 
     let mut polygon = Vec::new();
     let mut start = 0;
@@ -326,7 +325,7 @@ fn soup(
                 .textures
                 .get(face)
                 .map_or(0, |&texture| usize::from(texture));
-            let paint = Paint {
+            let attributes = TriangleAttributes {
                 material: material.min(last_material) as u16,
                 // v grows upwards, as in OBJ.
                 uvs: is_textured
@@ -334,10 +333,10 @@ fn soup(
                 colors: match face_color {
                     Some(&color) => Some([color; 3]),
                     None if vertex_colors.is_empty() => None,
-                    None => Some(colors.map(|color| color.unwrap_or(soup::WHITE))),
+                    None => Some(colors.map(|color| color.unwrap_or(triangle_soup::WHITE))),
                 },
             };
-            soup.push_painted(indices, part, paint);
+            soup.push_with_attributes(indices, part, attributes);
         });
     }
     soup.positions = vertices.positions;

@@ -1,4 +1,4 @@
-//! A square in every encoding, and what surrounds it in files of other programs.
+//! A square in every encoding, with the extras of other programs' files.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Write as _;
@@ -42,7 +42,7 @@ fn painted(bytes: &[u8]) -> Mesh {
 
 const VERTICES: [[f32; 3]; 4] = [[0., 0., 0.], [1., 0., 0.], [1., 1., 0.], [0., 1., 0.]];
 
-/// A square of one face; around its numbers stand a property and an element that nobody knows.
+/// A square of one face, surrounded by an unknown property and an unknown element.
 fn square(format: &str, newline: &str) -> Vec<u8> {
     let header = format!(
         "ply\nformat {format} 1.0\ncomment by hand\nelement camera 1\nproperty double f\nproperty list uchar short k\n\
@@ -97,7 +97,7 @@ fn all_encodings_and_line_ends() {
             );
             let colors = [0, 10, 20, 30].map(|red| [red, 0, 255, 255]);
             assert_eq!(
-                mesh.surface().unwrap().colors,
+                mesh.appearance().unwrap().colors,
                 [
                     [colors[0], colors[1], colors[2]],
                     [colors[0], colors[2], colors[3]]
@@ -114,12 +114,12 @@ fn colors_of_faces_and_of_floats() {
         property float red\nproperty float green\nproperty float blue\nelement face 1\nproperty list uchar int vertex_index\n\
         end_header\n0 0 0 1 0 0\n1 0 0 0 1 0\n0 1 0 0 0 0.2\n3 0 1 2\n";
     let expected = [[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 51, 255]];
-    assert_eq!(painted(bytes).surface().unwrap().colors, [expected]);
-    assert!(import(bytes).unwrap().surface().is_none());
+    assert_eq!(painted(bytes).appearance().unwrap().colors, [expected]);
+    assert!(import(bytes).unwrap().appearance().is_none());
     let bytes = b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
         element face 1\nproperty list uchar int vertex_index\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n\
         end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2 9 8 7\n";
-    assert_eq!(painted(bytes).surface().unwrap().colors, [[[9, 8, 7, 255]; 3]]);
+    assert_eq!(painted(bytes).appearance().unwrap().colors, [[[9, 8, 7, 255]; 3]]);
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn a_texture_by_comment() {
     );
     for text in [at_vertices, at_corners] {
         let mesh = painted(text.as_bytes());
-        let surface = mesh.surface().unwrap();
-        assert_eq!(surface.textures[0].texels, [[1, 2, 3, 255]]);
-        assert_eq!(surface.uvs, [[Vec2::Y, Vec2::new(1.0, 0.75), Vec2::ZERO]]);
+        let appearance = mesh.appearance().unwrap();
+        assert_eq!(appearance.textures[0].texels, [[1, 2, 3, 255]]);
+        assert_eq!(appearance.uvs, [[Vec2::Y, Vec2::new(1.0, 0.75), Vec2::ZERO]]);
         let lost = painted(text.replace("wood", "iron").as_bytes());
         assert!(
             lost.warnings()[0].contains("my iron.png"),
@@ -149,7 +149,7 @@ fn a_texture_by_comment() {
 }
 
 #[test]
-fn strips_turn_one_way() {
+fn strips_keep_their_winding() {
     let bytes =
         b"ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\nproperty float z\n\
         element tristrips 1\nproperty list int int vertex_indices\nend_header\n\
@@ -159,15 +159,15 @@ fn strips_turn_one_way() {
 }
 
 #[test]
-fn points_alone_become_discs() {
+fn point_clouds_become_surfels() {
     let bytes = b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
         property float nx\nproperty float ny\nproperty float nz\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n\
         element face 0\nproperty list uchar int vertex_indices\nend_header\n\
         0 0 0 0 0 1 1 2 3\n1 0 0 0 0 1 1 2 3\n0 1 0 0 0 1 1 2 3\n";
     let mesh = painted(bytes);
     assert_eq!(mesh.triangles().len(), 12);
-    assert_eq!(mesh.surface().unwrap().colors[0], [[1, 2, 3, 255]; 3]);
-    assert!(import(bytes).unwrap().surface().is_none());
+    assert_eq!(mesh.appearance().unwrap().colors[0], [[1, 2, 3, 255]; 3]);
+    assert!(import(bytes).unwrap().appearance().is_none());
 }
 
 #[test]

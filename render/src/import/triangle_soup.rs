@@ -1,0 +1,146 @@
+//! [`TriangleSoup`]: the triangles that an importer collects, not validated yet.
+
+use std::collections::HashMap;
+
+use glam::{DVec3, Vec2};
+
+use super::warning::Warnings;
+use crate::mesh::{Appearance, MAX_MATERIALS, Material, Mesh, MeshError, Parts};
+
+/// Default color.
+pub(super) const WHITE: [u8; 4] = [u8::MAX; 4];
+
+/// Placeholder in a list of colors.
+pub(super) const NO_COLOR: [f32; 3] = [f32::NAN; 3];
+
+/// Triangles and their parts, and their appearance if it is read.
+#[derive(Debug, Default)]
+pub(super) struct TriangleSoup {
+    pub(super) positions: Vec<DVec3>,
+    pub(super) triangles: Vec<[u32; 3]>,
+    parts: Parts,
+    part_by_name: HashMap<String, u16>,
+    /// Its lists may be shorter than the triangles; the rest is white.
+    pub(super) appearance: Appearance,
+    pub(super) warnings: Warnings,
+}
+
+/// Material and corner attributes of a triangle.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct TriangleAttributes {
+    pub(super) material: u16,
+    pub(super) uvs: Option<[Vec2; 3]>,
+    pub(super) colors: Option<[[u8; 4]; 3]>,
+}
+
+impl TriangleSoup {
+    /// The label of a part, created at its first use.
+    ///
+    /// A label has 16 bits, of which one value means "no part" in views: names beyond the 65,535th share the last
+    /// label.
+    pub(super) fn part(&mut self, name: &str) -> u16 {
+        if let Some(&part) = self.part_by_name.get(name) {
+            return part;
+        }
+        let num_parts = self.parts.names.len();
+        if num_parts >= usize::from(u16::MAX) {
+            return num_parts as u16 - 1;
+        }
+        self.parts.names.push(name.to_owned());
+        self.part_by_name.insert(name.to_owned(), num_parts as u16);
+        num_parts as u16
+    }
+
+    /// Adds a material and returns its label; beyond the 65,535th all share the last label.
+    pub(super) fn material(&mut self, material: Material) -> u16 {
+        let materials = &mut self.appearance.materials;
+        if materials.len() < MAX_MATERIALS {
+            materials.push(material);
+        }
+        materials.len() as u16 - 1
+    }
+
+    /// Adds a triangle without attributes.
+    pub(super) fn push(&mut self, triangle: [u32; 3], part: u16) {
+        self.triangles.push(triangle);
+        self.parts.of_triangle.push(part);
+    }
+
+    /// Adds a triangle with attributes.
+    pub(super) fn push_with_attributes(&mut self, triangle: [u32; 3], part: u16, paint: TriangleAttributes) {
+        let index = self.triangles.len();
+        self.push(triangle, part);
+        let appearance = &mut self.appearance;
+        if !appearance.materials.is_empty() {
+            appearance.material_of_triangle.resize(index, 0);
+            appearance.material_of_triangle.push(paint.material);
+        }
+        if let Some(uvs) = paint.uvs {
+            appearance.uvs.resize(index, [Vec2::ZERO; 3]);
+            appearance.uvs.push(uvs);
+        }
+        if let Some(colors) = paint.colors {
+            appearance.colors.resize(index, [WHITE; 3]);
+            appearance.colors.push(colors);
+        }
+    }
+
+    pub(super) fn into_mesh(mut self) -> Result<Mesh, MeshError> {
+        let parts = Some(self.parts);
+        let num_triangles = self.triangles.len();
+        let appearance = &mut self.appearance;
+        let mesh = if appearance.materials.is_empty() && appearance.colors.is_empty() {
+            Mesh::try_new(&self.positions, self.triangles, parts)?
+        } else {
+            if appearance.materials.is_empty() {
+                appearance.materials.push(Material::white());
+            }
+            appearance.material_of_triangle.resize(num_triangles, 0);
+            if appearance
+                .materials
+                .iter()
+                .all(|material| material.texture.is_none())
+            {
+                appearance.uvs = Vec::new();
+            } else {
+                appearance.uvs.resize(num_triangles, [Vec2::ZERO; 3]);
+            }
+            if !appearance.colors.is_empty() {
+                appearance.colors.resize(num_triangles, [WHITE; 3]);
+            }
+            let mut num_broken = 0;
+            for uv in appearance
+                .uvs
+                .as_flattened_mut()
+                .iter_mut()
+                .filter(|uv| !uv.is_finite())
+            {
+                *uv = Vec2::ZERO;
+                num_broken += 1;
+            }
+            if num_broken > 0 {
+                self.warnings.push(format!(
+                    "{num_broken} texture coordinates are not finite numbers: taken for 0"
+                ));
+            }
+            Mesh::try_with_appearance(&self.positions, self.triangles, parts, self.appearance)?
+        };
+        Ok(mesh.with_warnings(self.warnings.into_sentences()))
+    }
+}
+
+/// Colors of a file: 0 to 1, or 0 to 255 if any number is larger than 1. Placeholders become white.
+pub(super) fn bytes_of_colors(colors: &[[f32; 3]]) -> Vec<[u8; 4]> {
+    let is_byte = colors.as_flattened().iter().any(|&channel| channel > 1.0);
+    let factor = if is_byte { 1.0 } else { 255.0 };
+    colors
+        .iter()
+        .map(|color| {
+            if color.iter().any(|channel| channel.is_nan()) {
+                return WHITE;
+            }
+            let [r, g, b] = color.map(|channel| (channel * factor).round() as u8);
+            [r, g, b, u8::MAX]
+        })
+        .collect()
+}
