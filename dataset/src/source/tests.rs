@@ -533,3 +533,49 @@ fn a_table_may_be_parquet() {
         ["train lamp/b meshes/b.obj", "test chair/a meshes/a.obj"]
     );
 }
+
+#[test]
+fn layouts_parse_what_they_print_and_others_are_told_the_names() {
+    for name in Layout::VARIANTS {
+        assert_eq!(name.parse::<Layout>().unwrap().to_string(), *name);
+    }
+    let error = "shapenets".parse::<Layout>().unwrap_err().to_string();
+    assert!(
+        error.contains("\"shapenets\"") && error.contains("auto, shapenet, modelnet"),
+        "{error}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_walk_finds_visible_files_and_stays_within_the_tree() {
+    let outer = folder(&["outside/secret.obj"], &[]);
+    let root = outer.path().join("source");
+    for path in ["a/b/one.obj", "a/.hidden/two.obj", "three.obj", ".four.obj"] {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), "").unwrap();
+    }
+    for (target, link) in [
+        (outer.path().join("outside"), "leak"),
+        (root.clone(), "a/loop"),
+        (root.join("nowhere"), "dangling"),
+    ] {
+        std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+    }
+    let walk = |max_depth| Tree::open(&root).unwrap().walk(max_depth).unwrap();
+    assert_eq!(walk(5), ["a/b/one.obj", "three.obj"].map(PathBuf::from));
+    assert_eq!(walk(1), [PathBuf::from("three.obj")], "no deeper than asked");
+
+    let zip = outer.path().join("source.zip");
+    archive(
+        &zip,
+        &[
+            ("x/a/b/one.obj", ""),
+            ("x/a/.hidden/two.obj", ""),
+            ("y/three.obj", ""),
+        ],
+    );
+    let walk = |max_depth| Tree::open(&zip).unwrap().walk(max_depth).unwrap();
+    assert_eq!(walk(5), ["x/a/b/one.obj", "y/three.obj"].map(PathBuf::from));
+    assert_eq!(walk(1), [PathBuf::from("y/three.obj")]);
+}
