@@ -86,10 +86,10 @@ impl DatasetWriter {
     /// another program, or is not writable.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
         let mut lock = store::lock_for_writing(dir, MANIFEST_FILE_NAME)?;
-        let fresh = new_manifest(plan);
+        let expected = new_manifest(plan);
         let mut manifest = match Manifest::read(dir) {
             Ok(found) if !force => {
-                let differences = differences(&found, &fresh);
+                let differences = differences(&found, &expected);
                 if !differences.is_empty() {
                     return Err(DatasetError::Build(BuildError::PlanMismatch {
                         differences: differences.join("; "),
@@ -98,12 +98,12 @@ impl DatasetWriter {
                 }
                 found
             }
-            Ok(_) => fresh.clone(),
+            Ok(_) => expected.clone(),
             Err(DatasetError::Manifest(ManifestError::NotFound { .. })) => {
                 check_no_foreign_files(dir)?;
-                fresh.clone()
+                expected.clone()
             }
-            Err(_) if force => fresh.clone(),
+            Err(_) if force => expected.clone(),
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
@@ -335,8 +335,8 @@ impl DatasetWriter {
             .iter()
             .map(|file| (file.name.as_str(), file.bytes))
             .collect();
-        let is_lost = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
-        match self.manifest.shards.iter().find(is_lost) {
+        let is_missing = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
+        match self.manifest.shards.iter().find(is_missing) {
             Some(shard) => Err(DatasetError::Shard(ShardError::Changed {
                 path: self.dir.join(&shard.file),
             })),
@@ -513,7 +513,7 @@ pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
 }
 
 /// Differences between two plans, such as `recipe.render.size_px is 64 there and 224 here`.
-pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
+pub(crate) fn differences(found: &Manifest, expected: &Manifest) -> Vec<String> {
     let identity = |manifest: &Manifest| {
         // Exhaustive: a new field must be classified as part of the plan or as progress.
         let Manifest {
@@ -557,13 +557,13 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
         })
     };
     let mut differences = Vec::new();
-    compare("", &identity(found), &identity(fresh), &mut differences);
+    compare("", &identity(found), &identity(expected), &mut differences);
     differences
 }
 
-fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<String>) {
-    if let (Value::Object(found), Value::Object(fresh)) = (found, fresh) {
-        let keys: BTreeSet<_> = found.keys().chain(fresh.keys()).collect();
+fn compare(path: &str, found: &Value, expected: &Value, differences: &mut Vec<String>) {
+    if let (Value::Object(found), Value::Object(expected)) = (found, expected) {
+        let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
         for key in keys {
             let path = if path.is_empty() {
                 key.clone()
@@ -571,14 +571,14 @@ fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<Strin
                 format!("{path}.{key}")
             };
             let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
-            compare(&path, &value(found), &value(fresh), differences);
+            compare(&path, &value(found), &value(expected), differences);
         }
-    } else if found != fresh {
-        let (found, fresh) = (found.to_string(), fresh.to_string());
-        differences.push(if found.len() + fresh.len() > 120 {
+    } else if found != expected {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        differences.push(if found.len() + expected.len() > 120 {
             format!("{path} differs")
         } else {
-            format!("{path} is {found} there and {fresh} here")
+            format!("{path} is {found} there and {expected} here")
         });
     }
 }

@@ -351,7 +351,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When the build is incomplete, or this is a part.
-    pub(crate) fn finished(&self, dir: &Path) -> Result<&str> {
+    pub(crate) fn complete_sha256(&self, dir: &Path) -> Result<&str> {
         let path = || dir.to_owned();
         match (&self.sha256, self.part) {
             (Some(sha256), _) => Ok(sha256),
@@ -656,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_survives_its_file() {
+    fn a_manifest_round_trips_through_its_file() {
         let dir = tempfile::tempdir().unwrap();
         assert!(
             matches!(

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_have_words() {
+    fn counts_map_to_kinds() {
         let issues = MeshIssues {
             num_open_edges: 1,
             num_degenerate_triangles: 1,
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_printed_as_it_is_stored() {
+    fn an_issue_is_printed_as_it_is_stored() {
         for issue in MeshIssue::ALL {
             assert_eq!(serde_json::to_string(&issue).unwrap(), format!("\"{issue}\""));
         }

@@ -215,7 +215,7 @@ impl Source {
         };
         source.resolve_all(candidates, splits);
         if let Some(split_ratios) = &options.split_ratios {
-            split_ratios.draw(&mut source.objects);
+            split_ratios.assign(&mut source.objects);
             source.notes.push(format!("splits by {split_ratios}"));
         }
         source

@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_plain_loop(
+        fn agrees_with_the_quadratic_algorithm(
             points in prop::collection::vec(prop::array::uniform3(-1.0..1.0_f32), 1..600), share in 1..4_usize,
         ) {
             let points: Vec<Vec3> = points.into_iter().map(Vec3::from).collect();

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_for_nothing() {
+    fn no_points_on_request() {
         for sampler in SAMPLERS {
             assert_eq!(
                 sample_surface(&cuboid(DVec3::ONE), sampler, 0, 1),
