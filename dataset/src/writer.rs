@@ -61,7 +61,7 @@ pub struct DatasetWriter {
     missing: VecDeque<usize>,
     /// Shards of an earlier run that are missing or damaged.
     damaged: Vec<String>,
-    open_shard_state: OpenShard,
+    current: OpenShard,
     /// Identifies the plan in journal entries.
     plan_sha256: String,
     /// Held while the writer exists.
@@ -129,7 +129,7 @@ impl DatasetWriter {
             planned,
             missing,
             damaged,
-            open_shard_state: OpenShard::default(),
+            current: OpenShard::default(),
             lock,
         })
     }
@@ -158,7 +158,7 @@ impl DatasetWriter {
     /// When the sample does not match the schema, or the disk is full.
     pub fn append(&mut self, sample: &Sample, file: ObjectFile<'_>) -> Result<()> {
         self.shard()?.append(sample)?;
-        self.open_shard_state.add_object(ObjectEntry {
+        self.current.add_object(ObjectEntry {
             id: sample.id.clone(),
             path: file.path.to_owned(),
             bytes: file.bytes,
@@ -180,7 +180,7 @@ impl DatasetWriter {
             message,
             source_sha256,
         } = skip;
-        self.open_shard_state.skipped.push(SkippedObject {
+        self.current.skipped.push(SkippedObject {
             id: id.to_string(),
             split: Some(self.planned[shard].0),
             path: file.path.to_owned(),
@@ -188,7 +188,7 @@ impl DatasetWriter {
             message,
             shard: Some(shard),
         });
-        self.open_shard_state.add_object(ObjectEntry {
+        self.current.add_object(ObjectEntry {
             id: id.clone(),
             path: file.path.to_owned(),
             bytes: file.bytes,
@@ -213,7 +213,7 @@ impl DatasetWriter {
             source,
             objects,
             skipped,
-        } = std::mem::take(&mut self.open_shard_state);
+        } = std::mem::take(&mut self.current);
         let digest = writer.expect("a shard is open").finish()?;
         let (split, file) = self.planned[self.missing[0]].clone();
         let entry = ShardEntry {
@@ -345,12 +345,12 @@ impl DatasetWriter {
     }
 
     fn shard(&mut self) -> Result<&mut ShardWriter> {
-        if self.open_shard_state.writer.is_none() {
+        if self.current.writer.is_none() {
             let shard = *self.missing.front().expect("the plan has a further shard");
             let (_, file) = &self.planned[shard];
-            self.open_shard_state.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
+            self.current.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
         }
-        Ok(self.open_shard_state.writer.as_mut().expect("it was just begun"))
+        Ok(self.current.writer.as_mut().expect("it was just begun"))
     }
 }
 
