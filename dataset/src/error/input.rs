@@ -27,12 +27,12 @@ pub enum NameError {
         text: String,
     },
     /// Unknown source layout.
-    #[error(
-        "unknown layout \"{text}\", expected one of auto, shapenet, modelnet, folders, shrec16, objaverse, csv"
-    )]
+    #[error("unknown layout \"{text}\", expected one of {expected}")]
     Layout {
         /// Input string.
         text: String,
+        /// All layouts.
+        expected: String,
     },
     /// Invalid split ratios.
     #[error(
