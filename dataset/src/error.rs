@@ -400,6 +400,18 @@ pub enum DatasetError {
         /// What it must be.
         rule: &'static str,
     },
+    /// The settings of the views are not valid.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Views(#[from] tap_render::RecipeError),
+    /// The lighting is not valid.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Lighting(#[from] tap_render::LightingError),
+    /// A view cannot be relit from its G-buffer.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Relight(#[from] tap_render::RelightError),
     /// The renderer can't be set up, or is lost.
     #[cfg(feature = "build")]
     #[error("the renderer failed")]

@@ -24,7 +24,7 @@ use glam::{DMat3, DMat4, DQuat, DVec2, DVec3, DVec4};
 use serde::{Deserialize, Serialize};
 
 use crate::camera::ViewMatrices;
-use crate::error::ParseError;
+use crate::parse::ParseError;
 
 /// A library in whose conventions poses can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use glam::DVec3;
 use tap_render::{
-    AdapterChoice, AdapterKind, BackendChoice, BackendKind, QueueEvent, QueueStage, QueuedJob, RenderError,
-    RenderJob, RenderRecipe, Renderer, RendererOptions, View, list_adapters, run_render_queue,
+    AdapterChoice, AdapterKind, BackendChoice, BackendKind, DeviceError, QueueEvent, QueueStage, QueuedJob,
+    RecipeError, RenderError, RenderJob, RenderRecipe, Renderer, RendererOptions, View, list_adapters,
+    run_render_queue,
 };
 
 use crate::{PROJECTIONS, centered, renderer, renderer_with, renderers, shape};
@@ -236,7 +237,10 @@ fn bad_settings_are_errors() {
         ..RenderRecipe::default()
     };
     let error = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap_err();
-    assert!(matches!(error, RenderError::Samples { samples: 5 }), "{error}");
+    assert!(
+        matches!(error, RenderError::Recipe(RecipeError::Samples { samples: 5 })),
+        "{error}"
+    );
     let options = RendererOptions {
         max_in_flight: 0,
         ..RendererOptions::default()
@@ -251,7 +255,10 @@ fn bad_settings_are_errors() {
         ..RendererOptions::default()
     })
     .unwrap_err();
-    assert!(matches!(error, RenderError::NoSuchAdapter { .. }), "{error}");
+    assert!(
+        matches!(error, RenderError::Device(DeviceError::NoSuchAdapter { .. })),
+        "{error}"
+    );
 }
 
 #[test]
