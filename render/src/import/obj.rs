@@ -3,6 +3,7 @@
 //!
 //! This is not the `tobj` crate, which reads `l` elements as faces, triangulates concave faces as fans, overflows on
 //! out-of-range texture indices, rejects text that is not UTF-8, and takes several times as long.
+//! `tests/obj_differential.rs` compares the two.
 
 use std::{cell::RefCell, collections::HashMap};
 
