@@ -644,7 +644,7 @@ mod tests {
             })?;
         }
 
-        /// The released code: rows of the picture follow x', columns y', both by one scale, after an offset.
+        /// The released code: rows of the image follow x', columns y', both by one scale, after an offset.
         #[test]
         fn tap_agrees_up_to_scale_and_translation(case in case(Just(Projection::Orthographic))) {
             let TapRotation(rotation) = TapRotation::new(&case.matrices);
