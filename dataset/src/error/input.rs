@@ -136,4 +136,12 @@ pub enum RecipeError {
         /// Largest number of classes.
         max_classes: usize,
     },
+    /// Settings of the views.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Views(#[from] tap_render::RecipeError),
+    /// A lighting.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Lighting(#[from] tap_render::LightingError),
 }
