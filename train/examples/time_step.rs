@@ -78,7 +78,7 @@ fn peak_mib() -> f64 {
 
 #[expect(clippy::print_stdout, reason = "the result of a measuring program")]
 fn main() -> anyhow::Result<()> {
-    process::start_again_tuned();
+    process::reexec_with_environment();
     process::keep_freed_memory();
     let arguments = Arguments::parse();
     process::set_num_threads(arguments.threads);
@@ -92,7 +92,7 @@ fn main() -> anyhow::Result<()> {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.05,
-            clip_norm: 10.0,
+            max_grad_norm: 10.0,
         },
         vs.variables(),
     );
@@ -121,7 +121,7 @@ fn main() -> anyhow::Result<()> {
         wall_s.push(wall.elapsed().as_secs_f64());
         cpu_s.push(process::cpu_s() - cpu);
     }
-    let weights = optimizer.num_weights();
+    let weights = optimizer.num_parameters();
     println!(
         "{}",
         serde_json::json!({ "wall_s": wall_s, "cpu_s": cpu_s, "peak_mib": peak_mib(), "loss": loss, "weights": weights })

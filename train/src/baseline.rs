@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::HostBatch;
+use crate::batch::CpuBatch;
 use crate::config::LossConfig;
 
 /// Training objects that the baselines are computed from, at most.
@@ -47,7 +47,7 @@ impl PixelSums {
     }
 
     /// Adds every picture of a batch that holds all views in the rig's order.
-    pub fn add(&mut self, batch: &HostBatch) {
+    pub fn add(&mut self, batch: &CpuBatch) {
         for (image, covered) in objects(batch) {
             for ((sums, value), is_covered) in self.sums.iter_mut().zip(image).zip(covered) {
                 let value = f64::from(*value) / 255.0;
@@ -72,7 +72,7 @@ impl PixelSums {
 }
 
 /// Of each object the bytes of its pictures, and whether each of them lies on the object.
-fn objects(batch: &HostBatch) -> impl Iterator<Item = (&[u8], impl Iterator<Item = bool>)> {
+fn objects(batch: &CpuBatch) -> impl Iterator<Item = (&[u8], impl Iterator<Item = bool>)> {
     let (num_channels, num_pixels) = (batch.num_channels(), batch.size_px * batch.size_px);
     let masks = batch.masks.chunks_exact(batch.num_views * num_pixels);
     let images = batch
@@ -135,7 +135,7 @@ impl BaselineFit {
     ///
     /// # Errors
     /// The first error among the batches.
-    pub fn evaluate<E>(&self, batches: impl Iterator<Item = Result<HostBatch, E>>) -> Result<Baselines, E> {
+    pub fn evaluate<E>(&self, batches: impl Iterator<Item = Result<CpuBatch, E>>) -> Result<Baselines, E> {
         // Squared error of foreground and background, for each of three predictors.
         let (mut errors, mut counts) = ([[0.0; 2]; 3], [0.0; 2]);
         for batch in batches {
@@ -177,15 +177,15 @@ mod tests {
     use super::*;
     use std::convert::Infallible;
 
-    fn batch() -> HostBatch {
+    fn batch() -> CpuBatch {
         // Two objects, one view of 2 x 2 pixels each.
-        HostBatch {
+        CpuBatch {
             images: vec![0, 102, 255, 255, 51, 255, 255, 255],
             masks: vec![1, 1, 0, 0, 1, 0, 0, 0],
             num_views: 1,
             size_px: 2,
             ids: vec![String::from("a/1"), String::from("a/2")],
-            ..HostBatch::default()
+            ..CpuBatch::default()
         }
     }
 
@@ -202,12 +202,12 @@ mod tests {
                 .chain(turned)
                 .collect::<Vec<u8>>()
         });
-        let color = HostBatch {
+        let color = CpuBatch {
             images: images.collect(),
             is_color: true,
             ..batch()
         };
-        let fit = |batch: &HostBatch| {
+        let fit = |batch: &CpuBatch| {
             let mut sums = PixelSums::new(1, batch.num_channels(), 2);
             sums.add(batch);
             BaselineFit::new(&sums, &LossConfig::default())
@@ -221,7 +221,7 @@ mod tests {
                 "pixel {i} of three channels: {image:?}"
             );
         }
-        let evaluate = |fit: &BaselineFit, batch: HostBatch| {
+        let evaluate = |fit: &BaselineFit, batch: CpuBatch| {
             fit.evaluate([Ok::<_, Infallible>(batch)].into_iter()).unwrap()
         };
         let (of_gray, of_color) = (evaluate(&of_gray, gray), evaluate(&of_color, color));

@@ -8,7 +8,7 @@ use crate::model::Cloud;
 
 /// The numbers of a batch. Pictures stay bytes.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct HostBatch {
+pub struct CpuBatch {
     /// The step that it is for.
     pub step: u64,
     /// The epoch of its first sample.
@@ -101,7 +101,7 @@ impl Batch {
 
     /// `length` of its samples from `start` on, without a copy.
     #[must_use]
-    pub fn part(&self, start: usize, length: usize) -> Self {
+    pub fn micro_batch(&self, start: usize, length: usize) -> Self {
         let of = |tensor: &Tensor| tensor.narrow(0, start as i64, length as i64);
         Self {
             cloud: Cloud {
@@ -123,7 +123,7 @@ impl Batch {
     }
 }
 
-impl HostBatch {
+impl CpuBatch {
     /// Samples in it.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -18,7 +18,9 @@ use tch::{Tensor, no_grad};
 use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::optim::AdamW;
-use crate::tensor_file::{NO_HASH, file_sha256, hex, read_tensors, read_weights, write_tensors, write_whole};
+use crate::safetensors::{
+    NO_HASH, file_sha256, hex, read_tensors, read_weights, write_atomic, write_tensors,
+};
 
 /// The version of the checkpoint's layout. Version 1, without hashes, is read too.
 const FORMAT_VERSION: u32 = 2;
@@ -299,7 +301,7 @@ pub fn save(
     let json = state
         .to_json(files)
         .map_err(|error| TrainError::io("write", partial.join(STATE_FILE))(error.into()))?;
-    write_whole(&partial.join(STATE_FILE), json.as_bytes())?;
+    write_atomic(&partial.join(STATE_FILE), json.as_bytes())?;
     sync_folder(&partial)?;
     // A run that was resumed from an older checkpoint may come by here again.
     remove_folder(&path)?;
@@ -525,7 +527,7 @@ mod tests {
         beta2: 0.999,
         epsilon: 1e-8,
         weight_decay: 0.05,
-        clip_norm: 10.0,
+        max_grad_norm: 10.0,
     };
 
     fn network(seed: i64) -> (VarStore, nn::Linear) {

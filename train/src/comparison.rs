@@ -88,18 +88,18 @@ impl Comparison {
         let settings = arms.iter().filter_map(setting).collect();
         let confusions: Vec<ConfusionPair> = arms.iter().filter_map(confusion).collect();
         Some(Self {
-            data_sha256: first.origin.data_sha256.clone(),
-            init_sha256: first.origin.init_sha256.clone(),
-            evaluation_split: first.origin.evaluation_split.clone(),
-            selection: first.origin.selection.clone(),
-            votes: first.origin.votes,
+            data_sha256: first.provenance.data_sha256.clone(),
+            init_sha256: first.provenance.init_sha256.clone(),
+            evaluation_split: first.provenance.evaluation_split.clone(),
+            selection: first.provenance.selection.clone(),
+            votes: first.provenance.votes,
             settings,
             confusion: confusions.last()?.clone(),
             confusions,
             cpu_s: arms
                 .iter()
                 .flat_map(|arms| arms.scratch.iter().chain(&arms.tap))
-                .map(|arm| arm.origin.cpu_s)
+                .map(|arm| arm.provenance.cpu_s)
                 .sum(),
         })
     }
@@ -112,8 +112,8 @@ fn setting(arms: &Arms) -> Option<Setting> {
     let paired = Paired::of(&scratch, &tap);
     let first = arms.tap.first()?;
     Some(Setting {
-        labels_per_class: first.origin.labels_per_class,
-        train_objects_per_class: first.origin.train_objects_per_class.clone(),
+        labels_per_class: first.provenance.labels_per_class,
+        train_objects_per_class: first.provenance.train_objects_per_class.clone(),
         seeds: arms.seeds.clone(),
         scratch_summary: Summary::of(&scratch),
         tap_summary: Summary::of(&tap),
@@ -122,22 +122,22 @@ fn setting(arms: &Arms) -> Option<Setting> {
         paired_mean: paired.mean,
         paired_standard_error: paired.standard_error,
         verdict: paired.verdict("tap"),
-        num_steps: first.origin.num_steps,
+        num_steps: first.provenance.num_steps,
     })
 }
 
 fn confusion(arms: &Arms) -> Option<ConfusionPair> {
     let first = arms.tap.first()?;
     let sum = |results: &[ClassifyResult]| {
-        let mut sum = Confusion::new(first.origin.classes.len());
+        let mut sum = Confusion::new(first.provenance.classes.len());
         for result in results {
             sum.merge(&result.confusion);
         }
         sum.counts
     };
     Some(ConfusionPair {
-        labels_per_class: first.origin.labels_per_class,
-        classes: first.origin.classes.clone(),
+        labels_per_class: first.provenance.labels_per_class,
+        classes: first.provenance.classes.clone(),
         scratch: sum(&arms.scratch),
         tap: sum(&arms.tap),
     })

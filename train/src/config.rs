@@ -15,7 +15,7 @@ use toml::{Table, Value};
 use crate::augment::{Augmentation, HeightFrom, PartAugmentation};
 use crate::batch::num_channels;
 use crate::error::TrainError;
-use crate::loader::{Order, PointChoice, Tail};
+use crate::loader::{BatchSampler, LastBatch, PointSampling};
 use crate::loss::{PhotographWeights, PixelDistance};
 use crate::model::{
     Compat, DecoderConfig, EncoderConfig, HeadConfig, PhotographConfig, RayDirection, TapConfig,
@@ -76,7 +76,7 @@ const DEFAULT_WARMUP_FROM: f64 = 1e-6;
 /// Weight decay (`docs/method.md`, "Optimization").
 const DEFAULT_WEIGHT_DECAY: f64 = 0.05;
 /// Total L2 norm to which gradients are clipped (`docs/method.md`, "Optimization").
-const DEFAULT_CLIP_NORM: f64 = 10.0;
+const DEFAULT_MAX_GRAD_NORM: f64 = 10.0;
 /// `AdamW`: betas and epsilon (`docs/method.md`, "Optimization").
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
@@ -89,14 +89,14 @@ const SEGMENT_EPOCHS: u64 = 300;
 const SEGMENT_LEARNING_RATE: f64 = 1e-3;
 const SEGMENT_MILESTONES: [f64; 2] = [209.0, 269.0];
 const SEGMENT_WEIGHT_DECAY: f64 = 1e-4;
-const SEGMENT_CLIP_NORM: f64 = 1.0;
+const SEGMENT_MAX_GRAD_NORM: f64 = 1.0;
 const SEGMENT_SCALE: [f64; 2] = [0.8, 1.2];
 /// What a rate is multiplied by at a milestone.
 const DEFAULT_MILESTONE_FACTOR: f64 = 0.1;
 /// Checkpoints kept.
 const DEFAULT_KEEP_CHECKPOINTS: usize = 2;
 /// Objects in a picture of generated and true views.
-const DEFAULT_NUM_PICTURES: usize = 4;
+const DEFAULT_NUM_IMAGES: usize = 4;
 
 /// What the user typed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -156,7 +156,7 @@ impl Default for Config {
                 learning_rate: SEGMENT_LEARNING_RATE,
                 milestones: SEGMENT_MILESTONES.to_vec(),
                 weight_decay: SEGMENT_WEIGHT_DECAY,
-                clip_norm: SEGMENT_CLIP_NORM,
+                max_grad_norm: SEGMENT_MAX_GRAD_NORM,
                 scale: SEGMENT_SCALE,
                 height: HeightFrom::Scaled,
                 ..PhaseConfig::default()
@@ -174,7 +174,7 @@ pub struct DataConfig {
     /// Points of a cloud.
     pub num_points: usize,
     /// Which points of a row.
-    pub point_choice: PointChoice,
+    pub point_choice: PointSampling,
     /// Views drawn per sample and epoch.
     pub num_views: usize,
     /// What to train on.
@@ -193,7 +193,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             num_points: DEFAULT_NUM_POINTS,
-            point_choice: PointChoice::First,
+            point_choice: PointSampling::First,
             num_views: DEFAULT_NUM_VIEWS,
             train_splits: vec![Split::Train],
             evaluation_split: None,
@@ -279,16 +279,16 @@ pub struct PhaseConfig {
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Gradients are clipped to this total L2 norm.
-    pub clip_norm: f64,
+    pub max_grad_norm: f64,
     /// A batch is computed in so many parts, one after the other, whose gradients are added before the step: less memory,
     /// the same step but for rounding, and batch statistics that are those of a part.
-    pub accumulate: usize,
+    pub accumulation_steps: usize,
     /// Decay of the moving average of the weights, which is then what is evaluated and kept; 0 is none.
     pub ema_decay: f64,
     /// Products of layers in `bf16`: faster where the processor has them, at three digits.
     pub bf16: bool,
     /// What becomes of the end of an epoch.
-    pub tail: Tail,
+    pub last_batch: LastBatch,
     /// Each axis of a cloud is multiplied by its own factor between these two.
     pub scale: [f64; 2],
     /// Center and normalize after scaling.
@@ -315,11 +315,11 @@ impl Default for PhaseConfig {
             milestones: Vec::new(),
             milestone_factor: DEFAULT_MILESTONE_FACTOR,
             weight_decay: DEFAULT_WEIGHT_DECAY,
-            clip_norm: DEFAULT_CLIP_NORM,
-            accumulate: 1,
+            max_grad_norm: DEFAULT_MAX_GRAD_NORM,
+            accumulation_steps: 1,
             ema_decay: 0.0,
             bf16: false,
-            tail: Tail::Drop,
+            last_batch: LastBatch::Drop,
             scale: DEFAULT_SCALE,
             normalize: true,
             height: HeightFrom::Original,
@@ -341,9 +341,9 @@ pub struct LogConfig {
     /// Between two looks at the evaluation split; there is always one at the end.
     pub validate_every: u64,
     /// Between two pictures of generated views; there is always one at the end.
-    pub pictures_every: u64,
+    pub images_every: u64,
     /// Objects in such a picture.
-    pub num_pictures: usize,
+    pub num_images: usize,
 }
 
 impl Default for LogConfig {
@@ -353,8 +353,8 @@ impl Default for LogConfig {
             checkpoint_every: 1,
             keep_checkpoints: DEFAULT_KEEP_CHECKPOINTS,
             validate_every: 1,
-            pictures_every: 5,
-            num_pictures: DEFAULT_NUM_PICTURES,
+            images_every: 5,
+            num_images: DEFAULT_NUM_IMAGES,
         }
     }
 }
@@ -368,7 +368,7 @@ impl Config {
         let name_or_path = name_or_path.unwrap_or(DEFAULT_PRESET);
         // Below everything lie the defaults, so that a table that names only some keys leaves the others alone.
         let mut table = Table::try_from(Self::default()).map_err(|error| invalid(error.to_string()))?;
-        merge(&mut table, PRESETS.get_or_read(name_or_path)?);
+        merge(&mut table, read(name_or_path)?);
         resolve_settings(table, Some(Path::new(name_or_path)), settings)
     }
 
@@ -389,10 +389,10 @@ fn resolve_settings(
 ) -> Result<Config, TrainError> {
     let settings: Vec<Setting> = settings
         .iter()
-        .map(|setting| setting.parse())
+        .map(|setting| under_its_name(&setting.parse()?))
         .collect::<Result<_, _>>()?;
     // Who sets the steps of a phase means them for any number of labels.
-    for phase in ["pretrain", "finetune", "segment"] {
+    for phase in PHASES {
         let (steps, by_labels) = (format!("{phase}.steps"), format!("{phase}.steps_by_labels"));
         if settings.iter().any(|setting| setting.key() == steps)
             && !settings
@@ -404,6 +404,81 @@ fn resolve_settings(
         }
     }
     Ok(settings::resolve(table, file, &settings, &no_expansion)?)
+}
+
+/// Tables with the settings of one phase of training.
+const PHASES: [&str; 3] = ["pretrain", "finetune", "segment"];
+/// Keys with a second name: their tables, the name that is also accepted, and the name that counts. Most are the names of
+/// earlier versions.
+const KEY_ALIASES: [(&[&str], &str, &str); 6] = [
+    (&PHASES, "clip_norm", "max_grad_norm"),
+    (&PHASES, "accumulate", "accumulation_steps"),
+    (&PHASES, "tail", "last_batch"),
+    (&["log"], "pictures_every", "images_every"),
+    (&["log"], "num_pictures", "num_images"),
+    (&["photograph"], "feature_projection", "mixing"),
+];
+
+/// Replaces accepted names of keys by those that count.
+fn resolve_aliases(table: &mut Table) -> Result<(), TrainError> {
+    for (tables, alias, name) in KEY_ALIASES {
+        for &place in tables {
+            let Some(Value::Table(settings)) = table.get_mut(place) else {
+                continue;
+            };
+            let Some(value) = settings.remove(alias) else {
+                continue;
+            };
+            if settings.insert(name.to_owned(), value).is_some() {
+                return Err(invalid(format!(
+                    "[{place}] {alias} and {name} are the same setting"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A preset, or a file on top of the preset that it names, with keys under the names that count.
+fn read(name_or_path: &str) -> Result<Table, TrainError> {
+    let path = Path::new(name_or_path);
+    if PRESETS.names().any(|name| name == name_or_path) || !path.is_file() {
+        let mut table = PRESETS.get_or_read(name_or_path)?;
+        resolve_aliases(&mut table)?;
+        return Ok(table);
+    }
+    let mut table = settings::read_table(path)?;
+    resolve_aliases(&mut table)?;
+    let Some(preset) = table.get("preset").and_then(Value::as_str) else {
+        return Ok(table);
+    };
+    let mut base = PRESETS.get_or_read(preset)?;
+    resolve_aliases(&mut base)?;
+    merge(&mut base, table);
+    Ok(base)
+}
+
+/// A setting whose key is an accepted name, under the name that counts.
+fn under_its_name(setting: &Setting) -> Result<Setting, TrainError> {
+    let mut typed = Table::new();
+    setting.apply(&mut typed, &no_expansion)?;
+    resolve_aliases(&mut typed)?;
+    let mut keys: Vec<&str> = setting.key().split('.').collect();
+    if let [place, key] = keys.as_mut_slice() {
+        let alias = KEY_ALIASES
+            .iter()
+            .find(|(tables, alias, _)| tables.contains(place) && alias == key);
+        *key = alias.map_or(*key, |(_, _, name)| name);
+    }
+    let mut value = Value::Table(typed);
+    for key in &keys {
+        if let Value::Table(mut table) = value {
+            value = table.remove(*key).expect("the setting was written there");
+        } else {
+            unreachable!("a setting lies in tables");
+        }
+    }
+    Ok(Setting::new(keys.join("."), value))
 }
 
 fn invalid(reason: impl Into<String>) -> TrainError {
@@ -447,7 +522,7 @@ impl Task {
 
 /// What a plan has to know about the data.
 #[derive(Debug, Clone)]
-pub struct DataFacts {
+pub struct DatasetInfo {
     /// Names the data.
     pub sha256: String,
     /// Rows of train, val and test.
@@ -502,7 +577,7 @@ pub struct DataPlan {
     /// Points of a cloud.
     pub num_points: usize,
     /// Which points of a row.
-    pub point_choice: PointChoice,
+    pub point_choice: PointSampling,
     /// Views drawn per sample and epoch.
     pub num_views: usize,
     /// What to train on.
@@ -526,7 +601,8 @@ pub struct PhasePlan {
     /// Samples of a batch.
     pub batch_size: usize,
     /// Parts that a batch is computed in.
-    pub num_parts: usize,
+    #[serde(rename = "num_parts", alias = "accumulation_steps")]
+    pub accumulation_steps: usize,
     /// Decay of the moving average of the weights; 0 is none.
     pub ema_decay: f64,
     /// Whether products are in `bf16`.
@@ -534,7 +610,8 @@ pub struct PhasePlan {
     /// Length.
     pub num_steps: u64,
     /// What becomes of the end of an epoch.
-    pub tail: Tail,
+    #[serde(rename = "tail", alias = "last_batch")]
+    pub last_batch: LastBatch,
     /// The learning rate.
     pub schedule: Schedule,
     /// The optimizer.
@@ -566,9 +643,11 @@ pub struct LogPlan {
     /// Between two evaluations.
     pub validate_every: u64,
     /// Between two pictures.
-    pub pictures_every: u64,
+    #[serde(rename = "pictures_every", alias = "images_every")]
+    pub images_every: u64,
     /// Objects in a picture.
-    pub num_pictures: usize,
+    #[serde(rename = "num_pictures", alias = "num_images")]
+    pub num_images: usize,
 }
 
 impl Plan {
@@ -581,7 +660,7 @@ impl Plan {
         task: Task,
         labels_per_class: usize,
         init_sha256: &str,
-        facts: &DataFacts,
+        dataset_info: &DatasetInfo,
     ) -> Result<Self, TrainError> {
         let phase = match task {
             Task::Pretrain => &config.pretrain,
@@ -591,10 +670,10 @@ impl Plan {
         if phase.batch_size == 0 || config.data.num_points == 0 {
             return Err(invalid("batch_size and num_points have to be at least 1"));
         }
-        if !(1..=phase.batch_size).contains(&phase.accumulate) {
+        if !(1..=phase.batch_size).contains(&phase.accumulation_steps) {
             return Err(invalid(format!(
-                "accumulate = {} parts of a batch of {}",
-                phase.accumulate, phase.batch_size
+                "accumulation_steps = {} parts of a batch of {}",
+                phase.accumulation_steps, phase.batch_size
             )));
         }
         if !(0.0..1.0).contains(&phase.ema_decay) {
@@ -605,10 +684,10 @@ impl Plan {
                 "the perceptual loss needs loss.perceptual_network, a file with torchvision's VGG16 weights",
             ));
         }
-        if phase.tail == Tail::Drop && facts.num_train_rows < phase.batch_size {
+        if phase.last_batch == LastBatch::Drop && dataset_info.num_train_rows < phase.batch_size {
             let reason = format!(
-                "{} training objects do not fill a batch of {}; set a smaller batch_size, or tail = \"carry\"",
-                facts.num_train_rows, phase.batch_size
+                "{} training objects do not fill a batch of {}; set a smaller batch_size, or last_batch = \"carry\"",
+                dataset_info.num_train_rows, phase.batch_size
             );
             return Err(invalid(reason));
         }
@@ -620,56 +699,56 @@ impl Plan {
         if let (true, Some(last)) = (config.data.color, tap.decoder.layers.last_mut()) {
             last.channels = num_channels(true) as i64;
         }
-        if task == Task::Pretrain && tap.image_size_px() != i64::from(facts.image_size_px) {
+        if task == Task::Pretrain && tap.image_size_px() != i64::from(dataset_info.image_size_px) {
             let reason = format!(
                 "the generator draws {0}x{0} pixels and the data has {1}x{1}; build the data set with that size, or change [photograph.query] grid and [decoder]",
                 tap.image_size_px(),
-                facts.image_size_px
+                dataset_info.image_size_px
             );
             return Err(invalid(reason));
         }
-        if task == Task::Pretrain && !(1..=facts.num_views).contains(&config.data.num_views) {
+        if task == Task::Pretrain && !(1..=dataset_info.num_views).contains(&config.data.num_views) {
             return Err(invalid(format!(
                 "num_views = {} of the {} views that the data has",
-                config.data.num_views, facts.num_views
+                config.data.num_views, dataset_info.num_views
             )));
         }
-        if task == Task::Segment && facts.parts_by_class.iter().all(Vec::is_empty) {
+        if task == Task::Segment && dataset_info.parts_by_class.iter().all(Vec::is_empty) {
             return Err(invalid(
                 "the data set has no part labels, and part segmentation needs them",
             ));
         }
-        let order = Order {
-            num_rows: facts.num_train_rows,
+        let sampler = BatchSampler {
+            num_rows: dataset_info.num_train_rows,
             batch_size: phase.batch_size,
-            tail: phase.tail,
+            last_batch: phase.last_batch,
             shuffle: None,
         };
-        let steps_per_epoch = order.steps_per_epoch().max(1);
+        let steps_per_epoch = sampler.steps_per_epoch().max(1);
         let num_steps = num_steps(phase, labels_per_class, steps_per_epoch);
         if task.has_batch_norm_over_samples(&config.head) {
-            refuse_single_samples(task.table(), phase, &order, num_steps)?;
+            refuse_single_samples(task.table(), phase, &sampler, num_steps)?;
         }
         Ok(Self {
             task,
             preset: config.preset.clone().unwrap_or_else(|| String::from("none")),
             seed: config.seed,
-            data_sha256: facts.sha256.clone(),
+            data_sha256: dataset_info.sha256.clone(),
             labels_per_class,
             init_sha256: init_sha256.to_owned(),
             data: DataPlan {
                 num_points: config.data.num_points,
                 point_choice: config.data.point_choice,
-                num_views: config.data.num_views.min(facts.num_views),
+                num_views: config.data.num_views.min(dataset_info.num_views),
                 train_splits: config.data.train_splits.clone(),
-                evaluation_split: evaluation_split(config, task, facts),
+                evaluation_split: evaluation_split(config, task, dataset_info),
                 images: config.data.images.clone(),
                 color: config.data.color,
                 cache_bytes: config.data.cache_mib << 20,
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),
             parts: (task == Task::Segment).then(|| PartPlan {
-                by_class: facts.parts_by_class.clone(),
+                by_class: dataset_info.parts_by_class.clone(),
                 augmentation: config.parts,
             }),
             loss: config.loss.clone(),
@@ -696,7 +775,7 @@ impl Plan {
     #[must_use]
     pub fn sha256(&self) -> String {
         let json = serde_json::to_vec(self).expect("a plan is plain data");
-        crate::tensor_file::hex(&Sha256::digest(json))
+        crate::safetensors::hex(&Sha256::digest(json))
     }
 
     /// Reads `config.toml` of a run.
@@ -717,24 +796,24 @@ impl Plan {
     }
 }
 
-/// Samples of a micro-batch of `batch_size` samples in `num_parts` parts; the last one may be smaller.
-pub(crate) fn micro_batch_size(batch_size: usize, num_parts: usize) -> usize {
-    batch_size.div_ceil(num_parts.max(1)).max(1)
+/// Samples of a micro-batch of `batch_size` samples in `accumulation_steps` parts; the last one may be smaller.
+pub(crate) fn micro_batch_size(batch_size: usize, accumulation_steps: usize) -> usize {
+    batch_size.div_ceil(accumulation_steps.max(1)).max(1)
 }
 
 /// Refuses what would normalize a single sample: its variance is 0 / 0.
 fn refuse_single_samples(
     table: &str,
     phase: &PhaseConfig,
-    order: &Order,
+    sampler: &BatchSampler,
     num_steps: u64,
 ) -> Result<(), TrainError> {
     let last_part_is_single = |batch: &usize| {
-        let size = micro_batch_size(*batch, phase.accumulate);
+        let size = micro_batch_size(*batch, phase.accumulation_steps);
         (*batch - 1).is_multiple_of(size)
     };
-    let first = (num_steps > 0).then(|| order.first_batch());
-    let last = (num_steps >= order.steps_per_epoch().max(1)).then(|| order.last_batch());
+    let first = (num_steps > 0).then(|| sampler.first_batch());
+    let last = (num_steps >= sampler.steps_per_epoch().max(1)).then(|| sampler.last_batch());
     let Some(batch) = first.into_iter().chain(last).find(last_part_is_single) else {
         return Ok(());
     };
@@ -743,14 +822,14 @@ fn refuse_single_samples(
     } else {
         format!("a micro-batch of a single sample, of a batch of {batch}")
     };
-    let (tail, or_carry) = match phase.tail {
-        Tail::Drop => ("drop", ""),
-        Tail::Keep => ("keep", ", or tail = \"carry\""),
-        Tail::Carry => ("carry", ""),
+    let (last_batch, or_carry) = match phase.last_batch {
+        LastBatch::Drop => ("drop", ""),
+        LastBatch::Keep => ("keep", ", or last_batch = \"carry\""),
+        LastBatch::Carry => ("carry", ""),
     };
     Err(invalid(format!(
-        "{table}.batch_size = {}, accumulate = {} and tail = \"{tail}\" over {} training objects make {single}, which the batch norm of the head cannot normalize; set another batch_size or accumulate{or_carry}",
-        phase.batch_size, phase.accumulate, order.num_rows
+        "{table}.batch_size = {}, accumulation_steps = {} and last_batch = \"{last_batch}\" over {} training objects make {single}, which the batch norm of the head cannot normalize; set another batch_size or accumulate{or_carry}",
+        phase.batch_size, phase.accumulation_steps, sampler.num_rows
     )))
 }
 
@@ -769,12 +848,12 @@ fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
         .map_err(|error| invalid(format!("[photograph] {}", error.message())))?;
     if let Some(compat) = config.compat {
         let wanted = PhotographConfig::from_compat(compat);
-        let is_told_otherwise = (photograph.query.direction == RayDirection::Line)
+        let has_other_direction = (photograph.query.direction == RayDirection::Line)
             != (wanted.query.direction == RayDirection::Line);
         // The paper's ablations are the paper's too: without the pad token, with other sizes, told less.
         let adds_pad_token = photograph.pad_token && !wanted.pad_token;
         let is_extended = photograph.ray_bias.is_some() || photograph.token_keep.is_some();
-        if is_extended || adds_pad_token || is_told_otherwise {
+        if is_extended || adds_pad_token || has_other_direction {
             let name = if compat == Compat::Paper { "paper" } else { "code" };
             return Err(invalid(format!(
                 "[photograph] has a ray bias, dropped tokens, a pad token or a ray direction that compat = \"{name}\" has not"
@@ -800,7 +879,7 @@ fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64)
     }
 }
 
-fn evaluation_split(config: &Config, task: Task, facts: &DataFacts) -> Split {
+fn evaluation_split(config: &Config, task: Task, dataset_info: &DatasetInfo) -> Split {
     let (first, second) = match task {
         Task::Pretrain => (Split::Val, Split::Test),
         Task::Classify | Task::Segment => (Split::Test, Split::Val),
@@ -808,7 +887,7 @@ fn evaluation_split(config: &Config, task: Task, facts: &DataFacts) -> Split {
     config
         .data
         .evaluation_split
-        .unwrap_or(if facts.num_rows[first as usize] > 0 {
+        .unwrap_or(if dataset_info.num_rows[first as usize] > 0 {
             first
         } else {
             second
@@ -840,11 +919,11 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
     };
     PhasePlan {
         batch_size: phase.batch_size,
-        num_parts: phase.accumulate,
+        accumulation_steps: phase.accumulation_steps,
         ema_decay: phase.ema_decay,
         bf16: phase.bf16,
         num_steps,
-        tail: phase.tail,
+        last_batch: phase.last_batch,
         schedule: Schedule {
             base: phase.learning_rate,
             unit: phase.unit,
@@ -855,7 +934,7 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
             beta2: BETAS[1],
             epsilon: EPSILON,
             weight_decay: phase.weight_decay,
-            clip_norm: phase.clip_norm,
+            max_grad_norm: phase.max_grad_norm,
         },
         augmentation: Augmentation {
             scale: phase.scale,
@@ -876,8 +955,8 @@ fn log_plan(log: &LogConfig, unit: ScheduleUnit, steps_per_epoch: u64) -> LogPla
         checkpoint_every: log.checkpoint_every * factor,
         keep_checkpoints: log.keep_checkpoints.max(1),
         validate_every: log.validate_every * factor,
-        pictures_every: log.pictures_every * factor,
-        num_pictures: log.num_pictures,
+        images_every: log.images_every * factor,
+        num_images: log.num_images,
     }
 }
 
@@ -888,8 +967,8 @@ mod tests {
     use super::*;
     use crate::model::{DgcnnConfig, PointMlpConfig, PointNet2Config, PointNextConfig, TransformerConfig};
 
-    fn facts(image_size_px: u32) -> DataFacts {
-        DataFacts {
+    fn dataset_info(image_size_px: u32) -> DatasetInfo {
+        DatasetInfo {
             sha256: String::from("d"),
             num_rows: [526, 0, 133],
             num_train_rows: 526,
@@ -900,7 +979,7 @@ mod tests {
     }
 
     fn resolve(config: &Config, task: Task, labels: usize, size: u32) -> Result<Plan, TrainError> {
-        Plan::resolve(config, task, labels, "none", &facts(size))
+        Plan::resolve(config, task, labels, "none", &dataset_info(size))
     }
 
     #[test]
@@ -1005,11 +1084,11 @@ mod tests {
         let config = Config::load(Some("paper-point-mlp"), &[]).unwrap();
         let error = resolve(&config, Task::Segment, 0, 224).unwrap_err().to_string();
         assert!(error.contains("part labels"), "{error}");
-        let facts = DataFacts {
+        let dataset_info = DatasetInfo {
             parts_by_class: vec![vec![0, 1], vec![2, 3, 4]],
-            ..facts(224)
+            ..dataset_info(224)
         };
-        let plan = Plan::resolve(&config, Task::Segment, 0, "none", &facts).unwrap();
+        let plan = Plan::resolve(&config, Task::Segment, 0, "none", &dataset_info).unwrap();
         assert_eq!(plan.phase.num_steps, 300 * 32, "300 epochs of 32 full batches");
         let rate = |epoch| plan.phase.schedule.rate(0, epoch);
         assert!((rate(208) - 1e-3).abs() < 1e-12, "before the first milestone");
@@ -1023,32 +1102,42 @@ mod tests {
                 .iter()
                 .map(|setting| format!("{table}.{setting}"))
                 .collect();
-            let facts = DataFacts {
+            let dataset_info = DatasetInfo {
                 num_train_rows: rows,
                 parts_by_class: vec![vec![0, 1]],
-                ..facts(64)
+                ..dataset_info(64)
             };
             let task = match table {
                 "pretrain" => Task::Pretrain,
                 "finetune" => Task::Classify,
                 _ => Task::Segment,
             };
-            Plan::resolve(&Config::load(None, &settings).unwrap(), task, 0, "none", &facts)
+            Plan::resolve(
+                &Config::load(None, &settings).unwrap(),
+                task,
+                0,
+                "none",
+                &dataset_info,
+            )
         };
         for table in ["finetune", "segment"] {
             for (rows, settings, part) in [
                 (
                     15,
-                    &["batch_size=7", "tail=keep"][..],
+                    &["batch_size=7", "last_batch=keep"][..],
                     "a batch of a single sample",
                 ),
-                (1, &["batch_size=7", "tail=keep"], "a batch of a single sample"),
+                (
+                    1,
+                    &["batch_size=7", "last_batch=keep"],
+                    "a batch of a single sample",
+                ),
                 (15, &["batch_size=1"], "a batch of a single sample"),
                 (15, &["batch_size=5", "accumulate=3"], "of a batch of 5"),
                 (15, &["batch_size=4", "accumulate=4"], "of a batch of 4"),
                 (
                     11,
-                    &["batch_size=8", "accumulate=2", "tail=keep"],
+                    &["batch_size=8", "accumulate=2", "last_batch=keep"],
                     "of a batch of 3",
                 ),
             ] {
@@ -1060,8 +1149,8 @@ mod tests {
             }
             for (rows, settings) in [
                 (15, &["batch_size=7"][..]),
-                (16, &["batch_size=7", "tail=keep"]),
-                (15, &["batch_size=7", "tail=keep", "steps=2"]),
+                (16, &["batch_size=7", "last_batch=keep"]),
+                (15, &["batch_size=7", "last_batch=keep", "steps=2"]),
                 (15, &["batch_size=6", "accumulate=3"]),
                 (15, &["batch_size=1", "steps=0"]),
             ] {
@@ -1120,9 +1209,22 @@ mod tests {
         );
         assert_eq!(
             config.data.point_choice,
-            PointChoice::First,
+            PointSampling::First,
             "a bare word is text"
         );
+        let both_names = [
+            ["pretrain.clip_norm=3", "pretrain.max_grad_norm=3"],
+            ["segment.tail=keep", "segment.last_batch=keep"],
+            ["log={num_pictures=2}", "log={num_images=2}"],
+            [
+                "photograph.feature_projection=projection",
+                "photograph.mixing=projection",
+            ],
+        ];
+        for names in both_names {
+            let [old, new] = names.map(|setting| Config::load(None, &[setting.to_owned()]).unwrap());
+            assert!(old == new && old != Config::load(None, &[]).unwrap(), "{names:?}");
+        }
         for wrong in ["pretrain.lr=1", "seed=minus", "seed", "seed.a=1", "=3"] {
             assert!(Config::load(None, &[wrong.to_owned()]).is_err(), "{wrong}");
         }

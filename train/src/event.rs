@@ -131,7 +131,7 @@ pub enum TrainEvent {
         /// Steps taken before this session.
         first_step: u64,
         /// Trainable numbers.
-        num_weights: usize,
+        num_parameters: usize,
         /// Training objects.
         num_samples: usize,
         /// Where it computes.
@@ -149,7 +149,7 @@ pub enum TrainEvent {
         path: PathBuf,
     },
     /// A picture is complete.
-    PictureWritten {
+    ImagesWritten {
         /// The file.
         path: PathBuf,
     },

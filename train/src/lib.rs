@@ -5,8 +5,8 @@
 //! | plain data | `number`, [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
 //! | samples to batches | [`source`], [`loader`], [`batch`] |
 //! | networks | [`ops`], [`model`], [`loss`] |
-//! | weights | [`optim`], [`ema`], [`checkpoint`], [`weights`], [`tensor_file`], [`torch_file`], [`pickle`] |
-//! | the loop | [`trainer`], [`run`], [`event_file`], [`picture`] |
+//! | weights | [`optim`], [`ema`], [`checkpoint`], [`weights`], [`safetensors`], [`torch_file`], [`pickle`] |
+//! | the loop | [`trainer`], [`run`], [`tensorboard`], [`image_grid`] |
 //! | tasks | [`task`], [`comparison`] |
 //!
 //! Every draw is a function of (seed, epoch, sample id) or of (seed, step): see [`seed`]. A task reports [`event`]s; the
@@ -21,7 +21,7 @@ pub mod config;
 pub mod ema;
 pub mod error;
 pub mod event;
-pub mod event_file;
+pub mod image_grid;
 pub mod loader;
 pub mod loss;
 pub mod metric;
@@ -30,15 +30,15 @@ mod number;
 pub mod ops;
 pub mod optim;
 pub mod pickle;
-pub mod picture;
 pub mod process;
 pub mod run;
+pub mod safetensors;
 pub mod schedule;
 pub mod seed;
 pub mod source;
 pub mod svm;
 pub mod task;
-pub mod tensor_file;
+pub mod tensorboard;
 pub mod torch_file;
 pub mod trainer;
 pub mod weights;

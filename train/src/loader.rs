@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tap_dataset::{SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
 
 use crate::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
-use crate::batch::HostBatch;
+use crate::batch::CpuBatch;
 use crate::error::TrainError;
 use crate::seed::Stream;
 use crate::source::SampleSource;
@@ -26,7 +26,7 @@ pub const BATCHES_AHEAD: usize = 2;
 /// What becomes of the samples that do not fill the last batch of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Tail {
+pub enum LastBatch {
     /// They are left out (another set of them each epoch), as the reference does.
     Drop,
     /// They make a smaller batch.
@@ -37,41 +37,41 @@ pub enum Tail {
 
 /// Which samples make which batch.
 #[derive(Debug, Clone)]
-pub struct Order {
+pub struct BatchSampler {
     /// Rows of an epoch.
     pub num_rows: usize,
     /// Rows of a batch.
     pub batch_size: usize,
     /// The end of an epoch.
-    pub tail: Tail,
+    pub last_batch: LastBatch,
     /// Shuffled by this seed, or in row order.
     pub shuffle: Option<u64>,
 }
 
-impl Order {
-    /// Steps of an epoch; with [`Tail::Carry`] rounded up, since the last batch reaches into the next epoch.
+impl BatchSampler {
+    /// Steps of an epoch; with [`LastBatch::Carry`] rounded up, since the last batch reaches into the next epoch.
     #[must_use]
     pub fn steps_per_epoch(&self) -> u64 {
-        (match self.tail {
-            Tail::Drop => self.num_rows / self.batch_size,
-            Tail::Keep | Tail::Carry => self.num_rows.div_ceil(self.batch_size),
+        (match self.last_batch {
+            LastBatch::Drop => self.num_rows / self.batch_size,
+            LastBatch::Keep | LastBatch::Carry => self.num_rows.div_ceil(self.batch_size),
         }) as u64
     }
 
     /// Rows of the first batch of an epoch.
     #[must_use]
     pub fn first_batch(&self) -> usize {
-        match self.tail {
-            Tail::Keep => self.batch_size.min(self.num_rows),
-            Tail::Drop | Tail::Carry => self.batch_size,
+        match self.last_batch {
+            LastBatch::Keep => self.batch_size.min(self.num_rows),
+            LastBatch::Drop | LastBatch::Carry => self.batch_size,
         }
     }
 
     /// Rows of the last batch of an epoch.
     #[must_use]
     pub fn last_batch(&self) -> usize {
-        match (self.tail, self.num_rows % self.batch_size) {
-            (Tail::Keep, rest) if rest > 0 => rest,
+        match (self.last_batch, self.num_rows % self.batch_size) {
+            (LastBatch::Keep, rest) if rest > 0 => rest,
             _ => self.first_batch(),
         }
     }
@@ -79,9 +79,9 @@ impl Order {
     /// The epoch in which `step` begins.
     #[must_use]
     pub fn epoch_of(&self, step: u64) -> u64 {
-        match self.tail {
-            Tail::Drop | Tail::Keep => step / self.steps_per_epoch().max(1),
-            Tail::Carry => step * self.batch_size as u64 / self.num_rows.max(1) as u64,
+        match self.last_batch {
+            LastBatch::Drop | LastBatch::Keep => step / self.steps_per_epoch().max(1),
+            LastBatch::Carry => step * self.batch_size as u64 / self.num_rows.max(1) as u64,
         }
     }
 
@@ -89,9 +89,9 @@ impl Order {
     #[must_use]
     pub fn batch(&self, step: u64) -> Vec<(u64, usize)> {
         let (rows, size) = (self.num_rows as u64, self.batch_size as u64);
-        let (first_epoch, first, count) = match self.tail {
-            Tail::Carry => (step * size / rows, step * size % rows, size),
-            Tail::Drop | Tail::Keep => {
+        let (first_epoch, first, count) = match self.last_batch {
+            LastBatch::Carry => (step * size / rows, step * size % rows, size),
+            LastBatch::Drop | LastBatch::Keep => {
                 let first = step % self.steps_per_epoch() * size;
                 (self.epoch_of(step), first, size.min(rows - first))
             }
@@ -122,7 +122,7 @@ impl Order {
 /// How points are chosen from those of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PointChoice {
+pub enum PointSampling {
     /// The first ones: right where the sampler's order is already farthest-first.
     First,
     /// Farthest-point sampling from the first point on.
@@ -131,7 +131,7 @@ pub enum PointChoice {
 
 /// Which views of a sample come with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ViewChoice {
+pub enum ViewSampling {
     /// None.
     None,
     /// So many of them, drawn anew each epoch.
@@ -148,9 +148,9 @@ pub struct LoaderOptions {
     /// N.
     pub num_points: usize,
     /// Which N.
-    pub point_choice: PointChoice,
+    pub point_choice: PointSampling,
     /// Views.
-    pub views: ViewChoice,
+    pub views: ViewSampling,
     /// Pictures in color, not in gray.
     pub is_color: bool,
     /// Transforms.
@@ -173,31 +173,31 @@ struct Row {
 }
 
 /// Makes batches of a source.
-pub struct BatchMaker {
+pub struct Collator {
     source: Arc<dyn SampleSource>,
-    order: Order,
+    sampler: BatchSampler,
     options: LoaderOptions,
     cache: Vec<OnceLock<Arc<Row>>>,
     cached_bytes: AtomicU64,
 }
 
-impl std::fmt::Debug for BatchMaker {
+impl std::fmt::Debug for Collator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BatchMaker")
-            .field("order", &self.order)
+        f.debug_struct("Collator")
+            .field("sampler", &self.sampler)
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
 
-impl BatchMaker {
+impl Collator {
     /// Over all rows of `source`.
     #[must_use]
-    pub fn new(source: Arc<dyn SampleSource>, order: Order, options: LoaderOptions) -> Self {
+    pub fn new(source: Arc<dyn SampleSource>, sampler: BatchSampler, options: LoaderOptions) -> Self {
         let cache = (0..source.len()).map(|_| OnceLock::new()).collect();
         Self {
             source,
-            order,
+            sampler,
             options,
             cache,
             cached_bytes: AtomicU64::new(0),
@@ -206,40 +206,40 @@ impl BatchMaker {
 
     /// The order of its batches.
     #[must_use]
-    pub fn order(&self) -> &Order {
-        &self.order
+    pub fn sampler(&self) -> &BatchSampler {
+        &self.sampler
     }
 
     /// The batch of `step`.
     ///
     /// # Errors
     /// Where a row cannot be read, or has fewer points than asked for.
-    pub fn batch(&self, step: u64) -> Result<HostBatch, TrainError> {
-        self.make(step, self.order.batch(step))
+    pub fn batch(&self, step: u64) -> Result<CpuBatch, TrainError> {
+        self.make(step, self.sampler.batch(step))
     }
 
     /// These rows as a batch of epoch 0, whatever the order.
     ///
     /// # Errors
-    /// As for [`BatchMaker::batch`].
-    pub fn rows(&self, rows: &[usize]) -> Result<HostBatch, TrainError> {
+    /// As for [`Collator::batch`].
+    pub fn rows(&self, rows: &[usize]) -> Result<CpuBatch, TrainError> {
         self.make(0, rows.iter().map(|&row| (0, row)).collect())
     }
 
-    fn make(&self, step: u64, rows: Vec<(u64, usize)>) -> Result<HostBatch, TrainError> {
+    fn make(&self, step: u64, rows: Vec<(u64, usize)>) -> Result<CpuBatch, TrainError> {
         let num_views = match self.options.views {
-            ViewChoice::None => 0,
-            ViewChoice::Random(count) => count.min(self.source.num_views()),
-            ViewChoice::All => self.source.num_views(),
+            ViewSampling::None => 0,
+            ViewSampling::Random(count) => count.min(self.source.num_views()),
+            ViewSampling::All => self.source.num_views(),
         };
-        let mut batch = HostBatch {
+        let mut batch = CpuBatch {
             step,
             epoch: rows.first().map_or(0, |(epoch, _)| *epoch),
             num_points: self.options.num_points,
             num_views,
             is_color: self.options.is_color,
             size_px: self.source.image_size_px() as usize,
-            ..HostBatch::default()
+            ..CpuBatch::default()
         };
         for (epoch, row) in rows {
             self.push(&mut batch, epoch, row)?;
@@ -247,15 +247,15 @@ impl BatchMaker {
         Ok(batch)
     }
 
-    fn push(&self, batch: &mut HostBatch, epoch: u64, row: usize) -> Result<(), TrainError> {
+    fn push(&self, batch: &mut CpuBatch, epoch: u64, row: usize) -> Result<(), TrainError> {
         let id = self.source.ids()[row].as_str();
         let seed = self.options.seed;
         let drawn: Vec<usize> = match self.options.views {
-            ViewChoice::None => Vec::new(),
-            ViewChoice::Random(_) => {
+            ViewSampling::None => Vec::new(),
+            ViewSampling::Random(_) => {
                 Stream::new(seed, "views", epoch, id).choose(self.source.num_views(), batch.num_views)
             }
-            ViewChoice::All => (0..self.source.num_views()).collect(),
+            ViewSampling::All => (0..self.source.num_views()).collect(),
         };
         let (kept, views) = if let Some(kept) = self.cached(row)? {
             let views: Vec<SampleView> = drawn.iter().map(|&view| kept.views[view].clone()).collect();
@@ -314,7 +314,7 @@ impl BatchMaker {
         if self.cached_bytes.load(Ordering::Relaxed) >= self.options.cache_bytes {
             return Ok(None);
         }
-        let wanted = if self.options.views == ViewChoice::None {
+        let wanted = if self.options.views == ViewSampling::None {
             ViewSelection::None
         } else {
             ViewSelection::All
@@ -344,8 +344,8 @@ impl BatchMaker {
             return Err(TrainError::Config { reason });
         }
         let chosen: Vec<usize> = match self.options.point_choice {
-            PointChoice::First => (0..num_points).collect(),
-            PointChoice::Farthest => farthest_points(&sample.points, num_points),
+            PointSampling::First => (0..num_points).collect(),
+            PointSampling::Farthest => farthest_points(&sample.points, num_points),
         };
         let (mut normals, mut part_labels) = (Vec::new(), Vec::new());
         if self.options.parts.is_some() {
@@ -369,7 +369,7 @@ impl BatchMaker {
 /// An iterator over the batches of `steps`, made ahead by threads that end when it is dropped.
 #[derive(Debug)]
 pub struct Loader {
-    channels: Vec<Receiver<Result<HostBatch, TrainError>>>,
+    channels: Vec<Receiver<Result<CpuBatch, TrainError>>>,
     threads: Vec<JoinHandle<()>>,
     next_channel: usize,
     remaining: u64,
@@ -378,15 +378,15 @@ pub struct Loader {
 impl Loader {
     /// Starts `num_threads` threads on the batches of `steps`.
     #[must_use]
-    pub fn start(maker: &Arc<BatchMaker>, steps: std::ops::Range<u64>, num_threads: usize) -> Self {
+    pub fn start(collator: &Arc<Collator>, steps: std::ops::Range<u64>, num_threads: usize) -> Self {
         let num_threads = num_threads.max(1);
         let (mut channels, mut threads) = (Vec::new(), Vec::new());
         for thread_idx in 0..num_threads as u64 {
             let (sender, receiver) = bounded(BATCHES_AHEAD);
-            let (maker, steps) = (Arc::clone(maker), steps.clone());
+            let (collator, steps) = (Arc::clone(collator), steps.clone());
             threads.push(std::thread::spawn(move || {
                 for step in (steps.start + thread_idx..steps.end).step_by(num_threads) {
-                    let batch = maker.batch(step);
+                    let batch = collator.batch(step);
                     let is_over = batch.is_err();
                     // A closed channel means that the consumer has gone.
                     if sender.send(batch).is_err() || is_over {
@@ -406,7 +406,7 @@ impl Loader {
 }
 
 impl Iterator for Loader {
-    type Item = Result<HostBatch, TrainError>;
+    type Item = Result<CpuBatch, TrainError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.remaining == 0 {

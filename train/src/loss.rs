@@ -57,7 +57,7 @@ pub fn photograph_loss(
         background: bg_weight,
         distance: PixelDistance::Squared,
     };
-    photograph_loss_of_part(pred, target, mask, mask, weights)
+    photograph_loss_of_micro_batch(pred, target, mask, mask, weights)
 }
 
 /// What some pictures of a batch add to its loss: their sums over the pixel counts of the whole batch, so that the parts
@@ -66,7 +66,7 @@ pub fn photograph_loss(
 /// # Shapes
 /// - as [`photograph_loss`]; `whole_mask` is that of the whole batch
 #[must_use]
-pub fn photograph_loss_of_part(
+pub fn photograph_loss_of_micro_batch(
     pred: &Tensor,
     target: &Tensor,
     mask: &Tensor,
@@ -191,7 +191,10 @@ mod tests {
             };
             let part = |start, length| {
                 let of = |x: &Tensor| x.narrow(0, start, length);
-                value(&photograph_loss_of_part(&of(&pred), &of(&target), &of(&mask), &mask, weights).total)
+                value(
+                    &photograph_loss_of_micro_batch(&of(&pred), &of(&target), &of(&mask), &mask, weights)
+                        .total,
+                )
             };
             let (whole, parts) = (part(0, 6), part(0, 1) + part(1, 3) + part(4, 2));
             assert!((whole - parts).abs() < 1e-5, "{distance:?}: {whole} and {parts}");

@@ -26,7 +26,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    tap_train::process::start_again_tuned();
+    tap_train::process::reexec_with_environment();
     tap_train::process::keep_freed_memory();
     logging::start();
     exit_code::report(Cli::parse().command.run())

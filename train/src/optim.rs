@@ -34,7 +34,8 @@ pub struct AdamWConfig {
     /// Decoupled weight decay of tensors that decay.
     pub weight_decay: f64,
     /// Gradients are scaled down to this total L2 norm; infinity never clips.
-    pub clip_norm: f64,
+    #[serde(rename = "clip_norm", alias = "max_grad_norm")]
+    pub max_grad_norm: f64,
 }
 
 /// A trainable tensor and its name.
@@ -166,7 +167,7 @@ pub struct AdamW {
     parameters: Vec<Parameter>,
     groups: Vec<Group>,
     /// Gradients since the last step, one flat tensor a group; none right after a step.
-    gathered: Vec<Tensor>,
+    accumulated: Vec<Tensor>,
     num_steps: i64,
 }
 
@@ -200,7 +201,7 @@ impl AdamW {
             config,
             parameters,
             groups: Vec::new(),
-            gathered: Vec::new(),
+            accumulated: Vec::new(),
             num_steps: 0,
         }
     }
@@ -213,7 +214,7 @@ impl AdamW {
 
     /// Trainable numbers.
     #[must_use]
-    pub fn num_weights(&self) -> usize {
+    pub fn num_parameters(&self) -> usize {
         self.parameters
             .iter()
             .map(|parameter| parameter.tensor.numel())
@@ -237,18 +238,18 @@ impl AdamW {
             })?;
         no_grad(|| {
             if self.groups.is_empty() {
-                let takes_part: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
-                self.lay_out(&takes_part);
+                let has_gradient: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
+                self.flatten_parameters(&has_gradient);
             }
             let flat: Vec<Tensor> = self
                 .groups
                 .iter()
                 .map(|group| group.flatten(&gradients, &self.parameters))
                 .collect();
-            if self.gathered.is_empty() {
-                self.gathered = flat;
+            if self.accumulated.is_empty() {
+                self.accumulated = flat;
             } else {
-                for (sum, gradient) in self.gathered.iter_mut().zip(&flat) {
+                for (sum, gradient) in self.accumulated.iter_mut().zip(&flat) {
                     let _ = sum.g_add_(gradient);
                 }
             }
@@ -264,7 +265,7 @@ impl AdamW {
     /// Where the gradient is not finite (nothing is changed then), or torch fails.
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<f64, TrainError> {
         self.accumulate(loss)?;
-        let mut gradients = std::mem::take(&mut self.gathered);
+        let mut gradients = std::mem::take(&mut self.accumulated);
         no_grad(|| self.update(&mut gradients, learning_rate))
     }
 
@@ -282,7 +283,7 @@ impl AdamW {
             beta1,
             beta2,
             epsilon,
-            clip_norm,
+            max_grad_norm,
             ..
         } = self.config;
         let correction = |beta: f64| 1.0 - beta.powf(self.num_steps as f64);
@@ -290,7 +291,7 @@ impl AdamW {
             group.step(
                 gradient,
                 Factors {
-                    clip: (clip_norm / (norm + 1e-6)).min(1.0) as f32,
+                    clip: (max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
                     decay: (1.0 - learning_rate * group.weight_decay) as f32,
                     mean_rate: (1.0 - beta1) as f32,
                     square_keep: beta2 as f32,
@@ -305,10 +306,10 @@ impl AdamW {
     }
 
     /// Sorts the parameters that take part into groups and makes the network's tensors views of the buffers.
-    fn lay_out(&mut self, takes_part: &[bool]) {
+    fn flatten_parameters(&mut self, has_gradient: &[bool]) {
         for decays in [true, false] {
             let mut members: Vec<usize> = (0..self.parameters.len())
-                .filter(|&member| takes_part[member] && self.parameters[member].decays() == decays)
+                .filter(|&member| has_gradient[member] && self.parameters[member].decays() == decays)
                 .collect();
             if members.is_empty() {
                 continue;
@@ -368,7 +369,7 @@ impl AdamW {
     /// # Errors
     /// Where a moment belongs to no parameter of this network or has another shape.
     pub fn load_state(&mut self, num_steps: i64, state: Vec<(String, Tensor)>) -> Result<(), TrainError> {
-        let mut takes_part = vec![false; self.parameters.len()];
+        let mut has_gradient = vec![false; self.parameters.len()];
         for (name, tensor) in &state {
             let parameter_name = name
                 .strip_prefix(EXP_AVG)
@@ -383,7 +384,7 @@ impl AdamW {
                     if self.parameters[member].tensor.size() == tensor.size()
                         && tensor.kind() == Kind::Float =>
                 {
-                    takes_part[member] = true;
+                    has_gradient[member] = true;
                 }
                 _ => return Err(TrainError::OptimizerState { name: name.clone() }),
             }
@@ -391,7 +392,7 @@ impl AdamW {
         self.num_steps = num_steps;
         self.groups.clear();
         no_grad(|| {
-            self.lay_out(&takes_part);
+            self.flatten_parameters(&has_gradient);
             let loaded: BTreeMap<String, Tensor> = state.into_iter().collect();
             for (name, mut moments) in self.state() {
                 let loaded = loaded.get(&name).ok_or(TrainError::OptimizerState { name })?;
@@ -415,7 +416,7 @@ mod tests {
         beta2: 0.999,
         epsilon: 1e-8,
         weight_decay: 0.05,
-        clip_norm: f64::INFINITY,
+        max_grad_norm: f64::INFINITY,
     };
 
     fn leaf(values: &[f32], shape: &[i64]) -> Tensor {
@@ -499,7 +500,7 @@ mod tests {
         let weight = leaf(&[1.0, 1.0], &[1, 2]);
         let mut optimizer = AdamW::new(
             AdamWConfig {
-                clip_norm: 1.0,
+                max_grad_norm: 1.0,
                 ..CONFIG
             },
             [(String::from("w"), weight.shallow_clone())],

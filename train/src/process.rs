@@ -15,7 +15,7 @@ const MAPPED_BLOCK_BYTES: libc::c_int = 32 << 20;
 /// By default every large tensor is a fresh mapping of the kernel, returned when freed: a fifth of the time of a small
 /// training step goes into page faults. What is kept, however, cannot be used for an aligned block of the same size (glibc
 /// looks for one larger by the alignment), so between the tensors of a paper-size model, tens of megabytes each, holes
-/// would stay: a third of the memory. Those are mapped and returned, in huge pages where [`start_again_tuned`] could ask for
+/// would stay: a third of the memory. Those are mapped and returned, in huge pages where [`reexec_with_environment`] could ask for
 /// them. Other allocators are left alone. Call it before the first tensor exists.
 #[allow(
     unsafe_code,
@@ -50,7 +50,7 @@ const TUNING: [(&[&str], &str); 2] = [
 /// one it waits for: with twelve processes on two cores a training step was seventeen times as slow. Sleeping at once
 /// makes the second of two quiet cores useless. What tells libgomp and glibc is read before `main`, so setting it takes a
 /// second start; whoever has set it is left alone.
-pub fn start_again_tuned() {
+pub fn reexec_with_environment() {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt as _;

@@ -28,7 +28,7 @@ impl Progress {
             TrainEvent::Started {
                 num_steps,
                 first_step,
-                num_weights,
+                num_parameters,
                 num_samples,
                 device,
             } => {
@@ -38,7 +38,7 @@ impl Progress {
                     String::new()
                 };
                 ui::note(format_args!(
-                    "{num_steps} steps over {num_samples} objects, {num_weights} weights, on {device}{from}"
+                    "{num_steps} steps over {num_samples} objects, {num_parameters} weights, on {device}{from}"
                 ));
                 let bar = Bar::new("training", *num_steps);
                 bar.skip(*first_step);

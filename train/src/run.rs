@@ -14,9 +14,9 @@ use crate::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
 use crate::config::Plan;
 use crate::error::TrainError;
 use crate::event::Record;
-use crate::event_file::{EventFile, EventImage};
-use crate::picture::Picture;
-use crate::tensor_file::{partial_path, write_whole};
+use crate::image_grid::ImageGrid;
+use crate::safetensors::{partial_path, write_atomic};
+use crate::tensorboard::{EncodedImage, TensorBoardWriter};
 
 /// The resolved configuration.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -42,7 +42,7 @@ pub enum Existing {
 pub struct RunFolder {
     path: PathBuf,
     metrics: BufWriter<File>,
-    events: EventFile,
+    events: TensorBoardWriter,
     /// Steps of the checkpoint that this session read or wrote last.
     pub(crate) checkpoint_step: Option<u64>,
 }
@@ -206,15 +206,15 @@ impl RunFolder {
             remove_file(&partial_path(&path.join(name)))?;
         }
         remove_partial_pictures(&path.join("samples"))?;
-        write_whole(&path.join(CONFIG_FILE), plan.to_toml()?.as_bytes())?;
+        write_atomic(&path.join(CONFIG_FILE), plan.to_toml()?.as_bytes())?;
         let metrics_path = path.join(METRICS_FILE);
         let kept = kept_records(&metrics_path, first_step, plan.phase.num_steps)?;
-        write_whole(&metrics_path, &kept)?;
+        write_atomic(&metrics_path, &kept)?;
         let metrics = OpenOptions::new()
             .append(true)
             .open(&metrics_path)
             .map_err(TrainError::io("open", &metrics_path))?;
-        let events = EventFile::create(&path.join("events"), first_step)
+        let events = TensorBoardWriter::create(&path.join("events"), first_step)
             .map_err(TrainError::io("write", path.join("events")))?;
         Ok(Self {
             path: path.to_owned(),
@@ -286,11 +286,11 @@ impl RunFolder {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn picture(&mut self, step: u64, name: &str, picture: &Picture) -> Result<PathBuf, TrainError> {
+    pub fn picture(&mut self, step: u64, name: &str, picture: &ImageGrid) -> Result<PathBuf, TrainError> {
         let png = picture.to_png()?;
         let path = self.path.join("samples").join(format!("{name}.png"));
-        write_whole(&path, &png)?;
-        let image = EventImage {
+        write_atomic(&path, &png)?;
+        let image = EncodedImage {
             height_px: picture.height_px,
             width_px: picture.width_px,
             colorspace: 1,
@@ -351,7 +351,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError>
     let mut json =
         serde_json::to_vec_pretty(value).map_err(|error| TrainError::io("write", path)(error.into()))?;
     json.push(b'\n');
-    write_whole(path, &json)
+    write_atomic(path, &json)
 }
 
 /// The kinds of records that score an evaluation split.

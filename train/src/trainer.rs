@@ -12,20 +12,20 @@ use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::batch::{Batch, HostBatch};
+use crate::batch::{Batch, CpuBatch};
 use crate::checkpoint::{self, Checkpoint, CheckpointState};
 use crate::config::{PhasePlan, Plan, micro_batch_size};
 use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, StepRecord, TrainEvent};
-use crate::loader::{BatchMaker, Loader};
+use crate::image_grid::ImageGrid;
+use crate::loader::{Collator, Loader};
 use crate::model::with_bf16;
 use crate::optim::AdamW;
-use crate::picture::Picture;
 use crate::process::{cpu_s, device_name};
 use crate::run::{Existing, RunFolder};
+use crate::safetensors::first_non_finite;
 use crate::seed::torch_seed;
-use crate::tensor_file::first_non_finite;
 use crate::weights::TrainedOn;
 
 /// Seconds between two moments at which records are handed to the system.
@@ -39,9 +39,9 @@ pub trait Objective {
     /// What `part` adds to the loss of the `whole` batch that it is of; the parts of a batch add up to its loss.
     ///
     /// As it stands, for losses that are means over samples.
-    fn part_loss(&self, part: &Batch, whole: &Batch) -> StepLoss {
-        let share = part.len() as f64 / whole.len().max(1) as f64;
-        let loss = self.loss(part);
+    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch) -> StepLoss {
+        let share = micro_batch.len() as f64 / whole.len().max(1) as f64;
+        let loss = self.loss(micro_batch);
         StepLoss {
             total: loss.total * share,
             parts: loss.parts.map(|(a, b)| (a * share, b * share)),
@@ -58,7 +58,7 @@ pub trait Objective {
     ///
     /// # Errors
     /// Where the data cannot be read.
-    fn picture(&mut self) -> Result<Option<Picture>, TrainError>;
+    fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError>;
 }
 
 /// A loss and its parts, scalars.
@@ -89,7 +89,7 @@ pub struct RunOptions {
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outcome {
+pub struct TrainingSummary {
     /// Steps taken, earlier sessions included.
     pub step: u64,
     /// Was it asked to stop before the end?
@@ -116,7 +116,7 @@ pub struct Training<'a> {
     /// The weights.
     pub store: &'a VarStore,
     /// The training batches.
-    pub batches: Arc<BatchMaker>,
+    pub batches: Arc<Collator>,
     /// What the batches are of; every checkpoint says so.
     pub trained_on: TrainedOn,
     /// The checkpoint to go on from.
@@ -125,14 +125,14 @@ pub struct Training<'a> {
 
 /// Counts the time of steps.
 #[derive(Debug, Default)]
-struct Pace {
+struct Throughput {
     steps_s: f64,
     samples: u64,
     views: u64,
 }
 
-impl Pace {
-    fn add(&mut self, seconds: f64, batch: &HostBatch) {
+impl Throughput {
+    fn add(&mut self, seconds: f64, batch: &CpuBatch) {
         self.steps_s += seconds;
         self.samples += batch.len() as u64;
         self.views += (batch.len() * batch.num_views) as u64;
@@ -154,7 +154,7 @@ impl Training<'_> {
         objective: &mut dyn Objective,
         cancel: &AtomicBool,
         on_event: OnEvent<'_>,
-    ) -> Result<Outcome, TrainError> {
+    ) -> Result<TrainingSummary, TrainError> {
         let Self {
             plan,
             options,
@@ -166,31 +166,32 @@ impl Training<'_> {
         on_event(TrainEvent::Started {
             num_steps: plan.phase.num_steps,
             first_step: state.step,
-            num_weights: optimizer.num_weights(),
-            num_samples: batches.order().num_rows,
+            num_parameters: optimizer.num_parameters(),
+            num_samples: batches.sampler().num_rows,
             device: device_name(options.device),
         });
         let clock = SessionClock::start(&state);
-        let (mut total_pace, mut pace, mut flushed_s) = (Pace::default(), Pace::default(), 0.0);
+        let (mut total_throughput, mut throughput, mut flushed_s) =
+            (Throughput::default(), Throughput::default(), 0.0);
         let mut loader = Loader::start(batches, state.step..plan.phase.num_steps, options.loader_threads);
         while state.step < plan.phase.num_steps && !cancel.load(Ordering::Relaxed) {
             let begin = Instant::now();
-            let Some(host) = loader.next().transpose()? else {
+            let Some(cpu_batch) = loader.next().transpose()? else {
                 break;
             };
             // What was recorded before a failure is worth keeping.
-            let _epoch = tracing::debug_span!("epoch", epoch = host.epoch).entered();
-            let mut record = match self.step(&host, objective, &mut optimizer, state.step) {
+            let _epoch = tracing::debug_span!("epoch", epoch = cpu_batch.epoch).entered();
+            let mut record = match self.step(&cpu_batch, objective, &mut optimizer, state.step) {
                 Ok(record) => record,
                 Err(error) => return folder.flush().and(Err(error)),
             };
             state.step += 1;
             ema.iter_mut().for_each(Ema::update);
             let seconds = begin.elapsed().as_secs_f64();
-            pace.add(seconds, &host);
-            total_pace.add(seconds, &host);
+            throughput.add(seconds, &cpu_batch);
+            total_throughput.add(seconds, &cpu_batch);
             if is_due(state.step, plan.log.record_every) {
-                (record.samples_per_s, record.views_per_s) = std::mem::take(&mut pace).rates();
+                (record.samples_per_s, record.views_per_s) = std::mem::take(&mut throughput).rates();
                 record.elapsed_s = clock.elapsed_s();
                 report(&mut folder, Record::Step(record), on_event)?;
             }
@@ -208,7 +209,7 @@ impl Training<'_> {
                 note_best(&mut state, &record);
                 report(&mut folder, record, on_event)?;
             }
-            if is_due(state.step, plan.log.pictures_every) {
+            if is_due(state.step, plan.log.images_every) {
                 averaged(&mut ema, || {
                     self.picture(
                         &mut folder,
@@ -248,8 +249,8 @@ impl Training<'_> {
             ema.iter_mut().for_each(Ema::swap);
             Some(self.finish(&mut folder, objective, state.step, on_event)?)
         };
-        let (samples_per_s, views_per_s) = total_pace.rates();
-        Ok(Outcome {
+        let (samples_per_s, views_per_s) = total_throughput.rates();
+        Ok(TrainingSummary {
             step: state.step,
             is_interrupted,
             score,
@@ -278,7 +279,7 @@ impl Training<'_> {
     /// One step down the loss of a batch, after `step` steps.
     fn step(
         &self,
-        host: &HostBatch,
+        cpu_batch: &CpuBatch,
         objective: &dyn Objective,
         optimizer: &mut AdamW,
         step: u64,
@@ -286,21 +287,25 @@ impl Training<'_> {
         let not_finite = |what| TrainError::NonFinite {
             what,
             step: step + 1,
-            ids: host.ids.join(", "),
+            ids: cpu_batch.ids.join(", "),
         };
-        let whole = host.to_tensors(self.options.device);
-        let learning_rate = self.plan.phase.schedule.rate(step, host.epoch);
-        let PhasePlan { num_parts, bf16, .. } = self.plan.phase;
-        let part_size = micro_batch_size(whole.len(), num_parts);
+        let whole = cpu_batch.to_tensors(self.options.device);
+        let learning_rate = self.plan.phase.schedule.rate(step, cpu_batch.epoch);
+        let PhasePlan {
+            accumulation_steps,
+            bf16,
+            ..
+        } = self.plan.phase;
+        let micro_batch_size = micro_batch_size(whole.len(), accumulation_steps);
         tch::manual_seed(torch_seed(self.plan.seed, "step", step));
         let (mut value, mut parts, mut gradient_norm) = (0.0, None, 0.0);
-        for start in (0..whole.len()).step_by(part_size) {
-            let length = part_size.min(whole.len() - start);
+        for start in (0..whole.len()).step_by(micro_batch_size) {
+            let length = micro_batch_size.min(whole.len() - start);
             let loss = with_bf16(bf16, || {
                 if length == whole.len() {
                     objective.loss(&whole)
                 } else {
-                    objective.part_loss(&whole.part(start, length), &whole)
+                    objective.micro_batch_loss(&whole.micro_batch(start, length), &whole)
                 }
             });
             value += loss.total.double_value(&[]);
@@ -327,7 +332,7 @@ impl Training<'_> {
         }
         Ok(StepRecord {
             step: step + 1,
-            epoch: host.epoch,
+            epoch: cpu_batch.epoch,
             loss: value,
             loss_foreground: parts.map(|(foreground, _)| foreground),
             loss_background: parts.map(|(_, background)| background),
@@ -408,12 +413,12 @@ impl Training<'_> {
         name: &str,
         on_event: OnEvent<'_>,
     ) -> Result<(), TrainError> {
-        if self.plan.log.num_pictures == 0 {
+        if self.plan.log.num_images == 0 {
             return Ok(());
         }
         if let Some(picture) = objective.picture()? {
             let path = folder.picture(step, name, &picture)?;
-            on_event(TrainEvent::PictureWritten { path });
+            on_event(TrainEvent::ImagesWritten { path });
         }
         Ok(())
     }

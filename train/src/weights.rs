@@ -13,7 +13,7 @@ use crate::config::Plan;
 use crate::error::TrainError;
 use crate::event::{OnEvent, TrainEvent};
 use crate::run::CONFIG_FILE;
-use crate::tensor_file::{read_metadata, read_weights};
+use crate::safetensors::{read_metadata, read_weights};
 
 /// Where files of weights keep the class names, as JSON.
 const CLASSES_KEY: &str = "classes";
@@ -269,7 +269,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::{copy_weights, encoder_tensors};
-    use crate::tensor_file::write_tensors;
+    use crate::safetensors::write_tensors;
     use tch::Device;
     use tch::nn::{self, VarStore};
 

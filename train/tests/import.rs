@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tap_train::tensor_file::{read_metadata, read_tensors};
+use tap_train::safetensors::{read_metadata, read_tensors};
 
 const ENCODER: [&str; 4] = [
     "encoder.kind=point_mlp",

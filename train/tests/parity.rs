@@ -36,7 +36,7 @@ const TRAINING: Training = Training {
     loss: LOSS,
     buffer: 1e-4,
 };
-/// Graphs of DGCNN are built from features that were normalized by the batch: a near-tie between two neighbours falls
+/// Graphs of DGCNN are built from features that were normalized by the batch: a near-tie between two neighbors falls
 /// one way or the other with the order of a sum, and everything behind it moves.
 const DGCNN: Training = Training {
     gradient: 5e-2,
@@ -306,7 +306,7 @@ fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor) {
         beta2: 0.999,
         epsilon: 1e-8,
         weight_decay: 0.05,
-        clip_norm: 10.0,
+        max_grad_norm: 10.0,
     };
     let variables = vs.variables();
     let names = run.parameter_names();
@@ -555,7 +555,7 @@ impl CodePlane {
         let rotations = rotations.to_kind(Kind::Double).flatten(0, 1);
         let on_plane = origin.matmul(&rotations.transpose(1, 2)).narrow(2, 0, 2);
         let num_queries = on_plane.size()[1];
-        // The centres of the first and the last of as many cells as there are queries, in a picture of 224 pixels.
+        // The centers of the first and the last of as many cells as there are queries, in a picture of 224 pixels.
         let cell = 224.0 / (num_queries as f64).sqrt();
         let (first, last) = (on_plane.select(1, 0), on_plane.select(1, num_queries - 1));
         let scale = (last - &first).mean_dim(1, true, Kind::Double) / (224.0 - cell);
@@ -690,7 +690,7 @@ fn clouds_are_normalized_scaled_and_turned() {
         let (rows, _) = values.as_chunks::<3>();
         rows.iter().map(|row| row.map(|x| x as f32)).collect()
     };
-    let compare_rows = |name: &str, rows: &[[f32; 3]]| {
+    let comparison_grid = |name: &str, rows: &[[f32; 3]]| {
         compare(&run, name, &Tensor::from_slice(rows.as_flattened()), CLOUD);
     };
     // As they are, with heights measured along y as in our object space.
@@ -705,21 +705,21 @@ fn clouds_are_normalized_scaled_and_turned() {
 
     let mut raw = rows("pc.raw");
     compare(&run, "pc.raw_heights_g1", &apply(&mut raw), CLOUD);
-    compare_rows("pc.raw_center_norm_g1", &raw);
+    comparison_grid("pc.raw_center_norm_g1", &raw);
     // The released code works with z up.
     let z_up = |rows: &[[f32; 3]]| rows.iter().map(|&[x, y, z]| [z, x, y]).collect::<Vec<_>>();
-    compare_rows("pc.perm_norm", &z_up(&raw));
+    comparison_grid("pc.perm_norm", &z_up(&raw));
     compare(&run, "pc.heights_g2", &apply(&mut raw), CLOUD);
-    compare_rows("pc.center_norm", &z_up(&raw));
+    comparison_grid("pc.center_norm", &z_up(&raw));
 
     let factors = values(run.need("aug.scale"));
     let scale = |row: [f32; 3]| [0, 1, 2].map(|axis| row[axis] * factors[axis] as f32);
     let mut scaled: Vec<_> = rows("pc.raw").into_iter().map(scale).collect();
-    compare_rows("aug.scaled", &scaled);
+    comparison_grid("aug.scaled", &scaled);
     compare(&run, "aug.scaled_heights", &apply(&mut scaled), CLOUD);
-    compare_rows("aug.scaled_center_norm", &scaled);
+    comparison_grid("aug.scaled_center_norm", &scaled);
     rotate_y(0.7, &mut scaled, &mut []);
-    compare_rows("aug.rotated", &scaled);
+    comparison_grid("aug.rotated", &scaled);
 }
 
 #[test]

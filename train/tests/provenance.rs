@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tap_dataset::{Dataset, ObjectId, RowLayout, Sample, ShardHeader, Split, ViewSelection, write_samples};
 use tap_train::config::Plan;
-use tap_train::tensor_file::{read_metadata, read_tensors, write_tensors};
+use tap_train::safetensors::{read_metadata, read_tensors, write_tensors};
 use tap_train::weights::{RunWeights, WeightChoice};
 
 /// A small network, and checkpoints at steps 4, 8 and 12.

@@ -8,13 +8,13 @@ mod small;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tap_train::config::{Config, DataFacts, Plan, Task};
-use tap_train::loss::{PhotographWeights, PixelDistance, photograph_loss_of_part};
+use tap_train::config::{Config, DatasetInfo, Plan, Task};
+use tap_train::loss::{PhotographWeights, PixelDistance, photograph_loss_of_micro_batch};
 use tap_train::model::{Cloud, Rays, Tap, TapConfig, Vgg};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
+use tap_train::safetensors::write_tensors;
 use tap_train::task::pretrain::PretrainResult;
-use tap_train::tensor_file::write_tensors;
 use tch::{Device, Kind, Tensor, nn};
 
 use small::turn;
@@ -23,7 +23,7 @@ use small::turn;
 const SETTINGS: [&str; 3] = [
     "pretrain.learning_rate=5e-3",
     "pretrain.rotate_y=false",
-    "log.num_pictures=0",
+    "log.num_images=0",
 ];
 
 fn config(more: &[&str]) -> Config {
@@ -154,7 +154,7 @@ fn the_perceptual_loss_trains_alone_and_beside_pixels() {
         Task::Pretrain,
         0,
         "none",
-        &facts(16),
+        &dataset_info(16),
     )
     .unwrap_err();
     assert!(error.to_string().contains("perceptual_network"), "{error}");
@@ -187,7 +187,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.05,
-            clip_norm: 10.0,
+            max_grad_norm: 10.0,
         };
         let mut optimizer = AdamW::new(config, vs.variables());
         let rows = 4 / num_parts;
@@ -201,7 +201,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
             let rays = Rays::from_matrices(&of(&matrices), &of(&matrices), 2);
             // Statistics of a batch are those of a part, so the batch norms are told to use the running ones.
             let pictures = tap.photograph(&cloud, &rays, false);
-            let loss = photograph_loss_of_part(&pictures, &of(&target), &of(&mask), &mask, weights);
+            let loss = photograph_loss_of_micro_batch(&pictures, &of(&target), &of(&mask), &mask, weights);
             if start + rows < 4 {
                 optimizer.accumulate(&loss.total).unwrap();
             } else {
@@ -236,7 +236,7 @@ fn a_run_with_everything_on_resumes_exactly() {
         "pretrain.accumulate=2",
         "pretrain.ema_decay=0.9",
         "pretrain.bf16=true",
-        "pretrain.clip_norm=0.1",
+        "pretrain.max_grad_norm=0.1",
         "photograph.dropout=0.1",
         "photograph.drop_path=0.2",
         "photograph.token_keep=0.5",
@@ -281,8 +281,8 @@ fn a_run_with_everything_on_resumes_exactly() {
     );
 }
 
-fn facts(image_size_px: u32) -> DataFacts {
-    DataFacts {
+fn dataset_info(image_size_px: u32) -> DatasetInfo {
+    DatasetInfo {
         sha256: String::from("d"),
         num_rows: [526, 0, 133],
         num_train_rows: 526,
@@ -311,7 +311,7 @@ fn every_row_of_the_table_of_ablations_is_a_configuration() {
             .collect();
         let config =
             Config::load(Some("paper-point-net2"), &settings).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let plan = Plan::resolve(&config, Task::Pretrain, 0, "none", &facts(224))
+        let plan = Plan::resolve(&config, Task::Pretrain, 0, "none", &dataset_info(224))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         plans.push((name, plan.sha256()));
     }

@@ -20,11 +20,7 @@ use tap_train::weights::WeightChoice;
 use small::{options, run, turn};
 
 /// Dropout, so that resuming has to restore the generator too.
-const SETTINGS: [&str; 3] = [
-    "photograph.dropout=0.1",
-    "log.pictures_every=6",
-    "finetune.steps=6",
-];
+const SETTINGS: [&str; 3] = ["photograph.dropout=0.1", "log.images_every=6", "finetune.steps=6"];
 
 fn config(more: &[&str]) -> Config {
     small::config(&SETTINGS, more)
@@ -146,8 +142,8 @@ fn weights_go_from_pretraining_to_a_score() {
     assert_eq!(
         (
             result.confusion.total(),
-            result.origin.labels_per_class,
-            result.origin.votes,
+            result.provenance.labels_per_class,
+            result.provenance.votes,
         ),
         (9, 4, 0),
         "three test objects a class"
@@ -175,8 +171,8 @@ fn weights_go_from_pretraining_to_a_score() {
     let voted = vote(VoteRule::Augmented).unwrap();
     assert_eq!(
         (
-            voted.origin.votes,
-            voted.origin.votes_seed,
+            voted.provenance.votes,
+            voted.provenance.votes_seed,
             voted.confusion.total()
         ),
         (2, 1, 9),

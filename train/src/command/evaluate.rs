@@ -92,11 +92,11 @@ impl Evaluate {
                 "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {}){}",
                 100.0 * result.accuracy,
                 100.0 * result.mean_class_accuracy,
-                result.origin.evaluation_split,
-                result.origin.selection,
-                result.origin.votes,
-                result.origin.data_sha256.get(..12).unwrap_or_default(),
-                labels_clause(&result.origin)
+                result.provenance.evaluation_split,
+                result.provenance.selection,
+                result.provenance.votes,
+                result.provenance.data_sha256.get(..12).unwrap_or_default(),
+                labels_clause(&result.provenance)
             ));
         }
         Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Maxima over groups of neighbours, the reduction that all hierarchical backbones share.
+//! Maxima over groups of neighbors, the reduction that all hierarchical backbones share.
 
 use tch::{Kind, Tensor, no_grad};
 
@@ -24,10 +24,10 @@ pub(super) fn max_over_group(rows: &Tensor) -> Tensor {
 
 /// `max over k of norm(of_center[i] + of_point[neighbors[i, k]])`, without making the B·G·K edges.
 ///
-/// The term of the centre is the same for all its edges, and a normalization is monotone in each channel, so the largest
-/// edge is the one with the largest (or, where the norm turns the sign, smallest) neighbour. The statistics of all edges
-/// follow from sums over points: the mean from how often each is a neighbour, the variance from the sum over each
-/// centre's neighbours. Both parts are centered first, so that nothing cancels.
+/// The term of the center is the same for all its edges, and a normalization is monotone in each channel, so the largest
+/// edge is the one with the largest (or, where the norm turns the sign, smallest) neighbor. The statistics of all edges
+/// follow from sums over points: the mean from how often each is a neighbor, the variance from the sum over each
+/// center's neighbors. Both parts are centered first, so that nothing cancels.
 ///
 /// # Shapes
 /// - `of_center`: B,G,C; `of_point`: B,N,C; `neighbors`: B,G,K of `i64` in 0..N
@@ -84,11 +84,11 @@ pub(super) fn difference_deviation(of_center: &Tensor, of_point: &Tensor, neighb
     variance.clamp_min(SMALLEST_VARIANCE).sqrt().to_kind(Kind::Float)
 }
 
-/// The edges of a graph from centres to points, for sums over them.
+/// The edges of a graph from centers to points, for sums over them.
 struct Edges {
-    /// B·G·K places of the neighbours among all points of the batch.
+    /// B·G·K places of the neighbors among all points of the batch.
     flat: Tensor,
-    /// B,N,1: of how many centres each point is a neighbour.
+    /// B,N,1: of how many centers each point is a neighbor.
     counts: Tensor,
     /// B·G places in `flat` at which a group begins.
     starts: Tensor,
@@ -100,7 +100,7 @@ struct Edges {
 
 impl Edges {
     fn new(neighbors: &Tensor, num_points: i64) -> Self {
-        let (batch, num_groups, group_size) = neighbors.size3().expect("neighbours are B,G,K");
+        let (batch, num_groups, group_size) = neighbors.size3().expect("neighbors are B,G,K");
         let options = (Kind::Int64, neighbors.device());
         no_grad(|| {
             let offset = Tensor::arange(batch, options).view([batch, 1, 1]) * num_points;

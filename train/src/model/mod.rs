@@ -24,7 +24,7 @@ pub use encoder::{
 };
 pub use head::{ClassifierHead, HeadConfig};
 pub use layer::with_bf16;
-pub use photograph::{Compat, Mixing, Photograph, PhotographConfig, RayBiasConfig};
+pub use photograph::{Compat, FeatureProjection, Photograph, PhotographConfig, RayBiasConfig};
 pub use query::{
     QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays, code_from_object,
     code_rotations,

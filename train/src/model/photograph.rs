@@ -4,8 +4,8 @@
 //! feed-forward part. The views of one object share its tokens: cross-attention runs on all their queries at once, and
 //! nothing is repeated.
 //!
-//! The ablations of the paper that tell the projection instead of letting it be learned ([`Mixing::SelfAttention`],
-//! [`Mixing::Projection`]) average the tokens whose positions a cell's line passes nearest.
+//! The ablations of the paper that tell the projection instead of letting it be learned ([`FeatureProjection::SelfAttention`],
+//! [`FeatureProjection::Projection`]) average the tokens whose positions a cell's line passes nearest.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -42,8 +42,8 @@ pub struct PhotographConfig {
     /// Where queries come from.
     pub query: QueryConfig,
     /// How features of points come to the cells of a picture (Table 6a).
-    #[serde(default)]
-    pub mixing: Mixing,
+    #[serde(default, rename = "mixing", alias = "feature_projection")]
+    pub feature_projection: FeatureProjection,
     /// Width of queries and memory.
     pub channels: i64,
     /// Blocks.
@@ -77,7 +77,7 @@ pub struct PhotographConfig {
 /// How features of points come to the cells of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mixing {
+pub enum FeatureProjection {
     /// The cells ask, by cross-attention; which point falls where is learned.
     #[default]
     CrossAttention,
@@ -136,7 +136,7 @@ impl PhotographConfig {
                 source: QuerySource::Line,
                 components: QueryComponents::default(),
             },
-            mixing: Mixing::CrossAttention,
+            feature_projection: FeatureProjection::CrossAttention,
             channels: 256,
             num_blocks: 6,
             num_heads: 8,
@@ -177,7 +177,7 @@ impl PhotographConfig {
                 source: QuerySource::Line,
                 components: QueryComponents::default(),
             },
-            mixing: Mixing::CrossAttention,
+            feature_projection: FeatureProjection::CrossAttention,
             channels: 128,
             num_blocks: 2,
             num_heads: 4,
@@ -208,7 +208,7 @@ impl PhotographConfig {
             Some("token_keep is a part of the tokens, above 0 and at most 1")
         } else if self.query.source == QuerySource::Line && self.query.components.channels() == 0 {
             Some("a query that is told nothing of its line cannot tell cells apart")
-        } else if self.mixing == Mixing::CrossAttention {
+        } else if self.feature_projection == FeatureProjection::CrossAttention {
             None
         } else if self.pad_token {
             Some("a pad token is attended to, and without cross-attention nothing attends to it")
@@ -250,16 +250,16 @@ impl Photograph {
             QuerySource::Line => [config.query.components.channels(), config.query_hidden, channels],
             QuerySource::Pose => [POSE_CHANNELS, channels, num_cells * channels],
         };
-        let num_blocks = match config.mixing {
-            Mixing::Projection => 0,
-            Mixing::CrossAttention | Mixing::SelfAttention => config.num_blocks,
+        let num_blocks = match config.feature_projection {
+            FeatureProjection::Projection => 0,
+            FeatureProjection::CrossAttention | FeatureProjection::SelfAttention => config.num_blocks,
         };
         Self {
             pad_memory,
             feat_mlp: Mlp::new(&(vs / "feat_mlp"), [memory_in, memory_hidden, channels]),
-            query_mlp: (config.mixing == Mixing::CrossAttention)
+            query_mlp: (config.feature_projection == FeatureProjection::CrossAttention)
                 .then(|| Mlp::new(&(vs / "query_mlp"), query_sizes)),
-            pose_mlp: (config.mixing == Mixing::SelfAttention)
+            pose_mlp: (config.feature_projection == FeatureProjection::SelfAttention)
                 .then(|| Mlp::new(&(vs / "pose_mlp"), [POSE_CHANNELS, channels, channels])),
             transformer: (0..num_blocks)
                 .map(|i| Block::new(&(&blocks / i), config))
@@ -295,14 +295,14 @@ impl Photograph {
     /// - returns B,V,Q,channels
     pub fn forward(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
         let shown = match self.config.token_keep {
-            Some(keep) if train => Some(some_of(tokens, keep)),
+            Some(keep) if train => Some(random_token_subset(tokens, keep)),
             Some(_) | None => None,
         };
         let tokens = shown.as_ref().unwrap_or(tokens);
         let memory = self.memory(tokens);
         if let Some(query_mlp) = &self.query_mlp {
             let mut x = match self.config.query.source {
-                QuerySource::Line => query_mlp.forward(&rays.told(self.config.query.components)),
+                QuerySource::Line => query_mlp.forward(&rays.select_components(self.config.query.components)),
                 QuerySource::Pose => query_mlp
                     .forward(&rays.pose)
                     .unflatten(2, [rays.origin.size()[2], -1]),
@@ -336,7 +336,7 @@ impl Photograph {
 /// # Shapes
 /// - `tokens`: B,M,C and B,M,3
 /// - returns B,keep · M,C and B,keep · M,3
-fn some_of(tokens: &Tokens, keep: f64) -> Tokens {
+fn random_token_subset(tokens: &Tokens, keep: f64) -> Tokens {
     let (batch, num_tokens, _) = tokens.centers.size3().expect("centers are B,M,3");
     let num_kept = ((keep * num_tokens as f64).round() as i64).max(1);
     let draws = Tensor::rand([batch, num_tokens], (Kind::Float, tokens.centers.device()));
@@ -390,7 +390,7 @@ impl Mlp {
 struct RayGeometry {
     /// B,V·Q,M: squared distance to the line.
     distance: Tensor,
-    /// B,V·Q,M: position along the line, 0 in the plane through the object's centre.
+    /// B,V·Q,M: position along the line, 0 in the plane through the object's center.
     depth: Tensor,
     /// M: bias of a token's logit; 0 but for the pad token.
     offset: Option<Tensor>,
@@ -497,7 +497,7 @@ impl Block {
         Self {
             attn1: Attention::new(&(vs / "attn1"), config),
             ff: FeedForward::new(&(vs / "ff" / "net"), config),
-            attn2: (config.mixing == Mixing::CrossAttention)
+            attn2: (config.feature_projection == FeatureProjection::CrossAttention)
                 .then(|| (Attention::new(&(vs / "attn2"), config), norm("norm2"))),
             norm1: norm("norm1"),
             norm3: norm("norm3"),
@@ -694,10 +694,10 @@ mod tests {
             ("no position", |c| c.query.components.position = false),
             ("more blocks", |c| c.num_blocks = 3),
             ("self-attention", |c| {
-                (c.mixing, c.pad_token, c.ray_bias) = (Mixing::SelfAttention, false, None);
+                (c.mixing, c.pad_token, c.ray_bias) = (FeatureProjection::SelfAttention, false, None);
             }),
             ("projection", |c| {
-                (c.mixing, c.pad_token, c.ray_bias) = (Mixing::Projection, false, None);
+                (c.mixing, c.pad_token, c.ray_bias) = (FeatureProjection::Projection, false, None);
             }),
         ];
         tch::manual_seed(1);
@@ -771,7 +771,7 @@ mod tests {
         };
         for (keep, expected) in [(0.01, 1), (0.25, 3), (0.5, 5), (1.0, 10)] {
             tch::manual_seed(4);
-            let shown = some_of(&tokens, keep);
+            let shown = random_token_subset(&tokens, keep);
             assert_eq!(shown.features.size(), [2, expected, 6], "{keep} of ten");
             assert!(
                 shown
@@ -792,7 +792,7 @@ mod tests {
                 "no token twice, none of another object"
             );
             tch::manual_seed(4);
-            let again = some_of(&tokens, keep);
+            let again = random_token_subset(&tokens, keep);
             assert_eq!(again.features, shown.features, "a function of the seed");
         }
 
@@ -819,8 +819,8 @@ mod tests {
                 position: false,
             };
         });
-        let projected_pad = small(|c| (c.mixing, c.ray_bias) = (Mixing::Projection, None));
-        let projected_bias = small(|c| (c.mixing, c.pad_token) = (Mixing::SelfAttention, false));
+        let projected_pad = small(|c| (c.mixing, c.ray_bias) = (FeatureProjection::Projection, None));
+        let projected_bias = small(|c| (c.mixing, c.pad_token) = (FeatureProjection::SelfAttention, false));
         let no_heads = small(|c| c.num_heads = 0);
         let nothing_shown = small(|c| c.token_keep = Some(0.0));
         let more_than_all = small(|c| c.token_keep = Some(1.5));

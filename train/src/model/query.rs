@@ -3,8 +3,8 @@
 //! **Space.** All lines are in the object space of the shards: right-handed, +y up, +z front, unit 1. The released code
 //! works with z up; its axes are (x, y, z) there = (z, x, y) here, see [`code_from_object`].
 //! **Sign.** A direction is a unit vector from the viewer into the scene; an origin lies in the plane through the
-//! object's centre that faces the viewer. So the position of a point along its line is negative in front of the centre.
-//! **Order.** Query q = row · grid + column, rows downwards, as pixels are stored.
+//! object's center that faces the viewer. So the position of a point along its line is negative in front of the center.
+//! **BatchSampler.** Query q = row · grid + column, rows downwards, as pixels are stored.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -145,10 +145,10 @@ impl QueryConfig {
 }
 
 impl Rays {
-    /// Exact optical lines through the centres of grid × grid cells, for parallel and perspective views alike.
+    /// Exact optical lines through the centers of grid × grid cells, for parallel and perspective views alike.
     ///
     /// A pixel is the meeting of two planes through the viewer (one of its column, one of its row); with the plane
-    /// through the object's centre that faces the viewer they give the origin, and their common direction is the line's.
+    /// through the object's center that faces the viewer they give the origin, and their common direction is the line's.
     ///
     /// # Shapes
     /// - `view_from_object`, `clip_from_view`: B,V,4,4
@@ -167,7 +167,7 @@ impl Rays {
             let clip_row = |i: i64| clip.select(2, i).unsqueeze(2);
             let column_plane = clip_row(0) - ndc_x.view([1, 1, -1, 1]) * clip_row(3);
             let row_plane = clip_row(1) - ndc_y.view([1, 1, -1, 1]) * clip_row(3);
-            // The plane through the object's centre has the viewing axis as its normal and no offset.
+            // The plane through the object's center has the viewing axis as its normal and no offset.
             let axis = view
                 .select(2, 2)
                 .unsqueeze(2)
@@ -231,24 +231,24 @@ impl Rays {
     /// # Shapes
     /// - returns B,V,Q,8
     pub fn query(&self) -> Tensor {
-        self.told(QueryComponents::default())
+        self.select_components(QueryComponents::default())
     }
 
     /// The chosen ones of origin, direction and position, in that order.
     ///
     /// # Shapes
     /// - returns B,V,Q,[`channels`](QueryComponents::channels)
-    pub fn told(&self, components: QueryComponents) -> Tensor {
+    pub fn select_components(&self, components: QueryComponents) -> Tensor {
         let all = [
             (components.origin, &self.origin),
             (components.direction, &self.direction),
             (components.position, &self.position),
         ];
-        let told: Vec<&Tensor> = all
+        let selected: Vec<&Tensor> = all
             .into_iter()
-            .filter_map(|(is_told, tensor)| is_told.then_some(tensor))
+            .filter_map(|(is_selected, tensor)| is_selected.then_some(tensor))
             .collect();
-        Tensor::cat(&told, -1)
+        Tensor::cat(&selected, -1)
     }
 }
 
@@ -340,7 +340,7 @@ mod tests {
         Vec::<f64>::try_from(tensor.contiguous().view(-1).to_kind(Kind::Double)).expect("a tensor of numbers")
     }
 
-    /// View k of the twelve: the eye at azimuth 30 k and elevation 30 degrees, `distance` from the object's centre.
+    /// View k of the twelve: the eye at azimuth 30 k and elevation 30 degrees, `distance` from the object's center.
     fn view_from_object(k: i32, distance: f64) -> Tensor {
         let (azimuth, elevation) = (f64::from(k) * 30f64.to_radians(), 30f64.to_radians());
         let back = [
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_point_into_the_scene_from_the_plane_through_the_centre() {
+    fn lines_point_into_the_scene_from_the_plane_through_the_center() {
         for clip in [parallel(1.0, [0.0, 0.0]), perspective(3.0, [0.0, 0.0])] {
             let view = view_from_object(2, 4.0);
             let rays = Rays::from_matrices(&view, &clip, 4);

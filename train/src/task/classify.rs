@@ -12,21 +12,22 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::finetuned::{self, Finetuned, Origin};
+use super::finetuned::{self, FinetunedRun, Provenance};
 use super::vote::{VoteRule, Votes};
 use super::{
-    OpenData, checkpoint_to_resume, plain_batches, read_init, require_exact, require_finite, train_batches,
+    OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, require_finite,
+    train_batches,
 };
 use crate::batch::Batch;
 use crate::checkpoint::{ENCODER_PREFIX, copy_weights};
 use crate::config::{Config, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
-use crate::loader::{Loader, ViewChoice};
+use crate::image_grid::ImageGrid;
+use crate::loader::{Loader, ViewSampling};
 use crate::loss::smooth_cross_entropy;
 use crate::metric::Confusion;
 use crate::model::{ClassifierHead, Encoder};
-use crate::picture::Picture;
 use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
@@ -41,7 +42,7 @@ const EVALUATION_BATCH: usize = 32;
 pub struct ClassifyResult {
     /// Where it comes from.
     #[serde(flatten)]
-    pub origin: Origin,
+    pub provenance: Provenance,
     /// The part that is right, 0 to 1.
     pub accuracy: f64,
     /// The mean over classes of the part that is right.
@@ -51,9 +52,9 @@ pub struct ClassifyResult {
 }
 
 impl ClassifyResult {
-    fn new(origin: Origin, confusion: Confusion) -> Self {
+    fn new(provenance: Provenance, confusion: Confusion) -> Self {
         Self {
-            origin,
+            provenance,
             accuracy: confusion.accuracy(),
             mean_class_accuracy: confusion.mean_class_accuracy(),
             confusion,
@@ -150,7 +151,7 @@ pub fn finetune(
         options,
         store: &store,
         trained_on: TrainedOn::new(data.dataset.classes(), train.labels()),
-        batches: train_batches(&plan, Arc::new(train), ViewChoice::None),
+        batches: train_batches(&plan, Arc::new(train), ViewSampling::None),
         checkpoint,
     };
     let mut objective = ClassifyObjective {
@@ -162,13 +163,13 @@ pub fn finetune(
         loader_threads: options.loader_threads,
         confusion: Confusion::new(num_classes),
     };
-    let outcome = training.run(&mut objective, cancel, on_event)?;
-    if outcome.is_interrupted {
+    let summary = training.run(&mut objective, cancel, on_event)?;
+    if summary.is_interrupted {
         return Ok(None);
     }
     finetuned::save(&plan, options, &store, &training.trained_on)?;
-    let origin = Origin::of_training(&plan, &data, options, &outcome, &training.trained_on);
-    let result = ClassifyResult::new(origin, objective.confusion);
+    let provenance = Provenance::of_training(&plan, &data, options, &summary, &training.trained_on);
+    let result = ClassifyResult::new(provenance, objective.confusion);
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
 }
@@ -190,8 +191,8 @@ pub fn evaluate(
             reason: String::from("the published rule of voting is one of part segmentation"),
         });
     }
-    let run = Finetuned::open(options, weights, on_event)?;
-    let Finetuned { plan, data, .. } = &run;
+    let run = FinetunedRun::open(options, weights, on_event)?;
+    let FinetunedRun { plan, data, .. } = &run;
     let num_classes = data.dataset.classes().len();
     let (store, network) = Network::build(plan, num_classes, options.device);
     run.load(&store)?;
@@ -205,8 +206,8 @@ pub fn evaluate(
         options.device,
         options.loader_threads,
     )?;
-    let origin = run.origin(options, split, votes);
-    Ok(ClassifyResult::new(origin, confusion))
+    let provenance = run.provenance(options, split, votes);
+    Ok(ClassifyResult::new(provenance, confusion))
 }
 
 /// Takes every row for the class of the largest probability, averaged over the votes.
@@ -221,18 +222,18 @@ fn score(
 ) -> Result<Confusion, TrainError> {
     let mut labels = Vec::new();
     let mut probabilities: Option<Tensor> = None;
-    let plain = plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH);
+    let plain = evaluation_batches(plan, Arc::clone(rows), ViewSampling::None, EVALUATION_BATCH);
     let looks = std::iter::once(plain).chain(votes.augmented(plan, rows, EVALUATION_BATCH));
     for batches in looks {
         let mut of_vote = Vec::new();
-        for host in Loader::start(&batches, 0..batches.order().steps_per_epoch(), loader_threads) {
-            let host = host?;
-            let batch = host.to_tensors(device);
+        for cpu_batch in Loader::start(&batches, 0..batches.sampler().steps_per_epoch(), loader_threads) {
+            let cpu_batch = cpu_batch?;
+            let batch = cpu_batch.to_tensors(device);
             let logits = no_grad(|| network.logits(&batch, false));
-            require_finite(&logits, &host)?;
+            require_finite(&logits, &cpu_batch)?;
             of_vote.push(logits.softmax(-1, Kind::Double).to_device(Device::Cpu));
             if probabilities.is_none() {
-                labels.extend(host.labels);
+                labels.extend(cpu_batch.labels);
             }
         }
         let of_vote = Tensor::cat(&of_vote, 0);
@@ -288,7 +289,7 @@ impl Objective for ClassifyObjective<'_> {
         }))
     }
 
-    fn picture(&mut self) -> Result<Option<Picture>, TrainError> {
+    fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError> {
         Ok(None)
     }
 }

@@ -12,13 +12,13 @@ use crate::error::TrainError;
 use crate::event::OnEvent;
 use crate::process::device_name;
 use crate::run::CONFIG_FILE;
-use crate::tensor_file::write_tensors;
-use crate::trainer::{Outcome, RunOptions};
+use crate::safetensors::write_tensors;
+use crate::trainer::{RunOptions, TrainingSummary};
 use crate::weights::{RunWeights, TrainedOn, WeightChoice};
 
 /// Everything that a score depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct Provenance {
     /// SHA-256 of the data.
     pub data_sha256: String,
     /// SHA-256 of the resolved configuration.
@@ -59,7 +59,7 @@ pub struct Origin {
     pub device: String,
 }
 
-impl Origin {
+impl Provenance {
     fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
         Self {
             data_sha256: data.dataset.sha256().to_owned(),
@@ -88,14 +88,14 @@ impl Origin {
         plan: &Plan,
         data: &OpenData,
         options: &RunOptions,
-        outcome: &Outcome,
+        summary: &TrainingSummary,
         trained_on: &TrainedOn,
     ) -> Self {
         Self {
             train_objects_per_class: trained_on.objects_per_class.clone(),
-            num_steps: outcome.step,
-            elapsed_s: outcome.elapsed_s,
-            cpu_s: outcome.cpu_s,
+            num_steps: summary.step,
+            elapsed_s: summary.elapsed_s,
+            cpu_s: summary.cpu_s,
             ..Self::new(plan, data, options, plan.data.evaluation_split, Votes::default())
         }
     }
@@ -140,13 +140,13 @@ pub(super) fn save(
 }
 
 /// Weights of a fine-tuning and data to score them on.
-pub(super) struct Finetuned {
+pub(super) struct FinetunedRun {
     pub(super) plan: Plan,
     pub(super) data: OpenData,
     weights: RunWeights,
 }
 
-impl Finetuned {
+impl FinetunedRun {
     /// Opens weights of the run `options.out` and the data, which must have the classes that they were trained on.
     pub(super) fn open(
         options: &RunOptions,
@@ -192,12 +192,12 @@ impl Finetuned {
     }
 
     /// Where a score of these weights comes from.
-    pub(super) fn origin(&self, options: &RunOptions, split: Split, votes: Votes) -> Origin {
-        Origin {
+    pub(super) fn provenance(&self, options: &RunOptions, split: Split, votes: Votes) -> Provenance {
+        Provenance {
             selection: self.weights.selection.clone(),
             num_steps: self.weights.num_steps,
             train_objects_per_class: self.weights.trained_on.objects_per_class.clone(),
-            ..Origin::new(&self.plan, &self.data, options, split, votes)
+            ..Provenance::new(&self.plan, &self.data, options, split, votes)
         }
     }
 }

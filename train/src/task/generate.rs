@@ -6,17 +6,17 @@ use std::sync::Arc;
 use tap_dataset::Split;
 use tch::no_grad;
 
-use super::pretrain::{build, compare_rows, gray_bytes, photograph};
-use super::{OpenData, plain_batches, require_exact, require_finite};
+use super::pretrain::{build, comparison_grid, gray_bytes, photograph};
+use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::checkpoint::copy_weights;
 use crate::config::{Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, TrainEvent};
-use crate::loader::ViewChoice;
-use crate::picture::is_png_by;
+use crate::image_grid::is_png_by;
+use crate::loader::ViewSampling;
 use crate::run::CONFIG_FILE;
+use crate::safetensors::write_atomic;
 use crate::source::SampleSource;
-use crate::tensor_file::write_whole;
 use crate::trainer::RunOptions;
 use crate::weights::{RunWeights, WeightChoice};
 
@@ -65,16 +65,16 @@ pub fn generate(
         reason: format!("split {split} has no object '{id}'"),
         path: options.data.clone(),
     })?;
-    let batches = plain_batches(&plan, source, ViewChoice::All, rows.len());
-    let host = batches.rows(&rows)?;
-    let pictures = no_grad(|| photograph(&tap, &host.to_tensors(options.device), false))
+    let batches = evaluation_batches(&plan, source, ViewSampling::All, rows.len());
+    let cpu_batch = batches.rows(&rows)?;
+    let pictures = no_grad(|| photograph(&tap, &cpu_batch.to_tensors(options.device), false))
         .expect("all views were asked for");
-    require_finite(&pictures, &host)?;
-    write_whole(
+    require_finite(&pictures, &cpu_batch)?;
+    write_atomic(
         file,
-        &compare_rows(&gray_bytes(&pictures), &host).to_png_by(PROGRAM)?,
+        &comparison_grid(&gray_bytes(&pictures), &cpu_batch).to_png_by(PROGRAM)?,
     )?;
-    Ok(host.ids)
+    Ok(cpu_batch.ids)
 }
 
 /// Rows of these ids, or of the first object of each class.

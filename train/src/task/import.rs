@@ -12,7 +12,7 @@ use tch::{Device, Tensor, nn};
 use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::tensor_file::{file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors};
+use crate::safetensors::{file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors};
 use crate::torch_file;
 
 /// How a file fits an encoder.

@@ -16,15 +16,15 @@ use tap_dataset::{Dataset, Split};
 use tch::Tensor;
 
 use crate::augment::PartAugmentation;
-use crate::batch::HostBatch;
+use crate::batch::CpuBatch;
 use crate::checkpoint::{Checkpoint, WeightReport};
-use crate::config::{Config, DataFacts, DataPlan, Plan};
+use crate::config::{Config, DataPlan, DatasetInfo, Plan};
 use crate::error::TrainError;
 use crate::event::{OnEvent, TrainEvent};
-use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
 use crate::run::Existing;
+use crate::safetensors::{file_sha256, is_finite};
 use crate::source::{SampleSource, ShardSource};
-use crate::tensor_file::{file_sha256, is_finite};
 use crate::trainer::RunOptions;
 use crate::weights::{EncoderWeights, read_encoder};
 
@@ -91,8 +91,8 @@ impl OpenData {
 
     /// What a plan has to know, for these training rows.
     #[must_use]
-    pub fn facts(&self, train: &dyn SampleSource) -> DataFacts {
-        DataFacts {
+    pub fn dataset_info(&self, train: &dyn SampleSource) -> DatasetInfo {
+        DatasetInfo {
             sha256: self.dataset.sha256().to_owned(),
             num_rows: Split::ALL.map(|split| self.dataset.len(split)),
             num_train_rows: train.len(),
@@ -127,18 +127,24 @@ impl OpenData {
         init_sha256: &str,
     ) -> Result<(Plan, ShardSource), TrainError> {
         let train = self.train_rows(&config.data.train_splits, labels_per_class, config.seed)?;
-        let plan = Plan::resolve(config, task, labels_per_class, init_sha256, &self.facts(&train))?;
+        let plan = Plan::resolve(
+            config,
+            task,
+            labels_per_class,
+            init_sha256,
+            &self.dataset_info(&train),
+        )?;
         Ok((plan, train))
     }
 }
 
 /// Batches to train on.
 #[must_use]
-pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewChoice) -> Arc<BatchMaker> {
-    let order = Order {
+pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewSampling) -> Arc<Collator> {
+    let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size: plan.phase.batch_size,
-        tail: plan.phase.tail,
+        last_batch: plan.phase.last_batch,
         shuffle: Some(plan.seed),
     };
     let options = LoaderOptions {
@@ -146,24 +152,24 @@ pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewChoi
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, views)
     };
-    Arc::new(BatchMaker::new(source, order, options))
+    Arc::new(Collator::new(source, sampler, options))
 }
 
 /// Batches to look at, every row once in its order, without randomness.
 #[must_use]
-pub fn plain_batches(
+pub fn evaluation_batches(
     plan: &Plan,
     source: Arc<dyn SampleSource>,
-    views: ViewChoice,
+    views: ViewSampling,
     batch_size: usize,
-) -> Arc<BatchMaker> {
-    let order = Order {
+) -> Arc<Collator> {
+    let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size,
-        tail: Tail::Keep,
+        last_batch: LastBatch::Keep,
         shuffle: None,
     };
-    Arc::new(BatchMaker::new(source, order, loader_options(plan, views)))
+    Arc::new(Collator::new(source, sampler, loader_options(plan, views)))
 }
 
 /// The checkpoint that a run goes on from, where it is to go on. Looked for before anything else is done: damage is
@@ -210,7 +216,7 @@ fn require_exact(report: WeightReport, file: &Path) -> Result<WeightReport, Trai
 }
 
 /// Refuses an output that is infinite or not a number: its largest class says nothing.
-fn require_finite(output: &Tensor, batch: &HostBatch) -> Result<(), TrainError> {
+fn require_finite(output: &Tensor, batch: &CpuBatch) -> Result<(), TrainError> {
     if is_finite(output) {
         return Ok(());
     }
@@ -219,7 +225,7 @@ fn require_finite(output: &Tensor, batch: &HostBatch) -> Result<(), TrainError> 
     })
 }
 
-fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
+fn loader_options(plan: &Plan, views: ViewSampling) -> LoaderOptions {
     let DataPlan {
         num_points,
         point_choice,

@@ -11,24 +11,24 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, checkpoint_to_resume, plain_batches, read_init, require_exact, train_batches};
+use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, train_batches};
 use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
-use crate::batch::{Batch, HostBatch, num_channels};
+use crate::batch::{Batch, CpuBatch, num_channels};
 use crate::checkpoint::{ENCODER_FILE, ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::config::{Config, LossConfig, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, TrainEvent, ValidationRecord};
-use crate::loader::{BatchMaker, Loader, ViewChoice};
-use crate::loss::photograph_loss_of_part;
+use crate::image_grid::ImageGrid;
+use crate::loader::{Collator, Loader, ViewSampling};
+use crate::loss::photograph_loss_of_micro_batch;
 use crate::model::{Tap, TapConfig, Vgg};
-use crate::picture::Picture;
 use crate::process::device_name;
 use crate::run;
+use crate::safetensors::{read_weights, write_tensors};
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
-use crate::tensor_file::{read_weights, write_tensors};
 use crate::torch_file;
-use crate::trainer::{Objective, Outcome, RunOptions, StepLoss, Training};
+use crate::trainer::{Objective, RunOptions, StepLoss, Training, TrainingSummary};
 use crate::weights::{EncoderWeights, TrainedOn};
 
 /// Objects of a validation batch, at most; each comes with all its views.
@@ -52,7 +52,8 @@ pub struct PretrainResult {
     /// Steps taken.
     pub num_steps: u64,
     /// Trainable numbers.
-    pub num_weights: usize,
+    #[serde(rename = "num_weights", alias = "num_parameters")]
+    pub num_parameters: usize,
     /// Weighted loss over all views of the evaluation split.
     #[serde(with = "crate::number")]
     pub validation_loss: f64,
@@ -89,7 +90,7 @@ struct PretrainObjective<'a> {
     tap: &'a Tap,
     vgg: Option<Vgg>,
     device: Device,
-    evaluation: Arc<BatchMaker>,
+    evaluation: Arc<Collator>,
     loader_threads: usize,
 }
 
@@ -126,7 +127,7 @@ pub fn pretrain(
     }
     let vgg = perceptual_network(&plan.loss, options.device)?;
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
-    let evaluation = plain_batches(&plan, evaluation, ViewChoice::All, batch_size);
+    let evaluation = evaluation_batches(&plan, evaluation, ViewSampling::All, batch_size);
     let baselines = baselines(&plan, &train, &evaluation, options.loader_threads)?;
     on_event(TrainEvent::Note(format!(
         "loss to beat on {}: {:.4} (loss-optimal image of each view), {:.4} (true mask, mean gray), {:.4} (loss-optimal gray)",
@@ -136,7 +137,7 @@ pub fn pretrain(
         baselines.constant_loss
     )));
 
-    let batches = train_batches(&plan, train, ViewChoice::Random(plan.data.num_views));
+    let batches = train_batches(&plan, train, ViewSampling::Random(plan.data.num_views));
     // From here on the folder is written to; what could be refused has been.
     run::prepare(&options.out, options.existing, &plan)?;
     let training = Training {
@@ -155,8 +156,8 @@ pub fn pretrain(
         evaluation,
         loader_threads: options.loader_threads,
     };
-    let outcome = training.run(&mut objective, cancel, on_event)?;
-    let Some(result) = result(&plan, options, &store, baselines, &outcome) else {
+    let summary = training.run(&mut objective, cancel, on_event)?;
+    let Some(result) = result(&plan, options, &store, baselines, &summary) else {
         return Ok(None);
     };
     let metadata = BTreeMap::from([
@@ -166,7 +167,7 @@ pub fn pretrain(
             String::from("encoder"),
             serde_json::to_string(&plan.tap.encoder).unwrap_or_default(),
         ),
-        (String::from("num_steps"), outcome.step.to_string()),
+        (String::from("num_steps"), summary.step.to_string()),
     ]);
     write_tensors(
         &options.out.join(ENCODER_FILE),
@@ -182,9 +183,9 @@ fn result(
     options: &RunOptions,
     store: &VarStore,
     baselines: Baselines,
-    outcome: &Outcome,
+    summary: &TrainingSummary,
 ) -> Option<PretrainResult> {
-    let Some(Record::Validation(validation)) = &outcome.score else {
+    let Some(Record::Validation(validation)) = &summary.score else {
         return None;
     };
     Some(PretrainResult {
@@ -194,17 +195,17 @@ fn result(
         seed: plan.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
         selection: plan.selection(),
-        num_steps: outcome.step,
-        num_weights: store.trainable_variables().iter().map(Tensor::numel).sum(),
+        num_steps: summary.step,
+        num_parameters: store.trainable_variables().iter().map(Tensor::numel).sum(),
         validation_loss: validation.loss,
         validation_loss_foreground: validation.loss_foreground,
         validation_loss_background: validation.loss_background,
         validation_loss_plain: validation.loss_plain,
         baselines,
-        samples_per_s: outcome.samples_per_s,
-        views_per_s: outcome.views_per_s,
-        elapsed_s: outcome.elapsed_s,
-        cpu_s: outcome.cpu_s,
+        samples_per_s: summary.samples_per_s,
+        views_per_s: summary.views_per_s,
+        elapsed_s: summary.elapsed_s,
+        cpu_s: summary.cpu_s,
         num_threads: options.num_threads,
         device: device_name(options.device),
     })
@@ -227,12 +228,12 @@ fn build_tap(config: &TapConfig, seed: u64, device: Device) -> (VarStore, Tap) {
 fn baselines(
     plan: &Plan,
     train: &Arc<dyn SampleSource>,
-    evaluation: &Arc<BatchMaker>,
+    evaluation: &Arc<Collator>,
     loader_threads: usize,
 ) -> Result<Baselines, TrainError> {
-    let batches = plain_batches(plan, Arc::clone(train), ViewChoice::All, MAX_EVALUATION_BATCH);
+    let batches = evaluation_batches(plan, Arc::clone(train), ViewSampling::All, MAX_EVALUATION_BATCH);
     let num_steps = batches
-        .order()
+        .sampler()
         .steps_per_epoch()
         .min((MAX_BASELINE_ROWS / MAX_EVALUATION_BATCH) as u64);
     let mut sums = PixelSums::new(
@@ -246,7 +247,7 @@ fn baselines(
     let fit = BaselineFit::new(&sums, &plan.loss);
     fit.evaluate(Loader::start(
         evaluation,
-        0..evaluation.order().steps_per_epoch(),
+        0..evaluation.sampler().steps_per_epoch(),
         loader_threads,
     ))
 }
@@ -305,33 +306,33 @@ pub fn gray_bytes(pictures: &Tensor) -> Vec<u8> {
 
 /// A grid with a row of generated and a row of true views for each object of a batch that holds all views.
 #[must_use]
-pub fn compare_rows(generated: &[u8], host: &HostBatch) -> Picture {
-    let picture = host.size_px * host.size_px;
-    let object = picture * host.num_views;
-    let truth = host.gray_images();
+pub fn comparison_grid(generated: &[u8], cpu_batch: &CpuBatch) -> ImageGrid {
+    let picture = cpu_batch.size_px * cpu_batch.size_px;
+    let object = picture * cpu_batch.num_views;
+    let truth = cpu_batch.gray_images();
     let mut rows = Vec::new();
     for (generated, truth) in generated.chunks_exact(object).zip(truth.chunks_exact(object)) {
         rows.push(generated.chunks_exact(picture).collect());
         rows.push(truth.chunks_exact(picture).collect());
     }
-    Picture::grid(host.size_px, &rows)
+    ImageGrid::grid(cpu_batch.size_px, &rows)
 }
 
 impl Objective for PretrainObjective<'_> {
     fn loss(&self, batch: &Batch) -> StepLoss {
-        self.part_loss(batch, batch)
+        self.micro_batch_loss(batch, batch)
     }
 
     /// Foreground and background are each a mean over the pixels of the whole batch, however many parts have.
-    fn part_loss(&self, part: &Batch, whole: &Batch) -> StepLoss {
-        let pictures = photograph(self.tap, part, true).expect("a pre-training batch has views");
-        let (views, whole_views) = part
+    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch) -> StepLoss {
+        let pictures = photograph(self.tap, micro_batch, true).expect("a pre-training batch has views");
+        let (views, whole_views) = micro_batch
             .views
             .as_ref()
             .zip(whole.views.as_ref())
             .expect("a pre-training batch has views");
         let config = &self.plan.loss;
-        let loss = photograph_loss_of_part(
+        let loss = photograph_loss_of_micro_batch(
             &pictures,
             &views.images,
             &views.masks,
@@ -340,7 +341,7 @@ impl Objective for PretrainObjective<'_> {
         );
         let mut total = loss.total;
         if let Some(vgg) = &self.vgg {
-            let share = part.len() as f64 / whole.len() as f64;
+            let share = micro_batch.len() as f64 / whole.len() as f64;
             total = &total + vgg.distance(&pictures, &views.images) * (config.perceptual_weight * share);
         }
         StepLoss {
@@ -352,12 +353,12 @@ impl Objective for PretrainObjective<'_> {
     fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
         // Sums over the whole split, so that the loss is that of one batch of everything.
         let (mut errors, mut counts) = ([0.0; 2], [0.0; 2]);
-        for host in Loader::start(
+        for cpu_batch in Loader::start(
             &self.evaluation,
-            0..self.evaluation.order().steps_per_epoch(),
+            0..self.evaluation.sampler().steps_per_epoch(),
             self.loader_threads,
         ) {
-            let batch = host?.to_tensors(self.device);
+            let batch = cpu_batch?.to_tensors(self.device);
             no_grad(|| {
                 let pictures =
                     photograph(self.tap, &batch, false).expect("the evaluation loader gives views");
@@ -385,14 +386,14 @@ impl Objective for PretrainObjective<'_> {
         }))
     }
 
-    fn picture(&mut self) -> Result<Option<Picture>, TrainError> {
-        let order = self.evaluation.order();
-        let (num_rows, wanted) = (order.num_rows, self.plan.log.num_pictures.min(order.num_rows));
+    fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError> {
+        let sampler = self.evaluation.sampler();
+        let (num_rows, wanted) = (sampler.num_rows, self.plan.log.num_images.min(sampler.num_rows));
         // Rows spread evenly over the split, so over its categories.
         let rows: Vec<usize> = (0..wanted).map(|picture| picture * num_rows / wanted).collect();
-        let host = self.evaluation.rows(&rows)?;
-        let generated = no_grad(|| photograph(self.tap, &host.to_tensors(self.device), false))
+        let cpu_batch = self.evaluation.rows(&rows)?;
+        let generated = no_grad(|| photograph(self.tap, &cpu_batch.to_tensors(self.device), false))
             .expect("the evaluation loader gives views");
-        Ok(Some(compare_rows(&gray_bytes(&generated), &host)))
+        Ok(Some(comparison_grid(&gray_bytes(&generated), &cpu_batch)))
     }
 }

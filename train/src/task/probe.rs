@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, plain_batches, require_exact, require_finite};
+use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::checkpoint::copy_weights;
 use crate::config::{Config, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, TrainEvent};
-use crate::loader::{BatchMaker, Loader, ViewChoice};
+use crate::loader::{Collator, Loader, ViewSampling};
 use crate::metric::Summary;
 use crate::model::Encoder;
 use crate::process::device_name;
 use crate::run::write_json;
+use crate::safetensors::file_sha256;
 use crate::seed::torch_seed;
 use crate::source::{SampleSource, draw_per_class};
 use crate::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
-use crate::tensor_file::file_sha256;
 use crate::trainer::RunOptions;
 use crate::weights::{EncoderWeights, TrainedOn, read_encoder};
 
@@ -120,8 +120,8 @@ pub fn probe(
     };
     let (train_labels, test_labels) = (labels(&train), labels(test.as_ref()));
     let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
-    let train = plain_batches(&plan, Arc::new(train), ViewChoice::None, BATCH_SIZE);
-    let test = plain_batches(&plan, test, ViewChoice::None, BATCH_SIZE);
+    let train = evaluation_batches(&plan, Arc::new(train), ViewSampling::None, BATCH_SIZE);
+    let test = evaluation_batches(&plan, test, ViewSampling::None, BATCH_SIZE);
     let num_classes = data.dataset.classes().len();
 
     let mut arms = Vec::new();
@@ -180,21 +180,17 @@ fn random_encoder(plan: &Plan, seed: i64, device: Device) -> (VarStore, Box<dyn 
     (store, encoder)
 }
 
-fn calibrate(
-    encoder: &dyn Encoder,
-    batches: &Arc<BatchMaker>,
-    options: &RunOptions,
-) -> Result<(), TrainError> {
+fn calibrate(encoder: &dyn Encoder, batches: &Arc<Collator>, options: &RunOptions) -> Result<(), TrainError> {
     for _ in 0..CALIBRATION_PASSES {
-        for host in Loader::start(
+        for cpu_batch in Loader::start(
             batches,
-            0..batches.order().steps_per_epoch(),
+            0..batches.sampler().steps_per_epoch(),
             options.loader_threads,
         ) {
-            let host = host?;
+            let cpu_batch = cpu_batch?;
             // The statistics of a lone cloud are not those of a batch.
-            if host.len() > 1 {
-                no_grad(|| encoder.tokens(&host.to_tensors(options.device).cloud, true));
+            if cpu_batch.len() > 1 {
+                no_grad(|| encoder.tokens(&cpu_batch.to_tensors(options.device).cloud, true));
             }
         }
     }
@@ -204,17 +200,17 @@ fn calibrate(
 /// Maximum and mean over the tokens of every row.
 fn features(
     encoder: &dyn Encoder,
-    batches: &Arc<BatchMaker>,
+    batches: &Arc<Collator>,
     options: &RunOptions,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
     let mut rows = Vec::new();
-    for host in Loader::start(
+    for cpu_batch in Loader::start(
         batches,
-        0..batches.order().steps_per_epoch(),
+        0..batches.sampler().steps_per_epoch(),
         options.loader_threads,
     ) {
-        let host = host?;
-        let batch = host.to_tensors(options.device);
+        let cpu_batch = cpu_batch?;
+        let batch = cpu_batch.to_tensors(options.device);
         let pooled = no_grad(|| {
             let tokens = encoder.tokens(&batch.cloud, false).features;
             Tensor::cat(
@@ -226,7 +222,7 @@ fn features(
             )
         });
         let pooled = pooled.to_kind(Kind::Double).to_device(Device::Cpu);
-        require_finite(&pooled, &host)?;
+        require_finite(&pooled, &cpu_batch)?;
         let of_batch = Vec::<Vec<f64>>::try_from(pooled).map_err(|source| TrainError::Torch {
             action: "reading features",
             source,

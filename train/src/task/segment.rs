@@ -1,7 +1,7 @@
 //! Fine-tuning an encoder to name the part of every point, and scoring it (`docs/protocols.md`, "Part segmentation").
 //!
 //! A point is given the likeliest of the parts of all classes, as published; the score is taken as it comes and after the
-//! clean-up by neighbours that published scores have behind them. The last step is evaluated: no model selection.
+//! clean-up by neighbors that published scores have behind them. The last step is evaluated: no model selection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::finetuned::{self, Finetuned, Origin};
+use super::finetuned::{self, FinetunedRun, Provenance};
 use super::vote::Votes;
-use super::{OpenData, checkpoint_to_resume, plain_batches, read_init, require_finite, train_batches};
+use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_finite, train_batches};
 use crate::batch::Batch;
 use crate::checkpoint::copy_weights;
 use crate::config::{Config, PartPlan, Plan, Task};
 use crate::error::TrainError;
 use crate::event::{OnEvent, Record, SegmentationRecord, TrainEvent};
-use crate::loader::{Loader, ViewChoice};
+use crate::image_grid::ImageGrid;
+use crate::loader::{Loader, ViewSampling};
 use crate::loss::poly1_focal;
 use crate::metric::{PartScore, part_iou, refine_parts};
 use crate::model::{PartInput, Segmenter, SegmenterSizes, build_segmenter};
-use crate::picture::Picture;
 use crate::run;
 use crate::seed::torch_seed;
 use crate::source::SampleSource;
@@ -41,7 +41,7 @@ const EVALUATION_BATCH: usize = 16;
 pub struct SegmentScore {
     /// Predictions as they come.
     pub plain: PartScore,
-    /// After the clean-up by neighbours.
+    /// After the clean-up by neighbors.
     pub refined: PartScore,
     /// The part of the points that is right as they come, 0 to 1.
     pub point_accuracy: f64,
@@ -52,7 +52,7 @@ pub struct SegmentScore {
 pub struct SegmentResult {
     /// Where it comes from.
     #[serde(flatten)]
-    pub origin: Origin,
+    pub provenance: Provenance,
     /// The scores.
     pub score: SegmentScore,
 }
@@ -146,7 +146,7 @@ pub fn finetune(
         options,
         store: &store,
         trained_on: TrainedOn::new(data.dataset.classes(), train.labels()),
-        batches: train_batches(&plan, Arc::new(train), ViewChoice::None),
+        batches: train_batches(&plan, Arc::new(train), ViewSampling::None),
         checkpoint,
     };
     let mut objective = SegmentObjective {
@@ -157,13 +157,13 @@ pub fn finetune(
         loader_threads: options.loader_threads,
         score: None,
     };
-    let outcome = training.run(&mut objective, cancel, on_event)?;
-    let (false, Some(score)) = (outcome.is_interrupted, objective.score) else {
+    let summary = training.run(&mut objective, cancel, on_event)?;
+    let (false, Some(score)) = (summary.is_interrupted, objective.score) else {
         return Ok(None);
     };
     finetuned::save(&plan, options, &store, &training.trained_on)?;
-    let origin = Origin::of_training(&plan, &data, options, &outcome, &training.trained_on);
-    let result = SegmentResult { origin, score };
+    let provenance = Provenance::of_training(&plan, &data, options, &summary, &training.trained_on);
+    let result = SegmentResult { provenance, score };
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
 }
@@ -189,8 +189,8 @@ pub fn evaluate(
     weights: WeightChoice,
     on_event: OnEvent<'_>,
 ) -> Result<SegmentResult, TrainError> {
-    let run = Finetuned::open(options, weights, on_event)?;
-    let Finetuned { plan, data, .. } = &run;
+    let run = FinetunedRun::open(options, weights, on_event)?;
+    let FinetunedRun { plan, data, .. } = &run;
     if data.parts_by_class() != parts(plan).by_class {
         return Err(TrainError::UnsuitableData {
             reason: String::from("the run was trained on other parts"),
@@ -208,8 +208,8 @@ pub fn evaluate(
         options.device,
         options.loader_threads,
     )?;
-    let origin = run.origin(options, split, votes);
-    Ok(SegmentResult { origin, score })
+    let provenance = run.provenance(options, split, votes);
+    Ok(SegmentResult { provenance, score })
 }
 
 /// Takes every point for its likeliest part; log-probabilities are summed over the votes, which keep the points' order.
@@ -221,8 +221,8 @@ fn score(
     device: Device,
     loader_threads: usize,
 ) -> Result<SegmentScore, TrainError> {
-    let plain = plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH);
-    let steps = 0..plain.order().steps_per_epoch();
+    let plain = evaluation_batches(plan, Arc::clone(rows), ViewSampling::None, EVALUATION_BATCH);
+    let steps = 0..plain.sampler().steps_per_epoch();
     let mut looks: Vec<Loader> = votes
         .augmented(plan, rows, EVALUATION_BATCH)
         .map(|batches| Loader::start(&batches, steps.clone(), 1))
@@ -233,8 +233,8 @@ fn score(
     let (mut ious, mut refined_ious) = (Vec::new(), Vec::new());
     let (mut num_right, mut num_points) = (0_usize, 0_usize);
     for batch_idx in steps {
-        let host = next(&mut plain)?;
-        let mut batch = host.to_tensors(device);
+        let cpu_batch = next(&mut plain)?;
+        let mut batch = cpu_batch.to_tensors(device);
         let look = |batch: &Batch| no_grad(|| log_probabilities(segmenter, batch, false));
         let mut sum = look(&batch);
         for vote in &mut looks {
@@ -245,18 +245,18 @@ fn score(
             batch.cloud = cloud;
             sum += look(&batch);
         }
-        require_finite(&sum, &host)?;
+        require_finite(&sum, &cpu_batch)?;
         let predicted = sum.argmax(-1, false).to_kind(Kind::Uint8).to_device(Device::Cpu);
         let mut predictions = vec![0_u8; predicted.numel()];
         let len = predictions.len();
         predicted.contiguous().view(-1).copy_data(&mut predictions, len);
-        let (points, rest) = host.points.as_chunks::<3>();
+        let (points, rest) = cpu_batch.points.as_chunks::<3>();
         debug_assert!(rest.is_empty(), "three coordinates a point");
         let objects = predictions
-            .chunks_exact_mut(host.num_points)
-            .zip(points.chunks_exact(host.num_points))
-            .zip(host.part_labels.chunks_exact(host.num_points))
-            .zip(&host.labels);
+            .chunks_exact_mut(cpu_batch.num_points)
+            .zip(points.chunks_exact(cpu_batch.num_points))
+            .zip(cpu_batch.part_labels.chunks_exact(cpu_batch.num_points))
+            .zip(&cpu_batch.labels);
         for (((prediction, points), truth), &class) in objects {
             let class = class as usize;
             let truth: Vec<u8> = truth.iter().map(|&part| part as u8).collect();
@@ -306,7 +306,7 @@ impl Objective for SegmentObjective<'_> {
         Ok(Record::Segmentation(record))
     }
 
-    fn picture(&mut self) -> Result<Option<Picture>, TrainError> {
+    fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError> {
         Ok(None)
     }
 }

@@ -10,7 +10,7 @@ use tch::Tensor;
 
 use super::loader_options;
 use crate::config::Plan;
-use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
 use crate::model::Cloud;
 use crate::seed::{Stream, torch_seed};
 use crate::source::SampleSource;
@@ -34,7 +34,7 @@ pub enum VoteRule {
     #[default]
     Augmented,
     /// As the released code of TAP votes in part segmentation (`docs/protocols.md`, "Published votes"): the positions
-    /// alone, by which neighbours are found, are scaled axis by axis, in every vote on top of the votes before and by the
+    /// alone, by which neighbors are found, are scaled axis by axis, in every vote on top of the votes before and by the
     /// same factors for a whole batch; what a point is told of itself, position and normal, stays as it is.
     Published,
 }
@@ -72,16 +72,16 @@ impl Votes {
         plan: &'a Plan,
         rows: &'a Arc<dyn SampleSource>,
         batch_size: usize,
-    ) -> impl Iterator<Item = Arc<BatchMaker>> + 'a {
+    ) -> impl Iterator<Item = Arc<Collator>> + 'a {
         let count = match self.rule {
             VoteRule::Augmented => self.count,
             VoteRule::Published => 0,
         };
         (1..=count).map(move |vote| {
-            let order = Order {
+            let sampler = BatchSampler {
                 num_rows: rows.len(),
                 batch_size,
-                tail: Tail::Keep,
+                last_batch: LastBatch::Keep,
                 shuffle: None,
             };
             let options = LoaderOptions {
@@ -89,9 +89,9 @@ impl Votes {
                 augmentation: plan.phase.augmentation.clone(),
                 parts: plan.parts.as_ref().map(|parts| parts.augmentation),
                 cache_bytes: 0,
-                ..loader_options(plan, ViewChoice::None)
+                ..loader_options(plan, ViewSampling::None)
             };
-            Arc::new(BatchMaker::new(Arc::clone(rows), order, options))
+            Arc::new(Collator::new(Arc::clone(rows), sampler, options))
         })
     }
 }

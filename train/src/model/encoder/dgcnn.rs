@@ -1,6 +1,6 @@
 //! DGCNN (`docs/method.md`, "DGCNN"; Wang et al., "Dynamic Graph CNN for Learning on Point Clouds").
 //!
-//! Edge convolutions over the graph of nearest neighbours: the first on coordinates, each later one on the features
+//! Edge convolutions over the graph of nearest neighbors: the first on coordinates, each later one on the features
 //! that the one before it made. All outputs are joined and fused to one feature a point.
 
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ pub struct DgcnnConfig {
     /// How many points the encoder looks at, and so how many tokens it gives, by farthest-point sampling; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_points: Option<i64>,
-    /// Neighbours of a point, itself among them.
+    /// Neighbors of a point, itself among them.
     pub num_neighbors: i64,
     /// Widths of the edge convolutions.
     pub widths: Vec<i64>,
@@ -93,7 +93,7 @@ impl Dgcnn {
 
     /// # Shapes
     /// - `features`: B,N,C
-    /// - returns N' neighbours of each point in the space of the features: B,N,K
+    /// - returns N' neighbors of each point in the space of the features: B,N,K
     fn graph(&self, features: &Tensor) -> Tensor {
         no_grad(|| {
             let features = features.detach();

@@ -96,7 +96,7 @@ pub struct Tokens {
 /// - `centers` are in the space of `cloud.xyz`. The photograph module reads them as positions, and the ray bias measures
 ///   their distance to the rays, so they have to be where the token looks.
 /// - `train` is true in training: batch norms then use and update the statistics of the batch, dropout drops.
-/// - Coordinates carry no gradient. Searches (neighbours, centres) belong into [`tch::no_grad`].
+/// - Coordinates carry no gradient. Searches (neighbors, centers) belong into [`tch::no_grad`].
 /// - Random weights and random drops come from torch's default generator alone, so that a seed fixes a run.
 pub trait Encoder: Debug + Send {
     /// Tokens with their positions.

@@ -1,7 +1,7 @@
 //! PointMLP (`docs/method.md`, "PointMLP"; Ma et al., "Rethinking Network Design and Local Geometry in Point Cloud"),
 //! and its elite variant.
 //!
-//! A stage halves the points: neighbours around each centre, their differences to the centre brought to one scale by a
+//! A stage halves the points: neighbors around each center, their differences to the center brought to one scale by a
 //! geometric affine module, residual MLPs before and after the maximum over each group.
 
 use serde::{Deserialize, Serialize};
@@ -39,9 +39,9 @@ pub struct PointMlpStage {
     pub num_neighbors: i64,
     /// Width behind the stage, in multiples of that before it.
     pub expansion: i64,
-    /// Residual blocks on every neighbour.
+    /// Residual blocks on every neighbor.
     pub num_pre_blocks: i64,
-    /// Residual blocks on every centre.
+    /// Residual blocks on every center.
     pub num_pos_blocks: i64,
 }
 
@@ -211,7 +211,7 @@ impl Encoder for PointMlp {
     }
 }
 
-/// Groups of neighbours and their normalization ("geometric affine module").
+/// Groups of neighbors and their normalization ("geometric affine module").
 #[derive(Debug)]
 struct LocalGrouper {
     affine_alpha: Tensor,
@@ -220,7 +220,7 @@ struct LocalGrouper {
     num_neighbors: i64,
 }
 
-/// Centres and their neighbours.
+/// Centers and their neighbors.
 struct Groups {
     /// B,G,3.
     xyz: Tensor,
@@ -252,11 +252,11 @@ impl LocalGrouper {
         })
     }
 
-    /// `layer` on (alpha · difference / deviation + beta ‖ centre) of every neighbour; the deviation is one of a cloud, over
-    /// all groups, neighbours and channels.
+    /// `layer` on (alpha · difference / deviation + beta ‖ center) of every neighbor; the deviation is one of a cloud, over
+    /// all groups, neighbors and channels.
     ///
-    /// The product is formed by point instead of by neighbour: of a difference it is a difference, and deviation, beta
-    /// and centre are the same for a whole group.
+    /// The product is formed by point instead of by neighbor: of a difference it is a difference, and deviation, beta
+    /// and center are the same for a whole group.
     ///
     /// # Shapes
     /// - `features`: B,N,C
@@ -274,7 +274,7 @@ impl LocalGrouper {
     }
 }
 
-/// A layer on (difference ‖ centre) of every neighbour, then residual blocks.
+/// A layer on (difference ‖ center) of every neighbor, then residual blocks.
 #[derive(Debug)]
 struct PreExtraction {
     transfer: ConvBnRelu,

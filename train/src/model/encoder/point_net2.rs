@@ -1,6 +1,6 @@
 //! PointNet++ with single-scale set abstraction (`docs/method.md`, "PointNet++"), and the `mini` variant of this project.
 //!
-//! A stage takes centres by farthest-point sampling, groups neighbours around each, runs a shared MLP over
+//! A stage takes centers by farthest-point sampling, groups neighbors around each, runs a shared MLP over
 //! (relative position ‖ feature) and takes the maximum over the group. Rows are points and columns channels all the way,
 //! so that the 1×1 convolutions of the checkpoint are plain matrix products.
 
@@ -21,7 +21,7 @@ pub struct PointNet2Config {
     pub num_points: Option<i64>,
     /// What enters the first stage beside the relative position.
     pub input: PointFeature,
-    /// How neighbours are chosen.
+    /// How neighbors are chosen.
     pub neighbors: NeighborRule,
     /// The grouping stages.
     pub stages: Vec<StageConfig>,
@@ -53,7 +53,7 @@ pub enum NeighborRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
-    /// Centres, by farthest-point sampling.
+    /// Centers, by farthest-point sampling.
     pub num_centers: i64,
     /// Radius of a group; a cloud has radius 1.
     pub radius: f64,
@@ -296,7 +296,7 @@ impl SharedMlp {
         }
     }
 
-    /// The MLP on (relative position ‖ feature) of every neighbour, and the maximum over each group.
+    /// The MLP on (relative position ‖ feature) of every neighbor, and the maximum over each group.
     ///
     /// # Shapes
     /// - `centers`: B,G,3; `neighbors`: B,G,K
@@ -312,7 +312,7 @@ impl SharedMlp {
     }
 
     /// The first layer, applied before grouping where that is cheaper: `W (p_j - p_i ‖ f_j) = W (p_j ‖ f_j) - W (p_i ‖ 0)`,
-    /// one product a point instead of one a neighbour.
+    /// one product a point instead of one a neighbor.
     fn first_layer_by_point(&self, level: &Level, centers: &Tensor, neighbors: &Tensor) -> Tensor {
         let conv = &self.convs[0].0;
         let of_point = conv.forward(&Tensor::cat(&[&level.xyz, &level.features], 2));
@@ -338,7 +338,7 @@ impl SharedMlp {
     }
 }
 
-/// (relative position ‖ feature) of every neighbour; for the first stage, whose input carries no gradient.
+/// (relative position ‖ feature) of every neighbor; for the first stage, whose input carries no gradient.
 fn grouped_input(level: &Level, centers: &Tensor, neighbors: &Tensor) -> Tensor {
     let rows = Tensor::cat(&[&level.xyz, &level.features], 2);
     let grouped = ops::gather(&rows, neighbors);

@@ -173,7 +173,7 @@ impl Stage {
     }
 }
 
-/// Half of the points, each with the maximum over an MLP of its neighbours, added to a linear map of its own feature.
+/// Half of the points, each with the maximum over an MLP of its neighbors, added to a linear map of its own feature.
 #[derive(Debug)]
 struct SetAbstraction {
     convs: Vec<(Linear, BatchNorm)>,
@@ -224,7 +224,7 @@ impl SetAbstraction {
     }
 }
 
-/// Inverted residual MLP: the maximum over an MLP of the neighbours, then two layers on every point with a wide middle.
+/// Inverted residual MLP: the maximum over an MLP of the neighbors, then two layers on every point with a wide middle.
 #[derive(Debug)]
 struct InvResMlp {
     convs: (Linear, BatchNorm),
@@ -268,7 +268,7 @@ impl InvResMlp {
     }
 }
 
-/// A layer on `((p_j - p_i) / radius ‖ f_j)` in two parts whose difference it is: one of the neighbour, one of the centre.
+/// A layer on `((p_j - p_i) / radius ‖ f_j)` in two parts whose difference it is: one of the neighbor, one of the center.
 ///
 /// # Shapes
 /// - `centers`: B,G,3

@@ -1,6 +1,6 @@
 //! The standard Transformer over groups of points (`docs/method.md`, "Transformer"), as in Point-BERT.
 //!
-//! Groups of neighbours go through a small PointNet to one embedding each; a class token is put before them; twelve
+//! Groups of neighbors go through a small PointNet to one embedding each; a class token is put before them; twelve
 //! pre-norm blocks follow, the position embedding added in front of every one.
 
 use serde::{Deserialize, Serialize};
@@ -157,7 +157,7 @@ impl Transformer {
     }
 
     /// # Shapes
-    /// - returns centres B,G,3 and relative coordinates B,G,K,3
+    /// - returns centers B,G,3 and relative coordinates B,G,K,3
     fn groups(&self, cloud: &Cloud) -> (Tensor, Tensor) {
         let TransformerConfig {
             num_groups,

@@ -157,10 +157,10 @@ mod tests {
         };
         let vs = nn::VarStore::new(Device::Cpu);
         let segmenter = build_segmenter(&PointMlpConfig::mini().into(), &vs.root(), &sizes);
-        let run = |xyz: &Tensor, told: &Tensor| {
+        let run = |xyz: &Tensor, features: &Tensor| {
             let cloud = Cloud {
                 xyz: xyz.shallow_clone(),
-                features: told.transpose(1, 2),
+                features: features.transpose(1, 2),
             };
             let input = PartInput {
                 cloud: &cloud,

@@ -102,7 +102,7 @@ impl PointMlpSegmenter {
     /// The forward pass with all its levels.
     #[must_use]
     pub fn trace(&self, input: &PartInput<'_>, train: bool) -> Trace {
-        // What a point is told of itself; where its neighbours are is another thing, which votes scale alone.
+        // What a point is told of itself; where its neighbors are is another thing, which votes scale alone.
         let position = input.cloud.features.narrow(1, 0, 3).transpose(1, 2);
         let features = Tensor::cat(&[&position, input.normals], 2);
         let levels = self.encoder.levels(&input.cloud.xyz, &features, train);

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A PNG with its size, as an image summary wants it.
 #[derive(Debug, Clone, Copy)]
-pub struct EventImage<'a> {
+pub struct EncodedImage<'a> {
     /// Pixels down.
     pub height_px: u32,
     /// Pixels across.
@@ -27,12 +27,12 @@ const PREFIX: &str = "events.out.tfevents.";
 
 /// An open event file.
 #[derive(Debug)]
-pub struct EventFile {
+pub struct TensorBoardWriter {
     writer: BufWriter<File>,
     path: PathBuf,
 }
 
-impl EventFile {
+impl TensorBoardWriter {
     /// Creates the file in `folder`; a run that goes on after `first_step` steps writes a further file, and the viewer drops
     /// what earlier files hold of later steps. Viewers read the files in the order of their names, so the name's second is
     /// later than that of every file that is there, whatever the clock says.
@@ -86,7 +86,7 @@ impl EventFile {
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub fn image(&mut self, step: u64, tag: &str, image: EventImage<'_>) -> io::Result<()> {
+    pub fn image(&mut self, step: u64, tag: &str, image: EncodedImage<'_>) -> io::Result<()> {
         let mut encoded = Vec::new();
         field_varint(&mut encoded, 1, u64::from(image.height_px));
         field_varint(&mut encoded, 2, u64::from(image.width_px));
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn records_are_framed_and_checked() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = EventFile::create(folder.path(), 300).unwrap();
+        let mut file = TensorBoardWriter::create(folder.path(), 300).unwrap();
         file.scalars(300, &[("loss", 0.25)]).unwrap();
         file.flush().unwrap();
         let records = read(file.path());
@@ -244,7 +244,7 @@ mod tests {
         let mut paths = Vec::new();
         // Within one second, the second time further back, as from an older checkpoint.
         for first_step in [300, 4, 4] {
-            let file = EventFile::create(folder.path(), first_step).unwrap();
+            let file = TensorBoardWriter::create(folder.path(), first_step).unwrap();
             paths.push(file.path().to_owned());
             drop(file);
             let start = &read(paths.last().unwrap())[1];

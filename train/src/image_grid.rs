@@ -10,7 +10,7 @@ use crate::error::TrainError;
 
 /// A gray picture of any size.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct ImageGrid {
     /// Pixels across.
     pub width_px: u32,
     /// Pixels down.
@@ -26,7 +26,7 @@ const GAP_GRAY: u8 = 128;
 /// The keyword of the PNG specification for the program that wrote a picture.
 const PROGRAM_KEYWORD: &str = "Software";
 
-impl Picture {
+impl ImageGrid {
     /// Lays square pictures out in rows; every row has the same number of them.
     #[must_use]
     pub fn grid(size_px: usize, rows: &[Vec<&[u8]>]) -> Self {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn pictures_lie_where_they_should() {
         let (black, white) = ([0_u8; 4], [255_u8; 4]);
-        let picture = Picture::grid(2, &[vec![&black, &white], vec![&white, &black]]);
+        let picture = ImageGrid::grid(2, &[vec![&black, &white], vec![&white, &black]]);
         assert_eq!(
             (picture.width_px, picture.height_px),
             (10, 10),

@@ -26,7 +26,7 @@ const MAX_HEADER_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     write_with(path, |writer| writer.write_all(bytes))
 }
 
