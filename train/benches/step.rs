@@ -4,7 +4,7 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use tap_train::loss::photograph_loss;
+use tap_train::model::loss::photograph_loss;
 use tap_train::model::{Cloud, Compat, EncoderConfig, Rays, Tap, TapConfig};
 use tap_train::ops;
 use tch::{Device, Kind, Tensor, nn};

@@ -10,7 +10,7 @@
 //!
 //! In an application the batches come from shards (`tap_train::loader`), and the loop is `tap_train::trainer`'s.
 
-use tap_train::loss::photograph_loss;
+use tap_train::model::loss::photograph_loss;
 use tap_train::model::{Cloud, DecoderConfig, DecoderLayer, Encoder, PhotographConfig, Rays, Tap, Tokens};
 use tap_train::ops;
 use tch::nn::{self, Module as _, OptimizerConfig as _};

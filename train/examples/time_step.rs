@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tap_train::loss::photograph_loss;
+use tap_train::model::loss::photograph_loss;
 use tap_train::model::{Cloud, Compat, DgcnnConfig, EncoderConfig, PointMlpConfig, Rays, Tap, TapConfig};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::process;

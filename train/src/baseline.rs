@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::batch::CpuBatch;
 use crate::config::LossConfig;
+use crate::data::batch::CpuBatch;
 
 /// Training objects that the baselines are computed from, at most.
 pub const MAX_BASELINE_ROWS: usize = 2048;

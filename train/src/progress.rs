@@ -1,7 +1,7 @@
 //! Draws the progress of a run: a bar where stderr is a terminal, a line now and then where it is not.
 
 use tap_cli::ui::{self, Bar};
-use tap_train::event::{Record, TrainEvent};
+use tap_train::run::event::{Record, TrainEvent};
 
 /// Steps between two lines of progress where there is no terminal.
 const LINE_EVERY: u64 = 200;

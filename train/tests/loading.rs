@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tap_dataset::Split;
-use tap_train::augment::{Augmentation, HeightFrom};
-use tap_train::batch::CpuBatch;
-use tap_train::loader::{
+use tap_train::data::augment::{Augmentation, HeightFrom};
+use tap_train::data::batch::CpuBatch;
+use tap_train::data::loader::{
     BatchSampler, Collator, LastBatch, Loader, LoaderOptions, PointSampling, ViewSampling,
 };
-use tap_train::source::SampleSource;
+use tap_train::data::source::SampleSource;
 use tap_train::task::OpenData;
 use tch::Device;
 

@@ -12,17 +12,17 @@ mod weight;
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_3, FRAC_PI_6};
 
 use reference::{Folder, Run, compare, indices, record, relative_l2, values};
-use tap_train::augment::{Augmentation, HeightFrom, rotate_y};
-use tap_train::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
+use tap_train::data::augment::{Augmentation, HeightFrom, rotate_y};
 use tap_train::metric::part_iou;
+use tap_train::model::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
 use tap_train::model::{
     ClassifierHead, Cloud, Compat, DgcnnConfig, Encoder, EncoderConfig, HeadConfig, PartInput,
     PointMlpConfig, PointMlpSegmenter, Rays, Segmenter, SegmenterSizes, Tap, TapConfig, TransformerConfig,
     code_rotations,
 };
 use tap_train::ops;
+use tap_train::optim::schedule::{Curve, Schedule, ScheduleUnit};
 use tap_train::optim::{AdamW, AdamWConfig};
-use tap_train::schedule::{Curve, Schedule, ScheduleUnit};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Forward tensors in evaluation; single against double precision alone makes up to 5e-6.

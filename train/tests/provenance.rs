@@ -13,8 +13,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tap_dataset::{Dataset, ObjectId, RowLayout, Sample, ShardHeader, Split, ViewSelection, write_samples};
 use tap_train::config::Plan;
-use tap_train::safetensors::{read_metadata, read_tensors, write_tensors};
-use tap_train::weights::{RunWeights, WeightChoice};
+use tap_train::run::weights::{RunWeights, WeightChoice};
+use tap_train::weights::safetensors::{read_metadata, read_tensors, write_tensors};
 
 /// A small network, and checkpoints at steps 4, 8 and 12.
 const SETTINGS: [&str; 13] = [

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tap_train::config::{Config, DatasetInfo, Plan, Task};
-use tap_train::loss::{PhotographWeights, PixelDistance, photograph_loss_of_micro_batch};
+use tap_train::model::loss::{PhotographWeights, PixelDistance, photograph_loss_of_micro_batch};
 use tap_train::model::{Cloud, Rays, Tap, TapConfig, Vgg};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
-use tap_train::safetensors::write_tensors;
 use tap_train::task::pretrain::PretrainResult;
+use tap_train::weights::safetensors::write_tensors;
 use tch::{Device, Kind, Tensor, nn};
 
 use small::turn;

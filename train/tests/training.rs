@@ -11,11 +11,11 @@ use std::sync::atomic::AtomicBool;
 use tap_train::TrainError;
 use tap_train::config::Config;
 use tap_train::run::Existing;
+use tap_train::run::weights::WeightChoice;
 use tap_train::task::classify::{evaluate, finetune};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tap_train::task::probe::{ProbeOptions, probe};
 use tap_train::task::vote::{VoteRule, Votes};
-use tap_train::weights::WeightChoice;
 
 use small::{options, run, turn};
 

@@ -15,10 +15,10 @@ use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
-use tap_train::comparison::{Arms, Comparison};
 use tap_train::process::num_cores;
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
+use tap_train::task::comparison::{Arms, Comparison};
 use tap_train::task::finetuned::labels_note;
 
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels};

@@ -7,10 +7,10 @@ use clap::{Args, ValueEnum};
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
+use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
 use tap_train::task::vote::{VoteRule, Votes};
 use tap_train::task::{classify, segment};
-use tap_train::weights::WeightChoice;
 
 use super::finetune::{labels_clause, segment_line};
 use super::{DeviceArgs, parse_checkpoint};

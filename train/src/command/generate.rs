@@ -7,8 +7,8 @@ use clap::Args;
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
+use tap_train::run::weights::WeightChoice;
 use tap_train::task::generate::{generate, is_generated};
-use tap_train::weights::WeightChoice;
 
 use super::{DeviceArgs, parse_checkpoint, replace_file};
 use crate::progress::Progress;

@@ -17,10 +17,10 @@ use tap_cli::flag::{SettingFlags, ThreadsFlag};
 use tap_dataset::{refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, PRESETS, Plan};
+use tap_train::engine::trainer::RunOptions;
 use tap_train::process;
+use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
-use tap_train::trainer::RunOptions;
-use tap_train::weights::WeightChoice;
 
 /// Threads that make batches, at most.
 const MAX_LOADER_THREADS: usize = 8;

@@ -11,6 +11,7 @@ mod decoder;
 mod group;
 mod head;
 mod layer;
+pub mod loss;
 mod photograph;
 mod query;
 mod segmenter;

@@ -18,21 +18,21 @@ use super::{
     OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, require_finite,
     train_batches,
 };
-use crate::batch::Batch;
-use crate::checkpoint::{ENCODER_PREFIX, copy_weights};
 use crate::config::{Config, Plan, Task};
+use crate::data::batch::Batch;
+use crate::data::loader::{Loader, ViewSampling};
+use crate::data::source::SampleSource;
+use crate::engine::trainer::{Objective, RunOptions, StepLoss, Training};
 use crate::error::TrainError;
-use crate::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
-use crate::image_grid::ImageGrid;
-use crate::loader::{Loader, ViewSampling};
-use crate::loss::smooth_cross_entropy;
 use crate::metric::Confusion;
+use crate::model::loss::smooth_cross_entropy;
 use crate::model::{ClassifierHead, Encoder};
 use crate::run;
+use crate::run::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
+use crate::run::image_grid::ImageGrid;
+use crate::run::weights::{EncoderWeights, TrainedOn, WeightChoice};
 use crate::seed::torch_seed;
-use crate::source::SampleSource;
-use crate::trainer::{Objective, RunOptions, StepLoss, Training};
-use crate::weights::{EncoderWeights, TrainedOn, WeightChoice};
+use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights};
 
 /// Objects of an evaluation batch.
 const EVALUATION_BATCH: usize = 32;

@@ -6,15 +6,15 @@ use tch::nn::VarStore;
 
 use super::vote::{VoteRule, Votes};
 use super::{OpenData, require_exact};
-use crate::checkpoint::{MODEL_FILE, copy_weights};
 use crate::config::{Plan, Task};
+use crate::engine::trainer::{RunOptions, TrainingSummary};
 use crate::error::TrainError;
-use crate::event::OnEvent;
 use crate::process::device_name;
 use crate::run::CONFIG_FILE;
-use crate::safetensors::write_tensors;
-use crate::trainer::{RunOptions, TrainingSummary};
-use crate::weights::{RunWeights, TrainedOn, WeightChoice};
+use crate::run::event::OnEvent;
+use crate::run::weights::{RunWeights, TrainedOn, WeightChoice};
+use crate::weights::checkpoint::{MODEL_FILE, copy_weights};
+use crate::weights::safetensors::write_tensors;
 
 /// Everything that a score depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

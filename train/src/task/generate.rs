@@ -8,17 +8,17 @@ use tch::no_grad;
 
 use super::pretrain::{build, comparison_grid, gray_bytes, photograph};
 use super::{OpenData, evaluation_batches, require_exact, require_finite};
-use crate::checkpoint::copy_weights;
 use crate::config::{Plan, Task};
+use crate::data::loader::ViewSampling;
+use crate::data::source::SampleSource;
+use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
-use crate::image_grid::is_png_by;
-use crate::loader::ViewSampling;
 use crate::run::CONFIG_FILE;
-use crate::safetensors::write_atomic;
-use crate::source::SampleSource;
-use crate::trainer::RunOptions;
-use crate::weights::{RunWeights, WeightChoice};
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::image_grid::is_png_by;
+use crate::run::weights::{RunWeights, WeightChoice};
+use crate::weights::checkpoint::copy_weights;
+use crate::weights::safetensors::write_atomic;
 
 /// What the picture says that it was written by.
 const PROGRAM: &str = "tap-train generate";

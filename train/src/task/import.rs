@@ -9,11 +9,13 @@ use std::path::Path;
 use serde::Serialize;
 use tch::{Device, Tensor, nn};
 
-use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::safetensors::{file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors};
-use crate::torch_file;
+use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
+use crate::weights::safetensors::{
+    file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors,
+};
+use crate::weights::torch_file;
 
 /// How a file fits an encoder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,12 +1,14 @@
 //! What can be done with shards and weights: one file a task.
 
 pub mod classify;
+pub mod comparison;
 pub mod finetuned;
 pub mod generate;
 pub mod import;
 pub mod pretrain;
 pub mod probe;
 pub mod segment;
+pub mod svm;
 pub mod vote;
 
 use std::path::{Path, PathBuf};
@@ -15,18 +17,18 @@ use std::sync::Arc;
 use tap_dataset::{Dataset, Split};
 use tch::Tensor;
 
-use crate::augment::PartAugmentation;
-use crate::batch::CpuBatch;
-use crate::checkpoint::{Checkpoint, WeightReport};
 use crate::config::{Config, DataPlan, DatasetInfo, Plan};
+use crate::data::augment::PartAugmentation;
+use crate::data::batch::CpuBatch;
+use crate::data::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
+use crate::data::source::{SampleSource, ShardSource};
+use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
-use crate::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
 use crate::run::Existing;
-use crate::safetensors::{file_sha256, is_finite};
-use crate::source::{SampleSource, ShardSource};
-use crate::trainer::RunOptions;
-use crate::weights::{EncoderWeights, read_encoder};
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::weights::{EncoderWeights, read_encoder};
+use crate::weights::checkpoint::{Checkpoint, WeightReport};
+use crate::weights::safetensors::{file_sha256, is_finite};
 
 /// An open data set and its folder.
 #[derive(Debug, Clone)]

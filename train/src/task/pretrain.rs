@@ -13,23 +13,23 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, train_batches};
 use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
-use crate::batch::{Batch, CpuBatch, num_channels};
-use crate::checkpoint::{ENCODER_FILE, ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::config::{Config, LossConfig, Plan, Task};
+use crate::data::batch::{Batch, CpuBatch, num_channels};
+use crate::data::loader::{Collator, Loader, ViewSampling};
+use crate::data::source::SampleSource;
+use crate::engine::trainer::{Objective, RunOptions, StepLoss, Training, TrainingSummary};
 use crate::error::TrainError;
-use crate::event::{OnEvent, Record, TrainEvent, ValidationRecord};
-use crate::image_grid::ImageGrid;
-use crate::loader::{Collator, Loader, ViewSampling};
-use crate::loss::photograph_loss_of_micro_batch;
+use crate::model::loss::photograph_loss_of_micro_batch;
 use crate::model::{Tap, TapConfig, Vgg};
 use crate::process::device_name;
 use crate::run;
-use crate::safetensors::{read_weights, write_tensors};
+use crate::run::event::{OnEvent, Record, TrainEvent, ValidationRecord};
+use crate::run::image_grid::ImageGrid;
+use crate::run::weights::{EncoderWeights, TrainedOn};
 use crate::seed::torch_seed;
-use crate::source::SampleSource;
-use crate::torch_file;
-use crate::trainer::{Objective, RunOptions, StepLoss, Training, TrainingSummary};
-use crate::weights::{EncoderWeights, TrainedOn};
+use crate::weights::checkpoint::{ENCODER_FILE, ENCODER_PREFIX, copy_weights, encoder_tensors};
+use crate::weights::safetensors::{read_weights, write_tensors};
+use crate::weights::torch_file;
 
 /// Objects of a validation batch, at most; each comes with all its views.
 const MAX_EVALUATION_BATCH: usize = 16;

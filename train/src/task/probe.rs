@@ -12,21 +12,21 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{OpenData, evaluation_batches, require_exact, require_finite};
-use crate::checkpoint::copy_weights;
 use crate::config::{Config, Plan, Task};
+use crate::data::loader::{Collator, Loader, ViewSampling};
+use crate::data::source::{SampleSource, draw_per_class};
+use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
-use crate::loader::{Collator, Loader, ViewSampling};
 use crate::metric::Summary;
 use crate::model::Encoder;
 use crate::process::device_name;
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::weights::{EncoderWeights, TrainedOn, read_encoder};
 use crate::run::write_json;
-use crate::safetensors::file_sha256;
 use crate::seed::torch_seed;
-use crate::source::{SampleSource, draw_per_class};
-use crate::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
-use crate::trainer::RunOptions;
-use crate::weights::{EncoderWeights, TrainedOn, read_encoder};
+use crate::task::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
+use crate::weights::checkpoint::copy_weights;
+use crate::weights::safetensors::file_sha256;
 
 /// C of the SVM.
 const SVM_COST: f64 = 0.01;

@@ -10,10 +10,10 @@ use tch::Tensor;
 
 use super::loader_options;
 use crate::config::Plan;
-use crate::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
+use crate::data::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
+use crate::data::source::SampleSource;
 use crate::model::Cloud;
 use crate::seed::{Stream, torch_seed};
-use crate::source::SampleSource;
 
 /// How often objects are looked at in an evaluation besides the plain look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

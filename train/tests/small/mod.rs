@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tap_train::config::Config;
-use tap_train::event::{Record, TrainEvent};
+use tap_train::engine::trainer::RunOptions;
 use tap_train::run::Existing;
+use tap_train::run::event::{Record, TrainEvent};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
-use tap_train::trainer::RunOptions;
 use tch::Device;
 
 /// torch's generator belongs to the process, so runs whose numbers are compared take turns.

@@ -1,6 +1,11 @@
 //! The run folder: `config.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`, `encoder.safetensors`, `result.json`,
 //! and `.lock`, which one process holds at a time and which marks the folder as a run's.
 
+pub mod event;
+pub mod image_grid;
+pub mod tensorboard;
+pub mod weights;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,13 +15,13 @@ use tap_dataset::{
     DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, StoreError, locked_kind, refuse_inputs,
 };
 
-use crate::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
 use crate::config::Plan;
 use crate::error::TrainError;
-use crate::event::Record;
-use crate::image_grid::ImageGrid;
-use crate::safetensors::{partial_path, write_atomic};
-use crate::tensorboard::{EncodedImage, TensorBoardWriter};
+use crate::run::event::Record;
+use crate::run::image_grid::ImageGrid;
+use crate::run::tensorboard::{EncodedImage, TensorBoardWriter};
+use crate::weights::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
+use crate::weights::safetensors::{partial_path, write_atomic};
 
 /// The resolved configuration.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -391,7 +396,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::event::{EvaluationRecord, ValidationRecord};
+    use crate::run::event::{EvaluationRecord, ValidationRecord};
 
     #[test]
     fn records_after_the_checkpoint_are_dropped() {

@@ -14,11 +14,11 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::{Deserialize, Serialize};
 use tap_dataset::{SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
 
-use crate::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
-use crate::batch::CpuBatch;
+use crate::data::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
+use crate::data::batch::CpuBatch;
+use crate::data::source::SampleSource;
 use crate::error::TrainError;
 use crate::seed::Stream;
-use crate::source::SampleSource;
 
 /// Finished batches that a thread may have waiting.
 pub const BATCHES_AHEAD: usize = 2;

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
-use crate::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
 use crate::config::Plan;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
 use crate::run::CONFIG_FILE;
-use crate::safetensors::{read_metadata, read_weights};
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
+use crate::weights::safetensors::{read_metadata, read_weights};
 
 /// Where files of weights keep the class names, as JSON.
 const CLASSES_KEY: &str = "classes";
@@ -268,8 +268,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::checkpoint::{copy_weights, encoder_tensors};
-    use crate::safetensors::write_tensors;
+    use crate::weights::checkpoint::{copy_weights, encoder_tensors};
+    use crate::weights::safetensors::write_tensors;
     use tch::Device;
     use tch::nn::{self, VarStore};
 

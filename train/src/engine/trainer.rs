@@ -12,21 +12,21 @@ use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::batch::{Batch, CpuBatch};
-use crate::checkpoint::{self, Checkpoint, CheckpointState};
 use crate::config::{PhasePlan, Plan, micro_batch_size};
-use crate::ema::Ema;
+use crate::data::batch::{Batch, CpuBatch};
+use crate::data::loader::{Collator, Loader};
 use crate::error::TrainError;
-use crate::event::{OnEvent, Record, StepRecord, TrainEvent};
-use crate::image_grid::ImageGrid;
-use crate::loader::{Collator, Loader};
 use crate::model::with_bf16;
 use crate::optim::AdamW;
+use crate::optim::ema::Ema;
 use crate::process::{cpu_s, device_name};
+use crate::run::event::{OnEvent, Record, StepRecord, TrainEvent};
+use crate::run::image_grid::ImageGrid;
+use crate::run::weights::TrainedOn;
 use crate::run::{Existing, RunFolder};
-use crate::safetensors::first_non_finite;
 use crate::seed::torch_seed;
-use crate::weights::TrainedOn;
+use crate::weights::checkpoint::{self, Checkpoint, CheckpointState};
+use crate::weights::safetensors::first_non_finite;
 
 /// Seconds between two moments at which records are handed to the system.
 const FLUSH_EVERY_S: f64 = 1.0;

@@ -1,7 +1,7 @@
 //! Tensors of PyTorch's own files (`.pth`, `.pt`), read without running anything.
 //!
 //! Such a file is an uncompressed ZIP archive: `NAME/data.pkl`, a pickle whose tensors refer to `NAME/data/KEY`, one file
-//! of raw numbers each. The pickle goes through [`crate::pickle`], which makes no calls; of all names the
+//! of raw numbers each. The pickle goes through [`super::pickle`], which makes no calls; of all names the
 //! handful below are recognized, and everything else is passed over by name. Files from before PyTorch 1.6 have another
 //! layout and are refused.
 
@@ -14,7 +14,7 @@ use tch::{Kind, Tensor};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::TrainError;
-use crate::pickle::{self, Pickle, Value};
+use crate::weights::pickle::{self, Pickle, Value};
 
 /// The longest pickle that is read: a network of some hundred thousand tensors.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;

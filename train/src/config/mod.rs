@@ -12,23 +12,23 @@ use tap_cli::settings::{self, Presets, Setting, merge, no_expansion};
 use tap_dataset::Split;
 use toml::{Table, Value};
 
-use crate::augment::{Augmentation, HeightFrom, PartAugmentation};
-use crate::batch::num_channels;
+use crate::data::augment::{Augmentation, HeightFrom, PartAugmentation};
+use crate::data::batch::num_channels;
+use crate::data::loader::{BatchSampler, LastBatch, PointSampling};
 use crate::error::TrainError;
-use crate::loader::{BatchSampler, LastBatch, PointSampling};
-use crate::loss::{PhotographWeights, PixelDistance};
+use crate::model::loss::{PhotographWeights, PixelDistance};
 use crate::model::{
     Compat, DecoderConfig, EncoderConfig, HeadConfig, PhotographConfig, RayDirection, TapConfig,
 };
 use crate::optim::AdamWConfig;
-use crate::schedule::{Curve, Schedule, ScheduleUnit};
+use crate::optim::schedule::{Curve, Schedule, ScheduleUnit};
 
 /// A preset's name and text.
 macro_rules! preset {
     ($name:literal) => {
         (
             $name,
-            include_str!(concat!("../../assets/presets/", $name, ".toml")),
+            include_str!(concat!("../../../assets/presets/", $name, ".toml")),
         )
     };
 }
@@ -775,7 +775,7 @@ impl Plan {
     #[must_use]
     pub fn sha256(&self) -> String {
         let json = serde_json::to_vec(self).expect("a plan is plain data");
-        crate::safetensors::hex(&Sha256::digest(json))
+        crate::weights::safetensors::hex(&Sha256::digest(json))
     }
 
     /// Reads `config.toml` of a run.

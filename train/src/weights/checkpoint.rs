@@ -15,10 +15,10 @@ use sha2::{Digest as _, Sha256};
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
-use crate::ema::Ema;
 use crate::error::TrainError;
 use crate::optim::AdamW;
-use crate::safetensors::{
+use crate::optim::ema::Ema;
+use crate::weights::safetensors::{
     NO_HASH, file_sha256, hex, read_tensors, read_weights, write_atomic, write_tensors,
 };
 

@@ -1,0 +1,6 @@
+//! Samples to batches: rows of a data set, augmented, collated and loaded ahead of time by threads.
+
+pub mod augment;
+pub mod batch;
+pub mod loader;
+pub mod source;
