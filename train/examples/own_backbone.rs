@@ -11,7 +11,9 @@
 //! In an application the batches come from shards (`tap_train::loader`), and the loop is `tap_train::trainer`'s.
 
 use tap_train::model::loss::photograph_loss;
-use tap_train::model::{Cloud, DecoderConfig, DecoderLayer, Encoder, PhotographConfig, Rays, Tap, Tokens};
+use tap_train::model::{
+    Cloud, DecoderConfig, DecoderLayer, Encoder, Mode, PhotographConfig, Rays, Tap, Tokens,
+};
 use tap_train::ops;
 use tch::nn::{self, Module as _, OptimizerConfig as _};
 use tch::{Device, Kind, Tensor, no_grad};
@@ -48,7 +50,7 @@ impl Patches {
 }
 
 impl Encoder for Patches {
-    fn tokens(&self, cloud: &Cloud, _train: bool) -> Tokens {
+    fn tokens(&self, cloud: &Cloud, _mode: Mode) -> Tokens {
         // Coordinates carry no gradient, so neither do searches.
         let (centers, groups) = no_grad(|| {
             let centers = ops::gather(&cloud.xyz, &ops::farthest_points(&cloud.xyz, NUM_TOKENS));
@@ -68,8 +70,8 @@ impl Encoder for Patches {
         CHANNELS
     }
 
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
-        self.tokens(cloud, train).features.amax(1, false)
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
+        self.tokens(cloud, mode).features.amax(1, false)
     }
 
     fn global_channels(&self) -> i64 {
@@ -104,7 +106,13 @@ fn main() {
     let mut losses = Vec::new();
     for step in 1..=NUM_STEPS {
         let (cloud, rays, picture, mask) = boxes(photograph.query.grid);
-        let loss = photograph_loss(&tap.photograph(&cloud, &rays, true), &picture, &mask, 20.0, 1.0);
+        let loss = photograph_loss(
+            &tap.photograph(&cloud, &rays, Mode::TRAIN),
+            &picture,
+            &mask,
+            20.0,
+            1.0,
+        );
         optimizer.backward_step(&loss.total);
         losses.push(loss.total.double_value(&[]));
         if step % 10 == 0 {

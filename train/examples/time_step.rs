@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Parser;
 use tap_train::model::loss::photograph_loss;
-use tap_train::model::{Cloud, Compat, DgcnnConfig, EncoderConfig, PointMlpConfig, Rays, Tap, TapConfig};
+use tap_train::model::{
+    Cloud, Compat, DgcnnConfig, EncoderConfig, Mode, PointMlpConfig, Rays, Tap, TapConfig,
+};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::process;
 use tch::{Device, Kind, Tensor, nn};
@@ -106,7 +108,7 @@ fn main() -> anyhow::Result<()> {
     let target = Tensor::rand([batch, num_views, 1, side, side], FLOAT);
     let mask = target.lt(0.3);
     let mut step = || -> anyhow::Result<f64> {
-        let pictures = tap.photograph(&cloud, &rays, true);
+        let pictures = tap.photograph(&cloud, &rays, Mode::TRAIN);
         let loss = photograph_loss(&pictures, &target, &mask, 20.0, 1.0).total;
         let value = loss.double_value(&[]);
         optimizer.step(&loss, 1e-3)?;

@@ -16,7 +16,7 @@ use tap_train::data::augment::{Augmentation, HeightFrom, rotate_y};
 use tap_train::metric::part_iou;
 use tap_train::model::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
 use tap_train::model::{
-    ClassifierHead, Cloud, Compat, DgcnnConfig, Encoder, EncoderConfig, HeadConfig, PartInput,
+    ClassifierHead, Cloud, Compat, DgcnnConfig, Encoder, EncoderConfig, HeadConfig, Mode, PartInput,
     PointMlpConfig, PointMlpSegmenter, Rays, Segmenter, SegmenterSizes, Tap, TapConfig, TransformerConfig,
     code_rotations,
 };
@@ -166,7 +166,7 @@ fn point_mlp_part_segmentation() {
         }
         points = ops::gather(&points, &index);
     }
-    let trace = segmenter.trace(&input, false);
+    let trace = segmenter.trace(&input, Mode::EVAL);
     for (stage, features) in trace.encoded.iter().enumerate() {
         compare_strided(&run, &format!("enc{stage}"), &features.transpose(1, 2));
     }
@@ -176,15 +176,15 @@ fn point_mlp_part_segmentation() {
     let log_probabilities = trace.log_probabilities.transpose(1, 2);
     compare(&run, "logp", &log_probabilities.contiguous(), FORWARD);
 
-    let step = |train: bool| {
+    let step = |mode: Mode| {
         clear_gradients(&vs);
-        let loss = poly1_focal(&segmenter.log_probabilities(&input, train), labels);
+        let loss = poly1_focal(&segmenter.log_probabilities(&input, mode), labels);
         loss.backward();
         loss
     };
-    compare(&run, "loss", &step(false), LOSS);
+    compare(&run, "loss", &step(Mode::EVAL), LOSS);
     gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    compare_training_loss(&run, &step(true), TRAINING);
+    compare_training_loss(&run, &step(Mode::TRAIN), TRAINING);
     gradients(&run, &vs, "train", TRAINING.gradient);
     buffers(&run, &vs, TRAINING);
 }
@@ -225,17 +225,22 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
     let target = run.need("in.imgs_u8").to_kind(Kind::Float) / 255.0;
     let mask = target.amin(2, true).lt(1.0);
 
-    let tokens = tap.encoder().tokens(&cloud, false);
+    let tokens = tap.encoder().tokens(&cloud, Mode::EVAL);
     compare_tokens(&run, "enc.coords", &tokens.centers, 0.0);
     compare_tokens(&run, "enc.feats", &tokens.features, FORWARD);
     compare(&run, "gen.query", &rays.query(), 1e-6);
     let plane = CodePlane::of(&rays, run.need("in.views"));
     compare(&run, "gen.scale", &plane.scale, PLANE);
     compare(&run, "gen.bias", &plane.bias, PLANE);
-    compare_tokens(&run, "gen.memory", &tap.generator().memory(&tokens), FORWARD);
-    let features = tap.features(&tokens, &rays, false);
+    compare_tokens(
+        &run,
+        "gen.memory",
+        &tap.generator().memory(&tokens, Mode::EVAL),
+        FORWARD,
+    );
+    let features = tap.features(&tokens, &rays, Mode::EVAL);
     compare(&run, "gen.feats_img", &features, FORWARD);
-    let image = tap.draw(&features).flatten(0, 1);
+    let image = tap.draw(&features, Mode::EVAL).flatten(0, 1);
     let ends = Tensor::stack(&[image.get(0), image.get(-1)], 0);
     compare(&run, "dec.img_full", &ends, FORWARD);
     compare(
@@ -245,20 +250,20 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
         FORWARD,
     );
 
-    let step = |train: bool| {
+    let step = |mode: Mode| {
         clear_gradients(&vs);
-        let image = tap.photograph(&cloud, &rays, train);
+        let image = tap.photograph(&cloud, &rays, mode);
         assert_eq!(image.size()[1], num_views, "one picture a view");
         let loss = photograph_loss(&image, &target, &mask, 20.0, 1.0);
         loss.total.backward();
         loss
     };
-    let loss = step(false);
+    let loss = step(Mode::EVAL);
     compare(&run, "loss", &loss.total, LOSS);
     compare(&run, "loss_fg", &loss.foreground, LOSS);
     compare(&run, "loss_bg", &loss.background, LOSS);
     gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    let loss = step(true);
+    let loss = step(Mode::TRAIN);
     compare_training_loss(&run, &loss.total, training);
     gradients(&run, &vs, "train", training.gradient);
     buffers(&run, &vs, training);
@@ -276,26 +281,26 @@ fn finetuning(name: &str, config: &EncoderConfig, training: Training) {
     assign_weights(&run, &vs);
 
     let (cloud, labels) = (cloud(&run), run.need("in.label"));
-    let feature = encoder.global_feature(&cloud, false);
+    let feature = encoder.global_feature(&cloud, Mode::EVAL);
     compare(&run, "enc.global", &feature, FORWARD);
-    compare(&run, "logits", &head.forward(&feature, false), FORWARD);
+    compare(&run, "logits", &head.forward(&feature, Mode::EVAL), FORWARD);
 
-    let step = |encoder: &dyn Encoder, train: bool| {
+    let step = |encoder: &dyn Encoder, mode: Mode| {
         clear_gradients(&vs);
-        let logits = head.forward(&encoder.global_feature(&cloud, train), train);
+        let logits = head.forward(&encoder.global_feature(&cloud, mode), mode);
         let loss = smooth_cross_entropy(&logits, labels, 0.3);
         loss.backward();
         loss
     };
-    compare(&run, "loss", &step(encoder.as_ref(), false), LOSS);
+    compare(&run, "loss", &step(encoder.as_ref(), Mode::EVAL), LOSS);
     gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    compare_training_loss(&run, &step(encoder.as_ref(), true), training);
+    compare_training_loss(&run, &step(encoder.as_ref(), Mode::TRAIN), training);
     gradients(&run, &vs, "train", training.gradient);
     buffers(&run, &vs, training);
 
     // The forward in training moved the buffers; the step starts from the given weights again.
     assign_weights(&run, &vs);
-    let logits = head.forward(&encoder.global_feature(&cloud, false), false);
+    let logits = head.forward(&encoder.global_feature(&cloud, Mode::EVAL), Mode::EVAL);
     optimizer_step(&run, &vs, &smooth_cross_entropy(&logits, labels, 0.3));
 }
 

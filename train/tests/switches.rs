@@ -10,7 +10,7 @@ use std::path::Path;
 
 use tap_train::config::{Config, DatasetInfo, Plan, Task};
 use tap_train::model::loss::{PhotographWeights, PixelDistance, photograph_loss_of_micro_batch};
-use tap_train::model::{Cloud, Rays, Tap, TapConfig, Vgg};
+use tap_train::model::{Cloud, Mode, Rays, Tap, TapConfig, Vgg};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
 use tap_train::task::pretrain::PretrainResult;
@@ -200,7 +200,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
             };
             let rays = Rays::from_matrices(&of(&matrices), &of(&matrices), 2);
             // Statistics of a batch are those of a part, so the batch norms are told to use the running ones.
-            let pictures = tap.photograph(&cloud, &rays, false);
+            let pictures = tap.photograph(&cloud, &rays, Mode::EVAL);
             let loss = photograph_loss_of_micro_batch(&pictures, &of(&target), &of(&mask), &mask, weights);
             if start + rows < 4 {
                 optimizer.accumulate(&loss.total).unwrap();

@@ -16,7 +16,7 @@ use crate::config::{PhasePlan, Plan, micro_batch_size};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::data::loader::{Collator, Loader};
 use crate::error::TrainError;
-use crate::model::with_bf16;
+use crate::model::{Mode, Precision};
 use crate::optim::AdamW;
 use crate::optim::ema::Ema;
 use crate::process::{cpu_s, device_name};
@@ -34,14 +34,14 @@ const FLUSH_EVERY_S: f64 = 1.0;
 /// What is minimized, and how progress is judged.
 pub trait Objective {
     /// The loss of a training batch.
-    fn loss(&self, batch: &Batch) -> StepLoss;
+    fn loss(&self, batch: &Batch, mode: Mode) -> StepLoss;
 
     /// What `part` adds to the loss of the `whole` batch that it is of; the parts of a batch add up to its loss.
     ///
     /// As it stands, for losses that are means over samples.
-    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch) -> StepLoss {
+    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch, mode: Mode) -> StepLoss {
         let share = micro_batch.len() as f64 / whole.len().max(1) as f64;
-        let loss = self.loss(micro_batch);
+        let loss = self.loss(micro_batch, mode);
         StepLoss {
             total: loss.total * share,
             parts: loss.parts.map(|(a, b)| (a * share, b * share)),
@@ -296,18 +296,21 @@ impl Training<'_> {
             bf16,
             ..
         } = self.plan.phase;
+        let mode = Mode::TRAIN.with_precision(if bf16 {
+            Precision::BFloat16
+        } else {
+            Precision::Float32
+        });
         let micro_batch_size = micro_batch_size(whole.len(), accumulation_steps);
         tch::manual_seed(torch_seed(self.plan.seed, "step", step));
         let (mut value, mut parts, mut gradient_norm) = (0.0, None, 0.0);
         for start in (0..whole.len()).step_by(micro_batch_size) {
             let length = micro_batch_size.min(whole.len() - start);
-            let loss = with_bf16(bf16, || {
-                if length == whole.len() {
-                    objective.loss(&whole)
-                } else {
-                    objective.micro_batch_loss(&whole.micro_batch(start, length), &whole)
-                }
-            });
+            let loss = if length == whole.len() {
+                objective.loss(&whole, mode)
+            } else {
+                objective.micro_batch_loss(&whole.micro_batch(start, length), &whole, mode)
+            };
             value += loss.total.double_value(&[]);
             if !value.is_finite() {
                 return Err(not_finite("the loss"));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::layer::ConvTranspose;
+use super::mode::Mode;
 
 /// Sizes of the 2D generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -86,12 +87,12 @@ impl Decoder {
     /// # Shapes
     /// - `x`: B,C,h,w
     /// - returns B,channels,h·scale,w·scale in 0 to 1
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let (last, hidden) = self.layers.split_last().expect("a decoder has a layer");
         let mut x = x.shallow_clone();
         for layer in hidden {
-            x = layer.forward(&x).relu_();
+            x = layer.forward(&x, mode).relu_();
         }
-        last.forward(&x).sigmoid()
+        last.forward(&x, mode).sigmoid()
     }
 }

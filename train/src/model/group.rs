@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor, no_grad};
 
 use super::layer::BatchNorm;
+use super::mode::Mode;
 use crate::ops;
 
 /// `embedding_bag`'s number for sums.
@@ -37,13 +38,13 @@ pub(super) fn max_over_edges(
     of_point: &Tensor,
     neighbors: &Tensor,
     norm: &BatchNorm,
-    train: bool,
+    mode: Mode,
 ) -> Tensor {
     let sign = norm.sign();
     let largest = ops::gather_max(&(of_point * &sign), neighbors) * sign;
     let edge = of_center + largest;
-    if !train {
-        return norm.forward(&edge, false);
+    if !mode.is_training {
+        return norm.forward(&edge, mode);
     }
     let (mean, variance) = edge_statistics(of_center, of_point, neighbors);
     norm.forward_with(&edge, &mean, &variance, neighbors.numel() as f64)
@@ -151,7 +152,7 @@ mod tests {
             [num_groups, num_points].map(|rows| Tensor::randn([batch, rows, channels], options) + 3.0);
         // Norms that turn the sign of some channels.
         let weight = Tensor::randn([channels], options);
-        let run = |train: bool, pool: &dyn Fn(&Tensor, &Tensor, &BatchNorm) -> Tensor| {
+        let run = |mode: Mode, pool: &dyn Fn(&Tensor, &Tensor, &BatchNorm) -> Tensor| {
             let vs = nn::VarStore::new(Device::Cpu);
             let norm = BatchNorm::new(vs.root(), channels);
             let variables = vs.variables();
@@ -161,7 +162,7 @@ mod tests {
                 .map(|input| input.copy().set_requires_grad(true))
                 .collect();
             assert!(
-                train || norm.sign().min().double_value(&[]) < 0.0,
+                mode.is_training || norm.sign().min().double_value(&[]) < 0.0,
                 "a turned channel"
             );
             let pooled = pool(&inputs[0], &inputs[1], &norm);
@@ -176,18 +177,18 @@ mod tests {
                 variables["running_var"].copy(),
             ]
         };
-        for train in [false, true] {
-            let got = run(train, &|center, point, norm| {
-                max_over_edges(center, point, &neighbors, norm, train)
+        for mode in [Mode::EVAL, Mode::TRAIN] {
+            let got = run(mode, &|center, point, norm| {
+                max_over_edges(center, point, &neighbors, norm, mode)
             });
-            let expected = run(train, &|center, point, norm| {
+            let expected = run(mode, &|center, point, norm| {
                 let edges = center.unsqueeze(2) + ops::gather(point, &neighbors);
-                max_over_group(&norm.forward(&edges, train))
+                max_over_group(&norm.forward(&edges, mode))
             });
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 assert!(
                     got.allclose(expected, 1e-3, 1e-3, false),
-                    "train {train}, result {i}: {got} {expected}"
+                    "{mode:?}, result {i}: {got} {expected}"
                 );
             }
         }

@@ -12,6 +12,7 @@ mod group;
 mod head;
 mod layer;
 pub mod loss;
+mod mode;
 mod photograph;
 mod query;
 mod segmenter;
@@ -24,7 +25,7 @@ pub use encoder::{
     TransformerConfig,
 };
 pub use head::{ClassifierHead, HeadConfig};
-pub use layer::with_bf16;
+pub use mode::{Mode, Precision};
 pub use photograph::{Compat, FeatureProjection, Photograph, PhotographConfig, RayBiasConfig};
 pub use query::{
     QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays, code_from_object,

@@ -13,6 +13,7 @@ use tch::{Kind, Tensor, nn};
 
 use super::encoder::Tokens;
 use super::layer::{LayerNorm, Linear, drop_path, dropout};
+use super::mode::Mode;
 use super::query::{QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays};
 use crate::ops;
 
@@ -273,10 +274,10 @@ impl Photograph {
     /// # Shapes
     /// - `tokens`: B,M,C and B,M,3
     /// - returns B,M or M + 1,channels
-    pub fn memory(&self, tokens: &Tokens) -> Tensor {
+    pub fn memory(&self, tokens: &Tokens, mode: Mode) -> Tensor {
         let memory = self
             .feat_mlp
-            .forward(&Tensor::cat(&[&tokens.features, &tokens.centers], 2));
+            .forward(&Tensor::cat(&[&tokens.features, &tokens.centers], 2), mode);
         if !self.config.pad_token {
             return memory;
         }
@@ -293,18 +294,20 @@ impl Photograph {
     /// - `tokens`: B,M,C and B,M,3
     /// - `rays`: B,V,Q
     /// - returns B,V,Q,channels
-    pub fn forward(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
+    pub fn forward(&self, tokens: &Tokens, rays: &Rays, mode: Mode) -> Tensor {
         let shown = match self.config.token_keep {
-            Some(keep) if train => Some(random_token_subset(tokens, keep)),
+            Some(keep) if mode.is_training => Some(random_token_subset(tokens, keep)),
             Some(_) | None => None,
         };
         let tokens = shown.as_ref().unwrap_or(tokens);
-        let memory = self.memory(tokens);
+        let memory = self.memory(tokens, mode);
         if let Some(query_mlp) = &self.query_mlp {
             let mut x = match self.config.query.source {
-                QuerySource::Line => query_mlp.forward(&rays.select_components(self.config.query.components)),
+                QuerySource::Line => {
+                    query_mlp.forward(&rays.select_components(self.config.query.components), mode)
+                }
                 QuerySource::Pose => query_mlp
-                    .forward(&rays.pose)
+                    .forward(&rays.pose, mode)
                     .unflatten(2, [rays.origin.size()[2], -1]),
             };
             let geometry = self
@@ -313,7 +316,7 @@ impl Photograph {
                 .is_some()
                 .then(|| RayGeometry::new(&tokens.centers, rays, self.config.pad_token));
             for block in &self.transformer {
-                x = block.forward(&x, Some(&memory), geometry.as_ref(), train);
+                x = block.forward(&x, Some(&memory), geometry.as_ref(), mode);
             }
             return x;
         }
@@ -322,9 +325,9 @@ impl Photograph {
             return x;
         };
         let num_cells = x.size()[2];
-        x = Tensor::cat(&[x, pose_mlp.forward(&rays.pose).unsqueeze(2)], 2);
+        x = Tensor::cat(&[x, pose_mlp.forward(&rays.pose, mode).unsqueeze(2)], 2);
         for block in &self.transformer {
-            x = block.forward(&x, None, None, train);
+            x = block.forward(&x, None, None, mode);
         }
         x.narrow(2, 0, num_cells)
     }
@@ -381,8 +384,8 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.fc2.forward(&self.fc1.forward(x).gelu("none"))
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.fc2.forward(&self.fc1.forward(x, mode).gelu("none"), mode)
     }
 }
 
@@ -517,12 +520,12 @@ impl Block {
         x: &Tensor,
         memory: Option<&Tensor>,
         geometry: Option<&RayGeometry>,
-        train: bool,
+        mode: Mode,
     ) -> Tensor {
         let size = x.size();
         let by_view = x.flatten(0, 1);
         let normed = self.norm1.forward(&by_view);
-        let mut x = &by_view + self.attn1.forward(&normed, &normed, None, train);
+        let mut x = &by_view + self.attn1.forward(&normed, &normed, None, mode);
         if let (Some((attention, norm)), Some(memory)) = (&self.attn2, memory) {
             let by_object = x.view([size[0], -1, size[3]]);
             let bias = self
@@ -530,10 +533,10 @@ impl Block {
                 .as_ref()
                 .zip(geometry)
                 .map(|(bias, geometry)| bias.forward(geometry));
-            let update = attention.forward(&norm.forward(&by_object), memory, bias.as_ref(), train);
-            x = &by_object + drop_path(update, self.drop_path, train);
+            let update = attention.forward(&norm.forward(&by_object), memory, bias.as_ref(), mode);
+            x = &by_object + drop_path(update, self.drop_path, mode);
         }
-        let x = &x + self.ff.forward(&self.norm3.forward(&x), train);
+        let x = &x + self.ff.forward(&self.norm3.forward(&x), mode);
         x.view(size.as_slice())
     }
 }
@@ -568,15 +571,15 @@ impl Attention {
     /// # Shapes
     /// - `x`: B,T,C; `memory`: B,M,C; `bias`: B,heads,T,M
     /// - returns B,T,C
-    fn forward(&self, x: &Tensor, memory: &Tensor, bias: Option<&Tensor>, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, memory: &Tensor, bias: Option<&Tensor>, mode: Mode) -> Tensor {
         let heads = |rows: Tensor| {
             let (batch, num_rows, _) = rows.size3().expect("rows are B,T,C");
             rows.view([batch, num_rows, self.num_heads, self.head_channels])
                 .transpose(1, 2)
         };
-        let query = heads(self.to_q.forward(x));
-        let key = heads(self.to_k.forward(memory));
-        let value = heads(self.to_v.forward(memory));
+        let query = heads(self.to_q.forward(x, mode));
+        let key = heads(self.to_k.forward(memory, mode));
+        let value = heads(self.to_v.forward(memory, mode));
         let mixed = if bias.is_none() {
             Tensor::scaled_dot_product_attention(
                 &query,
@@ -596,8 +599,8 @@ impl Attention {
             };
             logits.softmax(-1, Kind::Float).matmul(&value)
         };
-        let out = self.to_out.forward(&mixed.transpose(1, 2).flatten(2, 3));
-        dropout(out, self.dropout, train)
+        let out = self.to_out.forward(&mixed.transpose(1, 2).flatten(2, 3), mode);
+        dropout(out, self.dropout, mode)
     }
 }
 
@@ -622,10 +625,10 @@ impl FeedForward {
     /// # Shapes
     /// - `x`: ...,C
     /// - returns ...,C
-    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let hidden = self.proj.forward(x).chunk(2, -1);
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let hidden = self.proj.forward(x, mode).chunk(2, -1);
         let gated = &hidden[0] * hidden[1].gelu("none");
-        self.out.forward(&dropout(gated, self.dropout, train))
+        self.out.forward(&dropout(gated, self.dropout, mode), mode)
     }
 }
 
@@ -694,17 +697,19 @@ mod tests {
             ("no position", |c| c.query.components.position = false),
             ("more blocks", |c| c.num_blocks = 3),
             ("self-attention", |c| {
-                (c.mixing, c.pad_token, c.ray_bias) = (FeatureProjection::SelfAttention, false, None);
+                (c.feature_projection, c.pad_token, c.ray_bias) =
+                    (FeatureProjection::SelfAttention, false, None);
             }),
             ("projection", |c| {
-                (c.mixing, c.pad_token, c.ray_bias) = (FeatureProjection::Projection, false, None);
+                (c.feature_projection, c.pad_token, c.ray_bias) =
+                    (FeatureProjection::Projection, false, None);
             }),
         ];
         tch::manual_seed(1);
         let (tokens, rays) = (tokens(), rays());
         let features = |config: &PhotographConfig| {
             let (vs, module) = build(config);
-            let features = module.forward(&tokens, &rays, false);
+            let features = module.forward(&tokens, &rays, Mode::EVAL);
             assert_eq!(features.size(), [2, 2, 4, 16], "B,V,Q,channels");
             features.square().sum(Kind::Float).backward();
             for tensor in vs.trainable_variables() {
@@ -800,10 +805,10 @@ mod tests {
         let (_half_store, half) = build(&small(|c| c.token_keep = Some(0.5)));
         tch::manual_seed(1);
         let (tokens, rays) = (self::tokens(), rays());
-        let expected = all.forward(&tokens, &rays, false);
-        let features = |train| half.forward(&tokens, &rays, train);
-        assert!(features(false).equal(&expected), "evaluation");
-        let seen = [features(true), features(true)];
+        let expected = all.forward(&tokens, &rays, Mode::EVAL);
+        let features = |mode| half.forward(&tokens, &rays, mode);
+        assert!(features(Mode::EVAL).equal(&expected), "evaluation");
+        let seen = [features(Mode::TRAIN), features(Mode::TRAIN)];
         assert_eq!(seen[0].size(), expected.size(), "as many queries");
         for (one, other) in [(&seen[0], &expected), (&seen[0], &seen[1])] {
             assert!(!one.allclose(other, 1e-4, 1e-4, false), "other tokens each time");
@@ -819,8 +824,10 @@ mod tests {
                 position: false,
             };
         });
-        let projected_pad = small(|c| (c.mixing, c.ray_bias) = (FeatureProjection::Projection, None));
-        let projected_bias = small(|c| (c.mixing, c.pad_token) = (FeatureProjection::SelfAttention, false));
+        let projected_pad =
+            small(|c| (c.feature_projection, c.ray_bias) = (FeatureProjection::Projection, None));
+        let projected_bias =
+            small(|c| (c.feature_projection, c.pad_token) = (FeatureProjection::SelfAttention, false));
         let no_heads = small(|c| c.num_heads = 0);
         let nothing_shown = small(|c| c.token_keep = Some(0.0));
         let more_than_all = small(|c| c.token_keep = Some(1.5));

@@ -5,6 +5,7 @@ use tch::{Tensor, nn};
 
 use super::decoder::{Decoder, DecoderConfig};
 use super::encoder::{Cloud, Encoder, EncoderConfig, Tokens};
+use super::mode::Mode;
 use super::photograph::{Compat, Photograph, PhotographConfig};
 use super::query::{QueryConfig, Rays};
 
@@ -90,8 +91,9 @@ impl Tap {
     /// - `cloud`: B,N,3 and B,C,N
     /// - `rays`: B,V,grid²
     /// - returns B,V,channels,H,W in 0 to 1
-    pub fn photograph(&self, cloud: &Cloud, rays: &Rays, train: bool) -> Tensor {
-        self.draw(&self.features(&self.encoder.tokens(cloud, train), rays, train))
+    pub fn photograph(&self, cloud: &Cloud, rays: &Rays, mode: Mode) -> Tensor {
+        let tokens = self.encoder.tokens(cloud, mode);
+        self.draw(&self.features(&tokens, rays, mode), mode)
     }
 
     /// Features of the queries as images.
@@ -99,9 +101,9 @@ impl Tap {
     /// # Shapes
     /// - `tokens`: B,M,C and B,M,3; `rays`: B,V,grid²
     /// - returns B,V,channels,grid,grid
-    pub fn features(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
+    pub fn features(&self, tokens: &Tokens, rays: &Rays, mode: Mode) -> Tensor {
         let grid = self.query.grid;
-        let features = self.generator.forward(tokens, rays, train);
+        let features = self.generator.forward(tokens, rays, mode);
         features.unflatten(2, [grid, grid]).permute([0, 1, 4, 2, 3])
     }
 
@@ -110,10 +112,10 @@ impl Tap {
     /// # Shapes
     /// - `features`: B,V,C,grid,grid
     /// - returns B,V,channels,H,W in 0 to 1
-    pub fn draw(&self, features: &Tensor) -> Tensor {
+    pub fn draw(&self, features: &Tensor, mode: Mode) -> Tensor {
         let size = features.size();
         self.decoder
-            .forward(&features.flatten(0, 1))
+            .forward(&features.flatten(0, 1), mode)
             .unflatten(0, [size[0], size[1]])
     }
 

@@ -26,7 +26,7 @@ use crate::engine::trainer::{Objective, RunOptions, StepLoss, Training};
 use crate::error::TrainError;
 use crate::metric::Confusion;
 use crate::model::loss::smooth_cross_entropy;
-use crate::model::{ClassifierHead, Encoder};
+use crate::model::{ClassifierHead, Encoder, Mode};
 use crate::run;
 use crate::run::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
 use crate::run::image_grid::ImageGrid;
@@ -92,9 +92,9 @@ impl Network {
     ///
     /// # Shapes
     /// - returns [B, classes]
-    pub fn logits(&self, batch: &Batch, train: bool) -> Tensor {
+    pub fn logits(&self, batch: &Batch, mode: Mode) -> Tensor {
         self.head
-            .forward(&self.encoder.global_feature(&batch.cloud, train), train)
+            .forward(&self.encoder.global_feature(&batch.cloud, mode), mode)
     }
 }
 
@@ -229,7 +229,7 @@ fn score(
         for cpu_batch in Loader::start(&batches, 0..batches.sampler().steps_per_epoch(), loader_threads) {
             let cpu_batch = cpu_batch?;
             let batch = cpu_batch.to_tensors(device);
-            let logits = no_grad(|| network.logits(&batch, false));
+            let logits = no_grad(|| network.logits(&batch, Mode::EVAL));
             require_finite(&logits, &cpu_batch)?;
             of_vote.push(logits.softmax(-1, Kind::Double).to_device(Device::Cpu));
             if probabilities.is_none() {
@@ -256,8 +256,8 @@ fn score(
 }
 
 impl Objective for ClassifyObjective<'_> {
-    fn loss(&self, batch: &Batch) -> StepLoss {
-        let logits = self.network.logits(batch, true);
+    fn loss(&self, batch: &Batch, mode: Mode) -> StepLoss {
+        let logits = self.network.logits(batch, mode);
         StepLoss {
             total: smooth_cross_entropy(&logits, &batch.labels, self.plan.loss.label_smoothing),
             parts: None,

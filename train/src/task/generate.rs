@@ -13,6 +13,7 @@ use crate::data::loader::ViewSampling;
 use crate::data::source::SampleSource;
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
+use crate::model::Mode;
 use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::image_grid::is_png_by;
@@ -67,7 +68,7 @@ pub fn generate(
     })?;
     let batches = evaluation_batches(&plan, source, ViewSampling::All, rows.len());
     let cpu_batch = batches.rows(&rows)?;
-    let pictures = no_grad(|| photograph(&tap, &cpu_batch.to_tensors(options.device), false))
+    let pictures = no_grad(|| photograph(&tap, &cpu_batch.to_tensors(options.device), Mode::EVAL))
         .expect("all views were asked for");
     require_finite(&pictures, &cpu_batch)?;
     write_atomic(

@@ -20,7 +20,7 @@ use crate::data::source::SampleSource;
 use crate::engine::trainer::{Objective, RunOptions, StepLoss, Training, TrainingSummary};
 use crate::error::TrainError;
 use crate::model::loss::photograph_loss_of_micro_batch;
-use crate::model::{Tap, TapConfig, Vgg};
+use crate::model::{Mode, Tap, TapConfig, Vgg};
 use crate::process::device_name;
 use crate::run;
 use crate::run::event::{OnEvent, Record, TrainEvent, ValidationRecord};
@@ -281,12 +281,12 @@ fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, 
 /// # Shapes
 /// - returns [B, V, C, H, W] in 0..1
 #[must_use]
-pub fn photograph(tap: &Tap, batch: &Batch, train: bool) -> Option<Tensor> {
+pub fn photograph(tap: &Tap, batch: &Batch, mode: Mode) -> Option<Tensor> {
     let views = batch.views.as_ref()?;
     let rays = tap
         .query()
         .rays(&batch.cloud.xyz, &views.view_from_object, &views.clip_from_view);
-    Some(tap.photograph(&batch.cloud, &rays, train))
+    Some(tap.photograph(&batch.cloud, &rays, mode))
 }
 
 /// Generated pictures as gray bytes, B x V x H x W.
@@ -319,13 +319,13 @@ pub fn comparison_grid(generated: &[u8], cpu_batch: &CpuBatch) -> ImageGrid {
 }
 
 impl Objective for PretrainObjective<'_> {
-    fn loss(&self, batch: &Batch) -> StepLoss {
-        self.micro_batch_loss(batch, batch)
+    fn loss(&self, batch: &Batch, mode: Mode) -> StepLoss {
+        self.micro_batch_loss(batch, batch, mode)
     }
 
     /// Foreground and background are each a mean over the pixels of the whole batch, however many parts have.
-    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch) -> StepLoss {
-        let pictures = photograph(self.tap, micro_batch, true).expect("a pre-training batch has views");
+    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch, mode: Mode) -> StepLoss {
+        let pictures = photograph(self.tap, micro_batch, mode).expect("a pre-training batch has views");
         let (views, whole_views) = micro_batch
             .views
             .as_ref()
@@ -361,7 +361,7 @@ impl Objective for PretrainObjective<'_> {
             let batch = cpu_batch?.to_tensors(self.device);
             no_grad(|| {
                 let pictures =
-                    photograph(self.tap, &batch, false).expect("the evaluation loader gives views");
+                    photograph(self.tap, &batch, Mode::EVAL).expect("the evaluation loader gives views");
                 let views = batch.views.as_ref().expect("the evaluation loader gives views");
                 let squared = (&pictures - &views.images).square();
                 let channels = pictures.size()[2] as f64;
@@ -392,7 +392,7 @@ impl Objective for PretrainObjective<'_> {
         // Rows spread evenly over the split, so over its categories.
         let rows: Vec<usize> = (0..wanted).map(|picture| picture * num_rows / wanted).collect();
         let cpu_batch = self.evaluation.rows(&rows)?;
-        let generated = no_grad(|| photograph(self.tap, &cpu_batch.to_tensors(self.device), false))
+        let generated = no_grad(|| photograph(self.tap, &cpu_batch.to_tensors(self.device), Mode::EVAL))
             .expect("the evaluation loader gives views");
         Ok(Some(comparison_grid(&gray_bytes(&generated), &cpu_batch)))
     }

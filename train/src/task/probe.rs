@@ -18,7 +18,7 @@ use crate::data::source::{SampleSource, draw_per_class};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
 use crate::metric::Summary;
-use crate::model::Encoder;
+use crate::model::{Encoder, Mode};
 use crate::process::device_name;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::weights::{EncoderWeights, TrainedOn, read_encoder};
@@ -190,7 +190,7 @@ fn calibrate(encoder: &dyn Encoder, batches: &Arc<Collator>, options: &RunOption
             let cpu_batch = cpu_batch?;
             // The statistics of a lone cloud are not those of a batch.
             if cpu_batch.len() > 1 {
-                no_grad(|| encoder.tokens(&cpu_batch.to_tensors(options.device).cloud, true));
+                no_grad(|| encoder.tokens(&cpu_batch.to_tensors(options.device).cloud, Mode::TRAIN));
             }
         }
     }
@@ -212,7 +212,7 @@ fn features(
         let cpu_batch = cpu_batch?;
         let batch = cpu_batch.to_tensors(options.device);
         let pooled = no_grad(|| {
-            let tokens = encoder.tokens(&batch.cloud, false).features;
+            let tokens = encoder.tokens(&batch.cloud, Mode::EVAL).features;
             Tensor::cat(
                 &[
                     tokens.amax([1].as_slice(), false),

@@ -23,7 +23,7 @@ use crate::engine::trainer::{Objective, RunOptions, StepLoss, Training};
 use crate::error::TrainError;
 use crate::metric::{PartScore, part_iou, refine_parts};
 use crate::model::loss::poly1_focal;
-use crate::model::{PartInput, Segmenter, SegmenterSizes, build_segmenter};
+use crate::model::{Mode, PartInput, Segmenter, SegmenterSizes, build_segmenter};
 use crate::run;
 use crate::run::event::{OnEvent, Record, SegmentationRecord, TrainEvent};
 use crate::run::image_grid::ImageGrid;
@@ -78,14 +78,14 @@ fn parts(plan: &Plan) -> &PartPlan {
         .expect("a plan for segmentation knows the parts")
 }
 
-fn log_probabilities(segmenter: &dyn Segmenter, batch: &Batch, train: bool) -> Tensor {
+fn log_probabilities(segmenter: &dyn Segmenter, batch: &Batch, mode: Mode) -> Tensor {
     let parts = batch.parts.as_ref().expect("batches of segmentation have parts");
     let input = PartInput {
         cloud: &batch.cloud,
         normals: &parts.normals,
         class: &batch.labels,
     };
-    segmenter.log_probabilities(&input, train)
+    segmenter.log_probabilities(&input, mode)
 }
 
 /// Part segmentation as an objective.
@@ -235,7 +235,7 @@ fn score(
     for batch_idx in steps {
         let cpu_batch = next(&mut plain)?;
         let mut batch = cpu_batch.to_tensors(device);
-        let look = |batch: &Batch| no_grad(|| log_probabilities(segmenter, batch, false));
+        let look = |batch: &Batch| no_grad(|| log_probabilities(segmenter, batch, Mode::EVAL));
         let mut sum = look(&batch);
         for vote in &mut looks {
             sum += look(&next(vote)?.to_tensors(device));
@@ -275,14 +275,14 @@ fn score(
 }
 
 impl Objective for SegmentObjective<'_> {
-    fn loss(&self, batch: &Batch) -> StepLoss {
+    fn loss(&self, batch: &Batch, mode: Mode) -> StepLoss {
         let labels = &batch
             .parts
             .as_ref()
             .expect("batches of segmentation have parts")
             .labels;
         StepLoss {
-            total: poly1_focal(&log_probabilities(self.segmenter, batch, true), labels),
+            total: poly1_focal(&log_probabilities(self.segmenter, batch, mode), labels),
             parts: None,
         }
     }
