@@ -4,7 +4,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`error`], [`seed`], [`process`], [`metric`] | errors, seeded generators, the process, scores |
+//! | [`error`], [`seed`], [`process`], [`scalar`], [`metric`] | errors, seeded generators, the process, named numbers, scores |
 //! | [`ops`] | searches and gathers on point clouds |
 //! | [`model`] | networks and losses |
 //! | [`data`] | rows to batches |
@@ -30,6 +30,7 @@ pub mod ops;
 pub mod optim;
 pub mod process;
 pub mod run;
+pub mod scalar;
 pub mod seed;
 pub mod task;
 pub mod weights;

@@ -20,10 +20,11 @@ use crate::model::{Mode, Precision};
 use crate::optim::AdamW;
 use crate::optim::ema::Ema;
 use crate::process::{cpu_s, device_name};
-use crate::run::event::{OnEvent, Record, StepRecord, TrainEvent};
+use crate::run::event::{OnEvent, Record, TrainEvent};
 use crate::run::image_grid::ImageGrid;
 use crate::run::weights::TrainedOn;
 use crate::run::{Existing, RunFolder};
+use crate::scalar::Scalars;
 use crate::seed::torch_seed;
 use crate::weights::checkpoint::{self, Checkpoint, CheckpointState};
 use crate::weights::safetensors::first_non_finite;
@@ -191,9 +192,11 @@ impl Training<'_> {
             throughput.add(seconds, &cpu_batch);
             total_throughput.add(seconds, &cpu_batch);
             if is_due(state.step, plan.log.record_every) {
-                (record.samples_per_s, record.views_per_s) = std::mem::take(&mut throughput).rates();
-                record.elapsed_s = clock.elapsed_s();
-                report(&mut folder, Record::Step(record), on_event)?;
+                let (samples_per_s, views_per_s) = std::mem::take(&mut throughput).rates();
+                record.scalars.set("samples_per_s", samples_per_s);
+                record.scalars.set("views_per_s", views_per_s);
+                record.scalars.set("elapsed_s", clock.elapsed_s());
+                report(&mut folder, record, on_event)?;
             }
             if clock.elapsed_s() - flushed_s > FLUSH_EVERY_S {
                 folder.flush()?;
@@ -283,7 +286,7 @@ impl Training<'_> {
         objective: &dyn Objective,
         optimizer: &mut AdamW,
         step: u64,
-    ) -> Result<StepRecord, TrainError> {
+    ) -> Result<Record, TrainError> {
         let not_finite = |what| TrainError::NonFinite {
             what,
             step: step + 1,
@@ -333,17 +336,16 @@ impl Training<'_> {
                     })?;
             }
         }
-        Ok(StepRecord {
-            step: step + 1,
-            epoch: cpu_batch.epoch,
-            loss: value,
-            loss_foreground: parts.map(|(foreground, _)| foreground),
-            loss_background: parts.map(|(_, background)| background),
-            learning_rate,
-            gradient_norm,
-            samples_per_s: 0.0,
-            views_per_s: 0.0,
-            elapsed_s: 0.0,
+        let mut scalars = Scalars::default().with("loss", value);
+        if let Some((foreground, background)) = parts {
+            scalars.set("loss_foreground", foreground);
+            scalars.set("loss_background", background);
+        }
+        scalars.set("learning_rate", learning_rate);
+        scalars.set("gradient_norm", gradient_norm);
+        Ok(Record {
+            epoch: Some(cpu_batch.epoch),
+            ..Record::new(Record::STEP, step + 1, scalars)
         })
     }
 
@@ -468,23 +470,22 @@ fn is_due(step: u64, every: u64) -> bool {
 }
 
 fn note_best(state: &mut CheckpointState, record: &Record) {
-    if let Record::Validation(validation) = record
-        && validation.loss.is_finite()
-    {
+    let loss = record.get("loss");
+    if record.kind == Record::VALIDATION && loss.is_finite() {
         let best = state.best_validation_loss.unwrap_or(f64::INFINITY);
-        state.best_validation_loss = Some(best.min(validation.loss));
+        state.best_validation_loss = Some(best.min(loss));
     }
 }
 
 fn report(folder: &mut RunFolder, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
     folder.record(&record)?;
-    let warning = match &record {
-        Record::Validation(validation) if !validation.loss.is_finite() => Some(format!(
+    let is_bad_loss = record.kind == Record::VALIDATION && !record.get("loss").is_finite();
+    let warning = is_bad_loss.then(|| {
+        format!(
             "warning: the validation loss of step {} is not a finite number; training goes on",
-            validation.step
-        )),
-        _ => None,
-    };
+            record.step
+        )
+    });
     on_event(TrainEvent::Recorded(record));
     if let Some(warning) = warning {
         on_event(TrainEvent::Note(warning));

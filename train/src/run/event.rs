@@ -4,120 +4,54 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A line of `metrics.jsonl`.
+use crate::scalar::Scalars;
+
+/// A line of `metrics.jsonl`: what was measured after how many steps.
+///
+/// The kinds are open: a method or task adds scalars, or kinds, of its own, and whoever reads the file shows what it knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Record {
-    /// One step of training.
-    Step(StepRecord),
-    /// The photograph loss on held-out objects.
-    Validation(ValidationRecord),
-    /// A classification score on held-out objects.
-    Evaluation(EvaluationRecord),
-    /// A part-segmentation score on held-out objects.
-    Segmentation(SegmentationRecord),
+pub struct Record {
+    /// `step`, `validation` (a pre-training on held-out objects), `evaluation` (classification), `segmentation`, or the
+    /// word of another task.
+    pub kind: String,
+    /// Steps taken, this one included.
+    pub step: u64,
+    /// 0-based epoch of the batch, of a training step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// What was measured.
+    #[serde(flatten)]
+    pub scalars: Scalars,
 }
 
 impl Record {
-    /// The number of steps taken when it was written.
+    /// The kind of training steps.
+    pub const STEP: &'static str = "step";
+    /// The kind of losses on held-out objects.
+    pub const VALIDATION: &'static str = "validation";
+
+    /// A record after `step` steps.
     #[must_use]
-    pub fn step(&self) -> u64 {
-        match self {
-            Self::Step(record) => record.step,
-            Self::Validation(record) => record.step,
-            Self::Evaluation(record) => record.step,
-            Self::Segmentation(record) => record.step,
+    pub fn new(kind: &str, step: u64, scalars: Scalars) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            step,
+            epoch: None,
+            scalars,
         }
     }
-}
 
-/// One step of training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// Steps taken, this one included.
-    pub step: u64,
-    /// 0-based epoch of the batch.
-    pub epoch: u64,
-    /// The loss that was minimized.
-    #[serde(with = "crate::number")]
-    pub loss: f64,
-    /// Mean squared error of foreground pixels, unweighted.
-    #[serde(
-        with = "crate::number::optional",
-        skip_serializing_if = "Option::is_none",
-        default
-    )]
-    pub loss_foreground: Option<f64>,
-    /// Mean squared error of background pixels, unweighted.
-    #[serde(
-        with = "crate::number::optional",
-        skip_serializing_if = "Option::is_none",
-        default
-    )]
-    pub loss_background: Option<f64>,
-    /// Learning rate of the step.
-    #[serde(with = "crate::number")]
-    pub learning_rate: f64,
-    /// L2 norm of the gradient before clipping.
-    #[serde(with = "crate::number")]
-    pub gradient_norm: f64,
-    /// Samples a second since the last record.
-    #[serde(with = "crate::number")]
-    pub samples_per_s: f64,
-    /// Views a second since the last record.
-    #[serde(with = "crate::number")]
-    pub views_per_s: f64,
-    /// Wall-clock seconds of training, earlier sessions of a resumed run included.
-    #[serde(with = "crate::number")]
-    pub elapsed_s: f64,
-}
+    /// Is it one of a training step?
+    #[must_use]
+    pub fn is_step(&self) -> bool {
+        self.kind == Self::STEP
+    }
 
-/// The photograph loss on held-out objects.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ValidationRecord {
-    /// Steps taken.
-    pub step: u64,
-    /// `foreground_weight * loss_foreground + background_weight * loss_background`.
-    #[serde(with = "crate::number")]
-    pub loss: f64,
-    /// Mean squared error over all foreground pixels.
-    #[serde(with = "crate::number")]
-    pub loss_foreground: f64,
-    /// Mean squared error over all background pixels.
-    #[serde(with = "crate::number")]
-    pub loss_background: f64,
-    /// Mean squared error over all pixels.
-    #[serde(with = "crate::number")]
-    pub loss_plain: f64,
-}
-
-/// A classification score on held-out objects.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EvaluationRecord {
-    /// Steps taken.
-    pub step: u64,
-    /// The part that is right, 0 to 1.
-    #[serde(with = "crate::number")]
-    pub accuracy: f64,
-    /// The mean over classes of the part that is right, 0 to 1.
-    #[serde(with = "crate::number")]
-    pub mean_class_accuracy: f64,
-}
-
-/// A part-segmentation score on held-out objects.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentationRecord {
-    /// Steps taken.
-    pub step: u64,
-    /// Mean over objects of the mean intersection over union of their parts, 0 to 1.
-    #[serde(with = "crate::number")]
-    pub instance_miou: f64,
-    /// Mean over classes of that mean, 0 to 1.
-    #[serde(with = "crate::number")]
-    pub class_miou: f64,
-    /// The part of the points that is right, 0 to 1.
-    #[serde(with = "crate::number")]
-    pub point_accuracy: f64,
+    /// The scalar of this name; NaN where there is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> f64 {
+        self.scalars.get(name).unwrap_or(f64::NAN)
+    }
 }
 
 /// What happened.
@@ -148,7 +82,7 @@ pub enum TrainEvent {
         /// Its folder.
         path: PathBuf,
     },
-    /// A picture is complete.
+    /// A grid of images is complete.
     ImagesWritten {
         /// The file.
         path: PathBuf,
@@ -167,3 +101,26 @@ pub enum TrainEvent {
 
 /// Receives events.
 pub type OnEvent<'a> = &'a mut dyn FnMut(TrainEvent);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// Lines as earlier versions wrote them.
+    #[test]
+    fn a_line_is_read_and_written_as_it_is() {
+        let lines = [
+            r#"{"kind":"step","step":7,"epoch":0,"loss":3.25,"loss_foreground":0.125,"loss_background":0.75,"learning_rate":0.001,"gradient_norm":1.5,"samples_per_s":40.0,"views_per_s":160.0,"elapsed_s":0.5}"#,
+            r#"{"kind":"step","step":7,"epoch":2,"loss":"NaN","learning_rate":1e-6,"gradient_norm":1.5,"samples_per_s":40.0,"views_per_s":0.0,"elapsed_s":0.5}"#,
+            r#"{"kind":"validation","step":12,"loss":3.25,"loss_foreground":0.125,"loss_background":0.75,"loss_plain":0.5}"#,
+            r#"{"kind":"evaluation","step":40,"accuracy":0.75,"mean_class_accuracy":0.5}"#,
+            r#"{"kind":"segmentation","step":40,"instance_miou":0.75,"class_miou":0.5,"point_accuracy":0.25}"#,
+        ];
+        for line in lines {
+            let record: Record = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&record).unwrap(), line, "{record:?}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ use crate::weights::safetensors::{partial_path, write_atomic};
 pub const CONFIG_FILE: &str = "config.toml";
 /// One record a line.
 pub const METRICS_FILE: &str = "metrics.jsonl";
+/// Scalars of records that are no curves.
+const NOT_PLOTTED: [&str; 3] = ["views_per_s", "elapsed_s", "loss_plain"];
 /// The numbers at the end.
 pub const RESULT_FILE: &str = "result.json";
 
@@ -253,37 +255,20 @@ impl RunFolder {
         self.metrics
             .write_all(&line)
             .map_err(TrainError::io("write", &path))?;
-        let mut scalars = Vec::new();
-        match record {
-            Record::Step(step) => {
-                scalars.extend([
-                    ("train/loss", step.loss),
-                    ("train/learning_rate", step.learning_rate),
-                ]);
-                scalars.extend([
-                    ("train/gradient_norm", step.gradient_norm),
-                    ("train/samples_per_s", step.samples_per_s),
-                ]);
-                scalars.extend(step.loss_foreground.map(|loss| ("train/loss_foreground", loss)));
-                scalars.extend(step.loss_background.map(|loss| ("train/loss_background", loss)));
-            }
-            Record::Validation(validation) => scalars.extend([
-                ("validation/loss", validation.loss),
-                ("validation/loss_foreground", validation.loss_foreground),
-                ("validation/loss_background", validation.loss_background),
-            ]),
-            Record::Evaluation(evaluation) => scalars.extend([
-                ("evaluation/accuracy", evaluation.accuracy),
-                ("evaluation/mean_class_accuracy", evaluation.mean_class_accuracy),
-            ]),
-            Record::Segmentation(segmentation) => scalars.extend([
-                ("evaluation/instance_miou", segmentation.instance_miou),
-                ("evaluation/class_miou", segmentation.class_miou),
-                ("evaluation/point_accuracy", segmentation.point_accuracy),
-            ]),
-        }
+        let group = match record.kind.as_str() {
+            Record::STEP => "train",
+            // Scores of both kinds of fine-tuning have always been in one group.
+            "segmentation" => "evaluation",
+            kind => kind,
+        };
+        let scalars: Vec<(String, f64)> = record
+            .scalars
+            .iter()
+            .filter(|(name, _)| !NOT_PLOTTED.contains(name))
+            .map(|(name, value)| (format!("{group}/{name}"), value))
+            .collect();
         self.events
-            .scalars(record.step(), &scalars)
+            .scalars(record.step, &scalars)
             .map_err(TrainError::io("write", self.events.path()))
     }
 
@@ -396,18 +381,15 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::run::event::{EvaluationRecord, ValidationRecord};
+    use crate::scalar::Scalars;
 
     #[test]
     fn records_after_the_checkpoint_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(METRICS_FILE);
         let line = |step| {
-            let record = Record::Evaluation(EvaluationRecord {
-                step,
-                accuracy: 0.5,
-                mean_class_accuracy: 0.5,
-            });
+            let scalars = [("accuracy", 0.5), ("mean_class_accuracy", 0.5)];
+            let record = Record::new("evaluation", step, Scalars::from_iter(scalars));
             serde_json::to_string(&record).unwrap() + "\n"
         };
         fs::write(&path, line(1) + &line(2) + &line(3) + "{\"kind\":\"step\",\"st").unwrap();
@@ -433,13 +415,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(METRICS_FILE);
         let validation = |step, loss| {
-            let record = Record::Validation(ValidationRecord {
-                step,
-                loss,
-                loss_foreground: loss,
-                loss_background: 0.5,
-                loss_plain: f64::INFINITY,
-            });
+            let scalars = [
+                ("loss", loss),
+                ("loss_foreground", loss),
+                ("loss_background", 0.5),
+                ("loss_plain", f64::INFINITY),
+            ];
+            let record = Record::new(Record::VALIDATION, step, Scalars::from_iter(scalars));
             serde_json::to_string(&record).unwrap() + "\n"
         };
         let old = "{\"kind\":\"validation\",\"step\":2,\"loss\":null}\n";

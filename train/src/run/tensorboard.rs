@@ -71,11 +71,11 @@ impl TensorBoardWriter {
     ///
     /// # Errors
     /// Where the file cannot be written.
-    pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> io::Result<()> {
+    pub fn scalars(&mut self, step: u64, values: &[(impl AsRef<str>, f64)]) -> io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in values {
             let mut entry = Vec::new();
-            field_bytes(&mut entry, 1, tag.as_bytes());
+            field_bytes(&mut entry, 1, tag.as_ref().as_bytes());
             field_fixed32(&mut entry, 2, (*value as f32).to_bits());
             field_bytes(&mut summary, 1, &entry);
         }

@@ -28,9 +28,10 @@ use crate::metric::Confusion;
 use crate::model::loss::smooth_cross_entropy;
 use crate::model::{ClassifierHead, Encoder, Mode};
 use crate::run;
-use crate::run::event::{EvaluationRecord, OnEvent, Record, TrainEvent};
+use crate::run::event::{OnEvent, Record, TrainEvent};
 use crate::run::image_grid::ImageGrid;
 use crate::run::weights::{EncoderWeights, TrainedOn, WeightChoice};
+use crate::scalar::Scalars;
 use crate::seed::torch_seed;
 use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights};
 
@@ -282,11 +283,10 @@ impl Objective for ClassifyObjective<'_> {
             device,
             loader_threads,
         )?;
-        Ok(Record::Evaluation(EvaluationRecord {
-            step,
-            accuracy: self.confusion.accuracy(),
-            mean_class_accuracy: self.confusion.mean_class_accuracy(),
-        }))
+        let scalars = Scalars::default()
+            .with("accuracy", self.confusion.accuracy())
+            .with("mean_class_accuracy", self.confusion.mean_class_accuracy());
+        Ok(Record::new("evaluation", step, scalars))
     }
 
     fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError> {

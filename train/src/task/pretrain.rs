@@ -23,9 +23,10 @@ use crate::model::loss::photograph_loss_of_micro_batch;
 use crate::model::{Mode, Tap, TapConfig, Vgg};
 use crate::process::device_name;
 use crate::run;
-use crate::run::event::{OnEvent, Record, TrainEvent, ValidationRecord};
+use crate::run::event::{OnEvent, Record, TrainEvent};
 use crate::run::image_grid::ImageGrid;
 use crate::run::weights::{EncoderWeights, TrainedOn};
+use crate::scalar::Scalars;
 use crate::seed::torch_seed;
 use crate::weights::checkpoint::{ENCODER_FILE, ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::weights::safetensors::{read_weights, write_tensors};
@@ -185,9 +186,7 @@ fn result(
     baselines: Baselines,
     summary: &TrainingSummary,
 ) -> Option<PretrainResult> {
-    let Some(Record::Validation(validation)) = &summary.score else {
-        return None;
-    };
+    let validation = summary.score.as_ref()?;
     Some(PretrainResult {
         data_sha256: plan.data_sha256.clone(),
         config_sha256: plan.sha256(),
@@ -197,10 +196,10 @@ fn result(
         selection: plan.selection(),
         num_steps: summary.step,
         num_parameters: store.trainable_variables().iter().map(Tensor::numel).sum(),
-        validation_loss: validation.loss,
-        validation_loss_foreground: validation.loss_foreground,
-        validation_loss_background: validation.loss_background,
-        validation_loss_plain: validation.loss_plain,
+        validation_loss: validation.get("loss"),
+        validation_loss_foreground: validation.get("loss_foreground"),
+        validation_loss_background: validation.get("loss_background"),
+        validation_loss_plain: validation.get("loss_plain"),
         baselines,
         samples_per_s: summary.samples_per_s,
         views_per_s: summary.views_per_s,
@@ -377,13 +376,16 @@ impl Objective for PretrainObjective<'_> {
         let [loss_foreground, loss_background] =
             [0, 1].map(|part| errors[part] / f64::max(counts[part], 1.0));
         let weights = &self.plan.loss;
-        Ok(Record::Validation(ValidationRecord {
-            step,
-            loss: weights.foreground_weight * loss_foreground + weights.background_weight * loss_background,
-            loss_foreground,
-            loss_background,
-            loss_plain: (errors[0] + errors[1]) / f64::max(counts[0] + counts[1], 1.0),
-        }))
+        let loss = weights.foreground_weight * loss_foreground + weights.background_weight * loss_background;
+        let scalars = Scalars::default()
+            .with("loss", loss)
+            .with("loss_foreground", loss_foreground)
+            .with("loss_background", loss_background)
+            .with(
+                "loss_plain",
+                (errors[0] + errors[1]) / f64::max(counts[0] + counts[1], 1.0),
+            );
+        Ok(Record::new(Record::VALIDATION, step, scalars))
     }
 
     fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError> {

@@ -25,9 +25,10 @@ use crate::metric::{PartScore, part_iou, refine_parts};
 use crate::model::loss::poly1_focal;
 use crate::model::{Mode, PartInput, Segmenter, SegmenterSizes, build_segmenter};
 use crate::run;
-use crate::run::event::{OnEvent, Record, SegmentationRecord, TrainEvent};
+use crate::run::event::{OnEvent, Record, TrainEvent};
 use crate::run::image_grid::ImageGrid;
 use crate::run::weights::{EncoderWeights, TrainedOn, WeightChoice};
+use crate::scalar::Scalars;
 use crate::seed::torch_seed;
 use crate::weights::checkpoint::copy_weights;
 
@@ -296,14 +297,12 @@ impl Objective for SegmentObjective<'_> {
             self.device,
             self.loader_threads,
         )?;
-        let record = SegmentationRecord {
-            step,
-            instance_miou: score.plain.instance_miou,
-            class_miou: score.plain.class_miou,
-            point_accuracy: score.point_accuracy,
-        };
+        let scalars = Scalars::default()
+            .with("instance_miou", score.plain.instance_miou)
+            .with("class_miou", score.plain.class_miou)
+            .with("point_accuracy", score.point_accuracy);
         self.score = Some(score);
-        Ok(Record::Segmentation(record))
+        Ok(Record::new("segmentation", step, scalars))
     }
 
     fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError> {

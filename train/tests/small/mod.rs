@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tap_train::config::Config;
 use tap_train::engine::trainer::RunOptions;
 use tap_train::run::Existing;
-use tap_train::run::event::{Record, TrainEvent};
+use tap_train::run::event::TrainEvent;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tch::Device;
 
@@ -68,9 +68,11 @@ pub(crate) fn run(
     let cancel = AtomicBool::new(false);
     let mut losses = Vec::new();
     let result = pretrain(config, options, None, &cancel, &mut |event| {
-        if let TrainEvent::Recorded(Record::Step(step)) = event {
-            losses.push((step.step, step.loss));
-            if step.step == stop_at {
+        if let TrainEvent::Recorded(record) = event
+            && record.is_step()
+        {
+            losses.push((record.step, record.get("loss")));
+            if record.step == stop_at {
                 cancel.store(true, Ordering::Relaxed);
             }
         }
