@@ -13,21 +13,23 @@
 //! | [`config`] | what was typed ([`config::Config`]) and what it means ([`config::Plan`]) |
 //! | [`run`] | the run folder, records, events |
 //! | [`engine`] | the training loop |
+//! | [`method`] | pre-training methods |
 //! | [`task`] | pre-training, fine-tuning, probing, importing |
 //!
 //! Every draw is a function of (seed, epoch, sample id) or of (seed, step): see [`seed`]. A task reports events
 //! ([`run::event`]); the program `tap-train` draws them.
 
-pub mod baseline;
 pub mod config;
 pub mod data;
 pub mod engine;
 pub mod error;
+pub mod method;
 pub mod metric;
 pub mod model;
 mod number;
 pub mod ops;
 pub mod optim;
+pub mod prelude;
 pub mod process;
 pub mod run;
 pub mod scalar;

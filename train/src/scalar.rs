@@ -21,6 +21,13 @@ impl Sums {
         }
     }
 
+    /// With `values` added to the sum `name`.
+    #[must_use]
+    pub fn with(mut self, name: &str, values: &[f64]) -> Self {
+        self.add(name, values);
+        self
+    }
+
     /// Adds to one number of the sum `name`, which grows as needed.
     pub fn add_at(&mut self, name: &str, place: usize, value: f64) {
         if !self.0.contains_key(name) {

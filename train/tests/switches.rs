@@ -8,8 +8,11 @@ mod small;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tap_train::config::{Config, DatasetInfo, Plan, Task};
-use tap_train::model::loss::{PhotographWeights, PixelDistance, photograph_loss_of_micro_batch};
+use tap_train::config::{Config, DatasetInfo, Task};
+use tap_train::method;
+use tap_train::model::loss::{
+    PhotographWeights, PixelDistance, photograph_loss_of_micro_batch, pixel_counts,
+};
 use tap_train::model::{Cloud, Mode, Rays, Tap, TapConfig, Vgg};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
@@ -149,7 +152,8 @@ fn the_perceptual_loss_trains_alone_and_beside_pixels() {
         );
         assert!(mean(&losses[12..]) < mean(&losses[..4]), "{name}: {losses:?}");
     }
-    let error = Plan::resolve(
+    let error = method::plan(
+        None,
         &config(&["loss.perceptual_weight=2"]),
         Task::Pretrain,
         0,
@@ -178,6 +182,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
         background: 1.0,
         distance: PixelDistance::Squared,
     };
+    let counts = pixel_counts(&mask, 1);
     let run = |num_parts: i64| {
         tch::manual_seed(0);
         let vs = nn::VarStore::new(Device::Cpu);
@@ -201,7 +206,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
             let rays = Rays::from_matrices(&of(&matrices), &of(&matrices), 2);
             // Statistics of a batch are those of a part, so the batch norms are told to use the running ones.
             let pictures = tap.photograph(&cloud, &rays, Mode::EVAL);
-            let loss = photograph_loss_of_micro_batch(&pictures, &of(&target), &of(&mask), &mask, weights);
+            let loss = photograph_loss_of_micro_batch(&pictures, &of(&target), &of(&mask), counts, weights);
             if start + rows < 4 {
                 optimizer.accumulate(&loss.total).unwrap();
             } else {
@@ -251,8 +256,8 @@ fn a_run_with_everything_on_resumes_exactly() {
     assert_eq!(again, losses[4..], "from step 4 on, bit for bit");
     let (unbroken, resumed) = (unbroken.unwrap(), resumed.unwrap());
     assert_eq!(
-        unbroken.validation_loss.to_bits(),
-        resumed.validation_loss.to_bits(),
+        unbroken.get("validation_loss").to_bits(),
+        resumed.get("validation_loss").to_bits(),
         "the same score"
     );
     assert_eq!(resumed.selection, "last step, moving average", "named");
@@ -311,7 +316,7 @@ fn every_row_of_the_table_of_ablations_is_a_configuration() {
             .collect();
         let config =
             Config::load(Some("paper-point-net2"), &settings).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let plan = Plan::resolve(&config, Task::Pretrain, 0, "none", &dataset_info(224))
+        let plan = method::plan(None, &config, Task::Pretrain, 0, "none", &dataset_info(224))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         plans.push((name, plan.sha256()));
     }

@@ -202,7 +202,7 @@ impl Compare {
                         ui::note(format_args!(
                             "{num_done}/{} {name}: {:.1} %",
                             arms.len(),
-                            100.0 * result.accuracy
+                            100.0 * result.score.accuracy
                         ));
                     }
                     Some(status) if status.code() == Some(i32::from(INTERRUPTED)) => {

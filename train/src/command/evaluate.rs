@@ -9,8 +9,10 @@ use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
 use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
+use tap_train::task::classify::Classify;
+use tap_train::task::finetune::evaluate;
+use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
-use tap_train::task::{classify, segment};
 
 use super::finetune::{labels_clause, segment_line};
 use super::{DeviceArgs, parse_checkpoint};
@@ -76,7 +78,7 @@ impl Evaluate {
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
-            let result = segment::evaluate(&options, self.split, votes, weights, &mut on_event)?;
+            let result = evaluate::<Segment>(&options, self.split, votes, weights, &mut on_event)?;
             if self.json {
                 ui::json(&result)?;
             } else {
@@ -84,14 +86,14 @@ impl Evaluate {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let result = classify::evaluate(&options, self.split, votes, weights, &mut on_event)?;
+        let result = evaluate::<Classify>(&options, self.split, votes, weights, &mut on_event)?;
         if self.json {
             ui::json(&result)?;
         } else {
             ui::result(format_args!(
                 "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {}){}",
-                100.0 * result.accuracy,
-                100.0 * result.mean_class_accuracy,
+                100.0 * result.score.accuracy,
+                100.0 * result.score.mean_class_accuracy,
                 result.provenance.evaluation_split,
                 result.provenance.selection,
                 result.provenance.votes,

@@ -114,7 +114,7 @@ impl ConfigArgs {
         };
         let plan = Plan::read(&file)?;
         let mut config = load_config(PRESETS.names().find(|name| *name == plan.preset), &[])?;
-        config.encoder = plan.tap.encoder;
+        config.encoder = plan.encoder;
         (config.data.num_points, config.data.point_choice) = (plan.data.num_points, plan.data.point_choice);
         config.with_settings(&self.settings()).map_err(of_command_line)
     }

@@ -3,6 +3,8 @@
 //! A configuration is a preset, a file that may name a preset to start from, and `--set key=value` on top, merged as
 //! TOML tables. The plan has a value for everything and is written to `config.toml` of the run.
 
+mod method;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,15 +15,15 @@ use tap_dataset::Split;
 use toml::{Table, Value};
 
 use crate::data::augment::{Augmentation, HeightFrom, PartAugmentation};
-use crate::data::batch::num_channels;
 use crate::data::loader::{BatchSampler, LastBatch, PointSampling};
 use crate::error::TrainError;
 use crate::model::loss::{PhotographWeights, PixelDistance};
-use crate::model::{
-    Compat, DecoderConfig, EncoderConfig, HeadConfig, PhotographConfig, RayDirection, TapConfig,
-};
+use crate::model::{Compat, DecoderConfig, EncoderConfig, HeadConfig, TapConfig};
 use crate::optim::AdamWConfig;
+use method::method_table;
+
 use crate::optim::schedule::{Curve, Schedule, ScheduleUnit};
+pub use method::{MethodConfig, MethodPlan, TAP};
 
 /// A preset's name and text.
 macro_rules! preset {
@@ -112,7 +114,9 @@ pub struct Config {
     pub data: DataConfig,
     /// The backbone.
     pub encoder: EncoderConfig,
-    /// The photograph module; without `compat` it has to be complete.
+    /// The pre-training method.
+    pub method: MethodConfig,
+    /// The photograph module of TAP; without `compat` it has to be complete.
     pub photograph: Table,
     /// The 2D generator; the paper's if absent.
     pub decoder: Option<DecoderConfig>,
@@ -140,6 +144,7 @@ impl Default for Config {
             compat: None,
             data: DataConfig::default(),
             encoder: EncoderConfig::point_net2(),
+            method: MethodConfig::default(),
             photograph: Table::new(),
             decoder: None,
             head: HeadConfig::default(),
@@ -421,6 +426,9 @@ const KEY_ALIASES: [(&[&str], &str, &str); 6] = [
 
 /// Replaces accepted names of keys by those that count.
 fn resolve_aliases(table: &mut Table) -> Result<(), TrainError> {
+    if let Some(method) = table.get_mut("method") {
+        *method = method_table(method.clone());
+    }
     for (tables, alias, name) in KEY_ALIASES {
         for &place in tables {
             let Some(Value::Table(settings)) = table.get_mut(place) else {
@@ -481,41 +489,73 @@ fn under_its_name(setting: &Setting) -> Result<Setting, TrainError> {
     Ok(Setting::new(keys.join("."), value))
 }
 
-fn invalid(reason: impl Into<String>) -> TrainError {
+pub(crate) fn invalid(reason: impl Into<String>) -> TrainError {
     TrainError::Config {
         reason: reason.into(),
     }
 }
 
 /// What a run does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// TAP: draw the views.
+    /// Pre-train an encoder.
     Pretrain,
     /// Name the class.
     Classify,
     /// Name the part of every point.
     Segment,
+    /// A task that this crate does not know, by its name; trained as `[finetune]` says.
+    #[serde(untagged)]
+    Other(String),
 }
 
 impl Task {
+    /// The task of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        match name {
+            "pretrain" => Self::Pretrain,
+            "classify" => Self::Classify,
+            "segment" => Self::Segment,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
     /// Where it stands in a configuration.
-    fn table(self) -> &'static str {
+    fn table(&self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
-            Self::Classify => "finetune",
+            Self::Classify | Self::Other(_) => "finetune",
             Self::Segment => "segment",
+        }
+    }
+
+    /// Its settings.
+    fn phase<'a>(&self, config: &'a Config) -> &'a PhaseConfig {
+        match self {
+            Self::Pretrain => &config.pretrain,
+            Self::Classify | Self::Other(_) => &config.finetune,
+            Self::Segment => &config.segment,
         }
     }
 
     /// Does its network have a batch norm with one value a sample and channel, as a classification head has? The batch
     /// norms of encoders see all points of all samples.
-    fn has_batch_norm_over_samples(self, head: &HeadConfig) -> bool {
+    fn has_batch_norm_over_samples(&self, head: &HeadConfig) -> bool {
         match self {
             Self::Pretrain => false,
-            Self::Classify => !head.widths.is_empty(),
+            Self::Classify | Self::Other(_) => !head.widths.is_empty(),
             Self::Segment => true,
+        }
+    }
+
+    /// Does it train on points with normals and parts?
+    fn has_parts(&self, dataset_info: &DatasetInfo) -> bool {
+        match self {
+            Self::Pretrain | Self::Classify => false,
+            Self::Segment => true,
+            Self::Other(_) => dataset_info.parts_by_class.iter().any(|parts| !parts.is_empty()),
         }
     }
 }
@@ -539,7 +579,7 @@ pub struct DatasetInfo {
 
 /// Everything that decides a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(into = "PlanFile", try_from = "PlanFile")]
 pub struct Plan {
     /// What it does.
     pub task: Task,
@@ -558,7 +598,6 @@ pub struct Plan {
     /// Time, rate and transforms.
     pub phase: PhasePlan,
     /// Parts, for part segmentation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parts: Option<PartPlan>,
     /// The losses.
     pub loss: LossConfig,
@@ -566,8 +605,136 @@ pub struct Plan {
     pub log: LogPlan,
     /// The classification head.
     pub head: HeadConfig,
-    /// The networks of TAP.
-    pub tap: TapConfig,
+    /// The backbone.
+    pub encoder: EncoderConfig,
+    /// The pre-training method, which also stands in the plan of a fine-tuning.
+    pub method: MethodPlan,
+}
+
+/// A plan as `config.toml` has it. Names and order are those of all versions: the hash of a plan depends on them.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFile {
+    task: Task,
+    preset: String,
+    seed: u64,
+    data_sha256: String,
+    labels_per_class: usize,
+    init_sha256: String,
+    data: DataPlan,
+    phase: PhasePlan,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<PartPlan>,
+    loss: LossConfig,
+    log: LogPlan,
+    head: HeadConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tap: Option<TapConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encoder: Option<EncoderConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    method: Option<MethodConfig>,
+}
+
+impl From<Plan> for PlanFile {
+    fn from(plan: Plan) -> Self {
+        let Plan {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            encoder,
+            method,
+        } = plan;
+        let (tap, encoder, method) = match method {
+            MethodPlan::Tap { photograph, decoder } => {
+                let tap = TapConfig {
+                    encoder,
+                    photograph,
+                    decoder,
+                };
+                (Some(tap), None, None)
+            }
+            MethodPlan::Other(method) => (None, Some(encoder), Some(method)),
+        };
+        Self {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            tap,
+            encoder,
+            method,
+        }
+    }
+}
+
+impl TryFrom<PlanFile> for Plan {
+    type Error = &'static str;
+
+    fn try_from(file: PlanFile) -> Result<Self, Self::Error> {
+        let PlanFile {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            tap,
+            encoder,
+            method,
+        } = file;
+        let (encoder, method) = match (tap, encoder, method) {
+            (Some(tap), None, None) => {
+                let TapConfig {
+                    encoder,
+                    photograph,
+                    decoder,
+                } = tap;
+                (encoder, MethodPlan::Tap { photograph, decoder })
+            }
+            (None, Some(encoder), Some(method)) => (encoder, MethodPlan::Other(method)),
+            _ => return Err("a plan has either [tap], or [encoder] and [method]"),
+        };
+        Ok(Self {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            encoder,
+            method,
+        })
+    }
 }
 
 /// What the network sees.
@@ -661,12 +828,9 @@ impl Plan {
         labels_per_class: usize,
         init_sha256: &str,
         dataset_info: &DatasetInfo,
+        method: MethodPlan,
     ) -> Result<Self, TrainError> {
-        let phase = match task {
-            Task::Pretrain => &config.pretrain,
-            Task::Classify => &config.finetune,
-            Task::Segment => &config.segment,
-        };
+        let phase = task.phase(config);
         if phase.batch_size == 0 || config.data.num_points == 0 {
             return Err(invalid("batch_size and num_points have to be at least 1"));
         }
@@ -679,39 +843,12 @@ impl Plan {
         if !(0.0..1.0).contains(&phase.ema_decay) {
             return Err(invalid("ema_decay has to be at least 0 and below 1"));
         }
-        if config.loss.perceptual_weight > 0.0 && config.loss.perceptual_network.is_none() {
-            return Err(invalid(
-                "the perceptual loss needs loss.perceptual_network, a file with torchvision's VGG16 weights",
-            ));
-        }
         if phase.last_batch == LastBatch::Drop && dataset_info.num_train_rows < phase.batch_size {
             let reason = format!(
                 "{} training objects do not fill a batch of {}; set a smaller batch_size, or last_batch = \"carry\"",
                 dataset_info.num_train_rows, phase.batch_size
             );
             return Err(invalid(reason));
-        }
-        let mut tap = TapConfig {
-            encoder: config.encoder.clone(),
-            photograph: photograph(config)?,
-            decoder: config.decoder.clone().unwrap_or_else(DecoderConfig::paper),
-        };
-        if let (true, Some(last)) = (config.data.color, tap.decoder.layers.last_mut()) {
-            last.channels = num_channels(true) as i64;
-        }
-        if task == Task::Pretrain && tap.image_size_px() != i64::from(dataset_info.image_size_px) {
-            let reason = format!(
-                "the generator draws {0}x{0} pixels and the data has {1}x{1}; build the data set with that size, or change [photograph.query] grid and [decoder]",
-                tap.image_size_px(),
-                dataset_info.image_size_px
-            );
-            return Err(invalid(reason));
-        }
-        if task == Task::Pretrain && !(1..=dataset_info.num_views).contains(&config.data.num_views) {
-            return Err(invalid(format!(
-                "num_views = {} of the {} views that the data has",
-                config.data.num_views, dataset_info.num_views
-            )));
         }
         if task == Task::Segment && dataset_info.parts_by_class.iter().all(Vec::is_empty) {
             return Err(invalid(
@@ -730,7 +867,6 @@ impl Plan {
             refuse_single_samples(task.table(), phase, &sampler, num_steps)?;
         }
         Ok(Self {
-            task,
             preset: config.preset.clone().unwrap_or_else(|| String::from("none")),
             seed: config.seed,
             data_sha256: dataset_info.sha256.clone(),
@@ -741,20 +877,22 @@ impl Plan {
                 point_choice: config.data.point_choice,
                 num_views: config.data.num_views.min(dataset_info.num_views),
                 train_splits: config.data.train_splits.clone(),
-                evaluation_split: evaluation_split(config, task, dataset_info),
+                evaluation_split: evaluation_split(config, &task, dataset_info),
                 images: config.data.images.clone(),
                 color: config.data.color,
                 cache_bytes: config.data.cache_mib << 20,
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),
-            parts: (task == Task::Segment).then(|| PartPlan {
+            parts: task.has_parts(dataset_info).then(|| PartPlan {
                 by_class: dataset_info.parts_by_class.clone(),
                 augmentation: config.parts,
             }),
             loss: config.loss.clone(),
             log: log_plan(&config.log, phase.unit, steps_per_epoch),
             head: config.head.clone(),
-            tap,
+            task,
+            encoder: config.encoder.clone(),
+            method,
         })
     }
 
@@ -833,39 +971,6 @@ fn refuse_single_samples(
     )))
 }
 
-fn photograph(config: &Config) -> Result<PhotographConfig, TrainError> {
-    let mut table = match config.compat {
-        Some(compat) => Table::try_from(PhotographConfig::from_compat(compat))
-            .map_err(|error| invalid(error.to_string()))?,
-        None => Table::new(),
-    };
-    merge(&mut table, config.photograph.clone());
-    // TOML has no way to take out what a preset holds.
-    if table.get("ray_bias") == Some(&Value::Boolean(false)) {
-        table.remove("ray_bias");
-    }
-    let photograph = PhotographConfig::deserialize(table)
-        .map_err(|error| invalid(format!("[photograph] {}", error.message())))?;
-    if let Some(compat) = config.compat {
-        let wanted = PhotographConfig::from_compat(compat);
-        let has_other_direction = (photograph.query.direction == RayDirection::Line)
-            != (wanted.query.direction == RayDirection::Line);
-        // The paper's ablations are the paper's too: without the pad token, with other sizes, told less.
-        let adds_pad_token = photograph.pad_token && !wanted.pad_token;
-        let is_extended = photograph.ray_bias.is_some() || photograph.token_keep.is_some();
-        if is_extended || adds_pad_token || has_other_direction {
-            let name = if compat == Compat::Paper { "paper" } else { "code" };
-            return Err(invalid(format!(
-                "[photograph] has a ray bias, dropped tokens, a pad token or a ray direction that compat = \"{name}\" has not"
-            )));
-        }
-    }
-    if let Some(contradiction) = photograph.contradiction() {
-        return Err(invalid(format!("[photograph] {contradiction}")));
-    }
-    Ok(photograph)
-}
-
 fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64) -> u64 {
     let by_labels = phase
         .steps_by_labels
@@ -879,10 +984,10 @@ fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64)
     }
 }
 
-fn evaluation_split(config: &Config, task: Task, dataset_info: &DatasetInfo) -> Split {
+fn evaluation_split(config: &Config, task: &Task, dataset_info: &DatasetInfo) -> Split {
     let (first, second) = match task {
         Task::Pretrain => (Split::Val, Split::Test),
-        Task::Classify | Task::Segment => (Split::Test, Split::Val),
+        Task::Classify | Task::Segment | Task::Other(_) => (Split::Test, Split::Val),
     };
     config
         .data
@@ -965,7 +1070,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::model::{DgcnnConfig, PointMlpConfig, PointNet2Config, PointNextConfig, TransformerConfig};
+    use crate::method;
+    use crate::model::{
+        DgcnnConfig, PhotographConfig, PointMlpConfig, PointNet2Config, PointNextConfig, TransformerConfig,
+    };
 
     fn dataset_info(image_size_px: u32) -> DatasetInfo {
         DatasetInfo {
@@ -978,8 +1086,12 @@ mod tests {
         }
     }
 
+    fn tap(plan: &Plan) -> TapConfig {
+        method::tap::tap_config(plan).unwrap()
+    }
+
     fn resolve(config: &Config, task: Task, labels: usize, size: u32) -> Result<Plan, TrainError> {
-        Plan::resolve(config, task, labels, "none", &dataset_info(size))
+        method::plan(None, config, task, labels, "none", &dataset_info(size))
     }
 
     #[test]
@@ -987,11 +1099,11 @@ mod tests {
         let config = Config::load(Some("mini"), &[]).unwrap();
         let plan = resolve(&config, Task::Pretrain, 0, 64).unwrap();
         assert_eq!(
-            plan.tap.photograph,
+            tap(&plan).photograph,
             TapConfig::mini().photograph,
             "the preset and the model's own agree"
         );
-        assert_eq!(plan.tap.decoder, TapConfig::mini().decoder, "the generator too");
+        assert_eq!(tap(&plan).decoder, TapConfig::mini().decoder, "the generator too");
         assert_eq!(plan.phase.num_steps, 3400, "steps");
         assert_eq!(plan.data.evaluation_split, Split::Test, "there is no val split");
     }
@@ -1002,7 +1114,7 @@ mod tests {
         let plan = resolve(&config, Task::Pretrain, 0, 64).unwrap();
         let mut expected = TapConfig::mini().photograph;
         expected.ray_bias = None;
-        assert_eq!(plan.tap.photograph, expected, "nothing else changes");
+        assert_eq!(tap(&plan).photograph, expected, "nothing else changes");
     }
 
     #[test]
@@ -1010,7 +1122,7 @@ mod tests {
         let config = Config::load(Some("paper-transformer"), &[]).unwrap();
         let plan = resolve(&config, Task::Pretrain, 0, 224).unwrap();
         assert_eq!(
-            plan.tap,
+            tap(&plan),
             TapConfig::from_compat(Compat::Paper, EncoderConfig::transformer()),
             "networks"
         );
@@ -1088,7 +1200,7 @@ mod tests {
             parts_by_class: vec![vec![0, 1], vec![2, 3, 4]],
             ..dataset_info(224)
         };
-        let plan = Plan::resolve(&config, Task::Segment, 0, "none", &dataset_info).unwrap();
+        let plan = method::plan(None, &config, Task::Segment, 0, "none", &dataset_info).unwrap();
         assert_eq!(plan.phase.num_steps, 300 * 32, "300 epochs of 32 full batches");
         let rate = |epoch| plan.phase.schedule.rate(0, epoch);
         assert!((rate(208) - 1e-3).abs() < 1e-12, "before the first milestone");
@@ -1112,7 +1224,8 @@ mod tests {
                 "finetune" => Task::Classify,
                 _ => Task::Segment,
             };
-            Plan::resolve(
+            method::plan(
+                None,
                 &Config::load(None, &settings).unwrap(),
                 task,
                 0,
@@ -1171,7 +1284,7 @@ mod tests {
         let config = Config::load(Some("paper-point-net2"), &[String::from("compat=code")]).unwrap();
         let plan = resolve(&config, Task::Pretrain, 0, 224).unwrap();
         assert_eq!(
-            plan.tap.photograph,
+            tap(&plan).photograph,
             PhotographConfig::from_compat(Compat::Code),
             "the released code's switches"
         );
@@ -1298,7 +1411,7 @@ mod tests {
         let decoder = |settings: &[&str]| {
             let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
             let config = Config::load(None, &settings).unwrap();
-            resolve(&config, Task::Pretrain, 0, 64).unwrap().tap.decoder
+            tap(&resolve(&config, Task::Pretrain, 0, 64).unwrap()).decoder
         };
         let mut expected = decoder(&[]);
         assert_eq!(expected.channels(), 1, "gray");

@@ -39,6 +39,12 @@ pub trait SampleSource: Send + Sync {
     }
 }
 
+impl std::fmt::Debug for dyn SampleSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} rows", self.len())
+    }
+}
+
 /// Rows of one or more splits of a data set.
 #[derive(Debug, Clone)]
 pub struct ShardSource {

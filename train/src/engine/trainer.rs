@@ -4,6 +4,7 @@
 //! torch's own generator (dropout, drop path) is seeded anew from (seed, step). That is why a resumed run needs nothing
 //! but a checkpoint to give the losses of an unbroken one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,64 +13,24 @@ use std::time::Instant;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
+use super::objective::{Objective, weigh};
 use crate::config::{PhasePlan, Plan, micro_batch_size};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::data::loader::{Collator, Loader};
 use crate::error::TrainError;
 use crate::model::{Mode, Precision};
-use crate::optim::AdamW;
 use crate::optim::ema::Ema;
+use crate::optim::{AdamW, ParameterGroup};
 use crate::process::{cpu_s, device_name};
 use crate::run::event::{OnEvent, Record, TrainEvent};
-use crate::run::image_grid::ImageGrid;
-use crate::run::weights::TrainedOn;
 use crate::run::{Existing, RunFolder};
-use crate::scalar::Scalars;
+use crate::scalar::{Scalars, Sums};
 use crate::seed::torch_seed;
 use crate::weights::checkpoint::{self, Checkpoint, CheckpointState};
 use crate::weights::safetensors::first_non_finite;
 
 /// Seconds between two moments at which records are handed to the system.
 const FLUSH_EVERY_S: f64 = 1.0;
-
-/// What is minimized, and how progress is judged.
-pub trait Objective {
-    /// The loss of a training batch.
-    fn loss(&self, batch: &Batch, mode: Mode) -> StepLoss;
-
-    /// What `part` adds to the loss of the `whole` batch that it is of; the parts of a batch add up to its loss.
-    ///
-    /// As it stands, for losses that are means over samples.
-    fn micro_batch_loss(&self, micro_batch: &Batch, whole: &Batch, mode: Mode) -> StepLoss {
-        let share = micro_batch.len() as f64 / whole.len().max(1) as f64;
-        let loss = self.loss(micro_batch, mode);
-        StepLoss {
-            total: loss.total * share,
-            parts: loss.parts.map(|(a, b)| (a * share, b * share)),
-        }
-    }
-
-    /// Scores the evaluation split after `step` steps.
-    ///
-    /// # Errors
-    /// Where the data cannot be read.
-    fn evaluate(&mut self, step: u64) -> Result<Record, TrainError>;
-
-    /// A picture of what the network does, if it makes pictures.
-    ///
-    /// # Errors
-    /// Where the data cannot be read.
-    fn picture(&mut self) -> Result<Option<ImageGrid>, TrainError>;
-}
-
-/// A loss and its parts, scalars.
-#[derive(Debug)]
-pub struct StepLoss {
-    /// What is minimized.
-    pub total: Tensor,
-    /// Foreground and background, for the photograph loss.
-    pub parts: Option<(Tensor, Tensor)>,
-}
 
 /// Where and how a run is carried out; nothing here changes its numbers on a CPU but the number of torch's threads.
 #[derive(Debug, Clone)]
@@ -108,7 +69,6 @@ pub struct TrainingSummary {
 }
 
 /// A network with its data, ready to train.
-#[derive(Debug)]
 pub struct Training<'a> {
     /// What to do.
     pub plan: &'a Plan,
@@ -118,8 +78,10 @@ pub struct Training<'a> {
     pub store: &'a VarStore,
     /// The training batches.
     pub batches: Arc<Collator>,
-    /// What the batches are of; every checkpoint says so.
-    pub trained_on: TrainedOn,
+    /// Which parameters decay, and how fast they learn.
+    pub parameter_group: &'a dyn Fn(&str, &Tensor) -> ParameterGroup,
+    /// What every checkpoint says of its weights: what they were trained on, and which of them are the encoder.
+    pub metadata: BTreeMap<String, String>,
     /// The checkpoint to go on from.
     pub checkpoint: Option<Checkpoint>,
 }
@@ -214,7 +176,7 @@ impl Training<'_> {
             }
             if is_due(state.step, plan.log.images_every) {
                 averaged(&mut ema, || {
-                    self.picture(
+                    self.images(
                         &mut folder,
                         objective,
                         state.step,
@@ -267,7 +229,11 @@ impl Training<'_> {
     /// Everything as it was at the checkpoint, or as it is at the start.
     fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
         let Self { plan, store, .. } = self;
-        let mut optimizer = AdamW::new(plan.phase.optimizer.clone(), store.variables());
+        let mut optimizer = AdamW::with_groups(
+            plan.phase.optimizer.clone(),
+            store.variables(),
+            self.parameter_group,
+        );
         let mut state = CheckpointState::start(plan.sha256(), plan.seed);
         if let Some(Checkpoint { path, .. }) = &self.checkpoint {
             state = checkpoint::load(path, &plan.sha256(), store, &mut optimizer)?;
@@ -306,30 +272,43 @@ impl Training<'_> {
         });
         let micro_batch_size = micro_batch_size(whole.len(), accumulation_steps);
         tch::manual_seed(torch_seed(self.plan.seed, "step", step));
-        let (mut value, mut parts, mut gradient_norm) = (0.0, None, 0.0);
-        for start in (0..whole.len()).step_by(micro_batch_size) {
-            let length = micro_batch_size.min(whole.len() - start);
-            let loss = if length == whole.len() {
-                objective.loss(&whole, mode)
-            } else {
-                objective.micro_batch_loss(&whole.micro_batch(start, length), &whole, mode)
+        let parts: Vec<Batch> = if micro_batch_size >= whole.len() {
+            vec![whole]
+        } else {
+            let starts = (0..whole.len()).step_by(micro_batch_size);
+            starts
+                .map(|start| whole.micro_batch(start, micro_batch_size.min(whole.len() - start)))
+                .collect()
+        };
+        let loss = objective.loss();
+        let mut normalizer = Sums::default();
+        for part in &parts {
+            normalizer.merge(&loss.normalizer(part));
+        }
+        let (mut value, mut gradient_norm) = (0.0, 0.0);
+        let mut means: Vec<(String, f64)> = Vec::new();
+        for (part_idx, part) in parts.iter().enumerate() {
+            let Some((total, of_part)) = weigh(loss.terms(part, mode), &normalizer) else {
+                return Err(TrainError::Config {
+                    reason: String::from("the loss has no terms"),
+                });
             };
-            value += loss.total.double_value(&[]);
+            value += total.double_value(&[]);
             if !value.is_finite() {
                 return Err(not_finite("the loss"));
             }
-            if let Some((foreground, background)) = &loss.parts {
-                let (sum_foreground, sum_background) = parts.unwrap_or((0.0, 0.0));
-                parts = Some((
-                    sum_foreground + foreground.double_value(&[]),
-                    sum_background + background.double_value(&[]),
-                ));
+            for (name, mean) in of_part {
+                let mean = mean.double_value(&[]);
+                match means.iter_mut().find(|(other, _)| *other == name) {
+                    Some((_, sum)) => *sum += mean,
+                    None => means.push((name, mean)),
+                }
             }
-            if start + length < whole.len() {
-                optimizer.accumulate(&loss.total)?;
+            if part_idx + 1 < parts.len() {
+                optimizer.accumulate(&total)?;
             } else {
                 gradient_norm = optimizer
-                    .step(&loss.total, learning_rate)
+                    .step(&total, learning_rate)
                     .map_err(|error| match error {
                         TrainError::NonFiniteGradient => not_finite("the gradient"),
                         error => error,
@@ -337,9 +316,11 @@ impl Training<'_> {
             }
         }
         let mut scalars = Scalars::default().with("loss", value);
-        if let Some((foreground, background)) = parts {
-            scalars.set("loss_foreground", foreground);
-            scalars.set("loss_background", background);
+        // A term alone is the loss.
+        if means.len() > 1 {
+            for (name, mean) in means {
+                scalars.set(format!("loss_{name}"), mean);
+            }
         }
         scalars.set("learning_rate", learning_rate);
         scalars.set("gradient_norm", gradient_norm);
@@ -359,7 +340,7 @@ impl Training<'_> {
     ) -> Result<Record, TrainError> {
         let record = objective.evaluate(step)?;
         report(folder, record.clone(), on_event)?;
-        self.picture(folder, objective, step, "final", on_event)?;
+        self.images(folder, objective, step, "final", on_event)?;
         folder.flush()?;
         on_event(TrainEvent::Finished { step });
         Ok(record)
@@ -400,7 +381,7 @@ impl Training<'_> {
             optimizer,
             ema,
             self.plan.log.keep_checkpoints,
-            &self.trained_on.to_metadata(),
+            &self.metadata,
         )?;
         folder.checkpoint_step = Some(state.step);
         on_event(TrainEvent::CheckpointWritten {
@@ -410,7 +391,7 @@ impl Training<'_> {
         Ok(())
     }
 
-    fn picture(
+    fn images(
         &self,
         folder: &mut RunFolder,
         objective: &mut dyn Objective,
@@ -421,8 +402,8 @@ impl Training<'_> {
         if self.plan.log.num_images == 0 {
             return Ok(());
         }
-        if let Some(picture) = objective.picture()? {
-            let path = folder.picture(step, name, &picture)?;
+        if let Some(images) = objective.images()? {
+            let path = folder.images(step, name, &images)?;
             on_event(TrainEvent::ImagesWritten { path });
         }
         Ok(())
@@ -479,7 +460,8 @@ fn note_best(state: &mut CheckpointState, record: &Record) {
 
 fn report(folder: &mut RunFolder, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
     folder.record(&record)?;
-    let is_bad_loss = record.kind == Record::VALIDATION && !record.get("loss").is_finite();
+    let loss = record.scalars.get("loss");
+    let is_bad_loss = record.kind == Record::VALIDATION && loss.is_some_and(|loss| !loss.is_finite());
     let warning = is_bad_loss.then(|| {
         format!(
             "warning: the validation loss of step {} is not a finite number; training goes on",

@@ -57,42 +57,58 @@ pub fn photograph_loss(
         background: bg_weight,
         distance: PixelDistance::Squared,
     };
-    photograph_loss_of_micro_batch(pred, target, mask, mask, weights)
+    let counts = pixel_counts(mask, (pred.numel() / mask.numel().max(1)) as i64);
+    photograph_loss_of_micro_batch(pred, target, mask, counts, weights)
 }
 
-/// What some pictures of a batch add to its loss: their sums over the pixel counts of the whole batch, so that the parts
-/// of a batch add up to its loss.
+/// What some images of a batch add to its loss: their sums over the `counts` of the whole batch, so that the losses of
+/// micro-batches add up to that of the batch.
 ///
 /// # Shapes
-/// - as [`photograph_loss`]; `whole_mask` is that of the whole batch
+/// - as [`photograph_loss`]
 #[must_use]
 pub fn photograph_loss_of_micro_batch(
     pred: &Tensor,
     target: &Tensor,
     mask: &Tensor,
-    whole_mask: &Tensor,
+    counts: [f64; 2],
     weights: PhotographWeights,
 ) -> PhotographLoss {
-    let difference = pred - target;
-    let distance = match weights.distance {
-        // Not `square`, whose backward pass takes a power.
-        PixelDistance::Squared => &difference * &difference,
-        PixelDistance::Absolute => difference.abs(),
-    };
-    let num_channels = distance.numel() / mask.numel().max(1);
-    // Counts are exact in f64; in f32 they would not be beyond 2^24.
-    let num_covered = whole_mask.sum(Kind::Double) * num_channels as f64;
-    let num_elements = (whole_mask.numel() * num_channels) as f64;
-    let sum_covered = (&distance * mask.to_kind(Kind::Float)).sum(Kind::Float);
-    let sum_rest = (&distance * mask.logical_not().to_kind(Kind::Float)).sum(Kind::Float);
-    let mean = |sum: Tensor, count: Tensor| sum / count.clamp_min(1.0).to_kind(Kind::Float);
-    let foreground = mean(sum_covered, num_covered.shallow_clone());
-    let background = mean(sum_rest, num_elements - num_covered);
+    let [foreground, background] = pixel_sums(pred, target, mask, weights.distance);
+    let foreground = foreground / counts[0].max(1.0);
+    let background = background / counts[1].max(1.0);
     PhotographLoss {
         total: &foreground * weights.foreground + &background * weights.background,
         foreground,
         background,
     }
+}
+
+/// The distances of all values of covered pixels, and of all others, summed: two scalars.
+///
+/// # Shapes
+/// - as [`photograph_loss`]
+#[must_use]
+pub fn pixel_sums(pred: &Tensor, target: &Tensor, mask: &Tensor, distance: PixelDistance) -> [Tensor; 2] {
+    let difference = pred - target;
+    let distance = match distance {
+        // Not `square`, whose backward pass takes a power.
+        PixelDistance::Squared => &difference * &difference,
+        PixelDistance::Absolute => difference.abs(),
+    };
+    [mask.shallow_clone(), mask.logical_not()]
+        .map(|mask| (&distance * mask.to_kind(Kind::Float)).sum(Kind::Float))
+}
+
+/// How many values of `num_channels` channels are covered, and how many are not.
+///
+/// # Shapes
+/// - `mask`: as [`photograph_loss`]
+#[must_use]
+pub fn pixel_counts(mask: &Tensor, num_channels: i64) -> [f64; 2] {
+    // Exact in f64; in f32 they would not be beyond 2^24.
+    let num_covered = mask.sum(Kind::Double).double_value(&[]);
+    [num_covered, mask.numel() as f64 - num_covered].map(|count| count * num_channels as f64)
 }
 
 /// Cross entropy with 1 - ε on the label and ε / (C - 1) on every other class, as the released code smooths it.
@@ -102,6 +118,11 @@ pub fn photograph_loss_of_micro_batch(
 /// - `logits`: B,C; `labels`: B of `i64`
 /// - returns a scalar
 pub fn smooth_cross_entropy(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Tensor {
+    smooth_cross_entropy_sum(logits, labels, epsilon) / logits.size()[0] as f64
+}
+
+/// The same, summed over the samples and not their mean.
+pub fn smooth_cross_entropy_sum(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Tensor {
     let num_classes = logits.size()[1];
     let log_probability = logits.log_softmax(-1, Kind::Float);
     let of_label = log_probability
@@ -114,7 +135,7 @@ pub fn smooth_cross_entropy(logits: &Tensor, labels: &Tensor, epsilon: f64) -> T
         0.0
     };
     let expected = &of_label * (1.0 - epsilon - other) + of_all * other;
-    -expected.mean(Kind::Float)
+    -expected.sum(Kind::Float)
 }
 
 /// Shape of the focal loss, as published.
@@ -131,6 +152,11 @@ const POLY_EPSILON: f64 = 1.0;
 /// - `log_probability`: ...,P; `labels`: ... of `i64`
 /// - returns a scalar
 pub fn poly1_focal(log_probability: &Tensor, labels: &Tensor) -> Tensor {
+    poly1_focal_sum(log_probability, labels) / log_probability.numel() as f64
+}
+
+/// The same, summed over the points and parts and not their mean.
+pub fn poly1_focal_sum(log_probability: &Tensor, labels: &Tensor) -> Tensor {
     let num_parts = log_probability.size()[log_probability.dim() - 1];
     let target = labels.one_hot(num_parts).to_kind(Kind::Float);
     let probability = log_probability.sigmoid();
@@ -141,7 +167,7 @@ pub fn poly1_focal(log_probability: &Tensor, labels: &Tensor) -> Tensor {
     let alpha = &target * (2.0 * FOCAL_ALPHA - 1.0) + (1.0 - FOCAL_ALPHA);
     let square = missed.square();
     let focal = alpha * &square * cross_entropy;
-    (focal + square * missed * POLY_EPSILON).mean(Kind::Float)
+    (focal + square * missed * POLY_EPSILON).sum(Kind::Float)
 }
 
 #[cfg(test)]
@@ -189,10 +215,11 @@ mod tests {
                 background: 1.0,
                 distance,
             };
+            let counts = pixel_counts(&mask, 3);
             let part = |start, length| {
                 let of = |x: &Tensor| x.narrow(0, start, length);
                 value(
-                    &photograph_loss_of_micro_batch(&of(&pred), &of(&target), &of(&mask), &mask, weights)
+                    &photograph_loss_of_micro_batch(&of(&pred), &of(&target), &of(&mask), counts, weights)
                         .total,
                 )
             };

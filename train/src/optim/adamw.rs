@@ -38,24 +38,39 @@ pub struct AdamWConfig {
     pub max_grad_norm: f64,
 }
 
-/// A trainable tensor and its name.
+/// What the parameters of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ParameterGroup {
+    /// Whether weight decay pulls on them.
+    pub decays: bool,
+    /// Factor of the learning rate.
+    pub rate_factor: f64,
+}
+
+impl ParameterGroup {
+    /// No decay for tensors of one dimension and for `.bias`; everything else decays (`docs/method.md`, "Optimization"). One
+    /// learning rate for all.
+    #[must_use]
+    pub fn of(name: &str, tensor: &Tensor) -> Self {
+        Self {
+            decays: tensor.dim() != 1 && name.rsplit('.').next() != Some("bias"),
+            rate_factor: 1.0,
+        }
+    }
+}
+
+/// A trainable tensor, its name and its group.
 #[derive(Debug)]
 struct Parameter {
     name: String,
     tensor: Tensor,
+    group: ParameterGroup,
 }
 
-impl Parameter {
-    /// No decay for tensors of one dimension and for `.bias`; everything else decays (`docs/method.md`, "Optimization").
-    fn decays(&self) -> bool {
-        self.tensor.dim() != 1 && self.name.rsplit('.').next() != Some("bias")
-    }
-}
-
-/// Parameters that share a decay, in one buffer, with their moments.
+/// Parameters of one group, in one buffer, with their moments.
 #[derive(Debug)]
 struct Group {
-    weight_decay: f64,
+    common: ParameterGroup,
     members: Vec<usize>,
     flat: Tensor,
     exp_avg: Tensor,
@@ -188,13 +203,27 @@ const EXP_AVG: &str = "exp_avg.";
 const EXP_AVG_SQ: &str = "exp_avg_sq.";
 
 impl AdamW {
-    /// Takes all tensors among `variables` that require a gradient.
+    /// Takes all tensors among `variables` that require a gradient, in the groups of [`ParameterGroup::of`].
     #[must_use]
     pub fn new(config: AdamWConfig, variables: impl IntoIterator<Item = (String, Tensor)>) -> Self {
+        Self::with_groups(config, variables, ParameterGroup::of)
+    }
+
+    /// Takes all tensors among `variables` that require a gradient, each in the group that `group` says.
+    #[must_use]
+    pub fn with_groups(
+        config: AdamWConfig,
+        variables: impl IntoIterator<Item = (String, Tensor)>,
+        group: impl Fn(&str, &Tensor) -> ParameterGroup,
+    ) -> Self {
         let mut parameters: Vec<Parameter> = variables
             .into_iter()
             .filter(|(_, tensor)| tensor.requires_grad())
-            .map(|(name, tensor)| Parameter { name, tensor })
+            .map(|(name, tensor)| Parameter {
+                group: group(&name, &tensor),
+                name,
+                tensor,
+            })
             .collect();
         parameters.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
@@ -283,16 +312,18 @@ impl AdamW {
             beta1,
             beta2,
             epsilon,
+            weight_decay,
             max_grad_norm,
-            ..
         } = self.config;
         let correction = |beta: f64| 1.0 - beta.powf(self.num_steps as f64);
         for (group, gradient) in self.groups.iter_mut().zip(gradients) {
+            let learning_rate = learning_rate * group.common.rate_factor;
+            let weight_decay = if group.common.decays { weight_decay } else { 0.0 };
             group.step(
                 gradient,
                 Factors {
                     clip: (max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
-                    decay: (1.0 - learning_rate * group.weight_decay) as f32,
+                    decay: (1.0 - learning_rate * weight_decay) as f32,
                     mean_rate: (1.0 - beta1) as f32,
                     square_keep: beta2 as f32,
                     square_rate: (1.0 - beta2) as f32,
@@ -307,9 +338,20 @@ impl AdamW {
 
     /// Sorts the parameters that take part into groups and makes the network's tensors views of the buffers.
     fn flatten_parameters(&mut self, has_gradient: &[bool]) {
-        for decays in [true, false] {
+        let mut groups: Vec<ParameterGroup> = Vec::new();
+        for parameter in &self.parameters {
+            if !groups.contains(&parameter.group) {
+                groups.push(parameter.group);
+            }
+        }
+        // In an order that the names don't decide.
+        groups.sort_by(|a, b| {
+            let by_decay = b.decays.cmp(&a.decays);
+            by_decay.then(b.rate_factor.total_cmp(&a.rate_factor))
+        });
+        for common in groups {
             let mut members: Vec<usize> = (0..self.parameters.len())
-                .filter(|&member| has_gradient[member] && self.parameters[member].decays() == decays)
+                .filter(|&member| has_gradient[member] && self.parameters[member].group == common)
                 .collect();
             if members.is_empty() {
                 continue;
@@ -329,9 +371,8 @@ impl AdamW {
                 tensor.set_data(&flat.narrow(0, start, length).view(tensor.size().as_slice()));
                 start += length;
             }
-            let weight_decay = if decays { self.config.weight_decay } else { 0.0 };
             self.groups.push(Group {
-                weight_decay,
+                common,
                 members,
                 flat,
                 exp_avg,
@@ -347,7 +388,7 @@ impl AdamW {
         for group in &self.groups {
             let mut start = 0;
             for &member in &group.members {
-                let Parameter { name, tensor } = &self.parameters[member];
+                let Parameter { name, tensor, .. } = &self.parameters[member];
                 let length = tensor.numel() as i64;
                 for (prefix, moments) in [(EXP_AVG, &group.exp_avg), (EXP_AVG_SQ, &group.exp_avg_sq)] {
                     state.push((
@@ -523,7 +564,10 @@ mod tests {
     fn both_forms_of_a_step_agree() {
         tch::manual_seed(2);
         let build = || Group {
-            weight_decay: 0.05,
+            common: ParameterGroup {
+                decays: true,
+                rate_factor: 1.0,
+            },
             members: Vec::new(),
             flat: Tensor::arange(1000, (Kind::Float, Device::Cpu)) / 500.0 - 1.0,
             exp_avg: Tensor::full([1000], 0.01, (Kind::Float, Device::Cpu)),

@@ -5,4 +5,4 @@ pub mod schedule;
 
 mod adamw;
 
-pub use adamw::{AdamW, AdamWConfig};
+pub use adamw::{AdamW, AdamWConfig, ParameterGroup};

@@ -99,6 +99,17 @@ pub enum TrainEvent {
     },
 }
 
+impl TrainEvent {
+    /// The loss of a training step, if this is the record of one.
+    #[must_use]
+    pub fn step_loss(&self) -> Option<f64> {
+        match self {
+            Self::Recorded(record) if record.is_step() => record.scalars.get("loss"),
+            _ => None,
+        }
+    }
+}
+
 /// Receives events.
 pub type OnEvent<'a> = &'a mut dyn FnMut(TrainEvent);
 

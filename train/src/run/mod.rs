@@ -272,17 +272,17 @@ impl RunFolder {
             .map_err(TrainError::io("write", self.events.path()))
     }
 
-    /// Writes a picture under `samples/NAME.png` and into the event file.
+    /// Writes a grid of images under `samples/NAME.png` and into the event file.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn picture(&mut self, step: u64, name: &str, picture: &ImageGrid) -> Result<PathBuf, TrainError> {
-        let png = picture.to_png()?;
+    pub fn images(&mut self, step: u64, name: &str, images: &ImageGrid) -> Result<PathBuf, TrainError> {
+        let png = images.to_png()?;
         let path = self.path.join("samples").join(format!("{name}.png"));
         write_atomic(&path, &png)?;
         let image = EncodedImage {
-            height_px: picture.height_px,
-            width_px: picture.width_px,
+            height_px: images.height_px,
+            width_px: images.width_px,
             colorspace: 1,
             png: &png,
         };

@@ -10,6 +10,7 @@ use tch::Tensor;
 
 use crate::config::Plan;
 use crate::error::TrainError;
+use crate::model::EncoderConfig;
 use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
@@ -93,7 +94,7 @@ pub struct RunWeights {
     pub trained_on: TrainedOn,
     /// Steps that they were trained for.
     pub num_steps: u64,
-    /// In words: the last step's, or those of a checkpoint; of the last step or a moving average.
+    /// Text for results: of the last step or a checkpoint, raw or moving average.
     pub selection: String,
 }
 
@@ -186,6 +187,21 @@ impl RunWeights {
     }
 }
 
+/// Where files of weights keep how the names of the encoder's tensors begin; empty where the file holds nothing else.
+const ENCODER_PREFIX_KEY: &str = "encoder_prefix";
+/// Where they keep which encoder it is, as JSON.
+const ENCODER_KEY: &str = "encoder";
+
+/// Metadata that says which tensors of a file are the encoder, and what it is.
+#[must_use]
+pub fn encoder_metadata(prefix: &str, encoder: &EncoderConfig) -> BTreeMap<String, String> {
+    let encoder = serde_json::json!(encoder);
+    BTreeMap::from([
+        (String::from(ENCODER_PREFIX_KEY), prefix.to_owned()),
+        (String::from(ENCODER_KEY), encoder.to_string()),
+    ])
+}
+
 /// The weights of an encoder, keys without prefix.
 #[derive(Debug)]
 pub struct EncoderWeights {
@@ -193,7 +209,7 @@ pub struct EncoderWeights {
     pub tensors: BTreeMap<String, Tensor>,
     /// The file that they are in.
     pub file: PathBuf,
-    /// What is to be known about them: that they are of a checkpoint, or that another one is damaged.
+    /// Notes for the user: the weights are of a checkpoint, or a damaged checkpoint was skipped.
     pub notes: Vec<String>,
 }
 
@@ -216,26 +232,28 @@ pub fn read_encoder(path: &Path) -> Result<EncoderWeights, TrainError> {
         return Err(TrainError::TorchFile { reason, path: file });
     }
     let tensors = read_weights(&file)?;
-    // A whole model brings its encoder under a prefix. A Transformer's own keys may also begin with `encoder.`
-    // (its mini-PointNet), so the prefix only counts where everything else belongs to the other parts of TAP.
-    let is_whole = tensors
-        .keys()
-        .any(|name| name.starts_with("generator.") || name.starts_with("prediction."));
-    let tensors = if is_whole {
-        tensors
-            .into_iter()
-            .filter_map(|(name, tensor)| {
-                name.strip_prefix(ENCODER_PREFIX)
-                    .map(|name| (name.to_owned(), tensor))
-            })
-            .collect()
-    } else {
-        tensors
+    let prefix = match read_metadata(&file)?.remove(ENCODER_PREFIX_KEY) {
+        Some(prefix) => prefix,
+        None => guessed_prefix(&tensors).to_owned(),
     };
+    let tensors = tensors
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor)))
+        .collect();
     Ok(EncoderWeights { tensors, file, notes })
 }
 
-/// The file of weights of a run's or a checkpoint's folder, and what is to be known about it.
+/// Of a file whose metadata does not say it, as in earlier versions: a whole model has its encoder under a prefix. A
+/// Transformer's own keys may also begin with `encoder.` (its mini-PointNet), so the prefix only counts where everything else
+/// belongs to the other parts of TAP.
+fn guessed_prefix(tensors: &BTreeMap<String, Tensor>) -> &'static str {
+    let is_whole = tensors
+        .keys()
+        .any(|name| name.starts_with("generator.") || name.starts_with("prediction."));
+    if is_whole { ENCODER_PREFIX } else { "" }
+}
+
+/// The file of weights in the folder of a run or a checkpoint, and notes for the user.
 fn file_of_run(folder: &Path) -> Result<(PathBuf, Vec<String>), TrainError> {
     if folder.join(STATE_FILE).is_file() {
         return Ok((Checkpoint::open(folder)?.weights_file(), Vec::new()));
@@ -286,7 +304,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = network(1);
         let path = folder.path().join(ENCODER_FILE);
-        write_tensors(&path, encoder_tensors(&store), &BTreeMap::new()).unwrap();
+        write_tensors(&path, encoder_tensors(&store, ENCODER_PREFIX), &BTreeMap::new()).unwrap();
         let EncoderWeights { tensors, file, notes } = read_encoder(folder.path()).unwrap();
         assert_eq!(file, path, "the finished encoder");
         assert!(notes.is_empty(), "{notes:?}");
@@ -300,6 +318,34 @@ mod tests {
             store.variables()["encoder.layer.weight"],
             other.variables()["encoder.layer.weight"],
             "copied"
+        );
+    }
+
+    #[test]
+    fn the_metadata_of_a_file_says_which_tensors_are_the_encoder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let tensor = |name: &str| {
+            (
+                name.to_owned(),
+                Tensor::zeros([2], (tch::Kind::Float, Device::Cpu)),
+            )
+        };
+        let names = |metadata: &BTreeMap<String, String>| -> Vec<String> {
+            let tensors = ["student.a", "student.encoder.b", "prediction.c"].map(tensor);
+            write_tensors(&path, tensors.into(), metadata).unwrap();
+            read_encoder(&path).unwrap().tensors.into_keys().collect()
+        };
+        let encoder = EncoderConfig::point_net2_mini();
+        assert_eq!(
+            names(&encoder_metadata("student.", &encoder)),
+            ["a", "encoder.b"],
+            "as it says"
+        );
+        assert_eq!(names(&encoder_metadata("", &encoder)).len(), 3, "all of it");
+        assert!(
+            names(&BTreeMap::new()).is_empty(),
+            "without a word by the names of TAP's parts"
         );
     }
 

@@ -106,8 +106,12 @@ impl Comparison {
 }
 
 fn setting(arms: &Arms) -> Option<Setting> {
-    let accuracies =
-        |results: &[ClassifyResult]| results.iter().map(|result| result.accuracy).collect::<Vec<_>>();
+    let accuracies = |results: &[ClassifyResult]| {
+        results
+            .iter()
+            .map(|result| result.score.accuracy)
+            .collect::<Vec<_>>()
+    };
     let (scratch, tap) = (accuracies(&arms.scratch), accuracies(&arms.tap));
     let paired = Paired::of(&scratch, &tap);
     let first = arms.tap.first()?;
@@ -131,7 +135,7 @@ fn confusion(arms: &Arms) -> Option<ConfusionPair> {
     let sum = |results: &[ClassifyResult]| {
         let mut sum = Confusion::new(first.provenance.classes.len());
         for result in results {
-            sum.merge(&result.confusion);
+            sum.merge(&result.score.confusion);
         }
         sum.counts
     };

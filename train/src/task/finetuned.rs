@@ -1,5 +1,7 @@
 //! What a fine-tuning leaves behind, whatever its task: weights that know their classes, and where a score comes from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tap_dataset::Split;
 use tch::nn::VarStore;
@@ -127,9 +129,8 @@ pub(super) fn save(
     plan: &Plan,
     options: &RunOptions,
     store: &VarStore,
-    trained_on: &TrainedOn,
+    mut metadata: BTreeMap<String, String>,
 ) -> Result<(), TrainError> {
-    let mut metadata = trained_on.to_metadata();
     metadata.insert(String::from("config_sha256"), plan.sha256());
     metadata.insert(String::from("data_sha256"), plan.data_sha256.clone());
     write_tensors(

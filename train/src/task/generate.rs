@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tap_dataset::Split;
+use tch::nn::VarStore;
 use tch::no_grad;
 
-use super::pretrain::{build, comparison_grid, gray_bytes, photograph};
 use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::config::{Plan, Task};
 use crate::data::loader::ViewSampling;
 use crate::data::source::SampleSource;
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::model::Mode;
+use crate::method::tap::{comparison_grid, draw_views, gray_bytes, tap_config};
+use crate::model::{Mode, Tap};
 use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::image_grid::is_png_by;
@@ -36,9 +37,6 @@ pub fn is_generated(file: &Path) -> bool {
 /// # Errors
 /// Where the run is no pre-training or has no such weights, they or the pictures are not finite, an id is unknown, or the
 /// file cannot be written.
-///
-/// # Panics
-/// Never: the batch is asked for with its views.
 pub fn generate(
     options: &RunOptions,
     split: Split,
@@ -59,7 +57,8 @@ pub fn generate(
         on_event(TrainEvent::Note(format!("drawn with the {}", weights.selection)));
     }
     let data = OpenData::with_images(&options.data, &plan.data.images)?;
-    let (store, tap) = build(&plan, options.device);
+    let store = VarStore::new(options.device);
+    let tap = Tap::new(&store.root(), &tap_config(&plan)?);
     require_exact(copy_weights(&store, &weights.tensors, ""), &weights.file)?;
     let source: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     let rows = rows(source.as_ref(), ids).map_err(|id| TrainError::UnsuitableData {
@@ -68,12 +67,11 @@ pub fn generate(
     })?;
     let batches = evaluation_batches(&plan, source, ViewSampling::All, rows.len());
     let cpu_batch = batches.rows(&rows)?;
-    let pictures = no_grad(|| photograph(&tap, &cpu_batch.to_tensors(options.device), Mode::EVAL))
-        .expect("all views were asked for");
-    require_finite(&pictures, &cpu_batch)?;
+    let images = no_grad(|| draw_views(&tap, &cpu_batch.to_tensors(options.device), Mode::EVAL));
+    require_finite(&images, &cpu_batch)?;
     write_atomic(
         file,
-        &comparison_grid(&gray_bytes(&pictures), &cpu_batch).to_png_by(PROGRAM)?,
+        &comparison_grid(&gray_bytes(&images), &cpu_batch).to_png_by(PROGRAM)?,
     )?;
     Ok(cpu_batch.ids)
 }

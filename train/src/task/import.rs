@@ -139,7 +139,7 @@ pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Impor
         });
     }
     let fit = copy_weights(&store, &of_encoder, ENCODER_PREFIX);
-    let tensors = encoder_tensors(&store)
+    let tensors = encoder_tensors(&store, ENCODER_PREFIX)
         .into_iter()
         .filter(|(name, tensor)| {
             of_encoder

@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod comparison;
+pub mod finetune;
 pub mod finetuned;
 pub mod generate;
 pub mod import;
@@ -24,6 +25,7 @@ use crate::data::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, View
 use crate::data::source::{SampleSource, ShardSource};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
+use crate::method::{self, MethodKind};
 use crate::run::Existing;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::weights::{EncoderWeights, read_encoder};
@@ -117,19 +119,21 @@ impl OpenData {
         self.dataset.classes().iter().map(of_class).collect()
     }
 
-    /// Resolves a configuration for `task` on this data.
+    /// Resolves a configuration for `task` on this data; a pre-training for the method `kind`, or the one that it names.
     ///
     /// # Errors
     /// Where the configuration contradicts itself or the data.
     pub fn plan(
         &self,
+        kind: Option<&dyn MethodKind>,
         config: &Config,
         task: crate::config::Task,
         labels_per_class: usize,
         init_sha256: &str,
     ) -> Result<(Plan, ShardSource), TrainError> {
         let train = self.train_rows(&config.data.train_splits, labels_per_class, config.seed)?;
-        let plan = Plan::resolve(
+        let plan = method::plan(
+            kind,
             config,
             task,
             labels_per_class,

@@ -110,7 +110,7 @@ pub fn probe(
         on_event(TrainEvent::Note(note));
     }
     let init_sha256 = file_sha256(&file)?;
-    let (plan, train) = data.plan(config, Task::Classify, 0, &init_sha256)?;
+    let (plan, train) = data.plan(None, config, Task::Classify, 0, &init_sha256)?;
     let test: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let labels = |rows: &dyn SampleSource| {
         rows.labels()
@@ -176,7 +176,7 @@ pub fn probe(
 fn random_encoder(plan: &Plan, seed: i64, device: Device) -> (VarStore, Box<dyn Encoder>) {
     let store = VarStore::new(device);
     tch::manual_seed(seed);
-    let encoder = plan.tap.encoder.build(&store.root());
+    let encoder = plan.encoder.build(&store.root());
     (store, encoder)
 }
 

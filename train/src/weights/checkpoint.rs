@@ -503,14 +503,11 @@ pub fn copy_weights(store: &VarStore, tensors: &BTreeMap<String, Tensor>, prefix
 
 /// The encoder of a store, keys without their prefix.
 #[must_use]
-pub fn encoder_tensors(store: &VarStore) -> Vec<(String, Tensor)> {
+pub fn encoder_tensors(store: &VarStore, prefix: &str) -> Vec<(String, Tensor)> {
     store
         .variables()
         .into_iter()
-        .filter_map(|(name, tensor)| {
-            name.strip_prefix(ENCODER_PREFIX)
-                .map(|name| (name.to_owned(), tensor))
-        })
+        .filter_map(|(name, tensor)| name.strip_prefix(prefix).map(|name| (name.to_owned(), tensor)))
         .collect()
 }
 

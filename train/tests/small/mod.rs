@@ -9,9 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tap_train::config::Config;
 use tap_train::engine::trainer::RunOptions;
+use tap_train::method::MethodKind;
+use tap_train::method::tap::TapKind;
 use tap_train::run::Existing;
 use tap_train::run::event::TrainEvent;
-use tap_train::task::pretrain::{PretrainResult, pretrain};
+use tap_train::task::pretrain::{PretrainResult, pretrain_with};
 use tch::Device;
 
 /// torch's generator belongs to the process, so runs whose numbers are compared take turns.
@@ -65,9 +67,19 @@ pub(crate) fn run(
     options: &RunOptions,
     stop_at: u64,
 ) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
+    run_with(&TapKind, config, options, stop_at)
+}
+
+/// The same by another method.
+pub(crate) fn run_with(
+    method: &dyn MethodKind,
+    config: &Config,
+    options: &RunOptions,
+    stop_at: u64,
+) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
     let cancel = AtomicBool::new(false);
     let mut losses = Vec::new();
-    let result = pretrain(config, options, None, &cancel, &mut |event| {
+    let result = pretrain_with(method, config, options, None, &cancel, &mut |event| {
         if let TrainEvent::Recorded(record) = event
             && record.is_step()
         {

@@ -8,9 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::config::LossConfig;
 use crate::data::batch::CpuBatch;
 
-/// Training objects that the baselines are computed from, at most.
-pub const MAX_BASELINE_ROWS: usize = 2048;
-
 /// Losses on the evaluation split of predictors that look at no cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
