@@ -7,7 +7,7 @@ mod shape;
 mod small;
 
 use tap_train::config::Task;
-use tap_train::data::loader::ViewSampling;
+use tap_train::data::collator::ViewSampling;
 use tap_train::method::tap::{draw_views, tap_config};
 use tap_train::model::{Tap, loss::photograph_loss};
 use tap_train::prelude::*;

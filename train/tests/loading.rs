@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use tap_dataset::Split;
 use tap_train::data::augment::{Augmentation, HeightFrom};
 use tap_train::data::batch::CpuBatch;
-use tap_train::data::loader::{
-    BatchSampler, Collator, LastBatch, Loader, LoaderOptions, PointSampling, ViewSampling,
-};
+use tap_train::data::collator::{Collator, LoaderOptions, PointSampling, ViewSampling};
+use tap_train::data::loader::Loader;
+use tap_train::data::sampler::{BatchSampler, LastBatch};
 use tap_train::data::source::SampleSource;
 use tap_train::task::OpenData;
 use tch::Device;

@@ -2,5 +2,7 @@
 
 pub mod augment;
 pub mod batch;
+pub mod collator;
 pub mod loader;
+pub mod sampler;
 pub mod source;

@@ -27,7 +27,8 @@ use super::{
 };
 use crate::config::{self, Config, Plan};
 use crate::data::batch::{Batch, CpuBatch};
-use crate::data::loader::{Loader, ViewSampling};
+use crate::data::collator::ViewSampling;
+use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
 use crate::engine::objective::{Loss, Objective};
 use crate::engine::trainer::{RunOptions, Training};

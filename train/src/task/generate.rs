@@ -9,7 +9,7 @@ use tch::no_grad;
 
 use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::config::{Plan, Task};
-use crate::data::loader::ViewSampling;
+use crate::data::collator::ViewSampling;
 use crate::data::source::SampleSource;
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;

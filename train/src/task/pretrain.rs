@@ -14,7 +14,8 @@ use tch::{Device, Tensor, no_grad};
 
 use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, train_batches};
 use crate::config::{Config, Plan, Task};
-use crate::data::loader::{Collator, Loader, ViewSampling};
+use crate::data::collator::{Collator, ViewSampling};
+use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
 use crate::engine::objective::{Loss, Objective};
 use crate::engine::trainer::{RunOptions, Training, TrainingSummary};

@@ -13,7 +13,8 @@ use tch::{Device, Kind, Tensor, no_grad};
 
 use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::config::{Config, Plan, Task};
-use crate::data::loader::{Collator, Loader, ViewSampling};
+use crate::data::collator::{Collator, ViewSampling};
+use crate::data::loader::Loader;
 use crate::data::source::{SampleSource, draw_per_class};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;

@@ -10,7 +10,8 @@ use tch::Tensor;
 
 use super::loader_options;
 use crate::config::Plan;
-use crate::data::loader::{BatchSampler, Collator, LastBatch, LoaderOptions, ViewSampling};
+use crate::data::collator::{Collator, LoaderOptions, ViewSampling};
+use crate::data::sampler::{BatchSampler, LastBatch};
 use crate::data::source::SampleSource;
 use crate::model::Cloud;
 use crate::seed::{Stream, torch_seed};
