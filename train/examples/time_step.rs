@@ -108,8 +108,8 @@ fn main() -> anyhow::Result<()> {
     let target = Tensor::rand([batch, num_views, 1, side, side], FLOAT);
     let mask = target.lt(0.3);
     let mut step = || -> anyhow::Result<f64> {
-        let pictures = tap.photograph(&cloud, &rays, Mode::TRAIN);
-        let loss = photograph_loss(&pictures, &target, &mask, 20.0, 1.0).total;
+        let images = tap.photograph(&cloud, &rays, Mode::TRAIN);
+        let loss = photograph_loss(&images, &target, &mask, 20.0, 1.0).total;
         let value = loss.double_value(&[]);
         optimizer.step(&loss, 1e-3)?;
         Ok(value)

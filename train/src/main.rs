@@ -10,7 +10,7 @@ use tap_cli::{exit_code, logging};
 
 use command::Command;
 
-/// Pre-train point-cloud models with pictures (TAP), fine-tune them and score them.
+/// Pre-train point-cloud models with images (TAP), fine-tune them and score them.
 ///
 /// Works on shards that `tap dataset build` makes.
 #[derive(Debug, Parser)]

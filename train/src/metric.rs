@@ -1,10 +1,10 @@
-//! Scores and what may be said about them: confusion matrices, means with deviations, paired differences.
+//! Scores and their statistics: confusion matrices, means and deviations, paired differences.
 
 use serde::{Deserialize, Serialize};
 
 use crate::scalar::Sums;
 
-/// How many samples of each class were taken for which.
+/// A confusion matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
     /// `counts[label][prediction]`.
@@ -12,7 +12,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// An empty matrix.
+    /// A matrix of zeros.
     #[must_use]
     pub fn new(num_classes: usize) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Confusion {
         self.counts.iter().flatten().sum()
     }
 
-    /// The part that is right, 0 to 1.
+    /// Accuracy, 0 to 1.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         let right: u64 = self
@@ -54,7 +54,7 @@ impl Confusion {
         right as f64 / self.total().max(1) as f64
     }
 
-    /// The mean over the classes that occur of the part that is right, 0 to 1.
+    /// Mean over the classes that occur of the class accuracies, 0 to 1.
     #[must_use]
     pub fn mean_class_accuracy(&self) -> f64 {
         let scores: Vec<f64> = self
@@ -223,7 +223,7 @@ impl Paired {
         }
     }
 
-    /// What may be claimed, in words; values are parts of one and are printed as points.
+    /// The conclusion as text; values are fractions and printed in percentage points.
     #[must_use]
     pub fn verdict(&self, second: &str) -> String {
         if self.count < MIN_PAIRS {

@@ -1,4 +1,4 @@
-//! What a backbone, a pre-training method or a task of one's own needs: `use tap_train::prelude::*`.
+//! Imports for a backbone, a pre-training method or a task in another crate: `use tap_train::prelude::*`.
 
 pub use crate::TrainError;
 pub use crate::config::{Config, MethodPlan, Plan};

@@ -1,4 +1,4 @@
-//! Draws the progress of a run: a bar where stderr is a terminal, a line now and then where it is not.
+//! Draws the progress of a run: a progress bar on a terminal, otherwise a line every so many steps.
 
 use tap_cli::ui::{self, Bar};
 use tap_train::run::event::{Record, TrainEvent};
@@ -6,7 +6,7 @@ use tap_train::run::event::{Record, TrainEvent};
 /// Steps between two lines of progress where there is no terminal.
 const LINE_EVERY: u64 = 200;
 
-/// A score in words; one of an unknown kind as its scalars.
+/// A score as text; one of an unknown kind as a list of its scalars.
 fn score(record: &Record) -> String {
     let percent = |name| 100.0 * record.get(name);
     match record.kind.as_str() {
@@ -59,7 +59,7 @@ impl Progress {
                     String::new()
                 };
                 ui::note(format_args!(
-                    "{num_steps} steps over {num_samples} objects, {num_parameters} weights, on {device}{from}"
+                    "{num_steps} steps over {num_samples} objects, {num_parameters} parameters, on {device}{from}"
                 ));
                 let bar = Bar::new("training", *num_steps);
                 bar.skip(*first_step);

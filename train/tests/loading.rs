@@ -80,7 +80,7 @@ fn threads_cache_and_beginning_change_nothing() {
 }
 
 #[test]
-fn gray_pictures_in_color_have_the_same_in_every_channel() {
+fn gray_images_in_color_have_the_same_in_every_channel() {
     let folder = tempfile::tempdir().unwrap();
     shape::write(folder.path(), 2, 16, 64);
     let data = OpenData::open(folder.path()).unwrap();
@@ -101,7 +101,7 @@ fn gray_pictures_in_color_have_the_same_in_every_channel() {
             .unwrap()
     };
     let (gray, color) = (batch(false), batch(true));
-    assert_eq!(color.gray_images(), gray.gray_images(), "the same pictures");
+    assert_eq!(color.gray_images(), gray.gray_images(), "the same images");
     let (gray, color) = (gray.to_tensors(Device::Cpu), color.to_tensors(Device::Cpu));
     let (gray, color) = (gray.views.unwrap(), color.views.unwrap());
     assert_eq!(color.images.size(), [3, 3, 3, 16, 16], "B,V,C,H,W");

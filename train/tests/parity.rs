@@ -253,7 +253,7 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
     let step = |mode: Mode| {
         clear_gradients(&vs);
         let image = tap.photograph(&cloud, &rays, mode);
-        assert_eq!(image.size()[1], num_views, "one picture a view");
+        assert_eq!(image.size()[1], num_views, "one image a view");
         let loss = photograph_loss(&image, &target, &mask, 20.0, 1.0);
         loss.total.backward();
         loss
@@ -544,11 +544,11 @@ fn queries_of_the_twelve_views() {
     compare(&run, "query.mesh", &plane.pixels.get(0), PLANE);
 }
 
-/// The picture plane that the released code's queries lie on, worked out from their origins.
+/// The image plane that the released code's queries lie on, worked out from their origins.
 struct CodePlane {
     /// Object units a pixel, a row a view.
     scale: Tensor,
-    /// Where the picture's corner is.
+    /// Where the image's corner is.
     bias: Tensor,
     /// The queries' pixels, rows first.
     pixels: Tensor,
@@ -560,7 +560,7 @@ impl CodePlane {
         let rotations = rotations.to_kind(Kind::Double).flatten(0, 1);
         let on_plane = origin.matmul(&rotations.transpose(1, 2)).narrow(2, 0, 2);
         let num_queries = on_plane.size()[1];
-        // The centers of the first and the last of as many cells as there are queries, in a picture of 224 pixels.
+        // The centers of the first and the last of as many cells as there are queries, in an image of 224 pixels.
         let cell = 224.0 / (num_queries as f64).sqrt();
         let (first, last) = (on_plane.select(1, 0), on_plane.select(1, num_queries - 1));
         let scale = (last - &first).mean_dim(1, true, Kind::Double) / (224.0 - cell);

@@ -176,7 +176,7 @@ fn an_unfinished_run_is_scored_only_by_name() {
         "{weights:?}"
     );
 
-    // Who starts from such a run is told so, and has the average too.
+    // Who starts from such a run gets a note, and the average too.
     let probe = [
         "probe",
         "--data",
@@ -292,15 +292,15 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let output = pretrain("run", &["--resume"]);
     succeeded(&output);
     let text = stderr(&output);
-    let told: Vec<&str> = text.lines().filter(|line| line.contains("damaged")).collect();
-    assert_eq!(told.len(), 1, "{text}");
-    assert!(text.starts_with(told[0]), "before anything else: {text}");
+    let notes: Vec<&str> = text.lines().filter(|line| line.contains("damaged")).collect();
+    assert_eq!(notes.len(), 1, "{text}");
+    assert!(text.starts_with(notes[0]), "before anything else: {text}");
     for part in [
         "step-0000000012: model.safetensors",
         "step-0000000008: state.json",
         "going on from that of step 4",
     ] {
-        assert!(told[0].contains(part), "{part}: {text}");
+        assert!(notes[0].contains(part), "{part}: {text}");
     }
     for file in ["encoder.safetensors", "samples/final.png"] {
         let read = |run: &str| fs::read(place.path(run).join(file)).unwrap();

@@ -22,7 +22,7 @@ use tch::{Device, Kind, Tensor, nn};
 
 use small::turn;
 
-/// Fast learning, and clouds that stand as their pictures do.
+/// Fast learning, and clouds that stand as their images do.
 const SETTINGS: [&str; 3] = [
     "pretrain.learning_rate=5e-3",
     "pretrain.rotate_y=false",
@@ -102,9 +102,9 @@ fn every_kind_of_switch_trains() {
             "half of the tokens",
             &["photograph.token_keep=0.5", "photograph.pad_token=true"],
         ),
-        ("pictures in color", &["data.color=true"]),
+        ("images in color", &["data.color=true"]),
         ("absolute differences", &["loss.pixel_distance=absolute"]),
-        ("in parts", &["pretrain.accumulate=2"]),
+        ("in micro-batches", &["pretrain.accumulate=2"]),
         ("bf16", &["pretrain.bf16=true"]),
     ];
     let mut curves: Vec<(&str, Vec<f64>)> = Vec::new();
@@ -183,7 +183,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
         distance: PixelDistance::Squared,
     };
     let counts = pixel_counts(&mask, 1);
-    let run = |num_parts: i64| {
+    let run = |num_micro_batches: i64| {
         tch::manual_seed(0);
         let vs = nn::VarStore::new(Device::Cpu);
         let tap = Tap::new(&vs.root(), &model);
@@ -195,7 +195,7 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
             max_grad_norm: 10.0,
         };
         let mut optimizer = AdamW::new(config, vs.variables());
-        let rows = 4 / num_parts;
+        let rows = 4 / num_micro_batches;
         let mut norm = 0.0;
         for start in (0..4).step_by(rows as usize) {
             let of = |tensor: &Tensor| tensor.narrow(0, start, rows);
@@ -204,9 +204,9 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
                 features: of(&features),
             };
             let rays = Rays::from_matrices(&of(&matrices), &of(&matrices), 2);
-            // Statistics of a batch are those of a part, so the batch norms are told to use the running ones.
-            let pictures = tap.photograph(&cloud, &rays, Mode::EVAL);
-            let loss = photograph_loss_of_micro_batch(&pictures, &of(&target), &of(&mask), counts, weights);
+            // Statistics of a batch are those of a micro-batch, so the batch norms use the running ones here.
+            let images = tap.photograph(&cloud, &rays, Mode::EVAL);
+            let loss = photograph_loss_of_micro_batch(&images, &of(&target), &of(&mask), counts, weights);
             if start + rows < 4 {
                 optimizer.accumulate(&loss.total).unwrap();
             } else {

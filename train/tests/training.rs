@@ -110,7 +110,7 @@ fn the_loss_falls_on_a_few_objects() {
     let result = result.unwrap();
     assert!(
         last < result.get("constant_loss"),
-        "better than a gray picture: {result:?}"
+        "better than a gray image: {result:?}"
     );
 }
 
@@ -151,7 +151,7 @@ fn weights_go_from_pretraining_to_a_score() {
     );
     assert!(
         result.score.accuracy > 0.5,
-        "three shapes can be told apart: {result:?}"
+        "three shapes can be distinguished: {result:?}"
     );
 
     let score = |count, seed, rule| {

@@ -18,7 +18,7 @@ use super::finetune::{labels_clause, segment_line};
 use super::{DeviceArgs, parse_checkpoint};
 use crate::progress::Progress;
 
-/// What a vote looks at.
+/// What a vote augments.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RuleName {
     /// Every object augmented as in training, each anew in every vote.
@@ -44,13 +44,13 @@ pub(crate) struct Evaluate {
     /// The split to score.
     #[arg(long, default_value = "test")]
     split: Split,
-    /// Votes that join the plain look.
+    /// Augmented predictions that are added to the plain one.
     #[arg(long, default_value_t = 0)]
     votes: u32,
     /// Seed of the votes.
     #[arg(long, default_value_t = 0)]
     votes_seed: u64,
-    /// What a vote looks at.
+    /// What a vote augments.
     #[arg(long, value_enum, default_value = "augmented")]
     vote_rule: RuleName,
     /// Score a checkpoint of a run that is not finished: its step, or `latest`.

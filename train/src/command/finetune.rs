@@ -9,7 +9,7 @@ use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_train::task::classify::Classify;
 use tap_train::task::finetune::finetune;
-use tap_train::task::finetuned::Provenance;
+use tap_train::task::provenance::Provenance;
 use tap_train::task::segment::{Segment, SegmentResult};
 
 use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels};
@@ -134,7 +134,7 @@ pub(super) fn segment_line(SegmentResult { provenance, score }: &SegmentResult) 
     )
 }
 
-/// How many labels there were, where fewer than asked for: the end of a line.
+/// The end of a line: the number of labels, where there were fewer than requested.
 pub(super) fn labels_clause(provenance: &Provenance) -> String {
     provenance
         .labels_note()

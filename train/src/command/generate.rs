@@ -34,7 +34,7 @@ pub(crate) struct Generate {
     /// The PNG to write: a row of generated above a row of true views for each object.
     #[arg(long)]
     out: PathBuf,
-    /// Replace the picture, if this command drew it.
+    /// Replace the image, if this command drew it.
     #[arg(long)]
     force: bool,
     /// Draw with the checkpoint of this step; by default, as with `latest`, with the newest.

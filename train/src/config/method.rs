@@ -11,7 +11,7 @@ use crate::model::{DecoderConfig, PhotographConfig};
 /// The name of TAP.
 pub const TAP: &str = "tap";
 
-/// What the user typed about the method.
+/// The method as typed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MethodConfig {
     /// Its name.
@@ -34,7 +34,7 @@ impl MethodConfig {
     /// Its settings as the method declares them, a struct that refuses what it does not know.
     ///
     /// # Errors
-    /// In words, where a setting is unknown or of the wrong type.
+    /// Text that names a setting that is unknown or of the wrong type.
     pub fn parse<T: for<'de> Deserialize<'de>>(&self) -> Result<T, String> {
         T::deserialize(self.settings.clone()).map_err(|error| format!("[method] {}", error.message()))
     }

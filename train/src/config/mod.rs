@@ -34,7 +34,7 @@ pub use read::{DEFAULT_PRESET, PRESETS};
 const DEFAULT_NUM_POINTS: usize = 1024;
 /// Views drawn per sample and epoch (`docs/method.md`, "Views drawn per step").
 const DEFAULT_NUM_VIEWS: usize = 6;
-/// Encoded rows kept in memory, in MiB.
+/// Cache of encoded rows, in MiB.
 const DEFAULT_CACHE_MIB: u64 = 512;
 /// Weight of the foreground in the loss (`docs/method.md`, "Photograph loss").
 const DEFAULT_FOREGROUND_WEIGHT: f64 = 20.0;
@@ -54,7 +54,7 @@ const DEFAULT_FINAL_LEARNING_RATE: f64 = 1e-5;
 const DEFAULT_WARMUP_FROM: f64 = 1e-6;
 /// Weight decay (`docs/method.md`, "Optimization").
 const DEFAULT_WEIGHT_DECAY: f64 = 0.05;
-/// Total L2 norm to which gradients are clipped (`docs/method.md`, "Optimization").
+/// Global L2 norm to which gradients are clipped (`docs/method.md`, "Optimization").
 const DEFAULT_MAX_GRAD_NORM: f64 = 10.0;
 /// Anisotropic scale of the augmentation (`docs/method.md`, "Augmentation").
 const DEFAULT_SCALE: [f64; 2] = [0.9, 1.1];
@@ -71,10 +71,10 @@ const SEGMENT_SCALE: [f64; 2] = [0.8, 1.2];
 const DEFAULT_MILESTONE_FACTOR: f64 = 0.1;
 /// Checkpoints kept.
 const DEFAULT_KEEP_CHECKPOINTS: usize = 2;
-/// Objects in a picture of generated and true views.
+/// Objects in an image of generated and true views.
 const DEFAULT_NUM_IMAGES: usize = 4;
 
-/// What the user typed.
+/// Configuration as typed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -84,7 +84,7 @@ pub struct Config {
     pub seed: u64,
     /// Follow the paper or the released code where they differ; fills in what `photograph` leaves open.
     pub compat: Option<Compat>,
-    /// What the network sees.
+    /// Input data.
     pub data: DataConfig,
     /// The backbone.
     pub encoder: EncoderConfig,
@@ -104,9 +104,9 @@ pub struct Config {
     pub finetune: PhaseConfig,
     /// Part segmentation.
     pub segment: PhaseConfig,
-    /// What part segmentation does to points and normals on top.
+    /// Further augmentation for part segmentation.
     pub parts: PartAugmentation,
-    /// What is written while training.
+    /// Logging.
     pub log: LogConfig,
 }
 
@@ -146,25 +146,25 @@ impl Default for Config {
     }
 }
 
-/// What the network sees of the data.
+/// Input data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
     /// Points of a cloud.
     pub num_points: usize,
-    /// Which points of a row.
+    /// How they are sampled from those of a row.
     pub point_choice: PointSampling,
     /// Views drawn per sample and epoch.
     pub num_views: usize,
-    /// What to train on.
+    /// Training splits.
     pub train_splits: Vec<Split>,
     /// What to report on; if absent, pre-training takes `val` or else `test`, classification `test` or else `val`.
     pub evaluation_split: Option<Split>,
-    /// The image set that pictures come from, made by `tap dataset relight --add`; empty for the data set's own.
+    /// The image set that images come from, made by `tap dataset relight --add`; empty for the data set's own.
     pub images: String,
     /// Draw them in color and not in gray: the last layer of the decoder then has three channels, whatever it says.
     pub color: bool,
-    /// Encoded rows kept in memory, in MiB; what does not fit is read again.
+    /// Cache of encoded rows, in MiB; other rows are read from disk every time.
     pub cache_mib: u64,
 }
 
@@ -195,7 +195,7 @@ pub struct LossConfig {
     pub pixel_distance: PixelDistance,
     /// Weight of the perceptual loss; 0 is none.
     pub perceptual_weight: f64,
-    /// The VGG16 that the perceptual loss looks through: torchvision's weights, as safetensors or as PyTorch saves them.
+    /// The VGG16 of the perceptual loss: a file with torchvision's weights, safetensors or PyTorch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perceptual_network: Option<PathBuf>,
     /// What the true label gives to the other classes.
@@ -257,16 +257,16 @@ pub struct PhaseConfig {
     pub milestone_factor: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Gradients are clipped to this total L2 norm.
+    /// Gradients are clipped to this global L2 norm.
     pub max_grad_norm: f64,
-    /// A batch is computed in so many parts, one after the other, whose gradients are added before the step: less memory,
-    /// the same step but for rounding, and batch statistics that are those of a part.
+    /// Gradient accumulation: a batch is split into so many micro-batches whose gradients are summed before the step. Less
+    /// memory, the same step up to rounding; batch norm uses the statistics of a micro-batch.
     pub accumulation_steps: usize,
     /// Decay of the moving average of the weights, which is then what is evaluated and kept; 0 is none.
     pub ema_decay: f64,
     /// Products of layers in `bf16`: faster where the processor has them, at three digits.
     pub bf16: bool,
-    /// What becomes of the end of an epoch.
+    /// Treatment of the last batch of an epoch.
     pub last_batch: LastBatch,
     /// Each axis of a cloud is multiplied by its own factor between these two.
     pub scale: [f64; 2],
@@ -307,21 +307,21 @@ impl Default for PhaseConfig {
     }
 }
 
-/// What is written while training. Intervals are counted in the unit of the phase's schedule; 0 is never.
+/// Logging. Intervals are counted in the unit of the phase's schedule; 0 is never.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// Steps between two records of `metrics.jsonl`.
+    /// Interval of records in `metrics.jsonl`, in steps.
     pub record_every_steps: u64,
-    /// Between two checkpoints; there is always one at the end.
+    /// Interval of checkpoints; there is always one at the end.
     pub checkpoint_every: u64,
     /// Checkpoints kept.
     pub keep_checkpoints: usize,
-    /// Between two looks at the evaluation split; there is always one at the end.
+    /// Interval of evaluations; there is always one at the end.
     pub validate_every: u64,
-    /// Between two pictures of generated views; there is always one at the end.
+    /// Interval of images of generated views; there is always one at the end.
     pub images_every: u64,
-    /// Objects in such a picture.
+    /// Objects in such an image.
     pub num_images: usize,
 }
 

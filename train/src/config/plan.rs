@@ -19,7 +19,7 @@ use crate::optim::schedule::{Curve, Schedule, ScheduleUnit};
 const BETAS: [f64; 2] = [0.9, 0.999];
 const EPSILON: f64 = 1e-8;
 
-/// What a run does.
+/// The task of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
@@ -84,10 +84,10 @@ impl Task {
     }
 }
 
-/// What a plan has to know about the data.
+/// Properties of a data set that a plan depends on.
 #[derive(Debug, Clone)]
 pub struct DatasetInfo {
-    /// Names the data.
+    /// SHA-256 of the data set.
     pub sha256: String,
     /// Rows of train, val and test.
     pub num_rows: [usize; 3],
@@ -101,11 +101,11 @@ pub struct DatasetInfo {
     pub parts_by_class: Vec<Vec<u8>>,
 }
 
-/// Everything that decides a run.
+/// The resolved configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "PlanFile", try_from = "PlanFile")]
 pub struct Plan {
-    /// What it does.
+    /// The task.
     pub task: Task,
     /// The preset it came from; "none" without one.
     pub preset: String,
@@ -117,15 +117,15 @@ pub struct Plan {
     pub labels_per_class: usize,
     /// SHA-256 of the file that the encoder started from; "none" for random weights.
     pub init_sha256: String,
-    /// What the network sees.
+    /// Input data.
     pub data: DataPlan,
-    /// Time, rate and transforms.
+    /// Length, learning rate, optimizer and augmentation.
     pub phase: PhasePlan,
     /// Parts, for part segmentation.
     pub parts: Option<PartPlan>,
     /// The losses.
     pub loss: LossConfig,
-    /// What is written.
+    /// Logging.
     pub log: LogPlan,
     /// The classification head.
     pub head: HeadConfig,
@@ -261,37 +261,37 @@ impl TryFrom<PlanFile> for Plan {
     }
 }
 
-/// What the network sees.
+/// Input data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataPlan {
     /// Points of a cloud.
     pub num_points: usize,
-    /// Which points of a row.
+    /// How they are sampled from those of a row.
     pub point_choice: PointSampling,
     /// Views drawn per sample and epoch.
     pub num_views: usize,
-    /// What to train on.
+    /// Training splits.
     pub train_splits: Vec<Split>,
-    /// What to report on.
+    /// Evaluation split.
     pub evaluation_split: Split,
-    /// The image set that pictures come from; empty for the data set's own.
+    /// The image set that images come from; empty for the data set's own.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub images: String,
     /// Whether they are drawn in color.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub color: bool,
-    /// Encoded rows kept in memory.
+    /// Size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
 }
 
-/// Time, rate and transforms.
+/// Length, learning rate, optimizer and augmentation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PhasePlan {
     /// Samples of a batch.
     pub batch_size: usize,
-    /// Parts that a batch is computed in.
+    /// Micro-batches of a batch.
     #[serde(rename = "num_parts", alias = "accumulation_steps")]
     pub accumulation_steps: usize,
     /// Decay of the moving average of the weights; 0 is none.
@@ -300,14 +300,14 @@ pub struct PhasePlan {
     pub bf16: bool,
     /// Length.
     pub num_steps: u64,
-    /// What becomes of the end of an epoch.
+    /// Treatment of the last batch of an epoch.
     #[serde(rename = "tail", alias = "last_batch")]
     pub last_batch: LastBatch,
     /// The learning rate.
     pub schedule: Schedule,
     /// The optimizer.
     pub optimizer: AdamWConfig,
-    /// What is done to clouds.
+    /// Augmentation of clouds.
     pub augmentation: Augmentation,
 }
 
@@ -317,32 +317,32 @@ pub struct PhasePlan {
 pub struct PartPlan {
     /// The parts of each class.
     pub by_class: Vec<Vec<u8>>,
-    /// What is done to points and normals in training.
+    /// Augmentation of points and normals.
     pub augmentation: PartAugmentation,
 }
 
-/// What is written, intervals in steps; 0 is never.
+/// Logging, intervals in steps; 0 is never.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogPlan {
-    /// Between two step records.
+    /// Interval of step records.
     pub record_every: u64,
-    /// Between two checkpoints.
+    /// Interval of checkpoints.
     pub checkpoint_every: u64,
     /// Checkpoints kept.
     pub keep_checkpoints: usize,
-    /// Between two evaluations.
+    /// Interval of evaluations.
     pub validate_every: u64,
-    /// Between two pictures.
+    /// Interval of images.
     #[serde(rename = "pictures_every", alias = "images_every")]
     pub images_every: u64,
-    /// Objects in a picture.
+    /// Objects in an image.
     #[serde(rename = "num_pictures", alias = "num_images")]
     pub num_images: usize,
 }
 
 impl Plan {
-    /// Decides everything that `config` leaves open.
+    /// Resolves `config` for a data set and a task.
     ///
     /// # Errors
     /// Where the configuration contradicts itself or the data.
@@ -360,7 +360,7 @@ impl Plan {
         }
         if !(1..=phase.batch_size).contains(&phase.accumulation_steps) {
             return Err(invalid(format!(
-                "accumulation_steps = {} parts of a batch of {}",
+                "accumulation_steps = {} micro-batches of a batch of {}",
                 phase.accumulation_steps, phase.batch_size
             )));
         }
@@ -490,7 +490,7 @@ fn refuse_single_samples(
         LastBatch::Carry => ("carry", ""),
     };
     Err(invalid(format!(
-        "{table}.batch_size = {}, accumulation_steps = {} and last_batch = \"{last_batch}\" over {} training objects make {single}, which the batch norm of the head cannot normalize; set another batch_size or accumulate{or_carry}",
+        "{table}.batch_size = {}, accumulation_steps = {} and last_batch = \"{last_batch}\" over {} training objects make {single}, which the batch norm of the head cannot normalize; set another batch_size or accumulation_steps{or_carry}",
         phase.batch_size, phase.accumulation_steps, sampler.num_rows
     )))
 }

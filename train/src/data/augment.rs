@@ -1,4 +1,4 @@
-//! What is done to a cloud before the network sees it (`docs/method.md`, "Augmentation"), on plain numbers in the
+//! Augmentation of point clouds (`docs/method.md`, "Augmentation"), on the CPU in the
 //! loader's threads.
 //!
 //! Object space is y-up, so "height" is along y. Every draw is keyed by (seed, epoch, sample id).
@@ -27,12 +27,12 @@ pub struct Augmentation {
     pub height: HeightFrom,
     /// Then move the mean to the origin and the farthest point to distance 1.
     pub normalize: bool,
-    /// Then turn by a random angle about y; the views' rays turn along, so their pictures stay right.
+    /// Then turn by a random angle about y; the views' rays turn along, so their images stay right.
     pub rotate_y: bool,
 }
 
 impl Augmentation {
-    /// The same without anything random: for evaluation.
+    /// The same without random augmentation: for evaluation.
     #[must_use]
     pub fn without_randomness(&self) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl Augmentation {
         }
     }
 
-    /// Changes `points` and the matrices of their views; returns the heights.
+    /// Augments `points` and the matrices of their views; returns the heights.
     pub fn apply(
         &self,
         seed: u64,
@@ -81,7 +81,7 @@ impl Augmentation {
     }
 }
 
-/// What is done to points and normals on top, for part segmentation (`docs/method.md`, "Augmentation").
+/// Further augmentation of points and normals for part segmentation (`docs/method.md`, "Augmentation").
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PartAugmentation {
@@ -89,7 +89,7 @@ pub struct PartAugmentation {
     pub jitter: f64,
     /// Bound of that noise.
     pub jitter_bound: f64,
-    /// Probability that a sample's normals are withheld: all zero.
+    /// Probability that a sample's normals are set to zero.
     pub drop_normals: f64,
 }
 
@@ -105,14 +105,14 @@ impl Default for PartAugmentation {
 }
 
 impl PartAugmentation {
-    /// None of it: for evaluation.
+    /// No augmentation: for evaluation.
     pub const NONE: Self = Self {
         jitter: 0.0,
         jitter_bound: 0.0,
         drop_normals: 0.0,
     };
 
-    /// Changes points that went through [`Augmentation::apply`], and their normals.
+    /// Augments points after [`Augmentation::apply`], and their normals.
     pub fn apply(&self, seed: u64, epoch: u64, id: &str, points: &mut [[f32; 3]], normals: &mut [[f32; 3]]) {
         if self.jitter > 0.0 {
             let mut stream = Stream::new(seed, "jitter", epoch, id);

@@ -1,4 +1,4 @@
-//! A batch: first plain numbers made by the loader's threads, then tensors on the training device.
+//! A batch: first in main memory, made by the loader's threads, then tensors on the training device.
 
 use std::borrow::Cow;
 
@@ -6,34 +6,34 @@ use tch::{Device, Kind, Tensor};
 
 use crate::model::Cloud;
 
-/// The numbers of a batch. Pictures stay bytes.
+/// A batch in main memory. Images stay bytes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct CpuBatch {
-    /// The step that it is for.
+    /// 0-based step.
     pub step: u64,
-    /// The epoch of its first sample.
+    /// 0-based epoch of its first sample.
     pub epoch: u64,
     /// Sample ids, B.
     pub ids: Vec<String>,
     /// Class labels, B.
     pub labels: Vec<i64>,
-    /// N.
+    /// Number of points of a cloud, N.
     pub num_points: usize,
     /// B x N x 3, after augmentation.
     pub points: Vec<f32>,
     /// B x N, height above the lowest point.
     pub heights: Vec<f32>,
-    /// B x N x 3, where parts were asked for.
+    /// B x N x 3 unit normals, if requested; else empty.
     pub normals: Vec<f32>,
-    /// B x N, where parts were asked for.
+    /// B x N part labels, if requested; else empty.
     pub part_labels: Vec<i64>,
     /// V, the number of views drawn per sample.
     pub num_views: usize,
-    /// H = W.
+    /// Side of an image, H = W.
     pub size_px: usize,
-    /// Which view of the rig each one is, B x V.
+    /// Index of each view in the rig, B x V.
     pub view_indices: Vec<i64>,
-    /// Whether the pictures have three channels, red, green and blue, and not one, gray.
+    /// RGB images instead of gray ones.
     pub is_color: bool,
     /// B x V x C x H x W.
     pub images: Vec<u8>,
@@ -45,22 +45,22 @@ pub struct CpuBatch {
     pub clip_from_view: Vec<f32>,
 }
 
-/// Channels of a picture: 1 for gray, 3 for color.
+/// Channels of an image: 1 for gray, 3 for color.
 #[must_use]
 pub fn num_channels(is_color: bool) -> usize {
     if is_color { 3 } else { 1 }
 }
 
-/// A batch as tensors.
+/// A batch as tensors on the training device.
 #[derive(Debug)]
 pub struct Batch {
-    /// The clouds.
+    /// Point clouds.
     pub cloud: Cloud,
     /// B, int64.
     pub labels: Tensor,
     /// The views, where any were drawn.
     pub views: Option<ViewBatch>,
-    /// Normals and parts, where they were asked for.
+    /// Normals and part labels, if requested.
     pub parts: Option<PartBatch>,
 }
 
@@ -87,19 +87,19 @@ pub struct ViewBatch {
 }
 
 impl Batch {
-    /// Samples in it.
+    /// Number of samples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.labels.size()[0] as usize
     }
 
-    /// Is it without samples?
+    /// Whether it has no samples.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// `length` of its samples from `start` on, without a copy.
+    /// A micro-batch: `length` samples from `start` on, as views.
     #[must_use]
     pub fn micro_batch(&self, start: usize, length: usize) -> Self {
         let of = |tensor: &Tensor| tensor.narrow(0, start as i64, length as i64);
@@ -124,27 +124,27 @@ impl Batch {
 }
 
 impl CpuBatch {
-    /// Samples in it.
+    /// Number of samples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
-    /// Is it without samples?
+    /// Whether it has no samples.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// The pictures in gray, B x V x H x W: the mean of their channels.
+    /// The images in gray, B x V x H x W: the mean of their channels.
     #[must_use]
     pub fn gray_images(&self) -> Cow<'_, [u8]> {
         if !self.is_color {
             return Cow::Borrowed(&self.images);
         }
         let num_pixels = self.size_px * self.size_px;
-        let gray = |picture: &[u8]| -> Vec<u8> {
-            let channel = |c: usize, pixel: usize| u16::from(picture[c * num_pixels + pixel]);
+        let gray = |image: &[u8]| -> Vec<u8> {
+            let channel = |c: usize, pixel: usize| u16::from(image[c * num_pixels + pixel]);
             (0..num_pixels)
                 .map(|pixel| ((channel(0, pixel) + channel(1, pixel) + channel(2, pixel)) / 3) as u8)
                 .collect()
@@ -158,7 +158,7 @@ impl CpuBatch {
         num_channels(self.is_color)
     }
 
-    /// Moves it to `device`; bytes are widened there.
+    /// Copies it to `device`, where bytes become floats.
     #[must_use]
     pub fn to_tensors(&self, device: Device) -> Batch {
         let (batch, points) = (self.len() as i64, self.num_points as i64);
@@ -171,7 +171,7 @@ impl CpuBatch {
         let features = Tensor::cat(&[&xyz.transpose(1, 2), &height], 1);
         let views = (self.num_views > 0).then(|| {
             let (views, size) = (self.num_views as i64, self.size_px as i64);
-            let picture = |bytes: &[u8], channels: usize| {
+            let image = |bytes: &[u8], channels: usize| {
                 Tensor::from_slice(bytes)
                     .view([batch, views, channels as i64, size, size])
                     .to_device(device)
@@ -182,8 +182,8 @@ impl CpuBatch {
                     .to_device(device)
             };
             ViewBatch {
-                images: picture(&self.images, self.num_channels()).to_kind(Kind::Float) / 255.0,
-                masks: picture(&self.masks, 1).to_kind(Kind::Bool),
+                images: image(&self.images, self.num_channels()).to_kind(Kind::Float) / 255.0,
+                masks: image(&self.masks, 1).to_kind(Kind::Bool),
                 view_from_object: matrix(&self.view_from_object),
                 clip_from_view: matrix(&self.clip_from_view),
             }

@@ -14,60 +14,60 @@ use super::source::SampleSource;
 use crate::error::TrainError;
 use crate::seed::Stream;
 
-/// How points are chosen from those of a row.
+/// How points are sampled from those of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PointSampling {
-    /// The first ones: right where the sampler's order is already farthest-first.
+    /// The first ones: for rows whose points are stored in farthest-first order.
     First,
     /// Farthest-point sampling from the first point on.
     Farthest,
 }
 
-/// Which views of a sample come with it.
+/// How views of a sample are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewSampling {
     /// None.
     None,
-    /// So many of them, drawn anew each epoch.
+    /// So many, drawn anew each epoch.
     Random(usize),
     /// All of them, in the rig's order.
     All,
 }
 
-/// What the batches hold.
+/// Content of batches.
 #[derive(Debug, Clone)]
 pub struct LoaderOptions {
     /// Seed of every draw.
     pub seed: u64,
-    /// N.
+    /// Number of points of a cloud, N.
     pub num_points: usize,
-    /// Which N.
+    /// How the N points are sampled.
     pub point_choice: PointSampling,
     /// Views.
     pub views: ViewSampling,
-    /// Pictures in color, not in gray.
+    /// Images in RGB, not in gray.
     pub is_color: bool,
     /// Transforms.
     pub augmentation: Augmentation,
-    /// Normals and parts, and what is done to them; without them if absent.
+    /// Normals and part labels, and their augmentation; without them if absent.
     pub parts: Option<PartAugmentation>,
-    /// Bytes of encoded rows that may be kept.
+    /// Largest size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
 }
 
-/// A row as it is kept: chosen points, encoded pictures.
+/// A cached row: sampled points, encoded images.
 #[derive(Debug)]
 struct Row {
     label: i64,
     points: Vec<[f32; 3]>,
-    /// Of each point its normal and part, where they were asked for.
+    /// Normal and part label of each point, if requested.
     normals: Vec<[f32; 3]>,
     part_labels: Vec<u8>,
     views: Vec<SampleView>,
 }
 
-/// Makes batches of a source.
+/// Collates rows of a source into batches.
 pub struct Collator {
     source: Arc<dyn SampleSource>,
     sampler: BatchSampler,
@@ -86,7 +86,7 @@ impl std::fmt::Debug for Collator {
 }
 
 impl Collator {
-    /// Over all rows of `source`.
+    /// A collator for all rows of `source`.
     #[must_use]
     pub fn new(source: Arc<dyn SampleSource>, sampler: BatchSampler, options: LoaderOptions) -> Self {
         let cache = (0..source.len()).map(|_| OnceLock::new()).collect();
@@ -99,7 +99,7 @@ impl Collator {
         }
     }
 
-    /// The order of its batches.
+    /// Which rows make which batch.
     #[must_use]
     pub fn sampler(&self) -> &BatchSampler {
         &self.sampler
@@ -113,7 +113,7 @@ impl Collator {
         self.make(step, self.sampler.batch(step))
     }
 
-    /// These rows as a batch of epoch 0, whatever the order.
+    /// Given rows as a batch of epoch 0.
     ///
     /// # Errors
     /// As for [`Collator::batch`].
@@ -201,7 +201,7 @@ impl Collator {
         Ok(())
     }
 
-    /// The row from the cache, or into it while there is room.
+    /// The row from the cache; if it is not there and fits, it is read and cached.
     fn cached(&self, row: usize) -> Result<Option<Arc<Row>>, TrainError> {
         if let Some(kept) = self.cache[row].get() {
             return Ok(Some(Arc::clone(kept)));

@@ -4,28 +4,28 @@ use serde::{Deserialize, Serialize};
 
 use crate::seed::Stream;
 
-/// What becomes of the samples that do not fill the last batch of an epoch.
+/// Treatment of samples that do not fill the last batch of an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LastBatch {
-    /// They are left out (another set of them each epoch), as the reference does.
+    /// Dropped (others each epoch), as in the reference.
     Drop,
-    /// They make a smaller batch.
+    /// Kept as a smaller batch.
     Keep,
-    /// They are joined by the first samples of the next epoch, so that every batch is full.
+    /// Filled up with the first samples of the next epoch.
     Carry,
 }
 
-/// Which samples make which batch.
+/// Assignment of rows to batches.
 #[derive(Debug, Clone)]
 pub struct BatchSampler {
     /// Rows of an epoch.
     pub num_rows: usize,
     /// Rows of a batch.
     pub batch_size: usize,
-    /// The end of an epoch.
+    /// Treatment of the last batch of an epoch.
     pub last_batch: LastBatch,
-    /// Shuffled by this seed, or in row order.
+    /// Seed of the shuffle; row order if absent.
     pub shuffle: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Where samples come from: the rows of a data set's splits, or samples in memory.
+//! Sources of samples: the rows of a data set's splits, or samples in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tap_dataset::{Dataset, ObjectId, Sample, Split, ViewSelection};
 use crate::error::TrainError;
 use crate::seed::Stream;
 
-/// Rows that can be read in any order from any thread.
+/// Random access to rows, from any thread.
 pub trait SampleSource: Send + Sync {
     /// Ids of all rows, in row order.
     fn ids(&self) -> &[ObjectId];
@@ -16,7 +16,7 @@ pub trait SampleSource: Send + Sync {
     /// Labels of all rows, in row order.
     fn labels(&self) -> &[i64];
 
-    /// How many views each row has.
+    /// Number of views of a row.
     fn num_views(&self) -> usize;
 
     /// Pixels along a side of a view.
@@ -28,12 +28,12 @@ pub trait SampleSource: Send + Sync {
     /// Where the row cannot be read.
     fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample, TrainError>;
 
-    /// How many rows there are.
+    /// Number of rows.
     fn len(&self) -> usize {
         self.ids().len()
     }
 
-    /// Is there no row?
+    /// Whether there is no row.
     fn is_empty(&self) -> bool {
         self.ids().is_empty()
     }

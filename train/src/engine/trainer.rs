@@ -1,4 +1,4 @@
-//! The one training loop. Tasks plug an [`Objective`] in; events come out.
+//! The training loop of every [`Objective`]; it reports events.
 //!
 //! A step is a function of (plan, step, weights, moments): its batch is drawn by the loader from (seed, epoch, id), and
 //! torch's own generator (dropout, drop path) is seeded anew from (seed, step). That is why a resumed run needs nothing
@@ -30,19 +30,19 @@ use crate::seed::torch_seed;
 use crate::weights::checkpoint::{self, Checkpoint, CheckpointState};
 use crate::weights::safetensors::first_non_finite;
 
-/// Seconds between two moments at which records are handed to the system.
+/// Interval at which records are flushed, in seconds.
 const FLUSH_EVERY_S: f64 = 1.0;
 
-/// Where and how a run is carried out; nothing here changes its numbers on a CPU but the number of torch's threads.
+/// Where a run reads, writes and computes. Of these only the number of torch's threads changes its numbers on a CPU.
 #[derive(Debug, Clone)]
 pub struct RunOptions {
     /// The data set.
     pub data: PathBuf,
     /// The run folder.
     pub out: PathBuf,
-    /// What to do with a run that is there.
+    /// Treatment of an existing run.
     pub existing: Existing,
-    /// Where to compute.
+    /// Device.
     pub device: Device,
     /// Threads that make batches.
     pub loader_threads: usize,
@@ -50,12 +50,12 @@ pub struct RunOptions {
     pub num_threads: usize,
 }
 
-/// How a session ended.
+/// Summary of a session of training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingSummary {
     /// Steps taken, earlier sessions included.
     pub step: u64,
-    /// Was it asked to stop before the end?
+    /// Whether it was cancelled before the end.
     pub is_interrupted: bool,
     /// The last record of the evaluation split; none where it was interrupted.
     pub score: Option<Record>,
@@ -71,23 +71,23 @@ pub struct TrainingSummary {
 
 /// A network with its data, ready to train.
 pub struct Training<'a> {
-    /// What to do.
+    /// The resolved configuration.
     pub plan: &'a Plan,
-    /// Where.
+    /// Folders and device.
     pub options: &'a RunOptions,
     /// The weights.
     pub store: &'a VarStore,
     /// The training batches.
     pub batches: Arc<Collator>,
-    /// Which parameters decay, and how fast they learn.
+    /// Weight decay and learning rate by parameter.
     pub parameter_group: &'a dyn Fn(&str, &Tensor) -> ParameterGroup,
-    /// What every checkpoint says of its weights: what they were trained on, and which of them are the encoder.
+    /// Metadata of every checkpoint: what it was trained on, and which tensors are the encoder.
     pub metadata: BTreeMap<String, String>,
-    /// The checkpoint to go on from.
+    /// The checkpoint to resume from.
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// Counts the time of steps.
+/// Samples and views a second.
 #[derive(Debug, Default)]
 struct Throughput {
     steps_s: f64,
@@ -143,7 +143,7 @@ impl Training<'_> {
             let Some(cpu_batch) = loader.next().transpose()? else {
                 break;
             };
-            // What was recorded before a failure is worth keeping.
+            // Records of before a failure are kept.
             let _epoch = tracing::debug_span!("epoch", epoch = cpu_batch.epoch).entered();
             let mut record = match self.step(&cpu_batch, objective, &mut optimizer, state.step) {
                 Ok(record) => record,
@@ -165,7 +165,7 @@ impl Training<'_> {
                 folder.flush()?;
                 flushed_s = clock.elapsed_s();
             }
-            // At the end everything is due once, in another order.
+            // After the last step all of this is done once, in another order.
             if state.step == plan.phase.num_steps {
                 break;
             }
@@ -211,7 +211,7 @@ impl Training<'_> {
             on_event(TrainEvent::Interrupted { step: state.step });
             None
         } else {
-            // For good: what a run gives is its average.
+            // Not swapped back: the average is the result of the run.
             ema.iter_mut().for_each(Ema::swap);
             Some(self.finish(&mut folder, objective, state.step, on_event)?)
         };
@@ -227,7 +227,7 @@ impl Training<'_> {
         })
     }
 
-    /// Everything as it was at the checkpoint, or as it is at the start.
+    /// Optimizer, average and state of the checkpoint, or of a new run.
     fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
         let Self { plan, store, .. } = self;
         let mut optimizer = AdamW::with_groups(
@@ -246,7 +246,7 @@ impl Training<'_> {
         Ok((optimizer, ema, state))
     }
 
-    /// One step down the loss of a batch, after `step` steps.
+    /// One optimizer step on a batch, after `step` steps.
     fn step(
         &self,
         cpu_batch: &CpuBatch,
@@ -331,7 +331,7 @@ impl Training<'_> {
         })
     }
 
-    /// Scores and draws the final weights.
+    /// Evaluates the final weights and writes images.
     fn finish(
         &self,
         folder: &mut RunFolder,
@@ -347,7 +347,7 @@ impl Training<'_> {
         Ok(record)
     }
 
-    /// Refuses to go on where a weight or a running statistic is no number: no later step mends it.
+    /// An error where a weight or a running statistic is not finite: no later step can repair it.
     fn require_finite(&self, step: u64) -> Result<(), TrainError> {
         match first_non_finite(&self.store.variables()) {
             Some(name) => Err(TrainError::NonFiniteState {
@@ -367,7 +367,7 @@ impl Training<'_> {
         clock: &SessionClock,
         on_event: OnEvent<'_>,
     ) -> Result<(), TrainError> {
-        // Records come first: a checkpoint must not be ahead of them.
+        // Records are flushed first: a checkpoint must not be ahead of them.
         folder.flush()?;
         if folder.checkpoint_step == Some(state.step) {
             return Ok(());
@@ -439,7 +439,7 @@ impl SessionClock {
     }
 }
 
-/// Runs `work` on the average of the weights, where there is one.
+/// Runs `work` with the averaged weights, if there is an average.
 fn averaged<T>(ema: &mut Option<Ema>, work: impl FnOnce() -> T) -> T {
     ema.iter_mut().for_each(Ema::swap);
     let result = work();

@@ -1,12 +1,12 @@
 //! Pre-training methods behind one trait, one file or folder a method, and one line of [`METHODS`].
 //!
-//! # A method of one's own
+//! # Adding a method
 //!
 //! Implement [`Loss`], [`Method`] and [`MethodKind`]. **Inside this crate** the kind goes into [`METHODS`]: `method = "NAME"`
 //! in a configuration then selects it. **Outside of it** the kind is given to
 //! [`pretrain_with`](crate::task::pretrain::pretrain_with), as `train/examples/own_method.rs` does. The trainer, the
-//! configuration, records, the run folder, checkpoints and the program need no change: a method says what it wants of a row,
-//! which terms its loss has, what it measures on held-out objects, and which of its weights are the encoder.
+//! configuration, records, the run folder, checkpoints and the program need no change: a method declares its inputs, the
+//! terms of its loss, its metrics on held-out objects, and which of its weights are the encoder.
 //!
 //! Its settings are the table `[method]`, which it reads itself ([`MethodConfig::parse`]), with defaults and without
 //! accepting what it does not know.
@@ -29,38 +29,38 @@ use crate::weights::checkpoint::ENCODER_PREFIX;
 /// The methods that a configuration can name.
 pub const METHODS: [&dyn MethodKind; 1] = [&tap::TapKind];
 
-/// What a method wants of a row beside its points.
+/// Inputs of a method beside the points of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inputs {
     /// Views: some of them in training, as `data.num_views` says, and all of them in evaluation.
     pub views: bool,
 }
 
-/// Losses of predictors that learn nothing, to hold a loss against.
+/// Losses of trivial predictors, to compare a loss with.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Baselines {
     /// By name, for the result.
     pub scalars: Scalars,
-    /// In words, for the user.
+    /// As text for the user.
     pub note: Option<String>,
 }
 
-/// Batches in memory's reach, as [`Method::baselines`] gets them.
+/// Batches in main memory, as passed to [`Method::baselines`].
 pub type CpuBatches<'a> = &'a mut dyn Iterator<Item = Result<CpuBatch, TrainError>>;
 
 /// A network with the loss that it is pre-trained by. It lives on the device of its weights.
 pub trait Method: Loss {
-    /// What batches have to hold beside points.
+    /// Inputs of the method beside points.
     fn inputs(&self) -> Inputs {
         Inputs::default()
     }
 
-    /// How the names of the encoder's weights begin.
+    /// Prefix of the names of the encoder's weights.
     fn encoder_prefix(&self) -> &str {
         ENCODER_PREFIX
     }
 
-    /// Whether a parameter decays, and how fast it learns.
+    /// Weight decay and learning rate of a parameter.
     fn parameter_group(&self, name: &str, tensor: &Tensor) -> ParameterGroup {
         ParameterGroup::of(name, tensor)
     }
@@ -77,13 +77,13 @@ pub trait Method: Loss {
         Ok(Baselines::default())
     }
 
-    /// Adds what a batch of the evaluation split has to say to `sums`; called without gradients.
+    /// Adds the metrics of a batch of the evaluation split to `sums`; called without gradients.
     fn evaluate(&self, batch: &Batch, sums: &mut Sums);
 
-    /// What the sums over the whole split come to; `loss` is what runs are compared by.
+    /// The scalars from the sums over the whole split; `loss` is what runs are compared by.
     fn scalars(&self, sums: &Sums) -> Scalars;
 
-    /// Images of what the network does with a batch of the evaluation split, if it makes any; called without gradients.
+    /// Images for the log from a batch of the evaluation split, if the method has any; called without gradients.
     fn images(&self, _cpu_batch: &CpuBatch, _batch: &Batch) -> Option<ImageGrid> {
         None
     }

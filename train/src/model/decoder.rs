@@ -13,7 +13,7 @@ use super::mode::Mode;
 pub struct DecoderConfig {
     /// The layers, from queries to pixels. All but the last end in a ReLU, the last in a sigmoid.
     pub layers: Vec<DecoderLayer>,
-    /// Where the bias of the last layer starts; drawn like every other if absent. A picture is mostly white.
+    /// Where the bias of the last layer starts; drawn like every other if absent. Most pixels of an image are white.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_bias: Option<f64>,
 }
@@ -24,7 +24,7 @@ pub struct DecoderConfig {
 pub struct DecoderLayer {
     /// Channels out.
     pub channels: i64,
-    /// How many times larger the picture becomes.
+    /// Upsampling factor.
     pub stride: i64,
 }
 
@@ -49,13 +49,13 @@ impl DecoderConfig {
         }
     }
 
-    /// How many times larger a picture is than the grid of queries.
+    /// Side of an image over the side of the query grid.
     #[must_use]
     pub fn scale(&self) -> i64 {
         self.layers.iter().map(|layer| layer.stride).product()
     }
 
-    /// Channels of the picture.
+    /// Channels of the image.
     #[must_use]
     pub fn channels(&self) -> i64 {
         self.layers.last().map_or(0, |layer| layer.channels)

@@ -8,7 +8,7 @@ use crate::ops;
 
 /// `embedding_bag`'s number for sums.
 const BAG_SUM: i64 = 0;
-/// Below this a variance is that of a cloud whose points all lie in one place; it gets no gradient.
+/// Smaller variances are those of clouds whose points coincide; they get no gradient.
 const SMALLEST_VARIANCE: f64 = 1e-24;
 
 /// # Shapes
@@ -23,12 +23,12 @@ pub(super) fn max_over_group(rows: &Tensor) -> Tensor {
         .transpose(1, 2)
 }
 
-/// `max over k of norm(of_center[i] + of_point[neighbors[i, k]])`, without making the B·G·K edges.
+/// `max over k of norm(of_center[i] + of_point[neighbors[i, k]])`, without materializing the B·G·K edges.
 ///
 /// The term of the center is the same for all its edges, and a normalization is monotone in each channel, so the largest
-/// edge is the one with the largest (or, where the norm turns the sign, smallest) neighbor. The statistics of all edges
+/// edge is the one with the largest (or, where the norm's weight is negative, smallest) neighbor. The statistics of all edges
 /// follow from sums over points: the mean from how often each is a neighbor, the variance from the sum over each
-/// center's neighbors. Both parts are centered first, so that nothing cancels.
+/// center's neighbors. Both parts are centered first, against cancellation.
 ///
 /// # Shapes
 /// - `of_center`: B,G,C; `of_point`: B,N,C; `neighbors`: B,G,K of `i64` in 0..N
@@ -65,7 +65,7 @@ fn edge_statistics(of_center: &Tensor, of_point: &Tensor, neighbors: &Tensor) ->
 }
 
 /// The unbiased deviation of `of_point[neighbors[i, k]] - of_center[i]` over all edges and channels of each cloud,
-/// without making the edges.
+/// without materializing the edges.
 ///
 /// # Shapes
 /// - `of_center`: B,G,C; `of_point`: B,N,C; `neighbors`: B,G,K of `i64` in 0..N

@@ -12,8 +12,8 @@ use super::mode::Mode;
 
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 const BATCH_NORM_MOMENTUM: f64 = 0.1;
-/// libtorch's kernel for rows sums them one after the other in `f32`. That is fast, and over the 65,536 rows of a paper
-/// model's groups it costs four digits of the gradients; beyond this many rows slower, cascading sums take its place.
+/// libtorch's kernel for rows sums them one after the other in `f32`. That is fast, but over the 65,536 rows of a paper
+/// model's groups the gradients lose four digits; for more rows than this, slower pairwise sums are used.
 const MAX_NAIVE_ROWS: i64 = 1 << 14;
 const LAYER_NORM_EPSILON: f64 = 1e-5;
 
@@ -84,7 +84,7 @@ impl Linear {
         )
     }
 
-    /// The part that some of the input channels have in the product; `x` holds these alone. Without the bias.
+    /// The contribution of some of the input channels, which `x` holds alone, to the product. Without the bias.
     ///
     /// # Shapes
     /// - `x`: ...,len for the channels from `first` on
@@ -127,7 +127,7 @@ impl BatchNorm {
 
     /// Batch statistics in training, running ones (unbiased variance, momentum 0.1) otherwise.
     ///
-    /// One row alone has no variance: it comes out as the bias, and the running variance stays as it was. (PyTorch
+    /// One row alone has no variance: its output is the bias, and the running variance is unchanged. (PyTorch
     /// refuses this in its Python layer; libtorch's kernel divides by n - 1 = 0.)
     ///
     /// # Shapes
@@ -167,7 +167,7 @@ impl BatchNorm {
         sum.relu_()
     }
 
-    /// The same in training, with sums that cascade.
+    /// The same in training, with pairwise summation.
     ///
     /// # Shapes
     /// - `rows`: R,C
@@ -184,7 +184,7 @@ impl BatchNorm {
         self.bias.addcmul(&centered, &scale)
     }
 
-    /// In training, with statistics of `num_rows` rows of which `x` need hold only some.
+    /// In training, with given statistics of `num_rows` rows, of which `x` may be a subset.
     ///
     /// # Shapes
     /// - `x`: ...,C; `mean`, `variance` (biased): C
@@ -195,7 +195,7 @@ impl BatchNorm {
         self.bias.addcmul(&(x - mean), &scale)
     }
 
-    /// Moves the running statistics towards those of a batch; a single row has no variance to follow.
+    /// Updates the running statistics; a single row has no variance.
     fn follow(&self, mean: &Tensor, variance: &Tensor, num_rows: f64) {
         tch::no_grad(|| {
             let update = |running: &Tensor, batch: &Tensor| {
@@ -244,7 +244,7 @@ impl LayerNorm {
     }
 }
 
-/// A transposed convolution that makes a picture `stride` times larger: kernel stride + 1, padding 1, output padding 1;
+/// A transposed convolution that makes an image `stride` times larger: kernel stride + 1, padding 1, output padding 1;
 /// weight `[in, out, k, k]`.
 #[derive(Debug)]
 pub(super) struct ConvTranspose {
@@ -271,7 +271,7 @@ impl ConvTranspose {
         }
     }
 
-    /// Starts the bias at one value.
+    /// Initializes the bias with one value.
     pub(super) fn fill_bias(&mut self, value: f64) {
         let _ = tch::no_grad(|| self.bias.fill_(value));
     }
@@ -292,7 +292,7 @@ impl ConvTranspose {
     }
 }
 
-/// Drops whole samples of a residual branch and scales the others up, so that the mean stays.
+/// Stochastic depth: drops the residual branch of whole samples and scales the others, so that the mean is unchanged.
 ///
 /// # Shapes
 /// - `x`: B,...
@@ -307,7 +307,7 @@ pub(super) fn drop_path(x: Tensor, probability: f64, mode: Mode) -> Tensor {
     x * kept
 }
 
-/// `x` with elements dropped, or `x` itself where nothing is dropped.
+/// Dropout in training; `x` itself otherwise.
 pub(super) fn dropout(x: Tensor, probability: f64, mode: Mode) -> Tensor {
     if !mode.is_training || probability <= 0.0 {
         x

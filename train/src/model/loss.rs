@@ -1,4 +1,4 @@
-//! The losses: pictures against pictures (`docs/method.md`, "Photograph loss"), logits against labels
+//! The losses: images against images (`docs/method.md`, "Photograph loss"), logits against labels
 //! (`docs/method.md`, "Classification loss").
 
 use serde::{Deserialize, Serialize};
@@ -26,18 +26,18 @@ pub struct PhotographWeights {
     pub distance: PixelDistance,
 }
 
-/// The loss of generated pictures and its two parts, each a scalar tensor.
+/// The loss of generated images and its two parts, each a scalar tensor.
 #[derive(Debug)]
 pub struct PhotographLoss {
     /// `fg_weight` · foreground + `bg_weight` · background.
     pub total: Tensor,
-    /// Mean squared error over covered pixels, all pictures of the batch together.
+    /// Mean squared error over covered pixels, all images of the batch together.
     pub foreground: Tensor,
     /// Mean squared error over the other pixels.
     pub background: Tensor,
 }
 
-/// Weighted mean squared error; foreground and background are each averaged over the whole batch, not by picture.
+/// Weighted mean squared error; foreground and background are each averaged over the whole batch, not by image.
 ///
 /// A part without pixels counts as zero (in the released code the loss is then not a number).
 ///
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn parts_are_means_over_the_whole_batch() {
-        // Two pictures of two pixels; the first has one covered pixel, the second two.
+        // Two images of two pixels; the first has one covered pixel, the second two.
         let pred = Tensor::from_slice(&[0.5f32, 1.0, 0.0, 0.0]).view([2, 1, 1, 2]);
         let target = Tensor::from_slice(&[0.0f32, 0.0, 0.0, 1.0]).view([2, 1, 1, 2]);
         let mask = Tensor::from_slice(&[true, false, true, true]).view([2, 1, 1, 2]);

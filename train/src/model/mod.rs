@@ -1,7 +1,7 @@
 //! The networks: one published model a file, top to bottom in the order of the data.
 //!
 //! Points go through an [`Encoder`] to tokens; [`Rays`] turn poses into queries; the photograph module
-//! ([`PhotographConfig`]) lets the queries look at the tokens; the 2D generator ([`DecoderConfig`]) draws the picture.
+//! ([`PhotographConfig`]) lets the queries attend to the tokens; the 2D generator ([`DecoderConfig`]) decodes the image.
 //! [`Tap`] is the whole. A task head ([`ClassifierHead`]) takes the encoder's global feature instead.
 //! Nothing here reads a configuration file, a shard or a checkpoint.
 

@@ -1,4 +1,4 @@
-//! How a forward pass is run: handed from the trainer or the evaluation down to every layer that has to know.
+//! How a forward pass is run: passed from the trainer or the evaluation down to every layer.
 
 use tch::{Kind, Tensor};
 

@@ -4,7 +4,7 @@
 //! feed-forward part. The views of one object share its tokens: cross-attention runs on all their queries at once, and
 //! nothing is repeated.
 //!
-//! The ablations of the paper that tell the projection instead of letting it be learned ([`FeatureProjection::SelfAttention`],
+//! The ablations of the paper with explicit instead of learned projection ([`FeatureProjection::SelfAttention`],
 //! [`FeatureProjection::Projection`]) average the tokens whose positions a cell's line passes nearest.
 
 use serde::de::Error as _;
@@ -17,22 +17,22 @@ use super::mode::Mode;
 use super::query::{QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays};
 use crate::ops;
 
-/// Numbers that describe a query: origin, direction, position.
+/// Channels of a query: origin, direction, position.
 const QUERY_CHANNELS: i64 = 8;
-/// Numbers of a pose: its rotation.
+/// Channels of a pose: its rotation matrix.
 const POSE_CHANNELS: i64 = 9;
 /// Width of the hidden layer of a gated feed-forward part, in multiples of the channels.
 const FEED_FORWARD_RATIO: i64 = 4;
 /// Bias of the pad token's logit where tokens get the ray bias.
 const PAD_RAY_BIAS: f64 = -2.0;
 
-/// Which account of TAP is followed where paper and released code differ.
+/// Whether the paper or the released code is followed where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compat {
-    /// What the paper says: a pad token in the memory, the true direction of the optical lines, drop path.
+    /// As in the paper: a pad token in the memory, the true direction of the optical lines, drop path.
     Paper,
-    /// What the published numbers were made with: no pad token, a constant direction, 32 heads, dropout.
+    /// As in the released code, which produced the published numbers: no pad token, a constant direction, 32 heads, dropout.
     Code,
 }
 
@@ -42,7 +42,7 @@ pub enum Compat {
 pub struct PhotographConfig {
     /// Where queries come from.
     pub query: QueryConfig,
-    /// How features of points come to the cells of a picture (Table 6a).
+    /// How token features are brought to the cells of the image grid (Table 6a).
     #[serde(default, rename = "mixing", alias = "feature_projection")]
     pub feature_projection: FeatureProjection,
     /// Width of queries and memory.
@@ -53,7 +53,7 @@ pub struct PhotographConfig {
     pub num_heads: i64,
     /// Width of a head; heads × width need not be `channels`.
     pub head_channels: i64,
-    /// Whether a learnable token that stands for "nothing here" joins the memory.
+    /// Whether a learnable token for empty space is appended to the memory.
     pub pad_token: bool,
     /// Hidden width of the query's MLP.
     pub query_hidden: i64,
@@ -64,9 +64,9 @@ pub struct PhotographConfig {
     pub dropout: f64,
     /// Probability to drop the residual branch of the cross-attention for a whole object.
     pub drop_path: f64,
-    /// Extension of this project, in neither the paper nor the released code: in training the module is shown this part of
-    /// each object's tokens alone, other ones each time, so that what is left has to say more of its surroundings; all
-    /// of them if absent. Evaluation always shows all, and the pad token always stays.
+    /// Extension of this project, in neither the paper nor the released code: in training the module sees a random subset
+    /// with this fraction of each object's tokens, so that each token has to describe more of its surroundings; all of them
+    /// if absent. Evaluation uses all tokens, and the pad token is never dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_keep: Option<f64>,
     /// Extension of this project, in neither the paper nor the released code: a bias on the cross-attention from the
@@ -75,21 +75,21 @@ pub struct PhotographConfig {
     pub ray_bias: Option<RayBiasConfig>,
 }
 
-/// How features of points come to the cells of a picture.
+/// How token features are brought to the cells of the image grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureProjection {
-    /// The cells ask, by cross-attention; which point falls where is learned.
+    /// Cross-attention from cells to tokens; the projection is learned.
     #[default]
     CrossAttention,
     /// Model A2: tokens are projected into their cells, then the cells and a token of the pose attend to each other.
     SelfAttention,
-    /// Model A1: tokens are projected into their cells, and that is all.
+    /// Model A1: tokens are projected into their cells, without attention.
     Projection,
 }
 
-/// Where the weights of the ray bias start: `logits += -(distance · d² + depth · t)` for head h, with d the
-/// distance of the token to the line and t its position along it. Heads beyond the list begin it again.
+/// Initial weights of the ray bias: `logits += -(distance · d² + depth · t)` for head h, with d the
+/// distance of the token to the line and t its position along it. The list is repeated for further heads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RayBiasConfig {
@@ -99,12 +99,12 @@ pub struct RayBiasConfig {
     /// Weight of the position along the line, one a head; at least one.
     #[serde(deserialize_with = "at_least_one")]
     pub depth: Vec<f64>,
-    /// Whether the weights stay where they start.
+    /// Whether the weights are constants instead of parameters.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fixed: bool,
 }
 
-/// Heads begin the list again where it ends, so it must have an end that is not its beginning.
+/// The list is repeated over the heads, so it must not be empty.
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let list = Vec::deserialize(deserializer)?;
     if list.is_empty() {
@@ -126,7 +126,7 @@ impl Default for RayBiasConfig {
 }
 
 impl PhotographConfig {
-    /// The switches of the paper or of the released code. Nowhere else are the two told apart.
+    /// The switches of the paper or of the released code. No other code depends on which of the two it is.
     #[must_use]
     pub fn from_compat(compat: Compat) -> Self {
         let shared = |origin, direction| Self {
@@ -167,7 +167,7 @@ impl PhotographConfig {
         }
     }
 
-    /// Small and with the ray bias: learns view dependence within minutes on two cores.
+    /// A small module with the ray bias, which learns view dependence within minutes on two cores.
     #[must_use]
     pub fn mini() -> Self {
         Self {
@@ -193,7 +193,7 @@ impl PhotographConfig {
         }
     }
 
-    /// What contradicts itself in it, if anything does.
+    /// A contradiction between settings, if there is one.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
         let sizes = [
@@ -208,7 +208,7 @@ impl PhotographConfig {
         } else if self.token_keep.is_some_and(|keep| !(keep > 0.0 && keep <= 1.0)) {
             Some("token_keep is a part of the tokens, above 0 and at most 1")
         } else if self.query.source == QuerySource::Line && self.query.components.channels() == 0 {
-            Some("a query that is told nothing of its line cannot tell cells apart")
+            Some("a query without any component of its line is the same for all cells")
         } else if self.feature_projection == FeatureProjection::CrossAttention {
             None
         } else if self.pad_token {
@@ -221,7 +221,7 @@ impl PhotographConfig {
     }
 }
 
-/// The module. Field names equal checkpoint keys; what a configuration does not use has none.
+/// The module. Field names equal checkpoint keys; unused parts have no parameters.
 #[derive(Debug)]
 pub struct Photograph {
     pad_memory: Tensor,
@@ -269,7 +269,7 @@ impl Photograph {
         }
     }
 
-    /// Tokens with their positions, brought to the width of the module; the pad token, if any, comes last.
+    /// Tokens with their positions, mapped to the width of the module; the pad token, if any, is last.
     ///
     /// # Shapes
     /// - `tokens`: B,M,C and B,M,3
@@ -333,8 +333,8 @@ impl Photograph {
     }
 }
 
-/// So many of each object's tokens as is nearest to the part `keep`, at least one, drawn from torch's generator: by the seed,
-/// the step and the place in the batch, as dropout is.
+/// A random fraction `keep` of each object's tokens, rounded, at least one. Drawn from torch's generator, so a function of the
+/// seed, the step and the index in the batch, as dropout is.
 ///
 /// # Shapes
 /// - `tokens`: B,M,C and B,M,3
@@ -351,7 +351,7 @@ fn random_token_subset(tokens: &Tokens, keep: f64) -> Tokens {
 }
 
 /// The mean of the tokens in each cell; a token lies in the cell whose line passes it nearest, and a cell without any
-/// token is zero. (What the paper does with several tokens of a cell is not stated.)
+/// token is zero. (The paper does not state how several tokens of a cell are combined.)
 ///
 /// # Shapes
 /// - `memory`: B,M,C; `centers`: B,M,3; `rays`: B,V,Q
@@ -389,7 +389,7 @@ impl Mlp {
     }
 }
 
-/// Where tokens lie as seen from the queries' lines.
+/// Positions of tokens relative to the lines of queries.
 struct RayGeometry {
     /// B,V·Q,M: squared distance to the line.
     distance: Tensor,
@@ -486,7 +486,7 @@ impl RayBias {
 struct Block {
     attn1: Attention,
     ff: FeedForward,
-    /// None where nothing is asked of the points.
+    /// None without cross-attention.
     attn2: Option<(Attention, LayerNorm)>,
     norm1: LayerNorm,
     norm3: LayerNorm,
@@ -817,7 +817,7 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        let nothing_told = small(|c| {
+        let no_components = small(|c| {
             c.query.components = QueryComponents {
                 origin: false,
                 direction: false,
@@ -832,7 +832,7 @@ mod tests {
         let nothing_shown = small(|c| c.token_keep = Some(0.0));
         let more_than_all = small(|c| c.token_keep = Some(1.5));
         for (config, word) in [
-            (nothing_told, "told nothing"),
+            (no_components, "without any component"),
             (projected_pad, "pad token"),
             (projected_bias, "ray bias"),
             (no_heads, "at least 1"),

@@ -1,4 +1,4 @@
-//! TAP, whole: points to tokens, poses to queries, queries to pictures (paper: "Take-A-Photo").
+//! The whole TAP model: points to tokens, poses to queries, queries to images (paper: "Take-A-Photo").
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
@@ -32,7 +32,7 @@ impl TapConfig {
         }
     }
 
-    /// The recipe for two cores and a few minutes: 64-pixel gray pictures, with the ray bias.
+    /// A small model for two CPU cores and a few minutes: 64-pixel gray images, with the ray bias.
     #[must_use]
     pub fn mini() -> Self {
         Self {
@@ -42,7 +42,7 @@ impl TapConfig {
         }
     }
 
-    /// Side of the pictures it draws.
+    /// Side of the images it draws.
     #[must_use]
     pub fn image_size_px(&self) -> i64 {
         self.photograph.query.grid * self.decoder.scale()
@@ -69,7 +69,7 @@ impl Tap {
         Self::with_encoder(vs, encoder, &config.photograph, &config.decoder)
     }
 
-    /// A model around any backbone, one of one's own for instance, which by convention was built at `vs / "encoder"`.
+    /// A model around any backbone, also one of another crate, by convention built at `vs / "encoder"`.
     #[must_use]
     pub fn with_encoder(
         vs: &nn::Path<'_>,
@@ -85,7 +85,7 @@ impl Tap {
         }
     }
 
-    /// Pictures of the clouds along the given optical lines.
+    /// Images of the clouds along the given optical lines.
     ///
     /// # Shapes
     /// - `cloud`: B,N,3 and B,C,N
@@ -107,7 +107,7 @@ impl Tap {
         features.unflatten(2, [grid, grid]).permute([0, 1, 4, 2, 3])
     }
 
-    /// Pictures from features of the queries.
+    /// Images from features of the queries.
     ///
     /// # Shapes
     /// - `features`: B,V,C,grid,grid

@@ -4,7 +4,7 @@ use tch::{Tensor, no_grad};
 
 use super::{gather, nearest};
 
-/// How far a point is from the nearest of the other set.
+/// Norm of the distance from a point to the nearest one of the other set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChamferNorm {
     /// Half the sum of both mean distances.

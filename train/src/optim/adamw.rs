@@ -1,13 +1,12 @@
 //! `AdamW` as torch computes it (`docs/method.md`, "Optimization"), with state that can be saved and gradients clipped by
-//! their total norm.
+//! their global norm.
 //!
 //! tch's own optimizer cannot save its moments, so a resumed run would differ. This one keeps the parameters of a decay
 //! group in one flat buffer of which the network's tensors are views: a step is then one pass over the numbers on a CPU
-//! and a dozen operations elsewhere, however many layers there are. Whoever loads weights later must copy into the
-//! tensors (`copy_`), never replace their data.
+//! and a dozen operations elsewhere, however many layers there are. Weights that are loaded later must be
+//! copied into the tensors (`copy_`); their storage must not be replaced.
 //!
-//! A batch that is too large for the memory is taken in parts: [`AdamW::accumulate`] for all but the last one, then
-//! [`AdamW::step`].
+//! Gradient accumulation: [`AdamW::accumulate`] for all micro-batches but the last, then [`AdamW::step`].
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use tch::{Kind, Tensor, no_grad};
 use crate::error::TrainError;
 use crate::ops::floats_mut;
 
-/// Numbers that a thread updates at a time.
+/// Parameters that a thread updates at a time.
 const CHUNK: usize = 1 << 15;
 
 /// Settings of the optimizer.
@@ -33,7 +32,7 @@ pub struct AdamWConfig {
     pub epsilon: f64,
     /// Decoupled weight decay of tensors that decay.
     pub weight_decay: f64,
-    /// Gradients are scaled down to this total L2 norm; infinity never clips.
+    /// Gradients are clipped to this global L2 norm; infinity never clips.
     #[serde(rename = "clip_norm", alias = "max_grad_norm")]
     pub max_grad_norm: f64,
 }
@@ -41,7 +40,7 @@ pub struct AdamWConfig {
 /// What the parameters of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ParameterGroup {
-    /// Whether weight decay pulls on them.
+    /// Whether weight decay applies.
     pub decays: bool,
     /// Factor of the learning rate.
     pub rate_factor: f64,
@@ -78,7 +77,7 @@ struct Group {
 }
 
 impl Group {
-    /// The gradients of the members in one row; zeros for a member that this loss does not depend on.
+    /// The flat gradient of the members; zeros for a member that this loss does not depend on.
     fn flatten(&self, gradients: &[Tensor], parameters: &[Parameter]) -> Tensor {
         let part = |&member: &usize| {
             let gradient = &gradients[member];
@@ -186,7 +185,7 @@ pub struct AdamW {
     num_steps: i64,
 }
 
-/// The numbers of a step that are the same for every weight.
+/// Factors of a step that are the same for all parameters of a group.
 #[derive(Debug, Clone, Copy)]
 struct Factors {
     clip: f32,
@@ -241,7 +240,7 @@ impl AdamW {
         self.num_steps
     }
 
-    /// Trainable numbers.
+    /// Trainable parameters.
     #[must_use]
     pub fn num_parameters(&self) -> usize {
         self.parameters
@@ -336,7 +335,7 @@ impl AdamW {
         Ok(norm)
     }
 
-    /// Sorts the parameters that take part into groups and makes the network's tensors views of the buffers.
+    /// Sorts the parameters that have a gradient into groups and makes the network's tensors views of flat buffers.
     fn flatten_parameters(&mut self, has_gradient: &[bool]) {
         let mut groups: Vec<ParameterGroup> = Vec::new();
         for parameter in &self.parameters {
@@ -402,9 +401,9 @@ impl AdamW {
         state
     }
 
-    /// Takes up moments that [`AdamW::state`] gave after `num_steps` steps.
+    /// Restores moments of [`AdamW::state`] after `num_steps` steps.
     ///
-    /// The buffers are laid out at once: matrix products may round differently for another alignment in memory, and a
+    /// The buffers are allocated at once: matrix products may round differently for another alignment in memory, and a
     /// resumed run has to give the bits of an unbroken one.
     ///
     /// # Errors
@@ -599,19 +598,19 @@ mod tests {
     #[test]
     fn a_batch_in_parts_takes_the_step_of_the_whole() {
         let input = Tensor::arange(12, (Kind::Float, Device::Cpu)).view([4, 3]) / 6.0 - 1.0;
-        let run = |num_parts: i64| {
+        let run = |num_micro_batches: i64| {
             let weight = leaf(&[1.0, -1.5, 0.25], &[3, 1]);
             let mut optimizer = AdamW::new(CONFIG, [(String::from("w"), weight.shallow_clone())]);
-            let rows = 4 / num_parts;
+            let rows = 4 / num_micro_batches;
             for _ in 0..3 {
-                for part in 0..num_parts {
+                for part in 0..num_micro_batches {
                     let loss = input
                         .narrow(0, part * rows, rows)
                         .matmul(&weight)
                         .square()
                         .sum(Kind::Float)
                         / 4.0;
-                    if part + 1 < num_parts {
+                    if part + 1 < num_micro_batches {
                         optimizer.accumulate(&loss).unwrap();
                     } else {
                         optimizer.step(&loss, 0.05).unwrap();

@@ -1,7 +1,7 @@
-//! The moving average of a network's weights and buffers, which is evaluated and kept in place of the last step's.
+//! Exponential moving average (EMA) of a network's weights and buffers, which is then what is evaluated and saved.
 //!
-//! The average starts as the first weights it sees. It follows with `min(decay, (1 + t) / (10 + t))` after t steps, so
-//! that a short run is not held back by where it began.
+//! It starts at the first weights. The decay after t steps is `min(decay, (1 + t) / (10 + t))`, so that a short run is not
+//! dominated by its initialization.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl Ema {
         }
     }
 
-    /// Takes in the weights after another step.
+    /// Updates the average after a step.
     pub fn update(&mut self) {
         self.num_updates += 1;
         let count = self.num_updates as f64;
@@ -54,12 +54,12 @@ impl Ema {
         });
     }
 
-    /// Exchanges weights and average: before an evaluation, and again after it.
+    /// Swaps weights and average: before an evaluation, and back after it.
     pub fn swap(&mut self) {
         no_grad(|| {
             for (variable, average) in self.averages.values_mut() {
                 let weights = variable.detach().copy();
-                // In place: the optimizer's buffers are looked at through these very tensors.
+                // In place: these tensors are views of the optimizer's buffers.
                 variable.detach().copy_(average);
                 average.copy_(&weights);
             }
@@ -75,7 +75,7 @@ impl Ema {
             .collect()
     }
 
-    /// Takes up an average that [`Ema::state`] gave.
+    /// Restores an average of [`Ema::state`].
     ///
     /// # Errors
     /// Where it is that of another network.

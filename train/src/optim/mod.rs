@@ -1,4 +1,4 @@
-//! What changes weights from step to step: the optimizer, its learning rate, the moving average.
+//! The optimizer, the learning-rate schedule and the moving average of weights.
 
 pub mod ema;
 pub mod schedule;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What one unit of schedule time is.
+/// Unit of schedule time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleUnit {
@@ -35,7 +35,7 @@ pub enum Curve {
     Multistep {
         /// 0-based times at which the rate drops.
         milestones: Vec<f64>,
-        /// What it is multiplied by.
+        /// Factor at a milestone.
         factor: f64,
     },
 }
@@ -46,9 +46,9 @@ pub enum Curve {
 pub struct Schedule {
     /// The rate after warm-up.
     pub base: f64,
-    /// What time is counted in.
+    /// Unit of time.
     pub unit: ScheduleUnit,
-    /// How it falls.
+    /// The curve.
     pub curve: Curve,
 }
 

@@ -1,4 +1,4 @@
-//! What the trainer reports while it works. Front ends draw it; the same records are the lines of `metrics.jsonl`.
+//! Events that the trainer reports to front ends. Their records are also the lines of `metrics.jsonl`.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use crate::scalar::Scalars;
 
 /// A line of `metrics.jsonl`: what was measured after how many steps.
 ///
-/// The kinds are open: a method or task adds scalars, or kinds, of its own, and whoever reads the file shows what it knows.
+/// The kinds are open: methods and tasks add scalars and kinds of their own, and readers show those that they know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// `step`, `validation` (a pre-training on held-out objects), `evaluation` (classification), `segmentation`, or the
-    /// word of another task.
+    /// `step`, `validation` (pre-training on held-out objects), `evaluation` (classification), `segmentation`, or one of
+    /// another task.
     pub kind: String,
     /// Steps taken, this one included.
     pub step: u64,
@@ -41,7 +41,7 @@ impl Record {
         }
     }
 
-    /// Is it one of a training step?
+    /// Whether it is one of a training step.
     #[must_use]
     pub fn is_step(&self) -> bool {
         self.kind == Self::STEP
@@ -54,7 +54,7 @@ impl Record {
     }
 }
 
-/// What happened.
+/// Progress of a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TrainEvent {
@@ -64,16 +64,16 @@ pub enum TrainEvent {
         num_steps: u64,
         /// Steps taken before this session.
         first_step: u64,
-        /// Trainable numbers.
+        /// Trainable parameters.
         num_parameters: usize,
         /// Training objects.
         num_samples: usize,
-        /// Where it computes.
+        /// Device.
         device: String,
     },
     /// A record was written to `metrics.jsonl`.
     Recorded(Record),
-    /// Something worth a line.
+    /// A note for the user.
     Note(String),
     /// A checkpoint is complete.
     CheckpointWritten {
@@ -110,7 +110,7 @@ impl TrainEvent {
     }
 }
 
-/// Receives events.
+/// Callback for events.
 pub type OnEvent<'a> = &'a mut dyn FnMut(TrainEvent);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Grids of gray pictures: what was generated above what is true.
+//! Grids of gray images: what was generated above what is true.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -8,7 +8,7 @@ use tap_dataset::{RowFilter, encode_png_with_text};
 
 use crate::error::TrainError;
 
-/// A gray picture of any size.
+/// A gray image of any size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageGrid {
     /// Pixels across.
@@ -19,15 +19,15 @@ pub struct ImageGrid {
     pub pixels: Vec<u8>,
 }
 
-/// Pixels between two pictures of a grid.
+/// Pixels between two images of a grid.
 const GAP_PX: usize = 2;
 /// The gray between them.
 const GAP_GRAY: u8 = 128;
-/// The keyword of the PNG specification for the program that wrote a picture.
+/// The keyword of the PNG specification for the program that wrote an image.
 const PROGRAM_KEYWORD: &str = "Software";
 
 impl ImageGrid {
-    /// Lays square pictures out in rows; every row has the same number of them.
+    /// Lays square images out in rows; every row has the same number of them.
     #[must_use]
     pub fn grid(size_px: usize, rows: &[Vec<&[u8]>]) -> Self {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -35,12 +35,12 @@ impl ImageGrid {
         let height = rows.len() * (size_px + GAP_PX) + GAP_PX;
         let mut pixels = vec![GAP_GRAY; width * height];
         for (row_idx, row) in rows.iter().enumerate() {
-            for (column_idx, picture) in row.iter().enumerate() {
+            for (column_idx, image) in row.iter().enumerate() {
                 let (left, top) = (
                     GAP_PX + column_idx * (size_px + GAP_PX),
                     GAP_PX + row_idx * (size_px + GAP_PX),
                 );
-                for (y, line) in picture.chunks_exact(size_px).enumerate() {
+                for (y, line) in image.chunks_exact(size_px).enumerate() {
                     let start = (top + y) * width + left;
                     pixels[start..start + size_px].copy_from_slice(line);
                 }
@@ -99,15 +99,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pictures_lie_where_they_should() {
+    fn images_lie_where_they_should() {
         let (black, white) = ([0_u8; 4], [255_u8; 4]);
-        let picture = ImageGrid::grid(2, &[vec![&black, &white], vec![&white, &black]]);
+        let image = ImageGrid::grid(2, &[vec![&black, &white], vec![&white, &black]]);
         assert_eq!(
-            (picture.width_px, picture.height_px),
+            (image.width_px, image.height_px),
             (10, 10),
-            "two pictures and three gaps"
+            "two images and three gaps"
         );
-        let at = |x: usize, y: usize| picture.pixels[y * 10 + x];
+        let at = |x: usize, y: usize| image.pixels[y * 10 + x];
         assert_eq!(
             (at(2, 2), at(6, 3), at(3, 6), at(7, 7)),
             (0, 255, 255, 0),

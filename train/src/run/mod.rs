@@ -23,24 +23,24 @@ use crate::run::tensorboard::{EncodedImage, TensorBoardWriter};
 use crate::weights::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
 use crate::weights::safetensors::{partial_path, write_atomic};
 
-/// The resolved configuration.
+/// The resolved configuration, as TOML.
 pub const CONFIG_FILE: &str = "config.toml";
-/// One record a line.
+/// Records of training and evaluation, one JSON object a line.
 pub const METRICS_FILE: &str = "metrics.jsonl";
-/// Scalars of records that are no curves.
+/// Scalars that are left out of TensorBoard.
 const NOT_PLOTTED: [&str; 3] = ["views_per_s", "elapsed_s", "loss_plain"];
-/// The numbers at the end.
+/// The results of a finished run, as JSON.
 pub const RESULT_FILE: &str = "result.json";
 
-/// What to do with a folder that holds a run already.
+/// Treatment of a folder that already holds a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Existing {
-    /// Refuse.
+    /// An error.
     #[default]
     Refuse,
-    /// Replace it, if it is a run.
+    /// It is deleted, if it is a run.
     Replace,
-    /// Continue it; begin where there is nothing yet.
+    /// It is continued; a new run if the folder is empty.
     Resume,
 }
 
@@ -54,16 +54,16 @@ pub struct RunFolder {
     pub(crate) checkpoint_step: Option<u64>,
 }
 
-/// What the lock of a run folder says that it is.
+/// Kind of the folder in its lock file.
 const LOCK_KIND: &str = "run";
 
-/// Is there a run to go on with?
+/// Whether the folder holds a run.
 #[must_use]
 pub fn is_run(path: &Path) -> bool {
     path.join(CONFIG_FILE).is_file()
 }
 
-/// Takes the right to write a run to `path`, until dropped. Comes before anything is read, and changes no other file.
+/// Locks `path` for one process, until dropped. Called before anything is read; changes no other file.
 ///
 /// # Errors
 /// Where the folder holds something that `existing` does not allow for, where a run that would be replaced is or holds
@@ -76,7 +76,7 @@ pub fn lock(path: &Path, existing: Existing, inputs: &[&Path]) -> Result<FolderL
     Ok(FolderLock::take(path, LOCK_KIND)?)
 }
 
-/// Makes `path` ready for a run: empty, or the same run to be continued. Nothing is written into it yet.
+/// Prepares `path` for a run: empty, or the same run to be continued. Writes nothing yet.
 ///
 /// # Errors
 /// As for [`check`], or where an old run cannot be removed.
@@ -88,14 +88,14 @@ pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), Train
     Ok(())
 }
 
-/// What lies in a folder that a run may be written to.
+/// Content of a folder that a run may be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
     Run,
 }
 
-/// Refuses a folder for what lies in it, whatever the plan.
+/// Checks the content of a folder, whatever the plan.
 fn look(path: &Path, existing: Existing) -> Result<Found, TrainError> {
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -199,8 +199,7 @@ fn first_difference(begun: &Plan, now: &Plan) -> String {
 }
 
 impl RunFolder {
-    /// Opens a prepared folder at `first_step`: later records of an interrupted session are dropped, and files that a kill
-    /// left half-written.
+    /// Opens a prepared folder at `first_step`: drops later records of an interrupted session and deletes partial files.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -212,7 +211,7 @@ impl RunFolder {
         for name in [CONFIG_FILE, METRICS_FILE, RESULT_FILE, ENCODER_FILE, MODEL_FILE] {
             remove_file(&partial_path(&path.join(name)))?;
         }
-        remove_partial_pictures(&path.join("samples"))?;
+        remove_partial_images(&path.join("samples"))?;
         write_atomic(&path.join(CONFIG_FILE), plan.to_toml()?.as_bytes())?;
         let metrics_path = path.join(METRICS_FILE);
         let kept = kept_records(&metrics_path, first_step, plan.phase.num_steps)?;
@@ -231,7 +230,7 @@ impl RunFolder {
         })
     }
 
-    /// Where the checkpoints lie.
+    /// The folder of checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
         self.path.join("checkpoints")
@@ -243,7 +242,7 @@ impl RunFolder {
         &self.path
     }
 
-    /// Adds a record to the metrics and the event file.
+    /// Appends a record to `metrics.jsonl` and the TensorBoard file.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -272,7 +271,7 @@ impl RunFolder {
             .map_err(TrainError::io("write", self.events.path()))
     }
 
-    /// Writes a grid of images under `samples/NAME.png` and into the event file.
+    /// Writes a grid of images under `samples/NAME.png` and to TensorBoard.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -292,7 +291,7 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Hands everything written so far to the system.
+    /// Flushes both files.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -305,7 +304,7 @@ impl RunFolder {
             .map_err(TrainError::io("write", self.events.path()))
     }
 
-    /// Writes the final numbers.
+    /// Writes `result.json`.
     ///
     /// # Errors
     /// Where it cannot be written.
@@ -314,7 +313,7 @@ impl RunFolder {
     }
 }
 
-fn remove_partial_pictures(folder: &Path) -> Result<(), TrainError> {
+fn remove_partial_images(folder: &Path) -> Result<(), TrainError> {
     for entry in fs::read_dir(folder).map_err(TrainError::io("read", folder))? {
         let path = entry.map_err(TrainError::io("read", folder))?.path();
         if path.to_string_lossy().ends_with(".png.partial") {
@@ -333,7 +332,7 @@ fn remove_file(path: &Path) -> Result<(), TrainError> {
     }
 }
 
-/// Writes a value as readable JSON.
+/// Writes a value as indented JSON.
 ///
 /// # Errors
 /// Where it cannot be written.
@@ -348,8 +347,8 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TrainError>
 const SCORE_KINDS: [&str; 3] = ["validation", "evaluation", "segmentation"];
 
 /// The lines of a file of metrics without those that come after `step`, and without scores of the last step, since they
-/// are taken after its checkpoint and will be taken again. A last line that a kill tore goes too; every other line stays
-/// as it is, whether it is a record or not.
+/// are computed after its checkpoint and will be computed again. A truncated last line is dropped too; every other line is
+/// kept as it is, whether it is a record or not.
 fn kept_records(path: &Path, step: u64, num_steps: u64) -> Result<Vec<u8>, TrainError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,

@@ -61,7 +61,7 @@ impl TensorBoardWriter {
         Ok(file)
     }
 
-    /// Where it lies.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -100,7 +100,7 @@ impl TensorBoardWriter {
         self.summary(step, &summary)
     }
 
-    /// Hands everything written so far to the system.
+    /// Flushes both files.
     ///
     /// # Errors
     /// Where the file cannot be written.

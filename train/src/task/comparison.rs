@@ -1,4 +1,4 @@
-//! What several fine-tuned runs show together: paired by seed, scratch against a pre-trained encoder.
+//! Comparison of fine-tuned runs: from scratch against from a pre-trained encoder, paired by seed.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use crate::task::classify::ClassifyResult;
 pub struct Setting {
     /// Labels a class that were asked for; 0 is all.
     pub labels_per_class: usize,
-    /// Objects of each class that there were in training.
+    /// Training objects of each class.
     #[serde(default)]
     pub train_objects_per_class: Vec<usize>,
     /// The seeds, one a pair.
@@ -27,7 +27,7 @@ pub struct Setting {
     pub paired_mean: f64,
     /// Its standard error.
     pub paired_standard_error: f64,
-    /// What may be said.
+    /// The conclusion as text.
     pub verdict: String,
     /// Steps of every arm.
     pub num_steps: u64,
@@ -46,16 +46,16 @@ pub struct ConfusionPair {
     pub tap: Vec<Vec<u64>>,
 }
 
-/// All settings, and everything that they depend on.
+/// All settings with their provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// SHA-256 of the data.
     pub data_sha256: String,
     /// SHA-256 of the encoder's file.
     pub init_sha256: String,
-    /// What the accuracies were measured on.
+    /// Evaluation split.
     pub evaluation_split: String,
-    /// Which weights they are of.
+    /// Which weights were scored.
     pub selection: String,
     /// Votes of an evaluation.
     pub votes: u32,
@@ -81,7 +81,7 @@ pub struct Arms {
 }
 
 impl Comparison {
-    /// Draws conclusions; `None` without arms.
+    /// Compares arms; `None` without any.
     #[must_use]
     pub fn new(arms: &[Arms]) -> Option<Self> {
         let first = arms.first()?.tap.first()?;

@@ -1,6 +1,6 @@
 //! Fine-tuning an encoder for any [`Task`], and scoring it.
 //!
-//! # A task of one's own
+//! # Adding a task
 //!
 //! Implement [`Loss`] and [`Task`] for a network with its head and call [`finetune`] and [`evaluate`] with it, as
 //! `train/examples/own_task.rs` does. The trainer, the configuration, records, the run folder and checkpoints need no
@@ -19,7 +19,7 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
-use super::finetuned::{self, FinetunedRun, Provenance};
+use super::provenance::{self, FinetunedRun, Provenance};
 use super::vote::Votes;
 use super::{
     OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, require_finite,
@@ -43,7 +43,7 @@ use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights};
 
 /// A network for a downstream task, with the loss that it is trained by.
 pub trait Task: Loss + Sized {
-    /// What an evaluation gives, as results hold it.
+    /// The result of an evaluation, serialized into `result.json`.
     type Score: Debug + Clone + PartialEq + Serialize + DeserializeOwned;
 
     /// Its name in plans.
@@ -55,17 +55,17 @@ pub trait Task: Loss + Sized {
     /// Objects of an evaluation batch.
     const EVALUATION_BATCH: usize = 32;
 
-    /// How the names of the encoder's weights begin.
+    /// Prefix of the names of the encoder's weights.
     const ENCODER_PREFIX: &'static str = ENCODER_PREFIX;
 
-    /// The network that a plan asks for, with fresh weights under the root of `store`, drawn from torch's default generator,
-    /// which was seeded.
+    /// Builds the network of a plan with fresh weights under the root of `store`, drawn from torch's default generator,
+    /// which was seeded before.
     ///
     /// # Errors
-    /// Where the plan does not hold what the task needs.
+    /// Where the plan lacks what the task needs.
     fn build(plan: &Plan, data: &OpenData, store: &VarStore) -> Result<Self, TrainError>;
 
-    /// Takes over the weights of an encoder; says what was taken.
+    /// Loads the weights of an encoder; returns a note on what was loaded.
     ///
     /// # Errors
     /// Where they do not fit.
@@ -74,7 +74,7 @@ pub trait Task: Loss + Sized {
         Ok(require_exact(report, &encoder.file)?.to_string())
     }
 
-    /// Refuses data that a trained network cannot be scored on, and votes that the task does not know.
+    /// Checks data and votes before a trained network is evaluated on them.
     ///
     /// # Errors
     /// What does not fit.
@@ -82,26 +82,26 @@ pub trait Task: Loss + Sized {
         Ok(())
     }
 
-    /// Answers to a batch, in a form that adds up over votes; its largest number decides.
+    /// Predictions for a batch, in a form that adds up over votes: probabilities or their logarithms.
     fn predict(&self, batch: &Batch) -> Tensor;
 
-    /// Adds what the answers to a batch are worth to `sums`.
+    /// Adds the scores of the predictions for a batch to `sums`.
     ///
     /// # Errors
     /// Where torch fails.
     fn score(&self, batch: &CpuBatch, predictions: &Tensor, sums: &mut Sums) -> Result<(), TrainError>;
 
-    /// What the sums over a whole split come to.
+    /// The score from the sums over a whole split.
     fn finish(&self, sums: &Sums) -> Self::Score;
 
-    /// What is recorded of it while training.
+    /// The scalars of the score that are recorded while training.
     fn scalars(score: &Self::Score) -> Scalars;
 }
 
-/// A score, and everything that it depends on.
+/// A score with its provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scored<S> {
-    /// Where it comes from.
+    /// Its provenance.
     #[serde(flatten)]
     pub provenance: Provenance,
     /// The score.
@@ -174,7 +174,7 @@ pub fn finetune<T: Task>(
     let (false, Some(score)) = (summary.is_interrupted, objective.score) else {
         return Ok(None);
     };
-    finetuned::save(&plan, options, &store, training.metadata)?;
+    provenance::save(&plan, options, &store, training.metadata)?;
     let provenance = Provenance::of_training(&plan, &data, options, &summary, &trained_on);
     let result = Scored { provenance, score };
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
@@ -211,7 +211,7 @@ fn build<T: Task>(plan: &Plan, data: &OpenData, device: Device) -> Result<(VarSt
     Ok((store, task))
 }
 
-/// Scores a network on rows. Answers are summed over the votes, which keep the order of rows and points.
+/// Evaluates a network on rows. Predictions are summed over the votes, which keep the order of rows and points.
 fn measure<T: Task>(
     task: &T,
     plan: &Plan,

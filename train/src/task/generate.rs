@@ -1,4 +1,4 @@
-//! Pictures of given objects as a pre-trained run draws them, beside the true views.
+//! Generated views of given objects beside the true ones.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::run::weights::{RunWeights, WeightChoice};
 use crate::weights::checkpoint::copy_weights;
 use crate::weights::safetensors::write_atomic;
 
-/// What the picture says that it was written by.
+/// Name of this program in the metadata of the image.
 const PROGRAM: &str = "tap-train generate";
 
-/// Did [`generate`] write this file?
+/// Whether [`generate`] wrote this file.
 #[must_use]
 pub fn is_generated(file: &Path) -> bool {
     is_png_by(PROGRAM, file)
@@ -35,7 +35,7 @@ pub fn is_generated(file: &Path) -> bool {
 /// is the run. A note says where its weights are not those of the last step.
 ///
 /// # Errors
-/// Where the run is no pre-training or has no such weights, they or the pictures are not finite, an id is unknown, or the
+/// Where the run is no pre-training or has no such weights, they or the images are not finite, an id is unknown, or the
 /// file cannot be written.
 pub fn generate(
     options: &RunOptions,

@@ -1,13 +1,13 @@
-//! What can be done with shards and weights: one file a task.
+//! Pre-training, fine-tuning tasks, probing and importing: one file each.
 
 pub mod classify;
 pub mod comparison;
 pub mod finetune;
-pub mod finetuned;
 pub mod generate;
 pub mod import;
 pub mod pretrain;
 pub mod probe;
+pub mod provenance;
 pub mod segment;
 pub mod svm;
 pub mod vote;
@@ -51,7 +51,7 @@ impl OpenData {
         Self::with_images(path, "")
     }
 
-    /// Opens a data set with the pictures of an image set; with its own if that has no name.
+    /// Opens a data set with the images of an image set; with its own if that has no name.
     ///
     /// # Errors
     /// Where there is no such set, or it is of another data set.
@@ -94,7 +94,7 @@ impl OpenData {
         ShardSource::try_new(&self.dataset, &self.path, &[split])
     }
 
-    /// What a plan has to know, for these training rows.
+    /// Properties that a plan depends on, for these training rows.
     #[must_use]
     pub fn dataset_info(&self, train: &dyn SampleSource) -> DatasetInfo {
         DatasetInfo {
@@ -162,7 +162,7 @@ pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewSamp
     Arc::new(Collator::new(source, sampler, options))
 }
 
-/// Batches to look at, every row once in its order, without randomness.
+/// Batches for evaluation: every row once, in order, without random augmentation.
 #[must_use]
 pub fn evaluation_batches(
     plan: &Plan,
@@ -179,8 +179,8 @@ pub fn evaluation_batches(
     Arc::new(Collator::new(source, sampler, loader_options(plan, views)))
 }
 
-/// The checkpoint that a run goes on from, where it is to go on. Looked for before anything else is done: damage is
-/// noted, and an error where nothing whole is left.
+/// The checkpoint to resume from, if the run is to be resumed. Verified before anything else is done: a damaged
+/// checkpoint is noted, and it is an error if none is intact.
 fn checkpoint_to_resume(
     options: &RunOptions,
     on_event: OnEvent<'_>,
@@ -222,7 +222,7 @@ fn require_exact(report: WeightReport, file: &Path) -> Result<WeightReport, Trai
     }
 }
 
-/// Refuses an output that is infinite or not a number: its largest class says nothing.
+/// Refuses predictions that are not finite.
 fn require_finite(output: &Tensor, batch: &CpuBatch) -> Result<(), TrainError> {
     if is_finite(output) {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Pre-training an encoder by any [`Method`].
 //!
-//! Nothing is selected: the weights of the last step are what a run gives. The validation loss is reported beside those
-//! of trivial predictors, where the method knows some.
+//! No model selection: the weights of the last step are the result. The validation loss is reported together with the
+//! losses of trivial predictors, where the method has some.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +36,7 @@ const MAX_EVALUATION_BATCH: usize = 16;
 /// Training objects that trivial predictors are fitted to, at most.
 const MAX_BASELINE_ROWS: usize = 2048;
 
-/// The numbers of a finished pre-training.
+/// The result of a finished pre-training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PretrainResult {
     /// SHA-256 of the data.
@@ -47,16 +47,16 @@ pub struct PretrainResult {
     pub preset: String,
     /// Seed of the run.
     pub seed: u64,
-    /// What the losses were measured on.
+    /// Evaluation split.
     pub evaluation_split: String,
-    /// Which weights they are of.
+    /// Which weights were scored.
     pub selection: String,
     /// Steps taken.
     pub num_steps: u64,
-    /// Trainable numbers.
+    /// Trainable parameters.
     #[serde(rename = "num_weights", alias = "num_parameters")]
     pub num_parameters: usize,
-    /// What the method measures on the evaluation split, as `validation_NAME`, then the losses of trivial predictors.
+    /// The method's scalars on the evaluation split as `validation_NAME`, then the losses of trivial predictors.
     #[serde(flatten)]
     pub scalars: Scalars,
     /// Samples a second while training.
@@ -69,7 +69,7 @@ pub struct PretrainResult {
     pub cpu_s: f64,
     /// Threads of torch.
     pub num_threads: usize,
-    /// Where it was computed.
+    /// Device.
     pub device: String,
 }
 
@@ -246,7 +246,7 @@ fn baselines(
     method.baselines(&mut training, &mut evaluation)
 }
 
-/// Batches whose loading begins when the first one is asked for.
+/// Batches whose loading starts at the first call of `next`.
 struct LazyBatches<'a> {
     collator: &'a Arc<Collator>,
     num_steps: u64,

@@ -1,5 +1,5 @@
-//! How much the frozen features of an encoder say: a linear SVM and nearest neighbors on pooled tokens, beside random
-//! encoders of the same shape.
+//! Probes of frozen features: a linear SVM and nearest neighbors on pooled tokens, compared with random encoders of the
+//! same architecture.
 //!
 //! A random encoder gets its batch-norm statistics from the training clouds first; otherwise the comparison would be
 //! unfair to it. The label draws are the same for all encoders.
@@ -40,7 +40,7 @@ const CALIBRATION_PASSES: usize = 3;
 /// Objects of a batch.
 const BATCH_SIZE: usize = 32;
 
-/// What to probe with.
+/// Options of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
     /// Random encoders to compare with.
@@ -51,7 +51,7 @@ pub struct ProbeOptions {
     pub seed: u64,
 }
 
-/// The scores of all encoders, and everything that they depend on.
+/// The scores of all encoders with their provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
     /// SHA-256 of the data.
@@ -60,18 +60,18 @@ pub struct ProbeResult {
     pub init_sha256: String,
     /// Seed of random encoders and label draws.
     pub seed: u64,
-    /// What the scores were measured on.
+    /// Evaluation split.
     pub evaluation_split: String,
     /// Training objects of each class; fewer than a number of labels is what there is of them.
     #[serde(default)]
     pub train_objects_per_class: Vec<usize>,
     /// Label subsets drawn for each count.
     pub num_draws: u64,
-    /// What the features are and what reads them.
+    /// Description of features and classifiers.
     pub method: String,
     /// One entry an encoder.
     pub arms: Vec<ProbeArm>,
-    /// Where it was computed.
+    /// Device.
     pub device: String,
 }
 

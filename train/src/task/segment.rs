@@ -1,7 +1,7 @@
 //! Fine-tuning an encoder to name the part of every point (`docs/protocols.md`, "Part segmentation").
 //!
-//! A point is given the likeliest of the parts of all classes, as published; the score is taken as it comes and after the
-//! clean-up by neighbors that published scores have behind them.
+//! A point is assigned the most likely of the parts of all classes, as published. Scores are given before and after the
+//! refinement by neighbors that published scores include.
 
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
@@ -23,7 +23,7 @@ use crate::weights::checkpoint::copy_weights;
 
 /// The one term of the loss.
 const FOCAL: &str = "focal";
-/// Intersections over union of objects, as predicted and after the clean-up; points that are right.
+/// Intersections over union of objects, as predicted and after the clean-up; correct points.
 const PLAIN: &str = "plain";
 const REFINED: &str = "refined";
 const CORRECT: &str = "correct";
@@ -31,7 +31,7 @@ const CORRECT: &str = "correct";
 /// The result of a part segmentation.
 pub type SegmentResult = Scored<SegmentScores>;
 
-/// What a result holds.
+/// The fields of a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentScores {
     /// The scores.
@@ -41,11 +41,11 @@ pub struct SegmentScores {
 /// Scores of one evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentScore {
-    /// Predictions as they come.
+    /// Before refinement.
     pub plain: PartScore,
-    /// After the clean-up by neighbors.
+    /// After refinement by neighbors.
     pub refined: PartScore,
-    /// Accuracy over all points as they come, 0 to 1.
+    /// Accuracy over all points before refinement, 0 to 1.
     pub point_accuracy: f64,
 }
 
@@ -115,7 +115,7 @@ impl Task for Segment {
         })
     }
 
-    /// All tensors are taken that the segmenter has by the same name and shape.
+    /// Loads all tensors that the segmenter has under the same name and shape.
     fn load_encoder(store: &VarStore, encoder: &EncoderWeights) -> Result<String, TrainError> {
         let report = copy_weights(store, &encoder.tensors, Self::ENCODER_PREFIX);
         if report.num_copied == 0 {

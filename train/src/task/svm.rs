@@ -48,7 +48,7 @@ impl LinearSvm {
         best.0
     }
 
-    /// The part of `rows` that is named right.
+    /// Accuracy on `rows`.
     #[must_use]
     pub fn accuracy(&self, rows: &[Vec<f64>], labels: &[usize]) -> f64 {
         let right = rows
@@ -102,7 +102,7 @@ fn fit_binary(rows: &[Vec<f64>], signs: &[f64], cost: f64) -> Vec<f64> {
     weights
 }
 
-/// Moves features to mean 0 and deviation 1, as measured on training rows; a constant feature becomes 0.
+/// Standardizes features to mean 0 and deviation 1 of the training rows; a constant feature becomes 0.
 #[derive(Debug, Clone)]
 pub struct StandardScaler {
     means: Vec<f64>,
@@ -110,7 +110,7 @@ pub struct StandardScaler {
 }
 
 impl StandardScaler {
-    /// Measures.
+    /// Computes mean and deviation of each feature.
     #[must_use]
     pub fn fit(rows: &[Vec<f64>]) -> Self {
         let (width, count) = (rows.first().map_or(0, Vec::len), rows.len().max(1) as f64);
@@ -130,7 +130,7 @@ impl StandardScaler {
         Self { means, deviations }
     }
 
-    /// Scales.
+    /// Standardizes rows.
     #[must_use]
     pub fn transform(&self, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
         let scale = |row: &Vec<f64>| {
@@ -144,7 +144,7 @@ impl StandardScaler {
     }
 }
 
-/// Names a row by its nearest training rows, in Euclidean distance; votes weigh 1 / distance where there are several.
+/// k-nearest-neighbor classification by Euclidean distance, with weights 1 / distance for k > 1.
 #[must_use]
 pub fn nearest_neighbor_accuracy(
     train: &[Vec<f64>],

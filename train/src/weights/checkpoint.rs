@@ -1,9 +1,9 @@
-//! Checkpoints: all that a run needs to go on as if it had never stopped, and weights that move between networks.
+//! Checkpoints, from which a run resumes exactly, and copying of weights between networks.
 //!
 //! `RUN/checkpoints/step-0000000500/` holds `model.safetensors`, `optimizer.safetensors`, `state.json` and, where weights
 //! are averaged, `ema.safetensors`. The folder is written under a `.partial` name and renamed, so a checkpoint that
-//! exists was whole once; `state.json` has the SHA-256 of every file and its own, so damage that came later is found, and
-//! a run goes on from the newest checkpoint without any. No generator state is stored: every draw is a function of
+//! exists was complete once. `state.json` has the SHA-256 of every file and its own, so later damage is detected, and a run
+//! resumes from the newest intact checkpoint. No generator state is stored: every draw is a function of
 //! (seed, step) or of (seed, epoch, sample id).
 
 use std::collections::BTreeMap;
@@ -32,22 +32,22 @@ pub(crate) const EMA_FILE: &str = "ema.safetensors";
 pub(crate) const STATE_FILE: &str = "state.json";
 /// The file of encoder weights that a finished pre-training leaves.
 pub const ENCODER_FILE: &str = "encoder.safetensors";
-/// How every encoder key begins inside a whole model.
+/// Prefix of the encoder's keys in a whole model.
 pub const ENCODER_PREFIX: &str = "encoder.";
-/// How the name of a checkpoint ends that is being written.
+/// Suffix of the name of a checkpoint while it is written.
 const PARTIAL: &str = ".partial";
 
-/// What a checkpoint knows beside its tensors.
+/// State of a checkpoint beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointState {
-    /// Layout of the files.
+    /// Version of the layout of the files.
     pub format_version: u32,
     /// Steps taken.
     pub step: u64,
     /// Steps that the optimizer took.
     pub optimizer_steps: i64,
-    /// Names the plan: a checkpoint continues no other.
+    /// SHA-256 of the plan; a checkpoint is refused by any other.
     pub plan_sha256: String,
     /// Seed of the run; with `step` it is the position of every generator.
     pub seed: u64,
@@ -142,19 +142,19 @@ impl CheckpointState {
     }
 }
 
-/// A checkpoint that was found whole.
+/// An intact checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// Its folder.
     pub path: PathBuf,
     /// Its state.
     pub state: CheckpointState,
-    /// Newer ones that are damaged, each with what is wrong with it.
+    /// Damaged newer checkpoints, each with the reason.
     pub damaged: Vec<String>,
 }
 
 impl Checkpoint {
-    /// Looks whether a checkpoint is whole.
+    /// Verifies a checkpoint.
     ///
     /// # Errors
     /// Where a file is missing or damaged, or holds weights that are not finite.
@@ -186,7 +186,7 @@ impl Checkpoint {
         })
     }
 
-    /// The newest whole checkpoint of a folder; none where there is no checkpoint at all.
+    /// The newest intact checkpoint of a folder; none if there is no checkpoint at all.
     ///
     /// # Errors
     /// Where there are checkpoints and none is whole, or the folder cannot be read.
@@ -216,7 +216,7 @@ impl Checkpoint {
         })
     }
 
-    /// In one line what is damaged and which checkpoint takes its place, if anything is.
+    /// A note on damaged checkpoints and the one that is used instead.
     #[must_use]
     pub fn damage_note(&self) -> Option<String> {
         (!self.damaged.is_empty()).then(|| {
@@ -240,7 +240,7 @@ impl Checkpoint {
     }
 }
 
-/// Is it the file that is wrong, and not the system that cannot read it?
+/// Whether the file is damaged, in contrast to an I/O error.
 fn is_damage(error: &TrainError) -> bool {
     match error {
         TrainError::Io { source, .. } => matches!(
@@ -255,7 +255,7 @@ fn is_damage(error: &TrainError) -> bool {
     }
 }
 
-/// What is wrong, without the path.
+/// The reason of an error, without the path.
 fn reason(error: &TrainError) -> String {
     let file = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
     match error {
@@ -316,7 +316,7 @@ pub fn save(
     Ok(path)
 }
 
-/// Removes what a kill left of checkpoints that were being written.
+/// Removes partially written checkpoints.
 ///
 /// # Errors
 /// Where the folder cannot be read or changed.
@@ -381,7 +381,7 @@ pub fn read_ema(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
     read_tensors(&path.join(EMA_FILE))
 }
 
-/// The step that a checkpoint's folder is named after.
+/// The step in the name of a checkpoint's folder.
 pub(crate) fn step_of(path: &Path) -> Option<u64> {
     let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -396,7 +396,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     Ok(paths)
 }
 
-/// What a folder holds; nothing where there is none.
+/// Entries of a folder; none if it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -425,21 +425,21 @@ fn sync_folder(path: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
-/// How a file of tensors fits a network.
+/// Report on loading weights into a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WeightReport {
     /// Tensors copied.
     pub num_copied: usize,
-    /// Tensors of the network that the file has not.
+    /// Tensors of the network that are missing in the file.
     pub missing: Vec<String>,
-    /// Tensors of the file that the network has not.
+    /// Tensors of the file that the network does not have.
     pub unexpected: Vec<String>,
     /// Tensors of both with different shapes.
     pub differing: Vec<String>,
 }
 
 impl WeightReport {
-    /// Does the file hold exactly the network's tensors?
+    /// Whether the file holds exactly the network's tensors.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.differing.is_empty()
@@ -464,7 +464,7 @@ impl std::fmt::Display for WeightReport {
 
 /// Copies `tensors` into those variables of `store` whose names begin with `prefix`; the files' names lack it.
 ///
-/// Values are copied in place, as the optimizer's buffers demand. `num_batches_tracked` counters are ignored: nothing
+/// Values are copied in place, since the variables are views of the optimizer's buffers. `num_batches_tracked` counters are ignored: nothing
 /// reads them.
 #[must_use]
 pub fn copy_weights(store: &VarStore, tensors: &BTreeMap<String, Tensor>, prefix: &str) -> WeightReport {

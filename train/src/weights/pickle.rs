@@ -1,32 +1,31 @@
-//! A reader of pickles that runs nothing: what Python would construct by calling a function stays a name.
+//! A pickle reader that executes nothing: what Python would construct by calling a function stays a name.
 //!
 //! A pickle is a program for a stack machine, and a hostile one may call any function of Python. This machine knows no
 //! functions. It builds numbers, text, lists, tuples and dictionaries; a call becomes a [`Value::Call`] that holds the
-//! name and the arguments, and it is up to the reader of the result to recognize the few names it has a use for.
+//! name and the arguments, and the caller handles the few names that it knows.
 //!
-//! Memory is bounded by the size of the file: every instruction adds a bounded amount, and no length is believed before
-//! that many bytes are there.
+//! Memory is bounded by the size of the file: every instruction adds a bounded amount, and lengths are checked against
+//! the bytes that remain.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// How deep dictionaries are looked into.
+/// Largest depth of nested dictionaries.
 const MAX_DEPTH: usize = 16;
-/// Entries that are looked at: ten times those of the largest networks.
+/// Largest number of entries: ten times that of the largest networks.
 const MAX_ENTRIES: usize = 1 << 20;
 
-/// What a pickle describes. Everything that holds other values lies in one list, so that neither depth nor a value that
-/// holds itself is of any consequence.
+/// The content of a pickle. All containers are in one list, so that nesting depth and cycles do no harm.
 #[derive(Debug)]
 pub struct Pickle {
     nodes: Vec<Node>,
-    /// The whole.
+    /// The outermost value.
     pub root: Value,
-    /// Bytes that it took.
+    /// Length of the pickle in bytes.
     pub num_bytes: usize,
 }
 
-/// A value that holds others.
+/// A container.
 #[derive(Debug)]
 enum Node {
     Items(Vec<Value>),
@@ -35,14 +34,14 @@ enum Node {
     Persistent(Value),
 }
 
-/// A value; those that hold others are looked at through their [`Pickle`].
+/// A value; containers are read through their [`Pickle`].
 #[derive(Debug, Clone)]
 pub enum Value {
     /// `None`.
     None,
-    /// A truth value.
+    /// A boolean.
     Bool(bool),
-    /// A whole number of 64 bits.
+    /// A 64-bit integer.
     Int(i64),
     /// A number.
     Float(f64),
@@ -60,34 +59,34 @@ pub enum Value {
     Call(usize),
     /// An object that lies outside of the pickle: [`Pickle::persistent`].
     Persistent(usize),
-    /// Something that no reader has a use for, such as an integer of a thousand digits.
+    /// A value that is not supported, such as an integer of a thousand digits.
     Opaque,
 }
 
-/// Why bytes are no pickle that can be read.
+/// Why a pickle cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PickleError {
     /// The bytes end too early.
     #[error("the pickle ends in the middle of an instruction, at byte {at}")]
     Truncated {
-        /// Where.
+        /// Offset of the instruction in bytes.
         at: usize,
     },
-    /// An instruction that is not known.
+    /// An unknown instruction.
     #[error("unknown instruction {code:#04x} at byte {at}")]
     UnknownInstruction {
         /// The instruction.
         code: u8,
-        /// Where.
+        /// Offset of the instruction in bytes.
         at: usize,
     },
-    /// An instruction that finds something else on the stack than it needs.
+    /// An instruction with wrong operands on the stack.
     #[error("the instruction {code:#04x} at byte {at} does not fit what is there")]
     Misplaced {
         /// The instruction.
         code: u8,
-        /// Where.
+        /// Offset of the instruction in bytes.
         at: usize,
     },
 }
@@ -102,7 +101,7 @@ impl Value {
         }
     }
 
-    /// A whole number, if it is one.
+    /// The integer, if it is one.
     #[must_use]
     pub fn as_int(&self) -> Option<i64> {
         match self {

@@ -1,7 +1,7 @@
-//! Safetensors files: written whole or not at all, with metadata, in a fixed order; read with errors that name the file.
+//! Safetensors files: written atomically, with metadata and in a fixed order; errors name the file.
 //!
 //! A file that is written here carries its own SHA-256 in its metadata (`tap_sha256`, computed with 64 zeros in its
-//! place), so that a changed byte is found when it is read. Files without one are read as they are.
+//! place), so that corruption is detected on reading. Files without a hash are read without this check.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000
 /// The largest header that is read: a network of a hundred thousand tensors.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// Writes `bytes` under `path` so that the name appears only when all of them are on the disk.
+/// Writes a file atomically: it has its name only after all bytes are on the disk.
 ///
 /// # Errors
 /// Where the file cannot be written.
@@ -30,7 +30,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     write_with(path, |writer| writer.write_all(bytes))
 }
 
-/// Where a file is written before it has its name.
+/// The temporary path of a file that is being written.
 pub(crate) fn partial_path(path: &Path) -> PathBuf {
     path.with_extension(match path.extension() {
         Some(extension) => format!("{}.partial", extension.display()),
@@ -147,7 +147,7 @@ pub fn read_weights(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError>
     }
 }
 
-/// The name of a tensor that holds an infinity or no number at all.
+/// The name of a tensor that is not finite, if there is one.
 pub(crate) fn first_non_finite<'a, N>(tensors: impl IntoIterator<Item = (N, &'a Tensor)>) -> Option<N> {
     tensors
         .into_iter()
@@ -155,7 +155,7 @@ pub(crate) fn first_non_finite<'a, N>(tensors: impl IntoIterator<Item = (N, &'a 
         .map(|(name, _)| name)
 }
 
-/// Are all its numbers finite?
+/// Whether all its values are finite.
 pub(crate) fn is_finite(tensor: &Tensor) -> bool {
     tensor.isfinite().all().int64_value(&[]) == 1
 }
@@ -170,7 +170,7 @@ pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>, TrainError
     Ok(metadata)
 }
 
-/// The beginning of a file, which stands behind it.
+/// The header of a file, whose read position is then behind it.
 struct Header {
     file: File,
     text: String,
@@ -209,7 +209,7 @@ impl Header {
     }
 }
 
-/// Compares a file with the hash that it carries, if it does.
+/// Verifies the hash in a file, if it has one.
 fn check_hash(path: &Path, header: Header) -> Result<(), TrainError> {
     let Header {
         mut file,

@@ -2,7 +2,7 @@
 //!
 //! Such a file is an uncompressed ZIP archive: `NAME/data.pkl`, a pickle whose tensors refer to `NAME/data/KEY`, one file
 //! of raw numbers each. The pickle goes through [`super::pickle`], which makes no calls; of all names the
-//! handful below are recognized, and everything else is passed over by name. Files from before PyTorch 1.6 have another
+//! handful below are recognized, and everything else is skipped and listed by name. Files from before PyTorch 1.6 have another
 //! layout and are refused.
 
 use std::collections::BTreeMap;
@@ -16,17 +16,17 @@ use zip::{CompressionMethod, ZipArchive};
 use crate::error::TrainError;
 use crate::weights::pickle::{self, Pickle, Value};
 
-/// The longest pickle that is read: a network of some hundred thousand tensors.
+/// Limit on the pickle: a network of some hundred thousand tensors.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 /// Tensors together may be so many times as large as the file, since some share their numbers.
 const MAX_SHARING: u64 = 4;
 /// How files from before PyTorch 1.6 begin: a pickled number.
 const LEGACY_START: [u8; 2] = [0x80, 0x02];
 
-/// What a file holds.
+/// Content of a file.
 #[derive(Debug)]
 pub struct TorchFile {
-    /// Tensors by the dotted path of the dictionaries that they lie in.
+    /// Tensors by their dotted path in nested dictionaries.
     pub tensors: BTreeMap<String, Tensor>,
     /// Entries that are calls which were not made, as `path (function)`.
     pub passed_over: Vec<String>,
@@ -149,12 +149,12 @@ fn kind_of(class: &str) -> Option<Kind> {
 
 struct Reader {
     archive: Archive,
-    /// What stands before every name of the archive.
+    /// Prefix of all names in the archive.
     root: String,
     num_bytes: u64,
     /// Bytes of all tensors so far.
     claimed_bytes: u64,
-    /// Storages that were read already; several tensors may share one.
+    /// Cache of storages; several tensors may share one.
     storages: BTreeMap<(String, String), Tensor>,
 }
 

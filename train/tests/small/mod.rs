@@ -26,7 +26,7 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
     turn
 }
 
-/// A small network for pictures of 16 pixels.
+/// A small network for images of 16 pixels.
 const SETTINGS: [&str; 10] = [
     "data.num_points=64",
     "data.num_views=2",

@@ -1,4 +1,4 @@
-//! What the photograph loss is worth: the losses of predictors that look at no cloud.
+//! Baselines of the photograph loss: predictors that do not see the point cloud.
 //!
 //! Under this loss "better than the mean image" says nothing, since a constant gray is already. The one to beat is, for
 //! each view of the rig, the image that minimizes the loss over the training objects: the mean weighted like the loss.
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::LossConfig;
 use crate::data::batch::CpuBatch;
 
-/// Losses on the evaluation split of predictors that look at no cloud.
+/// Losses on the evaluation split of predictors that do not see the point cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Baselines {
     /// The loss-optimal image of each view.
@@ -22,7 +22,7 @@ pub struct Baselines {
     pub true_mask_gray_loss: f64,
 }
 
-/// Sums over pictures, pixel by pixel, in values 0 to 1.
+/// Sums over images, pixel by pixel, in values 0 to 1.
 #[derive(Debug, Clone)]
 pub struct PixelSums {
     num_channels: usize,
@@ -32,7 +32,7 @@ pub struct PixelSums {
 }
 
 impl PixelSums {
-    /// For pictures of this size.
+    /// For images of this size.
     #[must_use]
     pub fn new(num_views: usize, num_channels: usize, size_px: usize) -> Self {
         let num_pixels = size_px * size_px;
@@ -43,7 +43,7 @@ impl PixelSums {
         }
     }
 
-    /// Adds every picture of a batch that holds all views in the rig's order.
+    /// Adds every image of a batch that holds all views in the rig's order.
     pub fn add(&mut self, batch: &CpuBatch) {
         for (image, covered) in objects(batch) {
             for ((sums, value), is_covered) in self.sums.iter_mut().zip(image).zip(covered) {
@@ -68,7 +68,7 @@ impl PixelSums {
     }
 }
 
-/// Of each object the bytes of its pictures, and whether each of them lies on the object.
+/// Of each object the bytes of its images, and whether each of them lies on the object.
 fn objects(batch: &CpuBatch) -> impl Iterator<Item = (&[u8], impl Iterator<Item = bool>)> {
     let (num_channels, num_pixels) = (batch.num_channels(), batch.size_px * batch.size_px);
     let masks = batch.masks.chunks_exact(batch.num_views * num_pixels);
@@ -83,7 +83,7 @@ fn objects(batch: &CpuBatch) -> impl Iterator<Item = (&[u8], impl Iterator<Item 
     }))
 }
 
-/// The predictors, fitted to training pictures.
+/// The predictors, fitted to training images.
 #[derive(Debug, Clone)]
 pub struct BaselineFit {
     loss: LossConfig,
@@ -96,7 +96,7 @@ pub struct BaselineFit {
 }
 
 impl BaselineFit {
-    /// Minimizes `loss` over the pictures that were summed.
+    /// Minimizes `loss` over the images that were summed.
     #[must_use]
     pub fn new(sums: &PixelSums, loss: &LossConfig) -> Self {
         let totals = sums.totals();
@@ -188,11 +188,11 @@ mod tests {
 
     #[test]
     fn channels_are_told_apart_and_of_one_weight() {
-        // Each object's one picture, as it is, all black, and turned round.
+        // Each object's one image, as it is, all black, and turned round.
         let gray = batch();
-        let images = gray.images.chunks_exact(4).flat_map(|picture| {
-            let turned = picture.iter().map(|byte| 255 - byte);
-            picture
+        let images = gray.images.chunks_exact(4).flat_map(|image| {
+            let turned = image.iter().map(|byte| 255 - byte);
+            image
                 .iter()
                 .copied()
                 .chain([0; 4])

@@ -309,7 +309,7 @@ fn photograph_config(config: &Config) -> Result<PhotographConfig, TrainError> {
         let wanted = PhotographConfig::from_compat(compat);
         let has_other_direction = (photograph.query.direction == RayDirection::Line)
             != (wanted.query.direction == RayDirection::Line);
-        // The paper's ablations are the paper's too: without the pad token, with other sizes, told less.
+        // The paper's ablations are the paper's too: without the pad token, with other sizes, with fewer query components.
         let adds_pad_token = photograph.pad_token && !wanted.pad_token;
         let is_extended = photograph.ray_bias.is_some() || photograph.token_keep.is_some();
         if is_extended || adds_pad_token || has_other_direction {

@@ -12,7 +12,7 @@ use crate::model::layer::{BatchNorm, Linear};
 use crate::model::mode::Mode;
 use crate::ops;
 
-/// What a leaky ReLU leaves of negative values.
+/// Negative slope of the leaky ReLU.
 const NEGATIVE_SLOPE: f32 = 0.2;
 /// x, y, z and height.
 const INPUT_CHANNELS: i64 = 4;
@@ -21,7 +21,7 @@ const INPUT_CHANNELS: i64 = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DgcnnConfig {
-    /// How many points the encoder looks at, and so how many tokens it gives, by farthest-point sampling; all if absent.
+    /// Number of input points and so of tokens, by farthest-point sampling; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_points: Option<i64>,
     /// Neighbors of a point, itself among them.

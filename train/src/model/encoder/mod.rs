@@ -1,7 +1,7 @@
 //! Point-cloud backbones behind one trait (`docs/method.md`, "Backbones"). One file a backbone, and one line of the
 //! list below.
 //!
-//! # A backbone of one's own
+//! # Adding a backbone
 //!
 //! **Inside this crate**: write `train/src/model/encoder/my_net.rs` with two types, and add the line
 //! `my_net: MyNet(MyNetConfig),` to the list. That is all: `kind = "my_net"` in a configuration then selects it for
@@ -96,7 +96,7 @@ pub struct Tokens {
 /// - A cloud is a set: another order of the points gives the same tokens. Published exceptions: farthest-point sampling
 ///   begins at point 0, and a ball query takes the first points of a crowded ball.
 /// - `centers` are in the space of `cloud.xyz`. The photograph module reads them as positions, and the ray bias measures
-///   their distance to the rays, so they have to be where the token looks.
+///   their distance to the rays, so they have to be the position of the token.
 /// - `mode` goes on to every layer: in training batch norms use and update the statistics of the batch, and dropout drops.
 /// - Coordinates carry no gradient. Searches (neighbors, centers) belong into [`tch::no_grad`].
 /// - Random weights and random drops come from torch's default generator alone, so that a seed fixes a run.

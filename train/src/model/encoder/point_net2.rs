@@ -17,7 +17,7 @@ use crate::ops;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PointNet2Config {
-    /// How many points the encoder looks at, chosen by farthest-point sampling; all if absent.
+    /// Number of input points, by farthest-point sampling; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_points: Option<i64>,
     /// What enters the first stage beside the relative position.

@@ -165,7 +165,7 @@ impl Stage {
         let Some(block) = self.blocks.first() else {
             return level;
         };
-        // All blocks of a stage look at the same balls.
+        // All blocks of a stage share one ball query.
         let neighbors = ops::ball_query(&level.xyz, &level.xyz, block.radius, block.num_neighbors);
         self.blocks.iter().fold(level, |level, block| Level {
             features: block.forward(&level, &neighbors, mode),

@@ -16,7 +16,7 @@ use super::mode::Mode;
 pub use point_mlp::{PointMlpSegmenter, Trace};
 pub use token::TokenSegmenter;
 
-/// What a segmenter is told.
+/// Input of a segmenter.
 #[derive(Debug)]
 pub struct PartInput<'a> {
     /// The cloud.
@@ -178,7 +178,7 @@ mod tests {
         );
         assert!(
             !run(&xyz, &twice).allclose(&plain, 1e-4, 1e-4, false),
-            "what a point is told counts"
+            "the features of a point count"
         );
         let stretched = &xyz * Tensor::from_slice(&[1.2_f32, 0.8, 1.0]);
         assert!(

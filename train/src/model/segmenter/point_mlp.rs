@@ -103,7 +103,7 @@ impl PointMlpSegmenter {
     /// The forward pass with all its levels.
     #[must_use]
     pub fn trace(&self, input: &PartInput<'_>, mode: Mode) -> Trace {
-        // What a point is told of itself; where its neighbors are is another thing, which votes scale alone.
+        // Features of a point; the positions by which neighbors are found are separate, since votes scale those alone.
         let position = input.cloud.features.narrow(1, 0, 3).transpose(1, 2);
         let features = Tensor::cat(&[&position, input.normals], 2);
         let levels = self.encoder.levels(&input.cloud.xyz, &features, mode);

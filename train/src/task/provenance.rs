@@ -1,4 +1,4 @@
-//! What a fine-tuning leaves behind, whatever its task: weights that know their classes, and where a score comes from.
+//! Provenance of scores, and the weights of fine-tuned runs.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::run::weights::{RunWeights, TrainedOn, WeightChoice};
 use crate::weights::checkpoint::{MODEL_FILE, copy_weights};
 use crate::weights::safetensors::write_tensors;
 
-/// Everything that a score depends on.
+/// Provenance of a score: everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
     /// SHA-256 of the data.
@@ -31,33 +31,33 @@ pub struct Provenance {
     pub seed: u64,
     /// SHA-256 of the encoder's file; "none" from scratch.
     pub init_sha256: String,
-    /// Labeled objects a class that were asked for in training, at most; 0 is all.
+    /// Largest number of labeled training objects a class, as requested; 0 is all.
     pub labels_per_class: usize,
-    /// Objects of each class that there were in training, in label order; empty where the weights do not say.
+    /// Actual training objects of each class, in label order; empty if the weights do not say.
     #[serde(default)]
     pub train_objects_per_class: Vec<usize>,
-    /// What the score was measured on.
+    /// Evaluation split.
     pub evaluation_split: String,
-    /// Which weights it is of.
+    /// Which weights were scored.
     pub selection: String,
-    /// Looks that were averaged with the plain one; 0 is the plain one alone.
+    /// Augmented predictions that were added to the plain one.
     pub votes: u32,
     /// Seed of the votes.
     pub votes_seed: u64,
-    /// What the votes looked at.
+    /// What the votes augmented.
     #[serde(default)]
     pub vote_rule: VoteRule,
     /// Steps taken.
     pub num_steps: u64,
     /// Class names, in label order.
     pub classes: Vec<String>,
-    /// Wall-clock seconds of training; 0 for a mere evaluation.
+    /// Wall-clock seconds of training; 0 for an evaluation alone.
     pub elapsed_s: f64,
-    /// CPU seconds of training; 0 for a mere evaluation.
+    /// CPU seconds of training; 0 for an evaluation alone.
     pub cpu_s: f64,
     /// Threads of torch.
     pub num_threads: usize,
-    /// Where it was computed.
+    /// Device.
     pub device: String,
 }
 
@@ -102,14 +102,14 @@ impl Provenance {
         }
     }
 
-    /// What there was to train on, where it is not what was asked for.
+    /// A note on the training objects, where they are fewer than requested.
     #[must_use]
     pub fn labels_note(&self) -> Option<String> {
         labels_note(self.labels_per_class, &self.train_objects_per_class)
     }
 }
 
-/// How many objects a class there were, in words, where a class had fewer than the `asked` ones (0 is all).
+/// A note on the training objects a class, where a class had fewer than were asked for (0 is all).
 #[must_use]
 pub fn labels_note(asked: usize, objects_per_class: &[usize]) -> Option<String> {
     let fewest = objects_per_class.iter().min().filter(|fewest| **fewest < asked)?;
@@ -192,7 +192,7 @@ impl FinetunedRun {
         require_exact(copy_weights(store, tensors, ""), file).map(|_| ())
     }
 
-    /// Where a score of these weights comes from.
+    /// The provenance of a score of these weights.
     pub(super) fn provenance(&self, options: &RunOptions, split: Split, votes: Votes) -> Provenance {
         Provenance {
             selection: self.weights.selection.clone(),
