@@ -120,7 +120,7 @@ fn weights_go_from_pretraining_to_a_score() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     shape::write(&data, 6, 16, 96);
-    let config = config(&["finetune.steps=40"]);
+    let config = config(&["finetune.steps=100"]);
     let pretrained = folder.path().join("tap");
     run(
         &config,
