@@ -92,7 +92,7 @@ pub trait Method: Loss {
 /// A kind of pre-training: its name, its settings, and how its network is built.
 pub trait MethodKind: Debug + Sync {
     /// What configurations call it.
-    fn name(&self) -> &str;
+    fn name(&self) -> &'static str;
 
     /// Its settings with a value for everything.
     ///

@@ -32,7 +32,7 @@ const PERCEPTUAL: &str = "perceptual";
 pub struct TapKind;
 
 impl MethodKind for TapKind {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         TAP
     }
 
@@ -133,7 +133,6 @@ impl TapMethod {
 ///
 /// # Panics
 /// Where the batch has no views.
-#[must_use]
 pub fn draw_views(tap: &Tap, batch: &Batch, mode: Mode) -> Tensor {
     let views = batch.views.as_ref().expect("batches of TAP have views");
     let query = tap.query();
