@@ -57,18 +57,12 @@ impl MethodKind for TapKind {
         })
     }
 
-    fn check(&self, config: &Config, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
+    fn check(&self, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
         let image_size_px = tap_config(plan)?.image_size_px();
         if image_size_px != i64::from(data.image_size_px) {
             return Err(invalid(format!(
                 "the generator draws {image_size_px}x{image_size_px} pixels and the data has {0}x{0}; build the data set with that size, or change [photograph.query] grid and [decoder]",
                 data.image_size_px
-            )));
-        }
-        if !(1..=data.num_views).contains(&config.data.num_views) {
-            return Err(invalid(format!(
-                "num_views = {} of the {} views that the data has",
-                config.data.num_views, data.num_views
             )));
         }
         Ok(())
@@ -171,7 +165,10 @@ impl Loss for TapMethod {
 
 impl Method for TapMethod {
     fn inputs(&self) -> Inputs {
-        Inputs { views: true }
+        Inputs {
+            views: true,
+            ..Inputs::default()
+        }
     }
 
     fn baselines(
