@@ -48,7 +48,7 @@ impl Method for Locate {
 struct LocateKind;
 
 impl MethodKind for LocateKind {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "locate"
     }
 

@@ -24,6 +24,7 @@ fn options(seed: u64, cache_bytes: u64) -> LoaderOptions {
         num_points: 32,
         point_choice: PointSampling::Farthest,
         views: ViewSampling::Random(3),
+        normals: false,
         is_color: false,
         augmentation: Augmentation {
             scale: [0.9, 1.1],
@@ -135,6 +136,7 @@ fn a_reader_that_leaves_early_ends_the_threads() {
         num_points: 32,
         point_choice: PointSampling::First,
         views: ViewSampling::None,
+        normals: false,
         is_color: false,
         augmentation,
         parts: None,
@@ -173,4 +175,51 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn normals_come_without_parts_and_turn_with_their_points() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(folder.path(), 2, 16, 64);
+    let data = OpenData::open(folder.path()).unwrap();
+    let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
+    let batch = |normals: bool, rotate_y: bool| {
+        let sampler = BatchSampler {
+            num_rows: source.len(),
+            batch_size: 6,
+            last_batch: LastBatch::Drop,
+            shuffle: None,
+        };
+        let plain = options(1, 0);
+        let options = LoaderOptions {
+            normals,
+            augmentation: Augmentation {
+                scale: [1.0, 1.0],
+                rotate_y,
+                ..plain.augmentation.clone()
+            },
+            ..plain
+        };
+        Collator::new(Arc::clone(&source), sampler, options)
+            .batch(0)
+            .unwrap()
+    };
+    assert!(
+        batch(false, false).to_tensors(Device::Cpu).normals.is_none(),
+        "not asked for"
+    );
+    let [plain, turned] = [false, true].map(|rotate_y| batch(true, rotate_y).to_tensors(Device::Cpu));
+    assert!(plain.part_labels.is_none(), "no parts");
+    let dot = |batch: &tap_train::data::batch::Batch| {
+        let normals = batch.normals.as_ref().unwrap();
+        (normals * &batch.cloud.xyz).sum_dim_intlist(-1, false, tch::Kind::Float)
+    };
+    assert!(
+        dot(&plain).allclose(&dot(&turned), 1e-4, 1e-5, false),
+        "angles to the points stay"
+    );
+    assert!(
+        !plain.cloud.xyz.allclose(&turned.cloud.xyz, 1e-3, 1e-3, false),
+        "the points turn"
+    );
 }

@@ -60,17 +60,10 @@ pub struct Batch {
     pub labels: Tensor,
     /// The views, where any were drawn.
     pub views: Option<ViewBatch>,
-    /// Normals and part labels, if requested.
-    pub parts: Option<PartBatch>,
-}
-
-/// Normals and parts of the points of a batch as tensors.
-#[derive(Debug)]
-pub struct PartBatch {
-    /// [B, N, 3].
-    pub normals: Tensor,
-    /// [B, N], int64.
-    pub labels: Tensor,
+    /// Unit normals of the points, if requested, [B, N, 3].
+    pub normals: Option<Tensor>,
+    /// Part labels of the points, if requested, [B, N], int64.
+    pub part_labels: Option<Tensor>,
 }
 
 /// The views of a batch as tensors.
@@ -115,10 +108,8 @@ impl Batch {
                 view_from_object: of(&views.view_from_object),
                 clip_from_view: of(&views.clip_from_view),
             }),
-            parts: self.parts.as_ref().map(|parts| PartBatch {
-                normals: of(&parts.normals),
-                labels: of(&parts.labels),
-            }),
+            normals: self.normals.as_ref().map(of),
+            part_labels: self.part_labels.as_ref().map(of),
         }
     }
 }
@@ -188,16 +179,19 @@ impl CpuBatch {
                 clip_from_view: matrix(&self.clip_from_view),
             }
         });
-        let parts = (!self.part_labels.is_empty()).then(|| PartBatch {
-            normals: Tensor::from_slice(&self.normals)
+        let normals = (!self.normals.is_empty()).then(|| {
+            Tensor::from_slice(&self.normals)
                 .view([batch, points, 3])
-                .to_device(device),
-            labels: Tensor::from_slice(&self.part_labels)
+                .to_device(device)
+        });
+        let part_labels = (!self.part_labels.is_empty()).then(|| {
+            Tensor::from_slice(&self.part_labels)
                 .view([batch, points])
-                .to_device(device),
+                .to_device(device)
         });
         Batch {
-            parts,
+            normals,
+            part_labels,
             cloud: Cloud { xyz, features },
             labels: Tensor::from_slice(&self.labels).to_device(device),
             views,

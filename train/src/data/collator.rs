@@ -35,6 +35,25 @@ pub enum ViewSampling {
     All,
 }
 
+/// Content of rows beside points and labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowContent {
+    /// Views.
+    pub views: ViewSampling,
+    /// Unit normals of the points.
+    pub normals: bool,
+}
+
+impl From<ViewSampling> for RowContent {
+    /// Views without normals.
+    fn from(views: ViewSampling) -> Self {
+        Self {
+            views,
+            normals: false,
+        }
+    }
+}
+
 /// Content of batches.
 #[derive(Debug, Clone)]
 pub struct LoaderOptions {
@@ -50,7 +69,9 @@ pub struct LoaderOptions {
     pub is_color: bool,
     /// Transforms.
     pub augmentation: Augmentation,
-    /// Normals and part labels, and their augmentation; without them if absent.
+    /// Unit normals of the points.
+    pub normals: bool,
+    /// Part labels and normals, and their augmentation; without part labels if absent.
     pub parts: Option<PartAugmentation>,
     /// Largest size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
@@ -171,17 +192,16 @@ impl Collator {
             .options
             .augmentation
             .apply(seed, epoch, id, &mut points, &mut matrices);
-        if let Some(augmentation) = &self.options.parts {
-            let mut normals = kept.normals.clone();
-            if let Some(angle_rad) = self.options.augmentation.angle_rad(seed, epoch, id) {
-                rotate_y(angle_rad, &mut normals, &mut []);
-            }
-            augmentation.apply(seed, epoch, id, &mut points, &mut normals);
-            batch.normals.extend(normals.iter().flatten());
-            batch
-                .part_labels
-                .extend(kept.part_labels.iter().map(|&part| i64::from(part)));
+        let mut normals = kept.normals.clone();
+        if let Some(angle_rad) = self.options.augmentation.angle_rad(seed, epoch, id) {
+            rotate_y(angle_rad, &mut normals, &mut []);
         }
+        if let Some(augmentation) = &self.options.parts {
+            augmentation.apply(seed, epoch, id, &mut points, &mut normals);
+        }
+        batch.normals.extend(normals.iter().flatten());
+        let part_labels = kept.part_labels.iter().map(|&part| i64::from(part));
+        batch.part_labels.extend(part_labels);
         for view in &views {
             let image = if batch.is_color {
                 decode_rgb_planes(&view.image_png)?
@@ -243,12 +263,14 @@ impl Collator {
             PointSampling::Farthest => farthest_points(&sample.points, num_points),
         };
         let (mut normals, mut part_labels) = (Vec::new(), Vec::new());
+        if self.options.normals || self.options.parts.is_some() {
+            normals = chosen.iter().map(|&point| sample.normals[point]).collect();
+        }
         if self.options.parts.is_some() {
             let Some(of_points) = &sample.part_labels else {
                 let reason = format!("{} has no part labels", sample.id);
                 return Err(TrainError::Config { reason });
             };
-            normals = chosen.iter().map(|&point| sample.normals[point]).collect();
             part_labels = chosen.iter().map(|&point| of_points[point]).collect();
         }
         Ok(Row {

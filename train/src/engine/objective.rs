@@ -126,7 +126,8 @@ mod tests {
                 },
                 labels: Tensor::zeros([5], (Kind::Int64, Device::Cpu)),
                 views: None,
-                parts: None,
+                normals: None,
+                part_labels: None,
             };
             let starts = sizes.iter().scan(0, |start, size| {
                 *start += size;

@@ -102,6 +102,12 @@ impl Throughput {
         self.views += (batch.len() * batch.num_views) as u64;
     }
 
+    fn add_to(&self, scalars: &mut Scalars) {
+        let (samples_per_s, views_per_s) = self.rates();
+        scalars.set("samples_per_s", samples_per_s);
+        scalars.set("views_per_s", views_per_s);
+    }
+
     fn rates(&self) -> (f64, f64) {
         let seconds = self.steps_s.max(1e-9);
         (self.samples as f64 / seconds, self.views as f64 / seconds)
@@ -155,9 +161,7 @@ impl Training<'_> {
             throughput.add(seconds, &cpu_batch);
             total_throughput.add(seconds, &cpu_batch);
             if is_due(state.step, plan.log.record_every) {
-                let (samples_per_s, views_per_s) = std::mem::take(&mut throughput).rates();
-                record.scalars.set("samples_per_s", samples_per_s);
-                record.scalars.set("views_per_s", views_per_s);
+                std::mem::take(&mut throughput).add_to(&mut record.scalars);
                 record.scalars.set("elapsed_s", clock.elapsed_s());
                 report(&mut folder, record, on_event)?;
             }
@@ -176,14 +180,9 @@ impl Training<'_> {
                 report(&mut folder, record, on_event)?;
             }
             if is_due(state.step, plan.log.images_every) {
+                let name = format!("step-{:010}", state.step);
                 averaged(&mut ema, || {
-                    self.images(
-                        &mut folder,
-                        objective,
-                        state.step,
-                        &format!("step-{:010}", state.step),
-                        on_event,
-                    )
+                    self.images(&mut folder, objective, state.step, &name, on_event)
                 })?;
             }
             if is_due(state.step, plan.log.checkpoint_every) {

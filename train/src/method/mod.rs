@@ -32,8 +32,10 @@ pub const METHODS: [&dyn MethodKind; 1] = [&tap::TapKind];
 /// Inputs of a method beside the points of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Inputs {
-    /// Views: some of them in training, as `data.num_views` says, and all of them in evaluation.
+    /// Views: `data.num_views` random ones in training, all of them in evaluation.
     pub views: bool,
+    /// Unit normals of the points.
+    pub normals: bool,
 }
 
 /// Losses of trivial predictors, to compare a loss with.
@@ -92,7 +94,7 @@ pub trait Method: Loss {
 /// A kind of pre-training: its name, its settings, and how its network is built.
 pub trait MethodKind: Debug + Sync {
     /// What configurations call it.
-    fn name(&self) -> &str;
+    fn name(&self) -> &'static str;
 
     /// Its settings with a value for everything.
     ///
@@ -104,7 +106,7 @@ pub trait MethodKind: Debug + Sync {
     ///
     /// # Errors
     /// What does not fit.
-    fn check(&self, _config: &Config, _plan: &Plan, _data: &DatasetInfo) -> Result<(), TrainError> {
+    fn check(&self, _plan: &Plan, _data: &DatasetInfo) -> Result<(), TrainError> {
         Ok(())
     }
 
@@ -156,7 +158,7 @@ pub fn plan(
     };
     let plan = Plan::resolve(config, task, labels_per_class, init_sha256, data, method)?;
     if let (Some(kind), true) = (kind, is_pretraining) {
-        kind.check(config, &plan, data)?;
+        kind.check(&plan, data)?;
     }
     Ok(plan)
 }

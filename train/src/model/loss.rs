@@ -88,7 +88,6 @@ pub fn photograph_loss_of_micro_batch(
 ///
 /// # Shapes
 /// - as [`photograph_loss`]
-#[must_use]
 pub fn pixel_sums(pred: &Tensor, target: &Tensor, mask: &Tensor, distance: PixelDistance) -> [Tensor; 2] {
     let difference = pred - target;
     let distance = match distance {

@@ -1,4 +1,4 @@
-//! The perceptual loss (Table 7b): the distance of two images in the feature space of a VGG16 trained on ImageNet.
+//! The perceptual loss (Table 7b): the distance of two images in the feature space of a VGG16 trained on photographs.
 //!
 //! Its weights are the user's to bring: a file with torchvision's keys, `features.0.weight` to `features.28.bias`.
 //! Parity: the paper's formula is a sum over the layers of the squared distance by element; which layers is not stated.

@@ -21,7 +21,7 @@ use tch::Tensor;
 use crate::config::{Config, DataPlan, DatasetInfo, Plan};
 use crate::data::augment::PartAugmentation;
 use crate::data::batch::CpuBatch;
-use crate::data::collator::{Collator, LoaderOptions, ViewSampling};
+use crate::data::collator::{Collator, LoaderOptions, RowContent};
 use crate::data::sampler::{BatchSampler, LastBatch};
 use crate::data::source::{SampleSource, ShardSource};
 use crate::engine::trainer::RunOptions;
@@ -147,7 +147,11 @@ impl OpenData {
 
 /// Batches to train on.
 #[must_use]
-pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewSampling) -> Arc<Collator> {
+pub fn train_batches(
+    plan: &Plan,
+    source: Arc<dyn SampleSource>,
+    content: impl Into<RowContent>,
+) -> Arc<Collator> {
     let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size: plan.phase.batch_size,
@@ -157,7 +161,7 @@ pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewSamp
     let options = LoaderOptions {
         augmentation: plan.phase.augmentation.clone(),
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
-        ..loader_options(plan, views)
+        ..loader_options(plan, content)
     };
     Arc::new(Collator::new(source, sampler, options))
 }
@@ -167,7 +171,7 @@ pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewSamp
 pub fn evaluation_batches(
     plan: &Plan,
     source: Arc<dyn SampleSource>,
-    views: ViewSampling,
+    content: impl Into<RowContent>,
     batch_size: usize,
 ) -> Arc<Collator> {
     let sampler = BatchSampler {
@@ -176,7 +180,7 @@ pub fn evaluation_batches(
         last_batch: LastBatch::Keep,
         shuffle: None,
     };
-    Arc::new(Collator::new(source, sampler, loader_options(plan, views)))
+    Arc::new(Collator::new(source, sampler, loader_options(plan, content)))
 }
 
 /// The checkpoint to resume from, if the run is to be resumed. Verified before anything else is done: a damaged
@@ -232,7 +236,8 @@ fn require_finite(output: &Tensor, batch: &CpuBatch) -> Result<(), TrainError> {
     })
 }
 
-fn loader_options(plan: &Plan, views: ViewSampling) -> LoaderOptions {
+fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions {
+    let RowContent { views, normals } = content.into();
     let DataPlan {
         num_points,
         point_choice,
@@ -245,6 +250,7 @@ fn loader_options(plan: &Plan, views: ViewSampling) -> LoaderOptions {
         num_points,
         point_choice,
         views,
+        normals,
         is_color: color,
         augmentation: plan.phase.augmentation.without_randomness(),
         parts: plan.parts.as_ref().map(|_| PartAugmentation::NONE),

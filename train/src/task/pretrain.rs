@@ -13,14 +13,14 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
 use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, train_batches};
-use crate::config::{Config, Plan, Task};
-use crate::data::collator::{Collator, ViewSampling};
+use crate::config::{Config, Plan, Task, invalid};
+use crate::data::collator::{Collator, RowContent, ViewSampling};
 use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
 use crate::engine::objective::{Loss, Objective};
 use crate::engine::trainer::{RunOptions, Training, TrainingSummary};
 use crate::error::TrainError;
-use crate::method::{self, Baselines, Method, MethodKind};
+use crate::method::{self, Baselines, Inputs, Method, MethodKind};
 use crate::process::device_name;
 use crate::run;
 use crate::run::event::{OnEvent, Record, TrainEvent};
@@ -137,21 +137,30 @@ pub fn pretrain_with(
     if let Some(EncoderWeights { tensors, file, .. }) = &init {
         require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
-    let (training_views, all_views) = if method.inputs().views {
+    let Inputs { views, normals } = method.inputs();
+    let (random, all) = if views {
+        let num_views = data.dataset.num_views();
+        if !(1..=num_views).contains(&config.data.num_views) {
+            return Err(invalid(format!(
+                "num_views = {} of the {num_views} views that the data has",
+                config.data.num_views
+            )));
+        }
         (ViewSampling::Random(plan.data.num_views), ViewSampling::All)
     } else {
         (ViewSampling::None, ViewSampling::None)
     };
+    let [random, all] = [random, all].map(|views| RowContent { views, normals });
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
-    let evaluation = evaluation_batches(&plan, evaluation, all_views, batch_size);
-    let plain = evaluation_batches(&plan, Arc::clone(&train), all_views, MAX_EVALUATION_BATCH);
+    let evaluation = evaluation_batches(&plan, evaluation, all, batch_size);
+    let plain = evaluation_batches(&plan, Arc::clone(&train), all, MAX_EVALUATION_BATCH);
     let baselines = baselines(method.as_ref(), &plain, &evaluation, options.loader_threads)?;
     if let Some(note) = &baselines.note {
         let split = plan.data.evaluation_split;
         on_event(TrainEvent::Note(format!("loss to beat on {split}: {note}")));
     }
 
-    let batches = train_batches(&plan, train, training_views);
+    let batches = train_batches(&plan, train, random);
     // From here on the folder is written to; what could be refused has been.
     run::prepare(&options.out, options.existing, &plan)?;
     let mut metadata = trained_on.to_metadata();

@@ -68,10 +68,10 @@ impl Segment {
     /// # Shapes
     /// - returns [B, N, parts]
     fn log_probabilities(&self, batch: &Batch, mode: Mode) -> Tensor {
-        let parts = batch.parts.as_ref().expect("batches of segmentation have parts");
+        let normals = batch.normals.as_ref();
         let input = PartInput {
             cloud: &batch.cloud,
-            normals: &parts.normals,
+            normals: normals.expect("batches of segmentation have normals"),
             class: &batch.labels,
         };
         self.segmenter.log_probabilities(&input, mode)
@@ -86,8 +86,9 @@ impl Loss for Segment {
     }
 
     fn terms(&self, batch: &Batch, mode: Mode) -> Vec<Term> {
-        let parts = batch.parts.as_ref().expect("batches of segmentation have parts");
-        let sum = poly1_focal_sum(&self.log_probabilities(batch, mode), &parts.labels);
+        let labels = batch.part_labels.as_ref();
+        let labels = labels.expect("batches of segmentation have part labels");
+        let sum = poly1_focal_sum(&self.log_probabilities(batch, mode), labels);
         vec![Term::new(FOCAL, 1.0, sum)]
     }
 }

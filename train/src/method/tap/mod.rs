@@ -32,7 +32,7 @@ const PERCEPTUAL: &str = "perceptual";
 pub struct TapKind;
 
 impl MethodKind for TapKind {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         TAP
     }
 
@@ -57,18 +57,12 @@ impl MethodKind for TapKind {
         })
     }
 
-    fn check(&self, config: &Config, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
+    fn check(&self, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
         let image_size_px = tap_config(plan)?.image_size_px();
         if image_size_px != i64::from(data.image_size_px) {
             return Err(invalid(format!(
                 "the generator draws {image_size_px}x{image_size_px} pixels and the data has {0}x{0}; build the data set with that size, or change [photograph.query] grid and [decoder]",
                 data.image_size_px
-            )));
-        }
-        if !(1..=data.num_views).contains(&config.data.num_views) {
-            return Err(invalid(format!(
-                "num_views = {} of the {} views that the data has",
-                config.data.num_views, data.num_views
             )));
         }
         Ok(())
@@ -133,7 +127,6 @@ impl TapMethod {
 ///
 /// # Panics
 /// Where the batch has no views.
-#[must_use]
 pub fn draw_views(tap: &Tap, batch: &Batch, mode: Mode) -> Tensor {
     let views = batch.views.as_ref().expect("batches of TAP have views");
     let query = tap.query();
@@ -172,7 +165,10 @@ impl Loss for TapMethod {
 
 impl Method for TapMethod {
     fn inputs(&self) -> Inputs {
-        Inputs { views: true }
+        Inputs {
+            views: true,
+            ..Inputs::default()
+        }
     }
 
     fn baselines(
