@@ -13,7 +13,7 @@ use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::image::decode_gray_png;
 use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
-use crate::parallel::num_threads;
+use crate::pipeline::num_threads;
 use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
 use crate::schema::{Columns, MeshIssues, ObjectId, Sample, SampleView};
 use crate::shard::{ShardReader, ViewSelection};

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tap_render::{Lighting, MaterialChoice, Normals, relight_antialiased};
 
 use super::{RelightReport, recipe_of};
+use crate::builder::{BuildEvent, encode_color, to_value};
 use crate::error::{DatasetError, ManifestError, RelightError, Result, ShardError};
 use crate::manifest::{Manifest, ObjectEntry, ShardEntry, SkippedObject};
-use crate::parallel::{num_threads, parallel_map};
-use crate::pipeline::{BuildEvent, encode_color, to_value};
+use crate::pipeline::{num_threads, parallel_map};
 use crate::recipe::BuildRecipe;
 use crate::schema::{Columns, RowLayout, Sample, ShardHeader};
 use crate::shard::{ShardReader, ViewSelection};
@@ -232,7 +232,7 @@ impl Relighter<'_> {
                 }
                 let batch = batches.next().unwrap_or_default();
                 let relight = |i: usize| self.relight_row(&shard, batch[i], expected[batch[i]]);
-                relit_samples = parallel_map(self.num_workers, batch.len(), relight, || {})
+                relit_samples = parallel_map(self.num_workers, batch.len(), relight, || {})?
                     .into_iter()
                     .collect::<Result<_>>()?;
             }

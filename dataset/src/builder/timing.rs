@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::parallel::num_threads;
+use crate::pipeline::num_threads;
 
 /// Build stages, in processing order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl StageClock {
                 .as_secs_f64(),
             num_threads: num_workers.min(num_cores),
             stages: stages.collect(),
-            peak_memory_bytes: crate::pipeline::plan::peak_memory_bytes(),
+            peak_memory_bytes: crate::builder::plan::peak_memory_bytes(),
         }
     }
 }
