@@ -1,4 +1,5 @@
-//! The ordered pipeline: items through parallel stages, outputs to the caller in input order.
+//! The ordered pipeline: items through parallel stages, outputs to the caller in input order. Building, rendering,
+//! relighting and verifying are jobs of it.
 //!
 //! ```text
 //! admit (caller) -> prepare (workers) -> render (device thread, optional) -> finish (workers) -> deliver (caller)
@@ -17,9 +18,9 @@ mod ordered;
 #[cfg(feature = "build")]
 mod render;
 
-pub(crate) use map::parallel_map;
-pub(crate) use ordered::num_threads;
+pub(crate) use map::{OneStage, parallel_map};
 #[cfg(feature = "build")]
-pub(crate) use ordered::{Delivery, catch_panic};
+pub(crate) use ordered::catch_panic;
+pub(crate) use ordered::{Delivery, Limits, num_threads, run};
 #[cfg(feature = "build")]
 pub(crate) use render::{MeshJob, render_all};
