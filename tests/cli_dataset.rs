@@ -382,7 +382,7 @@ fn a_dataset_is_lit_anew() {
     place.write(&format!("meshes/{mesh}"), CUBE);
     place
         .run(&[&arguments[..], &["--out", "other"]].concat())
-        .fails_with(&["more than the light has changed"]);
+        .fails_with(&["changed more than the images"]);
 }
 
 /// From what the shards store, under SIGKILL too; and what that cannot do says both ways out.
@@ -548,7 +548,7 @@ fn sources_without_a_usable_mesh_are_refused() {
         "--max-skipped",
         "9",
     ]);
-    outcome.fails_with(&["none of the 2 objects", "nan"]);
+    outcome.fails_with(&["all 2 objects were skipped", "nan"]);
     let left: Vec<String> = place
         .files("data")
         .into_keys()

@@ -4,13 +4,10 @@
 mod util;
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
-use util::Place;
+use util::{Place, has_trainer};
 
-/// Set where the trainer must be there: its absence is a failure then.
-const REQUIRE_TRAIN: &str = "TAP_REQUIRE_TRAIN";
 /// Enough for a loss to fall far; no more than a test may take.
 const STEPS: &str = "pretrain.steps=80";
 
@@ -166,22 +163,6 @@ fn a_trainer_without_data_says_so_in_one_line() {
         .run(&["train", "pretrain", "--data", "nowhere", "--out", "run"])
         .fails_with(&["nowhere"]);
     assert!(!place.path("run").exists(), "nothing half-made");
-}
-
-fn has_trainer() -> bool {
-    let name = format!("tap-train{}", std::env::consts::EXE_SUFFIX);
-    let is_there = Path::new(env!("CARGO_BIN_EXE_tap"))
-        .with_file_name(name)
-        .is_file();
-    let is_required = std::env::var_os(REQUIRE_TRAIN).is_some_and(|value| value == "1");
-    assert!(
-        is_there || !is_required,
-        "{REQUIRE_TRAIN}=1, but tap-train is not beside tap: cargo build --workspace"
-    );
-    if !is_there {
-        util::skip("tap-train is not built (cargo test --workspace builds it)");
-    }
-    is_there
 }
 
 /// The training losses of a `metrics.jsonl`.

@@ -63,7 +63,7 @@ pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Resul
         }
         set => set?,
     };
-    set.finished(&set_dir)?;
+    set.complete_sha256(&set_dir)?;
     let rows = |manifest: &Manifest| -> Vec<(String, usize)> {
         let shards = manifest.shards.iter();
         shards.map(|shard| (shard.file.clone(), shard.rows)).collect()

@@ -34,6 +34,7 @@ pub mod sha256;
 mod shard;
 #[cfg(feature = "build")]
 mod source;
+mod spatial;
 mod store;
 #[cfg(feature = "build")]
 mod surface;

@@ -93,7 +93,7 @@ pub fn merge(
 fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>> {
     let mut parts: BTreeMap<usize, (&Path, Manifest)> = BTreeMap::new();
     let mut first: Option<(&Path, Manifest)> = None;
-    let mut wrong = Vec::new();
+    let mut problems = Vec::new();
     let mut count = 0;
     for folder in folders {
         let manifest = Manifest::read(folder)?;
@@ -110,27 +110,30 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
             }));
         }
         count = part.count;
-        let lacks = manifest.assigned_shards().len() - manifest.shards.len();
-        if lacks > 0 {
-            wrong.push(format!("part {part} lacks {lacks} shards ({})", folder.display()));
+        let num_missing = manifest.assigned_shards().len() - manifest.shards.len();
+        if num_missing > 0 {
+            problems.push(format!(
+                "part {part} lacks {num_missing} shards ({})",
+                folder.display()
+            ));
         }
         if let Some((other, _)) = parts.insert(part.index, (folder.as_path(), manifest)) {
             let (one, other) = (other.display(), folder.display());
-            wrong.push(format!("part {part} is there twice ({one} and {other})"));
+            problems.push(format!("part {part} is there twice ({one} and {other})"));
         }
     }
-    let absent: Vec<String> = (1..=count)
+    let missing: Vec<String> = (1..=count)
         .filter(|index| !parts.contains_key(index))
         .map(|index| BuildPart { index, count }.to_string())
         .collect();
-    if !absent.is_empty() {
-        wrong.push(format!("missing: part {}", absent.join(", ")));
+    if !missing.is_empty() {
+        problems.push(format!("missing: part {}", missing.join(", ")));
     }
-    if wrong.is_empty() {
+    if problems.is_empty() {
         Ok(parts)
     } else {
         Err(DatasetError::Build(BuildError::PartsMissing {
-            missing: wrong.join("; "),
+            missing: problems.join("; "),
         }))
     }
 }

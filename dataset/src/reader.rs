@@ -37,7 +37,7 @@ impl Dataset {
     /// shard is missing, truncated or belongs to another dataset.
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
-        let sha256 = manifest.finished(dir)?.to_owned();
+        let sha256 = manifest.complete_sha256(dir)?.to_owned();
         let mut splits = Split::ALL.map(|_| SplitShards {
             shards: Vec::new(),
             images: Vec::new(),

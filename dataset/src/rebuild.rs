@@ -5,7 +5,6 @@
 //! and the hashes of every mesh and row.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -55,8 +54,9 @@ pub struct Difference {
 }
 
 /// First stage at which an object differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum DifferenceKind {
     /// The mesh does not exist.
@@ -71,19 +71,6 @@ pub enum DifferenceKind {
     OtherPoints,
     /// Same points, different images, as with another adapter.
     OtherViews,
-}
-
-impl fmt::Display for DifferenceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::MissingMesh => "missing-mesh",
-            Self::OtherMesh => "other-mesh",
-            Self::OtherAssets => "other-assets",
-            Self::OtherOutcome => "other-outcome",
-            Self::OtherPoints => "other-points",
-            Self::OtherViews => "other-views",
-        })
-    }
 }
 
 /// Rebuilds the dataset of a manifest and compares. `None` if cancelled; the same call resumes.

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_valid_and_survives_json() {
+    fn the_default_is_valid_and_round_trips_through_json() {
         let recipe = BuildRecipe::default();
         recipe.validate().unwrap();
         let json = serde_json::to_string(&recipe).unwrap();

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_and_distance_undo_each_other() {
+    fn depth_and_distance_are_inverse() {
         // Both have near 5 and far 9.
         let perspective = Mat4::from_cols(
             Vec4::X,

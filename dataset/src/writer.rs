@@ -67,7 +67,7 @@ pub struct DatasetWriter {
     missing: VecDeque<usize>,
     /// Shards of an earlier run that are missing or damaged.
     damaged: Vec<String>,
-    open_shard_state: OpenShard,
+    current: OpenShard,
     /// Identifies the plan in journal entries.
     plan_sha256: String,
     /// Held while the writer exists.
@@ -95,10 +95,10 @@ impl DatasetWriter {
             check_replaceable(dir)?;
         }
         let mut lock = store::lock_for_writing(dir, MANIFEST_FILE_NAME)?;
-        let fresh = new_manifest(plan);
+        let expected = new_manifest(plan);
         let mut manifest = match Manifest::read(dir) {
             Ok(found) if !force => {
-                let differences = differences(&found, &fresh);
+                let differences = differences(&found, &expected);
                 if !differences.is_empty() {
                     return Err(DatasetError::Build(BuildError::PlanMismatch {
                         differences: differences.join("; "),
@@ -107,12 +107,12 @@ impl DatasetWriter {
                 }
                 found
             }
-            Ok(_) => fresh.clone(),
+            Ok(_) => expected.clone(),
             Err(DatasetError::Manifest(ManifestError::NotFound { .. })) => {
                 check_no_foreign_files(dir)?;
-                fresh.clone()
+                expected.clone()
             }
-            Err(_) if force => fresh.clone(),
+            Err(_) if force => expected.clone(),
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
@@ -138,7 +138,7 @@ impl DatasetWriter {
             planned,
             missing,
             damaged,
-            open_shard_state: OpenShard::default(),
+            current: OpenShard::default(),
             lock,
         })
     }
@@ -167,7 +167,7 @@ impl DatasetWriter {
     /// When the sample does not match the schema, or the disk is full.
     pub fn append(&mut self, sample: &Sample, file: ObjectFile<'_>) -> Result<()> {
         self.shard()?.append(sample)?;
-        self.open_shard_state.add_object(ObjectEntry {
+        self.current.add_object(ObjectEntry {
             id: sample.id.clone(),
             path: file.path.to_owned(),
             bytes: file.bytes,
@@ -189,7 +189,7 @@ impl DatasetWriter {
             message,
             source_sha256,
         } = skip;
-        self.open_shard_state.skipped.push(SkippedObject {
+        self.current.skipped.push(SkippedObject {
             id: id.to_string(),
             split: Some(self.planned[shard].0),
             path: file.path.to_owned(),
@@ -197,7 +197,7 @@ impl DatasetWriter {
             message,
             shard: Some(shard),
         });
-        self.open_shard_state.add_object(ObjectEntry {
+        self.current.add_object(ObjectEntry {
             id: id.clone(),
             path: file.path.to_owned(),
             bytes: file.bytes,
@@ -222,7 +222,7 @@ impl DatasetWriter {
             source,
             objects,
             skipped,
-        } = std::mem::take(&mut self.open_shard_state);
+        } = std::mem::take(&mut self.current);
         let digest = writer.expect("a shard is open").finish()?;
         let (split, file) = self.planned[self.missing[0]].clone();
         let entry = ShardEntry {
@@ -344,8 +344,8 @@ impl DatasetWriter {
             .iter()
             .map(|file| (file.name.as_str(), file.bytes))
             .collect();
-        let is_lost = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
-        match self.manifest.shards.iter().find(is_lost) {
+        let is_missing = |shard: &&ShardEntry| found.get(shard.file.as_str()) != Some(&shard.bytes);
+        match self.manifest.shards.iter().find(is_missing) {
             Some(shard) => Err(DatasetError::Shard(ShardError::Changed {
                 path: self.dir.join(&shard.file),
             })),
@@ -354,12 +354,12 @@ impl DatasetWriter {
     }
 
     fn shard(&mut self) -> Result<&mut ShardWriter> {
-        if self.open_shard_state.writer.is_none() {
+        if self.current.writer.is_none() {
             let shard = *self.missing.front().expect("the plan has a further shard");
             let (_, file) = &self.planned[shard];
-            self.open_shard_state.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
+            self.current.writer = Some(ShardWriter::create(&self.dir, file, &self.header)?);
         }
-        Ok(self.open_shard_state.writer.as_mut().expect("it was just begun"))
+        Ok(self.current.writer.as_mut().expect("it was just begun"))
     }
 }
 
@@ -522,7 +522,7 @@ pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
 }
 
 /// Differences between two plans, such as `recipe.render.size_px is 64 there and 224 here`.
-pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
+pub(crate) fn differences(found: &Manifest, expected: &Manifest) -> Vec<String> {
     let identity = |manifest: &Manifest| {
         // Exhaustive: a new field must be classified as part of the plan or as progress.
         let Manifest {
@@ -566,13 +566,13 @@ pub(crate) fn differences(found: &Manifest, fresh: &Manifest) -> Vec<String> {
         })
     };
     let mut differences = Vec::new();
-    compare("", &identity(found), &identity(fresh), &mut differences);
+    compare("", &identity(found), &identity(expected), &mut differences);
     differences
 }
 
-fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<String>) {
-    if let (Value::Object(found), Value::Object(fresh)) = (found, fresh) {
-        let keys: BTreeSet<_> = found.keys().chain(fresh.keys()).collect();
+fn compare(path: &str, found: &Value, expected: &Value, differences: &mut Vec<String>) {
+    if let (Value::Object(found), Value::Object(expected)) = (found, expected) {
+        let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
         for key in keys {
             let path = if path.is_empty() {
                 key.clone()
@@ -580,14 +580,14 @@ fn compare(path: &str, found: &Value, fresh: &Value, differences: &mut Vec<Strin
                 format!("{path}.{key}")
             };
             let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
-            compare(&path, &value(found), &value(fresh), differences);
+            compare(&path, &value(found), &value(expected), differences);
         }
-    } else if found != fresh {
-        let (found, fresh) = (found.to_string(), fresh.to_string());
-        differences.push(if found.len() + fresh.len() > 120 {
+    } else if found != expected {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        differences.push(if found.len() + expected.len() > 120 {
             format!("{path} differs")
         } else {
-            format!("{path} is {found} there and {fresh} here")
+            format!("{path} is {found} there and {expected} here")
         });
     }
 }

@@ -121,7 +121,7 @@ fn a_mesh_that_goes_or_shrinks_while_a_build_runs_costs_itself() {
 
 /// Restored meshes become rows in a forced rebuild of the same folder.
 #[test]
-fn what_was_put_back_is_built_by_force() {
+fn restored_meshes_are_built_by_force() {
     let (source, out, whole) = (
         boxes(),
         tempfile::tempdir().unwrap(),

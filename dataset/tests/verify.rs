@@ -93,7 +93,7 @@ fn a_right_dataset_passes_and_is_counted() {
 type Change = fn(&mut Sample);
 
 #[test]
-fn each_broken_promise_is_named() {
+fn each_violation_is_named() {
     let cases: [(&str, Change); 12] = [
         ("points lie in mask", |s| s.views[1].view_from_object[3] = 1.0),
         ("not rigid", |s| s.views[0].view_from_object[0] *= 1.5),
@@ -125,7 +125,7 @@ fn with_surface(sample: &mut Sample, change: impl FnOnce(&mut GbufferPixels)) {
 }
 
 #[test]
-fn what_is_wrong_with_a_gbuffer_is_named() {
+fn gbuffer_problems_are_named() {
     const MIDDLE: usize = 16 * 8 + 8;
     let cases: [(&str, Change); 7] = [
         ("depth elsewhere", |s| {
@@ -194,7 +194,7 @@ fn flip_bits(columns: Columns) {
 }
 
 #[test]
-fn without_looking_deep_pictures_are_proven_by_their_hashes() {
+fn shallow_verification_covers_images_by_hash() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), |samples| samples[0].1.views[1].image_png.truncate(40));
     let shallow = verify(dir.path(), VerifyOptions::default(), &mut |_| {}).unwrap();

@@ -61,6 +61,7 @@
 //!
 //! The crate opens no file and reads no clock: its output is a function of its arguments and of the adapter.
 
+mod adapter;
 mod camera;
 mod cpu;
 mod error;
@@ -69,6 +70,7 @@ pub mod import;
 mod job;
 mod lighting;
 mod mesh;
+mod parse;
 mod queue;
 mod recipe;
 mod relight;
@@ -78,29 +80,31 @@ mod scene;
 mod simd;
 mod view;
 
+pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
 pub use camera::pose_format;
 pub use camera::{
-    Framing, MAX_VIEWS, MVCNN_DISTANCE_DIAGONALS, Pose, PoseDegrees, Projection, Rig, RigError, RigSpec,
-    ViewMatrices, row_major,
+    CameraError, Framing, MAX_VIEWS, MVCNN_DISTANCE_DIAGONALS, Pose, PoseDegrees, Projection, Rig, RigError,
+    RigSpec, ViewMatrices, row_major,
 };
-pub use cpu::CpuRenderer;
-pub use error::{ParseError, RenderError};
-pub use gpu::{AdapterChoice, AdapterKind, AdapterReport};
+pub use error::{DeviceError, ObjectError, RenderError};
 pub use job::{BackendKind, RenderJob};
 pub use lighting::{
-    BACKGROUND, BRIGHTEST_COVERED, Light, Lighting, MAX_LIGHTS, MaterialChoice, Normals, Rgb, Show, Space,
+    BACKGROUND, BRIGHTEST_COVERED, ColorKind, Light, Lighting, LightingError, MAX_LIGHTS, MaterialChoice,
+    Normals, Rgb, Show, Space,
 };
 pub use mesh::{
     Appearance, AppearanceError, DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, MAX_HALF_EXTENT, MAX_MATERIALS,
     MIN_HALF_EXTENT, Material, Mesh, MeshError, ObjectFromMesh, Parts, PointCloud, SurfelOptions, Texture,
     UnknownUpAxis, UpAxis, Wrap,
 };
+pub use parse::ParseError;
 pub use queue::{QueueEvent, QueueStage, QueuedJob, run_render_queue};
 pub use recipe::{
-    Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RenderRecipe,
+    Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RecipeError,
+    RenderRecipe,
 };
-pub use relight::{relight, relight_antialiased};
+pub use relight::{RelightError, relight, relight_antialiased};
 pub use renderer::{
-    BackendChoice, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,
+    BackendChoice, CpuRenderer, DEFAULT_IN_FLIGHT, PendingViews, Renderer, RendererOptions, list_adapters,
 };
-pub use view::{ColorImage, ColorKind, Mask, NO_LABEL, PointInView, View, point_visibility};
+pub use view::{ColorImage, Mask, MissingChannel, NO_LABEL, PointInView, View, point_visibility};

@@ -101,7 +101,7 @@ pub fn run_render_queue<Mesh: QueuedJob>(
                     pending.push_back((mesh, views));
                     continue;
                 }
-                Err(error) if is_mesh_error(&error) => {
+                Err(error @ RenderError::Object(_)) => {
                     tell(QueueEvent::Failed { mesh, error });
                     continue;
                 }
@@ -152,7 +152,7 @@ fn retry_lost<Mesh: QueuedJob>(
                 tell(QueueEvent::Rendered { mesh, views });
             }
             Err(error) => {
-                let is_device_lost = !is_mesh_error(&error);
+                let is_device_lost = !matches!(error, RenderError::Object(_));
                 tell(QueueEvent::Failed { mesh, error });
                 if is_device_lost {
                     drop(renderer);
@@ -162,14 +162,4 @@ fn retry_lost<Mesh: QueuedJob>(
         }
     }
     Ok(renderer)
-}
-
-/// Is the error the job's own, so that the device is still usable?
-fn is_mesh_error(error: &RenderError) -> bool {
-    matches!(
-        error,
-        RenderError::MeshTooLarge { .. }
-            | RenderError::ViewsTooLarge { .. }
-            | RenderError::Unframeable { .. }
-    )
 }

@@ -5,11 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::camera::RigSpec;
-use crate::camera::{Framing, Projection};
-use crate::error::{ParseError, RenderError};
-use crate::lighting::{Lighting, MaterialChoice};
-use crate::view::ColorKind;
+use crate::camera::{CameraError, Framing, Projection, RigSpec};
+use crate::lighting::{ColorKind, Lighting, LightingError, MaterialChoice};
+use crate::parse::ParseError;
 
 /// Side of a view, in pixels: MVCNN's and TAP's (`docs/conventions.md`, "Two generations of pictures").
 pub const DEFAULT_SIZE_PX: u32 = 224;
@@ -41,6 +39,50 @@ pub struct RenderRecipe {
     pub lighting: Lighting,
 }
 
+/// Why a [`RenderRecipe`] is not valid.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecipeError {
+    /// The image size is out of range.
+    #[error("the image size must be 1 to {limit} pixels, not {size_px}")]
+    Size {
+        /// The size, in pixels.
+        size_px: u32,
+        /// The largest size, in pixels.
+        limit: u32,
+    },
+    /// The views of one mesh exceed the memory limit.
+    #[error(
+        "{num_views} views of {size_px} x {size_px} pixels take {needed_bytes} bytes with their channels, at most \
+         {limit_bytes} are allowed"
+    )]
+    TooManyPixels {
+        /// Views of the rig.
+        num_views: usize,
+        /// Side of a view, in pixels.
+        size_px: u32,
+        /// Bytes of all views.
+        needed_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The number of samples per pixel is not one that every device supports.
+    #[error("samples per pixel must be 1 or 4, not {samples}")]
+    Samples {
+        /// The number of samples.
+        samples: u32,
+    },
+    /// No channel was requested.
+    #[error("a recipe needs at least one channel")]
+    NoChannel,
+    /// The projection is not valid.
+    #[error(transparent)]
+    Camera(#[from] CameraError),
+    /// The lighting is not valid.
+    #[error(transparent)]
+    Lighting(#[from] LightingError),
+}
+
 impl Default for RenderRecipe {
     fn default() -> Self {
         Self {
@@ -64,8 +106,8 @@ impl RenderRecipe {
 
     /// # Errors
     ///
-    /// A [`RenderError`] that names the first setting that is out of range.
-    pub fn validate(&self) -> Result<(), RenderError> {
+    /// A [`RecipeError`] that names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), RecipeError> {
         let Self {
             rig,
             framing: _,
@@ -76,22 +118,22 @@ impl RenderRecipe {
             lighting,
         } = self;
         if !(1..=MAX_SIZE_PX).contains(size_px) {
-            return Err(RenderError::Size {
+            return Err(RecipeError::Size {
                 size_px: *size_px,
                 limit: MAX_SIZE_PX,
             });
         }
         if ![1, 4].contains(samples) {
-            return Err(RenderError::Samples { samples: *samples });
+            return Err(RecipeError::Samples { samples: *samples });
         }
         if channels.is_empty() {
-            return Err(RenderError::NoChannel);
+            return Err(RecipeError::NoChannel);
         }
         let num_views = rig.num_views();
         let num_pixels = num_views as u64 * u64::from(*size_px) * u64::from(*size_px);
         let needed_bytes = num_pixels * channels.bytes_of_pixel(lighting.color_kind());
         if needed_bytes > MAX_VIEW_BYTES {
-            return Err(RenderError::TooManyPixels {
+            return Err(RecipeError::TooManyPixels {
                 num_views,
                 size_px: *size_px,
                 needed_bytes,
@@ -99,7 +141,8 @@ impl RenderRecipe {
             });
         }
         projection.validate()?;
-        lighting.validate()
+        lighting.validate()?;
+        Ok(())
     }
 }
 

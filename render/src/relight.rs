@@ -3,14 +3,25 @@
 use glam::{UVec2, Vec2, Vec3};
 
 use crate::cpu::{LightEvaluator, SurfacePoint, albedo_of};
-use crate::error::RenderError;
-use crate::lighting::{BRIGHTEST_COVERED, Lighting, MaterialChoice};
+use crate::lighting::{BRIGHTEST_COVERED, Lighting, LightingError, MaterialChoice};
 use crate::recipe::Channel;
 use crate::scene::view_uniform;
-use crate::view::{ColorImage, Mask, View};
+use crate::view::{ColorImage, Mask, MissingChannel, View};
 
 /// Samples per pixel of an anti-aliased view.
 const NUM_SAMPLES: u32 = 4;
+
+/// Why a view cannot be relit.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelightError {
+    /// The view lacks a channel.
+    #[error(transparent)]
+    MissingChannel(#[from] MissingChannel),
+    /// The lighting is not valid.
+    #[error(transparent)]
+    Lighting(#[from] LightingError),
+}
 
 /// The color image of a view under another lighting.
 ///
@@ -21,8 +32,8 @@ const NUM_SAMPLES: u32 = 4;
 ///
 /// # Errors
 ///
-/// [`RenderError::MissingChannel`], or the lighting's own error if it is not valid.
-pub fn relight(view: &View, lighting: &Lighting) -> Result<ColorImage, RenderError> {
+/// A [`RelightError`].
+pub fn relight(view: &View, lighting: &Lighting) -> Result<ColorImage, RelightError> {
     let colors = shade_centers(view, lighting)?;
     Ok(ColorImage::new(lighting.color_kind(), colors.into_iter()))
 }
@@ -40,8 +51,8 @@ pub fn relight_antialiased(
     view: &View,
     captured: &Lighting,
     lighting: &Lighting,
-) -> Result<ColorImage, RenderError> {
-    let missing = |channel| RenderError::MissingChannel { channel };
+) -> Result<ColorImage, RelightError> {
+    let missing = |channel| MissingChannel { channel };
     let color = view
         .color
         .as_ref()
@@ -112,9 +123,9 @@ fn mix(own: [u8; 3], other: [u8; 3], num_own: u32) -> [u8; 3] {
 }
 
 /// Color at each pixel's center.
-fn shade_centers(view: &View, lighting: &Lighting) -> Result<Vec<[u8; 3]>, RenderError> {
+fn shade_centers(view: &View, lighting: &Lighting) -> Result<Vec<[u8; 3]>, RelightError> {
     lighting.validate()?;
-    let missing = |channel| RenderError::MissingChannel { channel };
+    let missing = |channel| MissingChannel { channel };
     let mask = view.mask.as_ref().ok_or_else(|| missing(Channel::Mask))?;
     let depth = view.depth.as_ref().ok_or_else(|| missing(Channel::Depth))?;
     let normal = view.normal.as_ref().ok_or_else(|| missing(Channel::Normal))?;

@@ -206,7 +206,7 @@ fn every_file_ends_as_expected() {
             _ => false,
         };
         if !same {
-            problems.push(format!("{tag}: its looks change its shape"));
+            problems.push(format!("{tag}: its appearance changes its shape"));
         }
     }
     assert!(

@@ -17,6 +17,9 @@ use tempfile::TempDir;
 /// The program under test.
 const TAP: &str = env!("CARGO_BIN_EXE_tap");
 
+/// Set where the trainer must be there: its absence is a failure then.
+const REQUIRE_TRAIN: &str = "TAP_REQUIRE_TRAIN";
+
 /// A place to work in, and the program run from there.
 pub(crate) struct Place {
     dir: TempDir,
@@ -246,4 +249,19 @@ pub(crate) fn nan_cube() -> String {
 /// Says plainly that a test did not run; this is seen where a passing test's output is not.
 pub(crate) fn skip(reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+/// Is `tap-train` built? Where it has to be, its absence is a failure.
+pub(crate) fn has_trainer() -> bool {
+    let name = format!("tap-train{}", std::env::consts::EXE_SUFFIX);
+    let is_there = Path::new(TAP).with_file_name(name).is_file();
+    let is_required = std::env::var_os(REQUIRE_TRAIN).is_some_and(|value| value == "1");
+    assert!(
+        is_there || !is_required,
+        "{REQUIRE_TRAIN}=1, but tap-train is not beside tap: cargo build --workspace"
+    );
+    if !is_there {
+        skip("tap-train is not built (cargo test --workspace builds it)");
+    }
+    is_there
 }

@@ -5,6 +5,8 @@ use std::f32::consts::TAU;
 
 use glam::{Mat3, Quat, Vec3};
 
+use crate::spatial::KdLeaves;
+
 /// Source points per evaluation in the rotation search, and in ICP.
 const NUM_COARSE_POINTS: usize = 64;
 const NUM_FINE_POINTS: usize = 512;
@@ -16,14 +18,12 @@ const MAX_ITERATIONS: usize = 6;
 const NUM_UNKNOWNS: usize = 7;
 /// Largest rotation (radians) and relative scale change of one ICP step.
 const MAX_STEP: f32 = 0.2;
-/// Grid cells per side.
-const CELLS_PER_SIDE: usize = 16;
 
 /// Surface points with normals and a nearest-neighbor index.
 pub(crate) struct PointCloud {
     pub(crate) points: Vec<Vec3>,
     pub(crate) normals: Vec<Vec3>,
-    grid: UniformGrid,
+    index: KdLeaves,
     /// Mean distance to the nearest neighbor.
     spacing: f32,
 }
@@ -39,11 +39,11 @@ impl PointCloud {
     pub(crate) fn new(points: &[[f32; 3]], normals: &[[f32; 3]]) -> Self {
         let [points, normals] =
             [points, normals].map(|vectors| vectors.iter().map(|&v| Vec3::from(v)).collect::<Vec<_>>());
-        let grid = UniformGrid::new(&points);
+        let index = KdLeaves::new(&points);
         let step = points.len().div_ceil(NUM_COARSE_POINTS).max(1);
         let places = (0..points.len()).step_by(step);
         let neighbors = places.filter_map(|i| {
-            let nearest = grid.nearest(&points, points[i], Some(i))?;
+            let nearest = index.nearest(points[i], Some(i))?;
             Some(points[i].distance(points[nearest]))
         });
         let distances: Vec<f32> = neighbors.collect();
@@ -51,7 +51,7 @@ impl PointCloud {
         Self {
             points,
             normals,
-            grid,
+            index,
             spacing,
         }
     }
@@ -111,7 +111,7 @@ impl PointCloud {
     ) -> Vec<Correspondence> {
         let step = self.points.len().div_ceil(num).max(1);
         let nearest = |from: Vec3| {
-            let nearest = other.grid.nearest(&other.points, from, None);
+            let nearest = other.index.nearest(from, None);
             let nearest = nearest.expect("a cloud has points");
             Correspondence {
                 from,
@@ -221,120 +221,14 @@ fn solve(mut rows: [[f64; NUM_UNKNOWNS + 1]; NUM_UNKNOWNS]) -> [f64; NUM_UNKNOWN
     std::array::from_fn(|i| rows[i][NUM_UNKNOWNS] / rows[i][i])
 }
 
-/// Uniform grid for nearest-neighbor queries.
-struct UniformGrid {
-    min: Vec3,
-    cell: f32,
-    /// Start of each cell in `order`, and the end.
-    starts: Vec<u32>,
-    order: Vec<u32>,
-}
-
-impl UniformGrid {
-    fn new(points: &[Vec3]) -> Self {
-        let min = points.iter().copied().reduce(Vec3::min).unwrap_or_default();
-        let max = points.iter().copied().reduce(Vec3::max).unwrap_or_default();
-        let cell = ((max - min).max_element() / CELLS_PER_SIDE as f32).max(f32::MIN_POSITIVE);
-        let mut grid = Self {
-            min,
-            cell,
-            starts: vec![0; CELLS_PER_SIDE * CELLS_PER_SIDE * CELLS_PER_SIDE + 1],
-            order: vec![0; points.len()],
-        };
-        let cells: Vec<usize> = points.iter().map(|&point| index(grid.cell_of(point))).collect();
-        for &cell in &cells {
-            grid.starts[cell + 1] += 1;
-        }
-        for cell in 1..grid.starts.len() {
-            grid.starts[cell] += grid.starts[cell - 1];
-        }
-        let mut next = grid.starts.clone();
-        for (i, &cell) in cells.iter().enumerate() {
-            grid.order[next[cell] as usize] = i as u32;
-            next[cell] += 1;
-        }
-        grid
-    }
-
-    /// Cell of a position, clamped to the grid.
-    fn cell_of(&self, query: Vec3) -> [i32; 3] {
-        ((query - self.min) / self.cell)
-            .to_array()
-            .map(|x| (x as i32).clamp(0, CELLS_PER_SIDE as i32 - 1))
-    }
-
-    /// Index of the nearest point other than `exclude`; `None` if there is none.
-    fn nearest(&self, points: &[Vec3], query: Vec3, exclude: Option<usize>) -> Option<usize> {
-        let middle = self.cell_of(query);
-        let mut best: Option<(f32, usize)> = None;
-        for ring in 0..CELLS_PER_SIDE as i32 {
-            let [x, y, z] = middle.map(|m| (m - ring).max(0)..=(m + ring).min(CELLS_PER_SIDE as i32 - 1));
-            for x in x {
-                for y in y.clone() {
-                    let is_side = (x - middle[0]).abs() == ring || (y - middle[1]).abs() == ring;
-                    for z in z.clone() {
-                        // Inner rings were visited before.
-                        if !is_side && (z - middle[2]).abs() != ring {
-                            continue;
-                        }
-                        let cell = index([x, y, z]);
-                        let members = self.starts[cell] as usize..self.starts[cell + 1] as usize;
-                        for &i in &self.order[members] {
-                            let distance = points[i as usize].distance_squared(query);
-                            if Some(i as usize) != exclude && best.is_none_or(|(least, _)| distance < least) {
-                                best = Some((distance, i as usize));
-                            }
-                        }
-                    }
-                }
-            }
-            // Unvisited points are farther away than this.
-            let reach = ring as f32 * self.cell;
-            if best.is_some_and(|(distance, _)| distance <= reach * reach) {
-                break;
-            }
-        }
-        best.map(|(_, i)| i)
-    }
-}
-
-fn index([x, y, z]: [i32; 3]) -> usize {
-    (x as usize * CELLS_PER_SIDE + y as usize) * CELLS_PER_SIDE + z as usize
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use crate::seeded_rng::SeededRng;
 
     #[test]
-    fn the_grid_finds_the_nearest_point() {
-        let mut rng = SeededRng::from_u64(1);
-        let mut query = |size: f32| {
-            let mut part = || (rng.unit() as f32 - 0.5) * size;
-            Vec3::new(part(), part(), 0.1 * part())
-        };
-        let points: Vec<Vec3> = (0..300).map(|_| query(2.0)).collect();
-        let grid = UniformGrid::new(&points);
-        for _ in 0..300 {
-            let query = query(4.0);
-            let by_all = points
-                .iter()
-                .map(|p| p.distance_squared(query))
-                .fold(f32::INFINITY, f32::min);
-            let nearest = grid.nearest(&points, query, None).unwrap();
-            assert!(points[nearest].distance_squared(query) <= by_all, "{query}");
-        }
-        assert_eq!(
-            UniformGrid::new(&points[..1]).nearest(&points[..1], Vec3::ONE, Some(0)),
-            None
-        );
-    }
-
-    #[test]
-    fn all_turns_are_rotations() {
+    fn candidate_rotations_are_rotations() {
         for rotation in rotations() {
             assert!((rotation.determinant() - 1.0).abs() < 1e-5, "{rotation}");
             assert!(

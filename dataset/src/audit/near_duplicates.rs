@@ -7,7 +7,6 @@
 //! by surface distance.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use glam::Vec3;
@@ -42,8 +41,9 @@ const MAX_DISTRIBUTION_DISTANCE: f32 = 0.03;
 const MAX_CANDIDATES: usize = 8;
 
 /// How two objects match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum DuplicateKind {
     /// Identical mesh file.
     SameMesh,
@@ -51,16 +51,6 @@ pub enum DuplicateKind {
     SamePoints,
     /// Similar shape.
     NearShape,
-}
-
-impl fmt::Display for DuplicateKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::SameMesh => "same-mesh",
-            Self::SamePoints => "same-points",
-            Self::NearShape => "near-shape",
-        })
-    }
 }
 
 /// An object of a dataset.

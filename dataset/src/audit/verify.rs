@@ -102,7 +102,7 @@ pub fn verify(
     on_event: &mut dyn FnMut(VerifyEvent),
 ) -> Result<VerifyReport> {
     let manifest = Manifest::read(dir)?;
-    let sha256 = manifest.finished(dir)?.to_owned();
+    let sha256 = manifest.complete_sha256(dir)?.to_owned();
     if manifest.layout.columns == Columns::Images {
         return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
             path: dir.to_owned(),
@@ -405,8 +405,8 @@ fn check_shard(
             problem(Some(row), format!("{} is out of order", sample.id));
         }
         results.num_images += sample.views.len() * (1 + sets.len());
-        let (messages, share) = check_sample(&sample, expected.get(row).copied(), manifest, options);
-        results.points_in_mask_min = results.points_in_mask_min.min(share);
+        let (messages, fraction) = check_sample(&sample, expected.get(row).copied(), manifest, options);
+        results.points_in_mask_min = results.points_in_mask_min.min(fraction);
         for detail in messages {
             problem(Some(row), format!("{}: {detail}", sample.id));
         }
@@ -445,10 +445,10 @@ fn check_sample(
         if let Err(detail) = check_pose(view).and_then(|()| image_check()) {
             problems.push(format!("view {view_idx} {detail}"));
         }
-        let share = points_in_mask(&sample.points, view);
-        points_in_mask_min = points_in_mask_min.min(share);
-        if share < MIN_POINTS_IN_MASK {
-            let percent = 100.0 * share;
+        let fraction = points_in_mask(&sample.points, view);
+        points_in_mask_min = points_in_mask_min.min(fraction);
+        if fraction < MIN_POINTS_IN_MASK {
+            let percent = 100.0 * fraction;
             problems.push(format!(
                 "only {percent:.1} % of its points lie in mask {view_idx}"
             ));

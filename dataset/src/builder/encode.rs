@@ -62,9 +62,9 @@ pub(super) fn encode(
             clip_from_view: row_major(&view.matrices.clip_from_view),
             gbuffer,
         };
-        let share = points_in_mask(&prepared.points, &view);
-        if share < MIN_POINTS_IN_MASK {
-            let percent = 100.0 * share;
+        let fraction = points_in_mask(&prepared.points, &view);
+        if fraction < MIN_POINTS_IN_MASK {
+            let percent = 100.0 * fraction;
             let message = format!("only {percent:.1} % of its points lie in the mask of view {view_idx}");
             return Err(skip(SkipReason::Reprojection, message));
         }

@@ -23,7 +23,7 @@ use crate::store;
 use crate::writer::num_shards;
 
 /// Fraction of the objects in the sample.
-const SAMPLE_SHARE: f64 = 0.01;
+const SAMPLE_FRACTION: f64 = 0.01;
 /// Smallest sample size.
 const MIN_SAMPLE: usize = 16;
 /// Largest sample size.
@@ -92,7 +92,7 @@ pub fn plan(
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<Option<PlanReport>> {
     let num_objects = source.objects().len();
-    let num_sampled = ((num_objects as f64 * SAMPLE_SHARE).ceil() as usize)
+    let num_sampled = ((num_objects as f64 * SAMPLE_FRACTION).ceil() as usize)
         .clamp(MIN_SAMPLE, MAX_SAMPLE)
         .min(num_objects);
     let mut adapter = String::new();
@@ -198,15 +198,15 @@ pub(crate) fn check_free_space(
     let Some(report) = plan(source, recipe, options, cancel, &mut |_| {})? else {
         return Ok(());
     };
-    let share = num_missing as f64 / source.objects().len().max(1) as f64;
-    let needed = (report.needed_bytes() as f64 * share) as u64;
+    let fraction = num_missing as f64 / source.objects().len().max(1) as f64;
+    let needed = (report.needed_bytes() as f64 * fraction) as u64;
     if needed <= free {
         return Ok(());
     }
     Err(DatasetError::Build(BuildError::NotEnoughDiskSpace {
         needed,
         free,
-        rows: (report.num_rows as f64 * share).round() as usize,
+        rows: (report.num_rows as f64 * fraction).round() as usize,
         path: options.out.clone(),
     }))
 }

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use strum::{EnumCount as _, VariantArray as _};
 
 use crate::pipeline::num_threads;
 
 /// Build stages, in processing order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumCount, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub(super) enum Stage {
     /// Reading, hashing and importing the mesh.
     Parse,
@@ -21,17 +23,6 @@ pub(super) enum Stage {
     Encode,
     /// Parquet encoding, hashing, and writing.
     Write,
-}
-
-impl Stage {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Parse, "parse"),
-        (Self::Sample, "sample"),
-        (Self::Frame, "frame"),
-        (Self::Draw, "draw"),
-        (Self::Encode, "encode"),
-        (Self::Write, "write"),
-    ];
 }
 
 /// Time and memory of a build.
@@ -71,7 +62,7 @@ impl BuildTimings {
 pub(super) struct StageClock {
     started: Instant,
     cpu_before: Duration,
-    nanos: [AtomicU64; Stage::ALL.len()],
+    nanos: [AtomicU64; Stage::COUNT],
 }
 
 impl StageClock {
@@ -94,11 +85,11 @@ impl StageClock {
 
     pub(super) fn timings(&self, num_workers: usize) -> BuildTimings {
         let num_cores = num_threads(0);
-        let stages = Stage::ALL
+        let stages = Stage::VARIANTS
             .iter()
             .zip(&self.nanos)
-            .map(|((_, stage), nanos)| StageTiming {
-                stage,
+            .map(|(stage, nanos)| StageTiming {
+                stage: stage.into(),
                 cpu_s: nanos.load(Ordering::Relaxed) as f64 * 1e-9,
             });
         BuildTimings {

@@ -27,12 +27,12 @@ pub enum NameError {
         text: String,
     },
     /// Unknown source layout.
-    #[error(
-        "unknown layout \"{text}\", expected one of auto, shapenet, modelnet, folders, shrec16, objaverse, csv"
-    )]
+    #[error("unknown layout \"{text}\", expected one of {expected}")]
     Layout {
         /// Input string.
         text: String,
+        /// All layouts.
+        expected: String,
     },
     /// Invalid split ratios.
     #[error(
@@ -136,4 +136,12 @@ pub enum RecipeError {
         /// Largest number of classes.
         max_classes: usize,
     },
+    /// Settings of the views.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Views(#[from] tap_render::RecipeError),
+    /// A lighting.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Lighting(#[from] tap_render::LightingError),
 }

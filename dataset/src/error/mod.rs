@@ -102,6 +102,30 @@ impl From<png::EncodingError> for DatasetError {
     }
 }
 
+/// The renderer's errors, each in its layer of this crate's.
+#[cfg(feature = "build")]
+mod render {
+    use super::{DatasetError, RecipeError, RelightError};
+
+    impl From<tap_render::RecipeError> for DatasetError {
+        fn from(error: tap_render::RecipeError) -> Self {
+            RecipeError::from(error).into()
+        }
+    }
+
+    impl From<tap_render::LightingError> for DatasetError {
+        fn from(error: tap_render::LightingError) -> Self {
+            RecipeError::from(error).into()
+        }
+    }
+
+    impl From<tap_render::RelightError> for DatasetError {
+        fn from(error: tap_render::RelightError) -> Self {
+            RelightError::from(error).into()
+        }
+    }
+}
+
 /// An error and its causes in one line.
 pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());

@@ -114,4 +114,8 @@ pub enum RelightError {
         /// Folder of the new dataset.
         path: PathBuf,
     },
+    /// A view cannot be relit from its G-buffer.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    View(#[from] tap_render::RelightError),
 }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_byte_is_told() {
+    fn a_missing_byte_is_reported() {
         let kind = (ColorType::Rgb, BitDepth::Eight);
         let error = encode_png([2, 3], kind, RowFilter::None, &[0; 17]).unwrap_err();
         assert!(error.to_string().contains("17 bytes for 2x3 pixels"), "{error}");

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_survive_within_half_a_step() {
+    fn pixels_round_trip_within_half_a_step() {
         let stored = ViewGbuffer::encode(2, &pixels()).unwrap();
         let found = stored.decode(2).unwrap();
         assert_eq!(found.albedo, pixels().albedo);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn other_pictures_are_refused() {
+    fn other_images_are_refused() {
         let stored = ViewGbuffer::encode(2, &pixels()).unwrap();
         stored.decode(4).unwrap_err();
         let swapped = ViewGbuffer {

@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_survives_and_is_gray8_and_unfiltered() {
+    fn an_image_round_trips_as_unfiltered_gray8() {
         let pixels: Vec<u8> = (0..49_u32).map(|i| (i * 37 % 251) as u8).collect();
         let bytes = encode_gray_png(7, &pixels).unwrap();
         assert_eq!(
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_pictures_are_refused() {
+    fn hostile_images_are_refused() {
         let good = encode_gray_png(8, &[9; 64]).unwrap();
         decode_gray_png(&good[..good.len() / 2]).unwrap_err();
         decode_gray_png(b"not a PNG").unwrap_err();

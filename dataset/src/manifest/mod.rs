@@ -10,8 +10,8 @@ mod part;
 pub use part::BuildPart;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
-use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
@@ -161,8 +161,11 @@ pub struct SkippedObject {
 }
 
 /// Reason code of a skipped object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::Display,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum SkipReason {
     /// The file could not be read.
@@ -199,6 +202,7 @@ pub enum SkipReason {
     EmptyView,
     /// Points do not reproject into the object's own masks.
     #[serde(rename = "pose-contract")]
+    #[strum(to_string = "pose-contract")]
     Reprojection,
     /// The program panicked on it: a bug.
     Crashed,
@@ -209,31 +213,6 @@ impl SkipReason {
     #[must_use]
     pub fn is_failure(self) -> bool {
         !matches!(self, Self::NotInSplits | Self::NotPublished)
-    }
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Unreadable => "unreadable",
-            Self::Missing => "missing",
-            Self::Changed => "changed",
-            Self::OutsideSource => "outside-source",
-            Self::UnsupportedFormat => "unsupported-format",
-            Self::Malformed => "malformed",
-            Self::Empty => "empty",
-            Self::NonFinite => "non-finite",
-            Self::TooLarge => "too-large",
-            Self::InvalidId => "invalid-id",
-            Self::DuplicateId => "duplicate-id",
-            Self::NotInSplits => "not-in-splits",
-            Self::UnknownPart => "unknown-part",
-            Self::NotPublished => "not-published",
-            Self::RenderFailed => "render-failed",
-            Self::EmptyView => "empty-view",
-            Self::Reprojection => "pose-contract",
-            Self::Crashed => "crashed",
-        })
     }
 }
 
@@ -372,7 +351,7 @@ impl Manifest {
     ///
     /// # Errors
     /// When the build is incomplete, or this is a part.
-    pub(crate) fn finished(&self, dir: &Path) -> Result<&str> {
+    pub(crate) fn complete_sha256(&self, dir: &Path) -> Result<&str> {
         let path = || dir.to_owned();
         match (&self.sha256, self.part) {
             (Some(sha256), _) => Ok(sha256),
@@ -677,7 +656,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_survives_its_file() {
+    fn a_manifest_round_trips_through_its_file() {
         let dir = tempfile::tempdir().unwrap();
         assert!(
             matches!(

@@ -53,7 +53,7 @@ pub fn relight(
 ) -> Result<Option<RelightReport>> {
     lighting.validate()?;
     let manifest = Manifest::read(parent)?;
-    let sha256 = manifest.finished(parent)?.to_owned();
+    let sha256 = manifest.complete_sha256(parent)?.to_owned();
     let recipe = recipe_of(&manifest, parent)?;
     check(lighting, &recipe, manifest.layout.columns, parent)?;
     let rendered_under = recipe.render.lighting.clone();
@@ -100,7 +100,7 @@ pub fn relight(
     let child = writer.finish()?;
     Ok(Some(RelightReport {
         parent: sha256,
-        sha256: child.finished(&options.out)?.to_owned(),
+        sha256: child.complete_sha256(&options.out)?.to_owned(),
         num_rows: child.shards.iter().map(|shard| shard.rows).sum(),
         num_shards: child.shards.len(),
     }))

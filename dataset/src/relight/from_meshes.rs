@@ -29,7 +29,7 @@ pub fn relight_from_meshes(
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<Option<RelightReport>> {
     let manifest = Manifest::read(parent)?;
-    let sha256 = manifest.finished(parent)?.to_owned();
+    let sha256 = manifest.complete_sha256(parent)?.to_owned();
     let mut recipe = recipe_of(&manifest, parent)?;
     recipe.render.lighting = lighting.clone();
     let source = Source::from_manifest(&manifest, meshes)?;

@@ -2,8 +2,6 @@
 //!
 //! Unusable meshes have a [`SkipReason`](crate::SkipReason) instead.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// Minimum ratio of zero-area triangles that counts as an issue.
@@ -29,8 +27,22 @@ pub struct MeshIssues {
 }
 
 /// Kind of mesh issue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum MeshIssue {
     /// Has boundary edges.
@@ -64,21 +76,7 @@ impl MeshIssue {
     /// Tag in the column `findings`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::NonManifold => "non-manifold",
-            Self::Flipped => "flipped",
-            Self::InsideOut => "inside-out",
-            Self::Coincident => "coincident",
-            Self::Degenerate => "degenerate",
-            Self::Warnings => "warnings",
-        }
-    }
-}
-
-impl fmt::Display for MeshIssue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        self.into()
     }
 }
 
@@ -117,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_have_words() {
+    fn counts_map_to_kinds() {
         let issues = MeshIssues {
             num_open_edges: 1,
             num_degenerate_triangles: 1,
@@ -138,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_printed_as_it_is_stored() {
+    fn an_issue_is_printed_as_it_is_stored() {
         for issue in MeshIssue::ALL {
             assert_eq!(serde_json::to_string(&issue).unwrap(), format!("\"{issue}\""));
         }

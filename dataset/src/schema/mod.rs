@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_survives_its_metadata() {
+    fn a_header_round_trips_through_metadata() {
         let header = ShardHeader {
             layout: LAYOUT,
             classes: vec!["a".to_owned(), "b".to_owned()],

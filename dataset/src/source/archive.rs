@@ -143,6 +143,16 @@ impl Archives {
         entries.into_iter().map(entry).collect()
     }
 
+    /// All files at most `max_depth` folders deep, sorted by path, without hidden ones.
+    pub(super) fn walk(&self, max_depth: usize) -> Vec<PathBuf> {
+        let is_visible = |path: &&String| {
+            let names = || path.split('/');
+            names().count() <= max_depth + 1
+                && names().all(|name| !name.starts_with('.') && name != "__MACOSX")
+        };
+        self.files.keys().filter(is_visible).map(PathBuf::from).collect()
+    }
+
     pub(super) fn is_file(&self, path: &Path) -> bool {
         self.files.contains_key(&slash_path(path)) || self.sidecar(path).is_some()
     }

@@ -96,31 +96,18 @@ fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result
     }
     let lengths: BTreeSet<u64> = missing.keys().map(|(bytes, _)| *bytes).collect();
     let mut left = missing.clone();
-    let mut folders = vec![(PathBuf::new(), 0)];
-    while let Some((folder, depth)) = folders.pop() {
-        for entry in tree.entries(&folder)? {
-            let path = folder.join(&entry.name);
-            if entry.is_dir {
-                if depth < MAX_DEPTH {
-                    folders.push((path, depth + 1));
-                }
-                continue;
-            }
-            let Some(&bytes) = tree
-                .file_bytes(&path)
-                .ok()
-                .as_ref()
-                .filter(|bytes| lengths.contains(bytes))
-            else {
-                continue;
-            };
-            let Ok(content) = tree.read(&path, bytes) else {
-                continue;
-            };
-            let sha256 = sha256::of_bytes(&content);
-            if let Some(object_idx) = left.remove(&(bytes, sha256)) {
-                found.push((object_idx, path));
-            }
+    for path in tree.walk(MAX_DEPTH)? {
+        let Ok(bytes) = tree.file_bytes(&path) else {
+            continue;
+        };
+        if !lengths.contains(&bytes) {
+            continue;
+        }
+        let Ok(content) = tree.read(&path, bytes) else {
+            continue;
+        };
+        if let Some(object_idx) = left.remove(&(bytes, sha256::of_bytes(&content))) {
+            found.push((object_idx, path));
         }
     }
     Ok(found)

@@ -19,12 +19,11 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
+use strum::VariantNames as _;
 use tap_render::import::MeshFormat;
 
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
@@ -47,7 +46,10 @@ const UNSUPPORTED_EXTENSIONS: [&str; 18] = [
 ];
 
 /// Layout of a source folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, strum::Display, strum::EnumString, strum::VariantNames,
+)]
+#[strum(serialize_all = "lowercase", parse_err_ty = NameError, parse_err_fn = unknown_layout)]
 pub enum Layout {
     /// Detect the layout.
     #[default]
@@ -67,37 +69,10 @@ pub enum Layout {
     Csv,
 }
 
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::Shapenet => "shapenet",
-            Self::Modelnet => "modelnet",
-            Self::Folders => "folders",
-            Self::Shrec16 => "shrec16",
-            Self::Objaverse => "objaverse",
-            Self::Csv => "csv",
-        })
-    }
-}
-
-impl FromStr for Layout {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let all = [
-            Self::Auto,
-            Self::Shapenet,
-            Self::Modelnet,
-            Self::Folders,
-            Self::Shrec16,
-            Self::Objaverse,
-            Self::Csv,
-        ];
-        let found = all.into_iter().find(|layout| layout.to_string() == text);
-        found.ok_or_else(|| NameError::Layout {
-            text: text.to_owned(),
-        })
+fn unknown_layout(text: &str) -> NameError {
+    NameError::Layout {
+        text: text.to_owned(),
+        expected: Layout::VARIANTS.join(", "),
     }
 }
 
@@ -240,7 +215,7 @@ impl Source {
         };
         source.resolve_all(candidates, splits);
         if let Some(split_ratios) = &options.split_ratios {
-            split_ratios.draw(&mut source.objects);
+            split_ratios.assign(&mut source.objects);
             source.notes.push(format!("splits by {split_ratios}"));
         }
         source

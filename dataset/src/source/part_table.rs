@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_parts_and_twins_are_refused() {
+    fn too_many_parts_and_duplicates_are_refused() {
         let many = (0..257).map(|i| i.to_string()).collect();
         PartTable::try_new([("a".to_owned(), many)].into()).unwrap_err();
         PartTable::try_new([("a".to_owned(), strings(&["b", "b"]))].into()).unwrap_err();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_had_back_from_its_names() {
+    fn a_table_round_trips_through_its_names() {
         let groups = [("table", ["top", "leg"]), ("chair", ["seat", "leg"])];
         let groups = groups.map(|(category, names)| (category.to_owned(), strings(&names)));
         let table = PartTable::try_new(groups.into()).unwrap();

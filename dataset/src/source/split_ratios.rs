@@ -30,7 +30,7 @@ impl SplitRatios {
 
     /// Assigns splits. In each category objects are ranked by a hash of seed and id, so ratios are as exact
     /// as possible and independent of other categories.
-    pub(super) fn draw(&self, objects: &mut [SourceObject]) {
+    pub(super) fn assign(&self, objects: &mut [SourceObject]) {
         let rank = |object: &SourceObject| {
             let hash = Sha256::new()
                 .chain_update(self.seed.to_le_bytes())

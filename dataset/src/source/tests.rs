@@ -87,7 +87,7 @@ fn what_cannot_become_a_row_is_listed() {
 }
 
 #[test]
-fn a_list_of_splits_rules_and_both_sides_are_told() {
+fn a_split_list_rules_and_mismatches_are_reported() {
     let list = "id,category,split\na,chair,test\nb,chair,train\nlost,chair,val\nother,plane,train\n";
     let dir = folder(
         &["chair/a.obj", "chair/b.obj", "chair/c.obj"],
@@ -118,7 +118,7 @@ fn a_list_of_splits_rules_and_both_sides_are_told() {
 }
 
 #[test]
-fn a_list_beside_the_meshes_is_used_unasked() {
+fn a_split_list_in_the_source_is_used_by_default() {
     let dir = folder(&["chair/a.obj"], &[("split.csv", "id,split\nchair/a,test\n")]);
     let source = open(dir.path(), &SourceOptions::default());
     assert_eq!(found(&source), ["test chair/a chair/a.obj"]);
@@ -180,7 +180,7 @@ fn shapenet_of_both_versions_with_names_and_splits() {
 }
 
 #[test]
-fn shapenet_without_names_keeps_numbers_and_twins_get_them() {
+fn shapenet_without_names_keeps_synsets_and_duplicates_get_them() {
     let dir = folder(&["02691156/a/model.obj", "03001627/b/model.obj"], &[]);
     assert_eq!(
         open(dir.path(), &SourceOptions::default()).classes(),
@@ -294,7 +294,7 @@ fn layouts_parse_what_they_print() {
 }
 
 #[test]
-fn shapenet_versions_are_recognized_and_known_gaps_are_no_loss() {
+fn shapenet_versions_are_detected_and_known_gaps_are_not_failures() {
     let two = folder(
         &[
             "02958343/car/models/model_normalized.obj",
@@ -384,7 +384,7 @@ fn objaverse_gets_its_categories_from_the_annotations() {
 }
 
 #[test]
-fn shares_are_exact_in_each_category_and_follow_from_the_seed() {
+fn ratios_are_exact_in_each_category_and_follow_from_the_seed() {
     let paths: Vec<String> = (0..20)
         .map(|i| format!("{}/{i}.obj", ["a", "b"][i % 2]))
         .collect();
@@ -532,4 +532,50 @@ fn a_table_may_be_parquet() {
         found(&source),
         ["train lamp/b meshes/b.obj", "test chair/a meshes/a.obj"]
     );
+}
+
+#[test]
+fn layouts_parse_what_they_print_and_errors_list_their_names() {
+    for name in Layout::VARIANTS {
+        assert_eq!(name.parse::<Layout>().unwrap().to_string(), *name);
+    }
+    let error = "shapenets".parse::<Layout>().unwrap_err().to_string();
+    assert!(
+        error.contains("\"shapenets\"") && error.contains("auto, shapenet, modelnet"),
+        "{error}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_walk_finds_visible_files_and_stays_within_the_tree() {
+    let outer = folder(&["outside/secret.obj"], &[]);
+    let root = outer.path().join("source");
+    for path in ["a/b/one.obj", "a/.hidden/two.obj", "three.obj", ".four.obj"] {
+        fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+        fs::write(root.join(path), "").unwrap();
+    }
+    for (target, link) in [
+        (outer.path().join("outside"), "leak"),
+        (root.clone(), "a/loop"),
+        (root.join("nowhere"), "dangling"),
+    ] {
+        std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+    }
+    let walk = |max_depth| Tree::open(&root).unwrap().walk(max_depth).unwrap();
+    assert_eq!(walk(5), ["a/b/one.obj", "three.obj"].map(PathBuf::from));
+    assert_eq!(walk(1), [PathBuf::from("three.obj")], "no deeper than asked");
+
+    let zip = outer.path().join("source.zip");
+    archive(
+        &zip,
+        &[
+            ("x/a/b/one.obj", ""),
+            ("x/a/.hidden/two.obj", ""),
+            ("y/three.obj", ""),
+        ],
+    );
+    let walk = |max_depth| Tree::open(&zip).unwrap().walk(max_depth).unwrap();
+    assert_eq!(walk(5), ["x/a/b/one.obj", "y/three.obj"].map(PathBuf::from));
+    assert_eq!(walk(1), [PathBuf::from("y/three.obj")]);
 }

@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use walkdir::WalkDir;
+
 use super::archive::Archives;
 use super::{DirEntry, canonicalize_dir, normalize_within};
 use crate::error::{DatasetError, Result};
@@ -73,6 +75,41 @@ impl Tree {
             Self::Folder(root) => read_dir_sorted(&root.join(dir)),
             Self::Archives(archives) => Ok(archives.entries(dir)),
         }
+    }
+
+    /// All files at most `max_depth` folders deep, sorted by path, without hidden ones. Follows links that stay within
+    /// the tree.
+    pub(super) fn walk(&self, max_depth: usize) -> Result<Vec<PathBuf>> {
+        let root = match self {
+            Self::Folder(root) => root,
+            Self::Archives(archives) => return Ok(archives.walk(max_depth)),
+        };
+        let is_visible = |entry: &walkdir::DirEntry| {
+            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+            !is_hidden && (!entry.path_is_symlink() || inside(root, entry.path()).is_ok())
+        };
+        let entries = WalkDir::new(root)
+            .min_depth(1)
+            .max_depth(max_depth + 1)
+            .follow_links(true)
+            .sort_by_file_name();
+        let mut files = Vec::new();
+        for entry in entries.into_iter().filter_entry(is_visible) {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() => {
+                    let path = entry.path().strip_prefix(root);
+                    files.push(path.expect("it was found below the root").to_owned());
+                }
+                Ok(_) => {}
+                // A loop of links, or a dangling one.
+                Err(e) if e.path().is_some_and(Path::is_symlink) => {}
+                Err(e) => {
+                    let path = e.path().unwrap_or(root).to_owned();
+                    return Err(DatasetError::io("read the folder", &path)(e.into()));
+                }
+            }
+        }
+        Ok(files)
     }
 
     pub(super) fn is_file(&self, path: &Path) -> bool {

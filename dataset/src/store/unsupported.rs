@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_refused_by_the_name_of_the_feature() {
+    fn a_url_is_refused_and_the_feature_named() {
         let error = Location::at(Path::new("s3://bucket/a")).unwrap_err();
         assert!(error.to_string().contains("object-store"), "{error}");
         assert!(Location::at(Path::new("bucket/a")).unwrap().is_none());

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_told_from_paths() {
+    fn urls_are_distinguished_from_paths() {
         let parts = |text: &str| {
             let path = Path::new(text).join("manifest.json");
             let ObjectUrl { scheme, bucket, key } = parse(&path)?;

@@ -5,8 +5,7 @@
 
 use glam::Vec3;
 
-/// Points per leaf: small enough to skip often, large enough to vectorize.
-const LEAF_LEN: usize = 64;
+use crate::spatial::{KdLeaves, Leaf};
 
 /// Indices of `num_selected` points in selection order, starting with point 0.
 ///
@@ -15,69 +14,47 @@ pub(super) fn select(points: &[Vec3], num_selected: usize) -> Vec<usize> {
     if num_selected == 0 {
         return Vec::new();
     }
-    let mut leaves = KdLeaves::new(points);
+    let mut distances = Distances::new(points);
     let mut selected = vec![0];
     while selected.len() < num_selected {
-        leaves.update_distances(points[selected[selected.len() - 1]]);
-        selected.push(leaves.farthest());
+        distances.update(points[selected[selected.len() - 1]]);
+        selected.push(distances.farthest());
     }
     selected
 }
 
-struct Leaf {
-    min: Vec3,
-    max: Vec3,
-    start: usize,
-    end: usize,
-    /// Largest distance in the leaf and the lowest index of a point with it.
-    farthest: (f32, u32),
-}
-
-struct KdLeaves {
-    leaves: Vec<Leaf>,
-    x: Vec<f32>,
-    y: Vec<f32>,
-    z: Vec<f32>,
-    /// Squared distance to the nearest selected point.
+/// Squared distance of every point to the nearest selected one.
+struct Distances {
+    index: KdLeaves,
+    /// In leaf order.
     distance2: Vec<f32>,
-    /// Point indices, ascending within a leaf.
-    index: Vec<u32>,
+    /// Per leaf, its largest distance and the lowest index of a point with it.
+    farthest: Vec<(f32, u32)>,
 }
 
-impl KdLeaves {
+impl Distances {
     fn new(points: &[Vec3]) -> Self {
-        let mut index: Vec<u32> = (0..points.len() as u32).collect();
-        let mut leaves = Vec::new();
-        split(points, &mut index, 0, &mut leaves);
-        let along = |axis: usize| index.iter().map(|&index| points[index as usize][axis]).collect();
+        let index = KdLeaves::new(points);
+        let first = |leaf: &Leaf| index.points_of(leaf).index.first().copied().unwrap_or(0);
         Self {
-            leaves,
-            x: along(0),
-            y: along(1),
-            z: along(2),
             distance2: vec![f32::INFINITY; points.len()],
+            farthest: index
+                .leaves()
+                .iter()
+                .map(|leaf| (f32::INFINITY, first(leaf)))
+                .collect(),
             index,
         }
     }
 
-    fn update_distances(&mut self, point: Vec3) {
-        for leaf in &mut self.leaves {
-            // Rounding is monotone and the terms match those of `distance2`, so this is a true lower bound.
-            let outside = (leaf.min - point).max(point - leaf.max).max(Vec3::ZERO);
-            let bound = outside.x * outside.x + outside.y * outside.y + outside.z * outside.z;
-            if bound >= leaf.farthest.0 {
+    fn update(&mut self, point: Vec3) {
+        for (leaf, farthest) in self.index.leaves().iter().zip(&mut self.farthest) {
+            if leaf.min_distance2(point) >= farthest.0 {
                 continue;
             }
-            let range = leaf.start..leaf.end;
-            let distance2 = &mut self.distance2[range.clone()];
-            let (x, y, z) = (
-                &self.x[range.clone()],
-                &self.y[range.clone()],
-                &self.z[range.clone()],
-            );
-            for (((distance2, x), y), z) in distance2.iter_mut().zip(x).zip(y).zip(z) {
-                let (dx, dy, dz) = (x - point.x, y - point.y, z - point.z);
-                let new = dx * dx + dy * dy + dz * dz;
+            let points = self.index.points_of(leaf);
+            let distance2 = &mut self.distance2[leaf.range()];
+            for (distance2, new) in distance2.iter_mut().zip(points.distances2(point)) {
                 *distance2 = if new < *distance2 { new } else { *distance2 };
             }
             let largest = distance2.iter().fold(
@@ -87,54 +64,19 @@ impl KdLeaves {
                 },
             );
             let place = distance2.iter().position(|&distance2| distance2 >= largest);
-            leaf.farthest = (largest, self.index[leaf.start + place.unwrap_or(0)]);
+            *farthest = (largest, points.index[place.unwrap_or(0)]);
         }
     }
 
     fn farthest(&self) -> usize {
         let mut best = (-1.0, 0);
-        for &Leaf {
-            farthest: (distance2, index),
-            ..
-        } in &self.leaves
-        {
+        for &(distance2, index) in &self.farthest {
             if distance2 > best.0 || (distance2 >= best.0 && index < best.1) {
                 best = (distance2, index);
             }
         }
         best.1 as usize
     }
-}
-
-/// Splits at the median of the longest axis until points fit into leaves.
-fn split(points: &[Vec3], index: &mut [u32], start: usize, leaves: &mut Vec<Leaf>) {
-    let (min, max) = index
-        .iter()
-        .fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(min, max), &index| {
-            (min.min(points[index as usize]), max.max(points[index as usize]))
-        });
-    if index.len() <= LEAF_LEN {
-        index.sort_unstable();
-        let farthest = (f32::INFINITY, index.first().copied().unwrap_or(0));
-        leaves.push(Leaf {
-            min,
-            max,
-            start,
-            end: start + index.len(),
-            farthest,
-        });
-        return;
-    }
-    let axis = (max - min).max_position();
-    let middle = index.len() / 2;
-    index.select_nth_unstable_by(middle, |&left, &right| {
-        points[left as usize][axis]
-            .total_cmp(&points[right as usize][axis])
-            .then(left.cmp(&right))
-    });
-    let (left, right) = index.split_at_mut(middle);
-    split(points, left, start, leaves);
-    split(points, right, start + middle, leaves);
 }
 
 #[cfg(test)]
@@ -165,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_plain_loop(
+        fn agrees_with_the_quadratic_algorithm(
             points in prop::collection::vec(prop::array::uniform3(-1.0..1.0_f32), 1..600), share in 1..4_usize,
         ) {
             let points: Vec<Vec3> = points.into_iter().map(Vec3::from).collect();

@@ -7,10 +7,9 @@ mod farthest_point;
 mod sample_elimination;
 mod uniform;
 
-use std::{fmt, str::FromStr};
-
 use glam::{DVec3, Vec3};
 use serde::{Deserialize, Serialize};
+use strum::VariantNames as _;
 use tap_render::Mesh;
 
 /// Uniform points per Poisson-disk point (TAP's setting).
@@ -19,8 +18,21 @@ pub const POISSON_POOL: usize = 4;
 pub const FARTHEST_POOL: usize = 8;
 
 /// Sampling method.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownSampler, parse_err_fn = unknown_sampler)]
 pub enum Sampler {
     /// Poisson-disk, by weighted sample elimination (Yuksel 2015).
     #[default]
@@ -31,35 +43,16 @@ pub enum Sampler {
     Fps,
 }
 
-impl fmt::Display for Sampler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Poisson => "poisson",
-            Self::Uniform => "uniform",
-            Self::Fps => "fps",
-        })
-    }
-}
-
 /// Unknown sampler name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown sampler `{name}`: expected `poisson`, `uniform` or `fps`")]
+#[error("unknown sampler `{name}`, expected one of {}", Sampler::VARIANTS.join(", "))]
 pub struct UnknownSampler {
     name: String,
 }
 
-impl FromStr for Sampler {
-    type Err = UnknownSampler;
-
-    fn from_str(name: &str) -> Result<Self, UnknownSampler> {
-        match name {
-            "poisson" => Ok(Self::Poisson),
-            "uniform" => Ok(Self::Uniform),
-            "fps" => Ok(Self::Fps),
-            _ => Err(UnknownSampler {
-                name: name.to_owned(),
-            }),
-        }
+fn unknown_sampler(name: &str) -> UnknownSampler {
+    UnknownSampler {
+        name: name.to_owned(),
     }
 }
 
@@ -200,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_for_nothing() {
+    fn no_points_on_request() {
         for sampler in SAMPLERS {
             assert_eq!(
                 sample_surface(&cuboid(DVec3::ONE), sampler, 0, 1),

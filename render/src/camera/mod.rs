@@ -26,7 +26,7 @@ use glam::{DMat4, DVec2, DVec3, DVec4, Mat4, Vec2, Vec3};
 use serde::{Deserialize, Serialize};
 use wide::f32x4;
 
-use crate::error::{ParseError, RenderError};
+use crate::parse::ParseError;
 use crate::simd::{SplatMat4, Vec3x4};
 pub use rig::{Pose, PoseDegrees, Rig};
 pub use rig_spec::{MAX_VIEWS, RigError, RigSpec};
@@ -57,16 +57,28 @@ pub enum Projection {
     Orthographic,
 }
 
+/// Why a camera's settings are not valid.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CameraError {
+    /// The eye would be inside of the object, or too far away.
+    #[error("the eye must be 0.75 to 1000 diagonals away, not {distance_diagonals}")]
+    Distance {
+        /// The distance, in diagonals.
+        distance_diagonals: f32,
+    },
+}
+
 impl Projection {
     /// # Errors
     ///
-    /// [`RenderError::Distance`] if the eye would be within the object or absurdly far.
-    pub fn validate(&self) -> Result<(), RenderError> {
+    /// [`CameraError::Distance`] if the eye would be within the object or absurdly far.
+    pub fn validate(&self) -> Result<(), CameraError> {
         match *self {
             Self::Perspective { distance_diagonals }
                 if !DISTANCES_DIAGONALS.contains(&distance_diagonals) =>
             {
-                Err(RenderError::Distance { distance_diagonals })
+                Err(CameraError::Distance { distance_diagonals })
             }
             Self::Perspective { .. } | Self::Orthographic => Ok(()),
         }

@@ -25,7 +25,7 @@ use glam::{DMat3, DMat4, DQuat, DVec2, DVec3, DVec4};
 use serde::{Deserialize, Serialize};
 
 use crate::camera::ViewMatrices;
-use crate::error::ParseError;
+use crate::parse::ParseError;
 
 /// A library in whose conventions poses can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -645,7 +645,7 @@ mod tests {
             })?;
         }
 
-        /// The released code: rows of the picture follow x', columns y', both by one scale, after an offset.
+        /// The released code: rows of the image follow x', columns y', both by one scale, after an offset.
         #[test]
         fn tap_agrees_up_to_scale_and_translation(case in case(Just(Projection::Orthographic))) {
             let TapRotation(rotation) = TapRotation::new(&case.matrices);

@@ -4,50 +4,12 @@
 use std::ops::Range;
 
 use glam::{Vec2, Vec3};
-use tap_shaders::{
-    HEMISPHERE, LIGHT_HEADLIGHT, OWN_MATERIAL, SHOW_NORMALS, SMOOTH_NORMALS, SPECULAR, ViewUniform,
-};
 use wide::{f32x4, i32x4};
 
 use super::surface::ShadingContext;
 use crate::cpu::raster::LANES;
-use crate::lighting::BRIGHTEST_COVERED;
+use crate::scene::Headlight;
 use crate::simd::Vec3x4;
-
-/// A gray headlight and gray ambient light.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Headlight {
-    ambient: f32,
-    diffuse: f32,
-}
-
-impl Headlight {
-    /// `None` if the view is lit or shaded in any other way.
-    pub(crate) fn from_uniform(view: &ViewUniform) -> Option<Self> {
-        let [light] = view.lights[..view.num_lights as usize] else {
-            return None;
-        };
-        let is_headlight_only = light.kind == LIGHT_HEADLIGHT
-            && view.flags & (OWN_MATERIAL | SMOOTH_NORMALS | SHOW_NORMALS | SPECULAR | HEMISPHERE) == 0
-            && [view.ambient, light.color].iter().all(|[red, green, blue]| {
-                red.to_bits() == green.to_bits() && green.to_bits() == blue.to_bits()
-            });
-        is_headlight_only.then_some(Self {
-            ambient: view.ambient[0],
-            diffuse: view.diffuse * light.color[0],
-        })
-    }
-
-    /// Pixel values for the cosines between face normals and rays, of either sign.
-    #[inline(always)]
-    fn shade(self, cosines: f32x4) -> i32x4 {
-        let light = f32x4::splat(self.ambient) + f32x4::splat(self.diffuse) * cosines.abs();
-        let value = light.fast_min(f32x4::ONE) * f32x4::splat(255.0) + f32x4::HALF;
-        value
-            .fast_min(f32x4::splat(f32::from(BRIGHTEST_COVERED)))
-            .fast_trunc_int()
-    }
-}
 
 /// Shades the pixels of a row; what the row's pixels share is computed once per row.
 #[derive(Debug)]

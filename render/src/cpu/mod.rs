@@ -20,121 +20,48 @@ mod texture;
 mod visibility;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use glam::{Mat4, UVec2, Vec4};
 use multiversion::multiversion;
-use rayon::prelude::*;
 
-use crate::camera::Pose;
-use crate::camera::ViewMatrices;
-use crate::gpu::{AdapterKind, AdapterReport};
-use crate::job::RenderJob;
+use crate::camera::{Pose, ViewMatrices};
 use crate::recipe::RenderRecipe;
-use crate::scene::view_uniform;
+use crate::scene::{Scene, view_uniform};
 use crate::view::View;
-pub(crate) use headlight::Headlight;
 use headlight::HeadlightScanline;
 pub(crate) use light::{LightEvaluator, SurfacePoint, albedo_of};
+use raster::Meshlets;
 use resolve::Framebuffer;
 use scanline::ScanlineShader;
 use surface::ShadingContext;
-use visibility::{VisibilityBuffer, VisibilityPass};
+pub(crate) use visibility::{VisibilityBuffer, VisibilityPass};
 
 /// Samples in a visibility buffer; at 8 bytes each they bound the memory of a thread. Larger views are drawn in bands.
 const MAX_BUFFERED_SAMPLES: u32 = 1 << 20;
 
-/// Draws views on the CPU.
-///
-/// The output is a function of mesh and recipe alone. It does not depend on the number of threads or on the machine,
-/// given IEEE 754 arithmetic.
-#[derive(Debug, Clone, Default)]
-pub struct CpuRenderer {
-    /// Buffers not in use. Allocating new ones for every mesh would take a fifth of the time.
-    idle: Arc<Mutex<Vec<VisibilityBuffer>>>,
-}
-
-impl CpuRenderer {
-    /// The adapter report that outputs record.
-    #[must_use]
-    pub fn report() -> AdapterReport {
-        AdapterReport {
-            name: "tap software renderer".to_owned(),
-            driver: "tap-render".to_owned(),
-            driver_info: env!("CARGO_PKG_VERSION").to_owned(),
-            backend: "cpu".to_owned(),
-            kind: AdapterKind::Cpu,
-        }
-    }
-
-    fn borrow_pass(&self, recipe: &RenderRecipe) -> BorrowedPass<'_> {
-        let samples = self.idle().pop().unwrap_or_default();
-        BorrowedPass {
-            renderer: self,
-            visibility: VisibilityPass::new(recipe, samples),
-        }
-    }
-
-    /// Buffers are cleared before use, so those left by a panicked thread are as good as any.
-    fn idle(&self) -> MutexGuard<'_, Vec<VisibilityBuffer>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Draws all views on the calling thread, for callers that draw many meshes in parallel.
-    #[must_use]
-    pub fn draw(&self, job: &RenderJob) -> Vec<View> {
-        let mut borrowed = self.borrow_pass(&job.recipe);
-        job.views
-            .iter()
-            .map(|(pose, matrices)| draw_view(job, *pose, matrices, &mut borrowed.visibility))
-            .collect()
-    }
-
-    /// Draws all views, in parallel on rayon's thread pool.
-    #[must_use]
-    pub fn draw_in_parallel(&self, job: &RenderJob) -> Vec<View> {
-        job.views
-            .par_iter()
-            .map_init(
-                || self.borrow_pass(&job.recipe),
-                |borrowed, (pose, matrices)| draw_view(job, *pose, matrices, &mut borrowed.visibility),
-            )
-            .collect()
-    }
-}
-
-/// A [`VisibilityPass`] whose buffer returns to the pool when it is dropped.
-struct BorrowedPass<'a> {
-    renderer: &'a CpuRenderer,
-    visibility: VisibilityPass,
-}
-
-impl Drop for BorrowedPass<'_> {
-    fn drop(&mut self) {
-        self.renderer.idle().push(self.visibility.take_buffer());
-    }
-}
-
 /// Draws a view, compiled for several vector instruction sets of which the widest available is used. All give the same
 /// result.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn draw_view(job: &RenderJob, pose: Pose, matrices: &ViewMatrices, visibility: &mut VisibilityPass) -> View {
-    draw_view_scalar(job, pose, matrices, visibility)
-}
-
-#[inline(always)]
-fn draw_view_scalar(
-    job: &RenderJob,
+pub(crate) fn draw_view(
+    recipe: &RenderRecipe,
+    scene: &Scene,
+    meshlets: &Meshlets,
     pose: Pose,
     matrices: &ViewMatrices,
     visibility: &mut VisibilityPass,
 ) -> View {
-    let RenderJob {
-        recipe,
-        scene,
-        meshlets,
-        ..
-    } = job;
+    draw_view_scalar(recipe, scene, meshlets, pose, matrices, visibility)
+}
+
+#[inline(always)]
+fn draw_view_scalar(
+    recipe: &RenderRecipe,
+    scene: &Scene,
+    meshlets: &Meshlets,
+    pose: Pose,
+    matrices: &ViewMatrices,
+    visibility: &mut VisibilityPass,
+) -> View {
     let uniform = view_uniform(
         matrices,
         &recipe.lighting,
@@ -171,9 +98,10 @@ fn rgba(packed: u32) -> Vec4 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::BackendKind;
+    use crate::job::{BackendKind, RenderJob};
     use crate::lighting::Lighting;
     use crate::recipe::Channels;
+    use crate::renderer::CpuRenderer;
 
     #[test]
     fn all_instruction_sets_draw_the_same() {
@@ -193,10 +121,16 @@ mod tests {
             };
             let job = RenderJob::of_axes(&recipe, BackendKind::Cpu);
             let mut visibility = VisibilityPass::new(&recipe, VisibilityBuffer::default());
-            let scalar = job
-                .views
-                .iter()
-                .map(|(pose, matrices)| draw_view_scalar(&job, *pose, matrices, &mut visibility));
+            let scalar = job.views.iter().map(|(pose, matrices)| {
+                draw_view_scalar(
+                    &recipe,
+                    &job.scene,
+                    &job.meshlets,
+                    *pose,
+                    matrices,
+                    &mut visibility,
+                )
+            });
             let vector = CpuRenderer::default().draw(&job);
             assert!(scalar.eq(vector), "{size_px} px with {samples} samples");
         }

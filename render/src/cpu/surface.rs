@@ -6,11 +6,10 @@ use tap_shaders::{
     LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH_NORMALS, ViewUniform, decode_octahedral,
 };
 
-use super::headlight::Headlight;
 use super::light::{LightEvaluator, SurfacePoint, albedo_of, quantize};
 use super::rgba;
 use super::texture::MipmappedTexture;
-use crate::scene::Scene;
+use crate::scene::{Headlight, Scene};
 
 /// A scene in one view.
 #[derive(Debug)]

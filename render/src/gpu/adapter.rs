@@ -1,102 +1,16 @@
 //! Enumerates adapters and opens a device. Mesa's lavapipe, a Vulkan driver in software, is one of the adapters.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
-
 use super::timestamp::TimestampQueries;
-use crate::error::{ParseError, RenderError};
+use crate::adapter::{AdapterChoice, AdapterKind, AdapterReport};
+use crate::error::DeviceError;
 
 /// Graphics APIs that the renderer uses.
 const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
 
-/// Which adapter to render with. On a command line: `auto`, `software`, or a part of its name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum AdapterChoice {
-    /// The first in the order of [`AdapterKind`]: a discrete GPU, else an integrated or virtual one, else a software
-    /// driver.
-    #[default]
-    Auto,
-    /// A software driver, even where there is a GPU.
-    Software,
-    /// The first adapter whose name contains this text, ignoring case.
-    Name(String),
-}
-
-impl FromStr for AdapterChoice {
-    type Err = ParseError;
-
-    fn from_str(text: &str) -> Result<Self, ParseError> {
-        match text {
-            "" => Err(ParseError {
-                what: "adapter",
-                expected: "auto, software or a name",
-                found: String::new(),
-            }),
-            "auto" => Ok(Self::Auto),
-            "software" => Ok(Self::Software),
-            name => Ok(Self::Name(name.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for AdapterChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Software => "software",
-            Self::Name(name) => name,
-        })
-    }
-}
-
-/// Kind of hardware behind an adapter, in order of preference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdapterKind {
-    /// A graphics card with its own memory.
-    DiscreteGpu,
-    /// A GPU that shares memory with the CPU.
-    IntegratedGpu,
-    /// A GPU passed through to a virtual machine.
-    VirtualGpu,
-    /// The CPU, through a software driver.
-    Cpu,
-    /// Not reported by the driver.
-    Other,
-}
-
-impl fmt::Display for AdapterKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::DiscreteGpu => "discrete GPU",
-            Self::IntegratedGpu => "integrated GPU",
-            Self::VirtualGpu => "virtual GPU",
-            Self::Cpu => "CPU",
-            Self::Other => "other",
-        })
-    }
-}
-
-/// The adapter that rendered, as outputs record it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct AdapterReport {
-    /// For example `llvmpipe (LLVM 15.0.6, 256 bits)`.
-    pub name: String,
-    /// Name of the driver.
-    pub driver: String,
-    /// Version of the driver, in its own format.
-    pub driver_info: String,
-    /// Graphics API: `vulkan`, `metal` or `dx12`; `cpu` for the CPU backend.
-    pub backend: String,
-    /// Kind of hardware.
-    pub kind: AdapterKind,
-}
-
-impl AdapterReport {
-    fn new(info: wgpu::AdapterInfo) -> Self {
+impl From<wgpu::AdapterInfo> for AdapterReport {
+    fn from(info: wgpu::AdapterInfo) -> Self {
         let kind = match info.device_type {
             wgpu::DeviceType::DiscreteGpu => AdapterKind::DiscreteGpu,
             wgpu::DeviceType::IntegratedGpu => AdapterKind::IntegratedGpu,
@@ -115,19 +29,6 @@ impl AdapterReport {
     }
 }
 
-impl fmt::Display for AdapterReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            name,
-            driver,
-            driver_info,
-            backend,
-            kind,
-        } = self;
-        write!(f, "{name}, {kind}, {backend}, driver {driver} {driver_info}")
-    }
-}
-
 /// The adapters of this machine in order of preference. Empty if there is no driver.
 pub(crate) fn list_devices() -> Vec<AdapterReport> {
     sorted_adapters().into_iter().map(|(report, _)| report).collect()
@@ -140,7 +41,7 @@ fn sorted_adapters() -> Vec<(AdapterReport, wgpu::Adapter)> {
     let adapters = pollster::block_on(instance.enumerate_adapters(BACKENDS));
     let mut adapters: Vec<_> = adapters
         .into_iter()
-        .map(|adapter| (AdapterReport::new(adapter.get_info()), adapter))
+        .map(|adapter| (AdapterReport::from(adapter.get_info()), adapter))
         .collect();
     adapters.sort_by_key(|(report, _)| report.kind);
     adapters
@@ -152,17 +53,17 @@ pub(crate) struct Gpu {
     pub(crate) report: AdapterReport,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
-    faults: Arc<Mutex<Option<RenderError>>>,
+    faults: Arc<Mutex<Option<DeviceError>>>,
 }
 
 impl Gpu {
-    pub(crate) fn try_new(choice: &AdapterChoice) -> Result<Self, RenderError> {
+    pub(crate) fn try_new(choice: &AdapterChoice) -> Result<Self, DeviceError> {
         let (report, adapter) = choose(sorted_adapters(), choice)?;
         Self::open(report, &adapter)
     }
 
     /// The preferred GPU, or `None` if there is only software.
-    pub(crate) fn try_best() -> Result<Option<Self>, RenderError> {
+    pub(crate) fn try_best() -> Result<Option<Self>, DeviceError> {
         match sorted_adapters().into_iter().next() {
             Some((report, adapter)) if report.kind < AdapterKind::Cpu => {
                 Self::open(report, &adapter).map(Some)
@@ -171,7 +72,7 @@ impl Gpu {
         }
     }
 
-    fn open(report: AdapterReport, adapter: &wgpu::Adapter) -> Result<Self, RenderError> {
+    fn open(report: AdapterReport, adapter: &wgpu::Adapter) -> Result<Self, DeviceError> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("tap-render"),
             // Large meshes need large buffers.
@@ -179,12 +80,11 @@ impl Gpu {
             required_features: adapter.features() & TimestampQueries::FEATURES,
             ..wgpu::DeviceDescriptor::default()
         };
-        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|source| {
-            RenderError::Device {
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|source| DeviceError::Open {
                 adapter: report.name.clone(),
                 source,
-            }
-        })?;
+            })?;
         let faults = Arc::new(Mutex::new(None));
         // By default wgpu panics.
         let fault_slot = Arc::clone(&faults);
@@ -192,15 +92,15 @@ impl Gpu {
             keep_first(
                 &fault_slot,
                 match error {
-                    wgpu::Error::OutOfMemory { .. } => RenderError::OutOfMemory,
-                    source => RenderError::Command { source },
+                    wgpu::Error::OutOfMemory { .. } => DeviceError::OutOfMemory,
+                    source => DeviceError::Command { source },
                 },
             );
         }));
         let fault_slot = Arc::clone(&faults);
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                keep_first(&fault_slot, RenderError::DeviceLost { reason: message });
+                keep_first(&fault_slot, DeviceError::Lost { reason: message });
             }
         });
         Ok(Self {
@@ -212,7 +112,7 @@ impl Gpu {
     }
 
     /// The first error since the last call.
-    pub(crate) fn check(&self) -> Result<(), RenderError> {
+    pub(crate) fn check(&self) -> Result<(), DeviceError> {
         match self.faults.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None => Ok(()),
@@ -221,7 +121,7 @@ impl Gpu {
 }
 
 /// Keeps the first error, which caused those that follow.
-fn keep_first(faults: &Mutex<Option<RenderError>>, error: RenderError) {
+fn keep_first(faults: &Mutex<Option<DeviceError>>, error: DeviceError) {
     faults
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -231,9 +131,9 @@ fn keep_first(faults: &Mutex<Option<RenderError>>, error: RenderError) {
 fn choose<T>(
     adapters: Vec<(AdapterReport, T)>,
     choice: &AdapterChoice,
-) -> Result<(AdapterReport, T), RenderError> {
+) -> Result<(AdapterReport, T), DeviceError> {
     if adapters.is_empty() {
-        return Err(RenderError::NoAdapter);
+        return Err(DeviceError::NoAdapter);
     }
     let found = adapters
         .iter()
@@ -249,11 +149,11 @@ fn choose<T>(
         .into_iter()
         .find(|(report, _)| is_chosen(report))
         .ok_or_else(|| match choice {
-            AdapterChoice::Name(wanted) => RenderError::NoSuchAdapter {
+            AdapterChoice::Name(wanted) => DeviceError::NoSuchAdapter {
                 wanted: wanted.clone(),
                 found,
             },
-            AdapterChoice::Auto | AdapterChoice::Software => RenderError::NoSoftwareAdapter { found },
+            AdapterChoice::Auto | AdapterChoice::Software => DeviceError::NoSoftwareAdapter { found },
         })
 }
 

@@ -27,12 +27,11 @@ use std::time::Duration;
 use tap_shaders::ViewUniform;
 
 pub(crate) use adapter::list_devices;
-pub use adapter::{AdapterChoice, AdapterKind, AdapterReport};
 pub(crate) use device_node::may_have_gpu;
 
-use crate::camera::Pose;
-use crate::camera::ViewMatrices;
-use crate::error::RenderError;
+use crate::adapter::{AdapterChoice, AdapterKind, AdapterReport};
+use crate::camera::{Pose, ViewMatrices};
+use crate::error::{DeviceError, ObjectError, RenderError};
 use crate::job::{BackendKind, DrawBuffers, RenderJob};
 use crate::scene::view_uniform;
 use crate::view::View;
@@ -73,12 +72,12 @@ pub(crate) struct PendingGpuViews {
 }
 
 impl GpuRenderer {
-    pub(crate) fn try_new(adapter: &AdapterChoice, max_in_flight: usize) -> Result<Self, RenderError> {
+    pub(crate) fn try_new(adapter: &AdapterChoice, max_in_flight: usize) -> Result<Self, DeviceError> {
         Ok(Self::on(Gpu::try_new(adapter)?, max_in_flight))
     }
 
     /// On the preferred GPU; `None` if there is none.
-    pub(crate) fn try_best_gpu(max_in_flight: usize) -> Result<Option<Self>, RenderError> {
+    pub(crate) fn try_best_gpu(max_in_flight: usize) -> Result<Option<Self>, DeviceError> {
         let gpu = if may_have_gpu() { Gpu::try_best()? } else { None };
         Ok(gpu.map(|gpu| Self::on(gpu, max_in_flight)))
     }
@@ -192,7 +191,7 @@ impl GpuRenderer {
     }
 
     /// Waits until the device has finished a submission.
-    pub(crate) fn wait(&self, pending: &PendingGpuViews) -> Result<(), RenderError> {
+    pub(crate) fn wait(&self, pending: &PendingGpuViews) -> Result<(), DeviceError> {
         let wait = wgpu::PollType::Wait {
             submission_index: Some(pending.submission.clone()),
             timeout: None,
@@ -200,12 +199,12 @@ impl GpuRenderer {
         let waited = self.gpu.device.poll(wait);
         // A device error says more than a failed wait.
         self.gpu.check()?;
-        waited.map_err(|source| RenderError::Poll { source })?;
+        waited.map_err(|source| DeviceError::Poll { source })?;
         Ok(())
     }
 
     /// Waits for the views of a mesh and decodes them.
-    pub(crate) fn finish(&mut self, pending: PendingGpuViews) -> Result<Vec<View>, RenderError> {
+    pub(crate) fn finish(&mut self, pending: PendingGpuViews) -> Result<Vec<View>, DeviceError> {
         self.wait(&pending)?;
         let PendingGpuViews {
             frame,
@@ -215,15 +214,15 @@ impl GpuRenderer {
             layout,
             views,
         } = pending;
-        let mapped = mapped.recv().map_err(|_| RenderError::DeviceLost {
+        let mapped = mapped.recv().map_err(|_| DeviceError::Lost {
             reason: "no answer".to_owned(),
         })?;
-        mapped.map_err(|source| RenderError::Readback { source })?;
+        mapped.map_err(|source| DeviceError::Readback { source })?;
         let bytes = frame
             .readback
             .buffer
             .get_mapped_range(..frame.read_bytes)
-            .map_err(|source| RenderError::MapRange { source })?;
+            .map_err(|source| DeviceError::MapRange { source })?;
         let views = views
             .into_iter()
             .enumerate()
@@ -268,7 +267,7 @@ fn check_sizes(
     draw_buffers: &DrawBuffers,
     layout: &ReadbackLayout,
     limits: &wgpu::Limits,
-) -> Result<(), RenderError> {
+) -> Result<(), ObjectError> {
     let scene = &job.scene;
     let stored = [
         size_of_val(&*scene.points),
@@ -286,7 +285,7 @@ fn check_sizes(
         (drawn_bytes, limits.max_buffer_size),
     ] {
         if needed_bytes > limit_bytes {
-            return Err(RenderError::MeshTooLarge {
+            return Err(ObjectError::MeshTooLarge {
                 num_triangles: scene.triangles.len(),
                 needed_bytes,
                 limit_bytes,
@@ -295,7 +294,7 @@ fn check_sizes(
     }
     let (needed_bytes, limit_bytes) = (layout.num_bytes(), limits.max_buffer_size);
     if needed_bytes > limit_bytes {
-        return Err(RenderError::ViewsTooLarge {
+        return Err(ObjectError::ViewsTooLarge {
             num_views: job.views.len(),
             needed_bytes,
             limit_bytes,

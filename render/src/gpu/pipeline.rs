@@ -5,7 +5,7 @@ use wgpu::BufferBindingType::{Storage, Uniform};
 
 use super::pipeline_key::{Attachment, PipelineKey, TargetKey};
 use super::target::{DEPTH_FORMAT, TRIANGLE_ID_FORMAT};
-use crate::view::ColorKind;
+use crate::lighting::ColorKind;
 
 /// The pipelines for one key.
 #[derive(Debug)]

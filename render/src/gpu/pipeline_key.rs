@@ -2,11 +2,11 @@
 
 use tap_shaders::ViewUniform;
 
-use crate::cpu::Headlight;
 use crate::job::RenderJob;
+use crate::lighting::ColorKind;
 use crate::lighting::{MaterialChoice, Normals};
 use crate::recipe::Channels;
-use crate::view::ColorKind;
+use crate::scene::Headlight;
 
 /// Selects pipelines and attachments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,9 @@ use tap_shaders::decode_octahedral;
 
 use super::pipeline_key::{Attachment, TargetKey};
 use super::target::Atlas;
-use crate::camera::Pose;
-use crate::camera::ViewMatrices;
-use crate::lighting::BRIGHTEST_COVERED;
-use crate::view::{ColorImage, ColorKind, Mask, NO_LABEL, View};
+use crate::camera::{Pose, ViewMatrices};
+use crate::lighting::{BRIGHTEST_COVERED, ColorKind};
+use crate::view::{ColorImage, Mask, NO_LABEL, View};
 
 /// Attachments follow each other, with padded rows; atlases follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use glam::UVec2;
 
 use super::pipeline::Pipelines;
 use super::pipeline_key::{Attachment, TargetKey};
-use crate::view::ColorKind;
+use crate::lighting::ColorKind;
 
 /// The visible triangle's index plus 1, in two 16-bit halves: 32-bit integers cannot be multisampled everywhere.
 pub(super) const TRIANGLE_ID_FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Rg16Uint;

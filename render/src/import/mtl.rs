@@ -2,6 +2,10 @@
 //!
 //! `Kd` is taken as sRGB-encoded, as it is authored. `d` and `Tr` never make a whole material transparent, since
 //! exporters disagree on which of 0 and 1 is opaque; only an image with transparency gets an alpha cutoff.
+//!
+//! The MTL reader of the `tobj` crate does not fit: it keeps a map's options (`-s`, `-o`, `-clamp`) and quotes as part
+//! of the file name, does not read `Tr` and `map_opacity`, panics at a `Kd` of one number, and refuses a library for one
+//! malformed number or a byte that is not UTF-8.
 
 use glam::Vec2;
 

@@ -3,6 +3,7 @@
 //!
 //! This is not the `tobj` crate, which reads `l` elements as faces, triangulates concave faces as fans, overflows on
 //! out-of-range texture indices, rejects text that is not UTF-8, and takes several times as long.
+//! `tests/obj_differential.rs` compares the two.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -522,7 +523,7 @@ mod tests {
             (Some(0.5), None)
         );
         let texture = &appearance.textures[0];
-        let mut seen = Vec::new();
+        let mut found = Vec::new();
         for ((corners, uvs), material) in mesh
             .corners()
             .zip(&appearance.uvs)
@@ -532,15 +533,15 @@ mod tests {
                 let texel = uv.clamp(Vec2::ZERO, Vec2::splat(0.99)) * 8.0;
                 let texel = texture.texels[8 * texel.y as usize + texel.x as usize];
                 let place = corner.as_dvec3() + mesh.origin();
-                seen.push(((place.x > 0.0, place.y > 0.5), texel));
+                found.push(((place.x > 0.0, place.y > 0.5), texel));
             }
         }
-        seen.sort_unstable();
-        seen.dedup();
+        found.sort_unstable();
+        found.dedup();
         let (left_bottom, right_bottom) = ((false, false), (true, false));
         let (left_top, right_top) = ((false, true), (true, true));
         assert_eq!(
-            seen,
+            found,
             [
                 (left_bottom, [0, 0, 255, 255]),
                 (left_top, [255, 0, 0, 255]),
@@ -684,7 +685,7 @@ mod tests {
         assert_eq!(
             (mapped.base_color, mapped.texture, mapped.alpha_cutoff),
             ([255; 4], Some(0), Some(0.5)),
-            "black beside a map is unset, and the map has holes"
+            "black beside a map is unset, and the map has transparency"
         );
         assert_eq!(appearance.materials[2].base_color, [51, 102, 153, 255]);
         assert_eq!(appearance.materials[3].base_color, [255; 4]);
@@ -769,7 +770,7 @@ mod tests {
         let white = import_mesh(MeshFormat::Obj, text.as_bytes(), &Folder { materials: "" }).unwrap();
         assert!(
             white.appearance().is_none() && white.warnings().is_empty(),
-            "nobody asked for looks"
+            "its appearance is not read"
         );
     }
 
@@ -841,10 +842,10 @@ mod tests {
             let text = [words.join(" ").as_bytes(), &bytes].concat();
             let options = ImportOptions { appearance: true, ..ImportOptions::default() };
             let materials = "newmtl 1\nmap_Kd my map.png";
-            let painted = import_object(MeshFormat::Obj, &text, &Folder { materials }, &options);
+            let imported = import_object(MeshFormat::Obj, &text, &Folder { materials }, &options);
             let white = import_mesh(MeshFormat::Obj, &text, &NoAssets);
             prop_assert_eq!(white.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()),
-                painted.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()));
+                imported.map_err(|e| e.to_string()).map(|mesh| mesh.triangles().to_vec()));
         }
     }
 }

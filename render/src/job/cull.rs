@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn triangles_that_cover_a_sample_are_kept() {
         let around = |x: f32, y: f32| [[x - 0.05, y - 0.05], [x + 0.05, y - 0.05], [x, y + 0.05]];
-        assert!(may_cover_sample(around(2.5, 3.5), 1), "the centre of a pixel");
+        assert!(may_cover_sample(around(2.5, 3.5), 1), "the center of a pixel");
         assert!(
             !may_cover_sample(around(2.5, 3.5), 4),
             "four samples have none there"
@@ -152,7 +152,7 @@ mod tests {
         let sliver_beside = [[2.0, 3.0], [2.9, 3.7], [2.9, 3.6]];
         assert!(
             !may_cover_sample(sliver_beside, 1),
-            "its box holds the centre, it does not"
+            "its box holds the center, it does not"
         );
     }
 
@@ -183,7 +183,7 @@ mod tests {
                 let pixel = Vec2::new(f32::from(i % 8), f32::from(i / 8));
                 samples.iter().any(|sample| holds((pixel + *sample / SIXTEENTHS_PER_PIXEL).as_dvec2()))
             });
-            prop_assert!(!held || may_cover_sample(corners, num_samples), "a triangle with a sample goes");
+            prop_assert!(!held || may_cover_sample(corners, num_samples), "a triangle with a sample is culled");
         }
     }
 }

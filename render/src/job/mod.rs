@@ -12,7 +12,7 @@ use tap_shaders::{Triangle, Vertex};
 use crate::camera::{Camera, Framing, Pose, ViewMatrices, Window};
 use crate::cpu::raster::Meshlets;
 use crate::cpu::silhouette::Silhouette;
-use crate::error::RenderError;
+use crate::error::{ObjectError, RenderError};
 use crate::mesh::{Mesh, ObjectFromMesh, bounds_of};
 use crate::recipe::RenderRecipe;
 use crate::scene::{Geometry, ProvokingVertices, Scene};
@@ -72,7 +72,7 @@ impl RenderJob {
     ///
     /// # Errors
     ///
-    /// A [`RenderError`] if the recipe has a setting out of range, if no camera can frame the object, or if its indices
+    /// [`RenderError::Recipe`] if the recipe has a setting out of range, [`RenderError::Object`] if no camera can frame the object, or if its indices
     /// exceed 32 bits.
     pub fn try_new(
         mesh: &Mesh,
@@ -94,7 +94,7 @@ impl RenderJob {
         let meshlets = Meshlets::new(&geometry.points, &geometry.triangles);
         for (view_idx, pose) in rig.poses().iter().enumerate() {
             let camera = Camera::new(pose, recipe.projection, look_at.target, look_at.diagonal);
-            let matrices = frame(&camera, recipe.framing, &meshlets).ok_or(RenderError::Unframeable {
+            let matrices = frame(&camera, recipe.framing, &meshlets).ok_or(ObjectError::Unframeable {
                 framing: recipe.framing,
                 view_idx,
             })?;
@@ -129,7 +129,7 @@ impl RenderJob {
 
 impl DrawBuffers {
     /// Vertex and index buffers of a job.
-    pub(crate) fn try_new(job: &RenderJob, backend_kind: BackendKind) -> Result<Self, RenderError> {
+    pub(crate) fn try_new(job: &RenderJob, backend_kind: BackendKind) -> Result<Self, ObjectError> {
         let RenderJob {
             recipe, views, scene, ..
         } = job;
@@ -179,7 +179,7 @@ impl DrawBuffers {
                     pad: 0,
                 })
                 .collect(),
-            index_ranges: index_ranges.ok_or(RenderError::MeshTooLarge {
+            index_ranges: index_ranges.ok_or(ObjectError::MeshTooLarge {
                 num_triangles,
                 needed_bytes: bytes_of(indices.len()),
                 limit_bytes: bytes_of(u32::MAX as usize),

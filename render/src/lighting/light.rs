@@ -4,8 +4,7 @@ use glam::{DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 use tap_shaders::{LIGHT_DIRECTIONAL, LIGHT_HEADLIGHT, LIGHT_POINT, LightUniform};
 
-use super::Rgb;
-use crate::error::RenderError;
+use super::{LightingError, Rgb};
 
 /// Largest intensity.
 const MAX_COLOR: f64 = 16.0;
@@ -94,8 +93,8 @@ impl Light {
         }
     }
 
-    pub(crate) fn validate(&self) -> Result<(), RenderError> {
-        let refuse = |reason| Err(RenderError::Lights { reason });
+    pub(crate) fn validate(&self) -> Result<(), LightingError> {
+        let refuse = |reason| Err(LightingError::Lights { reason });
         if !self.color().0.iter().all(|part| (0.0..=MAX_COLOR).contains(part)) {
             return refuse("a light's color must be 0 to 16");
         }

@@ -12,17 +12,14 @@
 //!
 //! rounded to 8 bits, and at most [`BRIGHTEST_COVERED`].
 
+mod color;
 mod light;
 mod preset;
-mod rgb;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use color::{ColorKind, Rgb};
 pub use light::{Light, Space};
-pub use rgb::Rgb;
-
-use crate::error::RenderError;
-use crate::view::ColorKind;
 
 /// Default value of uncovered pixels.
 pub const BACKGROUND: u8 = 255;
@@ -97,12 +94,34 @@ pub enum Show {
     Normals,
 }
 
+/// Why a [`Lighting`] is not valid.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LightingError {
+    /// A value is out of range.
+    #[error("the lighting's {field} must be 0 to {max}, not {value}")]
+    OutOfRange {
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: f64,
+        /// The largest valid value.
+        max: f64,
+    },
+    /// The light sources are not valid.
+    #[error("invalid lighting: {reason}")]
+    Lights {
+        /// The reason.
+        reason: &'static str,
+    },
+}
+
 impl Lighting {
     /// # Errors
     ///
-    /// [`RenderError::Lighting`] if a value is out of range, [`RenderError::Lights`] if there are too many lights or
+    /// [`LightingError::OutOfRange`] if a value is out of range, [`LightingError::Lights`] if there are too many lights or
     /// one has no direction.
-    pub fn validate(&self) -> Result<(), RenderError> {
+    pub fn validate(&self) -> Result<(), LightingError> {
         let Self {
             material: _,
             normals: _,
@@ -117,24 +136,24 @@ impl Lighting {
             lights,
             background: _,
         } = self;
-        let part = |part, values: &[f64], most: f64| match values.iter().find(|v| !(0.0..=most).contains(*v))
+        let check = |field, values: &[f64], max: f64| match values.iter().find(|v| !(0.0..=max).contains(*v))
         {
-            Some(&value) => Err(RenderError::Lighting { part, value, most }),
+            Some(&value) => Err(LightingError::OutOfRange { field, value, max }),
             None => Ok(()),
         };
-        part("ambient", &ambient.0, 1.0)?;
-        part("sky", &sky.0, 1.0)?;
-        part("ground", &ground.0, 1.0)?;
-        part("diffuse", &[*diffuse], 1.0)?;
-        part("specular", &[*specular], 1.0)?;
-        part("shininess", &[*shininess], MAX_SHININESS)?;
+        check("ambient", &ambient.0, 1.0)?;
+        check("sky", &sky.0, 1.0)?;
+        check("ground", &ground.0, 1.0)?;
+        check("diffuse", &[*diffuse], 1.0)?;
+        check("specular", &[*specular], 1.0)?;
+        check("shininess", &[*shininess], MAX_SHININESS)?;
         if *specular > 0.0 && *shininess < 1.0 {
-            return Err(RenderError::Lights {
+            return Err(LightingError::Lights {
                 reason: "shininess must be at least 1",
             });
         }
         if lights.len() > MAX_LIGHTS {
-            return Err(RenderError::Lights {
+            return Err(LightingError::Lights {
                 reason: "there are more than 8",
             });
         }

@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 use std::str::FromStr;
 
 use super::{BACKGROUND, Light, Lighting, MaterialChoice, Normals, Rgb, Show, Space};
-use crate::error::ParseError;
+use crate::parse::ParseError;
 use crate::rng::SeededRng;
 
 /// `mvcnn`: ambient and diffuse coefficients of the script of 2016.

@@ -1,6 +1,7 @@
 //! `Scene`: geometry and appearance of a mesh, in the arrays that both backends shade from.
 
 mod geometry;
+mod headlight;
 mod uniform;
 
 use glam::Vec3;
@@ -9,8 +10,9 @@ use tap_shaders::{
 };
 
 use crate::lighting::{Lighting, MaterialChoice, Normals};
-use crate::mesh::{Appearance, Mesh, Texture, Wrap, corner_normals};
+use crate::mesh::{self, Appearance, Mesh, Texture, Wrap, corner_normals};
 pub(crate) use geometry::{Geometry, ProvokingVertices};
+pub(crate) use headlight::Headlight;
 pub(crate) use uniform::view_uniform;
 
 const OPAQUE_WHITE: u32 = u32::MAX;
@@ -59,7 +61,7 @@ impl Scene {
         };
         let (materials, textures) = appearance.map_or_else(white_material, |appearance| {
             let (headers, textures) = pack_textures(&appearance.textures);
-            let material = |material: &crate::mesh::Material| Material {
+            let material = |material: &mesh::Material| Material {
                 base_color: u32::from_le_bytes(material.base_color),
                 texture: material
                     .texture

@@ -5,6 +5,8 @@
 mod point_visibility;
 
 use crate::camera::{Pose, ViewMatrices};
+use crate::lighting::ColorKind;
+use crate::recipe::Channel;
 pub use point_visibility::{PointInView, point_visibility};
 
 /// One view. A channel is `Some` if the recipe requests it.
@@ -35,17 +37,16 @@ pub struct View {
     pub material: Option<Vec<u16>>,
 }
 
+/// A view without a channel that an operation needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the view has no {channel} channel")]
+pub struct MissingChannel {
+    /// The missing channel.
+    pub channel: Channel,
+}
+
 /// Part and material of an uncovered pixel.
 pub const NO_LABEL: u16 = u16::MAX;
-
-/// Channels of a color.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColorKind {
-    /// One channel.
-    Gray,
-    /// Three channels.
-    Rgb,
-}
 
 /// 8 bits per channel, not gamma-corrected.
 #[derive(Debug, Clone, PartialEq, Eq)]

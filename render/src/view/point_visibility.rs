@@ -2,9 +2,8 @@
 
 use glam::{Vec2, Vec3};
 
-use crate::error::RenderError;
+use super::{MissingChannel, View};
 use crate::recipe::Channel;
-use crate::view::View;
 
 /// Depth tolerance, in pixel widths at the point's distance: a surface at a grazing angle changes by about as much from
 /// one pixel to the next.
@@ -24,9 +23,9 @@ pub struct PointInView {
 ///
 /// # Errors
 ///
-/// [`RenderError::MissingChannel`] if the view has no depth channel.
-pub fn point_visibility(view: &View, points: &[Vec3]) -> Result<Vec<PointInView>, RenderError> {
-    let depth = view.depth.as_ref().ok_or(RenderError::MissingChannel {
+/// [`MissingChannel`] if the view has no depth channel.
+pub fn point_visibility(view: &View, points: &[Vec3]) -> Result<Vec<PointInView>, MissingChannel> {
+    let depth = view.depth.as_ref().ok_or(MissingChannel {
         channel: Channel::Depth,
     })?;
     let size = view.size_px as i32;

@@ -62,7 +62,10 @@ fn mvcnn_framing_obeys_both_limits_and_touches_one() {
                     num_by_area += usize::from(by_area);
                     num_by_side += usize::from(by_side);
                     let off_center = [(left + right + 1) as f32 - size, (top + bottom + 1) as f32 - size];
-                    assert!(off_center.iter().all(|off| off.abs() <= 2.0), "{at}, not centred");
+                    assert!(
+                        off_center.iter().all(|off| off.abs() <= 2.0),
+                        "{at}, not centered"
+                    );
                 }
             }
         }

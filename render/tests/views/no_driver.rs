@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
-use tap_render::{BackendChoice, RenderError, Renderer, RendererOptions, list_adapters};
+use tap_render::{BackendChoice, DeviceError, RenderError, Renderer, RendererOptions, list_adapters};
 
 /// Set in the child process that must find no driver; the loader reads its variables only at its start.
 const IS_WITHOUT_DRIVER: &str = "TAP_TEST_WITHOUT_DRIVER";
@@ -26,7 +26,10 @@ fn without_a_driver_the_error_says_what_to_install() {
             ..RendererOptions::default()
         })
         .unwrap_err();
-        assert!(matches!(error, RenderError::NoAdapter), "{error}");
+        assert!(
+            matches!(error, RenderError::Device(DeviceError::NoAdapter)),
+            "{error}"
+        );
         assert!(
             error
                 .to_string()

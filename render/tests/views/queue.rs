@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use glam::DVec3;
 use tap_render::{
-    AdapterChoice, AdapterKind, BackendChoice, BackendKind, QueueEvent, QueueStage, QueuedJob, RenderError,
-    RenderJob, RenderRecipe, Renderer, RendererOptions, View, list_adapters, run_render_queue,
+    AdapterChoice, AdapterKind, BackendChoice, BackendKind, DeviceError, QueueEvent, QueueStage, QueuedJob,
+    RecipeError, RenderError, RenderJob, RenderRecipe, Renderer, RendererOptions, View, list_adapters,
+    run_render_queue,
 };
 
 use crate::{PROJECTIONS, centered, renderer, renderer_with, renderers, shape};
@@ -91,19 +92,19 @@ fn the_same_bytes_come_whatever_is_in_flight() {
         for (pending, expected) in pending.into_iter().zip(&expected).rev() {
             assert!(
                 bytes(&many.finish(pending).unwrap()) == *expected,
-                "not the same pictures"
+                "not the same images"
             );
         }
     }
 }
 
 /// A job that records its stages.
-struct Passenger {
+struct RecordingJob {
     framed: RenderJob,
     steps: Vec<QueueStage>,
 }
 
-impl QueuedJob for Passenger {
+impl QueuedJob for RecordingJob {
     fn job(&self) -> &RenderJob {
         &self.framed
     }
@@ -130,14 +131,14 @@ fn jobs_of_a_failed_device_are_drawn_again() {
     };
     for fails in [false, true] {
         let mut renderer = renderer_with(2);
-        let passenger = |mesh| Passenger {
+        let recording_job = |mesh| RecordingJob {
             framed: RenderJob::try_new(mesh, &centered(mesh), &recipe, renderer.backend_kind()).unwrap(),
             steps: Vec::new(),
         };
-        let passengers: Vec<_> = meshes.iter().map(passenger).collect();
+        let recording_jobs: Vec<_> = meshes.iter().map(recording_job).collect();
         // A pending job that nobody waits for: the device refuses the second of two, as if it had failed.
-        let stowaway = fails.then(|| renderer.submit(&passengers[0].framed).unwrap());
-        let mut coming = passengers.into_iter().enumerate();
+        let unfinished = fails.then(|| renderer.submit(&recording_jobs[0].framed).unwrap());
+        let mut coming = recording_jobs.into_iter().enumerate();
         let (mut seen, mut num_failed) = (Vec::new(), 0);
         run_render_queue(
             renderer,
@@ -153,24 +154,21 @@ fn jobs_of_a_failed_device_are_drawn_again() {
             },
         )
         .unwrap();
-        drop(stowaway);
+        drop(unfinished);
         assert_eq!(num_failed, u32::from(fails));
         let order: Vec<usize> = seen.iter().map(|((mesh, _), _)| *mesh).collect();
         assert_eq!(order, [0, 1, 2, 3], "in order");
         let mut alone = renderer_with(1);
-        for ((mesh, passenger), pictures) in seen {
+        for ((mesh, recording_job), images) in seen {
             let expected = alone
                 .render(&meshes[mesh], &centered(&meshes[mesh]), &recipe)
                 .unwrap();
-            assert!(
-                pictures == bytes(&expected),
-                "not the same pictures of mesh {mesh}"
-            );
+            assert!(images == bytes(&expected), "not the same images of mesh {mesh}");
             let steps = match (fails, mesh) {
                 (true, 0 | 1) => vec![QueueStage::Submit, QueueStage::Draw],
                 _ => vec![QueueStage::Submit, QueueStage::Draw, QueueStage::ReadBack],
             };
-            assert_eq!(passenger.steps, steps, "mesh {mesh}");
+            assert_eq!(recording_job.steps, steps, "mesh {mesh}");
         }
     }
 }
@@ -195,7 +193,7 @@ fn culling_changes_no_byte() {
                 let (all, culled) = (draw(BackendKind::Gpu), draw(BackendKind::SoftwareDriver));
                 assert!(
                     all == culled,
-                    "culling changed a picture of {} triangles",
+                    "culling changed an image of {} triangles",
                     mesh.triangles().len()
                 );
             }
@@ -236,7 +234,10 @@ fn bad_settings_are_errors() {
         ..RenderRecipe::default()
     };
     let error = renderer.render(&mesh, &centered(&mesh), &recipe).unwrap_err();
-    assert!(matches!(error, RenderError::Samples { samples: 5 }), "{error}");
+    assert!(
+        matches!(error, RenderError::Recipe(RecipeError::Samples { samples: 5 })),
+        "{error}"
+    );
     let options = RendererOptions {
         max_in_flight: 0,
         ..RendererOptions::default()
@@ -251,7 +252,10 @@ fn bad_settings_are_errors() {
         ..RendererOptions::default()
     })
     .unwrap_err();
-    assert!(matches!(error, RenderError::NoSuchAdapter { .. }), "{error}");
+    assert!(
+        matches!(error, RenderError::Device(DeviceError::NoSuchAdapter { .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use anyhow::Result;
 use glam::Vec3;
 use tap_dataset::SkipReason;
 use tap_render::import::{MeshFormat, import_points};
-use tap_render::{ObjectFromMesh, RenderError, View, point_visibility};
+use tap_render::{MissingChannel, ObjectFromMesh, View, point_visibility};
 
 use super::job::{Failure, in_full, read, sha256};
 use crate::npy;
@@ -90,7 +90,7 @@ pub(super) fn load(path: &Path, object_from_mesh: &ObjectFromMesh) -> Result<Poi
 ///
 /// # Errors
 /// When a view has no depth.
-pub(super) fn encode(points: &PointSet, views: &[View]) -> Result<Vec<u8>, RenderError> {
+pub(super) fn encode(points: &PointSet, views: &[View]) -> Result<Vec<u8>, MissingChannel> {
     let mut values = Vec::with_capacity(views.len() * points.places.len() * 3);
     for view in views {
         for point in point_visibility(view, &points.places)? {

@@ -432,7 +432,7 @@ mod tests {
         };
         assert!(
             (0..covered.len()).all(|i| covered[i] == expected(i)),
-            "two by two pixels, the centres of whose outer ones lie on the border"
+            "two by two pixels, the centers of whose outer ones lie on the border"
         );
     }
 }

@@ -92,7 +92,7 @@ fn import(bytes: &[u8]) -> Result<Mesh, ImportError> {
 }
 
 /// With its appearance, and with `red.png`, a half transparent texel, beside it.
-fn painted(bytes: &[u8]) -> Mesh {
+fn import_with_appearance(bytes: &[u8]) -> Mesh {
     struct Folder;
     impl AssetResolver for Folder {
         fn read(&self, relative: &str) -> Result<Vec<u8>, AssetError> {
@@ -433,7 +433,7 @@ fn textured(material: &Value, rest: &Value) -> Appearance {
         .as_object_mut()
         .unwrap()
         .extend(rest.as_object().unwrap().clone());
-    let mesh = painted(&builder.glb(document));
+    let mesh = import_with_appearance(&builder.glb(document));
     let mut appearance = mesh.appearance().unwrap().clone();
     // So that one value holds everything.
     appearance.materials[0].name = mesh.warnings().join("; ");
@@ -605,7 +605,7 @@ fn vertex_colors_of_all_kinds() {
             builder.accessors[color]["normalized"] = json!(true);
         }
         let primitive = json!({"attributes": {"POSITION": position, "COLOR_0": color}});
-        painted(&builder.one(&primitive, json!({})))
+        import_with_appearance(&builder.one(&primitive, json!({})))
             .appearance()
             .unwrap()
             .colors[0]
@@ -645,7 +645,7 @@ fn a_mirrored_primitive_keeps_its_texture() {
         "textures": [{"source": 0}],
         "images": [{"uri": "red.png"}],
     }));
-    let mesh = painted(&bytes);
+    let mesh = import_with_appearance(&bytes);
     assert_eq!(mesh.triangles(), [[0, 2, 1]]);
     assert_eq!(mesh.appearance().unwrap().uvs, [[Vec2::ZERO, Vec2::Y, Vec2::X]]);
 }
@@ -677,10 +677,10 @@ proptest! {
             }
             let white = import(&bytes).map(|mesh| mesh.triangles().to_vec()).map_err(|error| error.to_string());
             let options = ImportOptions { appearance: true, ..ImportOptions::default() };
-            let painted = import_object(MeshFormat::Gltf, &bytes, &NoAssets, &options);
+            let import_with_appearance = import_object(MeshFormat::Gltf, &bytes, &NoAssets, &options);
             prop_assert_eq!(
                 white,
-                painted.map(|mesh| mesh.triangles().to_vec()).map_err(|error| error.to_string())
+                import_with_appearance.map(|mesh| mesh.triangles().to_vec()).map_err(|error| error.to_string())
             );
             let _ = import(&bytes[..cut.index(bytes.len())]);
         }

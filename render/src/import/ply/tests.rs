@@ -32,7 +32,7 @@ fn import(bytes: &[u8]) -> Result<Mesh, ImportError> {
     import_mesh(MeshFormat::Ply, bytes, &NoAssets)
 }
 
-fn painted(bytes: &[u8]) -> Mesh {
+fn import_with_appearance(bytes: &[u8]) -> Mesh {
     let options = ImportOptions {
         appearance: true,
         ..ImportOptions::default()
@@ -89,7 +89,7 @@ fn square(format: &str, newline: &str) -> Vec<u8> {
 fn all_encodings_and_line_ends() {
     for format in ["ascii", "binary_little_endian", "binary_big_endian"] {
         for newline in ["\n", "\r\n"] {
-            let mesh = painted(&square(format, newline));
+            let mesh = import_with_appearance(&square(format, newline));
             assert_eq!(
                 (mesh.triangles().len(), mesh.surface_area()),
                 (2, 1.0),
@@ -114,12 +114,18 @@ fn colors_of_faces_and_of_floats() {
         property float red\nproperty float green\nproperty float blue\nelement face 1\nproperty list uchar int vertex_index\n\
         end_header\n0 0 0 1 0 0\n1 0 0 0 1 0\n0 1 0 0 0 0.2\n3 0 1 2\n";
     let expected = [[255, 0, 0, 255], [0, 255, 0, 255], [0, 0, 51, 255]];
-    assert_eq!(painted(bytes).appearance().unwrap().colors, [expected]);
+    assert_eq!(
+        import_with_appearance(bytes).appearance().unwrap().colors,
+        [expected]
+    );
     assert!(import(bytes).unwrap().appearance().is_none());
     let bytes = b"ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
         element face 1\nproperty list uchar int vertex_index\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n\
         end_header\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2 9 8 7\n";
-    assert_eq!(painted(bytes).appearance().unwrap().colors, [[[9, 8, 7, 255]; 3]]);
+    assert_eq!(
+        import_with_appearance(bytes).appearance().unwrap().colors,
+        [[[9, 8, 7, 255]; 3]]
+    );
 }
 
 #[test]
@@ -135,11 +141,11 @@ fn a_texture_by_comment() {
         0 0 0\n1 0 0\n0 1 0\n3 0 1 2 6 0 0 1 0.25 0 1\n"
     );
     for text in [at_vertices, at_corners] {
-        let mesh = painted(text.as_bytes());
+        let mesh = import_with_appearance(text.as_bytes());
         let appearance = mesh.appearance().unwrap();
         assert_eq!(appearance.textures[0].texels, [[1, 2, 3, 255]]);
         assert_eq!(appearance.uvs, [[Vec2::Y, Vec2::new(1.0, 0.75), Vec2::ZERO]]);
-        let lost = painted(text.replace("wood", "iron").as_bytes());
+        let lost = import_with_appearance(text.replace("wood", "iron").as_bytes());
         assert!(
             lost.warnings()[0].contains("my iron.png"),
             "{:?}",
@@ -164,7 +170,7 @@ fn point_clouds_become_surfels() {
         property float nx\nproperty float ny\nproperty float nz\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n\
         element face 0\nproperty list uchar int vertex_indices\nend_header\n\
         0 0 0 0 0 1 1 2 3\n1 0 0 0 0 1 1 2 3\n0 1 0 0 0 1 1 2 3\n";
-    let mesh = painted(bytes);
+    let mesh = import_with_appearance(bytes);
     assert_eq!(mesh.triangles().len(), 12);
     assert_eq!(mesh.appearance().unwrap().colors[0], [[1, 2, 3, 255]; 3]);
     assert!(import(bytes).unwrap().appearance().is_none());

@@ -1,18 +1,20 @@
 //! `Renderer`: jobs in, views out, on either backend.
 
+mod cpu;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::cpu::CpuRenderer;
-use crate::error::{ParseError, RenderError};
-use crate::gpu::{
-    AdapterChoice, AdapterKind, AdapterReport, GpuRenderer, PendingGpuViews, list_devices, may_have_gpu,
-};
+use crate::adapter::{AdapterChoice, AdapterKind, AdapterReport};
+use crate::error::RenderError;
+use crate::gpu::{GpuRenderer, PendingGpuViews, list_devices, may_have_gpu};
 use crate::job::{BackendKind, RenderJob};
 use crate::mesh::{Mesh, ObjectFromMesh};
+use crate::parse::ParseError;
 use crate::recipe::RenderRecipe;
 use crate::view::View;
+pub use cpu::CpuRenderer;
 
 /// One mesh that the device draws, one that waits for it, one that is read back.
 pub const DEFAULT_IN_FLIGHT: usize = 3;
@@ -211,7 +213,7 @@ impl Renderer {
     /// # Errors
     ///
     /// On a device, [`RenderError::TooManyInFlight`] if [`Renderer::max_in_flight`] meshes are pending,
-    /// [`RenderError::MeshTooLarge`] or [`RenderError::ViewsTooLarge`] if its buffers cannot hold them, and whatever
+    /// [`RenderError::Object`] if its buffers cannot hold them, and whatever
     /// error it reports.
     pub fn submit(&mut self, job: &RenderJob) -> Result<PendingViews, RenderError> {
         Ok(PendingViews(match &mut self.backend {
@@ -227,7 +229,7 @@ impl Renderer {
     /// A [`RenderError`] if the device is lost or out of memory.
     pub fn wait(&self, pending: &PendingViews) -> Result<(), RenderError> {
         match (&pending.0, &self.backend) {
-            (Pending::OnGpu(pending), Backend::Gpu(gpu)) => gpu.wait(pending),
+            (Pending::OnGpu(pending), Backend::Gpu(gpu)) => Ok(gpu.wait(pending)?),
             (Pending::OnGpu(_), Backend::Cpu(_)) => Err(RenderError::WrongRenderer),
             (Pending::Done(_), _) => Ok(()),
         }
@@ -241,7 +243,7 @@ impl Renderer {
     pub fn finish(&mut self, pending: PendingViews) -> Result<Vec<View>, RenderError> {
         match (pending.0, &mut self.backend) {
             (Pending::Done(views), _) => Ok(views),
-            (Pending::OnGpu(pending), Backend::Gpu(gpu)) => gpu.finish(*pending),
+            (Pending::OnGpu(pending), Backend::Gpu(gpu)) => Ok(gpu.finish(*pending)?),
             (Pending::OnGpu(_), Backend::Cpu(_)) => Err(RenderError::WrongRenderer),
         }
     }

@@ -1,8 +1,8 @@
-//! `Rgb`: a color. In a recipe a single number stands for gray.
+//! Colors of a lighting: `Rgb`, and `ColorKind`, whether images are gray.
 
 use serde::{Deserialize, Serialize};
 
-/// Red, green and blue, 1 being white.
+/// Red, green and blue, 1 being white. In a recipe a single number stands for gray.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "OneOrThree", into = "OneOrThree")]
 pub struct Rgb(pub [f64; 3]);
@@ -55,4 +55,13 @@ impl From<Rgb> for OneOrThree {
             Self::Three(rgb.0)
         }
     }
+}
+
+/// Channels of a color.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorKind {
+    /// One channel.
+    Gray,
+    /// Three channels.
+    Rgb,
 }
