@@ -4,15 +4,11 @@
 
 mod command;
 mod libtorch;
-mod npy;
 mod page;
-mod picture;
 mod preview;
 mod recipe;
 mod report;
-mod rig_file;
 mod trainer;
-mod views_file;
 
 use std::process::ExitCode;
 

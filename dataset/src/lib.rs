@@ -42,6 +42,8 @@ mod surface;
 mod synthesize;
 #[cfg(feature = "build")]
 mod topology;
+#[cfg(feature = "build")]
+pub mod view_folder;
 mod writer;
 
 pub use audit::{
