@@ -131,7 +131,7 @@ impl FolderLock {
                     return Ok(lock);
                 }
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    thread::sleep(LOCK_POLL_INTERVAL)
+                    thread::sleep(LOCK_POLL_INTERVAL);
                 }
                 Err(TryLockError::WouldBlock) => {
                     // The folder is its holder's.

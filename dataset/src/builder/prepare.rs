@@ -68,7 +68,7 @@ pub(super) fn prepare(
         .filter(|&seen| seen != bytes.len() as u64)
     {
         let message = format!(
-            "the file has {} bytes and had {seen} when the source was looked through",
+            "the file has {} bytes and had {seen} when the source was scanned",
             bytes.len()
         );
         return Err(skip((SkipReason::Changed, message)));

@@ -112,7 +112,7 @@ pub enum ViewFolderError {
         format: PoseFormat,
     },
     /// A pose format names images of the color channel.
-    #[error("--poses {format}: it names the pictures of the color channel, which --channels leaves out")]
+    #[error("--poses {format}: it names the images of the color channel, which --channels leaves out")]
     PosesWithoutImages {
         /// The format.
         format: PoseFormat,

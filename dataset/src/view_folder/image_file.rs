@@ -158,7 +158,7 @@ pub(super) enum DecodeError {
     OtherKind { size_px: u32, color: ColorType },
     #[error("the PNG is too large")]
     TooLarge,
-    #[error("not a whole PNG")]
+    #[error("truncated PNG")]
     Truncated(#[source] png::DecodingError),
 }
 

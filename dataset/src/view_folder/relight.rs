@@ -312,7 +312,7 @@ impl StoredViews {
         let size_px = self.recipe.size_px;
         let missing = |channel: &str| {
             let message = format!(
-                "its views have no {channel}: draw them with --channels color,mask,depth,normal,albedo to relight them"
+                "its views have no {channel}: render them with --channels color,mask,depth,normal,albedo to relight them"
             );
             Failure::new("missing-channel", message)
         };
