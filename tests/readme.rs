@@ -34,7 +34,7 @@ fn the_first_run_works_line_by_line() {
             .args(["-c", line])
             .env("PATH", &path)
             .current_dir(place.path(""));
-        println!("{line}");
-        Outcome::of(&mut command).succeeds();
+        let outcome = Outcome::of(&mut command);
+        assert_eq!(outcome.code, Some(0), "{line}\n{outcome:#?}");
     }
 }

@@ -4,8 +4,8 @@
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use tap_train::loss::photograph_loss;
-use tap_train::model::{Cloud, Compat, EncoderConfig, Rays, Tap, TapConfig};
+use tap_train::model::loss::photograph_loss;
+use tap_train::model::{Cloud, Compat, EncoderConfig, Mode, Rays, Tap, TapConfig};
 use tap_train::ops;
 use tch::{Device, Kind, Tensor, nn};
 
@@ -61,7 +61,7 @@ fn step(bencher: Bencher<'_, '_>, config: &TapConfig) {
     let mask = target.lt(0.3);
     bencher.counter(ItemsCount::new(BATCH as usize)).bench_local(|| {
         clear(&vs);
-        let image = tap.photograph(&cloud, &rays, true);
+        let image = tap.photograph(&cloud, &rays, Mode::TRAIN);
         photograph_loss(&image, &target, &mask, 20.0, 1.0)
             .total
             .backward();
@@ -89,7 +89,11 @@ fn encoder_mini(bencher: Bencher<'_, '_>) {
     let cloud = cloud();
     bencher.counter(ItemsCount::new(BATCH as usize)).bench_local(|| {
         clear(&vs);
-        encoder.tokens(&cloud, true).features.mean(Kind::Float).backward();
+        encoder
+            .tokens(&cloud, Mode::TRAIN)
+            .features
+            .mean(Kind::Float)
+            .backward();
     });
 }
 

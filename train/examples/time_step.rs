@@ -6,8 +6,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Parser;
-use tap_train::loss::photograph_loss;
-use tap_train::model::{Cloud, Compat, DgcnnConfig, EncoderConfig, PointMlpConfig, Rays, Tap, TapConfig};
+use tap_train::model::loss::photograph_loss;
+use tap_train::model::{
+    Cloud, Compat, DgcnnConfig, EncoderConfig, Mode, PointMlpConfig, Rays, Tap, TapConfig,
+};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::process;
 use tch::{Device, Kind, Tensor, nn};
@@ -78,7 +80,7 @@ fn peak_mib() -> f64 {
 
 #[expect(clippy::print_stdout, reason = "the result of a measuring program")]
 fn main() -> anyhow::Result<()> {
-    process::start_again_tuned();
+    process::reexec_with_environment();
     process::keep_freed_memory();
     let arguments = Arguments::parse();
     process::set_num_threads(arguments.threads);
@@ -92,7 +94,7 @@ fn main() -> anyhow::Result<()> {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.05,
-            clip_norm: 10.0,
+            max_grad_norm: 10.0,
         },
         vs.variables(),
     );
@@ -106,8 +108,8 @@ fn main() -> anyhow::Result<()> {
     let target = Tensor::rand([batch, num_views, 1, side, side], FLOAT);
     let mask = target.lt(0.3);
     let mut step = || -> anyhow::Result<f64> {
-        let pictures = tap.photograph(&cloud, &rays, true);
-        let loss = photograph_loss(&pictures, &target, &mask, 20.0, 1.0).total;
+        let images = tap.photograph(&cloud, &rays, Mode::TRAIN);
+        let loss = photograph_loss(&images, &target, &mask, 20.0, 1.0).total;
         let value = loss.double_value(&[]);
         optimizer.step(&loss, 1e-3)?;
         Ok(value)
@@ -121,7 +123,7 @@ fn main() -> anyhow::Result<()> {
         wall_s.push(wall.elapsed().as_secs_f64());
         cpu_s.push(process::cpu_s() - cpu);
     }
-    let weights = optimizer.num_weights();
+    let weights = optimizer.num_parameters();
     println!(
         "{}",
         serde_json::json!({ "wall_s": wall_s, "cpu_s": cpu_s, "peak_mib": peak_mib(), "loss": loss, "weights": weights })

@@ -11,14 +11,14 @@ use tch::TchError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// The file system said no.
+    /// An I/O error.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried: a verb.
+        /// The failed operation, as a verb.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -33,12 +33,12 @@ pub enum TrainError {
         /// The data folder.
         path: PathBuf,
     },
-    /// libtorch reported an error.
+    /// An error of libtorch.
     #[error("libtorch failed while {action}")]
     Torch {
-        /// What was under way.
+        /// The operation.
         action: &'static str,
-        /// What it said.
+        /// The cause.
         #[source]
         source: TchError,
     },
@@ -137,7 +137,7 @@ pub enum TrainError {
     /// A network answered with something that is infinite or not a number.
     #[error("the network's output is not finite; objects of the batch: {ids}")]
     NonFiniteOutput {
-        /// The objects that it looked at.
+        /// The objects of the batch.
         ids: String,
     },
     /// A run has no final weights yet.

@@ -1,46 +1,40 @@
 //! Samples to weights, weights to scores: TAP pre-training and what follows it.
 //!
-//! | layer | modules |
-//! |---|---|
-//! | plain data | `number`, [`config`], [`schedule`], [`metric`], [`event`], [`seed`], [`augment`], [`baseline`], [`svm`] |
-//! | samples to batches | [`source`], [`loader`], [`batch`] |
-//! | networks | [`ops`], [`model`], [`loss`] |
-//! | weights | [`optim`], [`ema`], [`checkpoint`], [`weights`], [`tensor_file`], [`torch_file`], [`pickle`] |
-//! | the loop | [`trainer`], [`run`], [`event_file`], [`picture`] |
-//! | tasks | [`task`], [`comparison`] |
+//! Modules in order; each uses those above it and none below.
 //!
-//! Every draw is a function of (seed, epoch, sample id) or of (seed, step): see [`seed`]. A task reports [`event`]s; the
-//! program `tap-train` draws them.
+//! | module | holds |
+//! |---|---|
+//! | [`error`], [`seed`], [`process`], [`scalar`], [`metric`] | errors, seeded generators, the process, named numbers, scores |
+//! | [`ops`] | searches and gathers on point clouds |
+//! | [`model`] | networks and losses |
+//! | [`data`] | rows to batches |
+//! | [`optim`] | optimizer, schedule, moving average |
+//! | [`weights`] | checkpoints and files of tensors |
+//! | [`config`] | what was typed ([`config::Config`]) and what it means ([`config::Plan`]) |
+//! | [`run`] | the run folder, records, events |
+//! | [`engine`] | the training loop |
+//! | [`method`] | pre-training methods |
+//! | [`task`] | pre-training, fine-tuning, probing, importing |
+//!
+//! Every draw is a function of (seed, epoch, sample id) or of (seed, step): see [`seed`]. A task reports events
+//! ([`run::event`]); the program `tap-train` draws them.
 
-pub mod augment;
-pub mod baseline;
-pub mod batch;
-pub mod checkpoint;
-pub mod comparison;
 pub mod config;
-pub mod ema;
+pub mod data;
+pub mod engine;
 pub mod error;
-pub mod event;
-pub mod event_file;
-pub mod loader;
-pub mod loss;
+pub mod method;
 pub mod metric;
 pub mod model;
 mod number;
 pub mod ops;
 pub mod optim;
-pub mod pickle;
-pub mod picture;
+pub mod prelude;
 pub mod process;
 pub mod run;
-pub mod schedule;
+pub mod scalar;
 pub mod seed;
-pub mod source;
-pub mod svm;
 pub mod task;
-pub mod tensor_file;
-pub mod torch_file;
-pub mod trainer;
 pub mod weights;
 
 pub use error::TrainError;

@@ -10,7 +10,7 @@ use tap_cli::{exit_code, logging};
 
 use command::Command;
 
-/// Pre-train point-cloud models with pictures (TAP), fine-tune them and score them.
+/// Pre-train point-cloud models with images (TAP), fine-tune them and score them.
 ///
 /// Works on shards that `tap dataset build` makes.
 #[derive(Debug, Parser)]
@@ -26,7 +26,7 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    tap_train::process::start_again_tuned();
+    tap_train::process::reexec_with_environment();
     tap_train::process::keep_freed_memory();
     logging::start();
     exit_code::report(Cli::parse().command.run())

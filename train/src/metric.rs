@@ -1,8 +1,10 @@
-//! Scores and what may be said about them: confusion matrices, means with deviations, paired differences.
+//! Scores and their statistics: confusion matrices, means and deviations, paired differences.
 
 use serde::{Deserialize, Serialize};
 
-/// How many samples of each class were taken for which.
+use crate::scalar::Sums;
+
+/// A confusion matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {
     /// `counts[label][prediction]`.
@@ -10,7 +12,7 @@ pub struct Confusion {
 }
 
 impl Confusion {
-    /// An empty matrix.
+    /// A matrix of zeros.
     #[must_use]
     pub fn new(num_classes: usize) -> Self {
         Self {
@@ -40,7 +42,7 @@ impl Confusion {
         self.counts.iter().flatten().sum()
     }
 
-    /// The part that is right, 0 to 1.
+    /// Accuracy, 0 to 1.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         let right: u64 = self
@@ -52,7 +54,7 @@ impl Confusion {
         right as f64 / self.total().max(1) as f64
     }
 
-    /// The mean over the classes that occur of the part that is right, 0 to 1.
+    /// Mean over the classes that occur of the class accuracies, 0 to 1.
     #[must_use]
     pub fn mean_class_accuracy(&self) -> f64 {
         let scores: Vec<f64> = self
@@ -96,20 +98,25 @@ pub struct PartScore {
 }
 
 impl PartScore {
-    /// Of (class, IoU) pairs.
+    /// Adds the IoU of an object of `class` to the sums `name`.
+    pub fn add(sums: &mut Sums, name: &str, class: usize, iou: f64) {
+        // Sum and count, of all objects and then of each class.
+        for place in [0, 2 + 2 * class] {
+            sums.add_at(name, place, iou);
+            sums.add_at(name, place + 1, 1.0);
+        }
+    }
+
+    /// What such sums come to.
     #[must_use]
-    pub fn of(ious: &[(usize, f64)], num_classes: usize) -> Self {
-        let of_class = |class| {
-            let ious: Vec<f64> = ious
-                .iter()
-                .filter(|(of, _)| *of == class)
-                .map(|(_, iou)| *iou)
-                .collect();
-            (!ious.is_empty()).then(|| mean(&ious))
+    pub fn finish(sums: &Sums, name: &str, num_classes: usize) -> Self {
+        let mean_at = |place| {
+            let count = sums.at(name, place + 1);
+            (count > 0.0).then(|| sums.at(name, place) / count)
         };
-        let by_class: Vec<Option<f64>> = (0..num_classes).map(of_class).collect();
+        let by_class: Vec<Option<f64>> = (0..num_classes).map(|class| mean_at(2 + 2 * class)).collect();
         Self {
-            instance_miou: mean(&ious.iter().map(|(_, iou)| *iou).collect::<Vec<_>>()),
+            instance_miou: mean_at(0).unwrap_or(0.0),
             class_miou: mean(&by_class.iter().copied().flatten().collect::<Vec<_>>()),
             by_class,
         }
@@ -216,7 +223,7 @@ impl Paired {
         }
     }
 
-    /// What may be claimed, in words; values are parts of one and are printed as points.
+    /// The conclusion as text; values are fractions and printed in percentage points.
     #[must_use]
     pub fn verdict(&self, second: &str) -> String {
         if self.count < MIN_PAIRS {
@@ -293,7 +300,11 @@ mod tests {
         // Part 2 is in neither; part 0 has 1 of 2, part 1 has 2 of 3.
         let iou = part_iou(&[0, 1, 1, 1], &[0, 0, 1, 1], &[0, 1, 2]);
         assert!((iou - (0.5 + 2.0 / 3.0 + 1.0) / 3.0).abs() < 1e-12, "{iou}");
-        let score = PartScore::of(&[(0, 1.0), (0, 0.5), (2, 0.0)], 4);
+        let mut sums = Sums::default();
+        for (class, iou) in [(0, 1.0), (0, 0.5), (2, 0.0)] {
+            PartScore::add(&mut sums, "iou", class, iou);
+        }
+        let score = PartScore::finish(&sums, "iou", 4);
         assert!((score.instance_miou - 0.5).abs() < 1e-12, "{score:?}");
         assert!((score.class_miou - 0.375).abs() < 1e-12, "{score:?}");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! What concerns the whole process: memory allocator, threads, CPU time, and finding libtorch's CUDA part.
+//! Process-wide state: memory allocator, threads, CPU time, loading libtorch's CUDA library.
 //!
 //! The only `unsafe` of this crate outside `ops` is here: calls of the C library and one of the dynamic loader.
 
@@ -6,16 +6,16 @@ use tch::{Cuda, Device};
 
 use crate::error::TrainError;
 
-/// From this size on a block is a mapping of its own: glibc takes no larger threshold.
+/// From this size on a block is mapped on its own; the largest threshold that glibc accepts.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_BLOCK_BYTES: libc::c_int = 32 << 20;
 
-/// Tells glibc's allocator to keep what libtorch frees, except very large blocks.
+/// Configures glibc's allocator to keep freed memory, except very large blocks.
 ///
 /// By default every large tensor is a fresh mapping of the kernel, returned when freed: a fifth of the time of a small
 /// training step goes into page faults. What is kept, however, cannot be used for an aligned block of the same size (glibc
 /// looks for one larger by the alignment), so between the tensors of a paper-size model, tens of megabytes each, holes
-/// would stay: a third of the memory. Those are mapped and returned, in huge pages where [`start_again_tuned`] could ask for
+/// would stay: a third of the memory. Those are mapped and returned, in huge pages where [`reexec_with_environment`] could ask for
 /// them. Other allocators are left alone. Call it before the first tensor exists.
 #[allow(
     unsafe_code,
@@ -31,26 +31,26 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// What is read when a library is loaded, before `main`: the variables by which a user may have decided otherwise, the
-/// first of them the one that is set, and its value.
+/// Environment variables that libraries read before `main`: for each setting the variables by which a user may have
+/// decided otherwise, of which the first is the one to set, and its value.
 ///
-/// - OpenMP: turns of a thread's wait before it sleeps, about a tenth of a millisecond: longer than the gap between two
-///   operations of a small network, shorter than anybody else's turn on a shared core.
-/// - glibc: huge pages for its memory, where the kernel leaves that to the program: a fault for two megabytes instead of
-///   one for four kilobytes.
+/// - OpenMP: spins of a waiting thread before it sleeps, about a tenth of a millisecond: longer than the gap between two
+///   operations of a small network, shorter than a time slice of another process.
+/// - glibc: huge pages, where the kernel leaves that to the program: a page fault for two megabytes instead of four
+///   kilobytes.
 const TUNING: [(&[&str], &str); 2] = [
     (&["GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME"], "20000"),
     (&["GLIBC_TUNABLES"], "glibc.malloc.hugetlb=1"),
 ];
 
-/// Starts this program again, once, so that OpenMP threads spin briefly while they wait for each other, then sleep, and
-/// memory comes in huge pages.
+/// Re-executes this program, once, with environment variables such that OpenMP threads spin briefly while they wait for
+/// each other, then sleep, and memory comes in huge pages.
 ///
-/// By default threads spin for milliseconds. On cores that anybody else uses too, a spinning thread takes the time of the
-/// one it waits for: with twelve processes on two cores a training step was seventeen times as slow. Sleeping at once
-/// makes the second of two quiet cores useless. What tells libgomp and glibc is read before `main`, so setting it takes a
-/// second start; whoever has set it is left alone.
-pub fn start_again_tuned() {
+/// By default threads spin for milliseconds. On shared cores a spinning thread takes the time of the one it waits for: with
+/// twelve processes on two cores a training step was seventeen times as slow. Without any spinning the second of two idle
+/// cores is of no use. libgomp and glibc read these variables before `main`, hence the second start. Variables that the
+/// user has set are kept.
+pub fn reexec_with_environment() {
     #[cfg(unix)]
     {
         use std::os::unix::process::CommandExt as _;
@@ -116,9 +116,9 @@ pub fn set_num_threads(num_threads: usize) -> usize {
     num_threads
 }
 
-/// Opens libtorch's CUDA part where it lies beside its CPU part, so that one program serves both.
+/// Loads libtorch's CUDA library from the folder of its CPU library, so that one program serves both.
 ///
-/// A program linked to the CPU part alone has no CUDA kernels until then: they register themselves when loaded.
+/// A program linked to the CPU library alone has no CUDA kernels until then: they register themselves when loaded.
 /// Returns whether a CUDA device can be used.
 #[expect(clippy::must_use_candidate, reason = "called for its effect")]
 #[allow(unsafe_code, reason = "loading a library runs its initializers")]
@@ -187,7 +187,7 @@ pub fn parse_device(name: &str) -> Result<Device, TrainError> {
     }
 }
 
-/// How a device is written.
+/// The name of a device.
 #[must_use]
 pub fn device_name(device: Device) -> String {
     match device {

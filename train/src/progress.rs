@@ -1,10 +1,31 @@
-//! Draws the progress of a run: a bar where stderr is a terminal, a line now and then where it is not.
+//! Draws the progress of a run: a progress bar on a terminal, otherwise a line every so many steps.
 
 use tap_cli::ui::{self, Bar};
-use tap_train::event::{Record, TrainEvent};
+use tap_train::run::event::{Record, TrainEvent};
 
 /// Steps between two lines of progress where there is no terminal.
 const LINE_EVERY: u64 = 200;
+
+/// A score as text; one of an unknown kind as a list of its scalars.
+fn score(record: &Record) -> String {
+    let percent = |name| 100.0 * record.get(name);
+    match record.kind.as_str() {
+        Record::VALIDATION => format!("validation loss {:.4}", record.get("loss")),
+        "evaluation" => format!("accuracy {:.1} %", percent("accuracy")),
+        "segmentation" => format!(
+            "mean IoU over objects {:.1} %, over classes {:.1} %",
+            percent("instance_miou"),
+            percent("class_miou")
+        ),
+        kind => {
+            let scalars = record.scalars.iter();
+            let scalars: Vec<String> = scalars
+                .map(|(name, value)| format!("{name} {value:.4}"))
+                .collect();
+            format!("{kind} {}", scalars.join(", "))
+        }
+    }
+}
 
 /// Draws the progress of one run.
 #[derive(Debug, Default)]
@@ -28,7 +49,7 @@ impl Progress {
             TrainEvent::Started {
                 num_steps,
                 first_step,
-                num_weights,
+                num_parameters,
                 num_samples,
                 device,
             } => {
@@ -38,46 +59,30 @@ impl Progress {
                     String::new()
                 };
                 ui::note(format_args!(
-                    "{num_steps} steps over {num_samples} objects, {num_weights} weights, on {device}{from}"
+                    "{num_steps} steps over {num_samples} objects, {num_parameters} parameters, on {device}{from}"
                 ));
                 let bar = Bar::new("training", *num_steps);
                 bar.skip(*first_step);
                 self.bar = (!bar.is_hidden()).then_some(bar);
             }
-            TrainEvent::Recorded(Record::Step(step)) => {
-                let text = format!("loss {:.4}, {:.0} samples/s", step.loss, step.samples_per_s);
+            TrainEvent::Recorded(record) if record.is_step() => {
+                let text = format!(
+                    "loss {:.4}, {:.0} samples/s",
+                    record.get("loss"),
+                    record.get("samples_per_s")
+                );
                 match &self.bar {
                     Some(bar) => {
-                        bar.set_position(step.step);
+                        bar.set_position(record.step);
                         bar.message(text);
                     }
-                    None if step.step.is_multiple_of(LINE_EVERY) => {
-                        ui::note(format_args!("step {}: {text}", step.step));
+                    None if record.step.is_multiple_of(LINE_EVERY) => {
+                        ui::note(format_args!("step {}: {text}", record.step));
                     }
                     None => {}
                 }
             }
-            TrainEvent::Recorded(Record::Validation(validation)) => {
-                self.say(&format!(
-                    "step {}: validation loss {:.4}",
-                    validation.step, validation.loss
-                ));
-            }
-            TrainEvent::Recorded(Record::Evaluation(evaluation)) => {
-                self.say(&format!(
-                    "step {}: accuracy {:.1} %",
-                    evaluation.step,
-                    100.0 * evaluation.accuracy
-                ));
-            }
-            TrainEvent::Recorded(Record::Segmentation(segmentation)) => {
-                self.say(&format!(
-                    "step {}: mean IoU over objects {:.1} %, over classes {:.1} %",
-                    segmentation.step,
-                    100.0 * segmentation.instance_miou,
-                    100.0 * segmentation.class_miou
-                ));
-            }
+            TrainEvent::Recorded(record) => self.say(&format!("step {}: {}", record.step, score(record))),
             TrainEvent::Note(text) => self.say(text),
             TrainEvent::Interrupted { step } => {
                 self.finish();

@@ -1,4 +1,4 @@
-//! Random numbers that depend on what they are for and on nothing else: a function of (seed, purpose, epoch, sample id).
+//! Seeded random generators keyed by their use: a draw is a function of (seed, purpose, epoch, sample id).
 //!
 //! Every stream is keyed by a SHA-256 of those four, so that neither the number of threads, nor the order in which
 //! samples are read, nor a restart can change a draw. The conversions from bits to numbers are written here, so that
@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use sha2::{Digest as _, Sha256};
 
-/// A stream of random numbers for one purpose.
+/// A random generator for one purpose.
 #[derive(Debug, Clone)]
 pub struct Stream(ChaCha8Rng);
 

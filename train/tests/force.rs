@@ -1,4 +1,4 @@
-//! `--force` through the program: only what a run, a comparison, a picture or an import wrote is replaced, and nobody
+//! `--force` through the program: only what a run, a comparison, an image or an import wrote is replaced, and nobody
 //! else's folder, input or live run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -366,7 +366,7 @@ fn comparisons_replace_their_own_kind() {
 }
 
 #[test]
-fn pictures_and_imports_replace_their_own_kind() {
+fn images_and_imports_replace_their_own_kind() {
     let place = Place::with_run();
     let generate = [
         "generate",

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tap_train::tensor_file::{read_metadata, read_tensors};
+use tap_train::weights::safetensors::{read_metadata, read_tensors};
 
 const ENCODER: [&str; 4] = [
     "encoder.kind=point_mlp",
@@ -156,7 +156,7 @@ fn damaged_files_are_refused_in_one_line() {
 
 #[test]
 fn training_asks_for_an_import_first() {
-    let error = tap_train::weights::read_encoder(&fixture("tiny.pth"));
+    let error = tap_train::run::weights::read_encoder(&fixture("tiny.pth"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("tap-train import"), "{error}");
 }

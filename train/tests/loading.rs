@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tap_dataset::Split;
-use tap_train::augment::{Augmentation, HeightFrom};
-use tap_train::batch::HostBatch;
-use tap_train::loader::{BatchMaker, Loader, LoaderOptions, Order, PointChoice, Tail, ViewChoice};
-use tap_train::source::SampleSource;
+use tap_train::data::augment::{Augmentation, HeightFrom};
+use tap_train::data::batch::CpuBatch;
+use tap_train::data::collator::{Collator, LoaderOptions, PointSampling, ViewSampling};
+use tap_train::data::loader::Loader;
+use tap_train::data::sampler::{BatchSampler, LastBatch};
+use tap_train::data::source::SampleSource;
 use tap_train::task::OpenData;
 use tch::Device;
 
@@ -20,8 +22,8 @@ fn options(seed: u64, cache_bytes: u64) -> LoaderOptions {
     LoaderOptions {
         seed,
         num_points: 32,
-        point_choice: PointChoice::Farthest,
-        views: ViewChoice::Random(3),
+        point_choice: PointSampling::Farthest,
+        views: ViewSampling::Random(3),
         is_color: false,
         augmentation: Augmentation {
             scale: [0.9, 1.1],
@@ -40,16 +42,16 @@ fn batches(
     cache_bytes: u64,
     steps: std::ops::Range<u64>,
     threads: usize,
-) -> Vec<HostBatch> {
+) -> Vec<CpuBatch> {
     let options = options(seed, cache_bytes);
-    let order = Order {
+    let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size: 4,
-        tail: Tail::Carry,
+        last_batch: LastBatch::Carry,
         shuffle: Some(seed),
     };
-    let maker = Arc::new(BatchMaker::new(Arc::clone(source), order, options));
-    Loader::start(&maker, steps, threads)
+    let collator = Arc::new(Collator::new(Arc::clone(source), sampler, options));
+    Loader::start(&collator, steps, threads)
         .map(Result::unwrap)
         .collect()
 }
@@ -78,28 +80,28 @@ fn threads_cache_and_beginning_change_nothing() {
 }
 
 #[test]
-fn gray_pictures_in_color_have_the_same_in_every_channel() {
+fn gray_images_in_color_have_the_same_in_every_channel() {
     let folder = tempfile::tempdir().unwrap();
     shape::write(folder.path(), 2, 16, 64);
     let data = OpenData::open(folder.path()).unwrap();
     let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
     let batch = |is_color: bool| {
-        let order = Order {
+        let sampler = BatchSampler {
             num_rows: source.len(),
             batch_size: 3,
-            tail: Tail::Drop,
+            last_batch: LastBatch::Drop,
             shuffle: None,
         };
         let options = LoaderOptions {
             is_color,
             ..options(1, 0)
         };
-        BatchMaker::new(Arc::clone(&source), order, options)
+        Collator::new(Arc::clone(&source), sampler, options)
             .batch(0)
             .unwrap()
     };
     let (gray, color) = (batch(false), batch(true));
-    assert_eq!(color.gray_images(), gray.gray_images(), "the same pictures");
+    assert_eq!(color.gray_images(), gray.gray_images(), "the same images");
     let (gray, color) = (gray.to_tensors(Device::Cpu), color.to_tensors(Device::Cpu));
     let (gray, color) = (gray.views.unwrap(), color.views.unwrap());
     assert_eq!(color.images.size(), [3, 3, 3, 16, 16], "B,V,C,H,W");
@@ -116,10 +118,10 @@ fn a_reader_that_leaves_early_ends_the_threads() {
     shape::write(folder.path(), 5, 16, 64);
     let data = OpenData::open(folder.path()).unwrap();
     let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
-    let order = Order {
+    let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size: 4,
-        tail: Tail::Drop,
+        last_batch: LastBatch::Drop,
         shuffle: None,
     };
     let augmentation = Augmentation {
@@ -131,39 +133,43 @@ fn a_reader_that_leaves_early_ends_the_threads() {
     let options = LoaderOptions {
         seed: 0,
         num_points: 32,
-        point_choice: PointChoice::First,
-        views: ViewChoice::None,
+        point_choice: PointSampling::First,
+        views: ViewSampling::None,
         is_color: false,
         augmentation,
         parts: None,
         cache_bytes: 0,
     };
-    let maker = Arc::new(BatchMaker::new(source, order, options));
-    let mut loader = Loader::start(&maker, 0..u64::MAX, 3);
+    let collator = Arc::new(Collator::new(source, sampler, options));
+    let mut loader = Loader::start(&collator, 0..u64::MAX, 3);
     assert_eq!(loader.next().unwrap().unwrap().len(), 4, "one batch");
     drop(loader);
-    assert_eq!(Arc::strong_count(&maker), 1, "no thread holds the data any more");
+    assert_eq!(
+        Arc::strong_count(&collator),
+        1,
+        "no thread holds the data any more"
+    );
 }
 
 proptest! {
     #[test]
     fn every_row_comes_once_an_epoch(num_rows in 1..60_usize, batch_size in 1..20_usize, seed in any::<u64>()) {
-        for tail in [Tail::Drop, Tail::Keep, Tail::Carry] {
-            let order = Order { num_rows, batch_size, tail, shuffle: Some(seed) };
-            let num_steps = 3 * order.steps_per_epoch();
-            let drawn: Vec<(u64, usize)> = (0..num_steps).flat_map(|step| order.batch(step)).collect();
+        for last_batch in [LastBatch::Drop, LastBatch::Keep, LastBatch::Carry] {
+            let sampler = BatchSampler { num_rows, batch_size, last_batch, shuffle: Some(seed) };
+            let num_steps = 3 * sampler.steps_per_epoch();
+            let drawn: Vec<(u64, usize)> = (0..num_steps).flat_map(|step| sampler.batch(step)).collect();
             let distinct: BTreeSet<_> = drawn.iter().copied().collect();
             prop_assert_eq!(distinct.len(), drawn.len(), "no row twice in an epoch");
             for epoch in 0..2 {
                 let count = drawn.iter().filter(|(of, _)| *of == epoch).count();
-                let expected = match tail {
-                    Tail::Drop => num_rows / batch_size * batch_size,
-                    Tail::Keep | Tail::Carry => num_rows,
+                let expected = match last_batch {
+                    LastBatch::Drop => num_rows / batch_size * batch_size,
+                    LastBatch::Keep | LastBatch::Carry => num_rows,
                 };
-                prop_assert_eq!(count, expected, "{:?}", tail);
+                prop_assert_eq!(count, expected, "{:?}", last_batch);
             }
             for step in 0..num_steps {
-                prop_assert_eq!(order.epoch_of(step), order.batch(step)[0].0, "the epoch of a step");
+                prop_assert_eq!(sampler.epoch_of(step), sampler.batch(step)[0].0, "the epoch of a step");
             }
         }
     }

@@ -12,17 +12,17 @@ mod weight;
 use std::f64::consts::{FRAC_PI_2, FRAC_PI_3, FRAC_PI_6};
 
 use reference::{Folder, Run, compare, indices, record, relative_l2, values};
-use tap_train::augment::{Augmentation, HeightFrom, rotate_y};
-use tap_train::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
+use tap_train::data::augment::{Augmentation, HeightFrom, rotate_y};
 use tap_train::metric::part_iou;
+use tap_train::model::loss::{photograph_loss, poly1_focal, smooth_cross_entropy};
 use tap_train::model::{
-    ClassifierHead, Cloud, Compat, DgcnnConfig, Encoder, EncoderConfig, HeadConfig, PartInput,
+    ClassifierHead, Cloud, Compat, DgcnnConfig, Encoder, EncoderConfig, HeadConfig, Mode, PartInput,
     PointMlpConfig, PointMlpSegmenter, Rays, Segmenter, SegmenterSizes, Tap, TapConfig, TransformerConfig,
     code_rotations,
 };
 use tap_train::ops;
+use tap_train::optim::schedule::{Curve, Schedule, ScheduleUnit};
 use tap_train::optim::{AdamW, AdamWConfig};
-use tap_train::schedule::{Curve, Schedule, ScheduleUnit};
 use tch::{Device, Kind, Tensor, nn};
 
 /// Forward tensors in evaluation; single against double precision alone makes up to 5e-6.
@@ -36,7 +36,7 @@ const TRAINING: Training = Training {
     loss: LOSS,
     buffer: 1e-4,
 };
-/// Graphs of DGCNN are built from features that were normalized by the batch: a near-tie between two neighbours falls
+/// Graphs of DGCNN are built from features that were normalized by the batch: a near-tie between two neighbors falls
 /// one way or the other with the order of a sum, and everything behind it moves.
 const DGCNN: Training = Training {
     gradient: 5e-2,
@@ -166,7 +166,7 @@ fn point_mlp_part_segmentation() {
         }
         points = ops::gather(&points, &index);
     }
-    let trace = segmenter.trace(&input, false);
+    let trace = segmenter.trace(&input, Mode::EVAL);
     for (stage, features) in trace.encoded.iter().enumerate() {
         compare_strided(&run, &format!("enc{stage}"), &features.transpose(1, 2));
     }
@@ -176,15 +176,15 @@ fn point_mlp_part_segmentation() {
     let log_probabilities = trace.log_probabilities.transpose(1, 2);
     compare(&run, "logp", &log_probabilities.contiguous(), FORWARD);
 
-    let step = |train: bool| {
+    let step = |mode: Mode| {
         clear_gradients(&vs);
-        let loss = poly1_focal(&segmenter.log_probabilities(&input, train), labels);
+        let loss = poly1_focal(&segmenter.log_probabilities(&input, mode), labels);
         loss.backward();
         loss
     };
-    compare(&run, "loss", &step(false), LOSS);
+    compare(&run, "loss", &step(Mode::EVAL), LOSS);
     gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    compare_training_loss(&run, &step(true), TRAINING);
+    compare_training_loss(&run, &step(Mode::TRAIN), TRAINING);
     gradients(&run, &vs, "train", TRAINING.gradient);
     buffers(&run, &vs, TRAINING);
 }
@@ -225,17 +225,22 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
     let target = run.need("in.imgs_u8").to_kind(Kind::Float) / 255.0;
     let mask = target.amin(2, true).lt(1.0);
 
-    let tokens = tap.encoder().tokens(&cloud, false);
+    let tokens = tap.encoder().tokens(&cloud, Mode::EVAL);
     compare_tokens(&run, "enc.coords", &tokens.centers, 0.0);
     compare_tokens(&run, "enc.feats", &tokens.features, FORWARD);
     compare(&run, "gen.query", &rays.query(), 1e-6);
     let plane = CodePlane::of(&rays, run.need("in.views"));
     compare(&run, "gen.scale", &plane.scale, PLANE);
     compare(&run, "gen.bias", &plane.bias, PLANE);
-    compare_tokens(&run, "gen.memory", &tap.generator().memory(&tokens), FORWARD);
-    let features = tap.features(&tokens, &rays, false);
+    compare_tokens(
+        &run,
+        "gen.memory",
+        &tap.generator().memory(&tokens, Mode::EVAL),
+        FORWARD,
+    );
+    let features = tap.features(&tokens, &rays, Mode::EVAL);
     compare(&run, "gen.feats_img", &features, FORWARD);
-    let image = tap.draw(&features).flatten(0, 1);
+    let image = tap.draw(&features, Mode::EVAL).flatten(0, 1);
     let ends = Tensor::stack(&[image.get(0), image.get(-1)], 0);
     compare(&run, "dec.img_full", &ends, FORWARD);
     compare(
@@ -245,20 +250,20 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
         FORWARD,
     );
 
-    let step = |train: bool| {
+    let step = |mode: Mode| {
         clear_gradients(&vs);
-        let image = tap.photograph(&cloud, &rays, train);
-        assert_eq!(image.size()[1], num_views, "one picture a view");
+        let image = tap.photograph(&cloud, &rays, mode);
+        assert_eq!(image.size()[1], num_views, "one image a view");
         let loss = photograph_loss(&image, &target, &mask, 20.0, 1.0);
         loss.total.backward();
         loss
     };
-    let loss = step(false);
+    let loss = step(Mode::EVAL);
     compare(&run, "loss", &loss.total, LOSS);
     compare(&run, "loss_fg", &loss.foreground, LOSS);
     compare(&run, "loss_bg", &loss.background, LOSS);
     gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    let loss = step(true);
+    let loss = step(Mode::TRAIN);
     compare_training_loss(&run, &loss.total, training);
     gradients(&run, &vs, "train", training.gradient);
     buffers(&run, &vs, training);
@@ -276,26 +281,26 @@ fn finetuning(name: &str, config: &EncoderConfig, training: Training) {
     assign_weights(&run, &vs);
 
     let (cloud, labels) = (cloud(&run), run.need("in.label"));
-    let feature = encoder.global_feature(&cloud, false);
+    let feature = encoder.global_feature(&cloud, Mode::EVAL);
     compare(&run, "enc.global", &feature, FORWARD);
-    compare(&run, "logits", &head.forward(&feature, false), FORWARD);
+    compare(&run, "logits", &head.forward(&feature, Mode::EVAL), FORWARD);
 
-    let step = |encoder: &dyn Encoder, train: bool| {
+    let step = |encoder: &dyn Encoder, mode: Mode| {
         clear_gradients(&vs);
-        let logits = head.forward(&encoder.global_feature(&cloud, train), train);
+        let logits = head.forward(&encoder.global_feature(&cloud, mode), mode);
         let loss = smooth_cross_entropy(&logits, labels, 0.3);
         loss.backward();
         loss
     };
-    compare(&run, "loss", &step(encoder.as_ref(), false), LOSS);
+    compare(&run, "loss", &step(encoder.as_ref(), Mode::EVAL), LOSS);
     gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    compare_training_loss(&run, &step(encoder.as_ref(), true), training);
+    compare_training_loss(&run, &step(encoder.as_ref(), Mode::TRAIN), training);
     gradients(&run, &vs, "train", training.gradient);
     buffers(&run, &vs, training);
 
     // The forward in training moved the buffers; the step starts from the given weights again.
     assign_weights(&run, &vs);
-    let logits = head.forward(&encoder.global_feature(&cloud, false), false);
+    let logits = head.forward(&encoder.global_feature(&cloud, Mode::EVAL), Mode::EVAL);
     optimizer_step(&run, &vs, &smooth_cross_entropy(&logits, labels, 0.3));
 }
 
@@ -306,7 +311,7 @@ fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor) {
         beta2: 0.999,
         epsilon: 1e-8,
         weight_decay: 0.05,
-        clip_norm: 10.0,
+        max_grad_norm: 10.0,
     };
     let variables = vs.variables();
     let names = run.parameter_names();
@@ -539,11 +544,11 @@ fn queries_of_the_twelve_views() {
     compare(&run, "query.mesh", &plane.pixels.get(0), PLANE);
 }
 
-/// The picture plane that the released code's queries lie on, worked out from their origins.
+/// The image plane that the released code's queries lie on, worked out from their origins.
 struct CodePlane {
     /// Object units a pixel, a row a view.
     scale: Tensor,
-    /// Where the picture's corner is.
+    /// Where the image's corner is.
     bias: Tensor,
     /// The queries' pixels, rows first.
     pixels: Tensor,
@@ -555,7 +560,7 @@ impl CodePlane {
         let rotations = rotations.to_kind(Kind::Double).flatten(0, 1);
         let on_plane = origin.matmul(&rotations.transpose(1, 2)).narrow(2, 0, 2);
         let num_queries = on_plane.size()[1];
-        // The centres of the first and the last of as many cells as there are queries, in a picture of 224 pixels.
+        // The centers of the first and the last of as many cells as there are queries, in an image of 224 pixels.
         let cell = 224.0 / (num_queries as f64).sqrt();
         let (first, last) = (on_plane.select(1, 0), on_plane.select(1, num_queries - 1));
         let scale = (last - &first).mean_dim(1, true, Kind::Double) / (224.0 - cell);
@@ -690,7 +695,7 @@ fn clouds_are_normalized_scaled_and_turned() {
         let (rows, _) = values.as_chunks::<3>();
         rows.iter().map(|row| row.map(|x| x as f32)).collect()
     };
-    let compare_rows = |name: &str, rows: &[[f32; 3]]| {
+    let comparison_grid = |name: &str, rows: &[[f32; 3]]| {
         compare(&run, name, &Tensor::from_slice(rows.as_flattened()), CLOUD);
     };
     // As they are, with heights measured along y as in our object space.
@@ -705,21 +710,21 @@ fn clouds_are_normalized_scaled_and_turned() {
 
     let mut raw = rows("pc.raw");
     compare(&run, "pc.raw_heights_g1", &apply(&mut raw), CLOUD);
-    compare_rows("pc.raw_center_norm_g1", &raw);
+    comparison_grid("pc.raw_center_norm_g1", &raw);
     // The released code works with z up.
     let z_up = |rows: &[[f32; 3]]| rows.iter().map(|&[x, y, z]| [z, x, y]).collect::<Vec<_>>();
-    compare_rows("pc.perm_norm", &z_up(&raw));
+    comparison_grid("pc.perm_norm", &z_up(&raw));
     compare(&run, "pc.heights_g2", &apply(&mut raw), CLOUD);
-    compare_rows("pc.center_norm", &z_up(&raw));
+    comparison_grid("pc.center_norm", &z_up(&raw));
 
     let factors = values(run.need("aug.scale"));
     let scale = |row: [f32; 3]| [0, 1, 2].map(|axis| row[axis] * factors[axis] as f32);
     let mut scaled: Vec<_> = rows("pc.raw").into_iter().map(scale).collect();
-    compare_rows("aug.scaled", &scaled);
+    comparison_grid("aug.scaled", &scaled);
     compare(&run, "aug.scaled_heights", &apply(&mut scaled), CLOUD);
-    compare_rows("aug.scaled_center_norm", &scaled);
+    comparison_grid("aug.scaled_center_norm", &scaled);
     rotate_y(0.7, &mut scaled, &mut []);
-    compare_rows("aug.rotated", &scaled);
+    comparison_grid("aug.rotated", &scaled);
 }
 
 #[test]

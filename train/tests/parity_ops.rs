@@ -70,7 +70,7 @@ fn gradients_agree_with_finite_differences() {
             ops::chamfer(&points, others, norm)
         });
     }
-    // Grouping: positions relative to a centre that is a point of the cloud itself, and features.
+    // Grouping: positions relative to a center that is a point of the cloud itself, and features.
     let neighbors = ops::ball_query(&points, &points.narrow(1, 0, 6), 1.0, 8);
     assert_gradient("relative positions of a group", &points, &|points| {
         let relative = ops::gather(points, &neighbors) - points.narrow(1, 0, 6).unsqueeze(2);

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use tap_dataset::{Dataset, ObjectId, RowLayout, Sample, ShardHeader, Split, ViewSelection, write_samples};
 use tap_train::config::Plan;
-use tap_train::tensor_file::{read_metadata, read_tensors, write_tensors};
-use tap_train::weights::{RunWeights, WeightChoice};
+use tap_train::run::weights::{RunWeights, WeightChoice};
+use tap_train::weights::safetensors::{read_metadata, read_tensors, write_tensors};
 
 /// A small network, and checkpoints at steps 4, 8 and 12.
 const SETTINGS: [&str; 13] = [
@@ -176,7 +176,7 @@ fn an_unfinished_run_is_scored_only_by_name() {
         "{weights:?}"
     );
 
-    // Who starts from such a run is told so, and has the average too.
+    // Who starts from such a run gets a note, and the average too.
     let probe = [
         "probe",
         "--data",
@@ -292,15 +292,15 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let output = pretrain("run", &["--resume"]);
     succeeded(&output);
     let text = stderr(&output);
-    let told: Vec<&str> = text.lines().filter(|line| line.contains("damaged")).collect();
-    assert_eq!(told.len(), 1, "{text}");
-    assert!(text.starts_with(told[0]), "before anything else: {text}");
+    let notes: Vec<&str> = text.lines().filter(|line| line.contains("damaged")).collect();
+    assert_eq!(notes.len(), 1, "{text}");
+    assert!(text.starts_with(notes[0]), "before anything else: {text}");
     for part in [
         "step-0000000012: model.safetensors",
         "step-0000000008: state.json",
         "going on from that of step 4",
     ] {
-        assert!(told[0].contains(part), "{part}: {text}");
+        assert!(notes[0].contains(part), "{part}: {text}");
     }
     for file in ["encoder.safetensors", "samples/final.png"] {
         let read = |run: &str| fs::read(place.path(run).join(file)).unwrap();

@@ -71,7 +71,7 @@ fn from_pretraining_to_a_score(folder: &Path, encoder: &[&str]) -> String {
     let result = json(&output);
     assert!(
         miou(&result) > 0.75 && miou(&result) > untrained + 0.2,
-        "halves are told apart: {untrained} to {result}"
+        "halves are distinguished: {untrained} to {result}"
     );
     let classes = result["score"]["plain"]["by_class"].as_array().unwrap();
     assert_eq!(classes.len(), 3, "every class has its score: {result}");

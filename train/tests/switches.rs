@@ -8,22 +8,25 @@ mod small;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tap_train::config::{Config, DataFacts, Plan, Task};
-use tap_train::loss::{PhotographWeights, PixelDistance, photograph_loss_of_part};
-use tap_train::model::{Cloud, Rays, Tap, TapConfig, Vgg};
+use tap_train::config::{Config, DatasetInfo, Task};
+use tap_train::method;
+use tap_train::model::loss::{
+    PhotographWeights, PixelDistance, photograph_loss_of_micro_batch, pixel_counts,
+};
+use tap_train::model::{Cloud, Mode, Rays, Tap, TapConfig, Vgg};
 use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::run::Existing;
 use tap_train::task::pretrain::PretrainResult;
-use tap_train::tensor_file::write_tensors;
+use tap_train::weights::safetensors::write_tensors;
 use tch::{Device, Kind, Tensor, nn};
 
 use small::turn;
 
-/// Fast learning, and clouds that stand as their pictures do.
+/// Fast learning, and clouds that stand as their images do.
 const SETTINGS: [&str; 3] = [
     "pretrain.learning_rate=5e-3",
     "pretrain.rotate_y=false",
-    "log.num_pictures=0",
+    "log.num_images=0",
 ];
 
 fn config(more: &[&str]) -> Config {
@@ -99,9 +102,9 @@ fn every_kind_of_switch_trains() {
             "half of the tokens",
             &["photograph.token_keep=0.5", "photograph.pad_token=true"],
         ),
-        ("pictures in color", &["data.color=true"]),
+        ("images in color", &["data.color=true"]),
         ("absolute differences", &["loss.pixel_distance=absolute"]),
-        ("in parts", &["pretrain.accumulate=2"]),
+        ("in micro-batches", &["pretrain.accumulate=2"]),
         ("bf16", &["pretrain.bf16=true"]),
     ];
     let mut curves: Vec<(&str, Vec<f64>)> = Vec::new();
@@ -149,12 +152,13 @@ fn the_perceptual_loss_trains_alone_and_beside_pixels() {
         );
         assert!(mean(&losses[12..]) < mean(&losses[..4]), "{name}: {losses:?}");
     }
-    let error = Plan::resolve(
+    let error = method::plan(
+        None,
         &config(&["loss.perceptual_weight=2"]),
         Task::Pretrain,
         0,
         "none",
-        &facts(16),
+        &dataset_info(16),
     )
     .unwrap_err();
     assert!(error.to_string().contains("perceptual_network"), "{error}");
@@ -178,7 +182,8 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
         background: 1.0,
         distance: PixelDistance::Squared,
     };
-    let run = |num_parts: i64| {
+    let counts = pixel_counts(&mask, 1);
+    let run = |num_micro_batches: i64| {
         tch::manual_seed(0);
         let vs = nn::VarStore::new(Device::Cpu);
         let tap = Tap::new(&vs.root(), &model);
@@ -187,10 +192,10 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
             beta2: 0.999,
             epsilon: 1e-8,
             weight_decay: 0.05,
-            clip_norm: 10.0,
+            max_grad_norm: 10.0,
         };
         let mut optimizer = AdamW::new(config, vs.variables());
-        let rows = 4 / num_parts;
+        let rows = 4 / num_micro_batches;
         let mut norm = 0.0;
         for start in (0..4).step_by(rows as usize) {
             let of = |tensor: &Tensor| tensor.narrow(0, start, rows);
@@ -199,9 +204,9 @@ fn a_batch_in_parts_takes_the_step_of_the_whole() {
                 features: of(&features),
             };
             let rays = Rays::from_matrices(&of(&matrices), &of(&matrices), 2);
-            // Statistics of a batch are those of a part, so the batch norms are told to use the running ones.
-            let pictures = tap.photograph(&cloud, &rays, false);
-            let loss = photograph_loss_of_part(&pictures, &of(&target), &of(&mask), &mask, weights);
+            // Statistics of a batch are those of a micro-batch, so the batch norms use the running ones here.
+            let images = tap.photograph(&cloud, &rays, Mode::EVAL);
+            let loss = photograph_loss_of_micro_batch(&images, &of(&target), &of(&mask), counts, weights);
             if start + rows < 4 {
                 optimizer.accumulate(&loss.total).unwrap();
             } else {
@@ -236,7 +241,7 @@ fn a_run_with_everything_on_resumes_exactly() {
         "pretrain.accumulate=2",
         "pretrain.ema_decay=0.9",
         "pretrain.bf16=true",
-        "pretrain.clip_norm=0.1",
+        "pretrain.max_grad_norm=0.1",
         "photograph.dropout=0.1",
         "photograph.drop_path=0.2",
         "photograph.token_keep=0.5",
@@ -251,8 +256,8 @@ fn a_run_with_everything_on_resumes_exactly() {
     assert_eq!(again, losses[4..], "from step 4 on, bit for bit");
     let (unbroken, resumed) = (unbroken.unwrap(), resumed.unwrap());
     assert_eq!(
-        unbroken.validation_loss.to_bits(),
-        resumed.validation_loss.to_bits(),
+        unbroken.get("validation_loss").to_bits(),
+        resumed.get("validation_loss").to_bits(),
         "the same score"
     );
     assert_eq!(resumed.selection, "last step, moving average", "named");
@@ -281,8 +286,8 @@ fn a_run_with_everything_on_resumes_exactly() {
     );
 }
 
-fn facts(image_size_px: u32) -> DataFacts {
-    DataFacts {
+fn dataset_info(image_size_px: u32) -> DatasetInfo {
+    DatasetInfo {
         sha256: String::from("d"),
         num_rows: [526, 0, 133],
         num_train_rows: 526,
@@ -311,7 +316,7 @@ fn every_row_of_the_table_of_ablations_is_a_configuration() {
             .collect();
         let config =
             Config::load(Some("paper-point-net2"), &settings).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let plan = Plan::resolve(&config, Task::Pretrain, 0, "none", &facts(224))
+        let plan = method::plan(None, &config, Task::Pretrain, 0, "none", &dataset_info(224))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         plans.push((name, plan.sha256()));
     }

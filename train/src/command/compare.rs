@@ -15,21 +15,21 @@ use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
-use tap_train::comparison::{Arms, Comparison};
 use tap_train::process::num_cores;
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
-use tap_train::task::finetuned::labels_note;
+use tap_train::task::comparison::{Arms, Comparison};
+use tap_train::task::provenance::labels_note;
 
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels};
 
 /// The results, within the folder.
 const COMPARISON_FILE: &str = "compare.json";
-/// What tells them from other files of that name.
+/// Keys that such a file has.
 const COMPARISON_KEYS: [&str; 3] = ["data_sha256", "init_sha256", "settings"];
 /// The folder of the arms' runs, within the folder.
 const ARMS: &str = "arms";
-/// What the folder's lock says that it is.
+/// Kind of the folder in its lock file.
 const LOCK_KIND: &str = "comparison";
 
 /// Arguments of `compare`.
@@ -49,7 +49,7 @@ pub(crate) struct Compare {
     /// Labels a class, numbers or `all`.
     #[arg(long, value_delimiter = ',', default_value = "5,10", value_parser = parse_labels)]
     labels_per_class: Vec<usize>,
-    /// How many pairs.
+    /// Number of pairs.
     #[arg(long, default_value_t = 5)]
     seeds: u64,
     /// Arms that train at once, each with one thread; one per core unless given.
@@ -141,7 +141,7 @@ impl Compare {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Refuses a folder in which there is a comparison already, unless told to go on with it or to replace it, and what is
+    /// Refuses a folder that holds a comparison, unless it is to be resumed or replaced, and what is
     /// not surely one. Nothing is changed.
     fn refuse_what_is_there(&self) -> anyhow::Result<()> {
         let arms = self.out.join(ARMS);
@@ -169,7 +169,7 @@ impl Compare {
         Ok(())
     }
 
-    /// Runs all arms, `jobs` at once; false where it was interrupted. An arm is then told to write its checkpoint and end.
+    /// Runs all arms, `jobs` at once; false where it was interrupted. Arms are then asked to write their checkpoint and end.
     fn run_arms(&self, arms: &[Arm], cancel: &AtomicBool) -> anyhow::Result<bool> {
         let num_jobs = if self.jobs == 0 { num_cores() } else { self.jobs };
         let (mut running, mut waiting): (Vec<RunningArm<'_>>, _) = (Vec::new(), arms.iter());
@@ -202,7 +202,7 @@ impl Compare {
                         ui::note(format_args!(
                             "{num_done}/{} {name}: {:.1} %",
                             arms.len(),
-                            100.0 * result.accuracy
+                            100.0 * result.score.accuracy
                         ));
                     }
                     Some(status) if status.code() == Some(i32::from(INTERRUPTED)) => {
@@ -287,7 +287,7 @@ impl Compare {
     }
 }
 
-/// An arm at work.
+/// A running arm.
 struct RunningArm<'a> {
     arm: &'a Arm,
     process: Child,

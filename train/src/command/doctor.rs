@@ -16,20 +16,20 @@ pub(crate) struct Doctor {
     json: bool,
 }
 
-/// What this program runs with.
+/// The environment of this program.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// Of this program.
+    /// Version of this program.
     version: &'static str,
     /// Of the libtorch that is loaded; "unknown" where it does not say.
     libtorch_version: String,
-    /// What this program was written against.
+    /// The version that this program was written for.
     libtorch_expected: &'static str,
-    /// Where it lies.
+    /// Its path.
     libtorch_path: Option<String>,
     /// CUDA kernels and a device are there.
     has_cuda: bool,
-    /// How many devices.
+    /// Number of devices.
     num_cuda_devices: i64,
     /// Threads of torch.
     num_threads: usize,

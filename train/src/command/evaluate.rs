@@ -7,16 +7,18 @@ use clap::{Args, ValueEnum};
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
+use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
+use tap_train::task::classify::Classify;
+use tap_train::task::finetune::evaluate;
+use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
-use tap_train::task::{classify, segment};
-use tap_train::weights::WeightChoice;
 
 use super::finetune::{labels_clause, segment_line};
 use super::{DeviceArgs, parse_checkpoint};
 use crate::progress::Progress;
 
-/// What a vote looks at.
+/// What a vote augments.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum RuleName {
     /// Every object augmented as in training, each anew in every vote.
@@ -42,13 +44,13 @@ pub(crate) struct Evaluate {
     /// The split to score.
     #[arg(long, default_value = "test")]
     split: Split,
-    /// Votes that join the plain look.
+    /// Augmented predictions that are added to the plain one.
     #[arg(long, default_value_t = 0)]
     votes: u32,
     /// Seed of the votes.
     #[arg(long, default_value_t = 0)]
     votes_seed: u64,
-    /// What a vote looks at.
+    /// What a vote augments.
     #[arg(long, value_enum, default_value = "augmented")]
     vote_rule: RuleName,
     /// Score a checkpoint of a run that is not finished: its step, or `latest`.
@@ -76,7 +78,7 @@ impl Evaluate {
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
-            let result = segment::evaluate(&options, self.split, votes, weights, &mut on_event)?;
+            let result = evaluate::<Segment>(&options, self.split, votes, weights, &mut on_event)?;
             if self.json {
                 ui::json(&result)?;
             } else {
@@ -84,19 +86,19 @@ impl Evaluate {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let result = classify::evaluate(&options, self.split, votes, weights, &mut on_event)?;
+        let result = evaluate::<Classify>(&options, self.split, votes, weights, &mut on_event)?;
         if self.json {
             ui::json(&result)?;
         } else {
             ui::result(format_args!(
                 "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {}){}",
-                100.0 * result.accuracy,
-                100.0 * result.mean_class_accuracy,
-                result.origin.evaluation_split,
-                result.origin.selection,
-                result.origin.votes,
-                result.origin.data_sha256.get(..12).unwrap_or_default(),
-                labels_clause(&result.origin)
+                100.0 * result.score.accuracy,
+                100.0 * result.score.mean_class_accuracy,
+                result.provenance.evaluation_split,
+                result.provenance.selection,
+                result.provenance.votes,
+                result.provenance.data_sha256.get(..12).unwrap_or_default(),
+                labels_clause(&result.provenance)
             ));
         }
         Ok(ExitCode::SUCCESS)

@@ -7,9 +7,10 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
-use tap_train::task::classify;
-use tap_train::task::finetuned::Origin;
-use tap_train::task::segment::{self, SegmentResult};
+use tap_train::task::classify::Classify;
+use tap_train::task::finetune::finetune;
+use tap_train::task::provenance::Provenance;
+use tap_train::task::segment::{Segment, SegmentResult};
 
 use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels};
 use crate::progress::Progress;
@@ -79,20 +80,20 @@ impl Finetune {
         let (labels, init) = (self.labels_per_class, self.init.as_deref());
         match self.task {
             TaskName::Classify => {
-                let result = classify::finetune(&config, &options, labels, init, &cancel, &mut on_event)?;
+                let result = finetune::<Classify>(&config, &options, labels, init, &cancel, &mut on_event)?;
                 self.report(result, |result| {
                     format!(
                         "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, no voting){}",
-                        100.0 * result.accuracy,
-                        100.0 * result.mean_class_accuracy,
-                        result.origin.evaluation_split,
-                        result.origin.selection,
-                        labels_clause(&result.origin)
+                        100.0 * result.score.accuracy,
+                        100.0 * result.score.mean_class_accuracy,
+                        result.provenance.evaluation_split,
+                        result.provenance.selection,
+                        labels_clause(&result.provenance)
                     )
                 })
             }
             TaskName::Segment => {
-                let result = segment::finetune(&config, &options, labels, init, &cancel, &mut on_event)?;
+                let result = finetune::<Segment>(&config, &options, labels, init, &cancel, &mut on_event)?;
                 self.report(result, segment_line)
             }
         }
@@ -118,23 +119,24 @@ impl Finetune {
 }
 
 /// Scores of part segmentation in a line.
-pub(super) fn segment_line(SegmentResult { origin, score }: &SegmentResult) -> String {
+pub(super) fn segment_line(SegmentResult { provenance, score }: &SegmentResult) -> String {
+    let score = &score.score;
     format!(
         "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {} ({}, {} votes){}",
         100.0 * score.plain.instance_miou,
         100.0 * score.plain.class_miou,
         100.0 * score.refined.instance_miou,
         100.0 * score.refined.class_miou,
-        origin.evaluation_split,
-        origin.selection,
-        origin.votes,
-        labels_clause(origin)
+        provenance.evaluation_split,
+        provenance.selection,
+        provenance.votes,
+        labels_clause(provenance)
     )
 }
 
-/// How many labels there were, where fewer than asked for: the end of a line.
-pub(super) fn labels_clause(origin: &Origin) -> String {
-    origin
+/// The end of a line: the number of labels, where there were fewer than requested.
+pub(super) fn labels_clause(provenance: &Provenance) -> String {
+    provenance
         .labels_note()
         .map_or_else(String::new, |note| format!("; {note}"))
 }

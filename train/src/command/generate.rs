@@ -7,8 +7,8 @@ use clap::Args;
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
+use tap_train::run::weights::WeightChoice;
 use tap_train::task::generate::{generate, is_generated};
-use tap_train::weights::WeightChoice;
 
 use super::{DeviceArgs, parse_checkpoint, replace_file};
 use crate::progress::Progress;
@@ -34,7 +34,7 @@ pub(crate) struct Generate {
     /// The PNG to write: a row of generated above a row of true views for each object.
     #[arg(long)]
     out: PathBuf,
-    /// Replace the picture, if this command drew it.
+    /// Replace the image, if this command drew it.
     #[arg(long)]
     force: bool,
     /// Draw with the checkpoint of this step; by default, as with `latest`, with the newest.

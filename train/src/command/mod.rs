@@ -1,4 +1,4 @@
-//! The subcommands: one file each; arguments that several share are here.
+//! The subcommands, one file each, and the flags that they share.
 
 mod compare;
 mod doctor;
@@ -17,15 +17,15 @@ use tap_cli::flag::{SettingFlags, ThreadsFlag};
 use tap_dataset::{refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, PRESETS, Plan};
+use tap_train::engine::trainer::RunOptions;
 use tap_train::process;
+use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
-use tap_train::trainer::RunOptions;
-use tap_train::weights::WeightChoice;
 
-/// Threads that make batches, at most.
+/// Largest number of loader threads.
 const MAX_LOADER_THREADS: usize = 8;
 
-/// What to do.
+/// A subcommand.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Pre-train an encoder by drawing the views of each object (TAP).
@@ -36,13 +36,13 @@ pub(crate) enum Command {
     Evaluate(evaluate::Evaluate),
     /// Score frozen features with a linear SVM, beside random encoders.
     Probe(probe::Probe),
-    /// Fine-tune from scratch and from an encoder under the same seeds, and say what the difference shows.
+    /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
     Compare(compare::Compare),
     /// Draw the views of objects with a pre-trained run.
     Generate(generate::Generate),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
     Import(import::Import),
-    /// Say which libtorch this program runs with.
+    /// Show which libtorch this program runs with.
     Doctor(doctor::Doctor),
 }
 
@@ -62,7 +62,7 @@ impl Command {
     }
 }
 
-/// Where to compute.
+/// Device.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// `auto`, `cpu` or `cuda:N`.
@@ -73,7 +73,7 @@ pub(crate) struct DeviceArgs {
 }
 
 impl DeviceArgs {
-    /// Sets threads and device up.
+    /// Sets the number of threads and selects the device.
     pub(crate) fn options(&self, data: &Path, out: &Path, existing: Existing) -> anyhow::Result<RunOptions> {
         let num_threads = process::set_num_threads(self.threads.threads);
         Ok(RunOptions {
@@ -87,7 +87,7 @@ impl DeviceArgs {
     }
 }
 
-/// Where the configuration comes from.
+/// Flags of the configuration.
 #[derive(Debug, Args)]
 pub(crate) struct ConfigArgs {
     #[command(flatten)]
@@ -114,7 +114,7 @@ impl ConfigArgs {
         };
         let plan = Plan::read(&file)?;
         let mut config = load_config(PRESETS.names().find(|name| *name == plan.preset), &[])?;
-        config.encoder = plan.tap.encoder;
+        config.encoder = plan.encoder;
         (config.data.num_points, config.data.point_choice) = (plan.data.num_points, plan.data.point_choice);
         config.with_settings(&self.settings()).map_err(of_command_line)
     }
@@ -138,7 +138,7 @@ fn of_command_line(error: TrainError) -> anyhow::Error {
     }
 }
 
-/// What to do with a run that is there.
+/// Flags for an existing run.
 #[derive(Debug, Args)]
 pub(crate) struct ExistingArgs {
     /// Continue the run that is in the folder.
@@ -199,7 +199,7 @@ fn labels_name(labels_per_class: usize) -> String {
     }
 }
 
-/// Is it a file of results, with at least these keys at the top?
+/// Whether it is a JSON file with at least these top-level keys.
 fn is_result_file(file: &Path, keys: &[&str]) -> bool {
     let json: Option<serde_json::Value> = std::fs::read(file)
         .ok()
@@ -207,7 +207,7 @@ fn is_result_file(file: &Path, keys: &[&str]) -> bool {
     json.is_some_and(|json| keys.iter().all(|key| json.get(key).is_some()))
 }
 
-/// Refuses a file that is there already unless told to replace it, and then too if it is an input or is not `ours`.
+/// Refuses an existing file without `--force`, and with it one that is an input or is not `ours`.
 fn replace_file(
     file: &Path,
     force: bool,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
-use tap_train::task::pretrain::pretrain;
+use tap_train::task::pretrain::{PretrainResult, pretrain};
 
 use super::{ConfigArgs, DeviceArgs, ExistingArgs};
 use crate::progress::Progress;
@@ -56,15 +56,16 @@ impl Pretrain {
         if self.json {
             ui::json(&result)?;
         } else {
-            let baselines = result.baselines;
             ui::result(format_args!(
                 "validation loss {:.4} on {} after {} steps ({}, no selection)",
-                result.validation_loss, result.evaluation_split, result.num_steps, result.selection
+                result.get("validation_loss"),
+                result.evaluation_split,
+                result.num_steps,
+                result.selection
             ));
-            ui::result(format_args!(
-                "loss-optimal image of each view {:.4}, true mask with mean gray {:.4}, loss-optimal gray {:.4}",
-                baselines.weighted_mean_image_loss, baselines.true_mask_gray_loss, baselines.constant_loss
-            ));
+            if let Some(baselines) = baselines(&result) {
+                ui::result(baselines);
+            }
             ui::result(format_args!(
                 "{:.0} samples/s, {:.0} views/s, {:.0} s, {:.0} CPU-s on {} threads",
                 result.samples_per_s, result.views_per_s, result.elapsed_s, result.cpu_s, result.num_threads
@@ -73,4 +74,15 @@ impl Pretrain {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The losses of trivial predictors, where the method knows some.
+fn baselines(result: &PretrainResult) -> Option<String> {
+    result.scalars.get("weighted_mean_image_loss")?;
+    Some(format!(
+        "loss-optimal image of each view {:.4}, true mask with mean gray {:.4}, loss-optimal gray {:.4}",
+        result.get("weighted_mean_image_loss"),
+        result.get("true_mask_gray_loss"),
+        result.get("constant_loss")
+    ))
 }

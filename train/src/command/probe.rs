@@ -7,15 +7,15 @@ use anyhow::Context as _;
 use clap::Args;
 use tap_cli::ui;
 use tap_train::run::Existing;
-use tap_train::task::finetuned::labels_note;
 use tap_train::task::probe::{ProbeOptions, probe};
+use tap_train::task::provenance::labels_note;
 
 use super::{ConfigArgs, DeviceArgs, is_result_file, labels_name, parse_labels, replace_file};
 use crate::progress::Progress;
 
 /// The results, within the folder.
 const RESULT_FILE: &str = "probe.json";
-/// What tells them from other files of that name.
+/// Keys that such a file has.
 const RESULT_KEYS: [&str; 4] = ["data_sha256", "init_sha256", "method", "arms"];
 
 /// Arguments of `probe`.

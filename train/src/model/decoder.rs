@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::layer::ConvTranspose;
+use super::mode::Mode;
 
 /// Sizes of the 2D generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +13,7 @@ use super::layer::ConvTranspose;
 pub struct DecoderConfig {
     /// The layers, from queries to pixels. All but the last end in a ReLU, the last in a sigmoid.
     pub layers: Vec<DecoderLayer>,
-    /// Where the bias of the last layer starts; drawn like every other if absent. A picture is mostly white.
+    /// Where the bias of the last layer starts; drawn like every other if absent. Most pixels of an image are white.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_bias: Option<f64>,
 }
@@ -23,7 +24,7 @@ pub struct DecoderConfig {
 pub struct DecoderLayer {
     /// Channels out.
     pub channels: i64,
-    /// How many times larger the picture becomes.
+    /// Upsampling factor.
     pub stride: i64,
 }
 
@@ -48,13 +49,13 @@ impl DecoderConfig {
         }
     }
 
-    /// How many times larger a picture is than the grid of queries.
+    /// Side of an image over the side of the query grid.
     #[must_use]
     pub fn scale(&self) -> i64 {
         self.layers.iter().map(|layer| layer.stride).product()
     }
 
-    /// Channels of the picture.
+    /// Channels of the image.
     #[must_use]
     pub fn channels(&self) -> i64 {
         self.layers.last().map_or(0, |layer| layer.channels)
@@ -86,12 +87,12 @@ impl Decoder {
     /// # Shapes
     /// - `x`: B,C,h,w
     /// - returns B,channels,h·scale,w·scale in 0 to 1
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let (last, hidden) = self.layers.split_last().expect("a decoder has a layer");
         let mut x = x.shallow_clone();
         for layer in hidden {
-            x = layer.forward(&x).relu_();
+            x = layer.forward(&x, mode).relu_();
         }
-        last.forward(&x).sigmoid()
+        last.forward(&x, mode).sigmoid()
     }
 }

@@ -1,13 +1,14 @@
-//! Maxima over groups of neighbours, the reduction that all hierarchical backbones share.
+//! Maxima over groups of neighbors, the reduction that all hierarchical backbones share.
 
 use tch::{Kind, Tensor, no_grad};
 
 use super::layer::BatchNorm;
+use super::mode::Mode;
 use crate::ops;
 
 /// `embedding_bag`'s number for sums.
 const BAG_SUM: i64 = 0;
-/// Below this a variance is that of a cloud whose points all lie in one place; it gets no gradient.
+/// Smaller variances are those of clouds whose points coincide; they get no gradient.
 const SMALLEST_VARIANCE: f64 = 1e-24;
 
 /// # Shapes
@@ -22,12 +23,12 @@ pub(super) fn max_over_group(rows: &Tensor) -> Tensor {
         .transpose(1, 2)
 }
 
-/// `max over k of norm(of_center[i] + of_point[neighbors[i, k]])`, without making the B·G·K edges.
+/// `max over k of norm(of_center[i] + of_point[neighbors[i, k]])`, without materializing the B·G·K edges.
 ///
-/// The term of the centre is the same for all its edges, and a normalization is monotone in each channel, so the largest
-/// edge is the one with the largest (or, where the norm turns the sign, smallest) neighbour. The statistics of all edges
-/// follow from sums over points: the mean from how often each is a neighbour, the variance from the sum over each
-/// centre's neighbours. Both parts are centered first, so that nothing cancels.
+/// The term of the center is the same for all its edges, and a normalization is monotone in each channel, so the largest
+/// edge is the one with the largest (or, where the norm's weight is negative, smallest) neighbor. The statistics of all edges
+/// follow from sums over points: the mean from how often each is a neighbor, the variance from the sum over each
+/// center's neighbors. Both parts are centered first, against cancellation.
 ///
 /// # Shapes
 /// - `of_center`: B,G,C; `of_point`: B,N,C; `neighbors`: B,G,K of `i64` in 0..N
@@ -37,13 +38,13 @@ pub(super) fn max_over_edges(
     of_point: &Tensor,
     neighbors: &Tensor,
     norm: &BatchNorm,
-    train: bool,
+    mode: Mode,
 ) -> Tensor {
     let sign = norm.sign();
     let largest = ops::gather_max(&(of_point * &sign), neighbors) * sign;
     let edge = of_center + largest;
-    if !train {
-        return norm.forward(&edge, false);
+    if !mode.is_training {
+        return norm.forward(&edge, mode);
     }
     let (mean, variance) = edge_statistics(of_center, of_point, neighbors);
     norm.forward_with(&edge, &mean, &variance, neighbors.numel() as f64)
@@ -64,7 +65,7 @@ fn edge_statistics(of_center: &Tensor, of_point: &Tensor, neighbors: &Tensor) ->
 }
 
 /// The unbiased deviation of `of_point[neighbors[i, k]] - of_center[i]` over all edges and channels of each cloud,
-/// without making the edges.
+/// without materializing the edges.
 ///
 /// # Shapes
 /// - `of_center`: B,G,C; `of_point`: B,N,C; `neighbors`: B,G,K of `i64` in 0..N
@@ -84,11 +85,11 @@ pub(super) fn difference_deviation(of_center: &Tensor, of_point: &Tensor, neighb
     variance.clamp_min(SMALLEST_VARIANCE).sqrt().to_kind(Kind::Float)
 }
 
-/// The edges of a graph from centres to points, for sums over them.
+/// The edges of a graph from centers to points, for sums over them.
 struct Edges {
-    /// B·G·K places of the neighbours among all points of the batch.
+    /// B·G·K places of the neighbors among all points of the batch.
     flat: Tensor,
-    /// B,N,1: of how many centres each point is a neighbour.
+    /// B,N,1: of how many centers each point is a neighbor.
     counts: Tensor,
     /// B·G places in `flat` at which a group begins.
     starts: Tensor,
@@ -100,7 +101,7 @@ struct Edges {
 
 impl Edges {
     fn new(neighbors: &Tensor, num_points: i64) -> Self {
-        let (batch, num_groups, group_size) = neighbors.size3().expect("neighbours are B,G,K");
+        let (batch, num_groups, group_size) = neighbors.size3().expect("neighbors are B,G,K");
         let options = (Kind::Int64, neighbors.device());
         no_grad(|| {
             let offset = Tensor::arange(batch, options).view([batch, 1, 1]) * num_points;
@@ -151,7 +152,7 @@ mod tests {
             [num_groups, num_points].map(|rows| Tensor::randn([batch, rows, channels], options) + 3.0);
         // Norms that turn the sign of some channels.
         let weight = Tensor::randn([channels], options);
-        let run = |train: bool, pool: &dyn Fn(&Tensor, &Tensor, &BatchNorm) -> Tensor| {
+        let run = |mode: Mode, pool: &dyn Fn(&Tensor, &Tensor, &BatchNorm) -> Tensor| {
             let vs = nn::VarStore::new(Device::Cpu);
             let norm = BatchNorm::new(vs.root(), channels);
             let variables = vs.variables();
@@ -161,7 +162,7 @@ mod tests {
                 .map(|input| input.copy().set_requires_grad(true))
                 .collect();
             assert!(
-                train || norm.sign().min().double_value(&[]) < 0.0,
+                mode.is_training || norm.sign().min().double_value(&[]) < 0.0,
                 "a turned channel"
             );
             let pooled = pool(&inputs[0], &inputs[1], &norm);
@@ -176,18 +177,18 @@ mod tests {
                 variables["running_var"].copy(),
             ]
         };
-        for train in [false, true] {
-            let got = run(train, &|center, point, norm| {
-                max_over_edges(center, point, &neighbors, norm, train)
+        for mode in [Mode::EVAL, Mode::TRAIN] {
+            let got = run(mode, &|center, point, norm| {
+                max_over_edges(center, point, &neighbors, norm, mode)
             });
-            let expected = run(train, &|center, point, norm| {
+            let expected = run(mode, &|center, point, norm| {
                 let edges = center.unsqueeze(2) + ops::gather(point, &neighbors);
-                max_over_group(&norm.forward(&edges, train))
+                max_over_group(&norm.forward(&edges, mode))
             });
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 assert!(
                     got.allclose(expected, 1e-3, 1e-3, false),
-                    "train {train}, result {i}: {got} {expected}"
+                    "{mode:?}, result {i}: {got} {expected}"
                 );
             }
         }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::layer::{BatchNorm, Linear, dropout};
+use super::mode::Mode;
 
 /// Sizes of a head. The default is the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,11 +72,15 @@ impl ClassifierHead {
     /// # Shapes
     /// - `feature`: B,F
     /// - returns logits B,classes
-    pub fn forward(&self, feature: &Tensor, train: bool) -> Tensor {
+    pub fn forward(&self, feature: &Tensor, mode: Mode) -> Tensor {
         let mut x = feature.shallow_clone();
         for (linear, norm) in &self.hidden {
-            x = dropout(norm.forward_relu(&linear.forward(&x), train), self.dropout, train);
+            x = dropout(
+                norm.forward_relu(&linear.forward(&x, mode), mode),
+                self.dropout,
+                mode,
+            );
         }
-        self.last.forward(&x)
+        self.last.forward(&x, mode)
     }
 }

@@ -5,50 +5,17 @@
 //! moved: after `tch::manual_seed(seed)` a model is a function of the seed alone, whatever the device.
 
 use std::borrow::Borrow;
-use std::cell::Cell;
 
 use tch::{Device, Kind, Tensor, nn};
 
+use super::mode::Mode;
+
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 const BATCH_NORM_MOMENTUM: f64 = 0.1;
-/// libtorch's kernel for rows sums them one after the other in `f32`. That is fast, and over the 65,536 rows of a paper
-/// model's groups it costs four digits of the gradients; beyond this many rows slower, cascading sums take its place.
+/// libtorch's kernel for rows sums them one after the other in `f32`. That is fast, but over the 65,536 rows of a paper
+/// model's groups the gradients lose four digits; for more rows than this, slower pairwise sums are used.
 const MAX_NAIVE_ROWS: i64 = 1 << 14;
 const LAYER_NORM_EPSILON: f64 = 1e-5;
-
-thread_local! {
-    static IS_BF16: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work` with the products of linear layers and transposed convolutions in `bf16`, where asked for; weights, sums
-/// over batches, softmax and losses stay in `f32`, and so do gradients but for the products' own.
-///
-/// tch can only switch libtorch's own autocast on for CUDA and 16-bit floats, hence this one; it holds on the calling
-/// thread alone, and only for the forward pass, since the backward pass follows what was recorded.
-pub fn with_bf16<T>(is_bf16: bool, work: impl FnOnce() -> T) -> T {
-    let before = IS_BF16.replace(is_bf16);
-    let result = work();
-    IS_BF16.set(before);
-    result
-}
-
-/// A tensor as the products want it.
-fn for_product(tensor: &Tensor) -> Tensor {
-    if IS_BF16.get() {
-        tensor.to_kind(Kind::BFloat16)
-    } else {
-        tensor.shallow_clone()
-    }
-}
-
-/// What a product gave, in `f32` again.
-fn from_product(tensor: Tensor) -> Tensor {
-    if IS_BF16.get() {
-        tensor.to_kind(Kind::Float)
-    } else {
-        tensor
-    }
-}
 
 /// U(-bound, bound), drawn on the CPU and stored under `name`.
 fn uniform(vs: &nn::Path<'_>, name: &str, shape: &[i64], bound: f64) -> Tensor {
@@ -109,23 +76,23 @@ impl Linear {
     /// # Shapes
     /// - `x`: ...,in
     /// - returns ...,out
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        let product = for_product(x).linear(
-            &for_product(&self.matrix()),
-            self.bias.as_ref().map(for_product).as_ref(),
-        );
-        from_product(product)
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let bias = self.bias.as_ref().map(|bias| mode.operand(bias));
+        mode.result(
+            mode.operand(x)
+                .linear(&mode.operand(&self.matrix()), bias.as_ref()),
+        )
     }
 
-    /// The part that some of the input channels have in the product; `x` holds these alone. Without the bias.
+    /// The contribution of some of the input channels, which `x` holds alone, to the product. Without the bias.
     ///
     /// # Shapes
     /// - `x`: ...,len for the channels from `first` on
     /// - returns ...,out
-    pub(super) fn forward_part(&self, x: &Tensor, first: i64) -> Tensor {
+    pub(super) fn forward_part(&self, x: &Tensor, first: i64, mode: Mode) -> Tensor {
         let len = x.size()[x.dim() - 1];
         let matrix = self.matrix().narrow(1, first, len);
-        from_product(for_product(x).linear(&for_product(&matrix), None::<Tensor>))
+        mode.result(mode.operand(x).linear(&mode.operand(&matrix), None::<Tensor>))
     }
 
     /// The weight as an out,in matrix.
@@ -160,16 +127,16 @@ impl BatchNorm {
 
     /// Batch statistics in training, running ones (unbiased variance, momentum 0.1) otherwise.
     ///
-    /// One row alone has no variance: it comes out as the bias, and the running variance stays as it was. (PyTorch
+    /// One row alone has no variance: its output is the bias, and the running variance is unchanged. (PyTorch
     /// refuses this in its Python layer; libtorch's kernel divides by n - 1 = 0.)
     ///
     /// # Shapes
     /// - `x`: ...,C
     /// - returns ...,C
-    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let channels = self.weight.size()[0];
         let rows = x.reshape([-1, channels]);
-        let normalized = if train && !(2..=MAX_NAIVE_ROWS).contains(&rows.size()[0]) {
+        let normalized = if mode.is_training && !(2..=MAX_NAIVE_ROWS).contains(&rows.size()[0]) {
             self.forward_cascaded(&rows)
         } else {
             rows.batch_norm(
@@ -177,7 +144,7 @@ impl BatchNorm {
                 Some(&self.bias),
                 Some(&self.running_mean),
                 Some(&self.running_var),
-                train,
+                mode.is_training,
                 BATCH_NORM_MOMENTUM,
                 BATCH_NORM_EPSILON,
                 true,
@@ -189,18 +156,18 @@ impl BatchNorm {
     }
 
     /// `relu(norm(x))`.
-    pub(super) fn forward_relu(&self, x: &Tensor, train: bool) -> Tensor {
-        self.forward(x, train).relu_()
+    pub(super) fn forward_relu(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.forward(x, mode).relu_()
     }
 
     /// `relu(norm(x) + residual)`.
-    pub(super) fn forward_add_relu(&self, x: &Tensor, residual: &Tensor, train: bool) -> Tensor {
-        let mut sum = self.forward(x, train);
+    pub(super) fn forward_add_relu(&self, x: &Tensor, residual: &Tensor, mode: Mode) -> Tensor {
+        let mut sum = self.forward(x, mode);
         sum += residual;
         sum.relu_()
     }
 
-    /// The same in training, with sums that cascade.
+    /// The same in training, with pairwise summation.
     ///
     /// # Shapes
     /// - `rows`: R,C
@@ -217,7 +184,7 @@ impl BatchNorm {
         self.bias.addcmul(&centered, &scale)
     }
 
-    /// In training, with statistics of `num_rows` rows of which `x` need hold only some.
+    /// In training, with given statistics of `num_rows` rows, of which `x` may be a subset.
     ///
     /// # Shapes
     /// - `x`: ...,C; `mean`, `variance` (biased): C
@@ -228,7 +195,7 @@ impl BatchNorm {
         self.bias.addcmul(&(x - mean), &scale)
     }
 
-    /// Moves the running statistics towards those of a batch; a single row has no variance to follow.
+    /// Updates the running statistics; a single row has no variance.
     fn follow(&self, mean: &Tensor, variance: &Tensor, num_rows: f64) {
         tch::no_grad(|| {
             let update = |running: &Tensor, batch: &Tensor| {
@@ -277,7 +244,7 @@ impl LayerNorm {
     }
 }
 
-/// A transposed convolution that makes a picture `stride` times larger: kernel stride + 1, padding 1, output padding 1;
+/// A transposed convolution that makes an image `stride` times larger: kernel stride + 1, padding 1, output padding 1;
 /// weight `[in, out, k, k]`.
 #[derive(Debug)]
 pub(super) struct ConvTranspose {
@@ -304,7 +271,7 @@ impl ConvTranspose {
         }
     }
 
-    /// Starts the bias at one value.
+    /// Initializes the bias with one value.
     pub(super) fn fill_bias(&mut self, value: f64) {
         let _ = tch::no_grad(|| self.bias.fill_(value));
     }
@@ -312,10 +279,10 @@ impl ConvTranspose {
     /// # Shapes
     /// - `x`: B,in,H,W
     /// - returns B,out,H·stride,W·stride
-    pub(super) fn forward(&self, x: &Tensor) -> Tensor {
-        from_product(for_product(x).conv_transpose2d(
-            &for_product(&self.weight),
-            Some(&for_product(&self.bias)),
+    pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        mode.result(mode.operand(x).conv_transpose2d(
+            &mode.operand(&self.weight),
+            Some(&mode.operand(&self.bias)),
             [self.stride, self.stride],
             [1, 1],
             [1, 1],
@@ -325,12 +292,12 @@ impl ConvTranspose {
     }
 }
 
-/// Drops whole samples of a residual branch and scales the others up, so that the mean stays.
+/// Stochastic depth: drops the residual branch of whole samples and scales the others, so that the mean is unchanged.
 ///
 /// # Shapes
 /// - `x`: B,...
-pub(super) fn drop_path(x: Tensor, probability: f64, train: bool) -> Tensor {
-    if !train || probability <= 0.0 {
+pub(super) fn drop_path(x: Tensor, probability: f64, mode: Mode) -> Tensor {
+    if !mode.is_training || probability <= 0.0 {
         return x;
     }
     let keep = 1.0 - probability;
@@ -340,9 +307,9 @@ pub(super) fn drop_path(x: Tensor, probability: f64, train: bool) -> Tensor {
     x * kept
 }
 
-/// `x` with elements dropped, or `x` itself where nothing is dropped.
-pub(super) fn dropout(x: Tensor, probability: f64, train: bool) -> Tensor {
-    if !train || probability <= 0.0 {
+/// Dropout in training; `x` itself otherwise.
+pub(super) fn dropout(x: Tensor, probability: f64, mode: Mode) -> Tensor {
+    if !mode.is_training || probability <= 0.0 {
         x
     } else {
         x.dropout(probability, true)
@@ -352,6 +319,7 @@ pub(super) fn dropout(x: Tensor, probability: f64, train: bool) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Precision;
 
     #[test]
     fn weights_start_as_in_pytorch() {
@@ -372,8 +340,11 @@ mod tests {
             "U(±1/√(16·9)), got up to {bound}"
         );
         assert_eq!(
-            conv.forward(&Tensor::zeros([1, 64, 4, 4], (Kind::Float, Device::Cpu)))
-                .size(),
+            conv.forward(
+                &Tensor::zeros([1, 64, 4, 4], (Kind::Float, Device::Cpu)),
+                Mode::EVAL
+            )
+            .size(),
             [1, 16, 8, 8]
         );
     }
@@ -409,7 +380,7 @@ mod tests {
                 norm.running_var,
             ]
         };
-        let kernel = run(&|norm, x| norm.forward(x, true));
+        let kernel = run(&|norm, x| norm.forward(x, Mode::TRAIN));
         let cascaded = run(&|norm, x| norm.forward_cascaded(x));
         for (i, (kernel, cascaded)) in kernel.iter().zip(&cascaded).enumerate() {
             assert!(
@@ -424,7 +395,7 @@ mod tests {
         let vs = nn::VarStore::new(Device::Cpu);
         let norm = BatchNorm::new(vs.root(), 3);
         let x = Tensor::from_slice(&[1.0_f32, -2.0, 5.0]).view([1, 3]);
-        let y = norm.forward(&x.copy().set_requires_grad(true), true);
+        let y = norm.forward(&x.copy().set_requires_grad(true), Mode::TRAIN);
         assert!(y.equal(&Tensor::zeros_like(&y)), "the bias: {y:?}");
         y.sum(Kind::Float).backward();
         assert!(
@@ -449,11 +420,12 @@ mod tests {
         let linear = Linear::new(vs.root() / "linear", 32, 16, true);
         let conv = ConvTranspose::new(vs.root() / "conv", 4, 3, 2);
         let x = Tensor::randn([8, 32], (Kind::Float, Device::Cpu));
-        let run = || {
-            let y = linear.forward(&x);
-            conv.forward(&y.view([8, 4, 2, 2]))
+        let run = |precision| {
+            let mode = Mode::TRAIN.with_precision(precision);
+            let y = linear.forward(&x, mode);
+            conv.forward(&y.view([8, 4, 2, 2]), mode)
         };
-        let (exact, rough) = (run(), with_bf16(true, run));
+        let (exact, rough) = (run(Precision::Float32), run(Precision::BFloat16));
         assert_eq!(rough.kind(), Kind::Float, "what comes out is f32");
         let error = (&rough - &exact).norm().double_value(&[]) / exact.norm().double_value(&[]);
         assert!(error > 1e-5 && error < 2e-2, "rounded to 8 bits: {error}");
@@ -461,14 +433,17 @@ mod tests {
         for tensor in vs.trainable_variables() {
             assert_eq!(tensor.grad().kind(), Kind::Float, "gradients are f32");
         }
-        assert!(run().equal(&exact), "outside everything is as before");
+        assert!(
+            run(Precision::Float32).equal(&exact),
+            "other passes are as before"
+        );
     }
 
     #[test]
     fn drop_path_keeps_or_drops_whole_samples() {
         tch::manual_seed(5);
         let x = Tensor::ones([64, 3, 2], (Kind::Float, Device::Cpu));
-        let y = drop_path(x.shallow_clone(), 0.5, true).view([64, 6]);
+        let y = drop_path(x.shallow_clone(), 0.5, Mode::TRAIN).view([64, 6]);
         let low = y.amin(1, false);
         assert!(low.equal(&y.amax(1, false)), "a sample is dropped whole");
         assert!(
@@ -476,7 +451,7 @@ mod tests {
             "kept samples are scaled by 1/keep"
         );
         assert!(
-            drop_path(x.shallow_clone(), 0.5, false).equal(&x),
+            drop_path(x.shallow_clone(), 0.5, Mode::EVAL).equal(&x),
             "nothing is dropped in evaluation"
         );
     }

@@ -1,7 +1,7 @@
 //! The networks: one published model a file, top to bottom in the order of the data.
 //!
 //! Points go through an [`Encoder`] to tokens; [`Rays`] turn poses into queries; the photograph module
-//! ([`PhotographConfig`]) lets the queries look at the tokens; the 2D generator ([`DecoderConfig`]) draws the picture.
+//! ([`PhotographConfig`]) lets the queries attend to the tokens; the 2D generator ([`DecoderConfig`]) decodes the image.
 //! [`Tap`] is the whole. A task head ([`ClassifierHead`]) takes the encoder's global feature instead.
 //! Nothing here reads a configuration file, a shard or a checkpoint.
 
@@ -11,6 +11,8 @@ mod decoder;
 mod group;
 mod head;
 mod layer;
+pub mod loss;
+mod mode;
 mod photograph;
 mod query;
 mod segmenter;
@@ -23,8 +25,8 @@ pub use encoder::{
     TransformerConfig,
 };
 pub use head::{ClassifierHead, HeadConfig};
-pub use layer::with_bf16;
-pub use photograph::{Compat, Mixing, Photograph, PhotographConfig, RayBiasConfig};
+pub use mode::{Mode, Precision};
+pub use photograph::{Compat, FeatureProjection, Photograph, PhotographConfig, RayBiasConfig};
 pub use query::{
     QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays, code_from_object,
     code_rotations,

@@ -4,8 +4,8 @@
 //! feed-forward part. The views of one object share its tokens: cross-attention runs on all their queries at once, and
 //! nothing is repeated.
 //!
-//! The ablations of the paper that tell the projection instead of letting it be learned ([`Mixing::SelfAttention`],
-//! [`Mixing::Projection`]) average the tokens whose positions a cell's line passes nearest.
+//! The ablations of the paper with explicit instead of learned projection ([`FeatureProjection::SelfAttention`],
+//! [`FeatureProjection::Projection`]) average the tokens whose positions a cell's line passes nearest.
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,25 +13,26 @@ use tch::{Kind, Tensor, nn};
 
 use super::encoder::Tokens;
 use super::layer::{LayerNorm, Linear, drop_path, dropout};
+use super::mode::Mode;
 use super::query::{QueryComponents, QueryConfig, QuerySource, RayDirection, RayOrigin, Rays};
 use crate::ops;
 
-/// Numbers that describe a query: origin, direction, position.
+/// Channels of a query: origin, direction, position.
 const QUERY_CHANNELS: i64 = 8;
-/// Numbers of a pose: its rotation.
+/// Channels of a pose: its rotation matrix.
 const POSE_CHANNELS: i64 = 9;
 /// Width of the hidden layer of a gated feed-forward part, in multiples of the channels.
 const FEED_FORWARD_RATIO: i64 = 4;
 /// Bias of the pad token's logit where tokens get the ray bias.
 const PAD_RAY_BIAS: f64 = -2.0;
 
-/// Which account of TAP is followed where paper and released code differ.
+/// Whether the paper or the released code is followed where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compat {
-    /// What the paper says: a pad token in the memory, the true direction of the optical lines, drop path.
+    /// As in the paper: a pad token in the memory, the true direction of the optical lines, drop path.
     Paper,
-    /// What the published numbers were made with: no pad token, a constant direction, 32 heads, dropout.
+    /// As in the released code, which produced the published numbers: no pad token, a constant direction, 32 heads, dropout.
     Code,
 }
 
@@ -41,9 +42,9 @@ pub enum Compat {
 pub struct PhotographConfig {
     /// Where queries come from.
     pub query: QueryConfig,
-    /// How features of points come to the cells of a picture (Table 6a).
-    #[serde(default)]
-    pub mixing: Mixing,
+    /// How token features are brought to the cells of the image grid (Table 6a).
+    #[serde(default, rename = "mixing", alias = "feature_projection")]
+    pub feature_projection: FeatureProjection,
     /// Width of queries and memory.
     pub channels: i64,
     /// Blocks.
@@ -52,7 +53,7 @@ pub struct PhotographConfig {
     pub num_heads: i64,
     /// Width of a head; heads × width need not be `channels`.
     pub head_channels: i64,
-    /// Whether a learnable token that stands for "nothing here" joins the memory.
+    /// Whether a learnable token for empty space is appended to the memory.
     pub pad_token: bool,
     /// Hidden width of the query's MLP.
     pub query_hidden: i64,
@@ -63,9 +64,9 @@ pub struct PhotographConfig {
     pub dropout: f64,
     /// Probability to drop the residual branch of the cross-attention for a whole object.
     pub drop_path: f64,
-    /// Extension of this project, in neither the paper nor the released code: in training the module is shown this part of
-    /// each object's tokens alone, other ones each time, so that what is left has to say more of its surroundings; all
-    /// of them if absent. Evaluation always shows all, and the pad token always stays.
+    /// Extension of this project, in neither the paper nor the released code: in training the module sees a random subset
+    /// with this fraction of each object's tokens, so that each token has to describe more of its surroundings; all of them
+    /// if absent. Evaluation uses all tokens, and the pad token is never dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_keep: Option<f64>,
     /// Extension of this project, in neither the paper nor the released code: a bias on the cross-attention from the
@@ -74,21 +75,21 @@ pub struct PhotographConfig {
     pub ray_bias: Option<RayBiasConfig>,
 }
 
-/// How features of points come to the cells of a picture.
+/// How token features are brought to the cells of the image grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mixing {
-    /// The cells ask, by cross-attention; which point falls where is learned.
+pub enum FeatureProjection {
+    /// Cross-attention from cells to tokens; the projection is learned.
     #[default]
     CrossAttention,
     /// Model A2: tokens are projected into their cells, then the cells and a token of the pose attend to each other.
     SelfAttention,
-    /// Model A1: tokens are projected into their cells, and that is all.
+    /// Model A1: tokens are projected into their cells, without attention.
     Projection,
 }
 
-/// Where the weights of the ray bias start: `logits += -(distance · d² + depth · t)` for head h, with d the
-/// distance of the token to the line and t its position along it. Heads beyond the list begin it again.
+/// Initial weights of the ray bias: `logits += -(distance · d² + depth · t)` for head h, with d the
+/// distance of the token to the line and t its position along it. The list is repeated for further heads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RayBiasConfig {
@@ -98,12 +99,12 @@ pub struct RayBiasConfig {
     /// Weight of the position along the line, one a head; at least one.
     #[serde(deserialize_with = "at_least_one")]
     pub depth: Vec<f64>,
-    /// Whether the weights stay where they start.
+    /// Whether the weights are constants instead of parameters.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_fixed: bool,
 }
 
-/// Heads begin the list again where it ends, so it must have an end that is not its beginning.
+/// The list is repeated over the heads, so it must not be empty.
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let list = Vec::deserialize(deserializer)?;
     if list.is_empty() {
@@ -125,7 +126,7 @@ impl Default for RayBiasConfig {
 }
 
 impl PhotographConfig {
-    /// The switches of the paper or of the released code. Nowhere else are the two told apart.
+    /// The switches of the paper or of the released code. No other code depends on which of the two it is.
     #[must_use]
     pub fn from_compat(compat: Compat) -> Self {
         let shared = |origin, direction| Self {
@@ -136,7 +137,7 @@ impl PhotographConfig {
                 source: QuerySource::Line,
                 components: QueryComponents::default(),
             },
-            mixing: Mixing::CrossAttention,
+            feature_projection: FeatureProjection::CrossAttention,
             channels: 256,
             num_blocks: 6,
             num_heads: 8,
@@ -166,7 +167,7 @@ impl PhotographConfig {
         }
     }
 
-    /// Small and with the ray bias: learns view dependence within minutes on two cores.
+    /// A small module with the ray bias, which learns view dependence within minutes on two cores.
     #[must_use]
     pub fn mini() -> Self {
         Self {
@@ -177,7 +178,7 @@ impl PhotographConfig {
                 source: QuerySource::Line,
                 components: QueryComponents::default(),
             },
-            mixing: Mixing::CrossAttention,
+            feature_projection: FeatureProjection::CrossAttention,
             channels: 128,
             num_blocks: 2,
             num_heads: 4,
@@ -192,7 +193,7 @@ impl PhotographConfig {
         }
     }
 
-    /// What contradicts itself in it, if anything does.
+    /// A contradiction between settings, if there is one.
     #[must_use]
     pub fn contradiction(&self) -> Option<&'static str> {
         let sizes = [
@@ -207,8 +208,8 @@ impl PhotographConfig {
         } else if self.token_keep.is_some_and(|keep| !(keep > 0.0 && keep <= 1.0)) {
             Some("token_keep is a part of the tokens, above 0 and at most 1")
         } else if self.query.source == QuerySource::Line && self.query.components.channels() == 0 {
-            Some("a query that is told nothing of its line cannot tell cells apart")
-        } else if self.mixing == Mixing::CrossAttention {
+            Some("a query without any component of its line is the same for all cells")
+        } else if self.feature_projection == FeatureProjection::CrossAttention {
             None
         } else if self.pad_token {
             Some("a pad token is attended to, and without cross-attention nothing attends to it")
@@ -220,7 +221,7 @@ impl PhotographConfig {
     }
 }
 
-/// The module. Field names equal checkpoint keys; what a configuration does not use has none.
+/// The module. Field names equal checkpoint keys; unused parts have no parameters.
 #[derive(Debug)]
 pub struct Photograph {
     pad_memory: Tensor,
@@ -250,16 +251,16 @@ impl Photograph {
             QuerySource::Line => [config.query.components.channels(), config.query_hidden, channels],
             QuerySource::Pose => [POSE_CHANNELS, channels, num_cells * channels],
         };
-        let num_blocks = match config.mixing {
-            Mixing::Projection => 0,
-            Mixing::CrossAttention | Mixing::SelfAttention => config.num_blocks,
+        let num_blocks = match config.feature_projection {
+            FeatureProjection::Projection => 0,
+            FeatureProjection::CrossAttention | FeatureProjection::SelfAttention => config.num_blocks,
         };
         Self {
             pad_memory,
             feat_mlp: Mlp::new(&(vs / "feat_mlp"), [memory_in, memory_hidden, channels]),
-            query_mlp: (config.mixing == Mixing::CrossAttention)
+            query_mlp: (config.feature_projection == FeatureProjection::CrossAttention)
                 .then(|| Mlp::new(&(vs / "query_mlp"), query_sizes)),
-            pose_mlp: (config.mixing == Mixing::SelfAttention)
+            pose_mlp: (config.feature_projection == FeatureProjection::SelfAttention)
                 .then(|| Mlp::new(&(vs / "pose_mlp"), [POSE_CHANNELS, channels, channels])),
             transformer: (0..num_blocks)
                 .map(|i| Block::new(&(&blocks / i), config))
@@ -268,15 +269,15 @@ impl Photograph {
         }
     }
 
-    /// Tokens with their positions, brought to the width of the module; the pad token, if any, comes last.
+    /// Tokens with their positions, mapped to the width of the module; the pad token, if any, is last.
     ///
     /// # Shapes
     /// - `tokens`: B,M,C and B,M,3
     /// - returns B,M or M + 1,channels
-    pub fn memory(&self, tokens: &Tokens) -> Tensor {
+    pub fn memory(&self, tokens: &Tokens, mode: Mode) -> Tensor {
         let memory = self
             .feat_mlp
-            .forward(&Tensor::cat(&[&tokens.features, &tokens.centers], 2));
+            .forward(&Tensor::cat(&[&tokens.features, &tokens.centers], 2), mode);
         if !self.config.pad_token {
             return memory;
         }
@@ -293,18 +294,20 @@ impl Photograph {
     /// - `tokens`: B,M,C and B,M,3
     /// - `rays`: B,V,Q
     /// - returns B,V,Q,channels
-    pub fn forward(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
+    pub fn forward(&self, tokens: &Tokens, rays: &Rays, mode: Mode) -> Tensor {
         let shown = match self.config.token_keep {
-            Some(keep) if train => Some(some_of(tokens, keep)),
+            Some(keep) if mode.is_training => Some(random_token_subset(tokens, keep)),
             Some(_) | None => None,
         };
         let tokens = shown.as_ref().unwrap_or(tokens);
-        let memory = self.memory(tokens);
+        let memory = self.memory(tokens, mode);
         if let Some(query_mlp) = &self.query_mlp {
             let mut x = match self.config.query.source {
-                QuerySource::Line => query_mlp.forward(&rays.told(self.config.query.components)),
+                QuerySource::Line => {
+                    query_mlp.forward(&rays.select_components(self.config.query.components), mode)
+                }
                 QuerySource::Pose => query_mlp
-                    .forward(&rays.pose)
+                    .forward(&rays.pose, mode)
                     .unflatten(2, [rays.origin.size()[2], -1]),
             };
             let geometry = self
@@ -313,7 +316,7 @@ impl Photograph {
                 .is_some()
                 .then(|| RayGeometry::new(&tokens.centers, rays, self.config.pad_token));
             for block in &self.transformer {
-                x = block.forward(&x, Some(&memory), geometry.as_ref(), train);
+                x = block.forward(&x, Some(&memory), geometry.as_ref(), mode);
             }
             return x;
         }
@@ -322,21 +325,21 @@ impl Photograph {
             return x;
         };
         let num_cells = x.size()[2];
-        x = Tensor::cat(&[x, pose_mlp.forward(&rays.pose).unsqueeze(2)], 2);
+        x = Tensor::cat(&[x, pose_mlp.forward(&rays.pose, mode).unsqueeze(2)], 2);
         for block in &self.transformer {
-            x = block.forward(&x, None, None, train);
+            x = block.forward(&x, None, None, mode);
         }
         x.narrow(2, 0, num_cells)
     }
 }
 
-/// So many of each object's tokens as is nearest to the part `keep`, at least one, drawn from torch's generator: by the seed,
-/// the step and the place in the batch, as dropout is.
+/// A random fraction `keep` of each object's tokens, rounded, at least one. Drawn from torch's generator, so a function of the
+/// seed, the step and the index in the batch, as dropout is.
 ///
 /// # Shapes
 /// - `tokens`: B,M,C and B,M,3
 /// - returns B,keep · M,C and B,keep · M,3
-fn some_of(tokens: &Tokens, keep: f64) -> Tokens {
+fn random_token_subset(tokens: &Tokens, keep: f64) -> Tokens {
     let (batch, num_tokens, _) = tokens.centers.size3().expect("centers are B,M,3");
     let num_kept = ((keep * num_tokens as f64).round() as i64).max(1);
     let draws = Tensor::rand([batch, num_tokens], (Kind::Float, tokens.centers.device()));
@@ -348,7 +351,7 @@ fn some_of(tokens: &Tokens, keep: f64) -> Tokens {
 }
 
 /// The mean of the tokens in each cell; a token lies in the cell whose line passes it nearest, and a cell without any
-/// token is zero. (What the paper does with several tokens of a cell is not stated.)
+/// token is zero. (The paper does not state how several tokens of a cell are combined.)
 ///
 /// # Shapes
 /// - `memory`: B,M,C; `centers`: B,M,3; `rays`: B,V,Q
@@ -381,16 +384,16 @@ impl Mlp {
         }
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        self.fc2.forward(&self.fc1.forward(x).gelu("none"))
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.fc2.forward(&self.fc1.forward(x, mode).gelu("none"), mode)
     }
 }
 
-/// Where tokens lie as seen from the queries' lines.
+/// Positions of tokens relative to the lines of queries.
 struct RayGeometry {
     /// B,V·Q,M: squared distance to the line.
     distance: Tensor,
-    /// B,V·Q,M: position along the line, 0 in the plane through the object's centre.
+    /// B,V·Q,M: position along the line, 0 in the plane through the object's center.
     depth: Tensor,
     /// M: bias of a token's logit; 0 but for the pad token.
     offset: Option<Tensor>,
@@ -483,7 +486,7 @@ impl RayBias {
 struct Block {
     attn1: Attention,
     ff: FeedForward,
-    /// None where nothing is asked of the points.
+    /// None without cross-attention.
     attn2: Option<(Attention, LayerNorm)>,
     norm1: LayerNorm,
     norm3: LayerNorm,
@@ -497,7 +500,7 @@ impl Block {
         Self {
             attn1: Attention::new(&(vs / "attn1"), config),
             ff: FeedForward::new(&(vs / "ff" / "net"), config),
-            attn2: (config.mixing == Mixing::CrossAttention)
+            attn2: (config.feature_projection == FeatureProjection::CrossAttention)
                 .then(|| (Attention::new(&(vs / "attn2"), config), norm("norm2"))),
             norm1: norm("norm1"),
             norm3: norm("norm3"),
@@ -517,12 +520,12 @@ impl Block {
         x: &Tensor,
         memory: Option<&Tensor>,
         geometry: Option<&RayGeometry>,
-        train: bool,
+        mode: Mode,
     ) -> Tensor {
         let size = x.size();
         let by_view = x.flatten(0, 1);
         let normed = self.norm1.forward(&by_view);
-        let mut x = &by_view + self.attn1.forward(&normed, &normed, None, train);
+        let mut x = &by_view + self.attn1.forward(&normed, &normed, None, mode);
         if let (Some((attention, norm)), Some(memory)) = (&self.attn2, memory) {
             let by_object = x.view([size[0], -1, size[3]]);
             let bias = self
@@ -530,10 +533,10 @@ impl Block {
                 .as_ref()
                 .zip(geometry)
                 .map(|(bias, geometry)| bias.forward(geometry));
-            let update = attention.forward(&norm.forward(&by_object), memory, bias.as_ref(), train);
-            x = &by_object + drop_path(update, self.drop_path, train);
+            let update = attention.forward(&norm.forward(&by_object), memory, bias.as_ref(), mode);
+            x = &by_object + drop_path(update, self.drop_path, mode);
         }
-        let x = &x + self.ff.forward(&self.norm3.forward(&x), train);
+        let x = &x + self.ff.forward(&self.norm3.forward(&x), mode);
         x.view(size.as_slice())
     }
 }
@@ -568,15 +571,15 @@ impl Attention {
     /// # Shapes
     /// - `x`: B,T,C; `memory`: B,M,C; `bias`: B,heads,T,M
     /// - returns B,T,C
-    fn forward(&self, x: &Tensor, memory: &Tensor, bias: Option<&Tensor>, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, memory: &Tensor, bias: Option<&Tensor>, mode: Mode) -> Tensor {
         let heads = |rows: Tensor| {
             let (batch, num_rows, _) = rows.size3().expect("rows are B,T,C");
             rows.view([batch, num_rows, self.num_heads, self.head_channels])
                 .transpose(1, 2)
         };
-        let query = heads(self.to_q.forward(x));
-        let key = heads(self.to_k.forward(memory));
-        let value = heads(self.to_v.forward(memory));
+        let query = heads(self.to_q.forward(x, mode));
+        let key = heads(self.to_k.forward(memory, mode));
+        let value = heads(self.to_v.forward(memory, mode));
         let mixed = if bias.is_none() {
             Tensor::scaled_dot_product_attention(
                 &query,
@@ -596,8 +599,8 @@ impl Attention {
             };
             logits.softmax(-1, Kind::Float).matmul(&value)
         };
-        let out = self.to_out.forward(&mixed.transpose(1, 2).flatten(2, 3));
-        dropout(out, self.dropout, train)
+        let out = self.to_out.forward(&mixed.transpose(1, 2).flatten(2, 3), mode);
+        dropout(out, self.dropout, mode)
     }
 }
 
@@ -622,10 +625,10 @@ impl FeedForward {
     /// # Shapes
     /// - `x`: ...,C
     /// - returns ...,C
-    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let hidden = self.proj.forward(x).chunk(2, -1);
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let hidden = self.proj.forward(x, mode).chunk(2, -1);
         let gated = &hidden[0] * hidden[1].gelu("none");
-        self.out.forward(&dropout(gated, self.dropout, train))
+        self.out.forward(&dropout(gated, self.dropout, mode), mode)
     }
 }
 
@@ -694,17 +697,19 @@ mod tests {
             ("no position", |c| c.query.components.position = false),
             ("more blocks", |c| c.num_blocks = 3),
             ("self-attention", |c| {
-                (c.mixing, c.pad_token, c.ray_bias) = (Mixing::SelfAttention, false, None);
+                (c.feature_projection, c.pad_token, c.ray_bias) =
+                    (FeatureProjection::SelfAttention, false, None);
             }),
             ("projection", |c| {
-                (c.mixing, c.pad_token, c.ray_bias) = (Mixing::Projection, false, None);
+                (c.feature_projection, c.pad_token, c.ray_bias) =
+                    (FeatureProjection::Projection, false, None);
             }),
         ];
         tch::manual_seed(1);
         let (tokens, rays) = (tokens(), rays());
         let features = |config: &PhotographConfig| {
             let (vs, module) = build(config);
-            let features = module.forward(&tokens, &rays, false);
+            let features = module.forward(&tokens, &rays, Mode::EVAL);
             assert_eq!(features.size(), [2, 2, 4, 16], "B,V,Q,channels");
             features.square().sum(Kind::Float).backward();
             for tensor in vs.trainable_variables() {
@@ -771,7 +776,7 @@ mod tests {
         };
         for (keep, expected) in [(0.01, 1), (0.25, 3), (0.5, 5), (1.0, 10)] {
             tch::manual_seed(4);
-            let shown = some_of(&tokens, keep);
+            let shown = random_token_subset(&tokens, keep);
             assert_eq!(shown.features.size(), [2, expected, 6], "{keep} of ten");
             assert!(
                 shown
@@ -792,7 +797,7 @@ mod tests {
                 "no token twice, none of another object"
             );
             tch::manual_seed(4);
-            let again = some_of(&tokens, keep);
+            let again = random_token_subset(&tokens, keep);
             assert_eq!(again.features, shown.features, "a function of the seed");
         }
 
@@ -800,10 +805,10 @@ mod tests {
         let (_half_store, half) = build(&small(|c| c.token_keep = Some(0.5)));
         tch::manual_seed(1);
         let (tokens, rays) = (self::tokens(), rays());
-        let expected = all.forward(&tokens, &rays, false);
-        let features = |train| half.forward(&tokens, &rays, train);
-        assert!(features(false).equal(&expected), "evaluation");
-        let seen = [features(true), features(true)];
+        let expected = all.forward(&tokens, &rays, Mode::EVAL);
+        let features = |mode| half.forward(&tokens, &rays, mode);
+        assert!(features(Mode::EVAL).equal(&expected), "evaluation");
+        let seen = [features(Mode::TRAIN), features(Mode::TRAIN)];
         assert_eq!(seen[0].size(), expected.size(), "as many queries");
         for (one, other) in [(&seen[0], &expected), (&seen[0], &seen[1])] {
             assert!(!one.allclose(other, 1e-4, 1e-4, false), "other tokens each time");
@@ -812,20 +817,22 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        let nothing_told = small(|c| {
+        let no_components = small(|c| {
             c.query.components = QueryComponents {
                 origin: false,
                 direction: false,
                 position: false,
             };
         });
-        let projected_pad = small(|c| (c.mixing, c.ray_bias) = (Mixing::Projection, None));
-        let projected_bias = small(|c| (c.mixing, c.pad_token) = (Mixing::SelfAttention, false));
+        let projected_pad =
+            small(|c| (c.feature_projection, c.ray_bias) = (FeatureProjection::Projection, None));
+        let projected_bias =
+            small(|c| (c.feature_projection, c.pad_token) = (FeatureProjection::SelfAttention, false));
         let no_heads = small(|c| c.num_heads = 0);
         let nothing_shown = small(|c| c.token_keep = Some(0.0));
         let more_than_all = small(|c| c.token_keep = Some(1.5));
         for (config, word) in [
-            (nothing_told, "told nothing"),
+            (no_components, "without any component"),
             (projected_pad, "pad token"),
             (projected_bias, "ray bias"),
             (no_heads, "at least 1"),

@@ -3,55 +3,55 @@
 //! **Space.** All lines are in the object space of the shards: right-handed, +y up, +z front, unit 1. The released code
 //! works with z up; its axes are (x, y, z) there = (z, x, y) here, see [`code_from_object`].
 //! **Sign.** A direction is a unit vector from the viewer into the scene; an origin lies in the plane through the
-//! object's centre that faces the viewer. So the position of a point along its line is negative in front of the centre.
+//! object's center that faces the viewer. So the position of a point along its line is negative in front of the center.
 //! **Order.** Query q = row · grid + column, rows downwards, as pixels are stored.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Longer side of the object in the released code's picture, less the border it leaves.
+/// Longer side of the object in the released code's image, less the border it leaves.
 const CODE_OBJECT_PX: f64 = 200.0;
-/// Side of the released code's picture.
+/// Side of the released code's image.
 const CODE_IMAGE_PX: f64 = 224.0;
 
 /// Where queries come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryConfig {
-    /// Queries a side; the picture is 2D-generated from grid × grid of them.
+    /// Queries a side; the image is 2D-generated from grid × grid of them.
     pub grid: i64,
-    /// Where a line starts.
+    /// Origin of a line.
     pub origin: RayOrigin,
-    /// Where it points.
+    /// Direction of a line.
     pub direction: RayDirection,
-    /// What makes a query of a pose (Table 6b).
+    /// How a pose becomes queries (Table 6b).
     #[serde(default)]
     pub source: QuerySource,
-    /// What of a line a query is told (Table 6b).
+    /// Which components of its line a query contains (Table 6b).
     #[serde(default)]
     pub components: QueryComponents,
 }
 
-/// What makes a query of a pose.
+/// How a pose becomes queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QuerySource {
     /// The optical line of the cell.
     #[default]
     Line,
-    /// Model E: a network that is told the pose matrix alone makes the queries of all cells.
+    /// Model E: an MLP maps the pose matrix to the queries of all cells.
     Pose,
 }
 
-/// What of a line a query is told.
+/// Which components of its line a query contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueryComponents {
-    /// Where the line starts: three numbers.
+    /// Origin of the line: three channels.
     pub origin: bool,
-    /// Where it points: three numbers.
+    /// Direction of the line: three channels.
     pub direction: bool,
-    /// Row and column of the cell: two numbers.
+    /// Row and column of the cell: two channels.
     pub position: bool,
 }
 
@@ -66,25 +66,25 @@ impl Default for QueryComponents {
 }
 
 impl QueryComponents {
-    /// How many numbers they come to.
+    /// Number of channels.
     #[must_use]
     pub fn channels(self) -> i64 {
         3 * i64::from(self.origin) + 3 * i64::from(self.direction) + 2 * i64::from(self.position)
     }
 }
 
-/// Where the origin of an optical line is taken from.
+/// How the origin of an optical line is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RayOrigin {
     /// Exactly, from the matrices of the view.
     Matrices,
-    /// Parity: estimated from the extent of the points, as the released code does; right only for pictures framed by
+    /// Parity: estimated from the extent of the points, as the released code does; right only for images framed by
     /// the points' own box with parallel projection.
     PointExtent,
 }
 
-/// Which direction a query is told.
+/// Which direction a query contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RayDirection {
@@ -145,10 +145,10 @@ impl QueryConfig {
 }
 
 impl Rays {
-    /// Exact optical lines through the centres of grid × grid cells, for parallel and perspective views alike.
+    /// Exact optical lines through the centers of grid × grid cells, for parallel and perspective views alike.
     ///
-    /// A pixel is the meeting of two planes through the viewer (one of its column, one of its row); with the plane
-    /// through the object's centre that faces the viewer they give the origin, and their common direction is the line's.
+    /// A pixel's line is the intersection of two planes through the viewer (one of its column, one of its row); with the plane
+    /// through the object's center that faces the viewer they give the origin, and their common direction is the line's.
     ///
     /// # Shapes
     /// - `view_from_object`, `clip_from_view`: B,V,4,4
@@ -167,7 +167,7 @@ impl Rays {
             let clip_row = |i: i64| clip.select(2, i).unsqueeze(2);
             let column_plane = clip_row(0) - ndc_x.view([1, 1, -1, 1]) * clip_row(3);
             let row_plane = clip_row(1) - ndc_y.view([1, 1, -1, 1]) * clip_row(3);
-            // The plane through the object's centre has the viewing axis as its normal and no offset.
+            // The plane through the object's center has the viewing axis as its normal and no offset.
             let axis = view
                 .select(2, 2)
                 .unsqueeze(2)
@@ -191,8 +191,8 @@ impl Rays {
         })
     }
 
-    /// Parity: what the released code takes for the optical lines, in its own z-up axes. The origin comes from the
-    /// extent of the rotated points, in a picture of 224 pixels whose longer side the object fills with 200; the
+    /// Parity: the optical lines as the released code estimates them, in its own z-up axes. The origin comes from the
+    /// extent of the rotated points, in an image of 224 pixels whose longer side the object fills with 200; the
     /// direction is the normalized third *column* of the rotation, which is one constant for the twelve views.
     ///
     /// # Shapes
@@ -231,32 +231,32 @@ impl Rays {
     /// # Shapes
     /// - returns B,V,Q,8
     pub fn query(&self) -> Tensor {
-        self.told(QueryComponents::default())
+        self.select_components(QueryComponents::default())
     }
 
     /// The chosen ones of origin, direction and position, in that order.
     ///
     /// # Shapes
     /// - returns B,V,Q,[`channels`](QueryComponents::channels)
-    pub fn told(&self, components: QueryComponents) -> Tensor {
+    pub fn select_components(&self, components: QueryComponents) -> Tensor {
         let all = [
             (components.origin, &self.origin),
             (components.direction, &self.direction),
             (components.position, &self.position),
         ];
-        let told: Vec<&Tensor> = all
+        let selected: Vec<&Tensor> = all
             .into_iter()
-            .filter_map(|(is_told, tensor)| is_told.then_some(tensor))
+            .filter_map(|(is_selected, tensor)| is_selected.then_some(tensor))
             .collect();
-        Tensor::cat(&told, -1)
+        Tensor::cat(&selected, -1)
     }
 }
 
-/// The picture plane that the released code derives from the extent of the points.
+/// The image plane that the released code derives from the extent of the points.
 struct CodeExtent {
     /// B,V,1: object units a pixel.
     scale: Tensor,
-    /// B,V,2: plane position of the picture's corner.
+    /// B,V,2: plane position of the image's corner.
     bias: Tensor,
 }
 
@@ -340,7 +340,7 @@ mod tests {
         Vec::<f64>::try_from(tensor.contiguous().view(-1).to_kind(Kind::Double)).expect("a tensor of numbers")
     }
 
-    /// View k of the twelve: the eye at azimuth 30 k and elevation 30 degrees, `distance` from the object's centre.
+    /// View k of the twelve: the eye at azimuth 30 k and elevation 30 degrees, `distance` from the object's center.
     fn view_from_object(k: i32, distance: f64) -> Tensor {
         let (azimuth, elevation) = (f64::from(k) * 30f64.to_radians(), 30f64.to_radians());
         let back = [
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_point_into_the_scene_from_the_plane_through_the_centre() {
+    fn lines_point_into_the_scene_from_the_plane_through_the_center() {
         for clip in [parallel(1.0, [0.0, 0.0]), perspective(3.0, [0.0, 0.0])] {
             let view = view_from_object(2, 4.0);
             let rays = Rays::from_matrices(&view, &clip, 4);
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_released_estimate_is_right_for_its_own_framing() {
-        // Points whose box fills the picture's 200 of 224 pixels in a parallel view; the estimate is off by the
+        // Points whose box fills the image's 200 of 224 pixels in a parallel view; the estimate is off by the
         // released code's rounding alone, within two pixels.
         let view = view_from_object(0, 4.0);
         let xyz = Tensor::from_slice(&[-0.5f32, 0.0, 0.0, 0.5, 0.0, 0.0, 0.0, 0.1, 0.0]).view([1, 3, 3]);

@@ -1,10 +1,11 @@
-//! TAP, whole: points to tokens, poses to queries, queries to pictures (paper: "Take-A-Photo").
+//! The whole TAP model: points to tokens, poses to queries, queries to images (paper: "Take-A-Photo").
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
 use super::decoder::{Decoder, DecoderConfig};
 use super::encoder::{Cloud, Encoder, EncoderConfig, Tokens};
+use super::mode::Mode;
 use super::photograph::{Compat, Photograph, PhotographConfig};
 use super::query::{QueryConfig, Rays};
 
@@ -31,7 +32,7 @@ impl TapConfig {
         }
     }
 
-    /// The recipe for two cores and a few minutes: 64-pixel gray pictures, with the ray bias.
+    /// A small model for two CPU cores and a few minutes: 64-pixel gray images, with the ray bias.
     #[must_use]
     pub fn mini() -> Self {
         Self {
@@ -41,7 +42,7 @@ impl TapConfig {
         }
     }
 
-    /// Side of the pictures it draws.
+    /// Side of the images it draws.
     #[must_use]
     pub fn image_size_px(&self) -> i64 {
         self.photograph.query.grid * self.decoder.scale()
@@ -68,7 +69,7 @@ impl Tap {
         Self::with_encoder(vs, encoder, &config.photograph, &config.decoder)
     }
 
-    /// A model around any backbone, one of one's own for instance, which by convention was built at `vs / "encoder"`.
+    /// A model around any backbone, also one of another crate, by convention built at `vs / "encoder"`.
     #[must_use]
     pub fn with_encoder(
         vs: &nn::Path<'_>,
@@ -84,14 +85,15 @@ impl Tap {
         }
     }
 
-    /// Pictures of the clouds along the given optical lines.
+    /// Images of the clouds along the given optical lines.
     ///
     /// # Shapes
     /// - `cloud`: B,N,3 and B,C,N
     /// - `rays`: B,V,grid²
     /// - returns B,V,channels,H,W in 0 to 1
-    pub fn photograph(&self, cloud: &Cloud, rays: &Rays, train: bool) -> Tensor {
-        self.draw(&self.features(&self.encoder.tokens(cloud, train), rays, train))
+    pub fn photograph(&self, cloud: &Cloud, rays: &Rays, mode: Mode) -> Tensor {
+        let tokens = self.encoder.tokens(cloud, mode);
+        self.draw(&self.features(&tokens, rays, mode), mode)
     }
 
     /// Features of the queries as images.
@@ -99,21 +101,21 @@ impl Tap {
     /// # Shapes
     /// - `tokens`: B,M,C and B,M,3; `rays`: B,V,grid²
     /// - returns B,V,channels,grid,grid
-    pub fn features(&self, tokens: &Tokens, rays: &Rays, train: bool) -> Tensor {
+    pub fn features(&self, tokens: &Tokens, rays: &Rays, mode: Mode) -> Tensor {
         let grid = self.query.grid;
-        let features = self.generator.forward(tokens, rays, train);
+        let features = self.generator.forward(tokens, rays, mode);
         features.unflatten(2, [grid, grid]).permute([0, 1, 4, 2, 3])
     }
 
-    /// Pictures from features of the queries.
+    /// Images from features of the queries.
     ///
     /// # Shapes
     /// - `features`: B,V,C,grid,grid
     /// - returns B,V,channels,H,W in 0 to 1
-    pub fn draw(&self, features: &Tensor) -> Tensor {
+    pub fn draw(&self, features: &Tensor, mode: Mode) -> Tensor {
         let size = features.size();
         self.decoder
-            .forward(&features.flatten(0, 1))
+            .forward(&features.flatten(0, 1), mode)
             .unflatten(0, [size[0], size[1]])
     }
 

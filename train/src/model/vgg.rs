@@ -1,4 +1,4 @@
-//! The perceptual loss (Table 7b): how far apart two pictures are in the eyes of a VGG16 that was trained on photographs.
+//! The perceptual loss (Table 7b): the distance of two images in the feature space of a VGG16 trained on ImageNet.
 //!
 //! Its weights are the user's to bring: a file with torchvision's keys, `features.0.weight` to `features.28.bias`.
 //! Parity: the paper's formula is a sum over the layers of the squared distance by element; which layers is not stated.
@@ -23,7 +23,7 @@ pub struct Vgg {
 }
 
 impl Vgg {
-    /// The convolutions up to the last layer that is looked at: place among torchvision's `features`, channels in and out.
+    /// The convolutions up to the last layer that is compared: index among torchvision's `features`, channels in and out.
     pub const CONVOLUTIONS: [(i64, i64, i64); 10] = [
         (0, 3, 64),
         (2, 64, 64),
@@ -37,7 +37,7 @@ impl Vgg {
         (21, 512, 512),
     ];
 
-    /// From torchvision's tensors; what follows the tenth convolution is not needed and not looked at.
+    /// From torchvision's tensors; layers behind the tenth convolution are ignored.
     ///
     /// # Errors
     /// Where a tensor is missing or has another shape: which one, and what was expected.
@@ -82,14 +82,14 @@ impl Vgg {
         Tensor::stack(&distances, 0).sum(Kind::Float)
     }
 
-    fn features(&self, pictures: &Tensor) -> Vec<Tensor> {
-        let size = pictures.size();
+    fn features(&self, images: &Tensor) -> Vec<Tensor> {
+        let size = images.size();
         let [.., channels, height, width] = size[..] else {
-            unreachable!("pictures have channels, rows and columns")
+            unreachable!("images have channels, rows and columns")
         };
-        let pictures = pictures.reshape([-1, channels, height, width]);
+        let images = images.reshape([-1, channels, height, width]);
         // Gray is a color too.
-        let mut x = (pictures.expand([-1, 3, -1, -1], false) - &self.mean) / &self.deviation;
+        let mut x = (images.expand([-1, 3, -1, -1], false) - &self.mean) / &self.deviation;
         let mut outputs = Vec::with_capacity(BLOCK_ENDS.len());
         for (i, (weight, bias)) in self.convolutions.iter().enumerate() {
             x = x.conv2d(weight, Some(bias), [1, 1], [1, 1], [1, 1], 1).relu();
@@ -124,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn equal_pictures_are_at_distance_zero_and_others_pull_together() {
+    fn equal_images_are_at_distance_zero_and_others_pull_together() {
         let vgg = Vgg::try_new(&weights(), Device::Cpu).unwrap();
         let target = Tensor::rand([2, 1, 1, 16, 16], (Kind::Float, Device::Cpu));
         let colored = target.expand([2, 1, 3, 16, 16], false);
         let same = vgg.distance(&colored, &target).double_value(&[]);
         assert!(
             same.abs() < 1e-9,
-            "gray in three channels is the same picture: {same}"
+            "gray in three channels is the same image: {same}"
         );
         let pred = target.zeros_like().set_requires_grad(true);
         let before = vgg.distance(&pred, &target);

@@ -1,11 +1,11 @@
-//! Neighbours within a radius, in index order (`docs/method.md`, "Geometric primitives").
+//! Neighbors within a radius, in index order (`docs/method.md`, "Geometric primitives").
 
 use tch::{Device, Kind, Tensor};
 
 use super::plane::{Axes, Planes, index_rows, pairwise_squared_distances, prepared, size3};
 
 /// For each query the first `num` points with d² < r² in index order; free places repeat the first hit, and a query
-/// without any hit gets zeros. A query that is itself a point of the cloud is its own neighbour.
+/// without any hit gets zeros. A query that is itself a point of the cloud is its own neighbor.
 ///
 /// # Shapes
 /// - `points`: B,N,3; `queries`: B,G,3
@@ -84,7 +84,7 @@ mod tests {
             assert_eq!(
                 indices(&ball_query(&points, &queries, radius, num)),
                 indices(&ball_query_batched(&points, &queries, squared, num)),
-                "radius {radius}, {num} neighbours"
+                "radius {radius}, {num} neighbors"
             );
         }
     }

@@ -4,7 +4,7 @@ use tch::{Tensor, no_grad};
 
 use super::{gather, nearest};
 
-/// How far a point is from the nearest of the other set.
+/// Norm of the distance from a point to the nearest one of the other set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChamferNorm {
     /// Half the sum of both mean distances.
@@ -16,7 +16,7 @@ pub enum ChamferNorm {
 /// Every point of each set to the nearest of the other, averaged over points and clouds.
 ///
 /// The search carries no gradient; the distance to what it found does, through [`gather()`]. A point that lies exactly
-/// on its neighbour has no direction to go, so its gradient is zero (the square root's own would not be a number).
+/// on its neighbor has no direction to go, so its gradient is zero (the square root's own would not be a number).
 ///
 /// # Shapes
 /// - `a`: B,N,3; `b`: B,M,3

@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn ties_follow_the_reduction_tree() {
-        // Four corners of a square and its centre twice: after the centre all corners tie.
+        // Four corners of a square and its center twice: after the center all corners tie.
         let corners = [
             [0.0f32, 0.0, 0.0],
             [1.0, 1.0, 0.0],

@@ -57,7 +57,7 @@ mod tests {
         let there = interpolate(&features, &three_nearest(&points, &points));
         assert!(
             there.allclose(&features, 1e-4, 1e-5, false),
-            "a known point is its own nearest neighbour"
+            "a known point is its own nearest neighbor"
         );
     }
 }

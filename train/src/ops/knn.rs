@@ -1,4 +1,4 @@
-//! Nearest neighbours, by directly computed squared distances; ties go to the lower index.
+//! Nearest neighbors, by directly computed squared distances; ties go to the lower index.
 
 use tch::{Device, Tensor};
 
@@ -42,7 +42,7 @@ pub fn nearest_within(points: &Tensor, queries: &Tensor, radius: f64, num: i64) 
 
 struct Scratch {
     squared: Vec<f32>,
-    /// Distance in the high half, index in the low half: the order of the integers is the order of the neighbours.
+    /// Distance in the high half, index in the low half: the order of the integers is the order of the neighbors.
     candidates: Vec<u64>,
 }
 
@@ -108,7 +108,7 @@ mod tests {
                     radius as f32 * radius as f32,
                     num
                 )),
-                "radius {radius}, {num} neighbours"
+                "radius {radius}, {num} neighbors"
             );
         }
     }

@@ -1,8 +1,8 @@
-//! The numbers of a tensor where they lie, for loops that libtorch has no single operation for.
+//! The values of a tensor in place, for loops that libtorch has no single operation for.
 
 use tch::{Device, Kind, Tensor};
 
-/// The numbers of a contiguous `f32` tensor in main memory; none where it is anything else.
+/// The values of a contiguous `f32` tensor in main memory; none for any other tensor.
 ///
 /// Views of the same storage see what is written. Take care that no operation of torch runs on it meanwhile.
 #[allow(unsafe_code, reason = "a tensor's memory is only to be had as a pointer")]

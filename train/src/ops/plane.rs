@@ -1,4 +1,4 @@
-//! The coordinates of a batch of clouds as plain memory, one plane an axis, so that distance loops vectorize.
+//! The coordinates of a batch of clouds as one array an axis (structure of arrays), so that distance loops vectorize.
 
 use rayon::prelude::*;
 use tch::{Kind, Tensor};

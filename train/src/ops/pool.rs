@@ -1,4 +1,4 @@
-//! The largest row of each group, channel by channel, without gathering the groups.
+//! Maximum pooling over groups of rows, channel by channel, without gathering the groups.
 
 use tch::{Device, Kind, Tensor, no_grad};
 

@@ -1,29 +1,31 @@
-//! Pictures of given objects as a pre-trained run draws them, beside the true views.
+//! Generated views of given objects beside the true ones.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use tap_dataset::Split;
+use tch::nn::VarStore;
 use tch::no_grad;
 
-use super::pretrain::{build, compare_rows, gray_bytes, photograph};
-use super::{OpenData, plain_batches, require_exact, require_finite};
-use crate::checkpoint::copy_weights;
+use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::config::{Plan, Task};
+use crate::data::collator::ViewSampling;
+use crate::data::source::SampleSource;
+use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
-use crate::loader::ViewChoice;
-use crate::picture::is_png_by;
+use crate::method::tap::{comparison_grid, draw_views, gray_bytes, tap_config};
+use crate::model::{Mode, Tap};
 use crate::run::CONFIG_FILE;
-use crate::source::SampleSource;
-use crate::tensor_file::write_whole;
-use crate::trainer::RunOptions;
-use crate::weights::{RunWeights, WeightChoice};
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::image_grid::is_png_by;
+use crate::run::weights::{RunWeights, WeightChoice};
+use crate::weights::checkpoint::copy_weights;
+use crate::weights::safetensors::write_atomic;
 
-/// What the picture says that it was written by.
+/// Name of this program in the metadata of the image.
 const PROGRAM: &str = "tap-train generate";
 
-/// Did [`generate`] write this file?
+/// Whether [`generate`] wrote this file.
 #[must_use]
 pub fn is_generated(file: &Path) -> bool {
     is_png_by(PROGRAM, file)
@@ -33,11 +35,8 @@ pub fn is_generated(file: &Path) -> bool {
 /// is the run. A note says where its weights are not those of the last step.
 ///
 /// # Errors
-/// Where the run is no pre-training or has no such weights, they or the pictures are not finite, an id is unknown, or the
+/// Where the run is no pre-training or has no such weights, they or the images are not finite, an id is unknown, or the
 /// file cannot be written.
-///
-/// # Panics
-/// Never: the batch is asked for with its views.
 pub fn generate(
     options: &RunOptions,
     split: Split,
@@ -58,23 +57,23 @@ pub fn generate(
         on_event(TrainEvent::Note(format!("drawn with the {}", weights.selection)));
     }
     let data = OpenData::with_images(&options.data, &plan.data.images)?;
-    let (store, tap) = build(&plan, options.device);
+    let store = VarStore::new(options.device);
+    let tap = Tap::new(&store.root(), &tap_config(&plan)?);
     require_exact(copy_weights(&store, &weights.tensors, ""), &weights.file)?;
     let source: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     let rows = rows(source.as_ref(), ids).map_err(|id| TrainError::UnsuitableData {
         reason: format!("split {split} has no object '{id}'"),
         path: options.data.clone(),
     })?;
-    let batches = plain_batches(&plan, source, ViewChoice::All, rows.len());
-    let host = batches.rows(&rows)?;
-    let pictures = no_grad(|| photograph(&tap, &host.to_tensors(options.device), false))
-        .expect("all views were asked for");
-    require_finite(&pictures, &host)?;
-    write_whole(
+    let batches = evaluation_batches(&plan, source, ViewSampling::All, rows.len());
+    let cpu_batch = batches.rows(&rows)?;
+    let images = no_grad(|| draw_views(&tap, &cpu_batch.to_tensors(options.device), Mode::EVAL));
+    require_finite(&images, &cpu_batch)?;
+    write_atomic(
         file,
-        &compare_rows(&gray_bytes(&pictures), &host).to_png_by(PROGRAM)?,
+        &comparison_grid(&gray_bytes(&images), &cpu_batch).to_png_by(PROGRAM)?,
     )?;
-    Ok(host.ids)
+    Ok(cpu_batch.ids)
 }
 
 /// Rows of these ids, or of the first object of each class.

@@ -1,7 +1,7 @@
-//! Encoder weights of other programs' checkpoints, under our names, with an account of everything that the file holds.
+//! Import of encoder weights from checkpoints of PyTorch, with a report on all tensors of the file.
 //!
-//! Where the encoder lies in the file (`model.encoder.`, `base_model.module.transformer_q.` ...) is found by looking: of
-//! all beginnings that names in the file have, the one under which most tensors have the name and shape of the network.
+//! Where the encoder lies in the file (`model.encoder.`, `base_model.module.transformer_q.` ...) is found by trying: of
+//! all prefixes of names in the file, the one under which most tensors have the name and shape of the network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,37 +9,39 @@ use std::path::Path;
 use serde::Serialize;
 use tch::{Device, Tensor, nn};
 
-use crate::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::tensor_file::{file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors};
-use crate::torch_file;
+use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
+use crate::weights::safetensors::{
+    file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors,
+};
+use crate::weights::torch_file;
 
-/// How a file fits an encoder.
+/// Report on the tensors of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImportReport {
     /// SHA-256 of the file.
     pub source_sha256: String,
     /// The encoder that it was read for.
     pub encoder: String,
-    /// How names of the encoder begin in the file.
+    /// Prefix of the encoder's names in the file.
     pub prefix: String,
     /// Tensors that fit.
     pub num_fitting: usize,
-    /// Tensors of the network that the file has not.
+    /// Tensors of the network that are missing in the file.
     pub missing: Vec<String>,
     /// Tensors of both with different shapes.
     pub differing: Vec<String>,
-    /// Tensors under that beginning that the network has not.
+    /// Tensors under that prefix that the network does not have.
     pub unexpected: Vec<String>,
-    /// How many tensors lie elsewhere in the file, by the beginnings of their names.
+    /// Number of other tensors of the file, by the first two parts of their names.
     pub elsewhere: BTreeMap<String, usize>,
-    /// Objects of Python that were passed over without making them.
+    /// Python objects that were skipped without being constructed.
     pub passed_over: Vec<String>,
 }
 
 impl ImportReport {
-    /// Does the file hold exactly the network's tensors?
+    /// Whether the file holds exactly the network's tensors.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.missing.is_empty() && self.differing.is_empty() && self.unexpected.is_empty()
@@ -54,7 +56,7 @@ const METADATA_KEYS: [&str; 3] = ["source_sha256", "encoder", "source_prefix"];
 pub struct Imported {
     /// All tensors of the encoder that the file had, under our names.
     pub tensors: Vec<(String, Tensor)>,
-    /// The account.
+    /// The report.
     pub report: ImportReport,
 }
 
@@ -70,7 +72,7 @@ impl Imported {
     }
 }
 
-/// Did an import write this file? Its metadata says so.
+/// Whether an import wrote this file, by its metadata.
 #[must_use]
 pub fn is_imported(path: &Path) -> bool {
     read_metadata(path).is_ok_and(|metadata| METADATA_KEYS.iter().all(|key| metadata.contains_key(*key)))
@@ -137,7 +139,7 @@ pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Impor
         });
     }
     let fit = copy_weights(&store, &of_encoder, ENCODER_PREFIX);
-    let tensors = encoder_tensors(&store)
+    let tensors = encoder_tensors(&store, ENCODER_PREFIX)
         .into_iter()
         .filter(|(name, tensor)| {
             of_encoder
@@ -172,7 +174,7 @@ fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
     shapes
 }
 
-/// All beginnings of names, each up to a dot, the empty one among them; shorter ones first.
+/// All prefixes of names up to a dot, and the empty one; shorter ones first.
 fn prefixes<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut prefixes = BTreeSet::from([String::new()]);
     for name in names {

@@ -1,12 +1,15 @@
-//! What can be done with shards and weights: one file a task.
+//! Pre-training, fine-tuning tasks, probing and importing: one file each.
 
 pub mod classify;
-pub mod finetuned;
+pub mod comparison;
+pub mod finetune;
 pub mod generate;
 pub mod import;
 pub mod pretrain;
 pub mod probe;
+pub mod provenance;
 pub mod segment;
+pub mod svm;
 pub mod vote;
 
 use std::path::{Path, PathBuf};
@@ -15,18 +18,20 @@ use std::sync::Arc;
 use tap_dataset::{Dataset, Split};
 use tch::Tensor;
 
-use crate::augment::PartAugmentation;
-use crate::batch::HostBatch;
-use crate::checkpoint::{Checkpoint, WeightReport};
-use crate::config::{Config, DataFacts, DataPlan, Plan};
+use crate::config::{Config, DataPlan, DatasetInfo, Plan};
+use crate::data::augment::PartAugmentation;
+use crate::data::batch::CpuBatch;
+use crate::data::collator::{Collator, LoaderOptions, ViewSampling};
+use crate::data::sampler::{BatchSampler, LastBatch};
+use crate::data::source::{SampleSource, ShardSource};
+use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
-use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::method::{self, MethodKind};
 use crate::run::Existing;
-use crate::source::{SampleSource, ShardSource};
-use crate::tensor_file::{file_sha256, is_finite};
-use crate::trainer::RunOptions;
-use crate::weights::{EncoderWeights, read_encoder};
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::weights::{EncoderWeights, read_encoder};
+use crate::weights::checkpoint::{Checkpoint, WeightReport};
+use crate::weights::safetensors::{file_sha256, is_finite};
 
 /// An open data set and its folder.
 #[derive(Debug, Clone)]
@@ -46,7 +51,7 @@ impl OpenData {
         Self::with_images(path, "")
     }
 
-    /// Opens a data set with the pictures of an image set; with its own if that has no name.
+    /// Opens a data set with the images of an image set; with its own if that has no name.
     ///
     /// # Errors
     /// Where there is no such set, or it is of another data set.
@@ -89,10 +94,10 @@ impl OpenData {
         ShardSource::try_new(&self.dataset, &self.path, &[split])
     }
 
-    /// What a plan has to know, for these training rows.
+    /// Properties that a plan depends on, for these training rows.
     #[must_use]
-    pub fn facts(&self, train: &dyn SampleSource) -> DataFacts {
-        DataFacts {
+    pub fn dataset_info(&self, train: &dyn SampleSource) -> DatasetInfo {
+        DatasetInfo {
             sha256: self.dataset.sha256().to_owned(),
             num_rows: Split::ALL.map(|split| self.dataset.len(split)),
             num_train_rows: train.len(),
@@ -115,30 +120,38 @@ impl OpenData {
         self.dataset.classes().iter().map(of_class).collect()
     }
 
-    /// Resolves a configuration for `task` on this data.
+    /// Resolves a configuration for `task` on this data; a pre-training for the method `kind`, or the one that it names.
     ///
     /// # Errors
     /// Where the configuration contradicts itself or the data.
     pub fn plan(
         &self,
+        kind: Option<&dyn MethodKind>,
         config: &Config,
         task: crate::config::Task,
         labels_per_class: usize,
         init_sha256: &str,
     ) -> Result<(Plan, ShardSource), TrainError> {
         let train = self.train_rows(&config.data.train_splits, labels_per_class, config.seed)?;
-        let plan = Plan::resolve(config, task, labels_per_class, init_sha256, &self.facts(&train))?;
+        let plan = method::plan(
+            kind,
+            config,
+            task,
+            labels_per_class,
+            init_sha256,
+            &self.dataset_info(&train),
+        )?;
         Ok((plan, train))
     }
 }
 
 /// Batches to train on.
 #[must_use]
-pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewChoice) -> Arc<BatchMaker> {
-    let order = Order {
+pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewSampling) -> Arc<Collator> {
+    let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size: plan.phase.batch_size,
-        tail: plan.phase.tail,
+        last_batch: plan.phase.last_batch,
         shuffle: Some(plan.seed),
     };
     let options = LoaderOptions {
@@ -146,28 +159,28 @@ pub fn train_batches(plan: &Plan, source: Arc<dyn SampleSource>, views: ViewChoi
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, views)
     };
-    Arc::new(BatchMaker::new(source, order, options))
+    Arc::new(Collator::new(source, sampler, options))
 }
 
-/// Batches to look at, every row once in its order, without randomness.
+/// Batches for evaluation: every row once, in order, without random augmentation.
 #[must_use]
-pub fn plain_batches(
+pub fn evaluation_batches(
     plan: &Plan,
     source: Arc<dyn SampleSource>,
-    views: ViewChoice,
+    views: ViewSampling,
     batch_size: usize,
-) -> Arc<BatchMaker> {
-    let order = Order {
+) -> Arc<Collator> {
+    let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size,
-        tail: Tail::Keep,
+        last_batch: LastBatch::Keep,
         shuffle: None,
     };
-    Arc::new(BatchMaker::new(source, order, loader_options(plan, views)))
+    Arc::new(Collator::new(source, sampler, loader_options(plan, views)))
 }
 
-/// The checkpoint that a run goes on from, where it is to go on. Looked for before anything else is done: damage is
-/// noted, and an error where nothing whole is left.
+/// The checkpoint to resume from, if the run is to be resumed. Verified before anything else is done: a damaged
+/// checkpoint is noted, and it is an error if none is intact.
 fn checkpoint_to_resume(
     options: &RunOptions,
     on_event: OnEvent<'_>,
@@ -209,8 +222,8 @@ fn require_exact(report: WeightReport, file: &Path) -> Result<WeightReport, Trai
     }
 }
 
-/// Refuses an output that is infinite or not a number: its largest class says nothing.
-fn require_finite(output: &Tensor, batch: &HostBatch) -> Result<(), TrainError> {
+/// Refuses predictions that are not finite.
+fn require_finite(output: &Tensor, batch: &CpuBatch) -> Result<(), TrainError> {
     if is_finite(output) {
         return Ok(());
     }
@@ -219,7 +232,7 @@ fn require_finite(output: &Tensor, batch: &HostBatch) -> Result<(), TrainError> 
     })
 }
 
-fn loader_options(plan: &Plan, views: ViewChoice) -> LoaderOptions {
+fn loader_options(plan: &Plan, views: ViewSampling) -> LoaderOptions {
     let DataPlan {
         num_points,
         point_choice,

@@ -1,40 +1,42 @@
-//! TAP pre-training: draw the views of an object from its points (paper: "Take-A-Photo").
+//! Pre-training an encoder by any [`Method`].
 //!
-//! Nothing is selected: the weights of the last step are what a run gives. The validation loss is reported beside those
-//! of predictors that look at no cloud.
+//! No model selection: the weights of the last step are the result. The validation loss is reported together with the
+//! losses of trivial predictors, where the method has some.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
-use super::{OpenData, checkpoint_to_resume, plain_batches, read_init, require_exact, train_batches};
-use crate::baseline::{BaselineFit, Baselines, MAX_BASELINE_ROWS, PixelSums};
-use crate::batch::{Batch, HostBatch, num_channels};
-use crate::checkpoint::{ENCODER_FILE, ENCODER_PREFIX, copy_weights, encoder_tensors};
-use crate::config::{Config, LossConfig, Plan, Task};
+use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, train_batches};
+use crate::config::{Config, Plan, Task};
+use crate::data::collator::{Collator, ViewSampling};
+use crate::data::loader::Loader;
+use crate::data::source::SampleSource;
+use crate::engine::objective::{Loss, Objective};
+use crate::engine::trainer::{RunOptions, Training, TrainingSummary};
 use crate::error::TrainError;
-use crate::event::{OnEvent, Record, TrainEvent, ValidationRecord};
-use crate::loader::{BatchMaker, Loader, ViewChoice};
-use crate::loss::photograph_loss_of_part;
-use crate::model::{Tap, TapConfig, Vgg};
-use crate::picture::Picture;
+use crate::method::{self, Baselines, Method, MethodKind};
 use crate::process::device_name;
 use crate::run;
+use crate::run::event::{OnEvent, Record, TrainEvent};
+use crate::run::image_grid::ImageGrid;
+use crate::run::weights::{EncoderWeights, TrainedOn, encoder_metadata};
+use crate::scalar::{Scalars, Sums};
 use crate::seed::torch_seed;
-use crate::source::SampleSource;
-use crate::tensor_file::{read_weights, write_tensors};
-use crate::torch_file;
-use crate::trainer::{Objective, Outcome, RunOptions, StepLoss, Training};
-use crate::weights::{EncoderWeights, TrainedOn};
+use crate::weights::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors};
+use crate::weights::safetensors::write_tensors;
 
 /// Objects of a validation batch, at most; each comes with all its views.
 const MAX_EVALUATION_BATCH: usize = 16;
+/// Training objects that trivial predictors are fitted to, at most.
+const MAX_BASELINE_ROWS: usize = 2048;
 
-/// The numbers of a finished pre-training.
+/// The result of a finished pre-training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PretrainResult {
     /// SHA-256 of the data.
@@ -45,29 +47,18 @@ pub struct PretrainResult {
     pub preset: String,
     /// Seed of the run.
     pub seed: u64,
-    /// What the losses were measured on.
+    /// Evaluation split.
     pub evaluation_split: String,
-    /// Which weights they are of.
+    /// Which weights were scored.
     pub selection: String,
     /// Steps taken.
     pub num_steps: u64,
-    /// Trainable numbers.
-    pub num_weights: usize,
-    /// Weighted loss over all views of the evaluation split.
-    #[serde(with = "crate::number")]
-    pub validation_loss: f64,
-    /// Mean squared error of its foreground.
-    #[serde(with = "crate::number")]
-    pub validation_loss_foreground: f64,
-    /// Mean squared error of its background.
-    #[serde(with = "crate::number")]
-    pub validation_loss_background: f64,
-    /// Mean squared error of all its pixels.
-    #[serde(with = "crate::number")]
-    pub validation_loss_plain: f64,
-    /// Losses to compare with.
+    /// Trainable parameters.
+    #[serde(rename = "num_weights", alias = "num_parameters")]
+    pub num_parameters: usize,
+    /// The method's scalars on the evaluation split as `validation_NAME`, then the losses of trivial predictors.
     #[serde(flatten)]
-    pub baselines: Baselines,
+    pub scalars: Scalars,
     /// Samples a second while training.
     pub samples_per_s: f64,
     /// Views a second while training.
@@ -78,34 +69,56 @@ pub struct PretrainResult {
     pub cpu_s: f64,
     /// Threads of torch.
     pub num_threads: usize,
-    /// Where it was computed.
+    /// Device.
     pub device: String,
 }
 
-/// TAP as an objective.
-#[derive(Debug)]
-struct PretrainObjective<'a> {
-    plan: &'a Plan,
-    tap: &'a Tap,
-    vgg: Option<Vgg>,
-    device: Device,
-    evaluation: Arc<BatchMaker>,
-    loader_threads: usize,
+impl PretrainResult {
+    /// A scalar, `validation_loss` for instance; NaN where there is none of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> f64 {
+        self.scalars.get(name).unwrap_or(f64::NAN)
+    }
 }
 
-/// Pre-trains; `None` where it was interrupted, to be resumed.
+/// A method as an objective.
+struct PretrainObjective<'a> {
+    method: &'a dyn Method,
+    evaluation: Arc<Collator>,
+    device: Device,
+    loader_threads: usize,
+    num_images: usize,
+}
+
+/// Pre-trains by the method that the configuration names; `None` where it was interrupted, to be resumed.
 ///
 /// # Errors
 /// Where configuration, data, disk or numbers fail.
 pub fn pretrain(
     config: &Config,
     options: &RunOptions,
-    init: Option<&std::path::Path>,
+    init: Option<&Path>,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Option<PretrainResult>, TrainError> {
+    let kind = method::find(&config.method.kind)?;
+    pretrain_with(kind, config, options, init, cancel, on_event)
+}
+
+/// Pre-trains by a method that need not be known to this crate; `None` where it was interrupted, to be resumed.
+///
+/// # Errors
+/// Where configuration, data, disk or numbers fail.
+pub fn pretrain_with(
+    kind: &dyn MethodKind,
+    config: &Config,
+    options: &RunOptions,
+    init: Option<&Path>,
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<PretrainResult>, TrainError> {
     let vgg_file = config.loss.perceptual_network.as_deref();
-    let inputs: Vec<&std::path::Path> = [options.data.as_path()]
+    let inputs: Vec<&Path> = [options.data.as_path()]
         .into_iter()
         .chain(init)
         .chain(vgg_file)
@@ -114,63 +127,64 @@ pub fn pretrain(
     let checkpoint = checkpoint_to_resume(options, on_event)?;
     let data = OpenData::with_images(&options.data, &config.data.images)?;
     let (init, init_sha256) = read_init(init, on_event)?;
-    let (plan, train) = data.plan(config, Task::Pretrain, 0, &init_sha256)?;
+    let (plan, train) = data.plan(Some(kind), config, Task::Pretrain, 0, &init_sha256)?;
     run::check(&options.out, options.existing, &plan)?;
     let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
 
-    let (store, tap) = build(&plan, options.device);
+    let (store, method) = build(kind, &plan, options.device)?;
     if let Some(EncoderWeights { tensors, file, .. }) = &init {
-        require_exact(copy_weights(&store, tensors, ENCODER_PREFIX), file)?;
+        require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
-    let vgg = perceptual_network(&plan.loss, options.device)?;
+    let (training_views, all_views) = if method.inputs().views {
+        (ViewSampling::Random(plan.data.num_views), ViewSampling::All)
+    } else {
+        (ViewSampling::None, ViewSampling::None)
+    };
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
-    let evaluation = plain_batches(&plan, evaluation, ViewChoice::All, batch_size);
-    let baselines = baselines(&plan, &train, &evaluation, options.loader_threads)?;
-    on_event(TrainEvent::Note(format!(
-        "loss to beat on {}: {:.4} (loss-optimal image of each view), {:.4} (true mask, mean gray), {:.4} (loss-optimal gray)",
-        plan.data.evaluation_split,
-        baselines.weighted_mean_image_loss,
-        baselines.true_mask_gray_loss,
-        baselines.constant_loss
-    )));
+    let evaluation = evaluation_batches(&plan, evaluation, all_views, batch_size);
+    let plain = evaluation_batches(&plan, Arc::clone(&train), all_views, MAX_EVALUATION_BATCH);
+    let baselines = baselines(method.as_ref(), &plain, &evaluation, options.loader_threads)?;
+    if let Some(note) = &baselines.note {
+        let split = plan.data.evaluation_split;
+        on_event(TrainEvent::Note(format!("loss to beat on {split}: {note}")));
+    }
 
-    let batches = train_batches(&plan, train, ViewChoice::Random(plan.data.num_views));
+    let batches = train_batches(&plan, train, training_views);
     // From here on the folder is written to; what could be refused has been.
     run::prepare(&options.out, options.existing, &plan)?;
+    let mut metadata = trained_on.to_metadata();
+    metadata.extend(encoder_metadata(method.encoder_prefix(), &plan.encoder));
     let training = Training {
         plan: &plan,
         options,
         store: &store,
         batches,
-        trained_on,
+        parameter_group: &|name, tensor| method.parameter_group(name, tensor),
+        metadata,
         checkpoint,
     };
     let mut objective = PretrainObjective {
-        plan: &plan,
-        tap: &tap,
-        vgg,
-        device: options.device,
+        method: method.as_ref(),
         evaluation,
+        device: options.device,
         loader_threads: options.loader_threads,
+        num_images: plan.log.num_images,
     };
-    let outcome = training.run(&mut objective, cancel, on_event)?;
-    let Some(result) = result(&plan, options, &store, baselines, &outcome) else {
+    let summary = training.run(&mut objective, cancel, on_event)?;
+    let Some(result) = result(&plan, options, &store, &baselines, &summary) else {
         return Ok(None);
     };
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         (String::from("config_sha256"), plan.sha256()),
         (String::from("data_sha256"), plan.data_sha256.clone()),
-        (
-            String::from("encoder"),
-            serde_json::to_string(&plan.tap.encoder).unwrap_or_default(),
-        ),
-        (String::from("num_steps"), outcome.step.to_string()),
+        (String::from("num_steps"), summary.step.to_string()),
     ]);
+    metadata.extend(encoder_metadata("", &plan.encoder));
     write_tensors(
         &options.out.join(ENCODER_FILE),
-        encoder_tensors(&store),
+        encoder_tensors(&store, method.encoder_prefix()),
         &metadata,
     )?;
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
@@ -181,12 +195,13 @@ fn result(
     plan: &Plan,
     options: &RunOptions,
     store: &VarStore,
-    baselines: Baselines,
-    outcome: &Outcome,
+    baselines: &Baselines,
+    summary: &TrainingSummary,
 ) -> Option<PretrainResult> {
-    let Some(Record::Validation(validation)) = &outcome.score else {
-        return None;
-    };
+    let measured = summary.score.as_ref()?.scalars.iter();
+    let measured = measured.map(|(name, value)| (format!("validation_{name}"), value));
+    let baselines = baselines.scalars.iter();
+    let baselines = baselines.map(|(name, value)| (name.to_owned(), value));
     Some(PretrainResult {
         data_sha256: plan.data_sha256.clone(),
         config_sha256: plan.sha256(),
@@ -194,205 +209,93 @@ fn result(
         seed: plan.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
         selection: plan.selection(),
-        num_steps: outcome.step,
-        num_weights: store.trainable_variables().iter().map(Tensor::numel).sum(),
-        validation_loss: validation.loss,
-        validation_loss_foreground: validation.loss_foreground,
-        validation_loss_background: validation.loss_background,
-        validation_loss_plain: validation.loss_plain,
-        baselines,
-        samples_per_s: outcome.samples_per_s,
-        views_per_s: outcome.views_per_s,
-        elapsed_s: outcome.elapsed_s,
-        cpu_s: outcome.cpu_s,
+        num_steps: summary.step,
+        num_parameters: store.trainable_variables().iter().map(Tensor::numel).sum(),
+        scalars: measured.chain(baselines).collect(),
+        samples_per_s: summary.samples_per_s,
+        views_per_s: summary.views_per_s,
+        elapsed_s: summary.elapsed_s,
+        cpu_s: summary.cpu_s,
         num_threads: options.num_threads,
         device: device_name(options.device),
     })
 }
 
-/// A TAP network with weights drawn by the plan's seed.
-#[must_use]
-pub fn build(plan: &Plan, device: Device) -> (VarStore, Tap) {
-    build_tap(&plan.tap, plan.seed, device)
-}
-
-fn build_tap(config: &TapConfig, seed: u64, device: Device) -> (VarStore, Tap) {
-    let store = VarStore::new(device);
-    tch::manual_seed(torch_seed(seed, "weights", 0));
-    let tap = Tap::new(&store.root(), config);
-    (store, tap)
-}
-
-/// Losses of predictors that look at no cloud.
-fn baselines(
+/// A method's network with weights drawn by the plan's seed.
+fn build(
+    kind: &dyn MethodKind,
     plan: &Plan,
-    train: &Arc<dyn SampleSource>,
-    evaluation: &Arc<BatchMaker>,
+    device: Device,
+) -> Result<(VarStore, Box<dyn Method>), TrainError> {
+    let store = VarStore::new(device);
+    tch::manual_seed(torch_seed(plan.seed, "weights", 0));
+    let method = kind.build(&store.root(), plan)?;
+    Ok((store, method))
+}
+
+fn baselines(
+    method: &dyn Method,
+    training: &Arc<Collator>,
+    evaluation: &Arc<Collator>,
     loader_threads: usize,
 ) -> Result<Baselines, TrainError> {
-    let batches = plain_batches(plan, Arc::clone(train), ViewChoice::All, MAX_EVALUATION_BATCH);
-    let num_steps = batches
-        .order()
-        .steps_per_epoch()
-        .min((MAX_BASELINE_ROWS / MAX_EVALUATION_BATCH) as u64);
-    let mut sums = PixelSums::new(
-        train.num_views(),
-        num_channels(plan.data.color),
-        train.image_size_px() as usize,
-    );
-    for batch in Loader::start(&batches, 0..num_steps, loader_threads) {
-        sums.add(&batch?);
+    let all = |batches: &Collator| batches.sampler().steps_per_epoch();
+    let num_steps = all(training).min((MAX_BASELINE_ROWS / MAX_EVALUATION_BATCH) as u64);
+    let mut training = LazyBatches::new(training, num_steps, loader_threads);
+    let mut evaluation = LazyBatches::new(evaluation, all(evaluation), loader_threads);
+    method.baselines(&mut training, &mut evaluation)
+}
+
+/// Batches whose loading starts at the first call of `next`.
+struct LazyBatches<'a> {
+    collator: &'a Arc<Collator>,
+    num_steps: u64,
+    loader_threads: usize,
+    loader: Option<Loader>,
+}
+
+impl<'a> LazyBatches<'a> {
+    fn new(collator: &'a Arc<Collator>, num_steps: u64, loader_threads: usize) -> Self {
+        Self {
+            collator,
+            num_steps,
+            loader_threads,
+            loader: None,
+        }
     }
-    let fit = BaselineFit::new(&sums, &plan.loss);
-    fit.evaluate(Loader::start(
-        evaluation,
-        0..evaluation.order().steps_per_epoch(),
-        loader_threads,
-    ))
 }
 
-/// The network of the perceptual loss, where that has a weight.
-fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, TrainError> {
-    let Some(path) = loss
-        .perceptual_network
-        .as_ref()
-        .filter(|_| loss.perceptual_weight > 0.0)
-    else {
-        return Ok(None);
-    };
-    let is_safetensors = path
-        .extension()
-        .is_some_and(|extension| extension == "safetensors");
-    let tensors = if is_safetensors {
-        read_weights(path)?
-    } else {
-        torch_file::read(path)?.tensors
-    };
-    let vgg = Vgg::try_new(&tensors, device).map_err(|report| TrainError::Weights {
-        report,
-        path: path.clone(),
-    })?;
-    Ok(Some(vgg))
-}
+impl Iterator for LazyBatches<'_> {
+    type Item = <Loader as Iterator>::Item;
 
-/// Pictures of a batch, as TAP draws them.
-///
-/// # Shapes
-/// - returns [B, V, C, H, W] in 0..1
-#[must_use]
-pub fn photograph(tap: &Tap, batch: &Batch, train: bool) -> Option<Tensor> {
-    let views = batch.views.as_ref()?;
-    let rays = tap
-        .query()
-        .rays(&batch.cloud.xyz, &views.view_from_object, &views.clip_from_view);
-    Some(tap.photograph(&batch.cloud, &rays, train))
-}
-
-/// Generated pictures as gray bytes, B x V x H x W.
-#[must_use]
-pub fn gray_bytes(pictures: &Tensor) -> Vec<u8> {
-    let gray = pictures.mean_dim(2, false, Kind::Float) * 255.0;
-    let gray = gray
-        .round()
-        .clamp(0.0, 255.0)
-        .to_kind(Kind::Uint8)
-        .to_device(Device::Cpu)
-        .contiguous();
-    let mut bytes = vec![0; gray.numel()];
-    gray.copy_data(&mut bytes, gray.numel());
-    bytes
-}
-
-/// A grid with a row of generated and a row of true views for each object of a batch that holds all views.
-#[must_use]
-pub fn compare_rows(generated: &[u8], host: &HostBatch) -> Picture {
-    let picture = host.size_px * host.size_px;
-    let object = picture * host.num_views;
-    let truth = host.gray_images();
-    let mut rows = Vec::new();
-    for (generated, truth) in generated.chunks_exact(object).zip(truth.chunks_exact(object)) {
-        rows.push(generated.chunks_exact(picture).collect());
-        rows.push(truth.chunks_exact(picture).collect());
+    fn next(&mut self) -> Option<Self::Item> {
+        let start = || Loader::start(self.collator, 0..self.num_steps, self.loader_threads);
+        self.loader.get_or_insert_with(start).next()
     }
-    Picture::grid(host.size_px, &rows)
 }
 
 impl Objective for PretrainObjective<'_> {
-    fn loss(&self, batch: &Batch) -> StepLoss {
-        self.part_loss(batch, batch)
-    }
-
-    /// Foreground and background are each a mean over the pixels of the whole batch, however many parts have.
-    fn part_loss(&self, part: &Batch, whole: &Batch) -> StepLoss {
-        let pictures = photograph(self.tap, part, true).expect("a pre-training batch has views");
-        let (views, whole_views) = part
-            .views
-            .as_ref()
-            .zip(whole.views.as_ref())
-            .expect("a pre-training batch has views");
-        let config = &self.plan.loss;
-        let loss = photograph_loss_of_part(
-            &pictures,
-            &views.images,
-            &views.masks,
-            &whole_views.masks,
-            config.pixels(),
-        );
-        let mut total = loss.total;
-        if let Some(vgg) = &self.vgg {
-            let share = part.len() as f64 / whole.len() as f64;
-            total = &total + vgg.distance(&pictures, &views.images) * (config.perceptual_weight * share);
-        }
-        StepLoss {
-            total,
-            parts: Some((loss.foreground, loss.background)),
-        }
+    fn loss(&self) -> &dyn Loss {
+        self.method
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
-        // Sums over the whole split, so that the loss is that of one batch of everything.
-        let (mut errors, mut counts) = ([0.0; 2], [0.0; 2]);
-        for host in Loader::start(
-            &self.evaluation,
-            0..self.evaluation.order().steps_per_epoch(),
-            self.loader_threads,
-        ) {
-            let batch = host?.to_tensors(self.device);
-            no_grad(|| {
-                let pictures =
-                    photograph(self.tap, &batch, false).expect("the evaluation loader gives views");
-                let views = batch.views.as_ref().expect("the evaluation loader gives views");
-                let squared = (&pictures - &views.images).square();
-                let channels = pictures.size()[2] as f64;
-                let covered = views.masks.to_kind(Kind::Float);
-                let foreground = (&squared * &covered).sum(Kind::Double).double_value(&[]);
-                let num_foreground = covered.sum(Kind::Double).double_value(&[]) * channels;
-                errors[0] += foreground;
-                errors[1] += squared.sum(Kind::Double).double_value(&[]) - foreground;
-                counts[0] += num_foreground;
-                counts[1] += squared.numel() as f64 - num_foreground;
-            });
+        let num_batches = self.evaluation.sampler().steps_per_epoch();
+        let mut sums = Sums::default();
+        for cpu_batch in Loader::start(&self.evaluation, 0..num_batches, self.loader_threads) {
+            let batch = cpu_batch?.to_tensors(self.device);
+            no_grad(|| self.method.evaluate(&batch, &mut sums));
         }
-        let [loss_foreground, loss_background] =
-            [0, 1].map(|part| errors[part] / f64::max(counts[part], 1.0));
-        let weights = &self.plan.loss;
-        Ok(Record::Validation(ValidationRecord {
-            step,
-            loss: weights.foreground_weight * loss_foreground + weights.background_weight * loss_background,
-            loss_foreground,
-            loss_background,
-            loss_plain: (errors[0] + errors[1]) / f64::max(counts[0] + counts[1], 1.0),
-        }))
+        Ok(Record::new(Record::VALIDATION, step, self.method.scalars(&sums)))
     }
 
-    fn picture(&mut self) -> Result<Option<Picture>, TrainError> {
-        let order = self.evaluation.order();
-        let (num_rows, wanted) = (order.num_rows, self.plan.log.num_pictures.min(order.num_rows));
+    fn images(&mut self) -> Result<Option<ImageGrid>, TrainError> {
+        let num_rows = self.evaluation.sampler().num_rows;
+        let wanted = self.num_images.min(num_rows);
         // Rows spread evenly over the split, so over its categories.
-        let rows: Vec<usize> = (0..wanted).map(|picture| picture * num_rows / wanted).collect();
-        let host = self.evaluation.rows(&rows)?;
-        let generated = no_grad(|| photograph(self.tap, &host.to_tensors(self.device), false))
-            .expect("the evaluation loader gives views");
-        Ok(Some(compare_rows(&gray_bytes(&generated), &host)))
+        let rows: Vec<usize> = (0..wanted).map(|image| image * num_rows / wanted).collect();
+        let cpu_batch = self.evaluation.rows(&rows)?;
+        let batch = cpu_batch.to_tensors(self.device);
+        Ok(no_grad(|| self.method.images(&cpu_batch, &batch)))
     }
 }

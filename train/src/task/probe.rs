@@ -1,5 +1,5 @@
-//! How much the frozen features of an encoder say: a linear SVM and nearest neighbors on pooled tokens, beside random
-//! encoders of the same shape.
+//! Probes of frozen features: a linear SVM and nearest neighbors on pooled tokens, compared with random encoders of the
+//! same architecture.
 //!
 //! A random encoder gets its batch-norm statistics from the training clouds first; otherwise the comparison would be
 //! unfair to it. The label draws are the same for all encoders.
@@ -11,22 +11,23 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, plain_batches, require_exact, require_finite};
-use crate::checkpoint::copy_weights;
+use super::{OpenData, evaluation_batches, require_exact, require_finite};
 use crate::config::{Config, Plan, Task};
+use crate::data::collator::{Collator, ViewSampling};
+use crate::data::loader::Loader;
+use crate::data::source::{SampleSource, draw_per_class};
+use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::event::{OnEvent, TrainEvent};
-use crate::loader::{BatchMaker, Loader, ViewChoice};
 use crate::metric::Summary;
-use crate::model::Encoder;
+use crate::model::{Encoder, Mode};
 use crate::process::device_name;
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::weights::{EncoderWeights, TrainedOn, read_encoder};
 use crate::run::write_json;
 use crate::seed::torch_seed;
-use crate::source::{SampleSource, draw_per_class};
-use crate::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
-use crate::tensor_file::file_sha256;
-use crate::trainer::RunOptions;
-use crate::weights::{EncoderWeights, TrainedOn, read_encoder};
+use crate::task::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
+use crate::weights::checkpoint::copy_weights;
+use crate::weights::safetensors::file_sha256;
 
 /// C of the SVM.
 const SVM_COST: f64 = 0.01;
@@ -39,7 +40,7 @@ const CALIBRATION_PASSES: usize = 3;
 /// Objects of a batch.
 const BATCH_SIZE: usize = 32;
 
-/// What to probe with.
+/// Options of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeOptions {
     /// Random encoders to compare with.
@@ -50,7 +51,7 @@ pub struct ProbeOptions {
     pub seed: u64,
 }
 
-/// The scores of all encoders, and everything that they depend on.
+/// The scores of all encoders with their provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
     /// SHA-256 of the data.
@@ -59,18 +60,18 @@ pub struct ProbeResult {
     pub init_sha256: String,
     /// Seed of random encoders and label draws.
     pub seed: u64,
-    /// What the scores were measured on.
+    /// Evaluation split.
     pub evaluation_split: String,
     /// Training objects of each class; fewer than a number of labels is what there is of them.
     #[serde(default)]
     pub train_objects_per_class: Vec<usize>,
     /// Label subsets drawn for each count.
     pub num_draws: u64,
-    /// What the features are and what reads them.
+    /// Description of features and classifiers.
     pub method: String,
     /// One entry an encoder.
     pub arms: Vec<ProbeArm>,
-    /// Where it was computed.
+    /// Device.
     pub device: String,
 }
 
@@ -110,7 +111,7 @@ pub fn probe(
         on_event(TrainEvent::Note(note));
     }
     let init_sha256 = file_sha256(&file)?;
-    let (plan, train) = data.plan(config, Task::Classify, 0, &init_sha256)?;
+    let (plan, train) = data.plan(None, config, Task::Classify, 0, &init_sha256)?;
     let test: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let labels = |rows: &dyn SampleSource| {
         rows.labels()
@@ -120,8 +121,8 @@ pub fn probe(
     };
     let (train_labels, test_labels) = (labels(&train), labels(test.as_ref()));
     let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
-    let train = plain_batches(&plan, Arc::new(train), ViewChoice::None, BATCH_SIZE);
-    let test = plain_batches(&plan, test, ViewChoice::None, BATCH_SIZE);
+    let train = evaluation_batches(&plan, Arc::new(train), ViewSampling::None, BATCH_SIZE);
+    let test = evaluation_batches(&plan, test, ViewSampling::None, BATCH_SIZE);
     let num_classes = data.dataset.classes().len();
 
     let mut arms = Vec::new();
@@ -176,25 +177,21 @@ pub fn probe(
 fn random_encoder(plan: &Plan, seed: i64, device: Device) -> (VarStore, Box<dyn Encoder>) {
     let store = VarStore::new(device);
     tch::manual_seed(seed);
-    let encoder = plan.tap.encoder.build(&store.root());
+    let encoder = plan.encoder.build(&store.root());
     (store, encoder)
 }
 
-fn calibrate(
-    encoder: &dyn Encoder,
-    batches: &Arc<BatchMaker>,
-    options: &RunOptions,
-) -> Result<(), TrainError> {
+fn calibrate(encoder: &dyn Encoder, batches: &Arc<Collator>, options: &RunOptions) -> Result<(), TrainError> {
     for _ in 0..CALIBRATION_PASSES {
-        for host in Loader::start(
+        for cpu_batch in Loader::start(
             batches,
-            0..batches.order().steps_per_epoch(),
+            0..batches.sampler().steps_per_epoch(),
             options.loader_threads,
         ) {
-            let host = host?;
+            let cpu_batch = cpu_batch?;
             // The statistics of a lone cloud are not those of a batch.
-            if host.len() > 1 {
-                no_grad(|| encoder.tokens(&host.to_tensors(options.device).cloud, true));
+            if cpu_batch.len() > 1 {
+                no_grad(|| encoder.tokens(&cpu_batch.to_tensors(options.device).cloud, Mode::TRAIN));
             }
         }
     }
@@ -204,19 +201,19 @@ fn calibrate(
 /// Maximum and mean over the tokens of every row.
 fn features(
     encoder: &dyn Encoder,
-    batches: &Arc<BatchMaker>,
+    batches: &Arc<Collator>,
     options: &RunOptions,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
     let mut rows = Vec::new();
-    for host in Loader::start(
+    for cpu_batch in Loader::start(
         batches,
-        0..batches.order().steps_per_epoch(),
+        0..batches.sampler().steps_per_epoch(),
         options.loader_threads,
     ) {
-        let host = host?;
-        let batch = host.to_tensors(options.device);
+        let cpu_batch = cpu_batch?;
+        let batch = cpu_batch.to_tensors(options.device);
         let pooled = no_grad(|| {
-            let tokens = encoder.tokens(&batch.cloud, false).features;
+            let tokens = encoder.tokens(&batch.cloud, Mode::EVAL).features;
             Tensor::cat(
                 &[
                     tokens.amax([1].as_slice(), false),
@@ -226,7 +223,7 @@ fn features(
             )
         });
         let pooled = pooled.to_kind(Kind::Double).to_device(Device::Cpu);
-        require_finite(&pooled, &host)?;
+        require_finite(&pooled, &cpu_batch)?;
         let of_batch = Vec::<Vec<f64>>::try_from(pooled).map_err(|source| TrainError::Torch {
             action: "reading features",
             source,

@@ -1,171 +1,197 @@
-//! Fine-tuning an encoder to name the part of every point, and scoring it (`docs/protocols.md`, "Part segmentation").
+//! Fine-tuning an encoder to name the part of every point (`docs/protocols.md`, "Part segmentation").
 //!
-//! A point is given the likeliest of the parts of all classes, as published; the score is taken as it comes and after the
-//! clean-up by neighbours that published scores have behind them. The last step is evaluated: no model selection.
-
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+//! A point is assigned the most likely of the parts of all classes, as published. Scores are given before and after the
+//! refinement by neighbors that published scores include.
 
 use serde::{Deserialize, Serialize};
-use tap_dataset::Split;
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor};
 
-use super::finetuned::{self, Finetuned, Origin};
+use super::OpenData;
+use super::finetune::{Scored, Task};
 use super::vote::Votes;
-use super::{OpenData, checkpoint_to_resume, plain_batches, read_init, require_finite, train_batches};
-use crate::batch::Batch;
-use crate::checkpoint::copy_weights;
-use crate::config::{Config, PartPlan, Plan, Task};
+use crate::config::{PartPlan, Plan};
+use crate::data::batch::{Batch, CpuBatch};
+use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
-use crate::event::{OnEvent, Record, SegmentationRecord, TrainEvent};
-use crate::loader::{Loader, ViewChoice};
-use crate::loss::poly1_focal;
 use crate::metric::{PartScore, part_iou, refine_parts};
-use crate::model::{PartInput, Segmenter, SegmenterSizes, build_segmenter};
-use crate::picture::Picture;
-use crate::run;
-use crate::seed::torch_seed;
-use crate::source::SampleSource;
-use crate::trainer::{Objective, RunOptions, StepLoss, Training};
-use crate::weights::{EncoderWeights, TrainedOn, WeightChoice};
+use crate::model::loss::poly1_focal_sum;
+use crate::model::{Mode, PartInput, Segmenter, SegmenterSizes, build_segmenter};
+use crate::run::weights::EncoderWeights;
+use crate::scalar::{Scalars, Sums};
+use crate::weights::checkpoint::copy_weights;
 
-/// How every key of the network begins.
-const SEGMENTER_PREFIX: &str = "segmentor.";
-/// Objects of an evaluation batch.
-const EVALUATION_BATCH: usize = 16;
+/// The one term of the loss.
+const FOCAL: &str = "focal";
+/// Intersections over union of objects, as predicted and after the clean-up; correct points.
+const PLAIN: &str = "plain";
+const REFINED: &str = "refined";
+const CORRECT: &str = "correct";
 
-/// Scores of one evaluation.
+/// The result of a part segmentation.
+pub type SegmentResult = Scored<SegmentScores>;
+
+/// The fields of a result.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentScore {
-    /// Predictions as they come.
-    pub plain: PartScore,
-    /// After the clean-up by neighbours.
-    pub refined: PartScore,
-    /// The part of the points that is right as they come, 0 to 1.
-    pub point_accuracy: f64,
-}
-
-/// A score, and everything that it depends on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentResult {
-    /// Where it comes from.
-    #[serde(flatten)]
-    pub origin: Origin,
+pub struct SegmentScores {
     /// The scores.
     pub score: SegmentScore,
 }
 
-/// The network that a plan asks for, with fresh weights by its seed.
-fn build(plan: &Plan, device: Device) -> (VarStore, Box<dyn Segmenter>) {
-    let store = VarStore::new(device);
-    tch::manual_seed(torch_seed(plan.seed, "weights", 0));
-    let by_class = parts(plan).by_class.iter();
-    let last_part = by_class.clone().flatten().max().copied().unwrap_or(0);
-    let sizes = SegmenterSizes {
-        num_classes: by_class.len() as i64,
-        num_parts: i64::from(last_part) + 1,
-        dropout: plan.head.dropout,
-    };
-    let segmenter = build_segmenter(&plan.tap.encoder, &(store.root() / "segmentor"), &sizes);
-    (store, segmenter)
+/// Scores of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentScore {
+    /// Before refinement.
+    pub plain: PartScore,
+    /// After refinement by neighbors.
+    pub refined: PartScore,
+    /// Accuracy over all points before refinement, 0 to 1.
+    pub point_accuracy: f64,
 }
 
-fn parts(plan: &Plan) -> &PartPlan {
-    plan.parts
-        .as_ref()
-        .expect("a plan for segmentation knows the parts")
-}
-
-fn log_probabilities(segmenter: &dyn Segmenter, batch: &Batch, train: bool) -> Tensor {
-    let parts = batch.parts.as_ref().expect("batches of segmentation have parts");
-    let input = PartInput {
-        cloud: &batch.cloud,
-        normals: &parts.normals,
-        class: &batch.labels,
-    };
-    segmenter.log_probabilities(&input, train)
-}
-
-/// Part segmentation as an objective.
+/// An encoder with a decoder to the points.
 #[derive(Debug)]
-struct SegmentObjective<'a> {
-    plan: &'a Plan,
-    segmenter: &'a dyn Segmenter,
-    evaluation: Arc<dyn SampleSource>,
-    device: Device,
-    loader_threads: usize,
-    score: Option<SegmentScore>,
+pub struct Segment {
+    segmenter: Box<dyn Segmenter>,
+    num_parts: i64,
+    /// The parts of each class.
+    by_class: Vec<Vec<u8>>,
 }
 
-/// Fine-tunes; `None` where it was interrupted, to be resumed.
-///
-/// Of an encoder all tensors are taken that the segmenter has by the same name and shape; what was taken and what was not
-/// is reported.
-///
-/// # Errors
-/// Where configuration, data, weights, disk or numbers fail, or where nothing of the encoder fits.
-pub fn finetune(
-    config: &Config,
-    options: &RunOptions,
-    labels_per_class: usize,
-    init: Option<&Path>,
-    cancel: &AtomicBool,
-    on_event: OnEvent<'_>,
-) -> Result<Option<SegmentResult>, TrainError> {
-    let inputs: Vec<&Path> = [options.data.as_path()].into_iter().chain(init).collect();
-    let _lock = run::lock(&options.out, options.existing, &inputs)?;
-    let checkpoint = checkpoint_to_resume(options, on_event)?;
-    let data = OpenData::open(&options.data)?;
-    let (init, init_sha256) = read_init(init, on_event)?;
-    let (plan, train) = data.plan(config, Task::Segment, labels_per_class, &init_sha256)?;
-    run::check(&options.out, options.existing, &plan)?;
-    let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
-    let (store, segmenter) = build(&plan, options.device);
-    if let Some(EncoderWeights { tensors, file, .. }) = &init {
-        let report = copy_weights(&store, tensors, SEGMENTER_PREFIX);
+fn parts(plan: &Plan) -> Result<&PartPlan, TrainError> {
+    plan.parts.as_ref().ok_or_else(|| TrainError::Config {
+        reason: String::from("the plan names no parts, and part segmentation needs them"),
+    })
+}
+
+impl Segment {
+    /// # Shapes
+    /// - returns [B, N, parts]
+    fn log_probabilities(&self, batch: &Batch, mode: Mode) -> Tensor {
+        let parts = batch.parts.as_ref().expect("batches of segmentation have parts");
+        let input = PartInput {
+            cloud: &batch.cloud,
+            normals: &parts.normals,
+            class: &batch.labels,
+        };
+        self.segmenter.log_probabilities(&input, mode)
+    }
+}
+
+impl Loss for Segment {
+    fn normalizer(&self, batch: &Batch) -> Sums {
+        let num_points = batch.cloud.xyz.size()[1];
+        let count = batch.len() as i64 * num_points * self.num_parts;
+        Sums::default().with(FOCAL, &[count as f64])
+    }
+
+    fn terms(&self, batch: &Batch, mode: Mode) -> Vec<Term> {
+        let parts = batch.parts.as_ref().expect("batches of segmentation have parts");
+        let sum = poly1_focal_sum(&self.log_probabilities(batch, mode), &parts.labels);
+        vec![Term::new(FOCAL, 1.0, sum)]
+    }
+}
+
+impl Task for Segment {
+    type Score = SegmentScores;
+
+    const NAME: &'static str = "segment";
+    const RECORD_KIND: &'static str = "segmentation";
+    const EVALUATION_BATCH: usize = 16;
+    const ENCODER_PREFIX: &'static str = "segmentor.";
+
+    fn build(plan: &Plan, _data: &OpenData, store: &VarStore) -> Result<Self, TrainError> {
+        let by_class = parts(plan)?.by_class.clone();
+        let last_part = by_class.iter().flatten().max().copied().unwrap_or(0);
+        let sizes = SegmenterSizes {
+            num_classes: by_class.len() as i64,
+            num_parts: i64::from(last_part) + 1,
+            dropout: plan.head.dropout,
+        };
+        Ok(Self {
+            segmenter: build_segmenter(&plan.encoder, &(store.root() / "segmentor"), &sizes),
+            num_parts: sizes.num_parts,
+            by_class,
+        })
+    }
+
+    /// Loads all tensors that the segmenter has under the same name and shape.
+    fn load_encoder(store: &VarStore, encoder: &EncoderWeights) -> Result<String, TrainError> {
+        let report = copy_weights(store, &encoder.tensors, Self::ENCODER_PREFIX);
         if report.num_copied == 0 {
             return Err(TrainError::Weights {
                 report: report.to_string(),
-                path: file.clone(),
+                path: encoder.file.clone(),
             });
         }
-        let of_decoder = report.missing.len();
-        on_event(TrainEvent::Note(format!(
-            "encoder from {}: {} tensors fit, {of_decoder} of the decoder start at random{}{}",
-            file.display(),
+        Ok(format!(
+            "{} tensors fit, {} of the decoder start at random{}{}",
             report.num_copied,
+            report.missing.len(),
             listed("of another shape, at random as well", &report.differing),
             listed("of the file without use", &report.unexpected),
-        )));
+        ))
     }
-    run::prepare(&options.out, options.existing, &plan)?;
-    let training = Training {
-        plan: &plan,
-        options,
-        store: &store,
-        trained_on: TrainedOn::new(data.dataset.classes(), train.labels()),
-        batches: train_batches(&plan, Arc::new(train), ViewChoice::None),
-        checkpoint,
-    };
-    let mut objective = SegmentObjective {
-        plan: &plan,
-        segmenter: segmenter.as_ref(),
-        evaluation,
-        device: options.device,
-        loader_threads: options.loader_threads,
-        score: None,
-    };
-    let outcome = training.run(&mut objective, cancel, on_event)?;
-    let (false, Some(score)) = (outcome.is_interrupted, objective.score) else {
-        return Ok(None);
-    };
-    finetuned::save(&plan, options, &store, &training.trained_on)?;
-    let origin = Origin::of_training(&plan, &data, options, &outcome, &training.trained_on);
-    let result = SegmentResult { origin, score };
-    run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
-    Ok(Some(result))
+
+    fn check(plan: &Plan, data: &OpenData, _votes: Votes) -> Result<(), TrainError> {
+        if data.parts_by_class() == parts(plan)?.by_class {
+            return Ok(());
+        }
+        Err(TrainError::UnsuitableData {
+            reason: String::from("the run was trained on other parts"),
+            path: data.path.clone(),
+        })
+    }
+
+    /// Logarithms of the probabilities of the parts, [B, N, parts].
+    fn predict(&self, batch: &Batch) -> Tensor {
+        self.log_probabilities(batch, Mode::EVAL)
+    }
+
+    fn score(&self, batch: &CpuBatch, predictions: &Tensor, sums: &mut Sums) -> Result<(), TrainError> {
+        let predicted = predictions
+            .argmax(-1, false)
+            .to_kind(Kind::Uint8)
+            .to_device(Device::Cpu);
+        let mut predictions = vec![0_u8; predicted.numel()];
+        let len = predictions.len();
+        predicted.contiguous().view(-1).copy_data(&mut predictions, len);
+        let (points, rest) = batch.points.as_chunks::<3>();
+        debug_assert!(rest.is_empty(), "three coordinates a point");
+        let objects = predictions
+            .chunks_exact_mut(batch.num_points)
+            .zip(points.chunks_exact(batch.num_points))
+            .zip(batch.part_labels.chunks_exact(batch.num_points))
+            .zip(&batch.labels);
+        for (((prediction, points), truth), &class) in objects {
+            let class = class as usize;
+            let parts = &self.by_class[class];
+            let truth: Vec<u8> = truth.iter().map(|&part| part as u8).collect();
+            let num_correct = prediction.iter().zip(&truth).filter(|(a, b)| a == b).count();
+            sums.add(CORRECT, &[num_correct as f64, truth.len() as f64]);
+            PartScore::add(sums, PLAIN, class, part_iou(prediction, &truth, parts));
+            refine_parts(prediction, points, parts);
+            PartScore::add(sums, REFINED, class, part_iou(prediction, &truth, parts));
+        }
+        Ok(())
+    }
+
+    fn finish(&self, sums: &Sums) -> SegmentScores {
+        let num_classes = self.by_class.len();
+        let score = SegmentScore {
+            plain: PartScore::finish(sums, PLAIN, num_classes),
+            refined: PartScore::finish(sums, REFINED, num_classes),
+            point_accuracy: sums.mean(CORRECT),
+        };
+        SegmentScores { score }
+    }
+
+    fn scalars(SegmentScores { score }: &SegmentScores) -> Scalars {
+        Scalars::default()
+            .with("instance_miou", score.plain.instance_miou)
+            .with("class_miou", score.plain.class_miou)
+            .with("point_accuracy", score.point_accuracy)
+    }
 }
 
 /// ", 2 what (a, b)", or nothing.
@@ -174,139 +200,5 @@ fn listed(what: &str, names: &[String]) -> String {
         String::new()
     } else {
         format!(", {} {what} ({})", names.len(), names.join(", "))
-    }
-}
-
-/// Scores weights of a fine-tuning on a split of a data set; `options.out` is the run that is read.
-///
-/// # Errors
-/// Where the run is not finished though `weights` says so, the data has other classes or parts, or the weights or their
-/// answers are not finite.
-pub fn evaluate(
-    options: &RunOptions,
-    split: Split,
-    votes: Votes,
-    weights: WeightChoice,
-    on_event: OnEvent<'_>,
-) -> Result<SegmentResult, TrainError> {
-    let run = Finetuned::open(options, weights, on_event)?;
-    let Finetuned { plan, data, .. } = &run;
-    if data.parts_by_class() != parts(plan).by_class {
-        return Err(TrainError::UnsuitableData {
-            reason: String::from("the run was trained on other parts"),
-            path: options.data.clone(),
-        });
-    }
-    let (store, segmenter) = build(plan, options.device);
-    run.load(&store)?;
-    let rows: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
-    let score = score(
-        plan,
-        segmenter.as_ref(),
-        &rows,
-        votes,
-        options.device,
-        options.loader_threads,
-    )?;
-    let origin = run.origin(options, split, votes);
-    Ok(SegmentResult { origin, score })
-}
-
-/// Takes every point for its likeliest part; log-probabilities are summed over the votes, which keep the points' order.
-fn score(
-    plan: &Plan,
-    segmenter: &dyn Segmenter,
-    rows: &Arc<dyn SampleSource>,
-    votes: Votes,
-    device: Device,
-    loader_threads: usize,
-) -> Result<SegmentScore, TrainError> {
-    let plain = plain_batches(plan, Arc::clone(rows), ViewChoice::None, EVALUATION_BATCH);
-    let steps = 0..plain.order().steps_per_epoch();
-    let mut looks: Vec<Loader> = votes
-        .augmented(plan, rows, EVALUATION_BATCH)
-        .map(|batches| Loader::start(&batches, steps.clone(), 1))
-        .collect();
-    let mut plain = Loader::start(&plain, steps.clone(), loader_threads);
-    let next = |look: &mut Loader| look.next().expect("all looks have the same steps");
-    let by_class = &parts(plan).by_class;
-    let (mut ious, mut refined_ious) = (Vec::new(), Vec::new());
-    let (mut num_right, mut num_points) = (0_usize, 0_usize);
-    for batch_idx in steps {
-        let host = next(&mut plain)?;
-        let mut batch = host.to_tensors(device);
-        let look = |batch: &Batch| no_grad(|| log_probabilities(segmenter, batch, false));
-        let mut sum = look(&batch);
-        for vote in &mut looks {
-            sum += look(&next(vote)?.to_tensors(device));
-        }
-        let rescaled = votes.rescaled(&batch.cloud, plan.phase.augmentation.scale, batch_idx);
-        for cloud in rescaled {
-            batch.cloud = cloud;
-            sum += look(&batch);
-        }
-        require_finite(&sum, &host)?;
-        let predicted = sum.argmax(-1, false).to_kind(Kind::Uint8).to_device(Device::Cpu);
-        let mut predictions = vec![0_u8; predicted.numel()];
-        let len = predictions.len();
-        predicted.contiguous().view(-1).copy_data(&mut predictions, len);
-        let (points, rest) = host.points.as_chunks::<3>();
-        debug_assert!(rest.is_empty(), "three coordinates a point");
-        let objects = predictions
-            .chunks_exact_mut(host.num_points)
-            .zip(points.chunks_exact(host.num_points))
-            .zip(host.part_labels.chunks_exact(host.num_points))
-            .zip(&host.labels);
-        for (((prediction, points), truth), &class) in objects {
-            let class = class as usize;
-            let truth: Vec<u8> = truth.iter().map(|&part| part as u8).collect();
-            num_right += prediction.iter().zip(&truth).filter(|(a, b)| a == b).count();
-            num_points += truth.len();
-            ious.push((class, part_iou(prediction, &truth, &by_class[class])));
-            refine_parts(prediction, points, &by_class[class]);
-            refined_ious.push((class, part_iou(prediction, &truth, &by_class[class])));
-        }
-    }
-    Ok(SegmentScore {
-        plain: PartScore::of(&ious, by_class.len()),
-        refined: PartScore::of(&refined_ious, by_class.len()),
-        point_accuracy: num_right as f64 / num_points.max(1) as f64,
-    })
-}
-
-impl Objective for SegmentObjective<'_> {
-    fn loss(&self, batch: &Batch) -> StepLoss {
-        let labels = &batch
-            .parts
-            .as_ref()
-            .expect("batches of segmentation have parts")
-            .labels;
-        StepLoss {
-            total: poly1_focal(&log_probabilities(self.segmenter, batch, true), labels),
-            parts: None,
-        }
-    }
-
-    fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
-        let score = score(
-            self.plan,
-            self.segmenter,
-            &self.evaluation,
-            Votes::default(),
-            self.device,
-            self.loader_threads,
-        )?;
-        let record = SegmentationRecord {
-            step,
-            instance_miou: score.plain.instance_miou,
-            class_miou: score.plain.class_miou,
-            point_accuracy: score.point_accuracy,
-        };
-        self.score = Some(score);
-        Ok(Record::Segmentation(record))
-    }
-
-    fn picture(&mut self) -> Result<Option<Picture>, TrainError> {
-        Ok(None)
     }
 }

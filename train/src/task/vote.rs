@@ -1,7 +1,7 @@
-//! Voting: a score from several looks at every object, where asked for.
+//! Voting, that is test-time augmentation: predictions averaged over several copies of every object.
 //!
-//! Other work looks at scaled copies, some of it over and over, and reports the best vote, which is selection on the test
-//! set (`docs/protocols.md`, "Voting"). Here votes are counted once, and the rule stands beside every score.
+//! Other work predicts scaled copies, some of it many times over, and reports the best vote, which is selection on the test
+//! set (`docs/protocols.md`, "Voting"). Here there is one vote, and its rule is part of every result.
 
 use std::sync::Arc;
 
@@ -10,23 +10,24 @@ use tch::Tensor;
 
 use super::loader_options;
 use crate::config::Plan;
-use crate::loader::{BatchMaker, LoaderOptions, Order, Tail, ViewChoice};
+use crate::data::collator::{Collator, LoaderOptions, ViewSampling};
+use crate::data::sampler::{BatchSampler, LastBatch};
+use crate::data::source::SampleSource;
 use crate::model::Cloud;
 use crate::seed::{Stream, torch_seed};
-use crate::source::SampleSource;
 
-/// How often objects are looked at in an evaluation besides the plain look.
+/// How many augmented predictions are added to the plain one in an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Votes {
-    /// How many further looks join the plain one.
+    /// Number of augmented predictions.
     pub count: u32,
-    /// Seed of their draws.
+    /// Seed of the augmentation.
     pub seed: u64,
-    /// What they look at.
+    /// What is augmented.
     pub rule: VoteRule,
 }
 
-/// What a vote looks at.
+/// What a vote augments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VoteRule {
@@ -34,13 +35,13 @@ pub enum VoteRule {
     #[default]
     Augmented,
     /// As the released code of TAP votes in part segmentation (`docs/protocols.md`, "Published votes"): the positions
-    /// alone, by which neighbours are found, are scaled axis by axis, in every vote on top of the votes before and by the
-    /// same factors for a whole batch; what a point is told of itself, position and normal, stays as it is.
+    /// alone, by which neighbors are found, are scaled axis by axis, in every vote on top of the votes before and by the
+    /// same factors for a whole batch; the features of a point, position and normal, stay as they are.
     Published,
 }
 
 impl Votes {
-    /// The clouds that published votes look at; with another rule there are none.
+    /// The clouds of published votes; empty by another rule.
     ///
     /// # Shapes
     /// - `cloud`: those of batch `batch_idx`; `scale`: the range of a factor
@@ -66,22 +67,22 @@ impl Votes {
         })
     }
 
-    /// The batches of every augmented vote; with another rule there are none.
+    /// The batches of every augmented vote; empty by another rule.
     pub(super) fn augmented<'a>(
         self,
         plan: &'a Plan,
         rows: &'a Arc<dyn SampleSource>,
         batch_size: usize,
-    ) -> impl Iterator<Item = Arc<BatchMaker>> + 'a {
+    ) -> impl Iterator<Item = Arc<Collator>> + 'a {
         let count = match self.rule {
             VoteRule::Augmented => self.count,
             VoteRule::Published => 0,
         };
         (1..=count).map(move |vote| {
-            let order = Order {
+            let sampler = BatchSampler {
                 num_rows: rows.len(),
                 batch_size,
-                tail: Tail::Keep,
+                last_batch: LastBatch::Keep,
                 shuffle: None,
             };
             let options = LoaderOptions {
@@ -89,9 +90,9 @@ impl Votes {
                 augmentation: plan.phase.augmentation.clone(),
                 parts: plan.parts.as_ref().map(|parts| parts.augmentation),
                 cache_bytes: 0,
-                ..loader_options(plan, ViewChoice::None)
+                ..loader_options(plan, ViewSampling::None)
             };
-            Arc::new(BatchMaker::new(Arc::clone(rows), order, options))
+            Arc::new(Collator::new(Arc::clone(rows), sampler, options))
         })
     }
 }
@@ -124,11 +125,11 @@ mod tests {
                 })
                 .collect()
         };
-        let looks = of_batch(votes(10, 0), 0);
-        assert_eq!(looks.len(), 10, "one cloud a vote");
+        let clouds = of_batch(votes(10, 0), 0);
+        assert_eq!(clouds.len(), 10, "one cloud a vote");
         let mut before = &cloud.xyz;
-        for look in &looks {
-            let factors = look / before;
+        for scaled in &clouds {
+            let factors = scaled / before;
             let (low, high) = (factors.amin([0, 1], false), factors.amax([0, 1], false));
             assert!(
                 low.allclose(&high, 1e-5, 1e-6, false),
@@ -138,16 +139,16 @@ mod tests {
                 low.min().double_value(&[]) >= 0.799 && high.max().double_value(&[]) <= 1.201,
                 "within the range: {low}"
             );
-            before = look;
+            before = scaled;
         }
-        let widest = (&looks[9] / &cloud.xyz - 1.0).abs().max().double_value(&[]);
+        let widest = (&clouds[9] / &cloud.xyz - 1.0).abs().max().double_value(&[]);
         assert!(widest > 0.2, "ten votes leave the range of one: {widest}");
         assert!(
-            looks[0].equal(&of_batch(votes(1, 0), 0)[0]),
+            clouds[0].equal(&of_batch(votes(1, 0), 0)[0]),
             "the same draws again"
         );
-        assert!(!looks[0].equal(&of_batch(votes(1, 1), 0)[0]), "by seed");
-        assert!(!looks[0].equal(&of_batch(votes(1, 0), 1)[0]), "by batch");
+        assert!(!clouds[0].equal(&of_batch(votes(1, 1), 0)[0]), "by seed");
+        assert!(!clouds[0].equal(&of_batch(votes(1, 0), 1)[0]), "by batch");
         let augmented = Votes {
             rule: VoteRule::Augmented,
             ..votes(10, 0)

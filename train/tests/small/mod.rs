@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tap_train::config::Config;
-use tap_train::event::{Record, TrainEvent};
+use tap_train::engine::trainer::RunOptions;
+use tap_train::method::MethodKind;
+use tap_train::method::tap::TapKind;
 use tap_train::run::Existing;
-use tap_train::task::pretrain::{PretrainResult, pretrain};
-use tap_train::trainer::RunOptions;
+use tap_train::run::event::TrainEvent;
+use tap_train::task::pretrain::{PretrainResult, pretrain_with};
 use tch::Device;
 
 /// torch's generator belongs to the process, so runs whose numbers are compared take turns.
@@ -24,7 +26,7 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
     turn
 }
 
-/// A small network for pictures of 16 pixels.
+/// A small network for images of 16 pixels.
 const SETTINGS: [&str; 10] = [
     "data.num_points=64",
     "data.num_views=2",
@@ -65,12 +67,24 @@ pub(crate) fn run(
     options: &RunOptions,
     stop_at: u64,
 ) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
+    run_with(&TapKind, config, options, stop_at)
+}
+
+/// The same by another method.
+pub(crate) fn run_with(
+    method: &dyn MethodKind,
+    config: &Config,
+    options: &RunOptions,
+    stop_at: u64,
+) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
     let cancel = AtomicBool::new(false);
     let mut losses = Vec::new();
-    let result = pretrain(config, options, None, &cancel, &mut |event| {
-        if let TrainEvent::Recorded(Record::Step(step)) = event {
-            losses.push((step.step, step.loss));
-            if step.step == stop_at {
+    let result = pretrain_with(method, config, options, None, &cancel, &mut |event| {
+        if let TrainEvent::Recorded(record) = event
+            && record.is_step()
+        {
+            losses.push((record.step, record.get("loss")));
+            if record.step == stop_at {
                 cancel.store(true, Ordering::Relaxed);
             }
         }

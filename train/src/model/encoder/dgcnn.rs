@@ -1,6 +1,6 @@
 //! DGCNN (`docs/method.md`, "DGCNN"; Wang et al., "Dynamic Graph CNN for Learning on Point Clouds").
 //!
-//! Edge convolutions over the graph of nearest neighbours: the first on coordinates, each later one on the features
+//! Edge convolutions over the graph of nearest neighbors: the first on coordinates, each later one on the features
 //! that the one before it made. All outputs are joined and fused to one feature a point.
 
 use serde::{Deserialize, Serialize};
@@ -9,9 +9,10 @@ use tch::{Tensor, nn, no_grad};
 use super::{Cloud, Encoder, Tokens};
 use crate::model::group::max_over_edges;
 use crate::model::layer::{BatchNorm, Linear};
+use crate::model::mode::Mode;
 use crate::ops;
 
-/// What a leaky ReLU leaves of negative values.
+/// Negative slope of the leaky ReLU.
 const NEGATIVE_SLOPE: f32 = 0.2;
 /// x, y, z and height.
 const INPUT_CHANNELS: i64 = 4;
@@ -20,10 +21,10 @@ const INPUT_CHANNELS: i64 = 4;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DgcnnConfig {
-    /// How many points the encoder looks at, and so how many tokens it gives, by farthest-point sampling; all if absent.
+    /// Number of input points and so of tokens, by farthest-point sampling; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_points: Option<i64>,
-    /// Neighbours of a point, itself among them.
+    /// Neighbors of a point, itself among them.
     pub num_neighbors: i64,
     /// Widths of the edge convolutions.
     pub widths: Vec<i64>,
@@ -93,7 +94,7 @@ impl Dgcnn {
 
     /// # Shapes
     /// - `features`: B,N,C
-    /// - returns N' neighbours of each point in the space of the features: B,N,K
+    /// - returns N' neighbors of each point in the space of the features: B,N,K
     fn graph(&self, features: &Tensor) -> Tensor {
         no_grad(|| {
             let features = features.detach();
@@ -105,7 +106,7 @@ impl Dgcnn {
 }
 
 impl Encoder for Dgcnn {
-    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
         let (xyz, features) = no_grad(|| {
             let features = cloud.features.narrow(1, 0, INPUT_CHANNELS).transpose(1, 2);
             match self.config.num_points {
@@ -117,13 +118,13 @@ impl Encoder for Dgcnn {
             }
         });
         let neighbors = ops::nearest(&xyz, &xyz, self.config.num_neighbors);
-        let mut outputs = vec![self.head.forward(&features, &neighbors, train)];
+        let mut outputs = vec![self.head.forward(&features, &neighbors, mode)];
         for conv in &self.backbone {
             let input = &outputs[outputs.len() - 1];
-            outputs.push(conv.forward(input, &self.graph(input), train));
+            outputs.push(conv.forward(input, &self.graph(input), mode));
         }
         let (conv, norm) = &self.fusion_block;
-        let fused = norm.forward(&conv.forward(&Tensor::cat(&outputs, 2)), train);
+        let fused = norm.forward(&conv.forward(&Tensor::cat(&outputs, 2), mode), mode);
         Tokens {
             features: leaky_relu(&fused),
             centers: xyz,
@@ -135,8 +136,8 @@ impl Encoder for Dgcnn {
     }
 
     /// The maximum and the mean of the tokens.
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
-        let tokens = self.tokens(cloud, train).features;
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
+        let tokens = self.tokens(cloud, mode).features;
         Tensor::cat(&[tokens.amax(1, false), tokens.mean_dim(1, false, None)], 1)
     }
 
@@ -165,7 +166,7 @@ impl EdgeConv {
     /// # Shapes
     /// - `x`: B,N,C; `neighbors`: B,N,K
     /// - returns B,N,width
-    fn forward(&self, x: &Tensor, neighbors: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, x: &Tensor, neighbors: &Tensor, mode: Mode) -> Tensor {
         // W (x_i ‖ x_j - x_i) = (W₁ - W₂) x_i + W₂ x_j: two products a point instead of one an edge. They stay in `f32`,
         // since the next graph is built on them.
         let (matrix, channels) = (self.conv.matrix(), x.size()[2]);
@@ -175,7 +176,7 @@ impl EdgeConv {
         let of_point = x.linear(&of_difference, None::<Tensor>);
         // A leaky ReLU is monotone: the maximum may be taken before it.
         leaky_relu(&max_over_edges(
-            &of_center, &of_point, neighbors, &self.norm, train,
+            &of_center, &of_point, neighbors, &self.norm, mode,
         ))
     }
 }

@@ -1,7 +1,7 @@
 //! Point-cloud backbones behind one trait (`docs/method.md`, "Backbones"). One file a backbone, and one line of the
 //! list below.
 //!
-//! # A backbone of one's own
+//! # Adding a backbone
 //!
 //! **Inside this crate**: write `train/src/model/encoder/my_net.rs` with two types, and add the line
 //! `my_net: MyNet(MyNetConfig),` to the list. That is all: `kind = "my_net"` in a configuration then selects it for
@@ -21,6 +21,8 @@ use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
+
+use super::mode::Mode;
 
 /// Declares the file of each backbone, its place in [`EncoderConfig`], and how it is built.
 macro_rules! backbones {
@@ -94,9 +96,9 @@ pub struct Tokens {
 /// - A cloud is a set: another order of the points gives the same tokens. Published exceptions: farthest-point sampling
 ///   begins at point 0, and a ball query takes the first points of a crowded ball.
 /// - `centers` are in the space of `cloud.xyz`. The photograph module reads them as positions, and the ray bias measures
-///   their distance to the rays, so they have to be where the token looks.
-/// - `train` is true in training: batch norms then use and update the statistics of the batch, dropout drops.
-/// - Coordinates carry no gradient. Searches (neighbours, centres) belong into [`tch::no_grad`].
+///   their distance to the rays, so they have to be the position of the token.
+/// - `mode` goes on to every layer: in training batch norms use and update the statistics of the batch, and dropout drops.
+/// - Coordinates carry no gradient. Searches (neighbors, centers) belong into [`tch::no_grad`].
 /// - Random weights and random drops come from torch's default generator alone, so that a seed fixes a run.
 pub trait Encoder: Debug + Send {
     /// Tokens with their positions.
@@ -104,7 +106,7 @@ pub trait Encoder: Debug + Send {
     /// # Shapes
     /// - `cloud`: B,N,3 and B,C,N
     /// - returns B,M,[`token_channels`](Self::token_channels) and B,M,3
-    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens;
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens;
 
     /// Width of a token.
     fn token_channels(&self) -> i64;
@@ -113,8 +115,8 @@ pub trait Encoder: Debug + Send {
     ///
     /// # Shapes
     /// - returns B,M,[`dense_channels`](Self::dense_channels) and B,M,3
-    fn dense_tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
-        self.tokens(cloud, train)
+    fn dense_tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
+        self.tokens(cloud, mode)
     }
 
     /// Width of such a token.
@@ -127,7 +129,7 @@ pub trait Encoder: Debug + Send {
     /// # Shapes
     /// - `cloud`: B,N,3 and B,C,N
     /// - returns B,[`global_channels`](Self::global_channels)
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor;
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor;
 
     /// Width of the global feature.
     fn global_channels(&self) -> i64;
@@ -198,17 +200,17 @@ mod tests {
         for config in minis() {
             let vs = nn::VarStore::new(Device::Cpu);
             let encoder = config.build(&(vs.root() / "encoder"));
-            let tokens = encoder.tokens(&cloud, true);
+            let tokens = encoder.tokens(&cloud, Mode::TRAIN);
             let (batch, num_tokens, channels) = tokens.features.size3().expect("B,M,C");
             assert_eq!((batch, channels), (2, encoder.token_channels()), "{config:?}");
             assert_eq!(tokens.centers.size(), [2, num_tokens, 3], "{config:?}");
-            let dense = encoder.dense_tokens(&cloud, false);
+            let dense = encoder.dense_tokens(&cloud, Mode::EVAL);
             assert_eq!(
                 dense.features.size(),
                 [2, num_tokens, encoder.dense_channels()],
                 "{config:?}"
             );
-            let feature = encoder.global_feature(&cloud, true);
+            let feature = encoder.global_feature(&cloud, Mode::TRAIN);
             assert_eq!(feature.size(), [2, encoder.global_channels()], "{config:?}");
             (feature.square().mean(Kind::Float) + tokens.features.square().mean(Kind::Float)).backward();
             for (name, parameter) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {
@@ -234,10 +236,10 @@ mod tests {
             let vs = nn::VarStore::new(Device::Cpu);
             let encoder = config.build(&vs.root());
             let [one, other] =
-                [&given, &shuffled].map(|cloud| no_grad(|| encoder.global_feature(cloud, false)));
+                [&given, &shuffled].map(|cloud| no_grad(|| encoder.global_feature(cloud, Mode::EVAL)));
             assert!(one.allclose(&other, 1e-3, 1e-4, false), "{config:?}");
             let moved = cloud(&given.xyz * 0.5);
-            let moved = no_grad(|| encoder.global_feature(&moved, false));
+            let moved = no_grad(|| encoder.global_feature(&moved, Mode::EVAL));
             assert!(
                 !one.allclose(&moved, 1e-3, 1e-4, false),
                 "{config:?}: the points count"

@@ -1,7 +1,7 @@
 //! PointMLP (`docs/method.md`, "PointMLP"; Ma et al., "Rethinking Network Design and Local Geometry in Point Cloud"),
 //! and its elite variant.
 //!
-//! A stage halves the points: neighbours around each centre, their differences to the centre brought to one scale by a
+//! A stage halves the points: neighbors around each center, their differences to the center brought to one scale by a
 //! geometric affine module, residual MLPs before and after the maximum over each group.
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use tch::{Tensor, nn, no_grad};
 use super::{Cloud, Encoder, Tokens};
 use crate::model::group::{difference_deviation, max_over_group};
 use crate::model::layer::{BatchNorm, Linear};
+use crate::model::mode::Mode;
 use crate::ops;
 
 /// x, y, z and height.
@@ -39,9 +40,9 @@ pub struct PointMlpStage {
     pub num_neighbors: i64,
     /// Width behind the stage, in multiples of that before it.
     pub expansion: i64,
-    /// Residual blocks on every neighbour.
+    /// Residual blocks on every neighbor.
     pub num_pre_blocks: i64,
-    /// Residual blocks on every centre.
+    /// Residual blocks on every center.
     pub num_pos_blocks: i64,
 }
 
@@ -162,35 +163,35 @@ impl PointMlp {
     ///
     /// # Shapes
     /// - `xyz`: B,N,3; `features`: B,N,C
-    pub(in crate::model) fn levels(&self, xyz: &Tensor, features: &Tensor, train: bool) -> Vec<Level> {
+    pub(in crate::model) fn levels(&self, xyz: &Tensor, features: &Tensor, mode: Mode) -> Vec<Level> {
         let mut levels = vec![Level {
             xyz: xyz.shallow_clone(),
-            features: self.embedding.forward(features, train),
+            features: self.embedding.forward(features, mode),
         }];
         let stages = self.local_grouper_list.iter().zip(&self.pre_blocks_list);
         for ((grouper, pre), pos) in stages.zip(&self.pos_blocks_list) {
             let level = &levels[levels.len() - 1];
             let groups = grouper.groups(&level.xyz);
-            let pooled = max_over_group(&pre.forward(grouper, &level.features, &groups, train));
+            let pooled = max_over_group(&pre.forward(grouper, &level.features, &groups, mode));
             levels.push(Level {
                 xyz: groups.xyz,
-                features: run(pos, pooled, train),
+                features: run(pos, pooled, mode),
             });
         }
         levels
     }
 
-    fn last_level(&self, cloud: &Cloud, train: bool) -> Level {
+    fn last_level(&self, cloud: &Cloud, mode: Mode) -> Level {
         let features = cloud.features.narrow(1, 0, INPUT_CHANNELS).transpose(1, 2);
-        self.levels(&cloud.xyz, &features, train)
+        self.levels(&cloud.xyz, &features, mode)
             .pop()
             .expect("the embedding is a level")
     }
 }
 
 impl Encoder for PointMlp {
-    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
-        let level = self.last_level(cloud, train);
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
+        let level = self.last_level(cloud, mode);
         Tokens {
             features: level.features,
             centers: level.xyz,
@@ -202,8 +203,8 @@ impl Encoder for PointMlp {
     }
 
     /// The maximum of the tokens.
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
-        self.last_level(cloud, train).features.amax(1, false)
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
+        self.last_level(cloud, mode).features.amax(1, false)
     }
 
     fn global_channels(&self) -> i64 {
@@ -211,7 +212,7 @@ impl Encoder for PointMlp {
     }
 }
 
-/// Groups of neighbours and their normalization ("geometric affine module").
+/// Groups of neighbors and their normalization ("geometric affine module").
 #[derive(Debug)]
 struct LocalGrouper {
     affine_alpha: Tensor,
@@ -220,7 +221,7 @@ struct LocalGrouper {
     num_neighbors: i64,
 }
 
-/// Centres and their neighbours.
+/// Centers and their neighbors.
 struct Groups {
     /// B,G,3.
     xyz: Tensor,
@@ -252,29 +253,29 @@ impl LocalGrouper {
         })
     }
 
-    /// `layer` on (alpha · difference / deviation + beta ‖ centre) of every neighbour; the deviation is one of a cloud, over
-    /// all groups, neighbours and channels.
+    /// `layer` on (alpha · difference / deviation + beta ‖ center) of every neighbor; the deviation is one of a cloud, over
+    /// all groups, neighbors and channels.
     ///
-    /// The product is formed by point instead of by neighbour: of a difference it is a difference, and deviation, beta
-    /// and centre are the same for a whole group.
+    /// The product is formed by point instead of by neighbor: of a difference it is a difference, and deviation, beta
+    /// and center are the same for a whole group.
     ///
     /// # Shapes
     /// - `features`: B,N,C
     /// - returns B,G,K,out
-    fn apply(&self, layer: &ConvBnRelu, features: &Tensor, groups: &Groups) -> Tensor {
+    fn apply(&self, layer: &ConvBnRelu, features: &Tensor, groups: &Groups, mode: Mode) -> Tensor {
         let channels = features.size()[2];
         let of_center = ops::gather(features, &groups.centers);
         let deviation = difference_deviation(&of_center, features, &groups.neighbors) + DEVIATION_EPSILON;
-        let of_point = layer.forward_part(&(features * self.affine_alpha.view([1, 1, channels])), 0)
+        let of_point = layer.forward_part(&(features * self.affine_alpha.view([1, 1, channels])), 0, mode)
             / deviation.view([-1, 1, 1]);
-        let of_group = layer.forward_part(&of_center, channels)
-            + layer.forward_part(&self.affine_beta.view([1, 1, channels]), 0)
+        let of_group = layer.forward_part(&of_center, channels, mode)
+            + layer.forward_part(&self.affine_beta.view([1, 1, channels]), 0, mode)
             - ops::gather(&of_point, &groups.centers);
         ops::gather(&of_point, &groups.neighbors) + of_group.unsqueeze(2)
     }
 }
 
-/// A layer on (difference ‖ centre) of every neighbour, then residual blocks.
+/// A layer on (difference ‖ center) of every neighbor, then residual blocks.
 #[derive(Debug)]
 struct PreExtraction {
     transfer: ConvBnRelu,
@@ -291,9 +292,9 @@ impl PreExtraction {
 
     /// # Shapes
     /// - returns B,G,K,width
-    fn forward(&self, grouper: &LocalGrouper, features: &Tensor, groups: &Groups, train: bool) -> Tensor {
-        let rows = grouper.apply(&self.transfer, features, groups);
-        run(&self.operation, self.transfer.activate(&rows, train), train)
+    fn forward(&self, grouper: &LocalGrouper, features: &Tensor, groups: &Groups, mode: Mode) -> Tensor {
+        let rows = grouper.apply(&self.transfer, features, groups, mode);
+        run(&self.operation, self.transfer.activate(&rows, mode), mode)
     }
 }
 
@@ -304,10 +305,8 @@ fn residuals(vs: &nn::Path<'_>, channels: i64, num_blocks: i64, bottleneck: f64)
         .collect()
 }
 
-fn run(blocks: &[Residual], rows: Tensor, train: bool) -> Tensor {
-    blocks
-        .iter()
-        .fold(rows, |rows, block| block.forward(&rows, train))
+fn run(blocks: &[Residual], rows: Tensor, mode: Mode) -> Tensor {
+    blocks.iter().fold(rows, |rows, block| block.forward(&rows, mode))
 }
 
 /// `relu(net2(net1(x)) + x)`.
@@ -336,11 +335,11 @@ impl Residual {
     /// # Shapes
     /// - `x`: ...,C
     /// - returns ...,C
-    pub(in crate::model) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    pub(in crate::model) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let (conv, norm) = &self.net1;
-        let hidden = norm.forward_relu(&conv.forward(x), train);
+        let hidden = norm.forward_relu(&conv.forward(x, mode), mode);
         let (conv, norm) = &self.net2;
-        norm.forward_add_relu(&conv.forward(&hidden), x, train)
+        norm.forward_add_relu(&conv.forward(&hidden, mode), x, mode)
     }
 }
 
@@ -363,17 +362,17 @@ impl ConvBnRelu {
     /// # Shapes
     /// - `x`: ...,in
     /// - returns ...,out
-    pub(in crate::model) fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        self.activate(&self.conv.forward(x), train)
+    pub(in crate::model) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        self.activate(&self.conv.forward(x, mode), mode)
     }
 
     /// The part of the convolution that the input channels from `first` on have.
-    pub(in crate::model) fn forward_part(&self, x: &Tensor, first: i64) -> Tensor {
-        self.conv.forward_part(x, first)
+    pub(in crate::model) fn forward_part(&self, x: &Tensor, first: i64, mode: Mode) -> Tensor {
+        self.conv.forward_part(x, first, mode)
     }
 
     /// What follows the convolution.
-    pub(in crate::model) fn activate(&self, rows: &Tensor, train: bool) -> Tensor {
-        self.norm.forward_relu(rows, train)
+    pub(in crate::model) fn activate(&self, rows: &Tensor, mode: Mode) -> Tensor {
+        self.norm.forward_relu(rows, mode)
     }
 }

@@ -1,6 +1,6 @@
 //! PointNet++ with single-scale set abstraction (`docs/method.md`, "PointNet++"), and the `mini` variant of this project.
 //!
-//! A stage takes centres by farthest-point sampling, groups neighbours around each, runs a shared MLP over
+//! A stage takes centers by farthest-point sampling, groups neighbors around each, runs a shared MLP over
 //! (relative position ‖ feature) and takes the maximum over the group. Rows are points and columns channels all the way,
 //! so that the 1×1 convolutions of the checkpoint are plain matrix products.
 
@@ -10,18 +10,19 @@ use tch::{Tensor, nn, no_grad};
 use super::{Cloud, Encoder, Tokens};
 use crate::model::group::max_over_group;
 use crate::model::layer::{BatchNorm, Linear};
+use crate::model::mode::Mode;
 use crate::ops;
 
 /// Sizes of a PointNet++. The default is the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PointNet2Config {
-    /// How many points the encoder looks at, chosen by farthest-point sampling; all if absent.
+    /// Number of input points, by farthest-point sampling; all if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_points: Option<i64>,
     /// What enters the first stage beside the relative position.
     pub input: PointFeature,
-    /// How neighbours are chosen.
+    /// How neighbors are chosen.
     pub neighbors: NeighborRule,
     /// The grouping stages.
     pub stages: Vec<StageConfig>,
@@ -53,7 +54,7 @@ pub enum NeighborRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageConfig {
-    /// Centres, by farthest-point sampling.
+    /// Centers, by farthest-point sampling.
     pub num_centers: i64,
     /// Radius of a group; a cloud has radius 1.
     pub radius: f64,
@@ -166,10 +167,10 @@ impl PointNet2 {
     }
 
     /// All grouping stages, up to the last.
-    fn levels(&self, cloud: &Cloud, train: bool) -> Level {
+    fn levels(&self, cloud: &Cloud, mode: Mode) -> Level {
         let mut level = self.input(cloud);
         for (mlp, stage) in self.SA_modules.iter().zip(&self.config.stages) {
-            level = self.abstraction(&level, mlp, stage, train);
+            level = self.abstraction(&level, mlp, stage, mode);
         }
         level
     }
@@ -197,7 +198,7 @@ impl PointNet2 {
         })
     }
 
-    fn abstraction(&self, level: &Level, mlp: &SharedMlp, stage: &StageConfig, train: bool) -> Level {
+    fn abstraction(&self, level: &Level, mlp: &SharedMlp, stage: &StageConfig, mode: Mode) -> Level {
         let (centers, neighbors) = no_grad(|| {
             let centers = if level.is_ordered {
                 level.xyz.narrow(1, 0, stage.num_centers)
@@ -214,7 +215,7 @@ impl PointNet2 {
             };
             (centers, neighbors)
         });
-        let features = mlp.grouped(level, &centers, &neighbors, train);
+        let features = mlp.grouped(level, &centers, &neighbors, mode);
         Level {
             xyz: centers,
             features,
@@ -228,12 +229,12 @@ impl PointNet2 {
 }
 
 impl Encoder for PointNet2 {
-    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
-        let level = self.levels(cloud, train);
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
+        let level = self.levels(cloud, mode);
         let tokens = match &self.config.last {
-            LastStage::Grouped(stage) => self.abstraction(&level, self.last_mlp(), stage, train),
+            LastStage::Grouped(stage) => self.abstraction(&level, self.last_mlp(), stage, mode),
             LastStage::PerToken { .. } => {
-                let features = self.last_mlp().absolute(&level, train);
+                let features = self.last_mlp().absolute(&level, mode);
                 Level { features, ..level }
             }
         };
@@ -247,14 +248,14 @@ impl Encoder for PointNet2 {
         self.token_channels
     }
 
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
         match self.config.last {
             LastStage::Grouped(_) => self
                 .last_mlp()
-                .absolute(&self.levels(cloud, train), train)
+                .absolute(&self.levels(cloud, mode), mode)
                 .amax(1, false),
             LastStage::PerToken { .. } => {
-                let tokens = self.tokens(cloud, train).features;
+                let tokens = self.tokens(cloud, mode).features;
                 Tensor::cat(&[tokens.amax(1, false), tokens.mean_dim(1, false, None)], 1)
             }
         }
@@ -296,27 +297,33 @@ impl SharedMlp {
         }
     }
 
-    /// The MLP on (relative position ‖ feature) of every neighbour, and the maximum over each group.
+    /// The MLP on (relative position ‖ feature) of every neighbor, and the maximum over each group.
     ///
     /// # Shapes
     /// - `centers`: B,G,3; `neighbors`: B,G,K
     /// - returns B,G,out
-    fn grouped(&self, level: &Level, centers: &Tensor, neighbors: &Tensor, train: bool) -> Tensor {
+    fn grouped(&self, level: &Level, centers: &Tensor, neighbors: &Tensor, mode: Mode) -> Tensor {
         let rows = if self.in_channels < self.first_width {
             let grouped = grouped_input(level, centers, neighbors);
-            self.convs[0].0.forward(&grouped)
+            self.convs[0].0.forward(&grouped, mode)
         } else {
-            self.first_layer_by_point(level, centers, neighbors)
+            self.first_layer_by_point(level, centers, neighbors, mode)
         };
-        max_over_group(&self.after_first_layer(&rows, train))
+        max_over_group(&self.after_first_layer(&rows, mode))
     }
 
     /// The first layer, applied before grouping where that is cheaper: `W (p_j - p_i ‖ f_j) = W (p_j ‖ f_j) - W (p_i ‖ 0)`,
-    /// one product a point instead of one a neighbour.
-    fn first_layer_by_point(&self, level: &Level, centers: &Tensor, neighbors: &Tensor) -> Tensor {
+    /// one product a point instead of one a neighbor.
+    fn first_layer_by_point(
+        &self,
+        level: &Level,
+        centers: &Tensor,
+        neighbors: &Tensor,
+        mode: Mode,
+    ) -> Tensor {
         let conv = &self.convs[0].0;
-        let of_point = conv.forward(&Tensor::cat(&[&level.xyz, &level.features], 2));
-        let of_center = conv.forward_part(centers, 0);
+        let of_point = conv.forward(&Tensor::cat(&[&level.xyz, &level.features], 2), mode);
+        let of_center = conv.forward_part(centers, 0, mode);
         ops::gather(&of_point, neighbors) - of_center.unsqueeze(2)
     }
 
@@ -324,21 +331,21 @@ impl SharedMlp {
     ///
     /// # Shapes
     /// - returns B,N,out
-    fn absolute(&self, level: &Level, train: bool) -> Tensor {
+    fn absolute(&self, level: &Level, mode: Mode) -> Tensor {
         let rows = Tensor::cat(&[&level.xyz, &level.features], 2);
-        self.after_first_layer(&self.convs[0].0.forward(&rows), train)
+        self.after_first_layer(&self.convs[0].0.forward(&rows, mode), mode)
     }
 
-    fn after_first_layer(&self, rows: &Tensor, train: bool) -> Tensor {
-        let mut rows = self.convs[0].1.forward_relu(rows, train);
+    fn after_first_layer(&self, rows: &Tensor, mode: Mode) -> Tensor {
+        let mut rows = self.convs[0].1.forward_relu(rows, mode);
         for (conv, norm) in &self.convs[1..] {
-            rows = norm.forward_relu(&conv.forward(&rows), train);
+            rows = norm.forward_relu(&conv.forward(&rows, mode), mode);
         }
         rows
     }
 }
 
-/// (relative position ‖ feature) of every neighbour; for the first stage, whose input carries no gradient.
+/// (relative position ‖ feature) of every neighbor; for the first stage, whose input carries no gradient.
 fn grouped_input(level: &Level, centers: &Tensor, neighbors: &Tensor) -> Tensor {
     let rows = Tensor::cat(&[&level.xyz, &level.features], 2);
     let grouped = ops::gather(&rows, neighbors);
@@ -369,11 +376,11 @@ mod tests {
         let num_parameters: usize = vs.trainable_variables().iter().map(Tensor::numel).sum();
         assert_eq!(num_parameters, 70_848, "parameters of the mini encoder");
         let cloud = cloud(2, 1024);
-        let tokens = encoder.tokens(&cloud, true);
+        let tokens = encoder.tokens(&cloud, Mode::TRAIN);
         assert_eq!(tokens.features.size(), [2, 32, 256], "32 tokens of 256");
         assert_eq!(tokens.centers.size(), [2, 32, 3], "each with a position");
         assert_eq!(
-            encoder.global_feature(&cloud, true).size(),
+            encoder.global_feature(&cloud, Mode::TRAIN).size(),
             [2, 512],
             "maximum and mean"
         );
@@ -393,10 +400,10 @@ mod tests {
         };
         let centers = level.xyz.narrow(1, 0, 6);
         let neighbors = ops::nearest(&level.xyz, &centers, 5);
-        let by_point = mlp.first_layer_by_point(&level, &centers, &neighbors);
+        let by_point = mlp.first_layer_by_point(&level, &centers, &neighbors, Mode::EVAL);
         let by_neighbor = mlp.convs[0]
             .0
-            .forward(&grouped_input(&level, &centers, &neighbors));
+            .forward(&grouped_input(&level, &centers, &neighbors), Mode::EVAL);
         assert!(
             by_point.allclose(&by_neighbor, 1e-4, 1e-5, false),
             "both orders give one result"

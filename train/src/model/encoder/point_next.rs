@@ -11,6 +11,7 @@ use tch::{Tensor, nn, no_grad};
 use super::{Cloud, Encoder, Tokens};
 use crate::model::group::{max_over_edges, max_over_group};
 use crate::model::layer::{BatchNorm, Linear};
+use crate::model::mode::Mode;
 use crate::ops;
 
 /// x, y, z and height.
@@ -113,18 +114,18 @@ impl PointNext {
 }
 
 impl Encoder for PointNext {
-    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
         let features = cloud.features.narrow(1, 0, INPUT_CHANNELS).transpose(1, 2);
         let mut level = Level {
             xyz: cloud.xyz.shallow_clone(),
-            features: self.stem.forward(&features),
+            features: self.stem.forward(&features, mode),
         };
         for stage in &self.stages {
-            level = stage.forward(&level, train);
+            level = stage.forward(&level, mode);
         }
         let rows = Tensor::cat(&[&level.xyz, &level.features], 2);
         Tokens {
-            features: all_active(&self.last, rows, train),
+            features: all_active(&self.last, rows, mode),
             centers: level.xyz,
         }
     }
@@ -134,8 +135,8 @@ impl Encoder for PointNext {
     }
 
     /// The maximum of the tokens: the last abstraction, of one group with all points.
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
-        self.tokens(cloud, train).features.amax(1, false)
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
+        self.tokens(cloud, mode).features.amax(1, false)
     }
 
     fn global_channels(&self) -> i64 {
@@ -159,21 +160,21 @@ impl Stage {
         }
     }
 
-    fn forward(&self, level: &Level, train: bool) -> Level {
-        let level = self.abstraction.forward(level, train);
+    fn forward(&self, level: &Level, mode: Mode) -> Level {
+        let level = self.abstraction.forward(level, mode);
         let Some(block) = self.blocks.first() else {
             return level;
         };
-        // All blocks of a stage look at the same balls.
+        // All blocks of a stage share one ball query.
         let neighbors = ops::ball_query(&level.xyz, &level.xyz, block.radius, block.num_neighbors);
         self.blocks.iter().fold(level, |level, block| Level {
-            features: block.forward(&level, &neighbors, train),
+            features: block.forward(&level, &neighbors, mode),
             xyz: level.xyz,
         })
     }
 }
 
-/// Half of the points, each with the maximum over an MLP of its neighbours, added to a linear map of its own feature.
+/// Half of the points, each with the maximum over an MLP of its neighbors, added to a linear map of its own feature.
 #[derive(Debug)]
 struct SetAbstraction {
     convs: Vec<(Linear, BatchNorm)>,
@@ -197,7 +198,7 @@ impl SetAbstraction {
         }
     }
 
-    fn forward(&self, level: &Level, train: bool) -> Level {
+    fn forward(&self, level: &Level, mode: Mode) -> Level {
         let (xyz, centers, neighbors) = no_grad(|| {
             let centers = ops::farthest_points(&level.xyz, level.xyz.size()[1] / 2);
             let xyz = ops::gather(&level.xyz, &centers);
@@ -205,26 +206,28 @@ impl SetAbstraction {
             (xyz, centers, neighbors)
         });
         let ((first, first_norm), rest) = self.convs.split_first().expect("an abstraction has a layer");
-        let (of_point, of_center) = by_point(first, level, &xyz, self.radius);
+        let (of_point, of_center) = by_point(first, level, &xyz, self.radius, mode);
         let pooled = match rest.split_last() {
-            None => max_over_edges(&-of_center, &of_point, &neighbors, first_norm, train),
+            None => max_over_edges(&-of_center, &of_point, &neighbors, first_norm, mode),
             Some(((last, last_norm), middle)) => {
                 let rows = ops::gather(&of_point, &neighbors) - of_center.unsqueeze(2);
-                let rows = all_active(middle, first_norm.forward_relu(&rows, train), train);
+                let rows = all_active(middle, first_norm.forward_relu(&rows, mode), mode);
                 // With a residual connection the last layer is left linear until the sum.
-                max_over_group(&last_norm.forward(&last.forward(&rows), train))
+                max_over_group(&last_norm.forward(&last.forward(&rows, mode), mode))
             }
         };
         // A ReLU is monotone: behind the maximum it does what it would do before.
         let features = match &self.skipconv {
-            Some(skipconv) => (pooled + skipconv.forward(&ops::gather(&level.features, &centers))).relu_(),
+            Some(skipconv) => {
+                (pooled + skipconv.forward(&ops::gather(&level.features, &centers), mode)).relu_()
+            }
             None => pooled.relu(),
         };
         Level { xyz, features }
     }
 }
 
-/// Inverted residual MLP: the maximum over an MLP of the neighbours, then two layers on every point with a wide middle.
+/// Inverted residual MLP: the maximum over an MLP of the neighbors, then two layers on every point with a wide middle.
 #[derive(Debug)]
 struct InvResMlp {
     convs: (Linear, BatchNorm),
@@ -258,24 +261,27 @@ impl InvResMlp {
     /// # Shapes
     /// - `neighbors`: B,N,K
     /// - returns B,N,C
-    fn forward(&self, level: &Level, neighbors: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, level: &Level, neighbors: &Tensor, mode: Mode) -> Tensor {
         let (conv, norm) = &self.convs;
-        let (of_point, of_center) = by_point(conv, level, &level.xyz, self.radius);
-        let pooled = max_over_edges(&-of_center, &of_point, neighbors, norm, train).relu();
+        let (of_point, of_center) = by_point(conv, level, &level.xyz, self.radius, mode);
+        let pooled = max_over_edges(&-of_center, &of_point, neighbors, norm, mode).relu();
         let [(widen, wide_norm), (narrow, narrow_norm)] = &self.pwconv;
-        let wide = wide_norm.forward_relu(&widen.forward(&pooled), train);
-        narrow_norm.forward_add_relu(&narrow.forward(&wide), &level.features, train)
+        let wide = wide_norm.forward_relu(&widen.forward(&pooled, mode), mode);
+        narrow_norm.forward_add_relu(&narrow.forward(&wide, mode), &level.features, mode)
     }
 }
 
-/// A layer on `((p_j - p_i) / radius ‖ f_j)` in two parts whose difference it is: one of the neighbour, one of the centre.
+/// A layer on `((p_j - p_i) / radius ‖ f_j)` in two parts whose difference it is: one of the neighbor, one of the center.
 ///
 /// # Shapes
 /// - `centers`: B,G,3
 /// - returns B,N,out and B,G,out
-fn by_point(conv: &Linear, level: &Level, centers: &Tensor, radius: f64) -> (Tensor, Tensor) {
+fn by_point(conv: &Linear, level: &Level, centers: &Tensor, radius: f64, mode: Mode) -> (Tensor, Tensor) {
     let rows = Tensor::cat(&[&(&level.xyz / radius), &level.features], 2);
-    (conv.forward(&rows), conv.forward_part(&(centers / radius), 0))
+    (
+        conv.forward(&rows, mode),
+        conv.forward_part(&(centers / radius), 0, mode),
+    )
 }
 
 /// 1×1 convolutions with batch norm. Keys `{i}.0.weight`, `{i}.1.*`.
@@ -294,8 +300,8 @@ fn convs(vs: &nn::Path<'_>, in_channels: i64, widths: &[i64]) -> Vec<(Linear, Ba
 }
 
 /// Every layer with its ReLU.
-fn all_active(convs: &[(Linear, BatchNorm)], rows: Tensor, train: bool) -> Tensor {
+fn all_active(convs: &[(Linear, BatchNorm)], rows: Tensor, mode: Mode) -> Tensor {
     convs.iter().fold(rows, |rows, (conv, norm)| {
-        norm.forward_relu(&conv.forward(&rows), train)
+        norm.forward_relu(&conv.forward(&rows, mode), mode)
     })
 }

@@ -1,6 +1,6 @@
 //! The standard Transformer over groups of points (`docs/method.md`, "Transformer"), as in Point-BERT.
 //!
-//! Groups of neighbours go through a small PointNet to one embedding each; a class token is put before them; twelve
+//! Groups of neighbors go through a small PointNet to one embedding each; a class token is put before them; twelve
 //! pre-norm blocks follow, the position embedding added in front of every one.
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use tch::{Tensor, nn, no_grad};
 
 use super::{Cloud, Encoder, NeighborRule, Tokens};
 use crate::model::layer::{BatchNorm, LayerNorm, Linear, drop_path, normal};
+use crate::model::mode::Mode;
 use crate::ops;
 
 /// How many blocks' outputs make a token for part segmentation.
@@ -128,24 +129,26 @@ impl Transformer {
         }
     }
 
-    fn forward(&self, cloud: &Cloud, train: bool) -> Output {
-        self.forward_with(cloud, train, |_| ())
+    fn forward(&self, cloud: &Cloud, mode: Mode) -> Output {
+        self.forward_with(cloud, mode, |_| ())
     }
 
     /// `after_block` sees what each block made.
-    fn forward_with(&self, cloud: &Cloud, train: bool, mut after_block: impl FnMut(&Tensor)) -> Output {
+    fn forward_with(&self, cloud: &Cloud, mode: Mode, mut after_block: impl FnMut(&Tensor)) -> Output {
         let (centers, groups) = no_grad(|| self.groups(cloud));
-        let tokens = self.reduce_dim.forward(&self.encoder.forward(&groups, train));
+        let tokens = self
+            .reduce_dim
+            .forward(&self.encoder.forward(&groups, mode), mode);
         let position = self
             .pos_embed
             .1
-            .forward(&self.pos_embed.0.forward(&centers).gelu("none"));
+            .forward(&self.pos_embed.0.forward(&centers, mode).gelu("none"), mode);
         let batch = tokens.size()[0];
         let expand = |token: &Tensor| token.expand([batch, -1, -1], false);
         let mut x = Tensor::cat(&[expand(&self.cls_token), tokens], 1);
         let position = Tensor::cat(&[expand(&self.cls_pos), position], 1);
         for block in &self.blocks {
-            x = block.forward(&(x + &position), train);
+            x = block.forward(&(x + &position), mode);
             after_block(&x);
         }
         let x = self.norm.forward(&x);
@@ -157,7 +160,7 @@ impl Transformer {
     }
 
     /// # Shapes
-    /// - returns centres B,G,3 and relative coordinates B,G,K,3
+    /// - returns centers B,G,3 and relative coordinates B,G,K,3
     fn groups(&self, cloud: &Cloud) -> (Tensor, Tensor) {
         let TransformerConfig {
             num_groups,
@@ -178,8 +181,8 @@ impl Transformer {
 }
 
 impl Encoder for Transformer {
-    fn tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
-        let output = self.forward(cloud, train);
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
+        let output = self.forward(cloud, mode);
         Tokens {
             features: output.patch_tokens,
             centers: output.centers,
@@ -191,11 +194,11 @@ impl Encoder for Transformer {
     }
 
     /// What stands behind a third, two thirds and all of the blocks, each normalized, as in Point-MAE.
-    fn dense_tokens(&self, cloud: &Cloud, train: bool) -> Tokens {
+    fn dense_tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
         let num_blocks = self.config.num_blocks;
         let taps = [1, 2, 3].map(|third| (num_blocks * third / DENSE_TAPS - 1).max(0));
         let mut behind_block = Vec::new();
-        let output = self.forward_with(cloud, train, |x| behind_block.push(x.shallow_clone()));
+        let output = self.forward_with(cloud, mode, |x| behind_block.push(x.shallow_clone()));
         let tapped = taps.map(|i| {
             let x = behind_block[i as usize].narrow(1, 1, self.config.num_groups);
             self.norm.forward(&x)
@@ -210,8 +213,8 @@ impl Encoder for Transformer {
         DENSE_TAPS * self.config.channels
     }
 
-    fn global_feature(&self, cloud: &Cloud, train: bool) -> Tensor {
-        let output = self.forward(cloud, train);
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
+        let output = self.forward(cloud, mode);
         Tensor::cat(&[output.class_token, output.patch_tokens.amax(1, false)], 1)
     }
 
@@ -247,17 +250,17 @@ impl GroupEncoder {
     /// # Shapes
     /// - `groups`: B,G,K,3
     /// - returns B,G,C
-    fn forward(&self, groups: &Tensor, train: bool) -> Tensor {
+    fn forward(&self, groups: &Tensor, mode: Mode) -> Tensor {
         let (conv, norm, conv_out) = &self.first_conv;
-        let local = conv_out.forward(&norm.forward_relu(&conv.forward(groups), train));
+        let local = conv_out.forward(&norm.forward_relu(&conv.forward(groups, mode), mode), mode);
         let global = local.amax(2, true);
         // The input of the second part is (global ‖ local), and the global half is the same for the whole group: its
         // product is formed once a group and added.
         let (conv, norm, conv_out) = &self.second_conv;
-        let of_global = conv.forward_part(&global, 0) + conv.bias().expect("it was built with one");
-        let joined = conv.forward_part(&local, global.size()[3]) + of_global;
+        let of_global = conv.forward_part(&global, 0, mode) + conv.bias().expect("it was built with one");
+        let joined = conv.forward_part(&local, global.size()[3], mode) + of_global;
         conv_out
-            .forward(&norm.forward_relu(&joined, train))
+            .forward(&norm.forward_relu(&joined, mode), mode)
             .amax(2, false)
     }
 }
@@ -291,11 +294,15 @@ impl Block {
     /// # Shapes
     /// - `x`: B,T,C
     /// - returns B,T,C
-    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let x = x + drop_path(self.attn.forward(&self.norm1.forward(x)), self.drop_path, train);
-        let hidden = self.mlp.0.forward(&self.norm2.forward(&x)).gelu("none");
-        let update = self.mlp.1.forward(&hidden);
-        x + drop_path(update, self.drop_path, train)
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let x = x + drop_path(
+            self.attn.forward(&self.norm1.forward(x), mode),
+            self.drop_path,
+            mode,
+        );
+        let hidden = self.mlp.0.forward(&self.norm2.forward(&x), mode).gelu("none");
+        let update = self.mlp.1.forward(&hidden, mode);
+        x + drop_path(update, self.drop_path, mode)
     }
 }
 
@@ -319,12 +326,12 @@ impl Attention {
     /// # Shapes
     /// - `x`: B,T,C
     /// - returns B,T,C
-    fn forward(&self, x: &Tensor) -> Tensor {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let (batch, num_tokens, channels) = x.size3().expect("tokens are B,T,C");
         let width = channels / self.num_heads;
         let qkv = self
             .qkv
-            .forward(x)
+            .forward(x, mode)
             .view([batch, num_tokens, 3, self.num_heads, width])
             .permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (qkv.get(0), qkv.get(1), qkv.get(2));
@@ -338,7 +345,9 @@ impl Attention {
             None,
             false,
         );
-        self.proj
-            .forward(&mixed.transpose(1, 2).reshape([batch, num_tokens, channels]))
+        self.proj.forward(
+            &mixed.transpose(1, 2).reshape([batch, num_tokens, channels]),
+            mode,
+        )
     }
 }

@@ -11,11 +11,12 @@ use std::fmt::Debug;
 use tch::{Kind, Tensor, nn};
 
 use super::encoder::{Cloud, EncoderConfig};
+use super::mode::Mode;
 
 pub use point_mlp::{PointMlpSegmenter, Trace};
 pub use token::TokenSegmenter;
 
-/// What a segmenter is told.
+/// Input of a segmenter.
 #[derive(Debug)]
 pub struct PartInput<'a> {
     /// The cloud.
@@ -46,7 +47,7 @@ pub trait Segmenter: Debug + Send {
     ///
     /// # Shapes
     /// - returns B,N,parts
-    fn log_probabilities(&self, input: &PartInput<'_>, train: bool) -> Tensor;
+    fn log_probabilities(&self, input: &PartInput<'_>, mode: Mode) -> Tensor;
 }
 
 /// A segmenter around a backbone, with fresh weights under `vs`, by convention `root / "segmentor"`.
@@ -101,23 +102,23 @@ mod tests {
         for encoder in encoders {
             let vs = nn::VarStore::new(Device::Cpu);
             let segmenter = build_segmenter(&encoder, &(vs.root() / "segmentor"), &sizes);
-            let run = |class: [i64; 2], train| {
+            let run = |class: [i64; 2], mode| {
                 let class = Tensor::from_slice(&class);
                 let input = PartInput {
                     cloud: &cloud,
                     normals: &normals,
                     class: &class,
                 };
-                segmenter.log_probabilities(&input, train)
+                segmenter.log_probabilities(&input, mode)
             };
-            let got = no_grad(|| run([0, 1], false));
+            let got = no_grad(|| run([0, 1], Mode::EVAL));
             assert_eq!(got.size(), [2, 256, 7], "{encoder:?}");
             let sums = got.exp().sum_dim_intlist(-1, false, Kind::Float);
             assert!(
                 sums.allclose(&sums.ones_like(), 1e-4, 1e-4, false),
                 "{encoder:?}: sums"
             );
-            let other = no_grad(|| run([0, 2], false));
+            let other = no_grad(|| run([0, 2], Mode::EVAL));
             assert!(
                 got.get(0).allclose(&other.get(0), 1e-4, 1e-5, false),
                 "{encoder:?}: same class"
@@ -130,7 +131,7 @@ mod tests {
                 got.get(0).std_dim(0, true, false).min().double_value(&[]) > 0.0,
                 "{encoder:?}: the place counts"
             );
-            run([0, 1], true).select(2, 3).mean(Kind::Float).backward();
+            run([0, 1], Mode::TRAIN).select(2, 3).mean(Kind::Float).backward();
             for (name, parameter) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {
                 let gradient = parameter.grad();
                 assert!(
@@ -157,17 +158,17 @@ mod tests {
         };
         let vs = nn::VarStore::new(Device::Cpu);
         let segmenter = build_segmenter(&PointMlpConfig::mini().into(), &vs.root(), &sizes);
-        let run = |xyz: &Tensor, told: &Tensor| {
+        let run = |xyz: &Tensor, features: &Tensor| {
             let cloud = Cloud {
                 xyz: xyz.shallow_clone(),
-                features: told.transpose(1, 2),
+                features: features.transpose(1, 2),
             };
             let input = PartInput {
                 cloud: &cloud,
                 normals: &normals,
                 class: &class,
             };
-            no_grad(|| segmenter.log_probabilities(&input, false))
+            no_grad(|| segmenter.log_probabilities(&input, Mode::EVAL))
         };
         let plain = run(&xyz, &xyz);
         let twice = &xyz * 2.0;
@@ -177,7 +178,7 @@ mod tests {
         );
         assert!(
             !run(&xyz, &twice).allclose(&plain, 1e-4, 1e-4, false),
-            "what a point is told counts"
+            "the features of a point count"
         );
         let stretched = &xyz * Tensor::from_slice(&[1.2_f32, 0.8, 1.0]);
         assert!(

@@ -9,6 +9,7 @@ use super::{PartInput, Segmenter, SegmenterSizes, one_hot};
 use crate::model::encoder::PointMlpConfig;
 use crate::model::encoder::point_mlp::{ConvBnRelu, Level, PointMlp, Residual};
 use crate::model::layer::{BatchNorm, Linear, dropout};
+use crate::model::mode::Mode;
 use crate::ops;
 
 /// Position and normal.
@@ -101,23 +102,23 @@ impl PointMlpSegmenter {
 
     /// The forward pass with all its levels.
     #[must_use]
-    pub fn trace(&self, input: &PartInput<'_>, train: bool) -> Trace {
-        // What a point is told of itself; where its neighbours are is another thing, which votes scale alone.
+    pub fn trace(&self, input: &PartInput<'_>, mode: Mode) -> Trace {
+        // Features of a point; the positions by which neighbors are found are separate, since votes scale those alone.
         let position = input.cloud.features.narrow(1, 0, 3).transpose(1, 2);
         let features = Tensor::cat(&[&position, input.normals], 2);
-        let levels = self.encoder.levels(&input.cloud.xyz, &features, train);
+        let levels = self.encoder.levels(&input.cloud.xyz, &features, mode);
         let mut decoded: Vec<Tensor> = Vec::new();
         let coarse_to_fine: Vec<&Level> = levels.iter().rev().collect();
         for (pair, propagation) in coarse_to_fine.windows(2).zip(&self.decode_list) {
             let coarse = decoded.last().unwrap_or(&pair[0].features);
-            decoded.push(propagation.forward(pair[0], coarse, pair[1], train));
+            decoded.push(propagation.forward(pair[0], coarse, pair[1], mode));
         }
-        let context = self.context(&coarse_to_fine, train);
+        let context = self.context(&coarse_to_fine, mode);
         let [first, second] = &self.cls_map;
         let class = one_hot(input.class, self.sizes.num_classes);
-        let class = second.forward(&first.forward(&class, train), train);
+        let class = second.forward(&first.forward(&class, mode), mode);
         let of_points = decoded.last().unwrap_or(&levels[0].features);
-        let log_probabilities = self.classify(of_points, &Tensor::cat(&[context, class], 1), train);
+        let log_probabilities = self.classify(of_points, &Tensor::cat(&[context, class], 1), mode);
         Trace {
             encoded: levels.into_iter().map(|level| level.features).collect(),
             decoded,
@@ -127,30 +128,30 @@ impl PointMlpSegmenter {
 
     /// # Shapes
     /// - returns B,C: the maximum over the points of every level
-    fn context(&self, levels: &[&Level], train: bool) -> Tensor {
+    fn context(&self, levels: &[&Level], mode: Mode) -> Tensor {
         let maps = levels.iter().zip(&self.gmp_map_list);
         let of_levels: Vec<Tensor> = maps
-            .map(|(level, map)| map.forward(&level.features, train).amax(1, false))
+            .map(|(level, map)| map.forward(&level.features, mode).amax(1, false))
             .collect();
-        self.gmp_map_end.forward(&Tensor::cat(&of_levels, 1), train)
+        self.gmp_map_end.forward(&Tensor::cat(&of_levels, 1), mode)
     }
 
     /// # Shapes
     /// - `of_points`: B,N,C; `of_object`: B,D, joined behind each point's feature
     /// - returns B,N,parts
-    fn classify(&self, of_points: &Tensor, of_object: &Tensor, train: bool) -> Tensor {
+    fn classify(&self, of_points: &Tensor, of_object: &Tensor, mode: Mode) -> Tensor {
         let (first, norm, last) = &self.classifier;
-        let per_object = first.forward_part(of_object, of_points.size()[2]);
-        let hidden = first.forward_part(of_points, 0) + per_object.unsqueeze(1);
+        let per_object = first.forward_part(of_object, of_points.size()[2], mode);
+        let hidden = first.forward_part(of_points, 0, mode) + per_object.unsqueeze(1);
         // Parity: no activation between the two layers.
-        let hidden = dropout(norm.forward(&hidden, train), self.sizes.dropout, train);
-        last.forward(&hidden).log_softmax(-1, Kind::Float)
+        let hidden = dropout(norm.forward(&hidden, mode), self.sizes.dropout, mode);
+        last.forward(&hidden, mode).log_softmax(-1, Kind::Float)
     }
 }
 
 impl Segmenter for PointMlpSegmenter {
-    fn log_probabilities(&self, input: &PartInput<'_>, train: bool) -> Tensor {
-        self.trace(input, train).log_probabilities
+    fn log_probabilities(&self, input: &PartInput<'_>, mode: Mode) -> Tensor {
+        self.trace(input, mode).log_probabilities
     }
 }
 
@@ -175,14 +176,14 @@ impl Propagation {
     /// # Shapes
     /// - `features`: B,M,C at the coarse level
     /// - returns B,N,width at the fine level
-    fn forward(&self, coarse: &Level, features: &Tensor, fine: &Level, train: bool) -> Tensor {
+    fn forward(&self, coarse: &Level, features: &Tensor, fine: &Level, mode: Mode) -> Tensor {
         // Interpolation and a matrix commute; the product is formed where there are fewer points.
-        let of_coarse = self.fuse.forward_part(features, fine.features.size()[2]);
+        let of_coarse = self.fuse.forward_part(features, fine.features.size()[2], mode);
         let of_coarse = ops::interpolate_expanded(&of_coarse, &coarse.xyz, &fine.xyz);
-        let of_fine = self.fuse.forward_part(&fine.features, 0);
-        let joined = self.fuse.activate(&(of_fine + of_coarse), train);
+        let of_fine = self.fuse.forward_part(&fine.features, 0, mode);
+        let joined = self.fuse.activate(&(of_fine + of_coarse), mode);
         self.extraction
             .iter()
-            .fold(joined, |rows, block| block.forward(&rows, train))
+            .fold(joined, |rows, block| block.forward(&rows, mode))
     }
 }

@@ -8,6 +8,7 @@ use tch::{Kind, Tensor, nn};
 use super::{PartInput, Segmenter, SegmenterSizes, one_hot};
 use crate::model::encoder::Encoder;
 use crate::model::layer::{BatchNorm, Linear, dropout};
+use crate::model::mode::Mode;
 use crate::ops;
 
 /// Width of the class.
@@ -68,29 +69,31 @@ impl TokenSegmenter {
 }
 
 impl Segmenter for TokenSegmenter {
-    fn log_probabilities(&self, input: &PartInput<'_>, train: bool) -> Tensor {
-        let tokens = self.encoder.dense_tokens(input.cloud, train);
+    fn log_probabilities(&self, input: &PartInput<'_>, mode: Mode) -> Tensor {
+        let tokens = self.encoder.dense_tokens(input.cloud, mode);
         let xyz = &input.cloud.xyz;
         let nearest = ops::three_nearest(&tokens.centers, xyz);
         let mut rows = Tensor::cat(&[xyz, &ops::interpolate(&tokens.features, &nearest)], 2);
         for (conv, norm) in &self.propagation_0 {
-            rows = norm.forward_relu(&conv.forward(&rows), train);
+            rows = norm.forward_relu(&conv.forward(&rows, mode), mode);
         }
         let (conv, norm) = &self.label_conv;
-        let class = conv.forward(&one_hot(input.class, self.sizes.num_classes));
-        let class = norm.forward_relu(&class, train);
+        let class = conv.forward(&one_hot(input.class, self.sizes.num_classes), mode);
+        let class = norm.forward_relu(&class, mode);
         let largest = tokens.features.amax(1, false);
         let mean = tokens.features.mean_dim(1, false, None);
         let of_object = Tensor::cat(&[largest, mean, class], 1);
         // What is the same for all points of an object is multiplied once an object.
-        let per_object = self.convs1.forward_part(&of_object, rows.size()[2]);
-        let hidden = self.convs1.forward_part(&rows, 0) + per_object.unsqueeze(1);
+        let per_object = self.convs1.forward_part(&of_object, rows.size()[2], mode);
+        let hidden = self.convs1.forward_part(&rows, 0, mode) + per_object.unsqueeze(1);
         let hidden = self.bns1.forward_relu(
             &(hidden + self.convs1.bias().expect("it was built with one")),
-            train,
+            mode,
         );
-        let hidden = self.convs2.forward(&dropout(hidden, self.sizes.dropout, train));
-        let hidden = self.bns2.forward_relu(&hidden, train);
-        self.convs3.forward(&hidden).log_softmax(-1, Kind::Float)
+        let hidden = self
+            .convs2
+            .forward(&dropout(hidden, self.sizes.dropout, mode), mode);
+        let hidden = self.bns2.forward_relu(&hidden, mode);
+        self.convs3.forward(&hidden, mode).log_softmax(-1, Kind::Float)
     }
 }

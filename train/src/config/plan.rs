@@ -1,0 +1,590 @@
+//! What a configuration means for one data set and one task: a value for everything.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tap_dataset::Split;
+
+use super::{Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, invalid};
+use crate::data::augment::{Augmentation, PartAugmentation};
+use crate::data::collator::PointSampling;
+use crate::data::sampler::{BatchSampler, LastBatch};
+use crate::error::TrainError;
+use crate::model::{EncoderConfig, HeadConfig, TapConfig};
+use crate::optim::AdamWConfig;
+use crate::optim::schedule::{Curve, Schedule, ScheduleUnit};
+
+/// `AdamW`: betas and epsilon (`docs/method.md`, "Optimization").
+const BETAS: [f64; 2] = [0.9, 0.999];
+const EPSILON: f64 = 1e-8;
+
+/// The task of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// Pre-train an encoder.
+    Pretrain,
+    /// Name the class.
+    Classify,
+    /// Name the part of every point.
+    Segment,
+    /// A task that this crate does not know, by its name; trained as `[finetune]` says.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl Task {
+    /// The task of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        match name {
+            "pretrain" => Self::Pretrain,
+            "classify" => Self::Classify,
+            "segment" => Self::Segment,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// Where it stands in a configuration.
+    fn table(&self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Classify | Self::Other(_) => "finetune",
+            Self::Segment => "segment",
+        }
+    }
+
+    /// Its settings.
+    fn phase<'a>(&self, config: &'a Config) -> &'a PhaseConfig {
+        match self {
+            Self::Pretrain => &config.pretrain,
+            Self::Classify | Self::Other(_) => &config.finetune,
+            Self::Segment => &config.segment,
+        }
+    }
+
+    /// Does its network have a batch norm with one value a sample and channel, as a classification head has? The batch
+    /// norms of encoders see all points of all samples.
+    fn has_batch_norm_over_samples(&self, head: &HeadConfig) -> bool {
+        match self {
+            Self::Pretrain => false,
+            Self::Classify | Self::Other(_) => !head.widths.is_empty(),
+            Self::Segment => true,
+        }
+    }
+
+    /// Does it train on points with normals and parts?
+    fn has_parts(&self, dataset_info: &DatasetInfo) -> bool {
+        match self {
+            Self::Pretrain | Self::Classify => false,
+            Self::Segment => true,
+            Self::Other(_) => dataset_info.parts_by_class.iter().any(|parts| !parts.is_empty()),
+        }
+    }
+}
+
+/// Properties of a data set that a plan depends on.
+#[derive(Debug, Clone)]
+pub struct DatasetInfo {
+    /// SHA-256 of the data set.
+    pub sha256: String,
+    /// Rows of train, val and test.
+    pub num_rows: [usize; 3],
+    /// Rows to train on, after a choice of labels.
+    pub num_train_rows: usize,
+    /// Views of a row.
+    pub num_views: usize,
+    /// Pixels along a side of a view.
+    pub image_size_px: u32,
+    /// The parts of each class; empty lists without part labels.
+    pub parts_by_class: Vec<Vec<u8>>,
+}
+
+/// The resolved configuration of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "PlanFile", try_from = "PlanFile")]
+pub struct Plan {
+    /// The task.
+    pub task: Task,
+    /// The preset it came from; "none" without one.
+    pub preset: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// SHA-256 of the data.
+    pub data_sha256: String,
+    /// Labels a class used in training; 0 is all.
+    pub labels_per_class: usize,
+    /// SHA-256 of the file that the encoder started from; "none" for random weights.
+    pub init_sha256: String,
+    /// Input data.
+    pub data: DataPlan,
+    /// Length, learning rate, optimizer and augmentation.
+    pub phase: PhasePlan,
+    /// Parts, for part segmentation.
+    pub parts: Option<PartPlan>,
+    /// The losses.
+    pub loss: LossConfig,
+    /// Logging.
+    pub log: LogPlan,
+    /// The classification head.
+    pub head: HeadConfig,
+    /// The backbone.
+    pub encoder: EncoderConfig,
+    /// The pre-training method, which also stands in the plan of a fine-tuning.
+    pub method: MethodPlan,
+}
+
+/// A plan as `config.toml` has it. Names and order are those of all versions: the hash of a plan depends on them.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFile {
+    task: Task,
+    preset: String,
+    seed: u64,
+    data_sha256: String,
+    labels_per_class: usize,
+    init_sha256: String,
+    data: DataPlan,
+    phase: PhasePlan,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<PartPlan>,
+    loss: LossConfig,
+    log: LogPlan,
+    head: HeadConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tap: Option<TapConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encoder: Option<EncoderConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    method: Option<MethodConfig>,
+}
+
+impl From<Plan> for PlanFile {
+    fn from(plan: Plan) -> Self {
+        let Plan {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            encoder,
+            method,
+        } = plan;
+        let (tap, encoder, method) = match method {
+            MethodPlan::Tap { photograph, decoder } => {
+                let tap = TapConfig {
+                    encoder,
+                    photograph,
+                    decoder,
+                };
+                (Some(tap), None, None)
+            }
+            MethodPlan::Other(method) => (None, Some(encoder), Some(method)),
+        };
+        Self {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            tap,
+            encoder,
+            method,
+        }
+    }
+}
+
+impl TryFrom<PlanFile> for Plan {
+    type Error = &'static str;
+
+    fn try_from(file: PlanFile) -> Result<Self, Self::Error> {
+        let PlanFile {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            tap,
+            encoder,
+            method,
+        } = file;
+        let (encoder, method) = match (tap, encoder, method) {
+            (Some(tap), None, None) => {
+                let TapConfig {
+                    encoder,
+                    photograph,
+                    decoder,
+                } = tap;
+                (encoder, MethodPlan::Tap { photograph, decoder })
+            }
+            (None, Some(encoder), Some(method)) => (encoder, MethodPlan::Other(method)),
+            _ => return Err("a plan has either [tap], or [encoder] and [method]"),
+        };
+        Ok(Self {
+            task,
+            preset,
+            seed,
+            data_sha256,
+            labels_per_class,
+            init_sha256,
+            data,
+            phase,
+            parts,
+            loss,
+            log,
+            head,
+            encoder,
+            method,
+        })
+    }
+}
+
+/// Input data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPlan {
+    /// Points of a cloud.
+    pub num_points: usize,
+    /// How they are sampled from those of a row.
+    pub point_choice: PointSampling,
+    /// Views drawn per sample and epoch.
+    pub num_views: usize,
+    /// Training splits.
+    pub train_splits: Vec<Split>,
+    /// Evaluation split.
+    pub evaluation_split: Split,
+    /// The image set that images come from; empty for the data set's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub images: String,
+    /// Whether they are drawn in color.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub color: bool,
+    /// Size of the cache of encoded rows, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// Length, learning rate, optimizer and augmentation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhasePlan {
+    /// Samples of a batch.
+    pub batch_size: usize,
+    /// Micro-batches of a batch.
+    #[serde(rename = "num_parts", alias = "accumulation_steps")]
+    pub accumulation_steps: usize,
+    /// Decay of the moving average of the weights; 0 is none.
+    pub ema_decay: f64,
+    /// Whether products are in `bf16`.
+    pub bf16: bool,
+    /// Length.
+    pub num_steps: u64,
+    /// Treatment of the last batch of an epoch.
+    #[serde(rename = "tail", alias = "last_batch")]
+    pub last_batch: LastBatch,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The optimizer.
+    pub optimizer: AdamWConfig,
+    /// Augmentation of clouds.
+    pub augmentation: Augmentation,
+}
+
+/// Parts of objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartPlan {
+    /// The parts of each class.
+    pub by_class: Vec<Vec<u8>>,
+    /// Augmentation of points and normals.
+    pub augmentation: PartAugmentation,
+}
+
+/// Logging, intervals in steps; 0 is never.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogPlan {
+    /// Interval of step records.
+    pub record_every: u64,
+    /// Interval of checkpoints.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    pub keep_checkpoints: usize,
+    /// Interval of evaluations.
+    pub validate_every: u64,
+    /// Interval of images.
+    #[serde(rename = "pictures_every", alias = "images_every")]
+    pub images_every: u64,
+    /// Objects in an image.
+    #[serde(rename = "num_pictures", alias = "num_images")]
+    pub num_images: usize,
+}
+
+impl Plan {
+    /// Resolves `config` for a data set and a task.
+    ///
+    /// # Errors
+    /// Where the configuration contradicts itself or the data.
+    pub fn resolve(
+        config: &Config,
+        task: Task,
+        labels_per_class: usize,
+        init_sha256: &str,
+        dataset_info: &DatasetInfo,
+        method: MethodPlan,
+    ) -> Result<Self, TrainError> {
+        let phase = task.phase(config);
+        if phase.batch_size == 0 || config.data.num_points == 0 {
+            return Err(invalid("batch_size and num_points have to be at least 1"));
+        }
+        if !(1..=phase.batch_size).contains(&phase.accumulation_steps) {
+            return Err(invalid(format!(
+                "accumulation_steps = {} micro-batches of a batch of {}",
+                phase.accumulation_steps, phase.batch_size
+            )));
+        }
+        if !(0.0..1.0).contains(&phase.ema_decay) {
+            return Err(invalid("ema_decay has to be at least 0 and below 1"));
+        }
+        if phase.last_batch == LastBatch::Drop && dataset_info.num_train_rows < phase.batch_size {
+            let reason = format!(
+                "{} training objects do not fill a batch of {}; set a smaller batch_size, or last_batch = \"carry\"",
+                dataset_info.num_train_rows, phase.batch_size
+            );
+            return Err(invalid(reason));
+        }
+        if task == Task::Segment && dataset_info.parts_by_class.iter().all(Vec::is_empty) {
+            return Err(invalid(
+                "the data set has no part labels, and part segmentation needs them",
+            ));
+        }
+        let sampler = BatchSampler {
+            num_rows: dataset_info.num_train_rows,
+            batch_size: phase.batch_size,
+            last_batch: phase.last_batch,
+            shuffle: None,
+        };
+        let steps_per_epoch = sampler.steps_per_epoch().max(1);
+        let num_steps = num_steps(phase, labels_per_class, steps_per_epoch);
+        if task.has_batch_norm_over_samples(&config.head) {
+            refuse_single_samples(task.table(), phase, &sampler, num_steps)?;
+        }
+        Ok(Self {
+            preset: config.preset.clone().unwrap_or_else(|| String::from("none")),
+            seed: config.seed,
+            data_sha256: dataset_info.sha256.clone(),
+            labels_per_class,
+            init_sha256: init_sha256.to_owned(),
+            data: DataPlan {
+                num_points: config.data.num_points,
+                point_choice: config.data.point_choice,
+                num_views: config.data.num_views.min(dataset_info.num_views),
+                train_splits: config.data.train_splits.clone(),
+                evaluation_split: evaluation_split(config, &task, dataset_info),
+                images: config.data.images.clone(),
+                color: config.data.color,
+                cache_bytes: config.data.cache_mib << 20,
+            },
+            phase: phase_plan(phase, num_steps, steps_per_epoch),
+            parts: task.has_parts(dataset_info).then(|| PartPlan {
+                by_class: dataset_info.parts_by_class.clone(),
+                augmentation: config.parts,
+            }),
+            loss: config.loss.clone(),
+            log: log_plan(&config.log, phase.unit, steps_per_epoch),
+            head: config.head.clone(),
+            task,
+            encoder: config.encoder.clone(),
+            method,
+        })
+    }
+
+    /// Which weights a run gives.
+    #[must_use]
+    pub fn selection(&self) -> String {
+        String::from(if self.phase.ema_decay > 0.0 {
+            "last step, moving average"
+        } else {
+            "last step"
+        })
+    }
+
+    /// SHA-256 of the plan: equal for equal runs.
+    ///
+    /// # Panics
+    /// Never: a plan is plain data.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a plan is plain data");
+        crate::weights::safetensors::hex(&Sha256::digest(json))
+    }
+
+    /// Reads `config.toml` of a run.
+    ///
+    /// # Errors
+    /// Where there is none, or it is damaged.
+    pub fn read(path: &Path) -> Result<Self, TrainError> {
+        let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
+        toml::from_str(&text).map_err(|error| invalid(format!("{}: {}", path.display(), error.message())))
+    }
+
+    /// As TOML.
+    ///
+    /// # Errors
+    /// Where a number does not fit into TOML: a seed above 2^63.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string(self).map_err(|error| invalid(error.to_string()))
+    }
+}
+
+/// Samples of a micro-batch of `batch_size` samples in `accumulation_steps` parts; the last one may be smaller.
+pub(crate) fn micro_batch_size(batch_size: usize, accumulation_steps: usize) -> usize {
+    batch_size.div_ceil(accumulation_steps.max(1)).max(1)
+}
+
+/// Refuses what would normalize a single sample: its variance is 0 / 0.
+fn refuse_single_samples(
+    table: &str,
+    phase: &PhaseConfig,
+    sampler: &BatchSampler,
+    num_steps: u64,
+) -> Result<(), TrainError> {
+    let last_part_is_single = |batch: &usize| {
+        let size = micro_batch_size(*batch, phase.accumulation_steps);
+        (*batch - 1).is_multiple_of(size)
+    };
+    let first = (num_steps > 0).then(|| sampler.first_batch());
+    let last = (num_steps >= sampler.steps_per_epoch().max(1)).then(|| sampler.last_batch());
+    let Some(batch) = first.into_iter().chain(last).find(last_part_is_single) else {
+        return Ok(());
+    };
+    let single = if batch == 1 {
+        String::from("a batch of a single sample")
+    } else {
+        format!("a micro-batch of a single sample, of a batch of {batch}")
+    };
+    let (last_batch, or_carry) = match phase.last_batch {
+        LastBatch::Drop => ("drop", ""),
+        LastBatch::Keep => ("keep", ", or last_batch = \"carry\""),
+        LastBatch::Carry => ("carry", ""),
+    };
+    Err(invalid(format!(
+        "{table}.batch_size = {}, accumulation_steps = {} and last_batch = \"{last_batch}\" over {} training objects make {single}, which the batch norm of the head cannot normalize; set another batch_size or accumulation_steps{or_carry}",
+        phase.batch_size, phase.accumulation_steps, sampler.num_rows
+    )))
+}
+
+fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64) -> u64 {
+    let by_labels = phase
+        .steps_by_labels
+        .iter()
+        .filter_map(|(labels, steps)| labels.parse::<usize>().ok().map(|labels| (labels, *steps)))
+        .filter(|(labels, _)| labels_per_class > 0 && *labels >= labels_per_class)
+        .min();
+    match (by_labels, phase.steps) {
+        (Some((_, steps)), _) | (None, Some(steps)) => steps,
+        (None, None) => phase.epochs * steps_per_epoch,
+    }
+}
+
+fn evaluation_split(config: &Config, task: &Task, dataset_info: &DatasetInfo) -> Split {
+    let (first, second) = match task {
+        Task::Pretrain => (Split::Val, Split::Test),
+        Task::Classify | Task::Segment | Task::Other(_) => (Split::Test, Split::Val),
+    };
+    config
+        .data
+        .evaluation_split
+        .unwrap_or(if dataset_info.num_rows[first as usize] > 0 {
+            first
+        } else {
+            second
+        })
+}
+
+fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> PhasePlan {
+    let length = match phase.unit {
+        ScheduleUnit::Step => num_steps as f64,
+        ScheduleUnit::Epoch => num_steps as f64 / steps_per_epoch as f64,
+    };
+    let warmup = if phase.warmup > 0.0 {
+        phase.warmup
+    } else {
+        phase.warmup_fraction * length
+    };
+    let curve = if phase.milestones.is_empty() {
+        Curve::Cosine {
+            warmup,
+            warmup_from: phase.warmup_from,
+            minimum: phase.final_learning_rate,
+            length,
+        }
+    } else {
+        Curve::Multistep {
+            milestones: phase.milestones.clone(),
+            factor: phase.milestone_factor,
+        }
+    };
+    PhasePlan {
+        batch_size: phase.batch_size,
+        accumulation_steps: phase.accumulation_steps,
+        ema_decay: phase.ema_decay,
+        bf16: phase.bf16,
+        num_steps,
+        last_batch: phase.last_batch,
+        schedule: Schedule {
+            base: phase.learning_rate,
+            unit: phase.unit,
+            curve,
+        },
+        optimizer: AdamWConfig {
+            beta1: BETAS[0],
+            beta2: BETAS[1],
+            epsilon: EPSILON,
+            weight_decay: phase.weight_decay,
+            max_grad_norm: phase.max_grad_norm,
+        },
+        augmentation: Augmentation {
+            scale: phase.scale,
+            height: phase.height,
+            normalize: phase.normalize,
+            rotate_y: phase.rotate_y,
+        },
+    }
+}
+
+fn log_plan(log: &LogConfig, unit: ScheduleUnit, steps_per_epoch: u64) -> LogPlan {
+    let factor = match unit {
+        ScheduleUnit::Step => 1,
+        ScheduleUnit::Epoch => steps_per_epoch,
+    };
+    LogPlan {
+        record_every: log.record_every_steps,
+        checkpoint_every: log.checkpoint_every * factor,
+        keep_checkpoints: log.keep_checkpoints.max(1),
+        validate_every: log.validate_every * factor,
+        images_every: log.images_every * factor,
+        num_images: log.num_images,
+    }
+}

@@ -1,0 +1,206 @@
+//! A batch: first in main memory, made by the loader's threads, then tensors on the training device.
+
+use std::borrow::Cow;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::model::Cloud;
+
+/// A batch in main memory. Images stay bytes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CpuBatch {
+    /// 0-based step.
+    pub step: u64,
+    /// 0-based epoch of its first sample.
+    pub epoch: u64,
+    /// Sample ids, B.
+    pub ids: Vec<String>,
+    /// Class labels, B.
+    pub labels: Vec<i64>,
+    /// Number of points of a cloud, N.
+    pub num_points: usize,
+    /// B x N x 3, after augmentation.
+    pub points: Vec<f32>,
+    /// B x N, height above the lowest point.
+    pub heights: Vec<f32>,
+    /// B x N x 3 unit normals, if requested; else empty.
+    pub normals: Vec<f32>,
+    /// B x N part labels, if requested; else empty.
+    pub part_labels: Vec<i64>,
+    /// V, the number of views drawn per sample.
+    pub num_views: usize,
+    /// Side of an image, H = W.
+    pub size_px: usize,
+    /// Index of each view in the rig, B x V.
+    pub view_indices: Vec<i64>,
+    /// RGB images instead of gray ones.
+    pub is_color: bool,
+    /// B x V x C x H x W.
+    pub images: Vec<u8>,
+    /// B x V x H x W, 1 where the object covers the pixel.
+    pub masks: Vec<u8>,
+    /// B x V x 16, row-major.
+    pub view_from_object: Vec<f32>,
+    /// B x V x 16, row-major.
+    pub clip_from_view: Vec<f32>,
+}
+
+/// Channels of an image: 1 for gray, 3 for color.
+#[must_use]
+pub fn num_channels(is_color: bool) -> usize {
+    if is_color { 3 } else { 1 }
+}
+
+/// A batch as tensors on the training device.
+#[derive(Debug)]
+pub struct Batch {
+    /// Point clouds.
+    pub cloud: Cloud,
+    /// B, int64.
+    pub labels: Tensor,
+    /// The views, where any were drawn.
+    pub views: Option<ViewBatch>,
+    /// Normals and part labels, if requested.
+    pub parts: Option<PartBatch>,
+}
+
+/// Normals and parts of the points of a batch as tensors.
+#[derive(Debug)]
+pub struct PartBatch {
+    /// [B, N, 3].
+    pub normals: Tensor,
+    /// [B, N], int64.
+    pub labels: Tensor,
+}
+
+/// The views of a batch as tensors.
+#[derive(Debug)]
+pub struct ViewBatch {
+    /// Gray or color in 0..1, [B, V, C, H, W].
+    pub images: Tensor,
+    /// True where the object covers the pixel, [B, V, 1, H, W].
+    pub masks: Tensor,
+    /// [B, V, 4, 4].
+    pub view_from_object: Tensor,
+    /// [B, V, 4, 4].
+    pub clip_from_view: Tensor,
+}
+
+impl Batch {
+    /// Number of samples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.labels.size()[0] as usize
+    }
+
+    /// Whether it has no samples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A micro-batch: `length` samples from `start` on, as views.
+    #[must_use]
+    pub fn micro_batch(&self, start: usize, length: usize) -> Self {
+        let of = |tensor: &Tensor| tensor.narrow(0, start as i64, length as i64);
+        Self {
+            cloud: Cloud {
+                xyz: of(&self.cloud.xyz),
+                features: of(&self.cloud.features),
+            },
+            labels: of(&self.labels),
+            views: self.views.as_ref().map(|views| ViewBatch {
+                images: of(&views.images),
+                masks: of(&views.masks),
+                view_from_object: of(&views.view_from_object),
+                clip_from_view: of(&views.clip_from_view),
+            }),
+            parts: self.parts.as_ref().map(|parts| PartBatch {
+                normals: of(&parts.normals),
+                labels: of(&parts.labels),
+            }),
+        }
+    }
+}
+
+impl CpuBatch {
+    /// Number of samples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether it has no samples.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The images in gray, B x V x H x W: the mean of their channels.
+    #[must_use]
+    pub fn gray_images(&self) -> Cow<'_, [u8]> {
+        if !self.is_color {
+            return Cow::Borrowed(&self.images);
+        }
+        let num_pixels = self.size_px * self.size_px;
+        let gray = |image: &[u8]| -> Vec<u8> {
+            let channel = |c: usize, pixel: usize| u16::from(image[c * num_pixels + pixel]);
+            (0..num_pixels)
+                .map(|pixel| ((channel(0, pixel) + channel(1, pixel) + channel(2, pixel)) / 3) as u8)
+                .collect()
+        };
+        Cow::Owned(self.images.chunks_exact(3 * num_pixels).flat_map(gray).collect())
+    }
+
+    /// C: 1 for gray, 3 for color.
+    #[must_use]
+    pub fn num_channels(&self) -> usize {
+        num_channels(self.is_color)
+    }
+
+    /// Copies it to `device`, where bytes become floats.
+    #[must_use]
+    pub fn to_tensors(&self, device: Device) -> Batch {
+        let (batch, points) = (self.len() as i64, self.num_points as i64);
+        let xyz = Tensor::from_slice(&self.points)
+            .view([batch, points, 3])
+            .to_device(device);
+        let height = Tensor::from_slice(&self.heights)
+            .view([batch, 1, points])
+            .to_device(device);
+        let features = Tensor::cat(&[&xyz.transpose(1, 2), &height], 1);
+        let views = (self.num_views > 0).then(|| {
+            let (views, size) = (self.num_views as i64, self.size_px as i64);
+            let image = |bytes: &[u8], channels: usize| {
+                Tensor::from_slice(bytes)
+                    .view([batch, views, channels as i64, size, size])
+                    .to_device(device)
+            };
+            let matrix = |numbers: &[f32]| {
+                Tensor::from_slice(numbers)
+                    .view([batch, views, 4, 4])
+                    .to_device(device)
+            };
+            ViewBatch {
+                images: image(&self.images, self.num_channels()).to_kind(Kind::Float) / 255.0,
+                masks: image(&self.masks, 1).to_kind(Kind::Bool),
+                view_from_object: matrix(&self.view_from_object),
+                clip_from_view: matrix(&self.clip_from_view),
+            }
+        });
+        let parts = (!self.part_labels.is_empty()).then(|| PartBatch {
+            normals: Tensor::from_slice(&self.normals)
+                .view([batch, points, 3])
+                .to_device(device),
+            labels: Tensor::from_slice(&self.part_labels)
+                .view([batch, points])
+                .to_device(device),
+        });
+        Batch {
+            parts,
+            cloud: Cloud { xyz, features },
+            labels: Tensor::from_slice(&self.labels).to_device(device),
+            views,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Rows to batches: points chosen, views drawn and decoded, augmentation applied. What a batch holds is a function of
+//! (seed, step) alone: the views and the augmentation of a sample are one of (seed, epoch, id).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use serde::{Deserialize, Serialize};
+use tap_dataset::{SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
+
+use super::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
+use super::batch::CpuBatch;
+use super::sampler::BatchSampler;
+use super::source::SampleSource;
+use crate::error::TrainError;
+use crate::seed::Stream;
+
+/// How points are sampled from those of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PointSampling {
+    /// The first ones: for rows whose points are stored in farthest-first order.
+    First,
+    /// Farthest-point sampling from the first point on.
+    Farthest,
+}
+
+/// How views of a sample are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewSampling {
+    /// None.
+    None,
+    /// So many, drawn anew each epoch.
+    Random(usize),
+    /// All of them, in the rig's order.
+    All,
+}
+
+/// Content of batches.
+#[derive(Debug, Clone)]
+pub struct LoaderOptions {
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Number of points of a cloud, N.
+    pub num_points: usize,
+    /// How the N points are sampled.
+    pub point_choice: PointSampling,
+    /// Views.
+    pub views: ViewSampling,
+    /// Images in RGB, not in gray.
+    pub is_color: bool,
+    /// Transforms.
+    pub augmentation: Augmentation,
+    /// Normals and part labels, and their augmentation; without them if absent.
+    pub parts: Option<PartAugmentation>,
+    /// Largest size of the cache of encoded rows, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// A cached row: sampled points, encoded images.
+#[derive(Debug)]
+struct Row {
+    label: i64,
+    points: Vec<[f32; 3]>,
+    /// Normal and part label of each point, if requested.
+    normals: Vec<[f32; 3]>,
+    part_labels: Vec<u8>,
+    views: Vec<SampleView>,
+}
+
+/// Collates rows of a source into batches.
+pub struct Collator {
+    source: Arc<dyn SampleSource>,
+    sampler: BatchSampler,
+    options: LoaderOptions,
+    cache: Vec<OnceLock<Arc<Row>>>,
+    cached_bytes: AtomicU64,
+}
+
+impl std::fmt::Debug for Collator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collator")
+            .field("sampler", &self.sampler)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Collator {
+    /// A collator for all rows of `source`.
+    #[must_use]
+    pub fn new(source: Arc<dyn SampleSource>, sampler: BatchSampler, options: LoaderOptions) -> Self {
+        let cache = (0..source.len()).map(|_| OnceLock::new()).collect();
+        Self {
+            source,
+            sampler,
+            options,
+            cache,
+            cached_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Which rows make which batch.
+    #[must_use]
+    pub fn sampler(&self) -> &BatchSampler {
+        &self.sampler
+    }
+
+    /// The batch of `step`.
+    ///
+    /// # Errors
+    /// Where a row cannot be read, or has fewer points than asked for.
+    pub fn batch(&self, step: u64) -> Result<CpuBatch, TrainError> {
+        self.make(step, self.sampler.batch(step))
+    }
+
+    /// Given rows as a batch of epoch 0.
+    ///
+    /// # Errors
+    /// As for [`Collator::batch`].
+    pub fn rows(&self, rows: &[usize]) -> Result<CpuBatch, TrainError> {
+        self.make(0, rows.iter().map(|&row| (0, row)).collect())
+    }
+
+    fn make(&self, step: u64, rows: Vec<(u64, usize)>) -> Result<CpuBatch, TrainError> {
+        let num_views = match self.options.views {
+            ViewSampling::None => 0,
+            ViewSampling::Random(count) => count.min(self.source.num_views()),
+            ViewSampling::All => self.source.num_views(),
+        };
+        let mut batch = CpuBatch {
+            step,
+            epoch: rows.first().map_or(0, |(epoch, _)| *epoch),
+            num_points: self.options.num_points,
+            num_views,
+            is_color: self.options.is_color,
+            size_px: self.source.image_size_px() as usize,
+            ..CpuBatch::default()
+        };
+        for (epoch, row) in rows {
+            self.push(&mut batch, epoch, row)?;
+        }
+        Ok(batch)
+    }
+
+    fn push(&self, batch: &mut CpuBatch, epoch: u64, row: usize) -> Result<(), TrainError> {
+        let id = self.source.ids()[row].as_str();
+        let seed = self.options.seed;
+        let drawn: Vec<usize> = match self.options.views {
+            ViewSampling::None => Vec::new(),
+            ViewSampling::Random(_) => {
+                Stream::new(seed, "views", epoch, id).choose(self.source.num_views(), batch.num_views)
+            }
+            ViewSampling::All => (0..self.source.num_views()).collect(),
+        };
+        let (kept, views) = if let Some(kept) = self.cached(row)? {
+            let views: Vec<SampleView> = drawn.iter().map(|&view| kept.views[view].clone()).collect();
+            (kept, views)
+        } else {
+            let wanted = if drawn.is_empty() {
+                ViewSelection::None
+            } else {
+                ViewSelection::Some(&drawn)
+            };
+            let mut read = self.read(row, wanted)?;
+            let views = std::mem::take(&mut read.views);
+            (Arc::new(read), views)
+        };
+        let mut points = kept.points.clone();
+        let mut matrices: Vec<[f32; 16]> = views.iter().map(|view| view.view_from_object).collect();
+        let heights = self
+            .options
+            .augmentation
+            .apply(seed, epoch, id, &mut points, &mut matrices);
+        if let Some(augmentation) = &self.options.parts {
+            let mut normals = kept.normals.clone();
+            if let Some(angle_rad) = self.options.augmentation.angle_rad(seed, epoch, id) {
+                rotate_y(angle_rad, &mut normals, &mut []);
+            }
+            augmentation.apply(seed, epoch, id, &mut points, &mut normals);
+            batch.normals.extend(normals.iter().flatten());
+            batch
+                .part_labels
+                .extend(kept.part_labels.iter().map(|&part| i64::from(part)));
+        }
+        for view in &views {
+            let image = if batch.is_color {
+                decode_rgb_planes(&view.image_png)?
+            } else {
+                decode_gray_png(&view.image_png)?.pixels
+            };
+            batch.images.extend_from_slice(&image);
+            batch.masks.extend_from_slice(&view.mask.to_pixels());
+            batch.clip_from_view.extend_from_slice(&view.clip_from_view);
+        }
+        batch.view_from_object.extend(matrices.iter().flatten());
+        batch.view_indices.extend(drawn.iter().map(|&view| view as i64));
+        batch.ids.push(id.to_owned());
+        batch.labels.push(kept.label);
+        batch.points.extend(points.iter().flatten());
+        batch.heights.extend(heights);
+        Ok(())
+    }
+
+    /// The row from the cache; if it is not there and fits, it is read and cached.
+    fn cached(&self, row: usize) -> Result<Option<Arc<Row>>, TrainError> {
+        if let Some(kept) = self.cache[row].get() {
+            return Ok(Some(Arc::clone(kept)));
+        }
+        if self.cached_bytes.load(Ordering::Relaxed) >= self.options.cache_bytes {
+            return Ok(None);
+        }
+        let wanted = if self.options.views == ViewSampling::None {
+            ViewSelection::None
+        } else {
+            ViewSelection::All
+        };
+        let kept = Arc::new(self.read(row, wanted)?);
+        let view_bytes: usize = kept
+            .views
+            .iter()
+            .map(|view| view.image_png.len() + view.mask.as_bytes().len() + 128)
+            .sum();
+        self.cached_bytes.fetch_add(
+            (view_bytes + (kept.points.len() + kept.normals.len()) * 12 + kept.part_labels.len()) as u64,
+            Ordering::Relaxed,
+        );
+        Ok(Some(Arc::clone(self.cache[row].get_or_init(|| kept))))
+    }
+
+    fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Row, TrainError> {
+        let sample = self.source.read(row, views)?;
+        let num_points = self.options.num_points;
+        if sample.points.len() < num_points {
+            let reason = format!(
+                "{} has {} points and the configuration asks for {num_points}",
+                sample.id,
+                sample.points.len()
+            );
+            return Err(TrainError::Config { reason });
+        }
+        let chosen: Vec<usize> = match self.options.point_choice {
+            PointSampling::First => (0..num_points).collect(),
+            PointSampling::Farthest => farthest_points(&sample.points, num_points),
+        };
+        let (mut normals, mut part_labels) = (Vec::new(), Vec::new());
+        if self.options.parts.is_some() {
+            let Some(of_points) = &sample.part_labels else {
+                let reason = format!("{} has no part labels", sample.id);
+                return Err(TrainError::Config { reason });
+            };
+            normals = chosen.iter().map(|&point| sample.normals[point]).collect();
+            part_labels = chosen.iter().map(|&point| of_points[point]).collect();
+        }
+        Ok(Row {
+            label: sample.label,
+            points: chosen.iter().map(|&point| sample.points[point]).collect(),
+            normals,
+            part_labels,
+            views: sample.views,
+        })
+    }
+}

@@ -1,0 +1,8 @@
+//! Samples to batches: rows of a data set, augmented, collated and loaded ahead of time by threads.
+
+pub mod augment;
+pub mod batch;
+pub mod collator;
+pub mod loader;
+pub mod sampler;
+pub mod source;

@@ -1,0 +1,4 @@
+//! The training loop.
+
+pub mod objective;
+pub mod trainer;

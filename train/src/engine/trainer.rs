@@ -1,0 +1,477 @@
+//! The training loop of every [`Objective`]; it reports events.
+//!
+//! A step is a function of (plan, step, weights, moments): its batch is drawn by the loader from (seed, epoch, id), and
+//! torch's own generator (dropout, drop path) is seeded anew from (seed, step). That is why a resumed run needs nothing
+//! but a checkpoint to give the losses of an unbroken one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+use super::objective::{Objective, weigh};
+use crate::config::{PhasePlan, Plan, micro_batch_size};
+use crate::data::batch::{Batch, CpuBatch};
+use crate::data::collator::Collator;
+use crate::data::loader::Loader;
+use crate::error::TrainError;
+use crate::model::{Mode, Precision};
+use crate::optim::ema::Ema;
+use crate::optim::{AdamW, ParameterGroup};
+use crate::process::{cpu_s, device_name};
+use crate::run::event::{OnEvent, Record, TrainEvent};
+use crate::run::{Existing, RunFolder};
+use crate::scalar::{Scalars, Sums};
+use crate::seed::torch_seed;
+use crate::weights::checkpoint::{self, Checkpoint, CheckpointState};
+use crate::weights::safetensors::first_non_finite;
+
+/// Interval at which records are flushed, in seconds.
+const FLUSH_EVERY_S: f64 = 1.0;
+
+/// Where a run reads, writes and computes. Of these only the number of torch's threads changes its numbers on a CPU.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// The data set.
+    pub data: PathBuf,
+    /// The run folder.
+    pub out: PathBuf,
+    /// Treatment of an existing run.
+    pub existing: Existing,
+    /// Device.
+    pub device: Device,
+    /// Threads that make batches.
+    pub loader_threads: usize,
+    /// Threads that torch computes with, for the record.
+    pub num_threads: usize,
+}
+
+/// Summary of a session of training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainingSummary {
+    /// Steps taken, earlier sessions included.
+    pub step: u64,
+    /// Whether it was cancelled before the end.
+    pub is_interrupted: bool,
+    /// The last record of the evaluation split; none where it was interrupted.
+    pub score: Option<Record>,
+    /// Wall-clock seconds of training and evaluation, earlier sessions included.
+    pub elapsed_s: f64,
+    /// CPU seconds, earlier sessions included.
+    pub cpu_s: f64,
+    /// Samples a second of this session's steps alone, without evaluation.
+    pub samples_per_s: f64,
+    /// Views a second of this session's steps alone, without evaluation.
+    pub views_per_s: f64,
+}
+
+/// A network with its data, ready to train.
+pub struct Training<'a> {
+    /// The resolved configuration.
+    pub plan: &'a Plan,
+    /// Folders and device.
+    pub options: &'a RunOptions,
+    /// The weights.
+    pub store: &'a VarStore,
+    /// The training batches.
+    pub batches: Arc<Collator>,
+    /// Weight decay and learning rate by parameter.
+    pub parameter_group: &'a dyn Fn(&str, &Tensor) -> ParameterGroup,
+    /// Metadata of every checkpoint: what it was trained on, and which tensors are the encoder.
+    pub metadata: BTreeMap<String, String>,
+    /// The checkpoint to resume from.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Samples and views a second.
+#[derive(Debug, Default)]
+struct Throughput {
+    steps_s: f64,
+    samples: u64,
+    views: u64,
+}
+
+impl Throughput {
+    fn add(&mut self, seconds: f64, batch: &CpuBatch) {
+        self.steps_s += seconds;
+        self.samples += batch.len() as u64;
+        self.views += (batch.len() * batch.num_views) as u64;
+    }
+
+    fn rates(&self) -> (f64, f64) {
+        let seconds = self.steps_s.max(1e-9);
+        (self.samples as f64 / seconds, self.views as f64 / seconds)
+    }
+}
+
+impl Training<'_> {
+    /// Trains to the end, or until `cancel`, from the checkpoint that it was given.
+    ///
+    /// # Errors
+    /// Where data, disk or numbers fail. The last checkpoint stays.
+    pub fn run(
+        &self,
+        objective: &mut dyn Objective,
+        cancel: &AtomicBool,
+        on_event: OnEvent<'_>,
+    ) -> Result<TrainingSummary, TrainError> {
+        let Self {
+            plan,
+            options,
+            batches,
+            ..
+        } = self;
+        let (mut optimizer, mut ema, mut state) = self.begin()?;
+        let mut folder = RunFolder::open(&options.out, plan, state.step)?;
+        on_event(TrainEvent::Started {
+            num_steps: plan.phase.num_steps,
+            first_step: state.step,
+            num_parameters: optimizer.num_parameters(),
+            num_samples: batches.sampler().num_rows,
+            device: device_name(options.device),
+        });
+        let clock = SessionClock::start(&state);
+        let (mut total_throughput, mut throughput, mut flushed_s) =
+            (Throughput::default(), Throughput::default(), 0.0);
+        let mut loader = Loader::start(batches, state.step..plan.phase.num_steps, options.loader_threads);
+        while state.step < plan.phase.num_steps && !cancel.load(Ordering::Relaxed) {
+            let begin = Instant::now();
+            let Some(cpu_batch) = loader.next().transpose()? else {
+                break;
+            };
+            // Records of before a failure are kept.
+            let _epoch = tracing::debug_span!("epoch", epoch = cpu_batch.epoch).entered();
+            let mut record = match self.step(&cpu_batch, objective, &mut optimizer, state.step) {
+                Ok(record) => record,
+                Err(error) => return folder.flush().and(Err(error)),
+            };
+            state.step += 1;
+            ema.iter_mut().for_each(Ema::update);
+            let seconds = begin.elapsed().as_secs_f64();
+            throughput.add(seconds, &cpu_batch);
+            total_throughput.add(seconds, &cpu_batch);
+            if is_due(state.step, plan.log.record_every) {
+                let (samples_per_s, views_per_s) = std::mem::take(&mut throughput).rates();
+                record.scalars.set("samples_per_s", samples_per_s);
+                record.scalars.set("views_per_s", views_per_s);
+                record.scalars.set("elapsed_s", clock.elapsed_s());
+                report(&mut folder, record, on_event)?;
+            }
+            if clock.elapsed_s() - flushed_s > FLUSH_EVERY_S {
+                folder.flush()?;
+                flushed_s = clock.elapsed_s();
+            }
+            // After the last step all of this is done once, in another order.
+            if state.step == plan.phase.num_steps {
+                break;
+            }
+            if is_due(state.step, plan.log.validate_every) {
+                self.require_finite(state.step)?;
+                let record = averaged(&mut ema, || objective.evaluate(state.step))?;
+                note_best(&mut state, &record);
+                report(&mut folder, record, on_event)?;
+            }
+            if is_due(state.step, plan.log.images_every) {
+                averaged(&mut ema, || {
+                    self.images(
+                        &mut folder,
+                        objective,
+                        state.step,
+                        &format!("step-{:010}", state.step),
+                        on_event,
+                    )
+                })?;
+            }
+            if is_due(state.step, plan.log.checkpoint_every) {
+                self.save(
+                    &mut folder,
+                    &mut state,
+                    &optimizer,
+                    ema.as_ref(),
+                    &clock,
+                    on_event,
+                )?;
+            }
+        }
+        drop(loader);
+        self.save(
+            &mut folder,
+            &mut state,
+            &optimizer,
+            ema.as_ref(),
+            &clock,
+            on_event,
+        )?;
+        let is_interrupted = state.step < plan.phase.num_steps;
+        let score = if is_interrupted {
+            on_event(TrainEvent::Interrupted { step: state.step });
+            None
+        } else {
+            // Not swapped back: the average is the result of the run.
+            ema.iter_mut().for_each(Ema::swap);
+            Some(self.finish(&mut folder, objective, state.step, on_event)?)
+        };
+        let (samples_per_s, views_per_s) = total_throughput.rates();
+        Ok(TrainingSummary {
+            step: state.step,
+            is_interrupted,
+            score,
+            elapsed_s: clock.elapsed_s(),
+            cpu_s: clock.cpu_s(),
+            samples_per_s,
+            views_per_s,
+        })
+    }
+
+    /// Optimizer, average and state of the checkpoint, or of a new run.
+    fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
+        let Self { plan, store, .. } = self;
+        let mut optimizer = AdamW::with_groups(
+            plan.phase.optimizer.clone(),
+            store.variables(),
+            self.parameter_group,
+        );
+        let mut state = CheckpointState::start(plan.sha256(), plan.seed);
+        if let Some(Checkpoint { path, .. }) = &self.checkpoint {
+            state = checkpoint::load(path, &plan.sha256(), store, &mut optimizer)?;
+        }
+        let mut ema = (plan.phase.ema_decay > 0.0).then(|| Ema::new(store, plan.phase.ema_decay, state.step));
+        if let (Some(ema), Some(Checkpoint { path, .. })) = (&mut ema, &self.checkpoint) {
+            ema.load_state(checkpoint::read_ema(path)?)?;
+        }
+        Ok((optimizer, ema, state))
+    }
+
+    /// One optimizer step on a batch, after `step` steps.
+    fn step(
+        &self,
+        cpu_batch: &CpuBatch,
+        objective: &dyn Objective,
+        optimizer: &mut AdamW,
+        step: u64,
+    ) -> Result<Record, TrainError> {
+        let not_finite = |what| TrainError::NonFinite {
+            what,
+            step: step + 1,
+            ids: cpu_batch.ids.join(", "),
+        };
+        let whole = cpu_batch.to_tensors(self.options.device);
+        let learning_rate = self.plan.phase.schedule.rate(step, cpu_batch.epoch);
+        let PhasePlan {
+            accumulation_steps,
+            bf16,
+            ..
+        } = self.plan.phase;
+        let mode = Mode::TRAIN.with_precision(if bf16 {
+            Precision::BFloat16
+        } else {
+            Precision::Float32
+        });
+        let micro_batch_size = micro_batch_size(whole.len(), accumulation_steps);
+        tch::manual_seed(torch_seed(self.plan.seed, "step", step));
+        let parts: Vec<Batch> = if micro_batch_size >= whole.len() {
+            vec![whole]
+        } else {
+            let starts = (0..whole.len()).step_by(micro_batch_size);
+            starts
+                .map(|start| whole.micro_batch(start, micro_batch_size.min(whole.len() - start)))
+                .collect()
+        };
+        let loss = objective.loss();
+        let mut normalizer = Sums::default();
+        for part in &parts {
+            normalizer.merge(&loss.normalizer(part));
+        }
+        let (mut value, mut gradient_norm) = (0.0, 0.0);
+        let mut means: Vec<(String, f64)> = Vec::new();
+        for (part_idx, part) in parts.iter().enumerate() {
+            let Some((total, of_part)) = weigh(loss.terms(part, mode), &normalizer) else {
+                return Err(TrainError::Config {
+                    reason: String::from("the loss has no terms"),
+                });
+            };
+            value += total.double_value(&[]);
+            if !value.is_finite() {
+                return Err(not_finite("the loss"));
+            }
+            for (name, mean) in of_part {
+                let mean = mean.double_value(&[]);
+                match means.iter_mut().find(|(other, _)| *other == name) {
+                    Some((_, sum)) => *sum += mean,
+                    None => means.push((name, mean)),
+                }
+            }
+            if part_idx + 1 < parts.len() {
+                optimizer.accumulate(&total)?;
+            } else {
+                gradient_norm = optimizer
+                    .step(&total, learning_rate)
+                    .map_err(|error| match error {
+                        TrainError::NonFiniteGradient => not_finite("the gradient"),
+                        error => error,
+                    })?;
+            }
+        }
+        let mut scalars = Scalars::default().with("loss", value);
+        // A term alone is the loss.
+        if means.len() > 1 {
+            for (name, mean) in means {
+                scalars.set(format!("loss_{name}"), mean);
+            }
+        }
+        scalars.set("learning_rate", learning_rate);
+        scalars.set("gradient_norm", gradient_norm);
+        Ok(Record {
+            epoch: Some(cpu_batch.epoch),
+            ..Record::new(Record::STEP, step + 1, scalars)
+        })
+    }
+
+    /// Evaluates the final weights and writes images.
+    fn finish(
+        &self,
+        folder: &mut RunFolder,
+        objective: &mut dyn Objective,
+        step: u64,
+        on_event: OnEvent<'_>,
+    ) -> Result<Record, TrainError> {
+        let record = objective.evaluate(step)?;
+        report(folder, record.clone(), on_event)?;
+        self.images(folder, objective, step, "final", on_event)?;
+        folder.flush()?;
+        on_event(TrainEvent::Finished { step });
+        Ok(record)
+    }
+
+    /// An error where a weight or a running statistic is not finite: no later step can repair it.
+    fn require_finite(&self, step: u64) -> Result<(), TrainError> {
+        match first_non_finite(&self.store.variables()) {
+            Some(name) => Err(TrainError::NonFiniteState {
+                name: name.clone(),
+                step,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn save(
+        &self,
+        folder: &mut RunFolder,
+        state: &mut CheckpointState,
+        optimizer: &AdamW,
+        ema: Option<&Ema>,
+        clock: &SessionClock,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        // Records are flushed first: a checkpoint must not be ahead of them.
+        folder.flush()?;
+        if folder.checkpoint_step == Some(state.step) {
+            return Ok(());
+        }
+        self.require_finite(state.step)?;
+        (state.elapsed_s, state.cpu_s) = (clock.elapsed_s(), clock.cpu_s());
+        state.optimizer_steps = optimizer.num_steps();
+        let path = checkpoint::save(
+            &folder.checkpoints(),
+            state,
+            self.store,
+            optimizer,
+            ema,
+            self.plan.log.keep_checkpoints,
+            &self.metadata,
+        )?;
+        folder.checkpoint_step = Some(state.step);
+        on_event(TrainEvent::CheckpointWritten {
+            step: state.step,
+            path,
+        });
+        Ok(())
+    }
+
+    fn images(
+        &self,
+        folder: &mut RunFolder,
+        objective: &mut dyn Objective,
+        step: u64,
+        name: &str,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        if self.plan.log.num_images == 0 {
+            return Ok(());
+        }
+        if let Some(images) = objective.images()? {
+            let path = folder.images(step, name, &images)?;
+            on_event(TrainEvent::ImagesWritten { path });
+        }
+        Ok(())
+    }
+}
+
+/// Wall clock and CPU clock over all sessions of a run.
+#[derive(Debug)]
+struct SessionClock {
+    start: Instant,
+    start_cpu_s: f64,
+    before_s: f64,
+    before_cpu_s: f64,
+}
+
+impl SessionClock {
+    fn start(state: &CheckpointState) -> Self {
+        Self {
+            start: Instant::now(),
+            start_cpu_s: cpu_s(),
+            before_s: state.elapsed_s,
+            before_cpu_s: state.cpu_s,
+        }
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.before_s + self.start.elapsed().as_secs_f64()
+    }
+
+    fn cpu_s(&self) -> f64 {
+        self.before_cpu_s + cpu_s() - self.start_cpu_s
+    }
+}
+
+/// Runs `work` with the averaged weights, if there is an average.
+fn averaged<T>(ema: &mut Option<Ema>, work: impl FnOnce() -> T) -> T {
+    ema.iter_mut().for_each(Ema::swap);
+    let result = work();
+    ema.iter_mut().for_each(Ema::swap);
+    result
+}
+
+fn is_due(step: u64, every: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+fn note_best(state: &mut CheckpointState, record: &Record) {
+    let loss = record.get("loss");
+    if record.kind == Record::VALIDATION && loss.is_finite() {
+        let best = state.best_validation_loss.unwrap_or(f64::INFINITY);
+        state.best_validation_loss = Some(best.min(loss));
+    }
+}
+
+fn report(folder: &mut RunFolder, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
+    folder.record(&record)?;
+    let loss = record.scalars.get("loss");
+    let is_bad_loss = record.kind == Record::VALIDATION && loss.is_some_and(|loss| !loss.is_finite());
+    let warning = is_bad_loss.then(|| {
+        format!(
+            "warning: the validation loss of step {} is not a finite number; training goes on",
+            record.step
+        )
+    });
+    on_event(TrainEvent::Recorded(record));
+    if let Some(warning) = warning {
+        on_event(TrainEvent::Note(warning));
+    }
+    Ok(())
+}

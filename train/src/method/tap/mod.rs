@@ -1,0 +1,326 @@
+//! TAP: draw the views of an object from its points (paper: "Take-A-Photo").
+
+pub mod baseline;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize as _;
+use tap_cli::settings::merge;
+use tch::{Device, Kind, Tensor, nn};
+use toml::{Table, Value};
+
+use self::baseline::{BaselineFit, PixelSums};
+use super::{Baselines, CpuBatches, Inputs, Method, MethodKind};
+use crate::config::{Config, DatasetInfo, LossConfig, MethodPlan, Plan, TAP, invalid};
+use crate::data::batch::{Batch, CpuBatch, num_channels};
+use crate::engine::objective::{Loss, Term};
+use crate::error::TrainError;
+use crate::model::loss::{pixel_counts, pixel_sums};
+use crate::model::{Compat, DecoderConfig, Mode, PhotographConfig, RayDirection, Tap, TapConfig, Vgg};
+use crate::run::image_grid::ImageGrid;
+use crate::scalar::{Scalars, Sums};
+use crate::weights::safetensors::read_weights;
+use crate::weights::torch_file;
+
+/// Terms of the loss.
+const FOREGROUND: &str = "foreground";
+const BACKGROUND: &str = "background";
+const PERCEPTUAL: &str = "perceptual";
+
+/// TAP, by its name.
+#[derive(Debug)]
+pub struct TapKind;
+
+impl MethodKind for TapKind {
+    fn name(&self) -> &str {
+        TAP
+    }
+
+    fn plan(&self, config: &Config) -> Result<MethodPlan, TrainError> {
+        if let Some(key) = config.method.settings.keys().next() {
+            return Err(invalid(format!(
+                "[method] has no '{key}': the settings of TAP are [photograph], [decoder] and [loss]"
+            )));
+        }
+        if config.loss.perceptual_weight > 0.0 && config.loss.perceptual_network.is_none() {
+            return Err(invalid(
+                "the perceptual loss needs loss.perceptual_network, a file with torchvision's VGG16 weights",
+            ));
+        }
+        let mut decoder = config.decoder.clone().unwrap_or_else(DecoderConfig::paper);
+        if let (true, Some(last)) = (config.data.color, decoder.layers.last_mut()) {
+            last.channels = num_channels(true) as i64;
+        }
+        Ok(MethodPlan::Tap {
+            photograph: photograph_config(config)?,
+            decoder,
+        })
+    }
+
+    fn check(&self, config: &Config, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
+        let image_size_px = tap_config(plan)?.image_size_px();
+        if image_size_px != i64::from(data.image_size_px) {
+            return Err(invalid(format!(
+                "the generator draws {image_size_px}x{image_size_px} pixels and the data has {0}x{0}; build the data set with that size, or change [photograph.query] grid and [decoder]",
+                data.image_size_px
+            )));
+        }
+        if !(1..=data.num_views).contains(&config.data.num_views) {
+            return Err(invalid(format!(
+                "num_views = {} of the {} views that the data has",
+                config.data.num_views, data.num_views
+            )));
+        }
+        Ok(())
+    }
+
+    fn build(&self, vs: &nn::Path<'_>, plan: &Plan) -> Result<Box<dyn Method>, TrainError> {
+        Ok(Box::new(TapMethod::new(vs, plan)?))
+    }
+}
+
+/// The networks of TAP that a plan asks for.
+///
+/// # Errors
+/// Where it is a plan of another method.
+pub fn tap_config(plan: &Plan) -> Result<TapConfig, TrainError> {
+    match &plan.method {
+        MethodPlan::Tap { photograph, decoder } => Ok(TapConfig {
+            encoder: plan.encoder.clone(),
+            photograph: photograph.clone(),
+            decoder: decoder.clone(),
+        }),
+        MethodPlan::Other(method) => Err(invalid(format!(
+            "the run was pre-trained by the method '{}', which draws no views",
+            method.kind
+        ))),
+    }
+}
+
+/// TAP with its loss.
+#[derive(Debug)]
+pub struct TapMethod {
+    tap: Tap,
+    /// Of the images that it draws.
+    num_channels: i64,
+    loss: LossConfig,
+    vgg: Option<Vgg>,
+    /// Whether images of the data set are in color.
+    is_color: bool,
+}
+
+impl TapMethod {
+    /// With fresh weights under `vs`.
+    ///
+    /// # Errors
+    /// Where the plan is of another method, or the perceptual network cannot be read.
+    pub fn new(vs: &nn::Path<'_>, plan: &Plan) -> Result<Self, TrainError> {
+        let config = tap_config(plan)?;
+        Ok(Self {
+            tap: Tap::new(vs, &config),
+            num_channels: config.decoder.channels(),
+            loss: plan.loss.clone(),
+            vgg: perceptual_network(&plan.loss, vs.device())?,
+            is_color: plan.data.color,
+        })
+    }
+}
+
+/// Images of the views of a batch, as TAP draws them.
+///
+/// # Shapes
+/// - returns [B, V, C, H, W] in 0..1
+///
+/// # Panics
+/// Where the batch has no views.
+#[must_use]
+pub fn draw_views(tap: &Tap, batch: &Batch, mode: Mode) -> Tensor {
+    let views = batch.views.as_ref().expect("batches of TAP have views");
+    let query = tap.query();
+    let rays = query.rays(&batch.cloud.xyz, &views.view_from_object, &views.clip_from_view);
+    tap.photograph(&batch.cloud, &rays, mode)
+}
+
+impl Loss for TapMethod {
+    fn normalizer(&self, batch: &Batch) -> Sums {
+        let views = batch.views.as_ref().expect("batches of TAP have views");
+        let [foreground, background] = pixel_counts(&views.masks, self.num_channels);
+        Sums::default()
+            .with(FOREGROUND, &[foreground])
+            .with(BACKGROUND, &[background])
+            .with(PERCEPTUAL, &[batch.len() as f64])
+    }
+
+    /// Foreground and background are each a mean over the pixels of the whole batch, and not one of image means.
+    fn terms(&self, batch: &Batch, mode: Mode) -> Vec<Term> {
+        let images = draw_views(&self.tap, batch, mode);
+        let views = batch.views.as_ref().expect("batches of TAP have views");
+        let config = &self.loss;
+        let [foreground, background] =
+            pixel_sums(&images, &views.images, &views.masks, config.pixel_distance);
+        let mut terms = vec![
+            Term::new(FOREGROUND, config.foreground_weight, foreground),
+            Term::new(BACKGROUND, config.background_weight, background),
+        ];
+        if let Some(vgg) = &self.vgg {
+            let sum = vgg.distance(&images, &views.images) * batch.len() as f64;
+            terms.push(Term::new(PERCEPTUAL, config.perceptual_weight, sum));
+        }
+        terms
+    }
+}
+
+impl Method for TapMethod {
+    fn inputs(&self) -> Inputs {
+        Inputs { views: true }
+    }
+
+    fn baselines(
+        &self,
+        training: CpuBatches<'_>,
+        evaluation: CpuBatches<'_>,
+    ) -> Result<Baselines, TrainError> {
+        let mut sums: Option<PixelSums> = None;
+        for batch in training {
+            let batch = batch?;
+            let new = || PixelSums::new(batch.num_views, num_channels(self.is_color), batch.size_px);
+            sums.get_or_insert_with(new).add(&batch);
+        }
+        let Some(sums) = sums else {
+            return Ok(Baselines::default());
+        };
+        let losses = BaselineFit::new(&sums, &self.loss).evaluate(evaluation)?;
+        let note = format!(
+            "{:.4} (loss-optimal image of each view), {:.4} (true mask, mean gray), {:.4} (loss-optimal gray)",
+            losses.weighted_mean_image_loss, losses.true_mask_gray_loss, losses.constant_loss
+        );
+        let scalars = Scalars::default()
+            .with("weighted_mean_image_loss", losses.weighted_mean_image_loss)
+            .with("constant_loss", losses.constant_loss)
+            .with("true_mask_gray_loss", losses.true_mask_gray_loss);
+        Ok(Baselines {
+            scalars,
+            note: Some(note),
+        })
+    }
+
+    /// Squared errors and pixel counts, so that the loss of a split is that of one batch of everything.
+    fn evaluate(&self, batch: &Batch, sums: &mut Sums) {
+        let images = draw_views(&self.tap, batch, Mode::EVAL);
+        let views = batch.views.as_ref().expect("batches of TAP have views");
+        let squared = (&images - &views.images).square();
+        let channels = images.size()[2] as f64;
+        let covered = views.masks.to_kind(Kind::Float);
+        let foreground = (&squared * &covered).sum(Kind::Double).double_value(&[]);
+        let num_foreground = covered.sum(Kind::Double).double_value(&[]) * channels;
+        let background = squared.sum(Kind::Double).double_value(&[]) - foreground;
+        sums.add(FOREGROUND, &[foreground, num_foreground]);
+        sums.add(BACKGROUND, &[background, squared.numel() as f64 - num_foreground]);
+    }
+
+    fn scalars(&self, sums: &Sums) -> Scalars {
+        let [foreground, background] = [FOREGROUND, BACKGROUND].map(|term| sums.mean(term));
+        let [errors, counts] = [0, 1].map(|place| sums.at(FOREGROUND, place) + sums.at(BACKGROUND, place));
+        let weights = &self.loss;
+        Scalars::default()
+            .with(
+                "loss",
+                weights.foreground_weight * foreground + weights.background_weight * background,
+            )
+            .with("loss_foreground", foreground)
+            .with("loss_background", background)
+            .with("loss_plain", errors / f64::max(counts, 1.0))
+    }
+
+    fn images(&self, cpu_batch: &CpuBatch, batch: &Batch) -> Option<ImageGrid> {
+        let images = draw_views(&self.tap, batch, Mode::EVAL);
+        Some(comparison_grid(&gray_bytes(&images), cpu_batch))
+    }
+}
+
+/// Generated images as gray bytes, B x V x H x W.
+#[must_use]
+pub fn gray_bytes(images: &Tensor) -> Vec<u8> {
+    let gray = images.mean_dim(2, false, Kind::Float) * 255.0;
+    let gray = gray
+        .round()
+        .clamp(0.0, 255.0)
+        .to_kind(Kind::Uint8)
+        .to_device(Device::Cpu)
+        .contiguous();
+    let mut bytes = vec![0; gray.numel()];
+    gray.copy_data(&mut bytes, gray.numel());
+    bytes
+}
+
+/// A grid with a row of generated and a row of true views for each object of a batch that holds all views.
+#[must_use]
+pub fn comparison_grid(generated: &[u8], cpu_batch: &CpuBatch) -> ImageGrid {
+    let image = cpu_batch.size_px * cpu_batch.size_px;
+    let object = image * cpu_batch.num_views;
+    let truth = cpu_batch.gray_images();
+    let mut rows = Vec::new();
+    for (generated, truth) in generated.chunks_exact(object).zip(truth.chunks_exact(object)) {
+        rows.push(generated.chunks_exact(image).collect());
+        rows.push(truth.chunks_exact(image).collect());
+    }
+    ImageGrid::grid(cpu_batch.size_px, &rows)
+}
+
+/// The network of the perceptual loss, where that has a weight.
+fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, TrainError> {
+    let Some(path) = loss
+        .perceptual_network
+        .as_ref()
+        .filter(|_| loss.perceptual_weight > 0.0)
+    else {
+        return Ok(None);
+    };
+    let is_safetensors = path
+        .extension()
+        .is_some_and(|extension| extension == "safetensors");
+    let tensors: BTreeMap<String, Tensor> = if is_safetensors {
+        read_weights(path)?
+    } else {
+        torch_file::read(path)?.tensors
+    };
+    let vgg = Vgg::try_new(&tensors, device).map_err(|report| TrainError::Weights {
+        report,
+        path: path.clone(),
+    })?;
+    Ok(Some(vgg))
+}
+
+/// The photograph module that a configuration asks for.
+fn photograph_config(config: &Config) -> Result<PhotographConfig, TrainError> {
+    let mut table = match config.compat {
+        Some(compat) => Table::try_from(PhotographConfig::from_compat(compat))
+            .map_err(|error| invalid(error.to_string()))?,
+        None => Table::new(),
+    };
+    merge(&mut table, config.photograph.clone());
+    // TOML has no way to take out what a preset holds.
+    if table.get("ray_bias") == Some(&Value::Boolean(false)) {
+        table.remove("ray_bias");
+    }
+    let photograph = PhotographConfig::deserialize(table)
+        .map_err(|error| invalid(format!("[photograph] {}", error.message())))?;
+    if let Some(compat) = config.compat {
+        let wanted = PhotographConfig::from_compat(compat);
+        let has_other_direction = (photograph.query.direction == RayDirection::Line)
+            != (wanted.query.direction == RayDirection::Line);
+        // The paper's ablations are the paper's too: without the pad token, with other sizes, with fewer query components.
+        let adds_pad_token = photograph.pad_token && !wanted.pad_token;
+        let is_extended = photograph.ray_bias.is_some() || photograph.token_keep.is_some();
+        if is_extended || adds_pad_token || has_other_direction {
+            let name = if compat == Compat::Paper { "paper" } else { "code" };
+            return Err(invalid(format!(
+                "[photograph] has a ray bias, dropped tokens, a pad token or a ray direction that compat = \"{name}\" has not"
+            )));
+        }
+    }
+    if let Some(contradiction) = photograph.contradiction() {
+        return Err(invalid(format!("[photograph] {contradiction}")));
+    }
+    Ok(photograph)
+}

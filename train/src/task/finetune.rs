@@ -1,0 +1,267 @@
+//! Fine-tuning an encoder for any [`Task`], and scoring it.
+//!
+//! # Adding a task
+//!
+//! Implement [`Loss`] and [`Task`] for a network with its head and call [`finetune`] and [`evaluate`] with it, as
+//! `train/examples/own_task.rs` does. The trainer, the configuration, records, the run folder and checkpoints need no
+//! change. A task that the program is to offer gets a file beside `classify.rs` and a line in `command/finetune.rs`.
+//!
+//! The last step is evaluated: no model selection. Voting is off unless asked for.
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tap_dataset::Split;
+use tch::nn::VarStore;
+use tch::{Device, Tensor, no_grad};
+
+use super::provenance::{self, FinetunedRun, Provenance};
+use super::vote::Votes;
+use super::{
+    OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, require_finite,
+    train_batches,
+};
+use crate::config::{self, Config, Plan};
+use crate::data::batch::{Batch, CpuBatch};
+use crate::data::collator::ViewSampling;
+use crate::data::loader::Loader;
+use crate::data::source::SampleSource;
+use crate::engine::objective::{Loss, Objective};
+use crate::engine::trainer::{RunOptions, Training};
+use crate::error::TrainError;
+use crate::optim::ParameterGroup;
+use crate::run;
+use crate::run::event::{OnEvent, Record, TrainEvent};
+use crate::run::weights::{EncoderWeights, TrainedOn, WeightChoice, encoder_metadata};
+use crate::scalar::{Scalars, Sums};
+use crate::seed::torch_seed;
+use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights};
+
+/// A network for a downstream task, with the loss that it is trained by.
+pub trait Task: Loss + Sized {
+    /// The result of an evaluation, serialized into `result.json`.
+    type Score: Debug + Clone + PartialEq + Serialize + DeserializeOwned;
+
+    /// Its name in plans.
+    const NAME: &'static str;
+
+    /// The kind of its records.
+    const RECORD_KIND: &'static str = Self::NAME;
+
+    /// Objects of an evaluation batch.
+    const EVALUATION_BATCH: usize = 32;
+
+    /// Prefix of the names of the encoder's weights.
+    const ENCODER_PREFIX: &'static str = ENCODER_PREFIX;
+
+    /// Builds the network of a plan with fresh weights under the root of `store`, drawn from torch's default generator,
+    /// which was seeded before.
+    ///
+    /// # Errors
+    /// Where the plan lacks what the task needs.
+    fn build(plan: &Plan, data: &OpenData, store: &VarStore) -> Result<Self, TrainError>;
+
+    /// Loads the weights of an encoder; returns a note on what was loaded.
+    ///
+    /// # Errors
+    /// Where they do not fit.
+    fn load_encoder(store: &VarStore, encoder: &EncoderWeights) -> Result<String, TrainError> {
+        let report = copy_weights(store, &encoder.tensors, Self::ENCODER_PREFIX);
+        Ok(require_exact(report, &encoder.file)?.to_string())
+    }
+
+    /// Checks data and votes before a trained network is evaluated on them.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn check(_plan: &Plan, _data: &OpenData, _votes: Votes) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// Predictions for a batch, in a form that adds up over votes: probabilities or their logarithms.
+    fn predict(&self, batch: &Batch) -> Tensor;
+
+    /// Adds the scores of the predictions for a batch to `sums`.
+    ///
+    /// # Errors
+    /// Where torch fails.
+    fn score(&self, batch: &CpuBatch, predictions: &Tensor, sums: &mut Sums) -> Result<(), TrainError>;
+
+    /// The score from the sums over a whole split.
+    fn finish(&self, sums: &Sums) -> Self::Score;
+
+    /// The scalars of the score that are recorded while training.
+    fn scalars(score: &Self::Score) -> Scalars;
+}
+
+/// A score with its provenance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scored<S> {
+    /// Its provenance.
+    #[serde(flatten)]
+    pub provenance: Provenance,
+    /// The score.
+    #[serde(flatten)]
+    pub score: S,
+}
+
+/// A task as an objective.
+struct FinetuneObjective<'a, T: Task> {
+    plan: &'a Plan,
+    task: &'a T,
+    evaluation: Arc<dyn SampleSource>,
+    options: &'a RunOptions,
+    score: Option<T::Score>,
+}
+
+/// Fine-tunes; `None` where it was interrupted, to be resumed.
+///
+/// # Errors
+/// Where configuration, data, weights, disk or numbers fail.
+pub fn finetune<T: Task>(
+    config: &Config,
+    options: &RunOptions,
+    labels_per_class: usize,
+    init: Option<&Path>,
+    cancel: &AtomicBool,
+    on_event: OnEvent<'_>,
+) -> Result<Option<Scored<T::Score>>, TrainError> {
+    let inputs: Vec<&Path> = [options.data.as_path()].into_iter().chain(init).collect();
+    let _lock = run::lock(&options.out, options.existing, &inputs)?;
+    let checkpoint = checkpoint_to_resume(options, on_event)?;
+    let data = OpenData::open(&options.data)?;
+    let (init, init_sha256) = read_init(init, on_event)?;
+    let (plan, train) = data.plan(
+        None,
+        config,
+        config::Task::named(T::NAME),
+        labels_per_class,
+        &init_sha256,
+    )?;
+    run::check(&options.out, options.existing, &plan)?;
+    let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
+    let (store, task) = build::<T>(&plan, &data, options.device)?;
+    if let Some(encoder) = &init {
+        let taken = T::load_encoder(&store, encoder)?;
+        let file = encoder.file.display();
+        on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
+    }
+    run::prepare(&options.out, options.existing, &plan)?;
+    let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
+    let mut metadata = trained_on.to_metadata();
+    metadata.extend(encoder_metadata(T::ENCODER_PREFIX, &plan.encoder));
+    let training = Training {
+        plan: &plan,
+        options,
+        store: &store,
+        parameter_group: &ParameterGroup::of,
+        batches: train_batches(&plan, Arc::new(train), ViewSampling::None),
+        metadata,
+        checkpoint,
+    };
+    let mut objective = FinetuneObjective {
+        plan: &plan,
+        task: &task,
+        evaluation,
+        options,
+        score: None,
+    };
+    let summary = training.run(&mut objective, cancel, on_event)?;
+    let (false, Some(score)) = (summary.is_interrupted, objective.score) else {
+        return Ok(None);
+    };
+    provenance::save(&plan, options, &store, training.metadata)?;
+    let provenance = Provenance::of_training(&plan, &data, options, &summary, &trained_on);
+    let result = Scored { provenance, score };
+    run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
+    Ok(Some(result))
+}
+
+/// Scores weights of a fine-tuning on a split of a data set; `options.out` is the run that is read.
+///
+/// # Errors
+/// Where the run is not finished though `weights` says so, the data has other classes, the weights or their answers are
+/// not finite, or the votes are those of another task.
+pub fn evaluate<T: Task>(
+    options: &RunOptions,
+    split: Split,
+    votes: Votes,
+    weights: WeightChoice,
+    on_event: OnEvent<'_>,
+) -> Result<Scored<T::Score>, TrainError> {
+    let run = FinetunedRun::open(options, weights, on_event)?;
+    let FinetunedRun { plan, data, .. } = &run;
+    T::check(plan, data, votes)?;
+    let (store, task) = build::<T>(plan, data, options.device)?;
+    run.load(&store)?;
+    let rows: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
+    let score = measure(&task, plan, &rows, votes, options)?;
+    let provenance = run.provenance(options, split, votes);
+    Ok(Scored { provenance, score })
+}
+
+fn build<T: Task>(plan: &Plan, data: &OpenData, device: Device) -> Result<(VarStore, T), TrainError> {
+    let store = VarStore::new(device);
+    tch::manual_seed(torch_seed(plan.seed, "weights", 0));
+    let task = T::build(plan, data, &store)?;
+    Ok((store, task))
+}
+
+/// Evaluates a network on rows. Predictions are summed over the votes, which keep the order of rows and points.
+fn measure<T: Task>(
+    task: &T,
+    plan: &Plan,
+    rows: &Arc<dyn SampleSource>,
+    votes: Votes,
+    options: &RunOptions,
+) -> Result<T::Score, TrainError> {
+    let plain = evaluation_batches(plan, Arc::clone(rows), ViewSampling::None, T::EVALUATION_BATCH);
+    let steps = 0..plain.sampler().steps_per_epoch();
+    let mut augmented: Vec<Loader> = votes
+        .augmented(plan, rows, T::EVALUATION_BATCH)
+        .map(|batches| Loader::start(&batches, steps.clone(), 1))
+        .collect();
+    let mut plain = Loader::start(&plain, steps.clone(), options.loader_threads);
+    let next = |batches: &mut Loader| batches.next().expect("all votes have the same steps");
+    let mut sums = Sums::default();
+    for batch_idx in steps {
+        let cpu_batch = next(&mut plain)?;
+        let mut batch = cpu_batch.to_tensors(options.device);
+        let predict = |batch: &Batch| no_grad(|| task.predict(batch));
+        let mut predictions = predict(&batch);
+        for vote in &mut augmented {
+            predictions += predict(&next(vote)?.to_tensors(options.device));
+        }
+        let rescaled = votes.rescaled(&batch.cloud, plan.phase.augmentation.scale, batch_idx);
+        for cloud in rescaled {
+            batch.cloud = cloud;
+            predictions += predict(&batch);
+        }
+        require_finite(&predictions, &cpu_batch)?;
+        task.score(&cpu_batch, &predictions, &mut sums)?;
+    }
+    Ok(task.finish(&sums))
+}
+
+impl<T: Task> Objective for FinetuneObjective<'_, T> {
+    fn loss(&self) -> &dyn Loss {
+        self.task
+    }
+
+    fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
+        let score = measure(
+            self.task,
+            self.plan,
+            &self.evaluation,
+            Votes::default(),
+            self.options,
+        )?;
+        let scalars = T::scalars(&score);
+        self.score = Some(score);
+        Ok(Record::new(T::RECORD_KIND, step, scalars))
+    }
+}

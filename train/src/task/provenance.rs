@@ -1,0 +1,219 @@
+//! Provenance of scores, and the weights of fine-tuned runs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tap_dataset::Split;
+use tch::nn::VarStore;
+
+use super::vote::{VoteRule, Votes};
+use super::{OpenData, require_exact};
+use crate::config::{Plan, Task};
+use crate::engine::trainer::{RunOptions, TrainingSummary};
+use crate::error::TrainError;
+use crate::process::device_name;
+use crate::run::CONFIG_FILE;
+use crate::run::event::OnEvent;
+use crate::run::weights::{RunWeights, TrainedOn, WeightChoice};
+use crate::weights::checkpoint::{MODEL_FILE, copy_weights};
+use crate::weights::safetensors::write_tensors;
+
+/// Provenance of a score: everything that it depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// SHA-256 of the data.
+    pub data_sha256: String,
+    /// SHA-256 of the resolved configuration.
+    pub config_sha256: String,
+    /// Its preset.
+    pub preset: String,
+    /// Seed of the run: labels, head, order; from scratch also the encoder.
+    pub seed: u64,
+    /// SHA-256 of the encoder's file; "none" from scratch.
+    pub init_sha256: String,
+    /// Largest number of labeled training objects a class, as requested; 0 is all.
+    pub labels_per_class: usize,
+    /// Actual training objects of each class, in label order; empty if the weights do not say.
+    #[serde(default)]
+    pub train_objects_per_class: Vec<usize>,
+    /// Evaluation split.
+    pub evaluation_split: String,
+    /// Which weights were scored.
+    pub selection: String,
+    /// Augmented predictions that were added to the plain one.
+    pub votes: u32,
+    /// Seed of the votes.
+    pub votes_seed: u64,
+    /// What the votes augmented.
+    #[serde(default)]
+    pub vote_rule: VoteRule,
+    /// Steps taken.
+    pub num_steps: u64,
+    /// Class names, in label order.
+    pub classes: Vec<String>,
+    /// Wall-clock seconds of training; 0 for an evaluation alone.
+    pub elapsed_s: f64,
+    /// CPU seconds of training; 0 for an evaluation alone.
+    pub cpu_s: f64,
+    /// Threads of torch.
+    pub num_threads: usize,
+    /// Device.
+    pub device: String,
+}
+
+impl Provenance {
+    fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
+        Self {
+            data_sha256: data.dataset.sha256().to_owned(),
+            config_sha256: plan.sha256(),
+            preset: plan.preset.clone(),
+            seed: plan.seed,
+            init_sha256: plan.init_sha256.clone(),
+            labels_per_class: plan.labels_per_class,
+            train_objects_per_class: Vec::new(),
+            evaluation_split: split.to_string(),
+            selection: plan.selection(),
+            votes: votes.count,
+            votes_seed: votes.seed,
+            vote_rule: votes.rule,
+            num_steps: plan.phase.num_steps,
+            classes: data.dataset.classes().to_vec(),
+            elapsed_s: 0.0,
+            cpu_s: 0.0,
+            num_threads: options.num_threads,
+            device: device_name(options.device),
+        }
+    }
+
+    /// Of the evaluation at the end of a training.
+    pub(super) fn of_training(
+        plan: &Plan,
+        data: &OpenData,
+        options: &RunOptions,
+        summary: &TrainingSummary,
+        trained_on: &TrainedOn,
+    ) -> Self {
+        Self {
+            train_objects_per_class: trained_on.objects_per_class.clone(),
+            num_steps: summary.step,
+            elapsed_s: summary.elapsed_s,
+            cpu_s: summary.cpu_s,
+            ..Self::new(plan, data, options, plan.data.evaluation_split, Votes::default())
+        }
+    }
+
+    /// A note on the training objects, where they are fewer than requested.
+    #[must_use]
+    pub fn labels_note(&self) -> Option<String> {
+        labels_note(self.labels_per_class, &self.train_objects_per_class)
+    }
+}
+
+/// A note on the training objects a class, where a class had fewer than were asked for (0 is all).
+#[must_use]
+pub fn labels_note(asked: usize, objects_per_class: &[usize]) -> Option<String> {
+    let fewest = objects_per_class.iter().min().filter(|fewest| **fewest < asked)?;
+    let most = objects_per_class.iter().max()?;
+    let had = if fewest == most {
+        fewest.to_string()
+    } else {
+        format!("{fewest} to {most}")
+    };
+    Some(format!(
+        "trained on {had} objects a class, not {asked}: there were no more"
+    ))
+}
+
+/// Writes the weights of a finished training into its run.
+pub(super) fn save(
+    plan: &Plan,
+    options: &RunOptions,
+    store: &VarStore,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<(), TrainError> {
+    metadata.insert(String::from("config_sha256"), plan.sha256());
+    metadata.insert(String::from("data_sha256"), plan.data_sha256.clone());
+    write_tensors(
+        &options.out.join(MODEL_FILE),
+        store.variables().into_iter().collect(),
+        &metadata,
+    )
+}
+
+/// Weights of a fine-tuning and data to score them on.
+pub(super) struct FinetunedRun {
+    pub(super) plan: Plan,
+    pub(super) data: OpenData,
+    weights: RunWeights,
+}
+
+impl FinetunedRun {
+    /// Opens weights of the run `options.out` and the data, which must have the classes that they were trained on.
+    pub(super) fn open(
+        options: &RunOptions,
+        weights: WeightChoice,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, TrainError> {
+        let plan = Plan::read(&options.out.join(CONFIG_FILE))?;
+        if plan.task == Task::Pretrain {
+            return Err(TrainError::NoWeights {
+                reason: String::from("the run is a pre-training, which has no score; fine-tune it first"),
+                path: options.out.clone(),
+            });
+        }
+        let weights = RunWeights::read(&options.out, &plan, weights, on_event)?;
+        let data = OpenData::open(&options.data)?;
+        let unsuitable = |reason| TrainError::UnsuitableData {
+            reason,
+            path: options.data.clone(),
+        };
+        match &weights.trained_on.classes {
+            Some(trained) if trained == data.dataset.classes() => {}
+            Some(trained) => {
+                let trained = trained.join(", ");
+                return Err(unsuitable(format!(
+                    "the run was trained on other classes ({trained})"
+                )));
+            }
+            // Checkpoints of earlier versions name no classes.
+            None if data.dataset.sha256() == plan.data_sha256 => {}
+            None => {
+                return Err(unsuitable(String::from(
+                    "the weights do not say which classes they were trained on, so they can be scored only on the data that they were trained on; finish the run with --resume to have them named",
+                )));
+            }
+        }
+        Ok(Self { plan, data, weights })
+    }
+
+    /// Copies its weights into a network of its plan.
+    pub(super) fn load(&self, store: &VarStore) -> Result<(), TrainError> {
+        let RunWeights { tensors, file, .. } = &self.weights;
+        require_exact(copy_weights(store, tensors, ""), file).map(|_| ())
+    }
+
+    /// The provenance of a score of these weights.
+    pub(super) fn provenance(&self, options: &RunOptions, split: Split, votes: Votes) -> Provenance {
+        Provenance {
+            selection: self.weights.selection.clone(),
+            num_steps: self.weights.num_steps,
+            train_objects_per_class: self.weights.trained_on.objects_per_class.clone(),
+            ..Provenance::new(&self.plan, &self.data, options, split, votes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_objects_than_asked_for_are_told() {
+        let note = |asked, objects: &[usize]| labels_note(asked, objects).unwrap_or_default();
+        assert_eq!(note(5, &[5, 5]), "", "as asked");
+        assert_eq!(note(0, &[3, 9]), "", "all there are");
+        assert_eq!(note(50, &[]), "", "unknown");
+        assert!(note(50, &[9, 3]).starts_with("trained on 3 to 9 objects a class, not 50"));
+        assert!(note(50, &[4, 4]).starts_with("trained on 4 objects"));
+    }
+}

@@ -1,0 +1,6 @@
+//! Tensors in files: checkpoints, safetensors, and what PyTorch saves.
+
+pub mod checkpoint;
+pub mod pickle;
+pub mod safetensors;
+pub mod torch_file;

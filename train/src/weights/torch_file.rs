@@ -1,0 +1,240 @@
+//! Tensors of PyTorch's own files (`.pth`, `.pt`), read without running anything.
+//!
+//! Such a file is an uncompressed ZIP archive: `NAME/data.pkl`, a pickle whose tensors refer to `NAME/data/KEY`, one file
+//! of raw numbers each. The pickle goes through [`super::pickle`], which makes no calls; of all names the
+//! handful below are recognized, and everything else is skipped and listed by name. Files from before PyTorch 1.6 have another
+//! layout and are refused.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read as _};
+use std::path::Path;
+
+use tch::{Kind, Tensor};
+use zip::{CompressionMethod, ZipArchive};
+
+use crate::error::TrainError;
+use crate::weights::pickle::{self, Pickle, Value};
+
+/// Limit on the pickle: a network of some hundred thousand tensors.
+const MAX_PICKLE_BYTES: u64 = 64 << 20;
+/// Tensors together may be so many times as large as the file, since some share their numbers.
+const MAX_SHARING: u64 = 4;
+/// How files from before PyTorch 1.6 begin: a pickled number.
+const LEGACY_START: [u8; 2] = [0x80, 0x02];
+
+/// Content of a file.
+#[derive(Debug)]
+pub struct TorchFile {
+    /// Tensors by their dotted path in nested dictionaries.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// Entries that are calls which were not made, as `path (function)`.
+    pub passed_over: Vec<String>,
+}
+
+type Archive = ZipArchive<BufReader<File>>;
+
+/// Reads all tensors of a file.
+///
+/// # Errors
+/// Where it is no such file, is damaged, or contradicts itself.
+pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
+    let damaged = |reason: String| TrainError::TorchFile {
+        reason,
+        path: path.to_owned(),
+    };
+    let mut file = File::open(path).map_err(TrainError::io("open", path))?;
+    let num_bytes = file.metadata().map_err(TrainError::io("open", path))?.len();
+    let mut start = [0; 2];
+    if file.read_exact(&mut start).is_ok() && start == LEGACY_START {
+        return Err(damaged(String::from(
+            "written by PyTorch before 1.6, or a bare pickle; load and save it with a newer PyTorch",
+        )));
+    }
+    let archive = ZipArchive::new(BufReader::new(file));
+    let mut reader = Reader {
+        archive: archive.map_err(|error| damaged(format!("no ZIP archive: {error}")))?,
+        root: String::new(),
+        num_bytes,
+        claimed_bytes: 0,
+        storages: BTreeMap::new(),
+    };
+    reader.root = reader
+        .archive
+        .file_names()
+        .find_map(|name| name.strip_suffix("data.pkl"))
+        .ok_or_else(|| damaged(String::from("the archive has no data.pkl")))?
+        .to_owned();
+    if let Ok(order) = reader.entry("byteorder", 16)
+        && order != b"little"
+    {
+        return Err(damaged(String::from("its numbers are not little-endian")));
+    }
+    let bytes = reader.entry("data.pkl", MAX_PICKLE_BYTES).map_err(damaged)?;
+    let pickle = pickle::read(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let mut found = Vec::new();
+    let mut passed_over = Vec::new();
+    pickle.walk(&mut |name, value| {
+        if let Some(tensor) = stored_tensor(&pickle, value) {
+            found.push((name.to_owned(), tensor));
+        } else if let Some((callee, _)) = pickle.call(value) {
+            passed_over.push(format!("{name} ({callee})"));
+        }
+        false
+    });
+    let mut tensors = BTreeMap::new();
+    for (name, stored) in found {
+        let tensor = reader
+            .tensor(&stored)
+            .map_err(|reason| damaged(format!("{name}: {reason}")))?;
+        tensors.insert(name, tensor);
+    }
+    Ok(TorchFile { tensors, passed_over })
+}
+
+/// A tensor as the pickle describes it.
+struct StoredTensor {
+    kind: Kind,
+    key: String,
+    num_elements: u64,
+    offset: i64,
+    size: Vec<i64>,
+    stride: Vec<i64>,
+}
+
+/// A call of the functions that PyTorch writes tensors with; `None` for anything else.
+fn stored_tensor(pickle: &Pickle, value: &Value) -> Option<StoredTensor> {
+    let (name, arguments) = pickle.call(value)?;
+    match name {
+        "torch._utils._rebuild_parameter" => stored_tensor(pickle, arguments.first()?),
+        "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => {
+            let integers = |value: &Value| -> Option<Vec<i64>> {
+                pickle.items(value)?.iter().map(Value::as_int).collect()
+            };
+            let [storage, offset, size, stride] = arguments.first_chunk::<4>()?;
+            let [tag, class, key, _, num_elements] =
+                pickle.items(pickle.persistent(storage)?)?.first_chunk::<5>()?;
+            let Value::Global(class) = class else {
+                return None;
+            };
+            (tag.as_text()? == "storage").then_some(())?;
+            Some(StoredTensor {
+                kind: kind_of(class)?,
+                key: key.as_text()?.to_owned(),
+                num_elements: u64::try_from(num_elements.as_int()?).ok()?,
+                offset: offset.as_int()?,
+                size: integers(size)?,
+                stride: integers(stride)?,
+            })
+        }
+        _ => None,
+    }
+}
+
+fn kind_of(class: &str) -> Option<Kind> {
+    Some(match class.strip_prefix("torch.")?.strip_suffix("Storage")? {
+        "Float" => Kind::Float,
+        "Double" => Kind::Double,
+        "Half" => Kind::Half,
+        "BFloat16" => Kind::BFloat16,
+        "Long" => Kind::Int64,
+        "Int" => Kind::Int,
+        "Short" => Kind::Int16,
+        "Char" => Kind::Int8,
+        "Byte" => Kind::Uint8,
+        "Bool" => Kind::Bool,
+        _ => return None,
+    })
+}
+
+struct Reader {
+    archive: Archive,
+    /// Prefix of all names in the archive.
+    root: String,
+    num_bytes: u64,
+    /// Bytes of all tensors so far.
+    claimed_bytes: u64,
+    /// Cache of storages; several tensors may share one.
+    storages: BTreeMap<(String, String), Tensor>,
+}
+
+impl Reader {
+    fn entry(&mut self, name: &str, max_bytes: u64) -> Result<Vec<u8>, String> {
+        let name = format!("{}{name}", self.root);
+        let mut entry = self
+            .archive
+            .by_name(&name)
+            .map_err(|error| format!("{name}: {error}"))?;
+        if entry.compression() != CompressionMethod::Stored {
+            return Err(format!("{name} is compressed, which PyTorch never does"));
+        }
+        // What is stored as it is cannot be larger than the file.
+        if entry.size() > max_bytes.min(self.num_bytes) {
+            return Err(format!("{name} claims {} bytes", entry.size()));
+        }
+        let mut bytes = Vec::with_capacity(entry.size() as usize);
+        entry
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("{name}: {error}"))?;
+        Ok(bytes)
+    }
+
+    fn tensor(&mut self, stored: &StoredTensor) -> Result<Tensor, String> {
+        let storage = self.storage(stored)?;
+        let num_elements = storage.numel() as i64;
+        let StoredTensor {
+            offset, size, stride, ..
+        } = stored;
+        // The last element that is reached, in numbers that cannot overflow.
+        let is_plain = size.len() == stride.len()
+            && *offset >= 0
+            && size
+                .iter()
+                .chain(stride)
+                .all(|&length| (0..=num_elements).contains(&length));
+        let last = size
+            .iter()
+            .zip(stride)
+            .map(|(&size, &stride)| i128::from(size - 1) * i128::from(stride))
+            .sum::<i128>()
+            + i128::from(*offset);
+        let is_empty = size.contains(&0);
+        // Weights may be shared, but a small file must not claim much by naming one storage again and again.
+        let num_claimed = size
+            .iter()
+            .try_fold(1_i64, |product, &size| product.checked_mul(size));
+        let num_claimed = num_claimed.filter(|&claimed| claimed <= num_elements);
+        if !is_plain || !(is_empty || (last < i128::from(num_elements) && num_claimed.is_some())) {
+            return Err(format!("shape {size:?} leaves its {num_elements} numbers"));
+        }
+        self.claimed_bytes += num_claimed.unwrap_or(0) as u64 * stored.kind.elt_size_in_bytes() as u64;
+        if self.claimed_bytes > MAX_SHARING * self.num_bytes {
+            return Err(String::from("its tensors together claim many times the file"));
+        }
+        storage
+            .f_as_strided(size.as_slice(), stride.as_slice(), *offset)
+            .and_then(|tensor| tensor.f_contiguous())
+            .map_err(|error| error.to_string())
+    }
+
+    fn storage(&mut self, stored: &StoredTensor) -> Result<Tensor, String> {
+        let id = (stored.key.clone(), format!("{:?}", stored.kind));
+        if let Some(storage) = self.storages.get(&id) {
+            return Ok(storage.shallow_clone());
+        }
+        let bytes = self.entry(&format!("data/{}", stored.key), u64::MAX)?;
+        let width = stored.kind.elt_size_in_bytes();
+        if stored.num_elements.checked_mul(width as u64) != Some(bytes.len() as u64) {
+            return Err(format!(
+                "{} numbers of {width} bytes are announced and {} bytes are there",
+                stored.num_elements,
+                bytes.len()
+            ));
+        }
+        let num_elements = stored.num_elements as i64;
+        let storage = Tensor::f_from_data_size(&bytes, &[num_elements], stored.kind)
+            .map_err(|error| error.to_string())?;
+        self.storages.insert(id, storage.shallow_clone());
+        Ok(storage)
+    }
+}
