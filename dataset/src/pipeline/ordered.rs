@@ -202,7 +202,9 @@ where
                 Ok(_) => {}
                 Err(source) if num_started == 0 => return Err(ThreadError { requested, source }.into()),
                 Err(error) => {
-                    tracing::warn!("could only start {num_started} of {requested} threads: {error}");
+                    tracing::warn!(
+                        "could only start {num_started} of {requested} threads; ask for fewer with --threads: {error}"
+                    );
                     break;
                 }
             }

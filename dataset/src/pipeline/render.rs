@@ -22,7 +22,7 @@ pub(crate) trait MeshJob: Sync {
     /// Number of meshes.
     fn num_items(&self) -> usize;
 
-    /// Size of a mesh file that counts towards [`MaxInFlight::bytes`].
+    /// Size of a mesh file, which counts towards the limit in flight.
     fn size_bytes(&self, item: usize) -> u64;
 
     /// From the file to a mesh that is ready to render; `Err` is an output without rendering.

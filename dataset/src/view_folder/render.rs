@@ -14,7 +14,7 @@ use crate::builder::to_value;
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
 use crate::owned_folder::refuse_inputs;
-use crate::pipeline::{Delivery, MeshJob, num_threads, render_all};
+use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
 
 /// Limit on the total size of mesh files in flight.
 const MAX_IN_FLIGHT_BYTES: u64 = 256 << 20;
@@ -111,7 +111,7 @@ pub fn render(
         adapter: renderer.adapter(),
         start_s: clock.lap(),
     });
-    let num_threads = num_threads(options.workers);
+    let [cores, num_threads] = [0, options.workers].map(num_threads);
     let job = ViewFolderJob {
         settings: RunSettings {
             recipe,
@@ -123,7 +123,7 @@ pub fn render(
         },
         inputs,
         // Fewer meshes than cores leave cores to the views.
-        splits_views: inputs.len() < num_threads,
+        splits_views: inputs.len() < cores.min(num_threads),
     };
     render_all(
         &job,
@@ -159,7 +159,7 @@ fn check_existing(inputs: &[Input], recipe: &ViewRecipe, options: &ViewOptions) 
         match options.existing {
             Existing::Refuse if path.exists() => {
                 return Err(ViewFolderError::Exists {
-                    remedy: "--resume goes on with them, --force replaces them",
+                    remedy: "--resume continues them, --force replaces them",
                     path,
                 });
             }
@@ -203,10 +203,11 @@ impl MeshJob for ViewFolderJob<'_> {
 
     fn render_on_cpu(&self, renderer: &CpuRenderer, prepared: &mut PreparedMesh) -> Vec<View> {
         let mut clock = Clock::start();
-        let views = if self.splits_views {
-            renderer.draw_in_parallel(&prepared.render_job)
-        } else {
-            renderer.draw(&prepared.render_job)
+        let in_parallel = || renderer.draw_in_parallel(&prepared.render_job);
+        let views = match self.splits_views.then(|| catch_panic(in_parallel)) {
+            Some(Ok(views)) => views,
+            // Also where no more threads can be started.
+            Some(Err(_)) | None => renderer.draw(&prepared.render_job),
         };
         prepared.timings.draw_s = clock.lap();
         views
