@@ -1,22 +1,22 @@
-//! Where libtorch lies and which version it is, found without loading it: for the time before the trainer is built.
+//! Finds libtorch and its version without loading it, for the time before the trainer is built.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// tch 0.24.0 and this version are a pair.
+/// Version that tch 0.24.0 needs.
 pub(crate) const EXPECTED_VERSION: &str = "2.11.0";
 
 /// A libtorch on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Libtorch {
     pub(crate) path: PathBuf,
-    /// What its headers say; `None` if they say nothing.
+    /// From its headers.
     pub(crate) version: Option<String>,
     pub(crate) has_cuda: bool,
 }
 
-/// The libtorch that a build would be linked to: `LIBTORCH`, or else what `make setup` laid in the checkout.
+/// The libtorch that a build would be linked to: `LIBTORCH`, or else `.libtorch` in the checkout, from `make setup`.
 pub(crate) fn find() -> Option<Libtorch> {
     let from_environment = env::var_os("LIBTORCH").map(PathBuf::from);
     let program = env::current_exe().unwrap_or_default();

@@ -1,18 +1,14 @@
-//! `tap`: the command line. It parses, calls a library, and prints; what it can do stands in the libraries.
+//! `tap`: the command line. It parses arguments, calls the libraries and prints.
 //!
-//! Exit codes: 0 done, 1 failed, 2 a wrong command line, 130 interrupted.
+//! Exit codes: 0 done, 1 failed, 2 usage error, 130 interrupted.
 
 mod command;
 mod libtorch;
-mod npy;
 mod page;
-mod picture;
 mod preview;
 mod recipe;
 mod report;
-mod rig_file;
 mod trainer;
-mod views_file;
 
 use std::process::ExitCode;
 
@@ -27,8 +23,8 @@ fn main() -> ExitCode {
     exit_code::report(Cli::parse().run())
 }
 
-/// Mesa's device-select layer asks a Wayland display for its favorite GPU, and complains on stderr where there is no
-/// display. We have no display and order the adapters ourselves.
+/// Mesa's device-select layer asks a Wayland display for its default GPU and prints an error where there is no display.
+/// We have no display and order the adapters ourselves.
 #[allow(unsafe_code, reason = "setting a variable is sound while there is one thread")]
 fn silence_device_select() {
     // SAFETY: the first thing that `main` does; no other thread runs yet.

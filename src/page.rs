@@ -1,10 +1,9 @@
-//! What the program's HTML pages have in common: colors, escaping, pictures within the page. Each page is one file that
-//! needs no other and asks for none.
+//! Shared by the HTML pages: colors, escaping, embedded data. Each page is a single file that loads nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// The colors, for light and dark screens.
+/// Colors of light and dark mode.
 pub(crate) const COLORS: &str = "
 :root { --ink: #1c2430; --faint: #6b7685; --line: #dfe3e8; --paper: #fff; --tap: #0b6bcb; --other: #c2571a; }
 @media (prefers-color-scheme: dark) {
@@ -12,11 +11,11 @@ pub(crate) const COLORS: &str = "
 }
 ";
 
-/// Forbids a page to load anything, whatever stands in it.
+/// Content security policy: the page loads nothing, whatever it contains.
 pub(crate) const ALONE: &str = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; \
                                 style-src 'unsafe-inline'; script-src 'unsafe-inline'\">";
 
-/// Text as HTML shows it.
+/// Escapes text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -25,12 +24,12 @@ pub(crate) fn escape(text: &str) -> String {
         .replace('\'', "&#39;")
 }
 
-/// Bytes as text of letters, digits, `+`, `/` and `=`.
+/// Standard Base64.
 pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// JSON as it may stand within a `<script>`: nothing in it can end the element.
+/// JSON for a `<script>` element, which nothing in it can end.
 pub(crate) fn embedded_json(value: &impl serde::Serialize) -> serde_json::Result<String> {
     Ok(serde_json::to_string(value)?
         .replace('<', "\\u003c")

@@ -8,16 +8,16 @@ use tap_cli::settings::{self, Presets, Setting};
 use tap_render::Lighting;
 use toml::{Table, Value};
 
-/// Recipes of data sets by name: `mini-data` fits the trainer's preset `mini` and its variants.
+/// Build recipes by name: `mini-data` fits the trainer's preset `mini` and its variants.
 pub(crate) const BUILD_PRESETS: Presets =
     Presets(&[("mini-data", include_str!("../assets/presets/mini-data.toml"))]);
-/// Views have no presets of their own beside lightings and rigs.
+/// Views have no presets besides lightings and rigs.
 pub(crate) const RENDER_PRESETS: Presets = Presets(&[]);
 
 /// Resolves a recipe from `config` (the name of a preset or a path) and settings that override it.
 ///
 /// # Errors
-/// When the file can't be read or is not such a recipe; a setting that does not fit is an error of the command line.
+/// When the file can't be read or is not such a recipe; an invalid setting is a usage error.
 pub(crate) fn resolve<T: DeserializeOwned>(
     presets: Presets,
     config: Option<&str>,
@@ -27,7 +27,7 @@ pub(crate) fn resolve<T: DeserializeOwned>(
         Some(config) => presets.get_or_read(config)?,
         None => Table::new(),
     };
-    // Which preset it was does not matter to a recipe: its values do.
+    // The name of a preset is no part of a recipe.
     base.remove("preset");
     Ok(settings::resolve(
         base,
@@ -37,7 +37,7 @@ pub(crate) fn resolve<T: DeserializeOwned>(
     )?)
 }
 
-/// The table that the name of a lighting stands for, so that `lighting.diffuse=0.25` can change a part of it.
+/// All values of a named lighting, so that `lighting.diffuse=0.25` can change one.
 fn lighting_of_name(key: &str, value: &Value) -> Option<Value> {
     let name = value.as_str().filter(|_| key == "lighting")?;
     let lighting: Lighting = name.parse().ok()?;

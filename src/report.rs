@@ -1,4 +1,4 @@
-//! The demo's report: one HTML file that needs no other, from the files that the stages left.
+//! The demo's report: a single HTML file, from the result files of the stages.
 
 mod chart;
 mod page;
@@ -19,7 +19,7 @@ pub(crate) use table::summary;
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) stages: Vec<Stage>,
-    /// What the data is: a sentence.
+    /// Description of the data, a sentence.
     pub(crate) data: String,
     pub(crate) adapter: String,
     pub(crate) curve: Curve,
@@ -36,7 +36,7 @@ pub(crate) struct Stage {
     pub(crate) name: &'static str,
     pub(crate) what: String,
     pub(crate) elapsed_s: f64,
-    /// Views drawn or learnt from.
+    /// Views rendered or trained on.
     pub(crate) num_views: Option<f64>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Curve {
     pub(crate) validation: Vec<(f64, f64)>,
 }
 
-/// The final numbers of pre-training, from the run's `result.json`; other fields are its own affair.
+/// The final numbers of pre-training, from the run's `result.json`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Pretraining {
     pub(crate) data_sha256: String,
@@ -60,7 +60,7 @@ pub(crate) struct Pretraining {
     /// The loss of the true mask, filled with the mean gray.
     pub(crate) true_mask_gray_loss: f64,
     pub(crate) views_per_s: f64,
-    /// Of the steps alone.
+    /// Training steps only.
     pub(crate) elapsed_s: f64,
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Probe {
     pub(crate) arms: Vec<ProbeArm>,
 }
 
-/// One encoder that was probed.
+/// One probed encoder.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ProbeArm {
     /// `tap` or `random-K`.
@@ -79,7 +79,7 @@ pub(crate) struct ProbeArm {
     pub(crate) svm: BTreeMap<String, Score>,
 }
 
-/// A mean over label draws; accuracies are parts of one.
+/// Mean and deviation over label draws, as fractions.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(crate) struct Score {
     pub(crate) mean: f64,
@@ -93,7 +93,7 @@ pub(crate) struct Comparison {
     pub(crate) confusion: Confusion,
 }
 
-/// One number of labels.
+/// Scores for one number of labels.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Setting {
     /// 0 means all of them.
@@ -132,7 +132,7 @@ impl Probe {
         self.arms.iter().filter(|arm| arm.name.starts_with("random"))
     }
 
-    /// The numbers of labels, few before many, `all` last.
+    /// Numbers of labels, ascending, `all` last.
     pub(crate) fn labels(&self) -> Vec<String> {
         let mut labels: Vec<String> = self
             .tap()
@@ -144,16 +144,16 @@ impl Probe {
 }
 
 impl Curve {
-    /// Reads the lines of a `metrics.jsonl`; kinds that it does not know are left out.
+    /// Reads the lines of a `metrics.jsonl`; unknown kinds are ignored.
     ///
     /// # Errors
-    /// When the file can't be read or a line is no JSON.
+    /// When the file can't be read or a line is not JSON.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Line {
             kind: String,
             step: Option<f64>,
-            /// A loss that is not finite is text here.
+            /// Text if it is not finite.
             #[serde(default)]
             loss: serde_json::Value,
         }

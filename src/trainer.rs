@@ -1,5 +1,5 @@
-//! Finds and starts `tap-train`. It is a program of its own because libtorch is a dynamic library: a program that
-//! is linked to it does not start without it, and someone who only renders should never meet it.
+//! Finds and starts `tap-train`. It is a separate program because libtorch is a dynamic library: a program linked to it
+//! does not start without it, and rendering should not need it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Builds the trainer, and what it needs.
+/// Commands that build the trainer.
 pub(crate) const REMEDY: &str = "make setup && cargo build --release --package tap-train";
 
 /// The trainer beside this program, or else on `PATH`.
@@ -23,7 +23,7 @@ pub(crate) fn find() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// The trainer, ready to be given arguments.
+/// A command that starts the trainer.
 ///
 /// # Errors
 /// When it was not built; the message says how to.
@@ -34,7 +34,7 @@ pub(crate) fn command() -> Result<Command> {
     Ok(Command::new(program))
 }
 
-/// What the trainer prints for these arguments.
+/// Stdout of the trainer for these arguments.
 ///
 /// # Errors
 /// When it does not start or fails; the message holds the last line that it wrote to stderr.
@@ -48,8 +48,8 @@ pub(crate) fn output(program: &Path, arguments: &[&str]) -> Result<String> {
         bail!(
             "{} failed: {}",
             program.display(),
-            stderr.trim().lines().last().unwrap_or("it gave no reason")
+            stderr.trim().lines().last().unwrap_or("no reason given")
         );
     }
-    String::from_utf8(output.stdout).context("the trainer's answer is no text")
+    String::from_utf8(output.stdout).context("the trainer's output is not UTF-8")
 }

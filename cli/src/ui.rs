@@ -68,7 +68,10 @@ impl Bar {
         let bar = ProgressBar::new(num_items)
             .with_style(style.expect("the template is fixed"))
             .with_prefix(verb);
-        bar.enable_steady_tick(TICK);
+        // It takes a thread.
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(TICK);
+        }
         Self(bar)
     }
 

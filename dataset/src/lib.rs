@@ -6,6 +6,8 @@
 
 pub mod atomic_file;
 mod audit;
+#[cfg(feature = "build")]
+mod builder;
 mod error;
 mod folder_lock;
 mod image;
@@ -14,8 +16,6 @@ mod local_file;
 mod manifest;
 mod merge;
 mod owned_folder;
-mod parallel;
-#[cfg(feature = "build")]
 mod pipeline;
 mod reader;
 #[cfg(feature = "build")]
@@ -42,6 +42,8 @@ mod surface;
 mod synthesize;
 #[cfg(feature = "build")]
 mod topology;
+#[cfg(feature = "build")]
+pub mod view_folder;
 mod writer;
 
 pub use audit::{
@@ -49,9 +51,14 @@ pub use audit::{
     Inspection, MeshReport, NearDuplicateEvent, NearDuplicateReport, ObjectRef, ObjectReport, Problem,
     VerifyEvent, VerifyOptions, VerifyReport, find_near_duplicates, inspect, report, verify,
 };
+#[cfg(feature = "build")]
+pub use builder::{
+    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
+    build, plan,
+};
 pub use error::{
     BuildError, DatasetError, ImageError, ImageSetError, ManifestError, NameError, RecipeError, RelightError,
-    Result, ShardError, SourceError, StoreError,
+    Result, ShardError, SourceError, StoreError, ThreadError,
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
@@ -65,11 +72,6 @@ pub use manifest::{
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
-#[cfg(feature = "build")]
-pub use pipeline::{
-    BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
-    build, plan,
-};
 pub use reader::Dataset;
 #[cfg(feature = "build")]
 pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};

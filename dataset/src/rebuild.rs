@@ -10,9 +10,9 @@ use std::sync::atomic::AtomicBool;
 
 use serde::Serialize;
 
+use crate::builder::{BuildEvent, BuildOptions, build};
 use crate::error::{DatasetError, ManifestError, RecipeError, Result};
 use crate::manifest::{Manifest, ObjectEntry, SkippedObject};
-use crate::pipeline::{BuildEvent, BuildOptions, build};
 use crate::recipe::BuildRecipe;
 use crate::schema::ObjectId;
 use crate::source::Source;

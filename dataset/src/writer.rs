@@ -19,7 +19,7 @@ use crate::manifest::{
     ShardCount, ShardEntry, SkipReason, SkippedObject, SourceDescription, shard_file_name,
 };
 use crate::owned_folder::{refuse_foreign, refuse_link};
-use crate::parallel::{num_threads, parallel_map};
+use crate::pipeline::{num_threads, parallel_map};
 use crate::schema::{GENERATOR, ObjectId, SCHEMA_VERSION, Sample, ShardHeader, Split};
 use crate::sha256;
 use crate::shard::{ShardReader, ShardWriter};
@@ -116,7 +116,7 @@ impl DatasetWriter {
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
-        let damaged = manifest.drop_damaged_shards(dir, &planned);
+        let damaged = manifest.drop_damaged_shards(dir, &planned)?;
         for shard in &damaged {
             tracing::warn!(shard, "the shard is missing or damaged and is rebuilt");
         }
@@ -458,8 +458,8 @@ pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> u
 
 impl Manifest {
     /// Removes entries of shards that are missing or damaged, and returns their names.
-    fn drop_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Vec<String> {
-        let is_intact = verify_shards(dir, &self.shards);
+    fn drop_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Result<Vec<String>> {
+        let is_intact = verify_shards(dir, &self.shards)?;
         let damaged: Vec<String> = self
             .shards
             .iter()
@@ -468,7 +468,7 @@ impl Manifest {
             .map(|(shard, _)| shard.file.clone())
             .collect();
         if damaged.is_empty() {
-            return damaged;
+            return Ok(damaged);
         }
         self.shards.retain(|shard| !damaged.contains(&shard.file));
         let is_damaged = |shard: usize| planned.get(shard).is_some_and(|(_, file)| damaged.contains(file));
@@ -476,12 +476,12 @@ impl Manifest {
             .retain(|skipped| !skipped.shard.is_some_and(is_damaged));
         self.sha256 = None;
         self.source.content_sha256 = None;
-        damaged
+        Ok(damaged)
     }
 }
 
 /// Whether each shard matches the manifest. Hashed in parallel, because a resumed build waits for it.
-fn verify_shards(dir: &Path, shards: &[ShardEntry]) -> Vec<bool> {
+fn verify_shards(dir: &Path, shards: &[ShardEntry]) -> Result<Vec<bool>> {
     let is_intact = |i: usize| {
         let shard = &shards[i];
         store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256)

@@ -1,4 +1,4 @@
-//! `tap demo`: the main job from meshes to a score, on shapes of its own, with a report at the end.
+//! `tap demo`: the main job from meshes to scores on synthetic shapes, with a report at the end.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,36 +19,35 @@ use crate::report::{self, Comparison, Curve, Pretraining, Probe, Report, Stage};
 use crate::trainer;
 use tap_cli::ui;
 
-/// Do the main job on synthetic shapes: meshes, views, shards, pre-training, scores, and a report.
+/// Run the main job on synthetic shapes: meshes, views, shards, pre-training, scores, and a report.
 ///
-/// Prints one table and writes DIR/report.html, which shows the loss curves, generated views beside the true ones, and
-/// where the classifiers err. Takes less than ten minutes on two cores. A demo that is there already is begun again
-/// with --force, from nothing.
+/// Prints one table and writes DIR/report.html with the loss curves, generated views beside the true ones, and the
+/// confusion matrices. Takes less than ten minutes on two cores. --force replaces an earlier demo.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Where everything goes.
+    /// Output folder.
     #[arg(long, value_name = "DIR", default_value = "out/demo")]
     out: PathBuf,
-    /// Categories of shapes.
+    /// Number of categories.
     #[arg(long, value_name = "K", default_value_t = 12)]
     classes: usize,
-    /// Shapes of each category.
+    /// Shapes per category.
     #[arg(long, value_name = "M", default_value_t = 48)]
     per_class: usize,
-    /// Steps of pre-training.
+    /// Pre-training steps.
     #[arg(long, value_name = "N", default_value_t = 1200)]
     steps: usize,
-    /// Labels per class to fine-tune with.
+    /// Labels per class for fine-tuning.
     #[arg(long, value_name = "LIST", default_value = "5")]
     labels_per_class: String,
     /// Paired seeds of the comparison.
     #[arg(long, value_name = "N", default_value_t = 5)]
     seeds: usize,
-    /// One setting of the trainer's, for example `finetune.steps_by_labels.5=50`.
+    /// A setting of the trainer, for example `finetune.steps_by_labels.5=50`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Begin again where a demo is already; refused where the folder holds anything else.
+    /// Replace an earlier demo; refused where the folder holds anything else.
     #[arg(long)]
     force: bool,
 }
@@ -61,21 +60,21 @@ Examples:
 /// The recipe of the shards, and the trainer's preset for them.
 const DATA_PRESET: &str = "mini-data";
 const PRESET: &str = "mini";
-/// Points of the curve of the validation loss.
+/// Points of the validation curve.
 const NUM_VALIDATIONS: usize = 8;
-/// Marks a folder as a demo's, so that `--force` never removes anything else.
+/// File that marks a demo folder; `--force` removes no other.
 const MARKER: &str = "demo.toml";
-/// What the mark says.
+/// Content of the marker.
 const MARKER_TEXT: &str =
     "# Everything in this folder is made by `tap demo`, and removed by `tap demo --force`.\n";
-/// Random encoders that the pre-trained one is probed beside.
+/// Random encoders to compare the pre-trained one with.
 const RANDOM_INITS: &str = "3";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let trainer = trainer::find()
         .with_context(|| format!("the demo needs tap-train; build it: {}", trainer::REMEDY))?;
     let _lock = prepare(&arguments.out, arguments.force)?;
-    let place = Place {
+    let demo = DemoFolder {
         out: &arguments.out,
         trainer: &trainer,
         settings: &arguments.set,
@@ -84,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     log.time(
         "synthesize",
-        || place.synthesize(arguments),
+        || demo.synthesize(arguments),
         |num_objects| {
             (
                 format!("{num_objects} meshes of {} classes", arguments.classes),
@@ -94,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     )?;
     let dataset = log.time(
         "build",
-        || place.build(),
+        || demo.build(),
         |dataset| {
             let num_views = num_objects(dataset) * dataset.num_views();
             (
@@ -105,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     )?;
     let pretraining = log.time(
         "pre-train",
-        || place.pretrain(arguments.steps),
+        || demo.pretrain(arguments.steps),
         |result| {
             (
                 format!("{} steps", result.num_steps),
@@ -115,12 +114,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     )?;
     let probe: Probe = log.time(
         "probe",
-        || place.probe(&arguments.labels_per_class),
+        || demo.probe(&arguments.labels_per_class),
         |_| ("linear SVM on frozen features".to_owned(), None),
     )?;
     let comparison: Comparison = log.time(
         "compare",
-        || place.compare(arguments),
+        || demo.compare(arguments),
         |_| (format!("fine-tuning, {} paired seeds", arguments.seeds), None),
     )?;
 
@@ -131,27 +130,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             .as_str()
             .unwrap_or("an unnamed adapter")
             .to_owned(),
-        curve: Curve::read(&place.path("pretrain/metrics.jsonl"))?,
+        curve: Curve::read(&demo.path("pretrain/metrics.jsonl"))?,
         pretraining,
         probe,
         comparison,
-        samples_png: read(&place.path("pretrain/samples/final.png"))?,
+        samples_png: read(&demo.path("pretrain/samples/final.png"))?,
     };
-    let path = place.path("report.html");
+    let path = demo.path("report.html");
     write(&path, &report::html(&report))?;
     ui::result(report::summary(&report));
     ui::result(format_args!("\nThe report: {}", path.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The times of the stages.
+/// Finished stages.
 #[derive(Debug, Default)]
 struct StageLog {
     stages: Vec<Stage>,
 }
 
 impl StageLog {
-    /// Does a job; `describe` says what was done, and how many views went through.
+    /// Runs a stage; `describe` gives a summary and the number of views.
     fn time<T>(
         &mut self,
         name: &'static str,
@@ -173,16 +172,16 @@ impl StageLog {
     }
 }
 
-/// The demo's folder, and the program that works in it.
+/// The output folder, and the trainer that works in it.
 #[derive(Debug)]
-struct Place<'a> {
+struct DemoFolder<'a> {
     out: &'a Path,
     trainer: &'a Path,
-    /// Of the trainer, from the command line.
+    /// Trainer settings from the command line.
     settings: &'a [String],
 }
 
-impl Place<'_> {
+impl DemoFolder<'_> {
     fn path(&self, name: &str) -> PathBuf {
         self.out.join(name)
     }
@@ -201,7 +200,7 @@ impl Place<'_> {
         let source = Source::open(&self.path("meshes"), &SourceOptions::default())?;
         let Some(summary) = dataset::build_with_bar(&source, &recipe, &BuildOptions::new(self.path("data")))?
         else {
-            bail!("stopped; run it again to begin anew");
+            bail!("stopped; run it again to start over");
         };
         if summary.num_failed() > 0 {
             bail!("{} synthetic meshes were skipped", summary.num_failed());
@@ -250,8 +249,8 @@ impl Place<'_> {
         report::read_json(&self.path("compare/compare.json"))
     }
 
-    /// Runs a command of the trainer on the demo's data, its output in a folder of the command's name. What it draws
-    /// on stderr is seen; the one table on stdout is ours.
+    /// Runs a command of the trainer on the demo's data, with its output in a folder of the command's name. Its stderr
+    /// is passed on, its stdout is not.
     fn train(&self, command: &str, arguments: &[&OsStr]) -> Result<()> {
         let status = Command::new(self.trainer)
             .arg(command)
@@ -271,8 +270,7 @@ impl Place<'_> {
     }
 }
 
-/// A folder with nothing but the demo's mark in it, and the right to write there. What is there already is removed only
-/// if it is a demo and nothing else.
+/// Makes the folder with nothing but the marker, and locks it. Removes an earlier demo, if there is nothing else.
 fn prepare(out: &Path, force: bool) -> Result<FolderLock> {
     let marker = out.join(MARKER);
     let is_empty = fs::read_dir(out).map_or(true, |entries| {
@@ -283,10 +281,7 @@ fn prepare(out: &Path, force: bool) -> Result<FolderLock> {
             bail!("not a demo's folder, and not empty: {}", out.display());
         }
         if !force {
-            bail!(
-                "there is a demo already (--force begins again): {}",
-                out.display()
-            );
+            bail!("there is a demo already (--force replaces it): {}", out.display());
         }
     }
     let survey = OwnedFolder::survey(out, &files())?;

@@ -1,4 +1,4 @@
-//! `tap doctor`: what the main job needs, what of it is here, and the command that mends what is not.
+//! `tap doctor`: checks what the main job needs, with the command that fixes what is missing.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tap_render::{AdapterReport, list_adapters};
 use crate::{libtorch, trainer};
 use tap_cli::ui;
 
-/// Say what is here, what is missing, and how to mend it.
+/// Check this machine: what is installed, what is missing and how to fix it.
 ///
 /// Exits with 0 only if the main job (meshes, views, shards, pre-training, scores) can run.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ Examples:
   tap doctor
   tap doctor --json | python3 -m json.tool";
 
-/// Room that the demo takes, with some to spare.
+/// Disk space of the demo, with a margin.
 const NEEDED_BYTES: u64 = 1 << 30;
 
 #[derive(Debug, Serialize)]
@@ -46,7 +46,7 @@ struct Diagnosis {
 #[derive(Debug, Serialize)]
 struct Rendering {
     adapters: Vec<AdapterReport>,
-    /// The name of the adapter that is used unless another one is asked for.
+    /// Name of the default adapter.
     used: Option<String>,
 }
 
@@ -66,7 +66,7 @@ struct Disk {
     free_bytes: u64,
 }
 
-/// What is missing, and what mends it.
+/// A missing requirement, and the command that fixes it.
 #[derive(Debug, Serialize)]
 struct Missing {
     what: String,
@@ -89,13 +89,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 fn diagnose() -> Result<Diagnosis> {
     let mut missing = Vec::new();
-    let rendering = look_at_rendering();
+    let rendering = check_rendering();
     let trainer = trainer::find();
-    let libtorch = look_at_libtorch(trainer.as_deref(), &mut missing);
+    let libtorch = check_libtorch(trainer.as_deref(), &mut missing);
     let threads = std::thread::available_parallelism()
         .context("could not count the threads")?
         .get();
-    let disk = look_at_disk(&mut missing)?;
+    let disk = check_disk(&mut missing)?;
     Ok(Diagnosis {
         ok: missing.is_empty(),
         rendering,
@@ -107,8 +107,8 @@ fn diagnose() -> Result<Diagnosis> {
     })
 }
 
-/// Never empty: the CPU draws without any driver.
-fn look_at_rendering() -> Rendering {
+/// Never empty: the CPU renders without a driver.
+fn check_rendering() -> Rendering {
     let adapters = list_adapters();
     Rendering {
         used: adapters.first().map(|adapter| adapter.name.clone()),
@@ -116,7 +116,7 @@ fn look_at_rendering() -> Rendering {
     }
 }
 
-/// What `tap-train doctor --json` says of libtorch; other fields are its own affair.
+/// Fields of `tap-train doctor --json` about libtorch.
 #[derive(Debug, Deserialize)]
 struct TrainerDiagnosis {
     libtorch_version: String,
@@ -125,7 +125,7 @@ struct TrainerDiagnosis {
     is_working: bool,
 }
 
-fn look_at_libtorch(trainer: Option<&Path>, missing: &mut Vec<Missing>) -> Libtorch {
+fn check_libtorch(trainer: Option<&Path>, missing: &mut Vec<Missing>) -> Libtorch {
     let on_disk = libtorch::find();
     let mut libtorch = Libtorch {
         path: on_disk.as_ref().map(|found| found.path.clone()),
@@ -178,8 +178,8 @@ fn ask_trainer(program: &Path) -> Result<TrainerDiagnosis> {
     Ok(diagnosis)
 }
 
-/// The disk that outputs go to unless told otherwise: the current folder's.
-fn look_at_disk(missing: &mut Vec<Missing>) -> Result<Option<Disk>> {
+/// The disk of the default output folder, the current one.
+fn check_disk(missing: &mut Vec<Missing>) -> Result<Option<Disk>> {
     let path = match std::env::current_dir() {
         Ok(path) => path,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -192,7 +192,7 @@ fn look_at_disk(missing: &mut Vec<Missing>) -> Result<Option<Disk>> {
         missing.push(Missing {
             what: format!("disk space: {} free in {}", ui::bytes(free_bytes), path.display()),
             remedy: format!(
-                "free {}, or work in a folder on another disk",
+                "free {}, or use a folder on another disk",
                 ui::bytes(NEEDED_BYTES)
             ),
         });

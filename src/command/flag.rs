@@ -1,4 +1,4 @@
-//! Flags that `tap render` and `tap dataset build` share: what a view looks like, and what draws it.
+//! Flags that `tap render` and `tap dataset build` share: what a view looks like, and what renders it.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -7,22 +7,22 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tap_cli::exit_code::usage;
 use tap_cli::settings::Setting;
+use tap_dataset::view_folder;
 use tap_render::{
     AdapterChoice, BackendChoice, Framing, Lighting, Projection, RendererOptions, RigError, RigSpec, UpAxis,
 };
 use toml::Value;
 
 use crate::recipe::{self, RENDER_PRESETS};
-use crate::rig_file;
 
 /// What a view looks like. Each flag is a short way to write a `--set`.
 #[derive(Debug, Args)]
 pub(crate) struct ViewFlags {
-    /// From where an object is looked at: mvcnn12, dodecahedron80, sphere:N, random:N[:SEED[:LOW..HIGH]],
+    /// Camera poses: mvcnn12, dodecahedron80, sphere:N, random:N[:SEED[:LOW..HIGH]],
     /// turntable:N[:ELEVATION,...], poses:AZIMUTH/ELEVATION[/ROLL],... or a JSON file of poses (a list, or a views.json).
     #[arg(long, help_heading = "Views", value_name = "RIG|FILE.json")]
     rig: Option<RigArgument>,
-    /// How it fills the picture: mvcnn, box or sphere.
+    /// How the object fills the image: mvcnn, box or sphere.
     #[arg(long, help_heading = "Views", value_name = "FRAMING")]
     framing: Option<Framing>,
     /// perspective, perspective:D (the eye D box diagonals away) or parallel.
@@ -31,16 +31,16 @@ pub(crate) struct ViewFlags {
     /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or a TOML file.
     #[arg(long, help_heading = "Views", value_name = "NAME|FILE.toml")]
     lighting: Option<String>,
-    /// Side of a view in pixels.
+    /// Width and height of a view in pixels.
     #[arg(long, help_heading = "Views", value_name = "PIXELS")]
     size: Option<u32>,
-    /// Samples a pixel: 1 or 4.
+    /// Samples per pixel: 1 or 4.
     #[arg(long, help_heading = "Views", value_name = "N")]
     samples: Option<u32>,
 }
 
 impl ViewFlags {
-    /// The file of poses, if it is one.
+    /// The rig's file, if it is one.
     pub(crate) fn rig_file(&self) -> Option<&Path> {
         match &self.rig {
             Some(RigArgument::File(path)) => Some(path),
@@ -48,10 +48,10 @@ impl ViewFlags {
         }
     }
 
-    /// The flags as settings of a recipe's part, for example `render.`.
+    /// The flags as settings of a table of the recipe, for example `render.`.
     ///
     /// # Errors
-    /// When the file of a lighting or of poses can't be read.
+    /// When the file of a lighting or a rig can't be read.
     pub(crate) fn settings(&self, prefix: &str) -> Result<Vec<Setting>> {
         let Self {
             rig,
@@ -86,15 +86,15 @@ impl ViewFlags {
     }
 }
 
-/// What a lighting of a name or its file says, so that settings can change parts of it.
+/// All values of a lighting, so that settings can change some of them.
 fn lighting_value(text: &str) -> Result<Value> {
     Value::try_from(lighting(text)?).context("a lighting has no TOML form")
 }
 
-/// The lighting of this name, or of this file.
+/// The lighting of this name or file.
 ///
 /// # Errors
-/// When the file can't be read or is no lighting; a name that is none is an error of the command line.
+/// When the file can't be read or holds no lighting; an unknown name is a usage error.
 pub(crate) fn lighting(text: &str) -> Result<Lighting> {
     let path = Path::new(text);
     if path.extension().is_some_and(|extension| extension == "toml") {
@@ -106,7 +106,7 @@ pub(crate) fn lighting(text: &str) -> Result<Lighting> {
         .map_err(|error| usage(format_args!("--lighting {text}: {error}")))
 }
 
-/// A rig by its name, or the file that holds its poses.
+/// A rig by name, or the file that holds its poses.
 #[derive(Debug, Clone)]
 enum RigArgument {
     Spec(RigSpec),
@@ -114,11 +114,11 @@ enum RigArgument {
 }
 
 impl RigArgument {
-    /// The setting, with the poses of a file in it.
+    /// The setting: the poses themselves, where they are in a file.
     fn value(&self) -> Result<Value> {
         let spec = match self {
             Self::Spec(spec) => spec.clone(),
-            Self::File(path) => rig_file::read(path)?,
+            Self::File(path) => view_folder::read_rig(path)?,
         };
         Value::try_from(spec).context("a rig has no TOML form")
     }
@@ -136,13 +136,13 @@ impl FromStr for RigArgument {
     }
 }
 
-/// Who draws.
+/// What renders.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceFlags {
-    /// Who draws: auto (a GPU where there is one, else the CPU), cpu, or wgpu.
+    /// What renders: auto (a GPU if there is one, else the CPU), cpu, or wgpu.
     #[arg(long, value_name = "BACKEND", default_value_t)]
     backend: BackendChoice,
-    /// Which adapter of the wgpu backend: auto, software (Mesa's lavapipe), or part of a name.
+    /// Adapter of the wgpu backend: auto, software (Mesa's lavapipe), or part of a name.
     #[arg(long, value_name = "ADAPTER", default_value_t)]
     adapter: AdapterChoice,
 }
@@ -157,10 +157,10 @@ impl DeviceFlags {
     }
 }
 
-/// Which axis of the files points up.
+/// Up axis of the mesh files.
 #[derive(Debug, Args)]
 pub(crate) struct UpFlag {
-    /// The axis of the files that points up: y (ShapeNetCore, glTF) or z (ModelNet, most CAD).
+    /// Axis of the mesh files that points up: y (ShapeNetCore, glTF) or z (ModelNet, most CAD).
     #[arg(long, value_name = "AXIS")]
     pub(crate) up: Option<UpAxis>,
 }

@@ -1,4 +1,4 @@
-//! The commands, and what their arguments are called. A command is one function that reads as prose.
+//! The commands and their arguments. A command parses, calls the libraries and prints.
 
 mod dataset;
 mod demo;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Supervise point-cloud models with pictures: render views, build shards, train.
+/// Supervise point-cloud models with images: render views, build shards, train.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -22,15 +22,15 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  tap doctor                                        what is here, what is missing, how to mend it
+  tap doctor                                        check this machine: what is missing, how to fix it
   tap render chair.obj --out views --sheet          twelve views of a mesh
-  tap relight views --lighting NAME --out lit       another light on views with depth and normals
-  tap dataset synthesize --out meshes               a labelled CAD-like data set to try things on
+  tap relight views --lighting NAME --out lit       another lighting of views with depth and normals
+  tap dataset synthesize --out meshes               a labeled CAD-like dataset to try things on
   tap dataset build meshes --out shards             views, poses, masks and points as Parquet
   tap train pretrain --data shards --out run        pre-train on them
   tap demo                                          all of it, with a report at the end
 
-TAP_LOG=debug says more; TAP_LOG=tap_render=trace says it of one crate.";
+TAP_LOG=debug logs more; TAP_LOG=tap_render=trace logs one crate.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -44,7 +44,7 @@ enum Command {
 
 impl Cli {
     /// # Errors
-    /// Whatever the command meets.
+    /// As the command.
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
             Command::Doctor(arguments) => doctor::run(&arguments),

@@ -1,4 +1,4 @@
-//! `tap train`: hands its arguments to `tap-train` as they are.
+//! `tap train`: passes its arguments on to `tap-train`.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::trainer;
 
-/// Train: everything after this word goes to tap-train.
+/// Train: all arguments are passed on to tap-train.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     start(command)
 }
 
-/// Becomes the other program, so that its signals and its exit code are ours.
+/// Replaces this process, so that signals and the exit code are those of the trainer.
 #[cfg(unix)]
 fn start(mut command: std::process::Command) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt;

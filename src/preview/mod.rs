@@ -1,7 +1,7 @@
-//! The preview of a dataset: one HTML file to look at objects, views, poses, settings and what was left out.
+//! The preview of a dataset: a single HTML file with objects, views, poses, settings and skipped objects.
 //!
-//! Everything that a dataset says about itself may come from foreign files: in HTML it is escaped, in scripts it is
-//! JSON that is only ever shown as text.
+//! All text of a dataset may come from untrusted files: it is escaped in HTML, and in scripts it is JSON that is only
+//! shown as text.
 
 mod page;
 
@@ -16,25 +16,25 @@ use crate::page::base64;
 
 pub(crate) use page::{html, is_preview};
 
-/// Points that are drawn of an object; a picture of more looks no better.
+/// Limit on the points shown of an object; more look no better.
 const MAX_POINTS: usize = 2048;
-/// Rows of the table of what was left out; the others are counted.
+/// Limit on listed skipped objects; the rest are counted.
 const MAX_SKIPPED: usize = 500;
 
 /// All that the page shows.
 #[derive(Debug)]
 pub(crate) struct Preview {
-    /// What the dataset is called: its folder's name.
+    /// Folder name of the dataset.
     pub(crate) name: String,
     pub(crate) manifest: Manifest,
     pub(crate) categories: Vec<Category>,
-    /// The first of what was left out.
+    /// The first skipped objects.
     pub(crate) skipped: Vec<SkippedObject>,
     pub(crate) num_skipped: usize,
     pub(crate) data: Data,
 }
 
-/// How many rows a category has.
+/// Rows of a category.
 #[derive(Debug)]
 pub(crate) struct Category {
     pub(crate) name: String,
@@ -42,7 +42,7 @@ pub(crate) struct Category {
     pub(crate) num_rows: [usize; 3],
 }
 
-/// What the page's script shows.
+/// Data of the page's script.
 #[derive(Debug, Serialize)]
 pub(crate) struct Data {
     /// Of the whole dataset.
@@ -50,7 +50,7 @@ pub(crate) struct Data {
     objects: Vec<Object>,
 }
 
-/// An object, ready to be drawn. Numbers are base64 of little-endian integers.
+/// An object. Numbers are base64 of little-endian integers.
 #[derive(Debug, Serialize)]
 struct Object {
     id: String,
@@ -63,26 +63,26 @@ struct Object {
     views: Vec<String>,
     /// The axes of each camera in object space: right, up, and back, which points to its eye.
     cameras: Vec<[f32; 9]>,
-    /// 16 bits a coordinate, 32767 for 1.
+    /// 16 bits per coordinate, 32767 for 1.
     points: String,
-    /// 8 bits a coordinate, 127 for 1.
+    /// 8 bits per coordinate, 127 for 1.
     normals: String,
-    /// A byte a point.
+    /// A byte per point.
     parts: Option<String>,
 }
 
 impl Preview {
-    /// Reads at most `limit` objects of a finished dataset, as many of each category as of the others.
+    /// Reads at most `limit` objects of a finished dataset, the same number of each category.
     ///
     /// # Errors
-    /// When the folder is no finished dataset, or a shard is damaged.
+    /// When the folder is not a finished dataset, or a shard is damaged.
     pub(crate) fn read(
         dir: &Path,
         images: Option<&str>,
         limit: usize,
         mut on_object: impl FnMut(),
     ) -> Result<Self> {
-        // Opened whole, so that what is shown is what a reader would get.
+        // Opened as a whole, so that the page shows what a reader gets.
         let mut dataset = Dataset::open(dir)?;
         if let Some(name) = images {
             dataset = dataset.with_images(name)?;
@@ -129,7 +129,7 @@ impl Preview {
     }
 }
 
-/// At most `limit` rows: of each category the same number, as far as it has them, evenly spread over its rows.
+/// At most `limit` rows: the same number of each category if it has as many, evenly spread over its rows.
 fn choose<T>(rows: &BTreeMap<String, Vec<T>>, limit: usize) -> Vec<&T> {
     let mut quotas: Vec<usize> = vec![0; rows.len()];
     let mut left = limit;
@@ -187,7 +187,7 @@ impl Object {
                 "watertight",
                 if facts.is_watertight { "yes" } else { "no" }.to_owned(),
             ),
-            ("least cover", format!("{:.1} %", 100.0 * facts.coverage_min)),
+            ("minimum coverage", format!("{:.1} %", 100.0 * facts.coverage_min)),
         ];
         if let Some(findings) = findings {
             lines.extend([

@@ -38,7 +38,7 @@ pub(crate) fn is_preview(file: &Path) -> bool {
     read.is_ok() && head.starts_with("<!doctype html>") && (head.contains(GENERATOR) || head.contains(ALONE))
 }
 
-/// The preview as one HTML file that needs no other.
+/// The preview as a single HTML file.
 ///
 /// # Errors
 /// When what is shown has no JSON form.
@@ -126,7 +126,7 @@ fn recipe(manifest: &Manifest) -> Result<String> {
     let json = |value| serde_json::to_string_pretty(value).context("could not write the recipe as JSON");
     let adapter = manifest.adapter["name"].as_str().unwrap_or("an unnamed adapter");
     Ok(format!(
-        "<p class='faint'>Made by {}, drawn by {}, from {} objects in the layout {}.</p>\n\
+        "<p class='faint'>Made by {}, rendered by {}, from {} objects in the layout {}.</p>\n\
          <details><summary>Recipe</summary><pre class='mono'>{}</pre></details>",
         escape(&manifest.generator),
         escape(adapter),

@@ -9,7 +9,7 @@ const LEFT: f64 = 56.0;
 const RIGHT: f64 = 170.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
-/// Points of a line that are drawn; more would not be seen.
+/// Limit on the points of a line.
 const MAX_POINTS: usize = 400;
 
 /// A line of a chart.
@@ -21,7 +21,7 @@ pub(super) struct Line<'a> {
     pub(super) points: Vec<(f64, f64)>,
 }
 
-/// A level that a line is to be compared with.
+/// A reference level.
 #[derive(Debug)]
 pub(super) struct Level<'a> {
     pub(super) label: &'a str,
@@ -132,7 +132,7 @@ pub(super) fn lines(x_label: &str, lines: &[Line<'_>], levels: &[Level<'_>]) -> 
     svg
 }
 
-/// One slope a pair, from the first score to the second; scores are parts of one.
+/// One slope a pair, from the first score to the second; scores are fractions.
 pub(super) fn pairs(first_label: &str, second_label: &str, pairs: &[(f64, f64)]) -> String {
     const SIZE: f64 = 220.0;
     let values = || pairs.iter().flat_map(|&(first, second)| [first, second]);
@@ -171,7 +171,7 @@ pub(super) fn pairs(first_label: &str, second_label: &str, pairs: &[(f64, f64)])
     svg
 }
 
-/// At most [`MAX_POINTS`] points, each the mean of its neighbours.
+/// At most [`MAX_POINTS`] points, each the mean of its neighbors.
 fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let per_point = points.len().div_ceil(MAX_POINTS).max(1);
     let mean = |chunk: &[(f64, f64)]| {
@@ -199,7 +199,7 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
         .collect()
 }
 
-/// Moves labels apart that would lie upon each other.
+/// Moves overlapping labels apart.
 fn spread(mut labels: Vec<(f64, String, &str)>) -> Vec<(f64, String, &str)> {
     const LINE_PX: f64 = 15.0;
     labels.sort_by(|a, b| a.0.total_cmp(&b.0));

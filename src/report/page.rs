@@ -32,13 +32,13 @@ circle.scratch { fill: var(--other); } circle.tap { fill: var(--tap); }
   writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 ";
 
-/// The report as one HTML file that needs no other.
+/// The report as a single HTML file.
 pub(crate) fn html(report: &Report) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
          <meta name='viewport' content='width=device-width, initial-scale=1'>\
          {ALONE}<title>TAP, the main job</title><style>{COLORS}{STYLE}</style></head><body>\n\
-         <h1>Take-A-Photo, from meshes to a score</h1>\n<p class='faint'>{}. Drawn by {}. Data {}.</p>\n",
+         <h1>Take-A-Photo, from meshes to a score</h1>\n<p class='faint'>{}. Rendered by {}. Data {}.</p>\n",
         escape(&report.data),
         escape(&report.adapter),
         escape(&short(&report.pretraining.data_sha256))
@@ -127,7 +127,7 @@ fn losses(report: &Report) -> String {
     );
     format!(
         "<figure>{chart}<figcaption>Weighted squared error of the views (20 for the object, 1 for the background), \
-         {} steps. To beat the upper dashed line takes more than the average picture of each view.</figcaption></figure>",
+         {} steps. To beat the upper dashed line takes more than the mean image of each view.</figcaption></figure>",
         pretraining.num_steps
     )
 }
@@ -222,7 +222,7 @@ fn confusion(report: &Report) -> String {
     )
 }
 
-/// Enough of a hash to tell two apart.
+/// Digits of a hash that are shown.
 fn short(sha256: &str) -> String {
     sha256.chars().take(12).collect()
 }

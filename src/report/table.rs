@@ -1,9 +1,9 @@
-//! The one table that the demo prints: time, views a second, loss and accuracy of each stage.
+//! The table that the demo prints: time, views per second, loss and accuracy of each stage.
 
 use super::{Report, Score, mean_and_deviation, percent};
 use tap_cli::ui;
 
-/// The table, and under it what may be claimed.
+/// The table, and the conclusions under it.
 pub(crate) fn summary(report: &Report) -> String {
     let mut rows = vec![
         [
@@ -49,7 +49,7 @@ pub(crate) fn summary(report: &Report) -> String {
     text
 }
 
-/// What may be claimed, in sentences; the report and the terminal say the same.
+/// Conclusions in sentences, for the report and the terminal.
 pub(super) fn claims(report: &Report) -> Vec<String> {
     let pretraining = &report.pretraining;
     let mut claims = vec![format!(

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::audit::icp::PointCloud;
 use crate::error::Result;
-use crate::parallel::{num_threads, parallel_map};
+use crate::pipeline::{num_threads, parallel_map};
 use crate::reader::Dataset;
 use crate::schema::{ObjectId, Split};
 use crate::shard::ViewSelection;
@@ -153,7 +153,7 @@ pub fn find_near_duplicates(
     };
     let found = parallel_map(num_threads(0), of_second.len(), compare, || {
         on_event(NearDuplicateEvent::Row);
-    });
+    })?;
     let mut report = NearDuplicateReport {
         sha256: [&first, other].map(|dataset| dataset.sha256().to_owned()),
         num_rows,
@@ -198,7 +198,7 @@ fn describe_rows(
     };
     parallel_map(num_threads(0), rows.len(), shape, || {
         on_event(NearDuplicateEvent::Row);
-    })
+    })?
     .into_iter()
     .collect()
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::atomic::AtomicBool;
 
 use glam::Mat3;
 use serde::Serialize;
@@ -13,7 +11,7 @@ use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::image::decode_gray_png;
 use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
-use crate::parallel::num_threads;
+use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
 use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
 use crate::schema::{Columns, MeshIssues, ObjectId, Sample, SampleView};
 use crate::shard::{ShardReader, ViewSelection};
@@ -126,48 +124,50 @@ pub fn verify(
         rows: manifest.shards.iter().map(|s| s.rows).sum(),
     });
 
-    let next = AtomicUsize::new(0);
-    let num_threads = num_threads(0).min(manifest.shards.len());
-    let mut results: BTreeMap<usize, ShardResult> = BTreeMap::new();
-    thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel();
-        for _ in 0..num_threads {
-            let (sender, next, manifest, sets) = (sender.clone(), &next, &manifest, &sets);
-            scope.spawn(move || {
-                loop {
-                    let shard_idx = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(entry) = manifest.shards.get(shard_idx) else {
-                        break;
-                    };
-                    // The receiver outlives all senders.
-                    let on_row = || drop(sender.send(Message::Row));
-                    let sets = sets.iter();
-                    let sets: Vec<_> = sets
-                        .map(|(name, dir, set)| ImageSetShard::open(name, dir, set, shard_idx))
-                        .collect();
-                    let mut results = check_shard(dir, entry, manifest, options, &sets, on_row);
-                    results
-                        .problems
-                        .extend(sets.into_iter().flat_map(|set| set.problems));
-                    let _ = sender.send(Message::Shard(shard_idx, results));
-                }
-            });
-        }
-        drop(sender);
-        for message in receiver {
-            match message {
-                Message::Row => on_event(VerifyEvent::Row),
-                Message::Shard(shard_idx, found) => {
-                    on_event(VerifyEvent::Shard {
-                        file: manifest.shards[shard_idx].file.clone(),
-                    });
-                    results.insert(shard_idx, found);
-                }
+    let check = |shard_idx: usize, on_row: &dyn Fn(RowChecked)| {
+        let entry = &manifest.shards[shard_idx];
+        let sets: Vec<_> = sets
+            .iter()
+            .map(|(name, dir, set)| ImageSetShard::open(name, dir, set, shard_idx))
+            .collect();
+        let mut result = check_shard(dir, entry, &manifest, options, &sets, || on_row(RowChecked));
+        result
+            .problems
+            .extend(sets.into_iter().flat_map(|set| set.problems));
+        Ok(result)
+    };
+    let panicked = |shard_idx: usize, message: String| {
+        Ok(ShardResult::of_problem(Problem {
+            file: manifest.shards[shard_idx].file.clone(),
+            row: None,
+            detail: format!("checking it panicked: {message}"),
+        }))
+    };
+    let limits = Limits {
+        num_threads: num_threads(0),
+        // Results are small and all are kept.
+        max_items: manifest.shards.len(),
+        max_bytes: u64::MAX,
+    };
+    let job = OneStage::new(manifest.shards.len(), check, panicked);
+    let mut results = Vec::with_capacity(manifest.shards.len());
+    run(&job, limits, &AtomicBool::new(false), &mut |delivery| {
+        match delivery {
+            Delivery::Event(RowChecked) => on_event(VerifyEvent::Row),
+            Delivery::Output(shard_idx, result) => {
+                on_event(VerifyEvent::Shard {
+                    file: manifest.shards[shard_idx].file.clone(),
+                });
+                results.push(result);
             }
         }
-    });
+        Ok::<_, DatasetError>(())
+    })?;
     Ok(report(&manifest, sha256, options, problems, results))
 }
+
+/// Event of a worker that checked a row.
+struct RowChecked;
 
 /// Image-set shard that corresponds to a shard of the dataset.
 struct ImageSetShard<'a> {
@@ -260,11 +260,6 @@ fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<Stri
     }
 }
 
-enum Message {
-    Row,
-    Shard(usize, ShardResult),
-}
-
 /// Result for one shard.
 #[derive(Debug)]
 struct ShardResult {
@@ -274,13 +269,31 @@ struct ShardResult {
     problems: Vec<Problem>,
 }
 
+impl ShardResult {
+    fn new() -> Self {
+        Self {
+            ids: Vec::new(),
+            num_images: 0,
+            points_in_mask_min: 1.0,
+            problems: Vec::new(),
+        }
+    }
+
+    fn of_problem(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            ..Self::new()
+        }
+    }
+}
+
 /// Combines results in shard order, independent of thread timing.
 fn report(
     manifest: &Manifest,
     sha256: String,
     options: VerifyOptions,
     mut problems: Vec<Problem>,
-    results: BTreeMap<usize, ShardResult>,
+    results: Vec<ShardResult>,
 ) -> VerifyReport {
     let mut report = VerifyReport {
         sha256,
@@ -293,7 +306,7 @@ fn report(
         problems: Vec::new(),
     };
     let mut shard_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
-    for (shard_idx, found) in results {
+    for (shard_idx, found) in results.into_iter().enumerate() {
         let file = &manifest.shards[shard_idx].file;
         report.num_rows += found.ids.len();
         report.num_images += found.num_images;
@@ -325,12 +338,7 @@ fn check_shard(
     sets: &[ImageSetShard<'_>],
     on_row: impl Fn(),
 ) -> ShardResult {
-    let mut results = ShardResult {
-        ids: Vec::new(),
-        num_images: 0,
-        points_in_mask_min: 1.0,
-        problems: Vec::new(),
-    };
+    let mut results = ShardResult::new();
     let path = dir.join(&entry.file);
     let mut problem = |row: Option<usize>, detail: String| {
         results.problems.push(Problem {

@@ -12,7 +12,7 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 
 pub use input::{NameError, RecipeError, SourceError};
-pub use run::{BuildError, RelightError};
+pub use run::{BuildError, RelightError, ThreadError};
 pub use storage::{ImageError, ImageSetError, ManifestError, ShardError, StoreError};
 
 /// Result of this crate's fallible functions.
@@ -52,6 +52,9 @@ pub enum DatasetError {
     /// Relighting as a whole.
     #[error(transparent)]
     Relight(#[from] RelightError),
+    /// Threads could not be started.
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
     /// The renderer could not start, or its device failed.
     #[cfg(feature = "build")]
     #[error("the renderer failed")]

@@ -62,7 +62,18 @@ pub enum BuildError {
     },
     /// A worker thread panicked: a bug.
     #[error("a worker thread panicked: {0}")]
-    WorkerPanicked(&'static str),
+    WorkerPanicked(String),
+}
+
+/// No worker thread could be started: the limit of threads or memory is reached.
+#[derive(Debug, thiserror::Error)]
+#[error("could not start any of {requested} threads; ask for fewer with --threads")]
+pub struct ThreadError {
+    /// Number of threads needed.
+    pub requested: usize,
+    /// Error of the operating system.
+    #[source]
+    pub source: std::io::Error,
 }
 
 /// A dataset that cannot be relit as asked.

@@ -1,26 +1,26 @@
 //! [`relight`](fn@relight): relights a dataset from its stored G-buffer, as a new dataset or as an image set.
 //! Reads no mesh and renders nothing.
 //!
-//! Shards are processed one by one, so an interrupted run resumes like a build. Rows are relit in parallel in
-//! small batches and written in order: neither memory nor bytes depend on the number of threads.
+//! Shards are processed one by one, so an interrupted run resumes like a build. The rows of a shard are a job of the
+//! [pipeline](crate::pipeline): relit in parallel, written in order.
 
-use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use tap_render::{Lighting, MaterialChoice, Normals, relight_antialiased};
 
 use super::{RelightReport, recipe_of};
-use crate::error::{DatasetError, ManifestError, RelightError, Result, ShardError};
+use crate::builder::{BuildEvent, encode_color, to_value};
+use crate::error::{BuildError, DatasetError, ManifestError, RelightError, Result, ShardError};
 use crate::manifest::{Manifest, ObjectEntry, ShardEntry, SkippedObject};
-use crate::parallel::{num_threads, parallel_map};
-use crate::pipeline::{BuildEvent, encode_color, to_value};
+use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{Columns, RowLayout, Sample, ShardHeader};
 use crate::shard::{ShardReader, ViewSelection};
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped};
 
-/// Rows per thread in a batch.
+/// Rows in flight per thread.
 const ROWS_PER_WORKER: usize = 4;
 
 /// Settings that do not affect the output bytes, except for the columns.
@@ -208,37 +208,36 @@ impl Relighter<'_> {
                 path,
             }));
         }
-        let rows: Vec<usize> = (0..expected.len()).collect();
-        let mut batches = rows.chunks(ROWS_PER_WORKER * self.num_workers);
-        let mut relit_samples: VecDeque<Sample> = VecDeque::new();
-        for object in &entry.objects {
-            let file = ObjectFile {
-                path: &object.path,
-                bytes: object.bytes,
-            };
-            if object.row.is_none() {
-                let skipped = self.skipped(object)?;
-                on_event(BuildEvent::Skipped {
-                    id: object.id.to_string(),
-                    reason: skipped.reason,
-                    message: skipped.message.clone(),
-                });
-                writer.skip(&object.id, file, skipped);
-                continue;
-            }
-            if relit_samples.is_empty() {
-                if self.cancel.load(Ordering::Relaxed) {
-                    return Ok(false);
-                }
-                let batch = batches.next().unwrap_or_default();
-                let relight = |i: usize| self.relight_row(&shard, batch[i], expected[batch[i]]);
-                relit_samples = parallel_map(self.num_workers, batch.len(), relight, || {})
-                    .into_iter()
-                    .collect::<Result<_>>()?;
-            }
-            let sample = relit_samples.pop_front().expect("there is a sample for each row");
-            writer.append(&sample, file)?;
-            on_event(BuildEvent::Done { id: sample.id });
+        // Row of each object that has one.
+        let mut num_rows = 0;
+        let rows: Vec<Option<usize>> = entry
+            .objects
+            .iter()
+            .map(|object| {
+                object.row.as_ref()?;
+                num_rows += 1;
+                Some(num_rows - 1)
+            })
+            .collect();
+        let job = OneStage::new(
+            rows.len(),
+            |item, _: &dyn Fn(Infallible)| {
+                let relight = |row| self.relight_row(&shard, row, expected[row]);
+                rows[item].map(relight).transpose()
+            },
+            |_, message| Err(DatasetError::Build(BuildError::WorkerPanicked(message))),
+        );
+        let limits = Limits {
+            num_threads: self.num_workers,
+            max_items: ROWS_PER_WORKER * self.num_workers,
+            max_bytes: u64::MAX,
+        };
+        let is_complete = run(&job, limits, self.cancel, &mut |delivery| match delivery {
+            Delivery::Event(event) => match event {},
+            Delivery::Output(item, sample) => self.write(&entry.objects[item], sample, writer, on_event),
+        })?;
+        if !is_complete {
+            return Ok(false);
         }
         let entry = writer.finish_shard()?;
         on_event(BuildEvent::ShardWritten {
@@ -247,6 +246,33 @@ impl Relighter<'_> {
             bytes: entry.bytes,
         });
         Ok(true)
+    }
+
+    /// Writes the row of an object, or that it was skipped.
+    fn write(
+        self,
+        object: &ObjectEntry,
+        sample: Option<Sample>,
+        writer: &mut DatasetWriter,
+        on_event: &mut dyn FnMut(BuildEvent),
+    ) -> Result<()> {
+        let file = ObjectFile {
+            path: &object.path,
+            bytes: object.bytes,
+        };
+        if let Some(sample) = sample {
+            writer.append(&sample, file)?;
+            on_event(BuildEvent::Done { id: sample.id });
+        } else {
+            let skipped = self.skipped(object)?;
+            on_event(BuildEvent::Skipped {
+                id: object.id.to_string(),
+                reason: skipped.reason,
+                message: skipped.message.clone(),
+            });
+            writer.skip(&object.id, file, skipped);
+        }
+        Ok(())
     }
 
     fn relight_row(self, shard: &ShardReader, row: usize, expected: &ObjectEntry) -> Result<Sample> {

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use tap_render::Lighting;
 
 use super::{RelightReport, recipe_of};
+use crate::builder::{BuildEvent, BuildOptions, build_child};
 use crate::error::{DatasetError, RelightError, Result};
 use crate::manifest::Manifest;
-use crate::pipeline::{BuildEvent, BuildOptions, build_child};
 use crate::schema::{Sample, SampleView};
 use crate::shard::{ShardReader, ViewSelection};
 use crate::source::Source;

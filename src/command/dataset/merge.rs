@@ -1,4 +1,4 @@
-//! `tap dataset merge`: the parts of a build to one dataset.
+//! `tap dataset merge`: joins the parts of a build.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,20 +10,20 @@ use tap_dataset::{MergeEvent, merge, refuse_inputs};
 
 use tap_cli::ui;
 
-/// Join the parts that machines built side by side: the bytes are those of one machine's build.
+/// Join the parts that several machines built: the bytes are those of one machine's build.
 ///
-/// Parts of other settings, sources or adapters are refused by name, and all that is missing is listed. A merge may be
-/// killed at any moment: the same command goes on with it. The parts stay as they are.
+/// Parts with other settings, sources or adapters are refused by name, and everything missing is listed. A merge may be
+/// killed at any moment: the same command resumes it. The parts stay as they are.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// The folders of all parts, in any order.
     #[arg(value_name = "PART", required = true)]
     parts: Vec<PathBuf>,
-    /// The folder of shards to make, or to go on with.
+    /// Folder of shards to write or to resume.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Begin anew where the folder holds another dataset; refused where it holds anything else, or an input.
+    /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
     /// Print JSON.
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         MergeEvent::Started { total } => bar.set_length(total as u64),
         MergeEvent::Resumed { shards } => {
             bar.skip(shards as u64);
-            bar.note(format_args!("note: going on after {shards} shards"));
+            bar.note(format_args!("note: resuming after {shards} shards"));
         }
         MergeEvent::Shard { .. } => bar.advance(),
         _ => {}

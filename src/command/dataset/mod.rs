@@ -1,4 +1,4 @@
-//! `tap dataset`: make shapes, build shards, prove them, sum them up.
+//! `tap dataset`: synthesize shapes, build shards, verify and summarize them.
 
 mod merge;
 mod output;
@@ -30,7 +30,7 @@ use self::output::OutputFlags;
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, BUILD_PRESETS};
 
-/// Make shapes, build shards from meshes, prove them, sum them up.
+/// Synthesize shapes, build shards from meshes, verify and summarize them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -42,13 +42,13 @@ const EXAMPLES: &str = "\
 Examples:
   tap dataset synthesize --out meshes
   tap dataset build meshes --out shards
-  tap dataset merge shards-1 shards-2 --out shards     what two machines built, one half each
+  tap dataset merge shards-1 shards-2 --out shards     join the halves that two machines built
   tap dataset verify shards
   tap dataset inspect shards --json
-  tap dataset report shards                            what is wrong with the meshes
-  tap dataset preview shards --out shards.html         look at it
+  tap dataset report shards                            issues of the meshes
+  tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, overlap; each has examples of its own under --help.";
+More: plan, rebuild, relight, overlap; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
@@ -65,29 +65,29 @@ enum DatasetCommand {
     Overlap(overlap::Arguments),
 }
 
-/// Make a labelled set of CAD-like objects of parts, in the layout of `ShapeNetCore`.
+/// Synthesize a labeled set of CAD-like objects with parts, in the layout of `ShapeNetCore`.
 ///
 /// Every object differs; the same seed gives the same bytes.
 #[derive(Debug, Args)]
 #[command(after_help = SYNTHESIZE_EXAMPLES)]
 struct SynthesizeArguments {
-    /// The folder to make.
+    /// Output folder.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Categories; all of them unless given.
+    /// Number of categories; all by default.
     #[arg(long, value_name = "K")]
     classes: Option<usize>,
-    /// Objects of each category.
+    /// Objects per category.
     #[arg(long, value_name = "M", default_value_t = 100)]
     per_class: usize,
-    /// What all chance follows from.
+    /// Seed of the generator.
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
-    /// Turn each object around its upright axis by an angle of its own.
+    /// Rotate each object about the up axis by a random angle.
     #[arg(long)]
     random_yaw: bool,
-    /// Write into a folder that holds files; only synthetic objects in it are replaced, and nothing is done where other
-    /// files would be lost.
+    /// Write into a folder that is not empty. Only synthetic objects are replaced; refused where other files would be
+    /// lost.
     #[arg(long)]
     force: bool,
 }
@@ -99,8 +99,8 @@ Examples:
 
 /// Build shards from a folder of meshes: views, poses, masks and points.
 ///
-/// A build may be killed at any moment: the same command goes on with it, and the bytes are those of an unbroken build,
-/// whatever the number of workers. A mesh that can't be used is skipped and listed in manifest.json with its reason.
+/// A build may be killed at any moment: the same command resumes it, and the bytes are those of an uninterrupted build,
+/// whatever the number of threads. An unusable mesh is skipped and listed in manifest.json with a reason code.
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 struct BuildArguments {
@@ -110,15 +110,15 @@ struct BuildArguments {
     output: OutputFlags,
     #[command(flatten)]
     recipe: RecipeFlags,
-    /// Build the I-th of N equal shares, for machines side by side; tap dataset merge joins them.
+    /// Build the I-th of N equal parts, one per machine; tap dataset merge joins them.
     #[arg(long, value_name = "I/N")]
     part: Option<BuildPart>,
     #[command(flatten)]
     max_skipped: MaxSkippedFlag,
-    /// Build as far as it goes where the disk has no room for all of it.
+    /// Build as far as possible where there is not enough disk space.
     #[arg(long)]
     ignore_free_space: bool,
-    /// Say what each stage took, and how near the whole comes to the sum of its stages.
+    /// Print the CPU time of each stage, and how close the whole is to the sum of its stages.
     #[arg(long)]
     timings: bool,
 }
@@ -127,35 +127,35 @@ const BUILD_EXAMPLES: &str = "\
 Examples:
   tap dataset build ShapeNetCore.v2 --out shards
   tap dataset build objaverse/ --split-fractions 0.9,0.1 --out shards
-  tap dataset build ShapeNetCore.v2.zip --out shards           read in place, nothing is unpacked
+  tap dataset build ShapeNetCore.v2.zip --out shards           read in place
   tap dataset build ModelNet40 --layout modelnet --up z --out shards --threads 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
   tap dataset build meshes --gbuffer --lighting textured --out shards      to relight it later
   tap dataset build meshes --config mini-data --split-fractions 0.8,0.2 --out shards
   tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
 
-/// What is built from.
+/// Where the meshes are.
 #[derive(Debug, Args)]
 struct SourceFlags {
     /// A folder of meshes, a zip archive or a folder of them, or a CSV or Parquet file with the columns path and category.
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// How the meshes are laid out: auto, shapenet, shrec16, modelnet, objaverse, folders or csv.
+    /// Layout of the meshes: auto, shapenet, shrec16, modelnet, objaverse, folders or csv.
     #[arg(long, value_name = "LAYOUT", default_value_t)]
     layout: Layout,
-    /// Which object is for what: a CSV file with the columns id, category and split.
+    /// Splits of the objects: a CSV file with the columns id, category and split.
     #[arg(long, value_name = "FILE.csv")]
     splits: Option<PathBuf>,
-    /// Draw the splits by chance in each category: shares of train,test or train,val,test, for example 0.8,0.2.
+    /// Assign splits at random, stratified by category: ratios of train,test or train,val,test, for example 0.8,0.2.
     #[arg(long, value_name = "SHARES", conflicts_with = "splits")]
     split_fractions: Option<SplitRatios>,
-    /// What that draw follows from.
+    /// Seed of the random splits.
     #[arg(long, value_name = "S", default_value_t = 0, requires = "split_fractions")]
     split_seed: u64,
 }
 
 impl SourceFlags {
-    /// Looks through the source.
+    /// Scans the source.
     fn open(&self) -> Result<Source> {
         let Self {
             source,
@@ -178,16 +178,16 @@ impl SourceFlags {
 struct RecipeFlags {
     #[command(flatten)]
     settings: SettingFlags,
-    /// Points of an object.
+    /// Points per object.
     #[arg(long, value_name = "N")]
     num_points: Option<usize>,
-    /// How points are spread: poisson, uniform or fps.
+    /// How points are sampled: poisson, uniform or fps.
     #[arg(long, value_name = "SAMPLER")]
     sampler: Option<Sampler>,
-    /// What the choice of points follows from.
+    /// Seed of the point samples.
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// Store normals, depth and colors of what each pixel sees as well, to relight the shards without the meshes.
+    /// Also store normals, depth and colors per pixel (a G-buffer), to relight the shards without the meshes.
     #[arg(long)]
     gbuffer: bool,
     #[command(flatten)]
@@ -196,14 +196,14 @@ struct RecipeFlags {
     views: ViewFlags,
 }
 
-/// Prove a dataset: hashes, schema, ids, poses, and every object's own points within its own masks.
+/// Verify a dataset: hashes, schema, ids, poses, and that every object's points reproject into its masks.
 #[derive(Debug, Args)]
 #[command(after_help = VERIFY_EXAMPLES)]
 struct VerifyArguments {
-    /// The folder of shards.
+    /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Decode every picture too, and hold it against its mask.
+    /// Also decode every image and compare it with its mask.
     #[arg(long)]
     deep: bool,
     /// Print JSON.
@@ -213,14 +213,14 @@ struct VerifyArguments {
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
-  tap dataset verify shards && echo whole
+  tap dataset verify shards && echo valid
   tap dataset verify shards --deep --json";
 
-/// Sum a dataset up: objects, classes, splits, what was skipped, how it was made.
+/// Summarize a dataset: objects, classes, splits, skipped objects, recipe.
 #[derive(Debug, Args)]
 #[command(after_help = INSPECT_EXAMPLES)]
 struct InspectArguments {
-    /// The folder of shards.
+    /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Print JSON.
@@ -275,10 +275,10 @@ fn run_synthesize(arguments: &SynthesizeArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes synthetic objects and says how many.
+/// Synthesizes objects and returns their number.
 ///
 /// # Errors
-/// When a number is out of range, or the folder can't be written or holds files.
+/// As [`tap_dataset::synthesize`].
 pub(super) fn synthesize_with_bar(options: &SynthesizeOptions) -> Result<usize> {
     let bar = ui::Bar::new("synthesizing", (options.classes * options.per_class) as u64);
     let summary = synthesize(options, &mut |event| {
@@ -349,7 +349,7 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     }
     if summary.num_failed() > arguments.max_skipped.max_skipped {
         bail!(
-            "{} of {} meshes were skipped, --max-skipped allows {}; the shards are whole without them, the reasons are \
+            "{} of {} meshes were skipped, --max-skipped allows {}; the shards are complete without them, the reasons are \
              in {}",
             summary.num_failed(),
             source.objects().len() + source.skipped().len(),
@@ -372,26 +372,26 @@ fn print_timings(summary: &BuildSummary) {
         stages,
         peak_memory_bytes,
     } = &summary.timings;
-    // Of a build that went on after an earlier one, these are the rows of both.
+    // The rows of a resumed build include those of earlier runs.
     let per_row = |seconds: f64| format!("{:.2}", 1e3 * seconds / summary.num_rows().max(1) as f64);
     let row = |name: &str, seconds: f64| vec![name.to_owned(), format!("{seconds:.2}"), per_row(seconds)];
-    let mut rows = vec![["stage", "CPU s", "ms a row"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["stage", "CPU s", "ms per row"].map(str::to_owned).to_vec()];
     rows.extend(stages.iter().map(|stage| row(stage.stage, stage.cpu_s)));
     rows.push(row("all stages", stages.iter().map(|stage| stage.cpu_s).sum()));
     rows.push(row("the program", *cpu_s));
     ui::result(ui::table(&rows));
     let bound_s = summary.timings.lower_bound_s();
     ui::result(format_args!(
-        "{wall_s:.2} s on the wall: {:.2} times the stages' CPU time on {num_threads} threads; memory at most {}",
+        "{wall_s:.2} s wall-clock: {:.2} times the stages' CPU time on {num_threads} threads; peak memory {}",
         wall_s / bound_s.max(f64::MIN_POSITIVE),
-        peak_memory_bytes.map_or_else(|| "not known here".to_owned(), ui::bytes)
+        peak_memory_bytes.map_or_else(|| "unknown".to_owned(), ui::bytes)
     ));
 }
 
-/// Says how to go on after Ctrl-C.
+/// Says how to resume after Ctrl-C.
 fn stopped(out: &Path) -> ExitCode {
     ui::note(format_args!(
-        "stopped; run the same command again to go on: {}",
+        "stopped; run the same command again to resume: {}",
         out.display()
     ));
     ExitCode::from(INTERRUPTED)
@@ -431,7 +431,7 @@ impl RecipeFlags {
     }
 }
 
-/// Builds, or goes on with a build; `None` if Ctrl-C stopped it.
+/// Builds or resumes a build; `None` after Ctrl-C.
 ///
 /// # Errors
 /// As [`tap_dataset::build`].
@@ -447,7 +447,7 @@ pub(super) fn build_with_bar(
     Ok(summary.is_complete.then_some(summary))
 }
 
-/// How far a build is.
+/// Progress bar of a build.
 struct BuildBar(ui::Bar);
 
 impl BuildBar {
@@ -455,7 +455,7 @@ impl BuildBar {
         Self(ui::Bar::new(verb, num_objects as u64))
     }
 
-    /// What was recognized of a source.
+    /// Prints the notes of a source.
     fn notes(&self, source: &Source) {
         for note in source.notes() {
             self.0.note(format_args!("note: {note}"));
@@ -471,13 +471,13 @@ impl BuildBar {
             }
             BuildEvent::Resumed { objects } => {
                 bar.skip(objects as u64);
-                bar.note(format_args!("note: going on after {objects} objects"));
+                bar.note(format_args!("note: resuming after {objects} objects"));
             }
             BuildEvent::ShardDamaged { file } => {
-                bar.note(format_args!("note: {file} is missing or damaged, and made again"));
+                bar.note(format_args!("note: {file} is missing or damaged and is rebuilt"));
             }
             BuildEvent::Done { .. } => bar.advance(),
-            // What a list of splits leaves out is left out on purpose, and none of the objects that the bar counts.
+            // Left out on purpose, and not counted by the bar.
             BuildEvent::Skipped {
                 reason: SkipReason::NotInSplits,
                 ..
@@ -508,7 +508,7 @@ fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     let Some(first) = report.problems.first() else {
         if !arguments.json {
             ui::result(format_args!(
-                "whole: {} objects, {} pictures, {} shards; at least {:.1} % of an object's points lie within its \
+                "valid: {} objects, {} images, {} shards; at least {:.1} % of an object's points are inside its \
                  masks; {}",
                 report.num_rows,
                 report.num_images,

@@ -1,4 +1,4 @@
-//! Flags of all commands that make shards: where to, who works, and what is printed.
+//! Flags of all commands that write shards: output, devices, threads, printing.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tap_dataset::{BuildOptions, refuse_inputs};
 
 use super::DeviceFlags;
 
-/// Who works, and how the result is printed.
+/// Device, threads and printing.
 #[derive(Debug, Args)]
 pub(super) struct WorkFlags {
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub(super) struct WorkFlags {
 }
 
 impl WorkFlags {
-    /// To build into this folder.
+    /// Options of a build into this folder.
     pub(super) fn build_options(&self, out: PathBuf) -> BuildOptions {
         BuildOptions {
             workers: self.threads.threads,
@@ -32,13 +32,13 @@ impl WorkFlags {
     }
 }
 
-/// Where shards are written, and by whom.
+/// Where shards are written, and how.
 #[derive(Debug, Args)]
 pub(super) struct OutputFlags {
-    /// The folder of shards to make, or to go on with.
+    /// Folder of shards to write or to resume.
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
-    /// Begin anew where the folder holds another dataset; refused where it holds anything else, or an input.
+    /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     pub(super) force: bool,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub(super) struct OutputFlags {
 }
 
 impl OutputFlags {
-    /// Refuses to begin anew where that would remove an input.
+    /// Refuses to overwrite a folder that holds an input.
     pub(super) fn refuse_inputs<'a>(&self, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
         if self.force {
             refuse_inputs(&self.out, inputs)?;

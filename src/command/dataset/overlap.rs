@@ -1,4 +1,4 @@
-//! `tap dataset overlap`: which objects two datasets have in common.
+//! `tap dataset overlap`: near-duplicates of two datasets.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,13 +11,13 @@ use tap_dataset::{
 
 use tap_cli::ui;
 
-/// How many pairs are printed.
+/// Limit on printed pairs.
 const MAX_LINES: usize = 40;
 
-/// Find objects that two datasets have in common, under whatever names: what leaks from training into a test.
+/// Find near-duplicates in two datasets, whatever their names: leakage from training into a test set.
 ///
-/// Equal meshes and equal points are found by their hashes. The same shape sampled otherwise, turned around the upright
-/// axis or lying on another side, is found by its points. Without B, objects that A has twice.
+/// Equal meshes and equal points are found by their hashes. The same shape with other samples, rotated about the up axis or
+/// with another up axis, is found by its points. Without B, duplicates within A.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     /// Another one.
     #[arg(value_name = "B")]
     b: Option<PathBuf>,
-    /// How far two surfaces may be apart on average and still count as the same, in radii.
+    /// Largest mean distance of two surfaces that count as the same, in radii.
     #[arg(long, value_name = "RADII", default_value_t = DEFAULT_DUPLICATE_DISTANCE)]
     max_distance: f64,
     /// Print JSON.

@@ -1,4 +1,4 @@
-//! `tap dataset plan`: what a build will come to, from a sample.
+//! `tap dataset plan`: estimates a build from a sample.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,16 +13,16 @@ use super::{BuildBar, RecipeFlags, SourceFlags};
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 
-/// Predict a build: rows, bytes, time and memory, from a sample of the meshes.
+/// Estimate a build: rows, bytes, time and memory, from a sample of the meshes.
 ///
-/// One object in a hundred is built, at least 16, with the settings and workers of the whole build, and thrown away.
-/// The exit code is 1 where the disk is short.
+/// One object in a hundred is built, at least 16, with the settings and threads of the whole build, and discarded. The
+/// exit code is 1 if there is not enough disk space.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     #[command(flatten)]
     source: SourceFlags,
-    /// Where the dataset would be written: its disk is asked for room. Nothing is written there.
+    /// Where the dataset would be written, to check its disk. Nothing is written there.
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
     #[command(flatten)]
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if !fits {
         bail!(
-            "the disk is short: about {} are needed, {} are free: {}",
+            "not enough disk space: about {} are needed, {} are free: {}",
             ui::bytes(report.needed_bytes()),
             ui::bytes(report.free_bytes.unwrap_or_default()),
             arguments.out.display()
@@ -92,23 +92,21 @@ fn print(report: &PlanReport) {
         free_bytes,
         adapter,
     } = report;
-    let known = |bytes: &Option<u64>| bytes.map_or_else(|| "not known here".to_owned(), ui::bytes);
-    ui::result(format_args!(
-        "objects    {num_objects}, {num_left_out} left out unread"
-    ));
+    let known = |bytes: &Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), ui::bytes);
+    ui::result(format_args!("objects    {num_objects}, {num_left_out} left out"));
     ui::result(format_args!(
         "sample     {num_sampled} objects, {} of them skipped",
         sampled_skips.len()
     ));
     ui::result(format_args!("rows       {num_rows} in {num_shards} shards"));
     ui::result(format_args!(
-        "size       {}, {} a row; {} free",
+        "size       {}, {} per row; {} free",
         ui::bytes(*bytes),
         ui::bytes(*bytes_per_row as u64),
         known(free_bytes)
     ));
     ui::result(format_args!(
-        "time       {}, {objects_per_s:.1} objects a second on {adapter}",
+        "time       {}, {objects_per_s:.1} objects per second on {adapter}",
         ui::seconds(*elapsed_s)
     ));
     ui::result(format_args!("memory     {}", known(peak_memory_bytes)));

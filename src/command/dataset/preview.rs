@@ -1,4 +1,4 @@
-//! `tap dataset preview`: a dataset as one page to look at.
+//! `tap dataset preview`: a dataset as an HTML page.
 
 use std::fs::File;
 use std::io::Write;
@@ -13,25 +13,25 @@ use tap_dataset::refuse_foreign_file;
 use crate::preview::{Preview, html, is_preview};
 use tap_cli::ui;
 
-/// Make a page to look at a dataset: objects, views, points among their cameras, settings, and what was left out.
+/// Write a page to browse a dataset: objects, views, points and cameras, settings, and skipped objects.
 ///
-/// One HTML file that needs no other and loads nothing: open it, send it, keep it beside the shards.
+/// A single HTML file that loads nothing else: open it, send it, keep it beside the shards.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The folder of shards.
+    /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Show the pictures of this image set, which tap dataset relight --add has made.
+    /// Show this image set, written by tap dataset relight --add.
     #[arg(long, value_name = "NAME")]
     images: Option<String>,
-    /// The page to make.
+    /// Output file.
     #[arg(long, value_name = "FILE.html")]
     out: PathBuf,
-    /// Objects on the page, as many of each category as of the others.
+    /// Objects on the page, the same number of each category.
     #[arg(long, value_name = "N", default_value_t = 96)]
     limit: usize,
-    /// Replace a page that is there, if this command made it.
+    /// Replace an existing page, if this command wrote it.
     #[arg(long)]
     force: bool,
     /// Print JSON.
@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } = arguments;
     if out.symlink_metadata().is_ok() && !force {
         bail!(
-            "the page is there already; choose another name or say --force: {}",
+            "the page exists; choose another name or pass --force: {}",
             out.display()
         );
     }

@@ -1,4 +1,4 @@
-//! `tap dataset rebuild`: a dataset again from its manifest, proven equal or told apart.
+//! `tap dataset rebuild`: a dataset again from its manifest, with its differences.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,14 +11,14 @@ use super::BuildBar;
 use super::output::OutputFlags;
 use tap_cli::{interrupt, ui};
 
-/// How many objects that differ are printed.
+/// Limit on printed differences.
 const MAX_LINES: usize = 20;
 
-/// Make a dataset again from its manifest and your own copy of the meshes, and prove it equal.
+/// Rebuild a dataset from its manifest and your own copy of the meshes, and check that it is equal.
 ///
-/// The manifest holds the recipe, the hash of every mesh and the hashes of every row: whoever may not hand on meshes or
-/// pictures hands on the manifest. Meshes that lie elsewhere than they did are found by their hashes. What differs is
-/// listed: a mesh that is missing or another one, or other pictures because another adapter drew them.
+/// The manifest holds the recipe, the hash of every mesh and the hashes of every row: whoever may not share meshes or
+/// images shares the manifest. Meshes that were moved are found by their hashes. Differences are listed: a mesh that is
+/// missing or has changed, or images that differ because another adapter rendered them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {

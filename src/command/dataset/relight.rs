@@ -1,4 +1,4 @@
-//! `tap dataset relight`: a dataset under another light.
+//! `tap dataset relight`: a dataset under another lighting.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,32 +14,32 @@ use super::BuildBar;
 use super::output::WorkFlags;
 use tap_cli::{interrupt, ui};
 
-/// Make a dataset anew under another light; nothing but its pictures changes.
+/// Relight a dataset; only its images change.
 ///
-/// A dataset that was built with --gbuffer is lit from what it stores; --add puts the pictures beside its own, in
-/// DIR/images/NAME, for `data.images = "NAME"` of a training and for tap dataset preview --images NAME. With --meshes it is drawn again with the same recipe
-/// but the lighting, and each row is held against the old one. The new manifest names its parent. It may be killed at any
-/// moment: the same command goes on with it.
+/// A dataset that was built with --gbuffer is relit from its G-buffer; --add writes an image set beside its own images, in
+/// DIR/images/NAME, for `data.images = "NAME"` of a training and for tap dataset preview --images NAME. With --meshes the
+/// meshes are rendered again under the new lighting, and each row is compared with the old one. The new manifest names
+/// its parent. It may be killed at any moment: the same command resumes it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The folder of shards.
+    /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// The new lighting: mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or
     /// a TOML file.
     #[arg(long, value_name = "NAME|FILE.toml")]
     lighting: String,
-    /// The meshes that it was built from, to draw them again.
+    /// The meshes that it was built from, to render them again.
     #[arg(long, value_name = "SRC")]
     meshes: Option<PathBuf>,
-    /// The folder of shards to make, or to go on with.
+    /// Folder of shards to write or to resume.
     #[arg(long, value_name = "DIR2", required_unless_present = "add")]
     out: Option<PathBuf>,
-    /// Make no new shards but an image set of this name, beside the pictures that DIR has.
+    /// Write an image set of this name in DIR instead of new shards.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["out", "meshes"])]
     add: Option<String>,
-    /// Begin anew where the folder holds another dataset; refused where it holds anything else, or an input.
+    /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let out = match (&arguments.out, &arguments.add) {
         (Some(out), _) => out.clone(),
         (None, Some(name)) => image_set_dir(&arguments.dir, name)?,
-        (None, None) => bail!("say where to: --out DIR2, or --add NAME"),
+        (None, None) => bail!("no output: pass --out DIR2 or --add NAME"),
     };
     if arguments.force {
         let inputs = [Some(arguments.dir.as_path()), arguments.meshes.as_deref()];
@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ui::json(&report)?;
     } else {
         ui::result(format_args!(
-            "{} objects in {} shards, the same but for their pictures: {}",
+            "{} objects in {} shards, the same except for their images: {}",
             report.num_rows,
             report.num_shards,
             out.display()

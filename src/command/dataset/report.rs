@@ -1,4 +1,4 @@
-//! `tap dataset report`: how the meshes are, category by category.
+//! `tap dataset report`: mesh issues by category.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,17 +9,17 @@ use tap_dataset::{CategoryReport, MeshIssue, report};
 
 use tap_cli::ui;
 
-/// Say what is wrong with the meshes of a dataset: a table by category.
+/// Report issues of the meshes of a dataset: a table by category.
 ///
-/// Open, non-manifold and flipped surfaces, triangles upon each other, materials that are missing, and what was left out
-/// and why. The same words are in the column `findings` of the shards, to filter by.
+/// Open, non-manifold and flipped surfaces, coplanar duplicates, missing materials, and objects that were skipped, with
+/// reasons. The column `findings` of the shards has the same issues, to filter by.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// The folder of shards.
+    /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// List every object with which something is wrong.
+    /// List every object with an issue.
     #[arg(long)]
     objects: bool,
     /// Print JSON.

@@ -1,42 +1,34 @@
-//! `tap render`: meshes to pictures with exact poses, one folder a mesh.
+//! `tap render`: meshes to images with exact poses, one folder per mesh.
 
-mod folder;
-mod glob;
-mod input;
-mod job;
-mod pipeline;
-mod point;
-mod pose_file;
 pub(super) mod relight;
 mod report;
-mod view_file;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use clap::Args;
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
 use tap_cli::exit_code::{INTERRUPTED, usage};
 use tap_cli::flag::{MaxSkippedFlag, SettingFlags, ThreadsFlag};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
-use tap_dataset::refuse_inputs;
+use tap_dataset::view_folder::{
+    self, DepthFormat, Existing, NormalFormat, NormalSpace, Output, Request, ViewFolderError, ViewOptions,
+    ViewRecipe,
+};
 use tap_render::pose_format::PoseFormat;
-use tap_render::{Channels, Projection, RenderRecipe, Renderer};
+use tap_render::{Channels, RenderRecipe};
 use toml::Value;
 
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, RENDER_PRESETS};
-use crate::views_file::{DepthFormat, NormalFormat, NormalSpace, Output};
-use input::{Input, Request};
-use job::{Clock, Task};
-use pipeline::Pipeline;
-use report::{Report, Wishes, Work};
+use report::{Command, Report, ReportOptions};
 
-/// Draw the views of meshes, with exact poses: one folder of pictures a mesh.
+/// Render views of meshes with exact poses: one folder of images per mesh.
 ///
-/// A bad mesh is left out with its reason and stops no other. The pictures are the same for any number of workers.
+/// A bad mesh is skipped with a reason code and stops no other. The images do not depend on the number of threads.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 #[allow(clippy::struct_excessive_bools, reason = "a switch is a bool")]
@@ -44,34 +36,34 @@ pub(crate) struct Arguments {
     /// Files, folders (all meshes below them), patterns in quotes, or - for a list on stdin.
     #[arg(value_name = "MESH", required_unless_present = "list")]
     meshes: Vec<PathBuf>,
-    /// A file with a path a line; - is stdin.
+    /// A file with one path per line; - is stdin.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
-    /// Where to put the folders.
+    /// Folder for the folders of views.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// The folder that names are relative to and that textures may lie in.
+    /// Folder that names are relative to and that textures may be in.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     #[command(flatten)]
     views: ViewFlags,
-    /// What is drawn, comma-separated: color, mask, depth, normal, albedo, part, material.
+    /// Channels to render, comma-separated: color, mask, depth, normal, albedo, part, material.
     #[arg(long, value_name = "LIST", help_heading = "Views")]
     channels: Option<Channels>,
-    /// How depth is written: a 16-bit PNG with its range, or floats for NumPy.
+    /// File format of depth: a 16-bit PNG with its range, or floats for NumPy.
     #[arg(long, value_name = "FORMAT", help_heading = "Views", default_value = "png")]
-    depth_format: DepthFormat,
-    /// How normals are written: with 8 bits, or with 16, which relighting is exact with.
+    depth_format: DepthFormatArgument,
+    /// File format of normals: 8 bits, or 16 for exact relighting.
     #[arg(long, value_name = "FORMAT", help_heading = "Views", default_value = "png")]
-    normal_format: NormalFormat,
-    /// Whose axes normals have: the camera's or the object's.
+    normal_format: NormalFormatArgument,
+    /// Axes of normals: the camera's or the object's.
     #[arg(long, value_name = "SPACE", help_heading = "Views", default_value = "view")]
-    normal_space: NormalSpace,
-    /// Points in the mesh's coordinates, NPY, PLY or XYZ: also write where each view sees them. A folder holds one file for
-    /// each NAME.
+    normal_space: NormalSpaceArgument,
+    /// Points in the mesh's coordinates (NPY, PLY or XYZ): also write their positions and visibility in each view. A folder
+    /// holds one file for each NAME.
     #[arg(long, value_name = "FILE|DIR", help_heading = "Views")]
     points: Option<PathBuf>,
-    /// Poses for others too, comma-separated: opencv, opengl, pytorch3d, nerf, colmap, tap.
+    /// Also write poses in other conventions, comma-separated: opencv, opengl, pytorch3d, nerf, colmap, tap.
     #[arg(long, value_name = "LIST", help_heading = "Views", value_delimiter = ',')]
     poses: Vec<PoseFormat>,
     /// Also write DIR/NAME/sheet.png with all views.
@@ -85,18 +77,18 @@ pub(crate) struct Arguments {
     device: DeviceFlags,
     #[command(flatten)]
     threads: ThreadsFlag,
-    /// Leave views that are whole and would come out the same; draw the others, in place of what is there.
+    /// Keep views that are complete and would come out the same; render the others again.
     #[arg(long)]
     resume: bool,
-    /// Replace folders of views that are there already; refused where one holds anything else, or an input.
+    /// Replace existing folders of views; refused where one holds anything else, or an input.
     #[arg(long, conflicts_with = "resume")]
     force: bool,
     #[command(flatten)]
     max_skipped: MaxSkippedFlag,
-    /// Say where the time went.
+    /// Print the time of each stage.
     #[arg(long)]
     timings: bool,
-    /// Print a line of JSON a mesh, and one for all.
+    /// Print a line of JSON per mesh, and a summary.
     #[arg(long)]
     json: bool,
 }
@@ -118,11 +110,11 @@ one name, NAME is the path below the folder that holds them all (--root settles 
 Files, in DIR/NAME:
   view_001.png ...     color
   _mask.png            0 or 255
-  _depth.png           16-bit gray; 0 is nothing, 1 to 65535 run from depth.near to depth.far
-  _depth.npy           32-bit floats, infinite where nothing is, with --depth-format npy
-  _normal.png          RGB, n = value / 127.5 - 1 (of 16 bits: / 32767.5); black is nothing
-  _albedo.png          RGB, the material's color without light; black is nothing
-  _part.png            16-bit gray, the index in parts of views.json from 1; 0 is nothing
+  _depth.png           16-bit gray; 0 is background, 1 to 65535 run from depth.near to depth.far
+  _depth.npy           32-bit floats, infinite in the background, with --depth-format npy
+  _normal.png          RGB, n = value / 127.5 - 1 (of 16 bits: / 32767.5); black is background
+  _albedo.png          RGB, the material's color without light; black is background
+  _part.png            16-bit gray, the index in parts of views.json from 1; 0 is background
   _material.png        the same for materials
   point_views.npy      views x points x (x, y in pixels, 1 if seen), with --points
   sheet.png            all views, with --sheet
@@ -134,66 +126,80 @@ Files, in DIR/NAME:
 The center of an object's surface is the origin, its farthest vertex is at distance 1, +y is up,
 +z is its front.";
 
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let begun = Instant::now();
-    let recipe = arguments.recipe()?;
-    let output = arguments.output(&recipe)?;
-    let inputs = input::find(&arguments.request(), &|note| {
-        ui::note(format_args!("note: {note}"));
-    })?;
-    if arguments.force {
-        refuse_to_replace(&inputs, arguments)?;
-    } else if !arguments.resume {
-        refuse_existing(&inputs, arguments)?;
-    }
-    let mut clock = Clock::start();
-    let renderer_options = arguments.device.renderer_options();
-    let renderer = Renderer::try_new(&renderer_options)?;
-    let start_s = clock.lap();
-    let cancel = interrupt::listen()?;
+/// [`DepthFormat`] on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DepthFormatArgument {
+    /// 16-bit gray PNG; 0 is background, 1 to 65535 run from `depth.near` to `depth.far`.
+    Png,
+    /// 32-bit floats as NumPy writes them; infinite in the background.
+    Npy,
+}
 
+/// [`NormalFormat`] on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NormalFormatArgument {
+    /// 8-bit RGB PNG: n = value / 127.5 - 1.
+    Png,
+    /// 16-bit RGB PNG: n = value / 32767.5 - 1.
+    Png16,
+}
+
+/// [`NormalSpace`] on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum NormalSpaceArgument {
+    /// Those of the camera: x right, y up, z towards the viewer.
+    View,
+    /// Those of the object: the same in all views.
+    Object,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let started = Instant::now();
+    let recipe = arguments.view_recipe()?;
+    let inputs = view_folder::find_meshes(&arguments.request(), &mut io::stdin(), &mut |folder| {
+        ui::note(format_args!("note: no mesh is in {}", folder.display()));
+    })?;
+    let cancel = interrupt::listen()?;
     let mut report = Report::new(
-        Work::Render,
-        arguments.wishes(),
+        Command::Render,
+        arguments.report_options(),
         &arguments.out,
         inputs.len(),
-        begun,
-        start_s,
+        started,
     );
-    report.name_adapter(renderer.adapter());
-    let task = Task {
-        recipe,
-        up: arguments.up.up.unwrap_or_default(),
-        output,
-        points: arguments.points.clone(),
-        out: arguments.out.clone(),
-        may_replace: arguments.force || arguments.resume,
-        resumes: arguments.resume,
-        backend_kind: renderer.backend_kind(),
-        adapter: serde_json::to_value(renderer.adapter()).context("could not name the adapter")?,
-    };
-    let software = renderer.cpu();
-    let pipeline = Pipeline {
-        task: &task,
-        inputs: &inputs,
-        renderer_options: &renderer_options,
-        software: software.as_ref(),
-        num_workers: arguments.threads.num_threads(),
-        cancel: &cancel,
-    };
-    let is_complete = pipeline.run(renderer, &mut |input_idx, outcome| {
-        report.add(&inputs[input_idx], &outcome);
-    })?;
+    let is_complete = view_folder::render(
+        &inputs,
+        &recipe,
+        &arguments.view_options(),
+        &cancel,
+        &mut |event| {
+            report.handle(event);
+        },
+    )?;
     if is_complete {
         return report.finish();
     }
     drop(report);
-    ui::note("stopped; the same command with --resume goes on");
+    ui::note("stopped; run the same command with --resume to continue");
     Ok(ExitCode::from(INTERRUPTED))
 }
 
 impl Arguments {
-    fn recipe(&self) -> Result<RenderRecipe> {
+    fn view_recipe(&self) -> Result<ViewRecipe> {
+        let recipe = ViewRecipe {
+            render: self.render_recipe()?,
+            up: self.up.up.unwrap_or_default(),
+            output: self.output(),
+            points: self.points.clone(),
+        };
+        match recipe.validate() {
+            Ok(()) => Ok(recipe),
+            Err(error @ ViewFolderError::SheetWithoutColor) => Err(error.into()),
+            Err(error) => Err(usage(error)),
+        }
+    }
+
+    fn render_recipe(&self) -> Result<RenderRecipe> {
         let mut settings = self.views.settings("")?;
         if let Some(channels) = self.channels {
             let channels = Value::try_from(channels).context("channels have no TOML form")?;
@@ -206,38 +212,26 @@ impl Arguments {
         Ok(recipe)
     }
 
-    /// How views become files; what the recipe's views have no use for is refused.
-    fn output(&self, recipe: &RenderRecipe) -> Result<Output> {
-        if self.sheet && !recipe.channels.color {
-            bail!("a sheet shows the color channel, which --channels leaves out");
-        }
-        if self.points.is_some() && !recipe.channels.depth {
-            return Err(usage(
-                "--points needs the depth channel: --channels color,mask,depth",
-            ));
-        }
+    fn output(&self) -> Output {
         let mut poses = self.poses.clone();
         poses.sort_unstable();
         poses.dedup();
-        for format in &poses {
-            if recipe.projection == Projection::Orthographic && !format.supports_orthographic() {
-                return Err(usage(format_args!(
-                    "--poses {format}: it has no cameras of parallel projection"
-                )));
-            }
-            if pose_file::names_pictures(*format) && !recipe.channels.color {
-                return Err(usage(format_args!(
-                    "--poses {format}: it names the pictures of the color channel, which --channels leaves out"
-                )));
-            }
-        }
-        Ok(Output {
-            depth_format: self.depth_format,
-            normal_format: self.normal_format,
-            normal_space: self.normal_space,
+        Output {
+            depth_format: match self.depth_format {
+                DepthFormatArgument::Png => DepthFormat::Png,
+                DepthFormatArgument::Npy => DepthFormat::Npy,
+            },
+            normal_format: match self.normal_format {
+                NormalFormatArgument::Png => NormalFormat::Png,
+                NormalFormatArgument::Png16 => NormalFormat::Png16,
+            },
+            normal_space: match self.normal_space {
+                NormalSpaceArgument::View => NormalSpace::View,
+                NormalSpaceArgument::Object => NormalSpace::Object,
+            },
             sheet: self.sheet,
             poses,
-        })
+        }
     }
 
     fn request(&self) -> Request<'_> {
@@ -248,36 +242,25 @@ impl Arguments {
         }
     }
 
-    fn wishes(&self) -> Wishes {
-        Wishes {
+    fn view_options(&self) -> ViewOptions {
+        ViewOptions {
+            out: self.out.clone(),
+            existing: match (self.force, self.resume) {
+                (true, _) => Existing::Replace,
+                (false, true) => Existing::Resume,
+                (false, false) => Existing::Refuse,
+            },
+            recipe_files: self.views.rig_file().map(PathBuf::from).into_iter().collect(),
+            workers: self.threads.threads,
+            renderer: self.device.renderer_options(),
+        }
+    }
+
+    fn report_options(&self) -> ReportOptions {
+        ReportOptions {
             json: self.json,
             timings: self.timings,
             max_failed: self.max_skipped.max_skipped,
         }
     }
-}
-
-/// Before the first mesh is drawn: nothing that is there may be in the way.
-fn refuse_existing(inputs: &[Input], arguments: &Arguments) -> Result<()> {
-    let folders = inputs.iter().map(|input| arguments.out.join(&input.name));
-    if let Some(folder) = folders.into_iter().find(|folder| folder.exists()) {
-        bail!(
-            "there are views already (--resume goes on with them, --force replaces them): {}",
-            folder.display()
-        );
-    }
-    Ok(())
-}
-
-/// Before the first mesh is drawn: what is there must be views alone, and none of them an input.
-fn refuse_to_replace(inputs: &[Input], arguments: &Arguments) -> Result<()> {
-    let read = [arguments.views.rig_file(), arguments.points.as_deref()];
-    for input in inputs {
-        let folder = arguments.out.join(&input.name);
-        if folder.symlink_metadata().is_ok() {
-            folder::replaceable(&folder)?;
-            refuse_inputs(&folder, read.into_iter().flatten())?;
-        }
-    }
-    Ok(())
 }

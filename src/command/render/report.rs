@@ -1,4 +1,4 @@
-//! What a run came to: a result a mesh as it arrives, the sum of it all at the end.
+//! Prints a result per mesh as it arrives, and a summary at the end.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,36 +8,30 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
-use tap_render::AdapterReport;
-
-use super::input::Input;
-use super::job::{Failure, Timings};
-use super::pipeline::Outcome;
 use tap_cli::ui;
+use tap_dataset::view_folder::{Failure, Input, Outcome, Timings, ViewFolderEvent};
 
-/// How many meshes are named under a reason.
-const NAMES_OF_A_REASON: usize = 3;
+/// Number of meshes named under a reason.
+const NAMES_PER_REASON: usize = 3;
 
-/// What is done to each mesh.
+/// The command that runs.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Work {
-    /// It is drawn.
+pub(super) enum Command {
     Render,
-    /// Its views are lit anew.
     Relight,
 }
 
-impl Work {
-    /// For the progress bar.
-    fn going_on(self) -> &'static str {
+impl Command {
+    /// Verb of the progress bar.
+    fn progressive(self) -> &'static str {
         match self {
             Self::Render => "rendering",
             Self::Relight => "relighting",
         }
     }
 
-    /// For what is whole.
-    fn done(self) -> &'static str {
+    /// Status of a mesh.
+    fn participle(self) -> &'static str {
         match self {
             Self::Render => "rendered",
             Self::Relight => "relit",
@@ -45,9 +39,9 @@ impl Work {
     }
 }
 
-/// What the user wants to see.
+/// What to print, and what counts as failure.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wishes {
+pub(super) struct ReportOptions {
     pub(super) json: bool,
     pub(super) timings: bool,
     pub(super) max_failed: usize,
@@ -56,7 +50,7 @@ pub(super) struct Wishes {
 /// A line of `--json`.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
-    /// JSON is UTF-8, which a path need not be.
+    /// Lossy where the path is not UTF-8.
     mesh: Cow<'a, str>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,52 +83,48 @@ struct Summary {
     timings: Option<RunTimings>,
 }
 
-/// Where the time of a whole run went. The stages run side by side, so they add up to more than the run.
+/// Timings of a whole run. Stages run in parallel, so their sum exceeds the elapsed time.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct RunTimings {
-    /// Setting up what draws.
+    /// Setting up the renderer.
     start_s: f64,
-    /// From the start of the program's work to the first whole folder.
+    /// From the start of the program to the first complete folder.
     first_s: f64,
     elapsed_s: f64,
     num_views: usize,
     stages: Timings,
 }
 
-/// Takes outcomes in and prints them.
+/// Prints outcomes and sums them up.
 pub(super) struct Report<'a> {
-    work: Work,
-    wishes: Wishes,
+    command: Command,
+    options: ReportOptions,
     out: &'a Path,
     bar: ui::Bar,
-    begun: Instant,
+    started: Instant,
     timings: RunTimings,
     summary: Summary,
-    /// The first few under each reason.
+    /// First meshes under each reason.
     names: BTreeMap<String, Vec<String>>,
     only_failure: Option<String>,
 }
 
 impl<'a> Report<'a> {
-    /// `begun` is when the program began its work; `start_s` is how long setting up what draws took.
+    /// `started` is when the program started its work.
     pub(super) fn new(
-        work: Work,
-        wishes: Wishes,
+        command: Command,
+        options: ReportOptions,
         out: &'a Path,
         num_meshes: usize,
-        begun: Instant,
-        start_s: f64,
+        started: Instant,
     ) -> Self {
         Self {
-            work,
-            wishes,
+            command,
+            options,
             out,
-            bar: ui::Bar::new(work.going_on(), num_meshes as u64),
-            begun,
-            timings: RunTimings {
-                start_s,
-                ..RunTimings::default()
-            },
+            bar: ui::Bar::new(command.progressive(), num_meshes as u64),
+            started,
+            timings: RunTimings::default(),
             summary: Summary {
                 num_meshes,
                 ..Summary::default()
@@ -144,17 +134,29 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// What draws.
-    pub(super) fn name_adapter(&self, adapter: &AdapterReport) {
-        self.bar.message(adapter);
+    /// Prints an event.
+    pub(super) fn handle(&mut self, event: ViewFolderEvent<'_>) {
+        match event {
+            ViewFolderEvent::Started { adapter, start_s } => {
+                self.timings.start_s = start_s;
+                self.bar.message(adapter);
+            }
+            ViewFolderEvent::DeviceFailed { error } => {
+                let error = anyhow::Error::from(error);
+                self.bar.note(format_args!(
+                    "note: the device failed and is opened again: {error:#}"
+                ));
+            }
+            ViewFolderEvent::Done { input, outcome } => self.add(input, &outcome),
+            _ => {}
+        }
     }
 
-    /// Takes in what became of a mesh, and prints it.
-    pub(super) fn add(&mut self, input: &Input, outcome: &Outcome) {
+    fn add(&mut self, input: &Input, outcome: &Outcome) {
         let folder = self.out.join(&input.name);
         let mut line = Line {
             mesh: input.path.to_string_lossy(),
-            status: self.work.done(),
+            status: self.command.participle(),
             folder: Some(folder.to_string_lossy()),
             reason: None,
             error: None,
@@ -162,16 +164,16 @@ impl<'a> Report<'a> {
             timings: None,
         };
         match outcome {
-            Outcome::Rendered(done) => {
+            Outcome::Written(written) => {
                 if self.summary.num_rendered == 0 {
-                    self.timings.first_s = self.begun.elapsed().as_secs_f64();
+                    self.timings.first_s = self.started.elapsed().as_secs_f64();
                 }
                 self.summary.num_rendered += 1;
-                self.summary.num_with_warnings += usize::from(!done.warnings.is_empty());
-                self.timings.num_views += done.num_views;
-                self.timings.stages.add(&done.timings);
-                line.warnings = &done.warnings;
-                line.timings = self.wishes.timings.then_some(done.timings);
+                self.summary.num_with_warnings += usize::from(!written.warnings.is_empty());
+                self.timings.num_views += written.num_views;
+                self.timings.stages.add(&written.timings);
+                line.warnings = &written.warnings;
+                line.timings = self.options.timings.then_some(written.timings);
             }
             Outcome::Unchanged => {
                 self.summary.num_unchanged += 1;
@@ -185,7 +187,7 @@ impl<'a> Report<'a> {
                 line.error = Some(&failure.message);
             }
         }
-        if self.wishes.json {
+        if self.options.json {
             if let Ok(json) = serde_json::to_string(&line) {
                 self.bar.result(json);
             }
@@ -204,7 +206,7 @@ impl<'a> Report<'a> {
         self.summary.num_failed += 1;
         *self.summary.reasons.entry(reason.clone()).or_default() += 1;
         let names = self.names.entry(reason.clone()).or_default();
-        if names.len() < NAMES_OF_A_REASON {
+        if names.len() < NAMES_PER_REASON {
             names.push(mesh.to_string());
         }
         if self.summary.num_meshes > 1 {
@@ -213,30 +215,30 @@ impl<'a> Report<'a> {
         self.only_failure = Some(format!("{mesh}: {message}"));
     }
 
-    /// Sums it up.
+    /// Prints the summary.
     ///
     /// # Errors
-    /// When more meshes failed than may.
+    /// When more meshes failed than allowed.
     pub(super) fn finish(self) -> Result<ExitCode> {
         let Self {
-            work,
-            wishes,
+            command,
+            options,
             out: _,
             bar,
-            begun,
+            started,
             mut timings,
             mut summary,
             names,
             only_failure,
         } = self;
         drop(bar);
-        timings.elapsed_s = begun.elapsed().as_secs_f64();
-        if wishes.timings {
+        timings.elapsed_s = started.elapsed().as_secs_f64();
+        if options.timings {
             summary.timings = Some(timings);
         }
-        if wishes.json {
+        if options.json {
             ui::result(serde_json::to_string(&LastLine { summary: &summary })?);
-        } else if wishes.timings {
+        } else if options.timings {
             print_timings(&timings);
         }
         let Summary {
@@ -261,7 +263,7 @@ impl<'a> Report<'a> {
         if num_meshes > 1 {
             ui::note(format_args!(
                 "note: {num_rendered} {}, {num_unchanged} unchanged, {num_failed} failed, in {}",
-                work.done(),
+                command.participle(),
                 ui::seconds(timings.elapsed_s)
             ));
         }
@@ -270,15 +272,15 @@ impl<'a> Report<'a> {
                 .get(reason)
                 .map(|names| names.join(", "))
                 .unwrap_or_default();
-            let more = if *count > NAMES_OF_A_REASON { ", ..." } else { "" };
+            let more = if *count > NAMES_PER_REASON { ", ..." } else { "" };
             format!("{count} {reason} ({named}{more})")
         };
         let reasons = reasons.iter().map(reason).collect::<Vec<_>>().join("; ");
-        match (only_failure, num_failed > wishes.max_failed) {
+        match (only_failure, num_failed > options.max_failed) {
             (Some(failure), true) if num_meshes == 1 => bail!("{failure}"),
             (_, true) => bail!(
                 "{num_failed} of {num_meshes} meshes failed, --max-skipped allows {}: {reasons}",
-                wishes.max_failed
+                options.max_failed
             ),
             (Some(_), false) => ui::note(format_args!("note: failed: {reasons}")),
             (None, false) => {}
@@ -303,24 +305,24 @@ fn print_timings(timings: &RunTimings) {
         };
         vec![name.to_owned(), format!("{seconds:.3}"), per_view]
     };
-    let mut rows = vec![["stage", "seconds", "ms a view"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["stage", "seconds", "ms per view"].map(str::to_owned).to_vec()];
     rows.push(row("set up the renderer", *start_s, 0));
     rows.extend(
         stages
             .stages()
             .map(|(name, seconds)| row(name, seconds, *num_views)),
     );
-    rows.push(row("first mesh whole after", *first_s, 0));
-    rows.push(row("all", *elapsed_s, *num_views));
+    rows.push(row("first mesh complete", *first_s, 0));
+    rows.push(row("total", *elapsed_s, *num_views));
     ui::note(ui::table(&rows));
     if let Some(device_s) = stages.device_s {
         ui::note(format_args!(
-            "note: by its own clock the device was at work for {device_s:.3} s, {:.0} % of all",
+            "note: the device was busy for {device_s:.3} s, {:.0} % of the total",
             100.0 * device_s / elapsed_s
         ));
     }
     ui::note(format_args!(
-        "note: stages run side by side, so they add up to more than all of it; {:.1} views a second",
+        "note: stages run in parallel, so their sum exceeds the total; {:.1} views per second",
         *num_views as f64 / elapsed_s
     ));
 }

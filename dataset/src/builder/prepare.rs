@@ -3,7 +3,7 @@
 use std::io;
 
 use tap_render::import::{ImportOptions, import_object};
-use tap_render::{BackendKind, Mesh, ObjectFromMesh, RenderJob, row_major};
+use tap_render::{BackendKind, Mesh, ObjectFromMesh, QueuedJob, RenderJob, row_major};
 
 use super::Skip;
 use super::timing::{Stage, StageClock};
@@ -32,15 +32,20 @@ pub(super) struct Prepared {
     pub(super) issues: MeshIssues,
 }
 
+impl QueuedJob for Prepared {
+    fn job(&self) -> &RenderJob {
+        &self.framed
+    }
+}
+
 pub(super) fn prepare(
     source: &Source,
-    object_idx: usize,
+    object: &SourceObject,
     recipe: &BuildRecipe,
     backend_kind: BackendKind,
     max_mesh_bytes: u64,
     clock: &StageClock,
 ) -> Result<Prepared, Skip> {
-    let object = &source.objects()[object_idx];
     let _span = tracing::debug_span!("object", id = %object.id).entered();
     let read = clock.time(Stage::Parse, || source.read(object, max_mesh_bytes));
     let bytes = read.map_err(|e| Skip {
@@ -63,7 +68,7 @@ pub(super) fn prepare(
         .filter(|&seen| seen != bytes.len() as u64)
     {
         let message = format!(
-            "the file has {} bytes and had {seen} when the source was looked through",
+            "the file has {} bytes and had {seen} when the source was scanned",
             bytes.len()
         );
         return Err(skip((SkipReason::Changed, message)));

@@ -9,7 +9,7 @@ use crate::image::{GbufferPixels, Mask1Bit, ViewGbuffer, encode_gray_png, encode
 use crate::manifest::SkipReason;
 use crate::reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
 use crate::schema::{Columns, Sample, SampleView};
-use crate::source::Source;
+use crate::source::{Source, SourceObject};
 
 /// Encodes a color image as stored in rows.
 pub(crate) fn encode_color(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
@@ -21,12 +21,11 @@ pub(crate) fn encode_color(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> 
 
 pub(super) fn encode(
     source: &Source,
-    object_idx: usize,
+    object: &SourceObject,
     prepared: Prepared,
     views: &[View],
     columns: Columns,
 ) -> Result<Sample, Skip> {
-    let object = &source.objects()[object_idx];
     let _span = tracing::debug_span!("object", id = %object.id).entered();
     let skip = |reason, message| Skip {
         reason,

@@ -1,18 +1,15 @@
-//! A view as files: a picture a channel, and its entry of `views.json`.
+//! Files of a view: one per channel, and its entry in `views.json`.
 
-use anyhow::Result;
 use glam::{Mat3, Vec3};
 use png::BitDepth;
 use tap_render::{PoseDegrees, View, ViewMatrices, row_major};
 
 use super::folder::Files;
-use crate::views_file::{DepthFormat, NormalFormat, NormalSpace, Output, ViewEntry};
-use crate::{npy, picture};
+use super::views_file::{DepthFormat, NormalFormat, NormalSpace, Output, ViewEntry};
+use super::{image_file, npy};
+use crate::error::Result;
 
-/// Adds the view's files and returns its entry.
-///
-/// # Errors
-/// When a picture can't be encoded, which no view's can't.
+/// Appends the files of a view and returns its entry.
 pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut Files) -> Result<ViewEntry> {
     let View {
         pose,
@@ -46,7 +43,7 @@ pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut 
         Some(name)
     };
     if let Some(color) = color {
-        entry.file = push(".png", picture::color_png(*size_px, color)?);
+        entry.file = push(".png", image_file::color_png(*size_px, color)?);
     }
     if let Some(mask) = mask {
         let pixels: Vec<u8> = mask
@@ -55,18 +52,18 @@ pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut 
             .map(|&is_covered| if is_covered { u8::MAX } else { 0 })
             .collect();
         entry.coverage = Some(mask.coverage());
-        entry.mask_file = push("_mask.png", picture::gray_png(*size_px, &pixels)?);
+        entry.mask_file = push("_mask.png", image_file::gray_png(*size_px, &pixels)?);
     }
     if let Some(depth) = depth {
         match output.depth_format {
             DepthFormat::Png => {
-                let (png, range) = picture::depth_png(*size_px, depth)?;
+                let (png, range) = image_file::depth_png(*size_px, depth)?;
                 entry.depth = Some(range);
                 entry.depth_file = push("_depth.png", png);
             }
             DepthFormat::Npy => {
                 let side = *size_px as usize;
-                entry.depth_file = push("_depth.npy", npy::f32_array(&[side, side], depth));
+                entry.depth_file = push("_depth.npy", npy::encode_f32(&[side, side], depth));
             }
         }
     }
@@ -76,27 +73,27 @@ pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut 
             NormalFormat::Png16 => BitDepth::Sixteen,
         };
         let png = match output.normal_space {
-            NormalSpace::View => picture::normal_png(*size_px, normal, bit_depth)?,
-            NormalSpace::Object => picture::normal_png(*size_px, &in_object(normal, matrices), bit_depth)?,
+            NormalSpace::View => image_file::normal_png(*size_px, normal, bit_depth)?,
+            NormalSpace::Object => image_file::normal_png(*size_px, &in_object(normal, matrices), bit_depth)?,
         };
         entry.normal_file = push("_normal.png", png);
     }
     if let Some(albedo) = albedo {
-        entry.albedo_file = push("_albedo.png", picture::rgb_png(*size_px, albedo)?);
+        entry.albedo_file = push("_albedo.png", image_file::rgb_png(*size_px, albedo)?);
     }
     if let Some(part) = part {
-        entry.part_file = push("_part.png", picture::label_png(*size_px, part)?);
+        entry.part_file = push("_part.png", image_file::label_png(*size_px, part)?);
     }
     if let Some(material) = material {
-        entry.material_file = push("_material.png", picture::label_png(*size_px, material)?);
+        entry.material_file = push("_material.png", image_file::label_png(*size_px, material)?);
     }
     Ok(entry)
 }
 
-/// Normals of view space in object space; zero, where nothing is, stays zero.
+/// Normals from view space to object space; zero in the background.
 fn in_object(normals: &[[f32; 3]], matrices: &ViewMatrices) -> Vec<[f32; 3]> {
-    // The transpose of a rotation is its inverse.
+    // The inverse of a rotation is its transpose.
     let object_from_view = Mat3::from_mat4(matrices.view_from_object).transpose();
-    let turned = |normal: &[f32; 3]| (object_from_view * Vec3::from(*normal)).to_array();
-    normals.iter().map(turned).collect()
+    let rotate = |normal: &[f32; 3]| (object_from_view * Vec3::from(*normal)).to_array();
+    normals.iter().map(rotate).collect()
 }

@@ -1,12 +1,12 @@
-//! Arrays of 32-bit floats in NumPy's format, version 1.0, little end first.
+//! Arrays of 32-bit floats in NumPy's format, version 1.0, little-endian.
 
-/// What every file begins with.
+/// Signature and version.
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
-/// The data begin at a multiple of this.
+/// Alignment of the data in bytes.
 const ALIGNMENT: usize = 64;
 
-/// An array of this shape, row by row, as `numpy.load` reads it.
-pub(crate) fn f32_array(shape: &[usize], values: &[f32]) -> Vec<u8> {
+/// Encodes a row-major array.
+pub(super) fn encode_f32(shape: &[usize], values: &[f32]) -> Vec<u8> {
     debug_assert_eq!(
         shape.iter().product::<usize>(),
         values.len(),
@@ -30,8 +30,8 @@ pub(crate) fn f32_array(shape: &[usize], values: &[f32]) -> Vec<u8> {
     bytes
 }
 
-/// The shape and the values of an array as [`f32_array`] writes it; `None` of anything else.
-pub(crate) fn read_f32_array(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
+/// Decodes shape and values of a file of [`encode_f32`]; `None` for anything else.
+pub(super) fn decode_f32(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let (header, data) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn numpy_would_read_it() {
-        let bytes = f32_array(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, f32::INFINITY]);
+        let bytes = encode_f32(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, f32::INFINITY]);
         assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
         let header_bytes = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
         assert_eq!((10 + header_bytes) % 64, 0, "aligned");
@@ -74,10 +74,10 @@ mod tests {
         assert_eq!(data.len(), 6 * 4);
         assert_eq!(data[4..8], 2.0_f32.to_le_bytes());
         assert_eq!(data[20..], f32::INFINITY.to_le_bytes());
-        let (shape, values) = read_f32_array(&bytes).unwrap_or_default();
+        let (shape, values) = decode_f32(&bytes).unwrap_or_default();
         assert_eq!((shape.as_slice(), values[3]), (&[2, 3][..], 4.0));
         for damaged in [&bytes[..9], &bytes[..40], &bytes[..bytes.len() - 1], b"PNG"] {
-            assert_eq!(read_f32_array(damaged), None);
+            assert_eq!(decode_f32(damaged), None);
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Patterns that the shell left alone: `*`, `?`, `[a-z]`, `[!a-z]` within a name, `**` for folders of any depth.
+//! Glob patterns with the rules of a shell: `*`, `?`, `[a-z]`, `[!a-z]` within a name, `**` for folders of any depth;
+//! a bracket without an end is itself, and names that begin with a dot match only a pattern that does.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Does the text hold a character that makes it a pattern?
+/// Whether the text has a wildcard.
 pub(super) fn is_pattern(text: &OsStr) -> bool {
     text.to_str().is_some_and(|text| text.contains(['*', '?', '[']))
 }
 
-/// The folder before the first pattern, and all paths that match, sorted. Names that begin with a dot match only a
-/// pattern that does.
+/// The folder before the first wildcard, and all matching paths, sorted.
 pub(super) fn expand(pattern: &Path) -> (PathBuf, Vec<PathBuf>) {
     let components: Vec<Component<'_>> = pattern.components().collect();
     let num_plain = components
@@ -23,23 +23,23 @@ pub(super) fn expand(pattern: &Path) -> (PathBuf, Vec<PathBuf>) {
         .filter_map(|component| component.as_os_str().to_str())
         .collect();
     let mut found = Vec::new();
-    descend(&base, &names, &mut found);
+    expand_names(&base, &names, &mut found);
     found.sort();
     found.dedup();
     (base, found)
 }
 
-fn descend(folder: &Path, names: &[&str], found: &mut Vec<PathBuf>) {
+fn expand_names(folder: &Path, names: &[&str], found: &mut Vec<PathBuf>) {
     let Some((name, rest)) = names.split_first() else {
         found.push(folder.to_owned());
         return;
     };
     if *name == "**" {
-        descend(folder, rest, found);
+        expand_names(folder, rest, found);
         for (entry, path) in entries(folder) {
-            // A link is not followed here, so that the way down has an end.
+            // Links are not followed, so that the recursion ends.
             if !entry.starts_with('.') && path.is_dir() && !path.is_symlink() {
-                descend(&path, names, found);
+                expand_names(&path, names, found);
             }
         }
     } else if is_pattern(OsStr::new(name)) {
@@ -48,18 +48,18 @@ fn descend(folder: &Path, names: &[&str], found: &mut Vec<PathBuf>) {
             let is_hidden = entry.starts_with('.') && !name.starts_with('.');
             let is_match = !is_hidden && matches(&name_chars, &entry.chars().collect::<Vec<_>>());
             if is_match && (rest.is_empty() || path.is_dir()) {
-                descend(&path, rest, found);
+                expand_names(&path, rest, found);
             }
         }
     } else {
         let path = folder.join(name);
         if path.exists() {
-            descend(&path, rest, found);
+            expand_names(&path, rest, found);
         }
     }
 }
 
-/// The names of a folder; none if it can't be read.
+/// Entries of a folder; none if it cannot be read.
 fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let folder = if folder.as_os_str().is_empty() {
         Path::new(".")
@@ -83,10 +83,10 @@ fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Does the pattern match the whole name?
+/// Whether the pattern matches the whole name.
 fn matches(pattern: &[char], name: &[char]) -> bool {
     let (mut pattern_idx, mut name_idx) = (0, 0);
-    // Where to go back to when what follows the last star does not fit.
+    // Where to backtrack to: the last star, and how much of the name it has consumed.
     let mut star = None;
     while name_idx < name.len() {
         match pattern.get(pattern_idx) {
@@ -120,21 +120,22 @@ fn matches(pattern: &[char], name: &[char]) -> bool {
             }
             _ => {}
         }
-        let Some((star_idx, taken_idx)) = star else {
+        let Some((star_idx, consumed_idx)) = star else {
             return false;
         };
-        star = Some((star_idx, taken_idx + 1));
+        star = Some((star_idx, consumed_idx + 1));
         pattern_idx = star_idx + 1;
-        name_idx = taken_idx + 1;
+        name_idx = consumed_idx + 1;
     }
     pattern[pattern_idx..].iter().all(|char| *char == '*')
 }
 
-/// Is the character in the class that the pattern begins with, and how long is that class? `None` if it has no end.
+/// Whether the character is in the class at the start of the pattern, and the length of the class; `None` if it has no
+/// end.
 fn class(pattern: &[char], char: char) -> Option<(bool, usize)> {
     let is_negated = matches!(pattern.get(1), Some('!' | '^'));
     let first = if is_negated { 2 } else { 1 };
-    // A bracket right at the beginning stands for itself.
+    // A bracket at the start of a class is a member.
     let length = (first + 1..pattern.len()).find(|idx| pattern[*idx] == ']')?;
     let members = &pattern[first..length];
     let mut is_in = false;

@@ -1,28 +1,29 @@
-//! Points that are looked for in the views: where each falls, and whether it is seen.
+//! Points projected into the views: position and visibility of each.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use glam::Vec3;
-use tap_dataset::SkipReason;
 use tap_render::import::{MeshFormat, import_points};
 use tap_render::{MissingChannel, ObjectFromMesh, View, point_visibility};
 
-use super::job::{Failure, in_full, read, sha256};
-use crate::npy;
-use crate::views_file::PointSource;
+use super::job::{Failure, read};
+use super::npy;
+use super::views_file::PointSource;
+use crate::error::error_chain;
+use crate::manifest::SkipReason;
+use crate::sha256;
 
-/// What a points file may end in, where a folder holds one for each mesh.
+/// Extensions of point files, where a folder holds one for each mesh.
 const EXTENSIONS: [&str; 3] = ["npy", "ply", "xyz"];
 
-/// The points of a mesh, in object space.
+/// Points of a mesh, in object space.
 #[derive(Debug)]
 pub(super) struct PointSet {
     pub(super) entry: PointSource,
-    places: Vec<Vec3>,
+    positions: Vec<Vec3>,
 }
 
-/// The file of a mesh's points: the one file there is, or within a folder the one of the mesh's name.
+/// Point file of a mesh: the given file, or the one of the mesh's name in the given folder.
 pub(super) fn file_of(points: &Path, name: &Path) -> Result<PathBuf, Failure> {
     if !points.is_dir() {
         return Ok(points.to_owned());
@@ -43,7 +44,7 @@ pub(super) fn file_of(points: &Path, name: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-/// Reads points that are given in the mesh's own coordinates.
+/// Reads points in the mesh's coordinates.
 pub(super) fn load(path: &Path, object_from_mesh: &ObjectFromMesh) -> Result<PointSet, Failure> {
     let failure = |reason, message: String| Failure::new(reason, format!("{message}: {}", path.display()));
     let format = path
@@ -59,15 +60,15 @@ pub(super) fn load(path: &Path, object_from_mesh: &ObjectFromMesh) -> Result<Poi
         reason,
         message: format!("{message}: {}", path.display()),
     })?;
-    let cloud =
-        import_points(format, &bytes).map_err(|error| failure(SkipReason::from(&error), in_full(&error)))?;
-    // They are left out of the cloud, and every point behind would have another's row.
+    let cloud = import_points(format, &bytes)
+        .map_err(|error| failure(SkipReason::from(&error), error_chain(&error)))?;
+    // They are left out of the cloud, which would shift the rows of all later points.
     if cloud.num_dropped() > 0 {
         let message = format!("{} points are not finite", cloud.num_dropped());
         return Err(failure(SkipReason::NonFinite, message));
     }
     let object_from_mesh = object_from_mesh.matrix();
-    let places: Vec<Vec3> = cloud
+    let positions: Vec<Vec3> = cloud
         .positions()
         .iter()
         .map(|point| object_from_mesh.transform_point3(*point).as_vec3())
@@ -79,24 +80,27 @@ pub(super) fn load(path: &Path, object_from_mesh: &ObjectFromMesh) -> Result<Poi
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
-            sha256: sha256(&bytes),
-            num_points: places.len(),
+            sha256: sha256::of_bytes(&bytes),
+            num_points: positions.len(),
         },
-        places,
+        positions,
     })
 }
 
-/// The file of all views: views by points by (x, y, is seen).
+/// The points file: views by points by (x, y, is visible).
 ///
 /// # Errors
 /// When a view has no depth.
 pub(super) fn encode(points: &PointSet, views: &[View]) -> Result<Vec<u8>, MissingChannel> {
-    let mut values = Vec::with_capacity(views.len() * points.places.len() * 3);
+    let mut values = Vec::with_capacity(views.len() * points.positions.len() * 3);
     for view in views {
-        for point in point_visibility(view, &points.places)? {
-            let seen = if point.is_visible { 1.0 } else { 0.0 };
-            values.extend([point.position_px.x, point.position_px.y, seen]);
+        for point in point_visibility(view, &points.positions)? {
+            let is_visible = if point.is_visible { 1.0 } else { 0.0 };
+            values.extend([point.position_px.x, point.position_px.y, is_visible]);
         }
     }
-    Ok(npy::f32_array(&[views.len(), points.places.len(), 3], &values))
+    Ok(npy::encode_f32(
+        &[views.len(), points.positions.len(), 3],
+        &values,
+    ))
 }

@@ -1,20 +1,21 @@
-//! Poses from a JSON file: a list of them, or the `views.json` of views that were drawn from them.
+//! Rigs from JSON files: a list of poses, or the `views.json` of views that were rendered from them.
 //!
-//! A recipe never holds the file's name but the poses themselves.
+//! A recipe holds the poses, never the name of the file.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 use tap_render::{PoseDegrees, RigSpec};
 
-/// The longest file that is read: room for all poses that a rig may have, with all that `views.json` says of them.
+use super::error::{Result, RigFileError, ViewFolderError};
+
+/// Length limit: room for all poses that a rig may have, with the rest of a `views.json`.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// A view of `views.json`, as far as its pose goes.
+/// Pose of a view in `views.json`.
 #[derive(Deserialize)]
 #[allow(clippy::struct_field_names, reason = "quantities say their unit")]
 struct ViewPose {
@@ -23,25 +24,27 @@ struct ViewPose {
     roll_deg: f64,
 }
 
-/// The rig that a file holds.
+/// Reads the rig of a JSON file: a list of poses with `azimuth_deg`, `elevation_deg` and `roll_deg`, or a `views.json`.
 ///
 /// # Errors
-/// When it can't be read, or holds no poses.
-pub(crate) fn read(path: &Path) -> Result<RigSpec> {
+/// When the file cannot be read or holds no poses.
+pub fn read_rig(path: &Path) -> Result<RigSpec> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .with_context(|| format!("could not read the poses in {}", path.display()))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        bail!(
-            "more than {MAX_FILE_BYTES} bytes are no list of poses: {}",
-            path.display()
-        );
-    }
-    parse(&bytes).with_context(|| format!("no poses are in {}", path.display()))
+        .map_err(ViewFolderError::io("read the poses in", path))?;
+    parse(&bytes).map_err(|source| ViewFolderError::RigFile {
+        path: path.to_owned(),
+        source,
+    })
 }
 
-fn parse(bytes: &[u8]) -> Result<RigSpec> {
+fn parse(bytes: &[u8]) -> Result<RigSpec, RigFileError> {
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(RigFileError::TooLong {
+            max_bytes: MAX_FILE_BYTES,
+        });
+    }
     let poses = match serde_json::from_slice(bytes)? {
         Value::Object(mut fields) if fields.contains_key("views") => {
             let views: Vec<ViewPose> = serde_json::from_value(fields["views"].take())?;
@@ -53,7 +56,7 @@ fn parse(bytes: &[u8]) -> Result<RigSpec> {
             views.into_iter().map(pose).collect()
         }
         list @ Value::Array(_) => serde_json::from_value(list)?,
-        _ => bail!("expected a list of poses with azimuth_deg, elevation_deg and roll_deg, or a views.json"),
+        _ => return Err(RigFileError::NotPoses),
     };
     Ok(RigSpec::try_poses(poses)?)
 }

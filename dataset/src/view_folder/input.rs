@@ -1,7 +1,7 @@
-//! Which meshes: files, folders, patterns and lists, each with the folder that its views go to.
+//! Finds meshes: files, folders, glob patterns and lists; and names the folder of views of each.
 //!
-//! Names are a function of what was asked for alone: the stem where files are named one by one and no two stems are
-//! equal, else the path below a common folder without its extension.
+//! Names depend on the request alone: the file stem where files are given one by one and no two stems are equal, else
+//! the path below a common folder without its extension.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -9,65 +9,72 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use tap_render::import::MeshFormat;
 
+use super::error::{Result, ViewFolderError};
 use super::glob;
-use crate::views_file::VIEWS_FILE_NAME;
+use super::views_file::VIEWS_FILE_NAME;
 
-/// A mesh to draw.
+/// A mesh to render, or a folder of views to relight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Input {
-    /// Its file.
-    pub(super) path: PathBuf,
-    /// The folder that it may read the files it refers to from.
-    pub(super) root: PathBuf,
-    /// The folder of its views, relative to the output's.
-    pub(super) name: PathBuf,
+pub struct Input {
+    /// Mesh file or folder of views.
+    pub path: PathBuf,
+    /// Folder of the files that a mesh may refer to.
+    pub root: PathBuf,
+    /// Folder of its views, relative to the output folder.
+    pub name: PathBuf,
 }
 
-/// What was asked for, as typed.
+/// Which meshes to find.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
-    /// Files, folders, patterns, `-`.
-    pub(super) meshes: &'a [PathBuf],
-    /// A file with a path a line, `-` for stdin.
-    pub(super) list: Option<&'a Path>,
-    /// The folder that names are relative to, and that textures may lie in.
-    pub(super) root: Option<&'a Path>,
+pub struct Request<'a> {
+    /// Files, folders, patterns; `-` is the list on stdin.
+    pub meshes: &'a [PathBuf],
+    /// A file with one path per line; `-` is stdin.
+    pub list: Option<&'a Path>,
+    /// Folder that names are relative to, and that textures may be in.
+    pub root: Option<&'a Path>,
 }
 
-/// A file that was found, and the folder in which it was looked for.
+/// A file, and the folder in which it was searched for.
 struct Found {
     path: PathBuf,
     below: Option<PathBuf>,
 }
 
-/// Finds the meshes, in the order asked for; within a folder they are sorted.
+/// Finds meshes in the order of the request; within a folder they are sorted. Calls `on_empty` for each folder of the
+/// request without meshes.
 ///
 /// # Errors
-/// When a list or a folder can't be read, when nothing is found, or when two meshes would share a folder.
-pub(super) fn find(request: &Request<'_>, note: &dyn Fn(String)) -> Result<Vec<Input>> {
+/// When a list or a folder cannot be read, when nothing is found, or when two meshes would share a folder.
+pub fn find_meshes(
+    request: &Request<'_>,
+    stdin: &mut dyn Read,
+    on_empty: &mut dyn FnMut(&Path),
+) -> Result<Vec<Input>> {
     let mut found = Vec::new();
     let mut has_list = false;
     for path in request.meshes {
         if path == Path::new("-") {
             has_list = true;
-            add_list(path, &mut found, note)?;
+            add_list(path, stdin, &mut found, on_empty)?;
         } else if glob::is_pattern(path.as_os_str()) && !path.exists() {
             add_pattern(path, &mut found)?;
         } else {
-            add(path, &mut found, note)?;
+            add(path, &mut found, on_empty)?;
         }
     }
     if let Some(list) = request.list {
         has_list = true;
-        add_list(list, &mut found, note)?;
+        add_list(list, stdin, &mut found, on_empty)?;
     }
     let mut seen = BTreeSet::new();
     found.retain(|found| seen.insert(lexical(&found.path)));
     if found.is_empty() {
-        bail!("no mesh found ({} files are meshes)", extensions());
+        return Err(ViewFolderError::NoMesh {
+            extensions: extensions(),
+        });
     }
     let root = request.root.map(lexical);
     let names = name(&found, root.as_deref(), has_list)?;
@@ -82,12 +89,12 @@ pub(super) fn find(request: &Request<'_>, note: &dyn Fn(String)) -> Result<Vec<I
     Ok(inputs.collect())
 }
 
-/// The extensions of meshes, for people.
+/// File extensions of meshes, for messages.
 pub(super) fn extensions() -> String {
     MeshFormat::EXTENSIONS.join(", ").to_uppercase()
 }
 
-/// Is it a mesh by its name alone? What stands for many things, like `txt`, is one only if it is asked for.
+/// Whether it is a mesh by its name. Ambiguous extensions such as `txt` count only where a file is given by name.
 fn is_mesh(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| {
@@ -96,8 +103,8 @@ fn is_mesh(path: &Path) -> bool {
     })
 }
 
-/// A folder with all that is in it, or a file, which is taken at its word.
-fn add(path: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> Result<()> {
+/// Adds all meshes of a folder, or a file whatever its name.
+fn add(path: &Path, found: &mut Vec<Found>, on_empty: &mut dyn FnMut(&Path)) -> Result<()> {
     if !path.is_dir() {
         found.push(Found {
             path: path.to_owned(),
@@ -106,9 +113,9 @@ fn add(path: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> Result<()>
         return Ok(());
     }
     let num_before = found.len();
-    walk(path, path, found).with_context(|| format!("could not read the folder {}", path.display()))?;
+    walk(path, path, found).map_err(ViewFolderError::io("read the folder", path))?;
     if found.len() == num_before {
-        note(format!("no mesh is in {}", path.display()));
+        on_empty(path);
     }
     Ok(())
 }
@@ -118,8 +125,7 @@ fn add_pattern(pattern: &Path, found: &mut Vec<Found>) -> Result<()> {
     let num_before = found.len();
     for path in paths {
         if path.is_dir() {
-            walk(&path, &base, found)
-                .with_context(|| format!("could not read the folder {}", path.display()))?;
+            walk(&path, &base, found).map_err(ViewFolderError::io("read the folder", &path))?;
         } else if is_mesh(&path) {
             found.push(Found {
                 path,
@@ -128,24 +134,31 @@ fn add_pattern(pattern: &Path, found: &mut Vec<Found>) -> Result<()> {
         }
     }
     if found.len() == num_before {
-        bail!("no mesh matches {}", pattern.display());
+        return Err(ViewFolderError::NoMatch {
+            pattern: pattern.to_owned(),
+        });
     }
     Ok(())
 }
 
-/// A path a line; the bytes of a line are the path. Windows' line ends and its mark at the beginning are no part of it.
-fn add_list(list: &Path, found: &mut Vec<Found>, note: &dyn Fn(String)) -> Result<()> {
+/// Adds the paths of a list, one per line. The bytes of a line are the path, without a carriage return at the end; a byte
+/// order mark is ignored.
+fn add_list(
+    list: &Path,
+    stdin: &mut dyn Read,
+    found: &mut Vec<Found>,
+    on_empty: &mut dyn FnMut(&Path),
+) -> Result<()> {
     let mut bytes = Vec::new();
     if list == Path::new("-") {
-        io::stdin()
-            .lock()
+        stdin
             .read_to_end(&mut bytes)
-            .context("could not read the list from stdin")?;
+            .map_err(ViewFolderError::io("read the list from", Path::new("stdin")))?;
     } else {
-        bytes = fs::read(list).with_context(|| format!("could not read the list {}", list.display()))?;
+        bytes = fs::read(list).map_err(ViewFolderError::io("read the list", list))?;
     }
     for path in paths_of_lines(&bytes) {
-        add(&path, found, note)?;
+        add(&path, found, on_empty)?;
     }
     Ok(())
 }
@@ -170,8 +183,9 @@ fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// All meshes below a folder, sorted by name; hidden entries are passed over, and folders of views, whose depth could
-/// be taken for points. Links are followed, but not back up. A folder that can't be read is found in place of its meshes.
+/// Finds all meshes below a folder, sorted by name; ignores hidden entries and folders of views, whose depth arrays would
+/// be taken for points. Follows links, except to a folder above. A folder that cannot be read is itself found, in place
+/// of its meshes.
 fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>) -> io::Result<()> {
     if folder.join(VIEWS_FILE_NAME).is_file() {
         return Ok(());
@@ -190,7 +204,7 @@ fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>) -> io::Result<()> {
             } else {
                 walk(&path, below, found)
             };
-            // It goes on the list itself: nobody knows how many meshes are lost with it.
+            // It becomes a failed input: nobody knows how many meshes are lost with it.
             if walked.is_err() {
                 found.push(Found {
                     path,
@@ -207,7 +221,7 @@ fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>) -> io::Result<()> {
     Ok(())
 }
 
-/// Is the link's target a folder that it lies in? What can't be told does.
+/// Whether a link's target is a folder above the link, or unknown.
 fn leads_back(folder: &Path, link: &Path) -> bool {
     match (folder.canonicalize(), link.canonicalize()) {
         (Ok(folder), Ok(target)) => folder.starts_with(target),
@@ -215,7 +229,7 @@ fn leads_back(folder: &Path, link: &Path) -> bool {
     }
 }
 
-/// A folder for each mesh; none is another's, nor within another's.
+/// Names a folder for each mesh; none is equal to another or inside another.
 fn name(found: &[Found], root: Option<&Path>, has_list: bool) -> Result<Vec<PathBuf>> {
     let paths: Vec<PathBuf> = found.iter().map(|found| lexical(&found.path)).collect();
     let is_named_one_by_one = !has_list && root.is_none() && found.iter().all(|found| found.below.is_none());
@@ -234,27 +248,28 @@ fn name(found: &[Found], root: Option<&Path>, has_list: bool) -> Result<Vec<Path
     };
     let mut names = Vec::with_capacity(paths.len());
     for path in &paths {
-        let name = path
-            .strip_prefix(&base)
-            .with_context(|| format!("not below --root {}: {}", base.display(), path.display()))?;
-        names.push(without_extension(name));
+        names.push(without_extension(below(path, &base)?));
     }
     for name_idx in clashing(&names) {
-        paths[name_idx]
-            .strip_prefix(&base)?
-            .clone_into(&mut names[name_idx]);
+        below(&paths[name_idx], &base)?.clone_into(&mut names[name_idx]);
     }
     if let Some(name_idx) = clashing(&names).first() {
-        bail!(
-            "two meshes would share the folder {}, render them apart: {}",
-            names[*name_idx].display(),
-            found[*name_idx].path.display()
-        );
+        return Err(ViewFolderError::SharedFolder {
+            name: names[*name_idx].clone(),
+            path: found[*name_idx].path.clone(),
+        });
     }
     Ok(names)
 }
 
-/// The path without its extension; with it, where nothing but dots would be left, which are other folders.
+fn below<'a>(path: &'a Path, root: &Path) -> Result<&'a Path> {
+    path.strip_prefix(root).map_err(|_| ViewFolderError::OutsideRoot {
+        root: root.to_owned(),
+        path: path.to_owned(),
+    })
+}
+
+/// The path without its extension; with it where the rest would be `.` or `..`.
 fn without_extension(path: &Path) -> PathBuf {
     let is_name = |stem: &OsStr| stem != "." && stem != "..";
     if path.file_stem().is_some_and(is_name) {
@@ -264,7 +279,7 @@ fn without_extension(path: &Path) -> PathBuf {
     }
 }
 
-/// The one folder that all was looked for in, else the deepest folder that holds all.
+/// The folder in which everything was searched for if it is one, else the deepest folder that holds all.
 fn base_of(found: &[Found], paths: &[PathBuf]) -> PathBuf {
     let folders: Vec<Option<PathBuf>> = found
         .iter()
@@ -282,7 +297,7 @@ fn base_of(found: &[Found], paths: &[PathBuf]) -> PathBuf {
     base
 }
 
-/// The names that are another's too, or that another lies within.
+/// Indices of names that occur twice or that contain another.
 fn clashing(names: &[PathBuf]) -> Vec<usize> {
     let mut owners: BTreeMap<&Path, Vec<usize>> = BTreeMap::new();
     for (name_idx, name) in names.iter().enumerate() {
@@ -302,7 +317,7 @@ fn clashing(names: &[PathBuf]) -> Vec<usize> {
     clashing
 }
 
-/// An absolute path without `.` and `..`, going by its words alone; what says nothing is the folder worked in.
+/// An absolute path without `.` and `..`, without looking at the disk; an empty path is the working directory.
 fn lexical(path: &Path) -> PathBuf {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")

@@ -1,51 +1,51 @@
-//! The folder of a mesh's views: whole when it appears, and recognized when it is there already.
+//! The folder of a mesh's views: complete when it appears, and recognized by later runs.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
-use tap_dataset::OwnedFolder;
 use tap_render::pose_format::PoseFormat;
 
-use super::job::{Failure, Task};
-use super::pose_file;
-use crate::npy;
-use crate::views_file::{POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile};
+use super::error::{Result, ViewFolderError};
+use super::job::{Failure, ViewRecipe};
+use super::views_file::{POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile};
+use super::{npy, pose_file};
+use crate::error::error_chain;
+use crate::owned_folder::OwnedFolder;
 
-/// What every PNG ends with: an empty chunk of the name `IEND`, and its checksum.
+/// Last chunk of a PNG: `IEND`, empty, with its checksum.
 const PNG_END: &[u8; 12] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
-/// A file's name within the folder, and its bytes.
+/// Names in the folder, and bytes.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
-/// The pictures of views, whichever of them there are.
-const PICTURES: [&str; 3] = ["view_#.png", "view_#_*.png", "view_#_depth.npy"];
-/// How a folder's `views.json` begins, but for spaces.
-const RECORD_BEGIN: &str = "{\"source\":";
+/// Name patterns of images.
+const IMAGES: [&str; 3] = ["view_#.png", "view_#_*.png", "view_#_depth.npy"];
+/// Start of `views.json`, without white space.
+const VIEWS_FILE_START: &str = "{\"source\":";
 
-/// Writes a folder so that it is whole when it appears. One that is there gives way if it may, and if it is a folder of
-/// views and nothing else.
+/// Writes a folder and renames it into place, so that it is complete when it appears. An existing one is replaced if
+/// `may_replace` and if it holds views and nothing else.
 ///
 /// # Errors
-/// When nothing can be written any more, whatever the mesh. The inner error costs this mesh alone.
+/// When no mesh's folder can be written any more. The inner error concerns this mesh alone.
 pub(super) fn publish(files: &Files, folder: &Path, may_replace: bool) -> Result<Result<(), Failure>> {
     let partial = partial_path(folder);
-    let cleared = remove(&partial, &PICTURES.map(str::to_owned));
+    let cleared = remove(&partial, &IMAGES.map(str::to_owned));
     let published = match cleared {
         Ok(()) => publish_by(&partial, files, folder, may_replace),
-        // It is not ours to remove.
+        // Not ours to remove.
         Err(error) => return Ok(Err(taken(&error))),
     };
     if !matches!(published, Ok(Ok(()))) {
-        // Nothing half-made is left; why it could not be made is the error that counts.
+        // Leave nothing incomplete; the first error is the one to report.
         let _ = fs::remove_dir_all(&partial);
     }
     published.or_else(|error| {
-        let message = format!("could not write {}: {error}", folder.display());
-        if is_of_the_disk(&error) {
-            Err(anyhow!(message))
+        if affects_all_folders(&error) {
+            Err(ViewFolderError::io("write", folder)(error))
         } else {
+            let message = format!("could not write {}: {error}", folder.display());
             Ok(Err(Failure::new("unwritable", message)))
         }
     })
@@ -68,45 +68,49 @@ fn publish_by(
     fs::rename(partial, folder).map(Ok)
 }
 
-fn taken(error: &anyhow::Error) -> Failure {
-    Failure::new("folder-taken", format!("{error:#}"))
+fn taken(error: &ViewFolderError) -> Failure {
+    Failure::new("folder-taken", error_chain(error))
 }
 
-/// A folder that may give way: what it holds are views that this program drew, and nothing else.
+/// A folder that may be replaced: it holds views of this program and nothing else.
 ///
 /// # Errors
-/// When it holds no views, or anything beside them, which is named.
+/// When it holds no views, or anything else, which the error names.
 pub(super) fn replaceable(folder: &Path) -> Result<OwnedFolder> {
-    let pictures = match (ViewsFile::read(folder), fs::read(folder.join(VIEWS_FILE_NAME))) {
+    let images = match (ViewsFile::read(folder), fs::read(folder.join(VIEWS_FILE_NAME))) {
         (Ok(file), _) => {
             let names = file.views.iter().flat_map(ViewEntry::files);
             let is_plain = |name: &&str| !name.contains(['*', '#']);
             names.filter(is_plain).map(str::to_owned).collect()
         }
-        (Err(_), Ok(bytes)) if is_record(&bytes) => PICTURES.map(str::to_owned).to_vec(),
-        _ => bail!("not a folder of views, so it is left alone: {}", folder.display()),
+        (Err(_), Ok(bytes)) if looks_like_views_file(&bytes) => IMAGES.map(str::to_owned).to_vec(),
+        _ => {
+            return Err(ViewFolderError::NotViews {
+                path: folder.to_owned(),
+            });
+        }
     };
-    Ok(survey(folder, &pictures)?)
+    Ok(survey(folder, &images)?)
 }
 
-/// Is a `views.json` that can't be read one of ours: of another version, cut off, or without any content?
-fn is_record(bytes: &[u8]) -> bool {
+/// Whether an unreadable `views.json` is one of ours: of another version, truncated, or empty.
+fn looks_like_views_file(bytes: &[u8]) -> bool {
     let text: String = String::from_utf8_lossy(bytes).split_whitespace().collect();
-    text.is_empty() || text == "{}" || text.starts_with(RECORD_BEGIN)
+    text.is_empty() || text == "{}" || text.starts_with(VIEWS_FILE_START)
 }
 
-/// Removes what a kill left of a folder.
-fn remove(partial: &Path, pictures: &[String]) -> Result<()> {
+/// Removes what an interrupted run left.
+fn remove(partial: &Path, images: &[String]) -> Result<()> {
     if partial.symlink_metadata().is_err() {
         return Ok(());
     }
-    survey(partial, pictures)?.remove_contents()?;
-    Ok(fs::remove_dir(partial)?)
+    survey(partial, images)?.remove_contents()?;
+    fs::remove_dir(partial).map_err(ViewFolderError::io("remove", partial))
 }
 
-/// The files of a folder of views with these pictures, if there is nothing else in it.
-fn survey(folder: &Path, pictures: &[String]) -> tap_dataset::Result<OwnedFolder> {
-    let mut names: Vec<&str> = pictures.iter().map(String::as_str).collect();
+/// Files of a folder of views with these images, if it holds nothing else.
+fn survey(folder: &Path, images: &[String]) -> crate::error::Result<OwnedFolder> {
+    let mut names: Vec<&str> = images.iter().map(String::as_str).collect();
     names.extend([VIEWS_FILE_NAME, SHEET_FILE_NAME, POINTS_FILE_NAME]);
     for format in PoseFormat::ALL {
         names.extend_from_slice(pose_file::file_names(format));
@@ -126,8 +130,8 @@ fn write_partial(files: &Files, partial: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Will the next mesh meet the same?
-fn is_of_the_disk(error: &io::Error) -> bool {
+/// Whether the next folder will fail likewise.
+fn affects_all_folders(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull
@@ -137,7 +141,7 @@ fn is_of_the_disk(error: &io::Error) -> bool {
     )
 }
 
-/// Where a folder grows. It is hidden, so that a search for meshes passes it over.
+/// Temporary name of a folder; hidden, so that searches for meshes ignore it.
 fn partial_path(folder: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(folder.file_name().unwrap_or_default());
@@ -145,31 +149,32 @@ fn partial_path(folder: &Path) -> PathBuf {
     folder.with_file_name(name)
 }
 
-/// The folder's `views.json` if the folder is whole and was made as the task says; which mesh it is of is the caller's
-/// to compare.
-pub(super) fn whole(folder: &Path, task: &Task) -> Option<ViewsFile> {
+/// `views.json` of a folder that is complete and was made with this recipe. Of which mesh is not checked.
+pub(super) fn complete(folder: &Path, recipe: &ViewRecipe) -> Option<ViewsFile> {
     let file = ViewsFile::read(folder).ok()?;
-    let is_as_asked =
-        file.recipe == task.recipe && file.up == task.up && file.output == task.output && !file.is_relit;
-    let is_there = |name: &str| is_whole(&folder.join(name)).unwrap_or(false);
+    let is_as_requested = file.recipe == recipe.render
+        && file.up == recipe.up
+        && file.output == recipe.output
+        && !file.is_relit;
+    let is_there = |name: &str| is_intact(&folder.join(name)).unwrap_or(false);
     let sheet = file.output.sheet.then_some(SHEET_FILE_NAME);
     let mut poses = file
         .output
         .poses
         .iter()
         .flat_map(|format| pose_file::file_names(*format).iter().copied());
-    let is_whole = file.views.iter().all(|view| view.files().all(is_there))
+    let is_complete = file.views.iter().all(|view| view.files().all(is_there))
         && sheet.is_none_or(is_there)
         && (file.points.is_none() || is_there(POINTS_FILE_NAME))
         && poses.all(is_there);
-    (is_as_asked && is_whole).then_some(file)
+    (is_as_requested && is_complete).then_some(file)
 }
 
-/// Is the file there, to its end? When the power fails, the last files may be left empty or cut off, whatever their names.
-fn is_whole(path: &Path) -> io::Result<bool> {
+/// Whether a file exists to its end: after a power failure the last files may be empty or truncated.
+fn is_intact(path: &Path) -> io::Result<bool> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     if extension == Some("npy") {
-        return Ok(npy::read_f32_array(&fs::read(path)?).is_some());
+        return Ok(npy::decode_f32(&fs::read(path)?).is_some());
     }
     let mut file = fs::File::open(path)?;
     let size = file.metadata()?.len();

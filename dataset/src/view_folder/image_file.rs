@@ -1,31 +1,34 @@
-//! Channels of a view as PNG files, and all views of an object on one sheet.
+//! Channels of a view as PNG files, and a sheet of all views of an object.
 
 use std::io::Cursor;
 
-use anyhow::{Context, Result, bail};
 use glam::Vec3;
 use png::{BitDepth, ColorType};
-use tap_dataset::{RowFilter, encode_png};
 use tap_render::{ColorImage, NO_LABEL};
 
-/// White between the pictures of a sheet, as wide as this part of a picture.
+use crate::error::Result;
+use crate::image::{RowFilter, encode_png};
+
+/// White gap between the images of a sheet, relative to an image.
 const SHEET_GAP: f32 = 1.0 / 56.0;
-/// The largest value of a normal's part in 8 and in 16 bits.
+/// Largest value of a normal's component in 8 and 16 bits.
 const NORMAL_8_MAX: f32 = 255.0;
 const NORMAL_16_MAX: f32 = 65535.0;
-/// The value of a depth pixel at the far end; 0 means that nothing is there and 1 is the near end.
+/// Value of a depth pixel at the far end; 0 is background and 1 the near end.
 const DEPTH_FAR: f32 = 65535.0;
 
-/// The range that a depth picture spans: `depth = near + (value - 1) / 65534 * (far - near)`, in units of object
-/// space, and value 0 is 'nothing'.
+/// Range of a depth image: `depth = near + (value - 1) / 65534 * (far - near)`, in units of object space; value 0 is
+/// background.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct DepthRange {
-    pub(crate) near: f32,
-    pub(crate) far: f32,
+pub struct DepthRange {
+    /// Depth of value 1.
+    pub near: f32,
+    /// Depth of value 65535.
+    pub far: f32,
 }
 
-/// An 8-bit PNG of a square picture, gray or in color.
-pub(crate) fn color_png(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
+/// 8-bit PNG, gray or RGB.
+pub(super) fn color_png(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
     match color {
         ColorImage::Gray(pixels) => gray_png(size_px, pixels),
         color => encode(
@@ -38,13 +41,13 @@ pub(crate) fn color_png(size_px: u32, color: &ColorImage) -> Result<Vec<u8>> {
     }
 }
 
-/// An 8-bit gray PNG of a square picture.
-pub(crate) fn gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
+/// 8-bit gray PNG.
+pub(super) fn gray_png(size_px: u32, pixels: &[u8]) -> Result<Vec<u8>> {
     encode(size_px, size_px, ColorType::Grayscale, BitDepth::Eight, pixels)
 }
 
-/// A 16-bit gray PNG of distances, infinite where nothing is, and the range that it spans.
-pub(crate) fn depth_png(size_px: u32, depth: &[f32]) -> Result<(Vec<u8>, DepthRange)> {
+/// 16-bit gray PNG of depth, which is infinite in the background, and its range.
+pub(super) fn depth_png(size_px: u32, depth: &[f32]) -> Result<(Vec<u8>, DepthRange)> {
     let finite = || depth.iter().copied().filter(|depth| depth.is_finite());
     let range = DepthRange {
         near: finite().fold(f32::INFINITY, f32::min),
@@ -72,8 +75,8 @@ pub(crate) fn depth_png(size_px: u32, depth: &[f32]) -> Result<(Vec<u8>, DepthRa
     ))
 }
 
-/// Distances again from the values of [`depth_png`].
-pub(crate) fn depth_of(values: &[u16], range: DepthRange) -> Vec<f32> {
+/// Depth from the values of [`depth_png`].
+pub(super) fn depth_of(values: &[u16], range: DepthRange) -> Vec<f32> {
     let extent = range.far - range.near;
     let depth = |value: &u16| match value {
         0 => f32::INFINITY,
@@ -82,9 +85,9 @@ pub(crate) fn depth_of(values: &[u16], range: DepthRange) -> Vec<f32> {
     values.iter().map(depth).collect()
 }
 
-/// An RGB PNG of unit normals, black where nothing is. In 8 bits `n = value / 127.5 - 1`, in 16 bits
+/// RGB PNG of unit normals, black in the background. In 8 bits `n = value / 127.5 - 1`, in 16 bits
 /// `n = value / 32767.5 - 1`.
-pub(crate) fn normal_png(size_px: u32, normals: &[[f32; 3]], depth: BitDepth) -> Result<Vec<u8>> {
+pub(super) fn normal_png(size_px: u32, normals: &[[f32; 3]], depth: BitDepth) -> Result<Vec<u8>> {
     let values = |largest: f32| {
         let pixel = move |normal: &[f32; 3]| match normal {
             [0.0, 0.0, 0.0] => [0; 3],
@@ -99,8 +102,8 @@ pub(crate) fn normal_png(size_px: u32, normals: &[[f32; 3]], depth: BitDepth) ->
     encode(size_px, size_px, ColorType::Rgb, depth, &bytes)
 }
 
-/// Unit normals again from the values of [`normal_png`].
-pub(crate) fn normals_of(values: &[u16], depth: BitDepth) -> Vec<[f32; 3]> {
+/// Unit normals from the values of [`normal_png`].
+pub(super) fn normals_of(values: &[u16], depth: BitDepth) -> Vec<[f32; 3]> {
     let largest = if depth == BitDepth::Sixteen {
         NORMAL_16_MAX
     } else {
@@ -118,8 +121,8 @@ pub(crate) fn normals_of(values: &[u16], depth: BitDepth) -> Vec<[f32; 3]> {
     values.chunks_exact(3).map(normal).collect()
 }
 
-/// An 8-bit RGB PNG.
-pub(crate) fn rgb_png(size_px: u32, colors: &[[u8; 3]]) -> Result<Vec<u8>> {
+/// 8-bit RGB PNG.
+pub(super) fn rgb_png(size_px: u32, colors: &[[u8; 3]]) -> Result<Vec<u8>> {
     encode(
         size_px,
         size_px,
@@ -129,10 +132,9 @@ pub(crate) fn rgb_png(size_px: u32, colors: &[[u8; 3]]) -> Result<Vec<u8>> {
     )
 }
 
-/// A 16-bit gray PNG of labels: 0 is nothing, label k is k + 1.
-pub(crate) fn label_png(size_px: u32, labels: &[u16]) -> Result<Vec<u8>> {
-    // What stands for nothing is the largest number, and becomes 0.
-    const { assert!(NO_LABEL == u16::MAX, "adding 1 brings it to 0") };
+/// 16-bit gray PNG of labels: 0 is background, label k is k + 1.
+pub(super) fn label_png(size_px: u32, labels: &[u16]) -> Result<Vec<u8>> {
+    const { assert!(NO_LABEL == u16::MAX, "adding 1 wraps to 0") };
     let bytes: Vec<u8> = labels
         .iter()
         .flat_map(|label| label.wrapping_add(1).to_be_bytes())
@@ -140,32 +142,42 @@ pub(crate) fn label_png(size_px: u32, labels: &[u16]) -> Result<Vec<u8>> {
     encode(size_px, size_px, ColorType::Grayscale, BitDepth::Sixteen, &bytes)
 }
 
-/// The pixels of a PNG, channel by channel.
+/// Pixels of a PNG, channels interleaved.
 #[derive(Debug)]
-pub(crate) struct Decoded {
-    pub(crate) depth: BitDepth,
-    pub(crate) values: Vec<u16>,
+pub(super) struct Decoded {
+    pub(super) depth: BitDepth,
+    pub(super) values: Vec<u16>,
 }
 
-/// Decodes a square PNG of this size and of so many channels.
-///
-/// # Errors
-/// When it is no PNG, or another one.
-pub(crate) fn decode(png: &[u8], size_px: u32, color: ColorType) -> Result<Decoded> {
+/// Why a file is not the expected image.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeError {
+    #[error("not a PNG")]
+    NotPng(#[source] png::DecodingError),
+    #[error("not a PNG of {size_px} by {size_px} pixels in {color:?}")]
+    OtherKind { size_px: u32, color: ColorType },
+    #[error("the PNG is too large")]
+    TooLarge,
+    #[error("truncated PNG")]
+    Truncated(#[source] png::DecodingError),
+}
+
+/// Decodes a square PNG of this size and color type.
+pub(super) fn decode(png: &[u8], size_px: u32, color: ColorType) -> Result<Decoded, DecodeError> {
     let mut reader = png::Decoder::new(Cursor::new(png))
         .read_info()
-        .context("not a PNG")?;
+        .map_err(DecodeError::NotPng)?;
     let info = reader.info();
-    let is_wanted = (info.width, info.height) == (size_px, size_px)
+    let is_expected = (info.width, info.height) == (size_px, size_px)
         && info.color_type == color
         && matches!(info.bit_depth, BitDepth::Eight | BitDepth::Sixteen);
-    if !is_wanted {
-        bail!("not a PNG of {size_px} by {size_px} pixels in {color:?}");
+    if !is_expected {
+        return Err(DecodeError::OtherKind { size_px, color });
     }
     let depth = info.bit_depth;
-    let num_bytes = reader.output_buffer_size().context("the PNG is too large")?;
+    let num_bytes = reader.output_buffer_size().ok_or(DecodeError::TooLarge)?;
     let mut bytes = vec![0; num_bytes];
-    reader.next_frame(&mut bytes).context("not a whole PNG")?;
+    reader.next_frame(&mut bytes).map_err(DecodeError::Truncated)?;
     let values = match depth {
         BitDepth::Sixteen => bytes
             .chunks_exact(2)
@@ -176,14 +188,15 @@ pub(crate) fn decode(png: &[u8], size_px: u32, color: ColorType) -> Result<Decod
     Ok(Decoded { depth, values })
 }
 
-/// Square pictures of one size, white between them, about as many in a row as there are rows: four by three for twelve; gray if all of them are.
-pub(crate) fn sheet_png(size_px: u32, pictures: &[&ColorImage]) -> Result<Vec<u8>> {
-    let grays: Option<Vec<&[u8]>> = pictures.iter().map(|picture| picture.gray()).collect();
+/// Square images of one size on white, in about as many columns as rows: four by three for twelve. Gray if all
+/// images are.
+pub(super) fn sheet_png(size_px: u32, images: &[&ColorImage]) -> Result<Vec<u8>> {
+    let grays: Option<Vec<&[u8]>> = images.iter().map(|image| image.gray()).collect();
     if let Some(grays) = grays {
         let (width, height, sheet) = lay_out(size_px, &grays, u8::MAX);
         return encode(width, height, ColorType::Grayscale, BitDepth::Eight, &sheet);
     }
-    let colors: Vec<Vec<[u8; 3]>> = pictures.iter().map(|picture| picture.to_rgb()).collect();
+    let colors: Vec<Vec<[u8; 3]>> = images.iter().map(|image| image.to_rgb()).collect();
     let colors: Vec<&[[u8; 3]]> = colors.iter().map(Vec::as_slice).collect();
     let (width, height, sheet) = lay_out(size_px, &colors, [u8::MAX; 3]);
     encode(
@@ -195,17 +208,17 @@ pub(crate) fn sheet_png(size_px: u32, pictures: &[&ColorImage]) -> Result<Vec<u8
     )
 }
 
-fn lay_out<Pixel: Copy>(size_px: u32, pictures: &[&[Pixel]], white: Pixel) -> (u32, u32, Vec<Pixel>) {
+fn lay_out<Pixel: Copy>(size_px: u32, images: &[&[Pixel]], white: Pixel) -> (u32, u32, Vec<Pixel>) {
     let size = size_px as usize;
     let gap = (size_px as f32 * SHEET_GAP).ceil() as usize;
-    let columns = num_columns(pictures.len());
-    let rows = pictures.len().div_ceil(columns);
+    let columns = num_columns(images.len());
+    let rows = images.len().div_ceil(columns);
     let (width, height) = (columns * (size + gap) + gap, rows * (size + gap) + gap);
     let mut sheet = vec![white; width * height];
-    for (view_idx, picture) in pictures.iter().enumerate() {
+    for (view_idx, image) in images.iter().enumerate() {
         let left = gap + view_idx % columns * (size + gap);
         let top = gap + view_idx / columns * (size + gap);
-        for (y, row) in picture.chunks_exact(size).enumerate() {
+        for (y, row) in image.chunks_exact(size).enumerate() {
             let start = (top + y) * width + left;
             sheet[start..start + size].copy_from_slice(row);
         }
@@ -213,16 +226,15 @@ fn lay_out<Pixel: Copy>(size_px: u32, pictures: &[&[Pixel]], white: Pixel) -> (u
     (width as u32, height as u32, sheet)
 }
 
-fn num_columns(num_pictures: usize) -> usize {
-    let side = ((num_pictures as f64).sqrt().ceil() as usize).max(1);
+fn num_columns(num_images: usize) -> usize {
+    let side = ((num_images as f64).sqrt().ceil() as usize).max(1);
     // A little wider, if that leaves no gap in the last row.
-    let is_full = |columns: &usize| num_pictures.is_multiple_of(*columns);
+    let is_full = |columns: &usize| num_images.is_multiple_of(*columns);
     (side..=side + side / 4).find(is_full).unwrap_or(side)
 }
 
 fn encode(width_px: u32, height_px: u32, color: ColorType, depth: BitDepth, bytes: &[u8]) -> Result<Vec<u8>> {
     encode_png([width_px, height_px], (color, depth), RowFilter::None, bytes)
-        .context("could not encode a PNG")
 }
 
 #[cfg(test)]
@@ -282,7 +294,7 @@ mod tests {
         }
         assert!(decode(&png, 3, ColorType::Grayscale).is_err(), "another size");
         assert!(decode(&png, 2, ColorType::Rgb).is_err(), "other channels");
-        assert!(decode(b"PNG", 2, ColorType::Rgb).is_err(), "no picture");
+        assert!(decode(b"PNG", 2, ColorType::Rgb).is_err(), "no image");
     }
 
     #[test]
@@ -292,27 +304,27 @@ mod tests {
     }
 
     #[test]
-    fn a_sheet_in_color_holds_gray_pictures_too() {
-        let pictures = [ColorImage::Rgb(vec![[1, 2, 3]; 4]), ColorImage::Gray(vec![9; 4])];
-        let (width, height, bytes) = decoded(&sheet_png(2, &pictures.iter().collect::<Vec<_>>()).unwrap());
+    fn a_sheet_in_color_holds_gray_images_too() {
+        let images = [ColorImage::Rgb(vec![[1, 2, 3]; 4]), ColorImage::Gray(vec![9; 4])];
+        let (width, height, bytes) = decoded(&sheet_png(2, &images.iter().collect::<Vec<_>>()).unwrap());
         assert_eq!((width, height), (7, 4));
         assert_eq!(bytes[3 * 8..3 * 9], [1, 2, 3]);
         assert_eq!(bytes[3 * 11..3 * 12], [9, 9, 9]);
     }
 
     #[test]
-    fn a_sheet_holds_every_picture_once() {
-        let pictures: Vec<ColorImage> = (0..12).map(|k| ColorImage::Gray(vec![k; 56 * 56])).collect();
-        let pictures: Vec<&ColorImage> = pictures.iter().collect();
-        let (width, height, bytes) = decoded(&sheet_png(56, &pictures).unwrap());
+    fn a_sheet_holds_every_image_once() {
+        let images: Vec<ColorImage> = (0..12).map(|k| ColorImage::Gray(vec![k; 56 * 56])).collect();
+        let images: Vec<&ColorImage> = images.iter().collect();
+        let (width, height, bytes) = decoded(&sheet_png(56, &images).unwrap());
         assert_eq!((width, height), (4 * 57 + 1, 3 * 57 + 1));
-        for (k, picture) in pictures.iter().enumerate() {
+        for (k, image) in images.iter().enumerate() {
             let pixels: Vec<u8> = bytes
                 .iter()
                 .copied()
                 .filter(|value| usize::from(*value) == k)
                 .collect();
-            assert_eq!(Some(&*pixels), picture.gray(), "picture {k}");
+            assert_eq!(Some(&*pixels), image.gray(), "image {k}");
         }
         let columns = [1, 2, 3, 5, 12, 80].map(num_columns);
         assert_eq!(columns, [1, 2, 2, 3, 4, 10]);

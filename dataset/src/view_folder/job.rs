@@ -1,60 +1,100 @@
-//! What is done to one mesh, on the workers: before it is drawn, and after.
+//! One mesh on the workers: from its file to a render job, and from views to a folder.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
-use tap_dataset::{DEFAULT_MAX_MESH_BYTES, FolderAssets, SkipReason};
 use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
 use tap_render::{
-    BackendKind, Material, Mesh, ObjectFromMesh, QueueStage, QueuedJob, RenderJob, RenderRecipe, UpAxis, View,
+    BackendKind, Material, Mesh, ObjectFromMesh, Projection, QueueStage, QueuedJob, RenderJob, RenderRecipe,
+    UpAxis, View,
 };
 
+use super::error::{Result, ViewFolderError};
 use super::folder::{self, Files};
 use super::input::{self, Input};
 use super::point::{self, PointSet};
 use super::pose_file::{self, Posed};
-use super::view_file;
-use crate::picture;
-use crate::views_file::{Asset, Output, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
+use super::views_file::{Asset, Output, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewsFile};
+use super::{image_file, view_file};
+use crate::error::error_chain;
+use crate::manifest::SkipReason;
+use crate::sha256;
+use crate::source::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
 
-/// What is to be done with every mesh.
+/// All settings that the files of a folder of views depend on, besides the mesh.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ViewRecipe {
+    /// What a view looks like.
+    pub render: RenderRecipe,
+    /// Axis of the mesh files that points up.
+    pub up: UpAxis,
+    /// How views become files.
+    pub output: Output,
+    /// Points to project into the views: a file, or a folder with one for each [`Input::name`].
+    pub points: Option<PathBuf>,
+}
+
+impl ViewRecipe {
+    /// Checks that the channels suffice for everything that is to be written.
+    ///
+    /// # Errors
+    /// When the sheet, the points or a pose format needs something that the recipe does not render.
+    pub fn validate(&self) -> Result<()> {
+        let Self {
+            render,
+            output,
+            points,
+            up: _,
+        } = self;
+        if output.sheet && !render.channels.color {
+            return Err(ViewFolderError::SheetWithoutColor);
+        }
+        if points.is_some() && !render.channels.depth {
+            return Err(ViewFolderError::PointsWithoutDepth);
+        }
+        for &format in &output.poses {
+            if render.projection == Projection::Orthographic && !format.supports_orthographic() {
+                return Err(ViewFolderError::NoOrthographicPoses { format });
+            }
+            if pose_file::names_images(format) && !render.channels.color {
+                return Err(ViewFolderError::PosesWithoutImages { format });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Settings shared by all meshes of a run.
 #[derive(Debug)]
-pub(super) struct Task {
-    pub(super) recipe: RenderRecipe,
-    pub(super) up: UpAxis,
-    pub(super) output: Output,
-    /// The points to look for: a file, or a folder with one for each mesh.
-    pub(super) points: Option<PathBuf>,
-    /// The folder of folders.
-    pub(super) out: PathBuf,
-    /// May views that are there be replaced?
+pub(super) struct RunSettings<'a> {
+    pub(super) recipe: &'a ViewRecipe,
+    /// Folder of the folders of views.
+    pub(super) out: &'a Path,
+    /// Whether existing views may be replaced.
     pub(super) may_replace: bool,
-    /// Are views that are there left if they are what would be drawn?
+    /// Whether existing views are kept if they are what would be rendered.
     pub(super) resumes: bool,
     pub(super) backend_kind: BackendKind,
-    /// What draws, for `views.json`.
+    /// Adapter report for `views.json`.
     pub(super) adapter: Value,
 }
 
 /// Why a mesh has no views.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
-    /// In a word.
-    pub(super) reason: String,
-    /// In a sentence.
-    pub(super) message: String,
+pub struct Failure {
+    /// Reason code; those of [`SkipReason`] among them.
+    pub reason: String,
+    /// Human-readable detail.
+    pub message: String,
 }
 
 impl Failure {
-    #[allow(clippy::needless_pass_by_value, reason = "reasons are words and small")]
+    #[allow(clippy::needless_pass_by_value, reason = "reasons are small")]
     pub(super) fn new(reason: impl ToString, message: impl Into<String>) -> Self {
         Self {
             reason: reason.to_string(),
@@ -63,28 +103,34 @@ impl Failure {
     }
 }
 
-/// Where the time went, in seconds.
+/// Wall-clock seconds per stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[allow(clippy::struct_field_names, reason = "quantities say their unit")]
-pub(super) struct Timings {
-    pub(super) read_s: f64,
-    pub(super) parse_s: f64,
-    pub(super) frame_s: f64,
-    /// Handing it to a device.
-    pub(super) upload_s: f64,
-    /// Drawing it; with a device, waiting for that.
-    pub(super) draw_s: f64,
-    /// Reading it back from a device.
-    pub(super) read_back_s: f64,
-    pub(super) encode_s: f64,
-    pub(super) write_s: f64,
-    /// What of drawing and reading back the device was at work, by its own clock, if it has one.
-    pub(super) device_s: Option<f64>,
+pub struct Timings {
+    /// Reading and hashing files.
+    pub read_s: f64,
+    /// Importing the mesh.
+    pub parse_s: f64,
+    /// Normalization, silhouettes and cameras.
+    pub frame_s: f64,
+    /// Upload and submission to the device.
+    pub upload_s: f64,
+    /// Rendering, or waiting for the device.
+    pub draw_s: f64,
+    /// Reading back from the device.
+    pub read_back_s: f64,
+    /// Encoding the files.
+    pub encode_s: f64,
+    /// Writing the files.
+    pub write_s: f64,
+    /// Device time, if the device reports it; part of `draw_s` and `read_back_s`.
+    pub device_s: Option<f64>,
 }
 
 impl Timings {
-    /// Each stage with its name.
-    pub(super) fn stages(&self) -> [(&'static str, f64); 8] {
+    /// Name and seconds of each stage, in order.
+    #[must_use]
+    pub fn stages(&self) -> [(&'static str, f64); 8] {
         let Self {
             read_s,
             parse_s,
@@ -108,7 +154,8 @@ impl Timings {
         ]
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Adds the times of another mesh.
+    pub fn add(&mut self, other: &Self) {
         self.read_s += other.read_s;
         self.parse_s += other.parse_s;
         self.frame_s += other.frame_s;
@@ -123,7 +170,7 @@ impl Timings {
     }
 }
 
-/// A stopwatch that is read stage by stage.
+/// Stopwatch with laps.
 pub(super) struct Clock(Instant);
 
 impl Clock {
@@ -131,7 +178,7 @@ impl Clock {
         Self(Instant::now())
     }
 
-    /// Seconds since it was last read.
+    /// Seconds since the last lap.
     pub(super) fn lap(&mut self) -> f64 {
         let now = Instant::now();
         let lap: Duration = now - self.0;
@@ -140,19 +187,19 @@ impl Clock {
     }
 }
 
-/// What became of a mesh before it was drawn.
+/// Outcome of [`prepare`].
 #[derive(Debug)]
-pub(super) enum Prepared {
-    /// Its views are there already.
+pub(super) enum Preparation {
+    /// The views exist already.
     Unchanged,
-    /// It can be drawn.
-    Ready(Box<Ready>),
+    /// The mesh is ready to render.
+    Ready(Box<PreparedMesh>),
 }
 
-/// A mesh that can be drawn, and all of its `views.json` but the views.
+/// A mesh ready to render, with everything of `views.json` except the views.
 #[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) framed: RenderJob,
+pub(super) struct PreparedMesh {
+    pub(super) render_job: RenderJob,
     object_from_mesh: [f64; 16],
     source_sha256: String,
     assets: Vec<Asset>,
@@ -163,20 +210,20 @@ pub(super) struct Ready {
     pub(super) timings: Timings,
 }
 
-impl QueuedJob for Ready {
+impl QueuedJob for PreparedMesh {
     fn job(&self) -> &RenderJob {
-        &self.framed
+        &self.render_job
     }
 
-    fn timed<R>(&mut self, step: QueueStage, work: impl FnOnce(&RenderJob) -> R) -> R {
+    fn timed<R>(&mut self, stage: QueueStage, work: impl FnOnce(&RenderJob) -> R) -> R {
         let mut clock = Clock::start();
-        let done = work(&self.framed);
-        let took_s = match step {
+        let done = work(&self.render_job);
+        let elapsed_s = match stage {
             QueueStage::Submit => &mut self.timings.upload_s,
             QueueStage::Draw => &mut self.timings.draw_s,
             QueueStage::ReadBack => &mut self.timings.read_back_s,
         };
-        *took_s = clock.lap();
+        *elapsed_s = clock.lap();
         done
     }
 
@@ -185,22 +232,25 @@ impl QueuedJob for Ready {
     }
 }
 
-/// What became of a mesh whose views are there.
+/// A folder of views was written.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Done {
-    /// What the importer left out, and views in which nothing is seen.
-    pub(super) warnings: Vec<String>,
-    pub(super) num_views: usize,
-    pub(super) timings: Timings,
+pub struct WrittenViews {
+    /// What the importer left out, and views in which nothing is visible.
+    pub warnings: Vec<String>,
+    /// Number of views.
+    pub num_views: usize,
+    /// Where the time went.
+    pub timings: Timings,
 }
 
-/// From the file to a framed mesh.
-pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
+/// Reads and frames a mesh.
+pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Preparation, Failure> {
+    let recipe = settings.recipe;
     let mut timings = Timings::default();
     let mut clock = Clock::start();
-    // What is not there is missing, whatever its name says.
+    // Before the extension: a file that does not exist is missing, not unsupported.
     if fs::metadata(&input.path).map_err(unreadable)?.is_dir() {
-        return Err(unsearched(&input.path));
+        return Err(unreadable_folder(&input.path));
     }
     let format = input
         .path
@@ -211,48 +261,48 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
             Failure::new(SkipReason::UnsupportedFormat, message)
         })?;
     let bytes = read(&input.path)?;
-    let source_sha256 = sha256(&bytes);
+    let source_sha256 = sha256::of_bytes(&bytes);
     let open_assets = || RecordingAssets::open(input, DEFAULT_MAX_MESH_BYTES - bytes.len() as u64);
-    if task.resumes && is_unchanged(task, input, &source_sha256, &open_assets()?) {
-        return Ok(Prepared::Unchanged);
+    if settings.resumes && is_unchanged(settings, input, &source_sha256, &open_assets()?) {
+        return Ok(Preparation::Unchanged);
     }
     let assets = open_assets()?;
     timings.read_s = clock.lap();
     let options = ImportOptions {
-        appearance: task.recipe.needs_appearance(),
+        appearance: recipe.render.needs_appearance(),
         ..ImportOptions::default()
     };
     let mesh = import_object(format, &bytes, &assets, &options)
-        .map_err(|error| Failure::new(SkipReason::from(&error), in_full(&error)))?;
+        .map_err(|error| Failure::new(SkipReason::from(&error), error_chain(&error)))?;
     drop(bytes);
     timings.parse_s = clock.lap();
-    let object_from_mesh = ObjectFromMesh::from_surface(&mesh, task.up);
-    let framed = RenderJob::try_new(&mesh, &object_from_mesh, &task.recipe, task.backend_kind)
-        .map_err(|error| Failure::new(SkipReason::RenderFailed, in_full(&error)))?;
+    let object_from_mesh = ObjectFromMesh::from_surface(&mesh, recipe.up);
+    let render_job = RenderJob::try_new(&mesh, &object_from_mesh, &recipe.render, settings.backend_kind)
+        .map_err(|error| Failure::new(SkipReason::RenderFailed, error_chain(&error)))?;
     timings.frame_s = clock.lap();
-    let points = match &task.points {
+    let points = match &recipe.points {
         Some(points) => Some(point::load(
             &point::file_of(points, &input.name)?,
             &object_from_mesh,
         )?),
         None => None,
     };
-    let parts = if task.recipe.channels.part {
+    let parts = if recipe.render.channels.part {
         mesh.part_names().to_vec()
     } else {
         Vec::new()
     };
-    let materials = if task.recipe.channels.material {
+    let materials = if recipe.render.channels.material {
         material_names(&mesh)
     } else {
         Vec::new()
     };
     timings.read_s += clock.lap();
-    Ok(Prepared::Ready(Box::new(Ready {
-        framed,
+    Ok(Preparation::Ready(Box::new(PreparedMesh {
+        render_job,
         object_from_mesh: object_from_mesh.matrix().transpose().to_cols_array(),
         source_sha256,
-        assets: assets.seen.into_inner(),
+        assets: assets.requested.into_inner(),
         warnings: mesh.warnings().to_vec(),
         parts,
         materials,
@@ -261,7 +311,7 @@ pub(super) fn prepare(task: &Task, input: &Input) -> Result<Prepared, Failure> {
     })))
 }
 
-/// A mesh without looks has the one material that all white things have.
+/// Material names; a mesh without appearance has the default white material.
 fn material_names(mesh: &Mesh) -> Vec<String> {
     match mesh.appearance() {
         Some(surface) => surface
@@ -273,38 +323,53 @@ fn material_names(mesh: &Mesh) -> Vec<String> {
     }
 }
 
-/// Are the views of just this mesh, with just these files around it, there already?
-fn is_unchanged(task: &Task, input: &Input, source_sha256: &str, assets: &RecordingAssets) -> bool {
-    let Some(file) = folder::whole(&task.out.join(&input.name), task) else {
+/// Whether the views of this very mesh, with these very files around it, exist already.
+fn is_unchanged(
+    settings: &RunSettings<'_>,
+    input: &Input,
+    source_sha256: &str,
+    assets: &RecordingAssets,
+) -> bool {
+    let Some(file) = folder::complete(&settings.out.join(&input.name), settings.recipe) else {
         return false;
     };
     let is_asset_unchanged = |asset: &Asset| {
-        let sha256 = assets.inner.read(&asset.name).ok().map(|bytes| sha256(&bytes));
+        let sha256 = assets
+            .inner
+            .read(&asset.name)
+            .ok()
+            .map(|bytes| sha256::of_bytes(&bytes));
         sha256 == asset.sha256
     };
-    let are_points_unchanged = match (&task.points, &file.points) {
+    let are_points_unchanged = match (&settings.recipe.points, &file.points) {
         (None, None) => true,
         (Some(points), Some(entry)) => point::file_of(points, &input.name)
             .and_then(|path| read(&path))
-            .is_ok_and(|bytes| sha256(&bytes) == entry.sha256),
+            .is_ok_and(|bytes| sha256::of_bytes(&bytes) == entry.sha256),
         _ => false,
     };
     file.source_sha256 == source_sha256 && are_points_unchanged && file.assets.iter().all(is_asset_unchanged)
 }
 
-/// From views to a whole folder.
+/// Encodes views and writes their folder.
 ///
 /// # Errors
-/// When nothing can be written any more. The inner error costs this mesh alone.
+/// When no folder can be written any more. The inner error concerns this mesh alone.
 pub(super) fn finish(
-    task: &Task,
+    settings: &RunSettings<'_>,
     input: &Input,
-    ready: Ready,
+    prepared: PreparedMesh,
     views: &[View],
-) -> Result<Result<Done, Failure>> {
+) -> Result<Result<WrittenViews, Failure>> {
     let mut clock = Clock::start();
-    let Ready {
-        framed: _,
+    let ViewRecipe {
+        render,
+        up,
+        output,
+        points: _,
+    } = settings.recipe;
+    let PreparedMesh {
+        render_job: _,
         object_from_mesh,
         source_sha256,
         assets,
@@ -313,15 +378,15 @@ pub(super) fn finish(
         materials,
         points,
         mut timings,
-    } = ready;
+    } = prepared;
     let mut files = Files::new();
     let mut entries = Vec::with_capacity(views.len());
     for (view_idx, view) in views.iter().enumerate() {
-        entries.push(view_file::encode(view_idx, view, &task.output, &mut files)?);
+        entries.push(view_file::encode(view_idx, view, output, &mut files)?);
     }
-    if task.output.sheet {
-        let pictures: Vec<_> = views.iter().filter_map(|view| view.color.as_ref()).collect();
-        let sheet = picture::sheet_png(task.recipe.size_px, &pictures)?;
+    if output.sheet {
+        let images: Vec<_> = views.iter().filter_map(|view| view.color.as_ref()).collect();
+        let sheet = image_file::sheet_png(render.size_px, &images)?;
         files.push((SHEET_FILE_NAME.to_owned(), sheet));
     }
     let posed: Vec<Posed<'_>> = entries
@@ -332,18 +397,18 @@ pub(super) fn finish(
             matrices: &view.matrices,
         })
         .collect();
-    for format in &task.output.poses {
-        files.extend(pose_file::write(*format, task.recipe.size_px, &posed)?);
+    for format in &output.poses {
+        files.extend(pose_file::write(*format, render.size_px, &posed)?);
     }
     if let Some(points) = &points {
         files.push((POINTS_FILE_NAME.to_owned(), point::encode(points, views)?));
     }
-    let unseen = entries
+    let empty = entries
         .iter()
         .enumerate()
         .filter(|(_, entry)| entry.coverage == Some(0.0));
-    let unseen = unseen.map(|(view_idx, _)| format!("nothing is seen in view {}", view_idx + 1));
-    let warnings: Vec<String> = warnings.into_iter().chain(unseen).collect();
+    let empty = empty.map(|(view_idx, _)| format!("nothing is seen in view {}", view_idx + 1));
+    let warnings: Vec<String> = warnings.into_iter().chain(empty).collect();
     let views_file = ViewsFile {
         source: input
             .path
@@ -354,10 +419,10 @@ pub(super) fn finish(
         source_sha256,
         assets,
         warnings: warnings.clone(),
-        recipe: task.recipe.clone(),
-        up: task.up,
-        output: task.output.clone(),
-        adapter: task.adapter.clone(),
+        recipe: render.clone(),
+        up: *up,
+        output: output.clone(),
+        adapter: settings.adapter.clone(),
         object_from_mesh,
         is_relit: false,
         parts,
@@ -365,19 +430,19 @@ pub(super) fn finish(
         points: points.map(|points| points.entry),
         views: entries,
     };
-    files.push((VIEWS_FILE_NAME.to_owned(), views_file.to_bytes()?));
+    files.push((VIEWS_FILE_NAME.to_owned(), views_file.to_bytes()));
     timings.encode_s = clock.lap();
-    let published = folder::publish(&files, &task.out.join(&input.name), task.may_replace)?;
+    let published = folder::publish(&files, &settings.out.join(&input.name), settings.may_replace)?;
     timings.write_s = clock.lap();
-    Ok(published.map(|()| Done {
+    Ok(published.map(|()| WrittenViews {
         warnings,
         num_views: views.len(),
         timings,
     }))
 }
 
-/// Of the folders only those are among the inputs that could not be searched for meshes.
-fn unsearched(folder: &Path) -> Failure {
+/// A folder among the inputs is one that could not be searched for meshes.
+fn unreadable_folder(folder: &Path) -> Failure {
     let problem = match fs::read_dir(folder) {
         Err(error) => error.to_string(),
         Ok(_) => "it could not be read then".to_owned(),
@@ -397,7 +462,7 @@ fn unreadable(error: io::Error) -> Failure {
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    // Looked at before it is opened: opening a pipe would wait for a writer.
+    // Before opening: opening a pipe would wait for a writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(unreadable(io::Error::new(
             ErrorKind::InvalidInput,
@@ -416,10 +481,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The files around a mesh, with a record of which it asked for.
+/// Files around a mesh, with a record of the requested ones.
 struct RecordingAssets {
     inner: FolderAssets,
-    seen: RefCell<Vec<Asset>>,
+    requested: RefCell<Vec<Asset>>,
 }
 
 impl RecordingAssets {
@@ -435,7 +500,7 @@ impl RecordingAssets {
         };
         let root = folder(&input.root)?;
         let parent = folder(input.path.parent().unwrap_or(Path::new("")))?;
-        // A mesh behind a link that leads out of the root has the files of its own folder alone.
+        // A mesh behind a link out of the root may read from its own folder only.
         let (root, below) = match parent.strip_prefix(&root) {
             Ok(below) => (root.clone(), below.to_owned()),
             Err(_) => (parent, PathBuf::new()),
@@ -443,7 +508,7 @@ impl RecordingAssets {
         let mesh_path = below.join(input.path.file_name().unwrap_or_default());
         Ok(Self {
             inner: FolderAssets::new(&root, &mesh_path, limit_bytes),
-            seen: RefCell::default(),
+            requested: RefCell::default(),
         })
     }
 }
@@ -453,28 +518,12 @@ impl AssetResolver for RecordingAssets {
         let result = self.inner.read(relative);
         let asset = Asset {
             name: relative.to_owned(),
-            sha256: result.as_ref().ok().map(|bytes| sha256(bytes)),
+            sha256: result.as_ref().ok().map(sha256::of_bytes),
         };
-        let mut seen = self.seen.borrow_mut();
-        if !seen.contains(&asset) {
-            seen.push(asset);
+        let mut requested = self.requested.borrow_mut();
+        if !requested.contains(&asset) {
+            requested.push(asset);
         }
         result
     }
-}
-
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // A string takes all that is written.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
-/// An error with its causes, in one line.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,23 +1,25 @@
-//! Poses beside the views, in the conventions of others. What the numbers mean is said in `tap_render::pose_format`.
+//! Pose files in other conventions, documented in [`tap_render::pose_format`].
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tap_render::ViewMatrices;
 use tap_render::pose_format::{
-    ColmapImage, NerfFrame, OpenCvCamera, OpenGlCamera, PoseFormat, PyTorch3dCamera, TapRotation,
+    ColmapImage, NerfFrame, OpenCvCamera, OpenGlCamera, PoseFormat, PoseFormatError, PyTorch3dCamera,
+    TapRotation,
 };
 
-use crate::views_file::ViewEntry;
+use super::views_file::ViewEntry;
 
-/// A view that poses are written of.
+type Result<T> = std::result::Result<T, PoseFormatError>;
+
+/// A view whose pose is written.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Posed<'a> {
     pub(super) entry: &'a ViewEntry,
     pub(super) matrices: &'a ViewMatrices,
 }
 
-/// The names of the files of a format.
+/// Names of the files of a format.
 pub(super) fn file_names(format: PoseFormat) -> &'static [&'static str] {
     match format {
         PoseFormat::OpenCv => &["poses_opencv.json"],
@@ -29,24 +31,24 @@ pub(super) fn file_names(format: PoseFormat) -> &'static [&'static str] {
     }
 }
 
-/// Does a format name pictures, so that it is of no use without them?
-pub(super) fn names_pictures(format: PoseFormat) -> bool {
+/// Whether a format names color images and is of no use without them.
+pub(super) fn names_images(format: PoseFormat) -> bool {
     matches!(format, PoseFormat::Nerf | PoseFormat::Colmap)
 }
 
-/// The files of a format, in the order of their names.
+/// Files of a format.
 ///
 /// # Errors
-/// When the format can't say what the views' projection is.
+/// When the format cannot express the projection of the views.
 pub(super) fn write(format: PoseFormat, size_px: u32, views: &[Posed<'_>]) -> Result<Vec<(String, Vec<u8>)>> {
     let contents = match format {
         PoseFormat::OpenCv => {
             let convention = "s (u, v, 1) = K (R X + t); x right, y down, z forward; (0, 0) is the centre of the upper \
                               left pixel; X in object space";
-            let views = each(views, |view| Ok(OpenCvCamera::try_new(view.matrices, size_px)?))?;
+            let views = each(views, |view| OpenCvCamera::try_new(view.matrices, size_px))?;
             vec![to_json(&json!({
                 "convention": convention, "image_size": [size_px, size_px], "views": views,
-            }))?]
+            }))]
         }
         PoseFormat::OpenGl => {
             let convention = "clip = projection_matrix view_matrix (X, 1), rows as written; depth -1 to 1, pixels from \
@@ -54,17 +56,15 @@ pub(super) fn write(format: PoseFormat, size_px: u32, views: &[Posed<'_>]) -> Re
             let views = each(views, |view| Ok(OpenGlCamera::new(view.matrices)))?;
             vec![to_json(&json!({
                 "convention": convention, "viewport": [0, 0, size_px, size_px], "views": views,
-            }))?]
+            }))]
         }
         PoseFormat::PyTorch3d => {
             let convention = "the arguments of the named class; X_view = X R + T for a row X in object space; x left, y \
                               up, z forward; NDC from +1 (left, top) to -1";
-            let views = each(views, |view| {
-                Ok(PyTorch3dCamera::try_new(view.matrices, size_px)?)
-            })?;
-            vec![to_json(&json!({ "convention": convention, "views": views }))?]
+            let views = each(views, |view| PyTorch3dCamera::try_new(view.matrices, size_px))?;
+            vec![to_json(&json!({ "convention": convention, "views": views }))]
         }
-        PoseFormat::Nerf => vec![to_json(&transforms(size_px, views)?)?],
+        PoseFormat::Nerf => vec![to_json(&transforms(size_px, views)?)],
         PoseFormat::Colmap => colmap(size_px, views)?.map(String::into_bytes).to_vec(),
         PoseFormat::Tap => {
             let convention = "p' = rotation p for p = (z, x, y) of object space; x' runs down the picture, y' to its \
@@ -72,18 +72,18 @@ pub(super) fn write(format: PoseFormat, size_px: u32, views: &[Posed<'_>]) -> Re
             let rotation = |view: &Posed<'_>| Ok(json!({ "rotation": TapRotation::new(view.matrices) }));
             vec![to_json(
                 &json!({ "convention": convention, "views": each(views, rotation)? }),
-            )?]
+            )]
         }
     };
     let names = file_names(format).iter().map(|name| (*name).to_owned());
     Ok(names.zip(contents).collect())
 }
 
-/// Each view's camera, with the picture that it took.
+/// Camera of each view, with its color image.
 fn each<T: Serialize>(views: &[Posed<'_>], camera: impl Fn(&Posed<'_>) -> Result<T>) -> Result<Vec<Value>> {
     let mut cameras = Vec::with_capacity(views.len());
     for view in views {
-        let mut fields = serde_json::to_value(camera(view)?).context("could not write a pose")?;
+        let mut fields = serde_json::to_value(camera(view)?).expect("a camera has a JSON form");
         if let (Some(file), Value::Object(fields)) = (&view.entry.file, &mut fields) {
             fields.insert("file".to_owned(), file.clone().into());
         }
@@ -92,16 +92,11 @@ fn each<T: Serialize>(views: &[Posed<'_>], camera: impl Fn(&Posed<'_>) -> Result
     Ok(cameras)
 }
 
-/// `transforms.json`; each frame has intrinsics of its own, as each view is framed for itself.
+/// `transforms.json`; each frame has its own intrinsics, because each view is framed separately.
 fn transforms(size_px: u32, views: &[Posed<'_>]) -> Result<Value> {
     let frame = |view: &Posed<'_>| {
         let file = view.entry.file.clone().unwrap_or_default();
-        Ok(NerfFrame::try_new(
-            view.matrices,
-            size_px,
-            file,
-            view.entry.mask_file.clone(),
-        )?)
+        NerfFrame::try_new(view.matrices, size_px, file, view.entry.mask_file.clone())
     };
     let frames = views.iter().map(frame).collect::<Result<Vec<_>>>()?;
     Ok(json!({
@@ -109,7 +104,7 @@ fn transforms(size_px: u32, views: &[Posed<'_>]) -> Result<Value> {
     }))
 }
 
-/// A sparse model without points: `cameras.txt`, `images.txt`, `points3D.txt`.
+/// Sparse model without points: `cameras.txt`, `images.txt`, `points3D.txt`.
 fn colmap(size_px: u32, views: &[Posed<'_>]) -> Result<[String; 3]> {
     let mut cameras = "# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n".to_owned();
     let mut images =
@@ -128,8 +123,8 @@ fn colmap(size_px: u32, views: &[Posed<'_>]) -> Result<[String; 3]> {
     Ok([cameras, images, points])
 }
 
-fn to_json(value: &Value) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(value).context("could not write poses")?;
+fn to_json(value: &Value) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("a JSON value can be written");
     bytes.push(b'\n');
-    Ok(bytes)
+    bytes
 }

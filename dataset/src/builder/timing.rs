@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use strum::{EnumCount as _, VariantArray as _};
 
-use crate::parallel::num_threads;
+use crate::pipeline::num_threads;
 
 /// Build stages, in processing order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumCount, strum::IntoStaticStr, strum::VariantArray)]
@@ -99,7 +99,7 @@ impl StageClock {
                 .as_secs_f64(),
             num_threads: num_workers.min(num_cores),
             stages: stages.collect(),
-            peak_memory_bytes: crate::pipeline::plan::peak_memory_bytes(),
+            peak_memory_bytes: crate::builder::plan::peak_memory_bytes(),
         }
     }
 }

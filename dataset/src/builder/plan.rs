@@ -11,10 +11,10 @@ use std::time::Instant;
 use serde::Serialize;
 use tap_render::DEFAULT_IN_FLIGHT;
 
+use crate::builder::{BuildEvent, BuildOptions, build};
 use crate::error::{BuildError, DatasetError, Result};
 use crate::image::Mask1Bit;
 use crate::manifest::SkippedObject;
-use crate::pipeline::{BuildEvent, BuildOptions, build};
 use crate::recipe::BuildRecipe;
 use crate::schema::RowLayout;
 use crate::shard::ShardWriter;

@@ -1,0 +1,510 @@
+//! [`build`]: a folder of meshes to a dataset.
+//!
+//! The build is a job of the [pipeline](crate::pipeline): [`prepare`](prepare::prepare) a mesh, render it,
+//! [`encode`](encode::encode) a row, and write rows in plan order. The bytes therefore do not depend on the number
+//! of workers.
+
+mod encode;
+mod plan;
+mod prepare;
+mod skip_reason;
+mod timing;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use tap_render::{BackendKind, CpuRenderer, RenderError, Renderer, RendererOptions, View};
+
+use crate::error::{BuildError, DatasetError, Result, error_chain};
+use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
+use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
+use crate::recipe::BuildRecipe;
+use crate::schema::{ObjectId, Sample, ShardHeader, Split};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject};
+use crate::writer::Skipped as Skip;
+use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
+pub(crate) use encode::encode_color;
+use plan::check_free_space;
+use prepare::Prepared;
+use timing::{Stage, StageClock};
+
+pub use plan::{PlanReport, plan};
+pub use timing::{BuildTimings, StageTiming};
+
+/// Limit on the total size of mesh files in flight.
+pub const MAX_IN_FLIGHT_BYTES: u64 = 1 << 30;
+
+/// Settings that do not affect the output bytes.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Output folder.
+    pub out: PathBuf,
+    /// Threads that prepare and encode; 0 means one per core.
+    pub workers: usize,
+    /// Backend and adapter.
+    pub renderer: RendererOptions,
+    /// Overwrite a different dataset in `out`.
+    pub force: bool,
+    /// Size limit for a mesh with the files it refers to; larger ones are skipped.
+    pub max_mesh_bytes: u64,
+    /// Build only this part; see [`merge`](crate::merge()).
+    pub part: Option<BuildPart>,
+    /// Do not check the free disk space first.
+    pub ignore_free_space: bool,
+}
+
+impl BuildOptions {
+    /// Builds in `out` with one worker per core and the best available renderer.
+    #[must_use]
+    pub fn new(out: PathBuf) -> Self {
+        Self {
+            out,
+            workers: 0,
+            renderer: RendererOptions::default(),
+            force: false,
+            max_mesh_bytes: DEFAULT_MAX_MESH_BYTES,
+            part: None,
+            ignore_free_space: false,
+        }
+    }
+
+    pub(crate) fn num_workers(&self) -> usize {
+        num_threads(self.workers)
+    }
+}
+
+/// Progress events of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildEvent {
+    /// Start of the build.
+    Started {
+        /// Objects to process, including those finished by an earlier run.
+        total: usize,
+        /// Adapter that renders.
+        adapter: String,
+    },
+    /// Objects finished by an earlier run.
+    Resumed {
+        /// Number of objects.
+        objects: usize,
+    },
+    /// A shard of an earlier run is missing or damaged and will be rebuilt.
+    ShardDamaged {
+        /// File name.
+        file: String,
+    },
+    /// An object became a row.
+    Done {
+        /// Object id.
+        id: ObjectId,
+    },
+    /// An object was skipped.
+    Skipped {
+        /// Object id, even if invalid.
+        id: String,
+        /// Reason code.
+        reason: SkipReason,
+        /// Human-readable detail.
+        message: String,
+    },
+    /// A shard is finished.
+    ShardWritten {
+        /// File name.
+        file: String,
+        /// Number of rows.
+        rows: usize,
+        /// Length in bytes.
+        bytes: u64,
+    },
+}
+
+/// Outcome of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuildSummary {
+    /// Whether the dataset, or the requested part, is finished; `false` after cancellation, in which case the
+    /// same call resumes.
+    pub is_complete: bool,
+    /// Manifest as written.
+    pub manifest: Manifest,
+    /// Time and memory used; not part of the dataset.
+    pub timings: BuildTimings,
+}
+
+impl BuildSummary {
+    /// Rows in all shards.
+    #[must_use]
+    pub fn num_rows(&self) -> usize {
+        self.manifest.shards.iter().map(|shard| shard.rows).sum()
+    }
+
+    /// Number of objects lost unintentionally; see [`SkipReason::is_failure`].
+    #[must_use]
+    pub fn num_failed(&self) -> usize {
+        self.manifest.num_failed()
+    }
+}
+
+/// Builds a dataset, or resumes one: finished shards are kept.
+///
+/// Set `cancel` to stop at any time; the current shard is discarded.
+///
+/// # Errors
+/// When the recipe is invalid, no adapter can render, the output folder is not writable, full or holds
+/// something else, or every object is skipped. Single bad objects are recorded in the manifest instead.
+pub fn build(
+    source: &Source,
+    recipe: &BuildRecipe,
+    options: &BuildOptions,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(BuildEvent),
+) -> Result<BuildSummary> {
+    build_child(source, recipe, options, None, cancel, on_event)
+}
+
+/// Builds a dataset derived from the one with the hash `parent`.
+pub(crate) fn build_child(
+    source: &Source,
+    recipe: &BuildRecipe,
+    options: &BuildOptions,
+    parent: Option<&str>,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(BuildEvent),
+) -> Result<BuildSummary> {
+    recipe.validate()?;
+    if source.objects().is_empty() {
+        let reasons = source
+            .skipped()
+            .iter()
+            .take(3)
+            .map(|s| format!("{}: {}", s.id, s.message));
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        return Err(DatasetError::Build(BuildError::AllSkipped {
+            num_objects: source.skipped().len(),
+            reasons,
+        }));
+    }
+    let renderer = Renderer::try_new(&options.renderer)?;
+    let adapter = renderer.adapter();
+    let plan = DatasetPlan {
+        parent: parent.map(str::to_owned),
+        ..new_plan(source, recipe, to_value(adapter), options.part)
+    };
+    let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
+    let own = shards.iter().enumerate();
+    let own = own.filter(|(shard, _)| options.part.is_none_or(|part| part.has(*shard)));
+    let total = own.map(|(_, objects)| objects.len()).sum();
+    on_event(BuildEvent::Started {
+        total,
+        adapter: adapter.to_string(),
+    });
+
+    let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
+    for SkippedObject {
+        id, reason, message, ..
+    } in source.skipped()
+    {
+        on_event(BuildEvent::Skipped {
+            id: id.clone(),
+            reason: *reason,
+            message: message.clone(),
+        });
+    }
+    for file in writer.damaged_shards() {
+        on_event(BuildEvent::ShardDamaged { file: file.clone() });
+    }
+    let shards: Vec<_> = writer
+        .missing_shards()
+        .map(|shard| shards[shard].clone())
+        .collect();
+    let num_missing: usize = shards.iter().map(Range::len).sum();
+    if !options.ignore_free_space {
+        check_free_space(source, recipe, options, num_missing, cancel)?;
+    }
+    if num_missing < total {
+        on_event(BuildEvent::Resumed {
+            objects: total - num_missing,
+        });
+    }
+    let clock = StageClock::start();
+    let job = BuildJob {
+        source,
+        recipe,
+        objects: shards.iter().cloned().flatten().collect(),
+        backend_kind: renderer.backend_kind(),
+        max_mesh_bytes: options.max_mesh_bytes,
+        clock: &clock,
+    };
+    let mut outcomes = OutcomeWriter {
+        writer: &mut writer,
+        clock: &clock,
+        shards: shards.iter().map(Range::len).collect(),
+    };
+    let is_complete = render_all(
+        &job,
+        renderer,
+        &options.renderer,
+        options.num_workers(),
+        MAX_IN_FLIGHT_BYTES,
+        cancel,
+        &mut |delivery| match delivery {
+            Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
+            Delivery::Event(error) => {
+                tracing::warn!(error = error_chain(&error), "the device failed");
+                Ok(())
+            }
+        },
+    )?;
+    let manifest = if is_complete {
+        clock.time(Stage::Write, || writer.finish())?
+    } else {
+        writer.manifest().clone()
+    };
+    Ok(BuildSummary {
+        is_complete,
+        manifest,
+        timings: clock.timings(options.num_workers()),
+    })
+}
+
+fn new_plan(
+    source: &Source,
+    recipe: &BuildRecipe,
+    adapter: serde_json::Value,
+    part: Option<BuildPart>,
+) -> DatasetPlan {
+    DatasetPlan {
+        header: ShardHeader {
+            layout: recipe.row_layout(),
+            classes: source.classes().to_vec(),
+            parts: source.parts().names().to_vec(),
+            recipe: to_value(recipe),
+            adapter,
+        },
+        source: source.describe(),
+        num_shards: num_shards(recipe.rows_per_shard, |split| {
+            source
+                .objects()
+                .iter()
+                .filter(|object| object.split == split)
+                .count()
+        }),
+        part,
+        parent: None,
+        is_relit: false,
+        skipped: source.skipped().to_vec(),
+    }
+}
+
+/// Recipes and adapter reports are plain data.
+pub(crate) fn to_value(data: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(data).expect("plain data has a JSON form")
+}
+
+/// Object ranges of the shards; depends only on the sorted object list.
+fn shard_ranges(objects: &[SourceObject], rows_per_shard: usize) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut start = 0;
+    for split in Split::ALL {
+        let end = start
+            + objects[start..]
+                .iter()
+                .take_while(|object| object.split == split)
+                .count();
+        while start < end {
+            let next = (start + rows_per_shard).min(end);
+            ranges.push(start..next);
+            start = next;
+        }
+    }
+    ranges
+}
+
+/// The job of a build: an object becomes a row.
+struct BuildJob<'a> {
+    source: &'a Source,
+    recipe: &'a BuildRecipe,
+    /// Objects to process, in write order; shards of an earlier run leave gaps.
+    objects: Vec<usize>,
+    backend_kind: BackendKind,
+    max_mesh_bytes: u64,
+    clock: &'a StageClock,
+}
+
+/// A row, or why there is none.
+type Outcome = Result<Box<Sample>, Skip>;
+
+impl BuildJob<'_> {
+    fn object(&self, item: usize) -> &SourceObject {
+        &self.source.objects()[self.objects[item]]
+    }
+}
+
+impl MeshJob for BuildJob<'_> {
+    type Prepared = Prepared;
+    type Output = Outcome;
+    type Error = DatasetError;
+
+    fn num_items(&self) -> usize {
+        self.objects.len()
+    }
+
+    fn size_bytes(&self, item: usize) -> u64 {
+        self.object(item).bytes
+    }
+
+    fn prepare(&self, item: usize) -> Result<Prepared, Outcome> {
+        let Self {
+            source,
+            recipe,
+            backend_kind,
+            max_mesh_bytes,
+            clock,
+            ..
+        } = *self;
+        prepare::prepare(
+            source,
+            self.object(item),
+            recipe,
+            backend_kind,
+            max_mesh_bytes,
+            clock,
+        )
+        .map_err(Err)
+    }
+
+    fn render_on_cpu(&self, renderer: &CpuRenderer, prepared: &mut Prepared) -> Vec<View> {
+        self.clock.time(Stage::Draw, || renderer.draw(&prepared.framed))
+    }
+
+    fn finish(&self, item: usize, prepared: Prepared, views: &[View]) -> Result<Outcome> {
+        let source_sha256 = prepared.source_sha256.clone();
+        let columns = self.recipe.row_layout().columns;
+        let encoded = self.clock.time(Stage::Encode, || {
+            catch_panic(|| encode::encode(self.source, self.object(item), prepared, views, columns))
+        });
+        Ok(match encoded {
+            Ok(Ok(sample)) => Ok(Box::new(sample)),
+            Ok(Err(skip)) => Err(Skip {
+                source_sha256: Some(source_sha256),
+                ..skip
+            }),
+            Err(message) => Err(Skip {
+                reason: SkipReason::Crashed,
+                message,
+                source_sha256: Some(source_sha256),
+            }),
+        })
+    }
+
+    fn render_failed(&self, prepared: Prepared, error: &RenderError) -> Outcome {
+        Err(Skip {
+            reason: SkipReason::RenderFailed,
+            message: error_chain(error),
+            source_sha256: Some(prepared.source_sha256),
+        })
+    }
+
+    fn panicked(&self, _: usize, message: String) -> Outcome {
+        Err(Skip {
+            reason: SkipReason::Crashed,
+            message,
+            source_sha256: None,
+        })
+    }
+
+    fn on_device_thread<R>(&self, render: impl FnOnce() -> R) -> R {
+        // Waiting for meshes costs no CPU time.
+        self.clock.time(Stage::Draw, render)
+    }
+}
+
+/// Writes outcomes, which arrive in order.
+struct OutcomeWriter<'a, 'w> {
+    writer: &'w mut DatasetWriter,
+    clock: &'a StageClock,
+    /// Objects left of each missing shard.
+    shards: VecDeque<usize>,
+}
+
+impl OutcomeWriter<'_, '_> {
+    /// Writes an outcome, and its shard after the last one.
+    fn write(
+        &mut self,
+        object: &SourceObject,
+        outcome: Outcome,
+        on_event: &mut dyn FnMut(BuildEvent),
+    ) -> Result<()> {
+        let Self { writer, clock, .. } = self;
+        clock.time(Stage::Write, || write(object, outcome, writer, on_event))?;
+        let num_left = self
+            .shards
+            .front_mut()
+            .expect("each object belongs to a missing shard");
+        *num_left -= 1;
+        if *num_left == 0 {
+            self.shards.pop_front();
+            let entry = clock.time(Stage::Write, || writer.finish_shard())?;
+            on_event(BuildEvent::ShardWritten {
+                file: entry.file.clone(),
+                rows: entry.rows,
+                bytes: entry.bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn write(
+    object: &SourceObject,
+    outcome: Outcome,
+    writer: &mut DatasetWriter,
+    on_event: &mut dyn FnMut(BuildEvent),
+) -> Result<()> {
+    let path = crate::source::slash_path(&object.path);
+    let file = ObjectFile {
+        path: &path,
+        bytes: object.bytes,
+    };
+    match outcome {
+        Ok(sample) => {
+            writer.append(&sample, file)?;
+            on_event(BuildEvent::Done { id: sample.id });
+        }
+        Err(skip) => {
+            on_event(BuildEvent::Skipped {
+                id: object.id.to_string(),
+                reason: skip.reason,
+                message: skip.message.clone(),
+            });
+            writer.skip(&object.id, file, skip);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn shards_are_cut_by_the_list_alone() {
+        let object = |split, name: &str| SourceObject {
+            id: ObjectId::try_new("a", name).unwrap(),
+            split,
+            path: PathBuf::new(),
+            format: tap_render::import::MeshFormat::Obj,
+            bytes: 1,
+            relocated_to: None,
+        };
+        let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
+        objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));
+        assert_eq!(shard_ranges(&objects, 2), [0..2, 2..4, 4..5, 5..7]);
+        assert_eq!(shard_ranges(&objects, 100), [0..5, 5..7]);
+        assert_eq!(shard_ranges(&[], 2), []);
+    }
+}
