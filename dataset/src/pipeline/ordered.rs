@@ -580,7 +580,7 @@ mod tests {
         .unwrap();
         let of = |item: usize| outputs[item].as_str();
         assert!(
-            outputs[2].contains("2") && outputs[5].contains("5"),
+            outputs[2].contains('2') && outputs[5].contains('5'),
             "{outputs:?}"
         );
         assert_eq!([of(1), of(3), of(7), of(9)], ["2", "6", "skipped", "18"]);
