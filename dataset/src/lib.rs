@@ -87,7 +87,8 @@ pub use schema::{
 pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{
-    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, PartTable, Source, SourceObject, SourceOptions, SplitRatios,
+    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, ListedObject, ObjectReader, PartTable, ReadError, Source,
+    SourceObject, SourceOptions, SplitRatios,
 };
 #[cfg(feature = "build")]
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};

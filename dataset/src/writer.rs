@@ -52,7 +52,7 @@ pub struct DatasetPlan {
 pub struct ObjectFile<'a> {
     /// Relative to the source.
     pub path: &'a str,
-    /// Length in bytes when the source was scanned.
+    /// Length in bytes when the source was scanned; 0 if the source did not know it.
     pub bytes: u64,
 }
 

@@ -352,7 +352,7 @@ impl MeshJob for BuildJob<'_> {
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        self.object(item).bytes
+        self.object(item).bytes.unwrap_or(self.max_mesh_bytes)
     }
 
     fn prepare(&self, item: usize) -> Result<Prepared, Outcome> {
@@ -466,7 +466,7 @@ fn write(
     let path = crate::source::slash_path(&object.path);
     let file = ObjectFile {
         path: &path,
-        bytes: object.bytes,
+        bytes: object.listed_bytes(),
     };
     match outcome {
         Ok(sample) => {
@@ -498,7 +498,7 @@ mod tests {
             split,
             path: PathBuf::new(),
             format: tap_render::import::MeshFormat::Obj,
-            bytes: 1,
+            bytes: Some(1),
             relocated_to: None,
         };
         let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();

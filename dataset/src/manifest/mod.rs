@@ -75,7 +75,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceDescription {
-    /// Layout name.
+    /// Layout name, or the name that a source of one's own gives itself.
     pub layout: String,
     /// Detected publication, which implies the axes of its meshes; `None` if not recognized.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +130,7 @@ pub struct ObjectEntry {
     pub id: ObjectId,
     /// Mesh file, relative to the source.
     pub path: String,
-    /// Length of the mesh file when the source was scanned.
+    /// Length of the mesh file when the source was scanned; 0 if the source did not know it.
     pub bytes: u64,
     /// SHA-256 of the mesh file; `None` if it could not be read.
     pub sha256: Option<String>,

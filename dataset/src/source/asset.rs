@@ -3,11 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
-use super::{ReadError, Tree, canonicalize_dir, normalize_within};
+use super::{ObjectReader, ReadError, Tree, canonicalize_dir, normalize_within, object_reader};
 use crate::error::Result;
 use crate::sha256;
 
@@ -18,7 +19,7 @@ pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
 /// `..`, absolute path or symbolic link can leave it.
 #[derive(Debug)]
 pub struct FolderAssets {
-    tree: Tree,
+    reader: Arc<dyn ObjectReader>,
     /// Folder of the mesh.
     dir: PathBuf,
     limit_bytes: u64,
@@ -41,14 +42,14 @@ impl FolderAssets {
     /// to `root`); up to `limit_bytes` in total.
     #[must_use]
     pub fn new(root: &Path, mesh_path: &Path, limit_bytes: u64) -> Self {
-        Self::in_tree(Tree::Folder(root.to_owned()), mesh_path, limit_bytes)
+        Self::read_by(Arc::new(Tree::Folder(root.to_owned())), mesh_path, limit_bytes)
     }
 
-    /// As [`FolderAssets::new`], in any tree.
-    pub(super) fn in_tree(tree: Tree, mesh_path: &Path, limit_bytes: u64) -> Self {
+    /// As [`FolderAssets::new`], from any reader.
+    pub(super) fn read_by(reader: Arc<dyn ObjectReader>, mesh_path: &Path, limit_bytes: u64) -> Self {
         let dir = mesh_path.parent().unwrap_or(Path::new("")).to_owned();
         Self {
-            tree,
+            reader,
             dir,
             limit_bytes,
             left_bytes: Cell::new(limit_bytes),
@@ -82,15 +83,8 @@ impl AssetResolver for FolderAssets {
         }
         let path = normalize_within(&self.dir.join(asked)).ok_or_else(outside)?;
         let left_bytes = self.left_bytes.get();
-        let read = match self.tree.read(&path, left_bytes) {
-            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                match find_case_insensitive(&self.tree, &path) {
-                    Some(path) => self.tree.read(&path, left_bytes),
-                    None => Err(ReadError::Io(error)),
-                }
-            }
-            read => read,
-        };
+        let read = self.reader.read_asset(&path, left_bytes);
+        let read = read.and_then(|bytes| object_reader::within(bytes, left_bytes));
         let bytes = read.map_err(|error| match error {
             ReadError::Outside => outside(),
             ReadError::Io(error) => failed(error),
@@ -102,22 +96,6 @@ impl AssetResolver for FolderAssets {
         hasher.update(&bytes);
         Ok(bytes)
     }
-}
-
-/// Case-insensitive lookup, as on the systems where many meshes are made; the first match in sorted order.
-fn find_case_insensitive(tree: &Tree, relative: &Path) -> Option<PathBuf> {
-    let mut found = PathBuf::new();
-    for part in relative.components() {
-        let exact = found.join(part);
-        if tree.is_dir(&exact) || tree.is_file(&exact) {
-            found = exact;
-            continue;
-        }
-        let wanted = part.as_os_str().to_str()?.to_lowercase();
-        let names = tree.entries(&found).ok()?.into_iter().map(|entry| entry.name);
-        found.push(names.filter(|name| name.to_lowercase() == wanted).min()?);
-    }
-    Some(found)
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tap_render::import::MeshFormat;
 
-use super::{Layout, PartTable, Source, SourceObject, Tree, normalize_within};
+use super::{ObjectReader as _, PartTable, Source, SourceObject, Tree, normalize_within};
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::manifest::Manifest;
 use crate::sha256;
@@ -53,7 +54,7 @@ impl Source {
                 split: shard.split,
                 path,
                 format,
-                bytes: entry.bytes,
+                bytes: (entry.bytes > 0).then_some(entry.bytes),
                 relocated_to: None,
             });
         }
@@ -74,10 +75,10 @@ impl Source {
         objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
         Ok(Self {
-            tree,
+            reader: Arc::new(tree),
             publication: manifest.source.publication.clone(),
             splits: manifest.source.splits.clone(),
-            layout: manifest.source.layout.parse().unwrap_or(Layout::Folders),
+            layout: manifest.source.layout.clone(),
             notes,
             classes: manifest.classes.clone(),
             objects,
@@ -88,7 +89,7 @@ impl Source {
     }
 }
 
-/// Finds files by length and hash; returns object indices with paths.
+/// Finds files by length, if it is not 0 (unknown), and hash; returns object indices with paths.
 fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result<Vec<(usize, PathBuf)>> {
     let mut found = Vec::new();
     if missing.is_empty() {
@@ -97,18 +98,20 @@ fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result
     let lengths: BTreeSet<u64> = missing.keys().map(|(bytes, _)| *bytes).collect();
     let mut left = missing.clone();
     for path in tree.walk(MAX_DEPTH)? {
-        let Ok(bytes) = tree.file_bytes(&path) else {
+        let Ok(Some(bytes)) = tree.file_bytes(&path) else {
             continue;
         };
-        if !lengths.contains(&bytes) {
+        if !lengths.contains(&bytes) && !lengths.contains(&0) {
             continue;
         }
         let Ok(content) = tree.read(&path, bytes) else {
             continue;
         };
-        if let Some(object_idx) = left.remove(&(bytes, sha256::of_bytes(&content))) {
-            found.push((object_idx, path));
-        }
+        let sha256 = sha256::of_bytes(&content);
+        let object_idx = left
+            .remove(&(bytes, sha256.clone()))
+            .or_else(|| left.remove(&(0, sha256)));
+        found.extend(object_idx.map(|object_idx| (object_idx, path)));
     }
     Ok(found)
 }

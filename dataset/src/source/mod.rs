@@ -2,6 +2,18 @@
 //!
 //! A layout only lists candidates; ids, splits, formats and path safety are handled here for all layouts.
 //! Nothing is dropped silently: rejected candidates become [`SkippedObject`]s.
+//!
+//! # Adding a source
+//!
+//! A database, a tar file or meshes made on the fly, from outside of the crate (`dataset/examples/own_source.rs`): list
+//! the objects as [`ListedObject`]s, implement [`ObjectReader`] to read one by its path, and pass both to
+//! [`Source::from_reader`]. Folders and archives are read through the same trait. [`build`](crate::build()) and
+//! [`plan`](crate::plan()) take the source like any other. [`rebuild`](crate::rebuild()) and
+//! [`relight_from_meshes`](crate::relight_from_meshes) find meshes by path or hash in a folder, into which the files have
+//! to be written first.
+//!
+//! A layout of files on disk, for `--layout`: a file here with `find`, which lists [`Candidate`]s of a [`Tree`], and a
+//! variant of [`Layout`], which [`Source::open`] and `detect_layout` match.
 
 mod archive;
 mod asset;
@@ -9,6 +21,7 @@ mod folders;
 mod from_manifest;
 mod modelnet;
 mod objaverse;
+mod object_reader;
 mod part_table;
 mod shapenet;
 mod shrec16;
@@ -21,16 +34,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use strum::VariantNames as _;
 use tap_render::import::MeshFormat;
 
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
+pub use object_reader::{ListedObject, ObjectReader, ReadError};
 pub use part_table::PartTable;
 use split_list::SplitList;
 pub use split_ratios::SplitRatios;
-use tree::{ReadError, Tree};
+use tree::Tree;
 
 use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::manifest::{SkipReason, SkippedObject, SourceDescription};
@@ -98,24 +113,29 @@ pub struct SourceObject {
     pub path: PathBuf,
     /// Mesh format, from the extension.
     pub format: MeshFormat,
-    /// File length in bytes.
-    pub bytes: u64,
+    /// File length in bytes; `None` if unknown before reading.
+    pub bytes: Option<u64>,
     /// Actual path in another copy of the meshes, if not `path`.
     pub(crate) relocated_to: Option<PathBuf>,
 }
 
 impl SourceObject {
+    /// File length for lists and manifests, where 0 stands for an unknown one.
+    pub(crate) fn listed_bytes(&self) -> u64 {
+        self.bytes.unwrap_or(0)
+    }
+
     /// Path to read, relative to the source folder.
     fn path_on_disk(&self) -> &Path {
         self.relocated_to.as_deref().unwrap_or(&self.path)
     }
 }
 
-/// A scanned folder of meshes; no mesh has been opened.
+/// A list of meshes, in a scanned folder or behind an [`ObjectReader`]; no mesh has been opened.
 #[derive(Debug, Clone)]
 pub struct Source {
-    tree: Tree,
-    layout: Layout,
+    reader: Arc<dyn ObjectReader>,
+    layout: String,
     publication: Option<String>,
     splits: Option<String>,
     notes: Vec<String>,
@@ -202,25 +222,18 @@ impl Source {
         }
         let parts = PartTable::read(&tree)?;
         let mut source = Self {
-            tree,
-            layout,
             publication,
             splits: options.split_ratios.as_ref().map(ToString::to_string),
             notes,
-            classes: Vec::new(),
-            objects: Vec::new(),
-            skipped: Vec::new(),
             parts,
-            has_scanned_lengths: true,
+            ..Self::empty(layout.to_string(), Arc::new(tree))
         };
         source.resolve_all(candidates, splits);
         if let Some(split_ratios) = &options.split_ratios {
             split_ratios.assign(&mut source.objects);
             source.notes.push(format!("splits by {split_ratios}"));
         }
-        source
-            .objects
-            .sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
+        source.sort_objects();
         if source.objects.is_empty() && source.skipped.is_empty() {
             let detail = match layout {
                 Layout::Shapenet => {
@@ -240,32 +253,65 @@ impl Source {
         Ok(source)
     }
 
-    /// Folder that paths are relative to.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        self.tree.folder()
+    /// A source of one's own: these objects, in any order, read by `reader`. Ids, splits, formats and paths are checked
+    /// as for a folder, and what cannot become a row is [skipped](Self::skipped).
+    ///
+    /// `layout` is a name for the manifest, such as `own`. A resumed build compares it, and the ids, splits, paths and
+    /// lengths of the objects.
+    ///
+    /// # Errors
+    /// When there are no objects.
+    pub fn from_reader(
+        layout: &str,
+        objects: impl IntoIterator<Item = ListedObject>,
+        reader: impl ObjectReader + 'static,
+    ) -> Result<Self> {
+        let mut source = Self::empty(layout.to_owned(), Arc::new(reader));
+        source.resolve_all(objects.into_iter().map(Candidate::from).collect(), None);
+        source.sort_objects();
+        if source.objects.is_empty() && source.skipped.is_empty() {
+            return Err(DatasetError::Source(SourceError::NoObjects {
+                detail: "the list is empty",
+                path: PathBuf::from(layout),
+            }));
+        }
+        Ok(source)
+    }
+
+    fn empty(layout: String, reader: Arc<dyn ObjectReader>) -> Self {
+        Self {
+            reader,
+            layout,
+            publication: None,
+            splits: None,
+            notes: Vec::new(),
+            classes: Vec::new(),
+            objects: Vec::new(),
+            skipped: Vec::new(),
+            parts: PartTable::default(),
+            has_scanned_lengths: true,
+        }
+    }
+
+    fn sort_objects(&mut self) {
+        self.objects
+            .sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
     }
 
     /// Reads the mesh of an object.
     pub(crate) fn read(&self, object: &SourceObject, limit_bytes: u64) -> io::Result<Vec<u8>> {
-        self.tree
-            .read(object.path_on_disk(), limit_bytes)
-            .map_err(|error| match error {
-                ReadError::Outside => {
-                    io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the source")
-                }
-                ReadError::Io(error) => error,
-            })
+        let bytes = self.reader.read(object.path_on_disk(), limit_bytes)?;
+        Ok(object_reader::within(bytes, limit_bytes)?)
     }
 
-    /// Length of the mesh when this folder was scanned; `None` if it was not.
+    /// Length of the mesh when this source was scanned; `None` if it was not, or the length is unknown.
     pub(crate) fn scanned_bytes(&self, object: &SourceObject) -> Option<u64> {
-        self.has_scanned_lengths.then_some(object.bytes)
+        object.bytes.filter(|_| self.has_scanned_lengths)
     }
 
     /// Assets that the mesh of an object may read.
     pub(crate) fn assets(&self, object: &SourceObject, limit_bytes: u64) -> FolderAssets {
-        FolderAssets::in_tree(self.tree.clone(), object.path_on_disk(), limit_bytes)
+        FolderAssets::read_by(Arc::clone(&self.reader), object.path_on_disk(), limit_bytes)
     }
 
     /// Only the objects with these indices, which must ascend; none are skipped.
@@ -280,10 +326,10 @@ impl Source {
         }
     }
 
-    /// Layout, detected if it was `auto`.
+    /// Name of the [`Layout`], detected if it was `auto`, or the one given to [`Source::from_reader`].
     #[must_use]
-    pub fn layout(&self) -> Layout {
-        self.layout
+    pub fn layout(&self) -> &str {
+        &self.layout
     }
 
     /// What was detected and applied by default, as sentences for the user.
@@ -327,19 +373,20 @@ impl Source {
     /// Description for the manifest, independent of the folder's location.
     pub(crate) fn describe(&self) -> SourceDescription {
         let mut listing = Sha256::new();
-        for SourceObject {
-            id,
-            split,
-            path,
-            format: _,
-            bytes,
-            relocated_to: _,
-        } in &self.objects
-        {
+        for object in &self.objects {
+            let bytes = object.listed_bytes();
+            let SourceObject {
+                id,
+                split,
+                path,
+                format: _,
+                bytes: _,
+                relocated_to: _,
+            } = object;
             listing.update(format!("{split} {id} {bytes} {}\n", slash_path(path)));
         }
         SourceDescription {
-            layout: self.layout.to_string(),
+            layout: self.layout.clone(),
             publication: self.publication.clone(),
             splits: self.splits.clone(),
             num_objects: self.objects.len() + self.skipped.iter().filter(|s| s.reason.is_failure()).count(),
@@ -433,7 +480,7 @@ impl Source {
             ));
         }
         let bytes = self
-            .tree
+            .reader
             .file_bytes(&candidate.path)
             .map_err(|error| match error {
                 ReadError::Outside => (

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use walkdir::WalkDir;
 
 use super::archive::Archives;
-use super::{DirEntry, canonicalize_dir, normalize_within};
+use super::{DirEntry, ObjectReader, ReadError, canonicalize_dir, normalize_within};
 use crate::error::{DatasetError, Result};
 use crate::local_file;
 
@@ -20,20 +20,6 @@ pub(super) enum Tree {
     /// Canonical path.
     Folder(PathBuf),
     Archives(Arc<Archives>),
-}
-
-/// Why a file could not be read.
-#[derive(Debug)]
-pub(super) enum ReadError {
-    /// The path, or a symbolic link on it, leaves the tree.
-    Outside,
-    Io(io::Error),
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 impl Tree {
@@ -126,30 +112,6 @@ impl Tree {
         }
     }
 
-    /// File length, following links that stay within the tree.
-    pub(super) fn file_bytes(&self, path: &Path) -> Result<u64, ReadError> {
-        match self {
-            Self::Folder(root) => {
-                let metadata = inside(root, path)?.metadata()?;
-                if metadata.is_file() {
-                    Ok(metadata.len())
-                } else {
-                    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into())
-                }
-            }
-            Self::Archives(archives) => Ok(archives.file_bytes(path)?),
-        }
-    }
-
-    /// Reads a file of at most `limit_bytes`.
-    pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
-        let path = normalize_within(path).ok_or(ReadError::Outside)?;
-        match self {
-            Self::Folder(root) => Ok(local_file::read_bounded(&inside(root, &path)?, limit_bytes)?),
-            Self::Archives(archives) => Ok(archives.read(&path, limit_bytes)?),
-        }
-    }
-
     /// Reads a list file of the source; `None` if it does not exist.
     pub(super) fn read_list(
         &self,
@@ -160,16 +122,64 @@ impl Tree {
         if !self.is_file(path) {
             return Ok(None);
         }
-        let failed = |error| match error {
-            ReadError::Outside => {
-                io::Error::new(io::ErrorKind::PermissionDenied, "a link leads out of the source")
-            }
-            ReadError::Io(error) => error,
-        };
         self.read(path, limit_bytes)
             .map(Some)
-            .map_err(|error| DatasetError::io(action, &self.folder().join(path))(failed(error)))
+            .map_err(|error| DatasetError::io(action, &self.folder().join(path))(error.into()))
     }
+}
+
+impl ObjectReader for Tree {
+    fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
+        let path = normalize_within(path).ok_or(ReadError::Outside)?;
+        match self {
+            Self::Folder(root) => Ok(local_file::read_bounded(&inside(root, &path)?, limit_bytes)?),
+            Self::Archives(archives) => Ok(archives.read(&path, limit_bytes)?),
+        }
+    }
+
+    /// Looks for the file in any case if there is none of this very name.
+    fn read_asset(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
+        match self.read(path, limit_bytes) {
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                match find_case_insensitive(self, path) {
+                    Some(path) => self.read(&path, limit_bytes),
+                    None => Err(error.into()),
+                }
+            }
+            read => read,
+        }
+    }
+
+    /// Follows links that stay within the tree.
+    fn file_bytes(&self, path: &Path) -> Result<Option<u64>, ReadError> {
+        match self {
+            Self::Folder(root) => {
+                let metadata = inside(root, path)?.metadata()?;
+                if metadata.is_file() {
+                    Ok(Some(metadata.len()))
+                } else {
+                    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into())
+                }
+            }
+            Self::Archives(archives) => Ok(Some(archives.file_bytes(path)?)),
+        }
+    }
+}
+
+/// Case-insensitive lookup, as on the systems where many meshes are made; the first match in sorted order.
+fn find_case_insensitive(tree: &Tree, relative: &Path) -> Option<PathBuf> {
+    let mut found = PathBuf::new();
+    for part in relative.components() {
+        let exact = found.join(part);
+        if tree.is_dir(&exact) || tree.is_file(&exact) {
+            found = exact;
+            continue;
+        }
+        let wanted = part.as_os_str().to_str()?.to_lowercase();
+        let names = tree.entries(&found).ok()?.into_iter().map(|entry| entry.name);
+        found.push(names.filter(|name| name.to_lowercase() == wanted).min()?);
+    }
+    Some(found)
 }
 
 /// Canonical path of a file; links must not leave `root`.
