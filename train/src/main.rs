@@ -2,6 +2,7 @@
 
 mod command;
 mod progress;
+mod torch_panic;
 
 use std::process::ExitCode;
 
@@ -29,5 +30,5 @@ fn main() -> ExitCode {
     tap_train::process::reexec_with_environment();
     tap_train::process::keep_freed_memory();
     logging::start();
-    exit_code::report(Cli::parse().command.run())
+    exit_code::report(torch_panic::catch(|| Cli::parse().command.run()))
 }
