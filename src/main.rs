@@ -13,12 +13,13 @@ mod trainer;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tap_cli::{exit_code, logging};
+use tap_cli::{exit_code, logging, open_files};
 
 use crate::command::Cli;
 
 fn main() -> ExitCode {
     silence_device_select();
+    open_files::raise_limit();
     logging::start();
     exit_code::report(Cli::parse().run())
 }

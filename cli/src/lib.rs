@@ -7,11 +7,13 @@
 //! | [`ui`] | results on stdout, everything else on stderr, progress bars |
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`logging`] | the libraries' log on stderr |
+//! | [`open_files`] | the limit of open files |
 //! | [`exit_code`] | 0 done, 1 failed, 2 a wrong command line, 130 interrupted |
 
 pub mod exit_code;
 pub mod flag;
 pub mod interrupt;
 pub mod logging;
+pub mod open_files;
 pub mod settings;
 pub mod ui;

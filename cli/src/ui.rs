@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::open_files;
+
 /// How often a bar is redrawn while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -46,9 +48,13 @@ pub fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Prints an error and its causes in one line on stderr.
+/// Prints an error and its causes in one line on stderr, with the way out where we know one.
 pub fn error(error: &anyhow::Error) {
-    note(format_args!("error: {error:#}"));
+    let message = format!("{error:#}");
+    match open_files::way_out(&message) {
+        Some(way_out) => note(format_args!("error: {message}; {way_out}")),
+        None => note(format_args!("error: {message}")),
+    }
 }
 
 /// A progress bar with rate and time left; hidden where stderr is not a terminal.

@@ -2,11 +2,12 @@
 
 mod command;
 mod progress;
+mod torch_panic;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use tap_cli::{exit_code, logging};
+use tap_cli::{exit_code, logging, open_files};
 
 use command::Command;
 
@@ -28,6 +29,7 @@ struct Cli {
 fn main() -> ExitCode {
     tap_train::process::reexec_with_environment();
     tap_train::process::keep_freed_memory();
+    open_files::raise_limit();
     logging::start();
-    exit_code::report(Cli::parse().command.run())
+    exit_code::report(torch_panic::catch(|| Cli::parse().command.run()))
 }

@@ -311,7 +311,7 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     let data = folder.path().join("data");
     shape::write(&data, 6, 16, 96);
     let cancel = AtomicBool::new(false);
-    let config = config(&["loss.foreground_weight=inf"]);
+    let config = config(&["loss.foreground_weight=1e300"]);
     let error = pretrain(
         &config,
         &options(&data, folder.path().join("run"), Existing::Refuse, 1),

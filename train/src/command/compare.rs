@@ -21,7 +21,7 @@ use tap_train::task::classify::ClassifyResult;
 use tap_train::task::comparison::{Arms, Comparison};
 use tap_train::task::provenance::labels_note;
 
-use super::{ConfigArgs, is_result_file, labels_name, parse_labels};
+use super::{ConfigArgs, is_result_file, labels_name, parse_labels, require_inputs};
 
 /// The results, within the folder.
 const COMPARISON_FILE: &str = "compare.json";
@@ -88,10 +88,14 @@ struct Arm {
 
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        // Refuse wrong paths and a wrong configuration before any arm starts.
+        require_inputs([
+            ("--data", Some(self.data.as_path())),
+            ("--init", Some(&self.init)),
+        ])?;
+        let first_seed = self.config.load_for(Some(&self.init))?.seed;
         self.refuse_what_is_there()?;
         let _lock = FolderLock::take(&self.out, LOCK_KIND)?;
-        // Refuse a wrong configuration before any arm starts.
-        let first_seed = self.config.load()?.seed;
         let cancel = interrupt::listen()?;
         let seeds: Vec<u64> = (first_seed..first_seed + self.seeds).collect();
         let mut arms = Vec::new();

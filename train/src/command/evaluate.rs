@@ -15,7 +15,7 @@ use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
 
 use super::finetune::{labels_clause, segment_line};
-use super::{DeviceArgs, parse_checkpoint};
+use super::{DeviceArgs, parse_checkpoint, require_inputs};
 use crate::progress::Progress;
 
 /// What a vote augments.
@@ -65,6 +65,7 @@ pub(crate) struct Evaluate {
 
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
         let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
         let votes = Votes {
             count: self.votes,

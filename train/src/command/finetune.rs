@@ -12,7 +12,7 @@ use tap_train::task::finetune::finetune;
 use tap_train::task::provenance::Provenance;
 use tap_train::task::segment::{Segment, SegmentResult};
 
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels};
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels, require_inputs};
 use crate::progress::Progress;
 
 /// What to fine-tune for.
@@ -66,6 +66,11 @@ pub(crate) struct Finetune {
 
 impl Finetune {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        require_inputs([
+            ("--data", Some(self.data.as_path())),
+            ("--init", self.init.as_deref()),
+            ("--like", self.like.as_deref()),
+        ])?;
         let run = self.init.as_deref().or(self.like.as_deref());
         let inputs = [run, self.config.settings.file()];
         let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;

@@ -10,7 +10,7 @@ use tap_train::run::Existing;
 use tap_train::run::weights::WeightChoice;
 use tap_train::task::generate::{generate, is_generated};
 
-use super::{DeviceArgs, parse_checkpoint, replace_file};
+use super::{DeviceArgs, parse_checkpoint, replace_file, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `generate`.
@@ -46,6 +46,7 @@ pub(crate) struct Generate {
 
 impl Generate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
         replace_file(&self.out, self.force, &[&self.data, &self.run], is_generated)?;
         let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
         let mut progress = Progress::new(false);

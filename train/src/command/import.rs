@@ -9,7 +9,7 @@ use tap_train::config::PRESETS;
 use tap_train::model::EncoderConfig;
 use tap_train::task::import::{ImportReport, import, is_imported};
 
-use super::{load_config, replace_file};
+use super::{load_config, replace_file, require_inputs};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -44,6 +44,7 @@ pub(crate) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        require_inputs([("FILE", Some(self.file.as_path()))])?;
         replace_file(&self.out, self.force, &[&self.file], is_imported)?;
         let imported = import(&self.file, &self.encoders()?)?;
         let is_written = imported.report.is_exact() || self.partial;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use tap_cli::flag::{SettingFlags, ThreadsFlag};
+use tap_cli::settings::SettingsError;
 use tap_dataset::{refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, PRESETS, Plan};
@@ -130,9 +131,12 @@ fn load_config(preset_or_file: Option<&str>, settings: &[String]) -> anyhow::Res
     Config::load(preset_or_file, settings).map_err(of_command_line)
 }
 
-/// A wrong `--set` is an error of the command line.
+/// A wrong `--set` or `--config` is an error of the command line.
 fn of_command_line(error: TrainError) -> anyhow::Error {
     match error {
+        TrainError::Settings(error @ SettingsError::UnknownPreset { .. }) => {
+            anyhow::Error::new(error).context("--config")
+        }
         TrainError::Settings(error) => error.into(),
         error => error.into(),
     }
@@ -165,6 +169,18 @@ impl ExistingArgs {
             _ => Existing::Refuse,
         })
     }
+}
+
+/// Refuses paths of inputs at which there is nothing, each with the flag or setting that gave it. Data sets may lie in an
+/// object store, which is asked when they are opened.
+fn require_inputs<'a>(inputs: impl IntoIterator<Item = (&'a str, Option<&'a Path>)>) -> anyhow::Result<()> {
+    for (name, path) in inputs {
+        let missing = path.filter(|path| !path.exists() && !path.to_string_lossy().contains("://"));
+        if let Some(path) = missing {
+            anyhow::bail!("{name}: there is no such file or folder: {}", path.display());
+        }
+    }
+    Ok(())
 }
 
 /// A step or "latest".

@@ -8,7 +8,7 @@ use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
-use super::{ConfigArgs, DeviceArgs, ExistingArgs};
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `pretrain`.
@@ -41,9 +41,17 @@ pub(crate) struct Pretrain {
 
 impl Pretrain {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let config = self.config.load()?;
+        require_inputs([
+            ("--data", Some(self.data.as_path())),
+            ("--init", self.init.as_deref()),
+            (
+                "loss.perceptual_network",
+                config.loss.perceptual_network.as_deref(),
+            ),
+        ])?;
         let inputs = [self.init.as_deref(), self.config.settings.file()];
         let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
-        let config = self.config.load()?;
         let options = self.device.options(&self.data, &self.out, existing)?;
         let cancel = interrupt::listen()?;
         let mut progress = Progress::new(false);

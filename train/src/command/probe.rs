@@ -10,7 +10,9 @@ use tap_train::run::Existing;
 use tap_train::task::probe::{ProbeOptions, probe};
 use tap_train::task::provenance::labels_note;
 
-use super::{ConfigArgs, DeviceArgs, is_result_file, labels_name, parse_labels, replace_file};
+use super::{
+    ConfigArgs, DeviceArgs, is_result_file, labels_name, parse_labels, replace_file, require_inputs,
+};
 use crate::progress::Progress;
 
 /// The results, within the folder.
@@ -52,13 +54,17 @@ pub(crate) struct Probe {
 
 impl Probe {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        require_inputs([
+            ("--data", Some(self.data.as_path())),
+            ("--init", Some(&self.init)),
+        ])?;
+        let config = self.config.load_for(Some(&self.init))?;
         let inputs = [self.data.as_path(), &self.init];
         replace_file(&self.out.join(RESULT_FILE), self.force, &inputs, |file| {
             is_result_file(file, &RESULT_KEYS)
         })?;
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot create {}", self.out.display()))?;
-        let config = self.config.load_for(Some(&self.init))?;
         let options = self.device.options(&self.data, &self.out, Existing::Refuse)?;
         let what = ProbeOptions {
             random_inits: self.random_inits,

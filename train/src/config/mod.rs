@@ -5,6 +5,7 @@
 
 mod method;
 mod plan;
+mod range;
 mod read;
 
 #[cfg(test)]
@@ -29,6 +30,9 @@ pub use method::{MethodConfig, MethodPlan, TAP};
 pub(crate) use plan::micro_batch_size;
 pub use plan::{DataPlan, DatasetInfo, LogPlan, PartPlan, PhasePlan, Plan, Task};
 pub use read::{DEFAULT_PRESET, PRESETS};
+
+/// Tables with the settings of one phase of training.
+const PHASES: [&str; 3] = ["pretrain", "finetune", "segment"];
 
 /// Points of a cloud (`docs/method.md`, "Point clouds").
 const DEFAULT_NUM_POINTS: usize = 1024;
@@ -158,7 +162,8 @@ pub struct DataConfig {
     pub num_views: usize,
     /// Training splits.
     pub train_splits: Vec<Split>,
-    /// What to report on; if absent, pre-training takes `val` or else `test`, classification `test` or else `val`.
+    /// What to report on; if absent, pre-training takes `val`, or else `test`, or else `train`, classification `test` or else
+    /// `val`.
     pub evaluation_split: Option<Split>,
     /// The image set that images come from, made by `tap dataset relight --add`; empty for the data set's own.
     pub images: String,
@@ -257,7 +262,7 @@ pub struct PhaseConfig {
     pub milestone_factor: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Gradients are clipped to this global L2 norm.
+    /// Gradients are clipped to this global L2 norm; 0 does not clip.
     pub max_grad_norm: f64,
     /// Gradient accumulation: a batch is split into so many micro-batches whose gradients are summed before the step. Less
     /// memory, the same step up to rounding; batch norm uses the statistics of a micro-batch.

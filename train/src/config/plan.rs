@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tap_dataset::Split;
 
-use super::{Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, invalid};
+use super::{Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, invalid, range};
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
 use crate::data::sampler::{BatchSampler, LastBatch};
@@ -354,18 +354,13 @@ impl Plan {
         dataset_info: &DatasetInfo,
         method: MethodPlan,
     ) -> Result<Self, TrainError> {
+        range::check(config).map_err(invalid)?;
         let phase = task.phase(config);
-        if phase.batch_size == 0 || config.data.num_points == 0 {
-            return Err(invalid("batch_size and num_points have to be at least 1"));
-        }
         if !(1..=phase.batch_size).contains(&phase.accumulation_steps) {
             return Err(invalid(format!(
                 "accumulation_steps = {} micro-batches of a batch of {}",
                 phase.accumulation_steps, phase.batch_size
             )));
-        }
-        if !(0.0..1.0).contains(&phase.ema_decay) {
-            return Err(invalid("ema_decay has to be at least 0 and below 1"));
         }
         if phase.last_batch == LastBatch::Drop && dataset_info.num_train_rows < phase.batch_size {
             let reason = format!(
@@ -509,18 +504,14 @@ fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64)
 }
 
 fn evaluation_split(config: &Config, task: &Task, dataset_info: &DatasetInfo) -> Split {
-    let (first, second) = match task {
-        Task::Pretrain => (Split::Val, Split::Test),
-        Task::Classify | Task::Segment | Task::Other(_) => (Split::Test, Split::Val),
+    // Pre-training needs no labels, so it may go on with objects that it trains on.
+    let [first, second, last] = match task {
+        Task::Pretrain => [Split::Val, Split::Test, Split::Train],
+        Task::Classify | Task::Segment | Task::Other(_) => [Split::Test, Split::Val, Split::Val],
     };
-    config
-        .data
-        .evaluation_split
-        .unwrap_or(if dataset_info.num_rows[first as usize] > 0 {
-            first
-        } else {
-            second
-        })
+    let has_rows = |split: &Split| dataset_info.num_rows[*split as usize] > 0;
+    let held_out = [first, second].into_iter().find(has_rows);
+    config.data.evaluation_split.or(held_out).unwrap_or(last)
 }
 
 fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> PhasePlan {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use tap_cli::settings::{self, Presets, Setting, merge, no_expansion};
+use tap_cli::settings::{self, Presets, Setting, SettingsError, merge, no_expansion};
 use toml::{Table, Value};
 
 use super::method::method_table;
-use super::{Config, invalid};
+use super::{Config, PHASES, invalid, range};
 use crate::error::TrainError;
 
 /// A preset's name and text.
@@ -41,7 +41,7 @@ impl Config {
     /// A preset's name or a file, with `key=value` settings on top.
     ///
     /// # Errors
-    /// Where there is no such preset or file, or something in it is unknown or of the wrong type.
+    /// Where there is no such preset or file, or something in it is unknown, of the wrong type or out of range.
     pub fn load(name_or_path: Option<&str>, settings: &[String]) -> Result<Self, TrainError> {
         let name_or_path = name_or_path.unwrap_or(DEFAULT_PRESET);
         // Below everything lie the defaults, so that a table that names only some keys leaves the others alone.
@@ -53,7 +53,7 @@ impl Config {
     /// This configuration with `key=value` settings on top.
     ///
     /// # Errors
-    /// Where something in a setting is unknown or of the wrong type.
+    /// Where something in a setting is unknown, of the wrong type or out of range.
     pub fn with_settings(&self, settings: &[String]) -> Result<Self, TrainError> {
         let table = Table::try_from(self).map_err(|error| invalid(error.to_string()))?;
         resolve_settings(table, None, settings)
@@ -81,11 +81,23 @@ fn resolve_settings(
             phase.remove("steps_by_labels");
         }
     }
-    Ok(settings::resolve(table, file, &settings, &no_expansion)?)
+    let resolve = |settings| settings::resolve(table.clone(), file, settings, &no_expansion);
+    let config: Config = resolve(&settings)?;
+    let Err(problem) = range::check(&config) else {
+        return Ok(config);
+    };
+    // Without any settings it is either wrong as well, or they are to blame.
+    let of_file = file.filter(|_| resolve(&[]).is_ok_and(|config| range::check(&config).is_err()));
+    Err(match of_file {
+        Some(path) => SettingsError::File {
+            problem,
+            path: path.to_owned(),
+        },
+        None => SettingsError::Setting { problem },
+    }
+    .into())
 }
 
-/// Tables with the settings of one phase of training.
-const PHASES: [&str; 3] = ["pretrain", "finetune", "segment"];
 /// Keys with a second name: their tables, the name that is also accepted, and the name that counts. Most are the names of
 /// earlier versions.
 const KEY_ALIASES: [(&[&str], &str, &str); 6] = [

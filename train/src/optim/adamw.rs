@@ -32,7 +32,7 @@ pub struct AdamWConfig {
     pub epsilon: f64,
     /// Decoupled weight decay of tensors that decay.
     pub weight_decay: f64,
-    /// Gradients are clipped to this global L2 norm; infinity never clips.
+    /// Gradients are clipped to this global L2 norm; 0 and infinity do not clip.
     #[serde(rename = "clip_norm", alias = "max_grad_norm")]
     pub max_grad_norm: f64,
 }
@@ -314,6 +314,11 @@ impl AdamW {
             weight_decay,
             max_grad_norm,
         } = self.config;
+        let clip = if max_grad_norm > 0.0 {
+            (max_grad_norm / (norm + 1e-6)).min(1.0)
+        } else {
+            1.0
+        };
         let correction = |beta: f64| 1.0 - beta.powf(self.num_steps as f64);
         for (group, gradient) in self.groups.iter_mut().zip(gradients) {
             let learning_rate = learning_rate * group.common.rate_factor;
@@ -321,7 +326,7 @@ impl AdamW {
             group.step(
                 gradient,
                 Factors {
-                    clip: (max_grad_norm / (norm + 1e-6)).min(1.0) as f32,
+                    clip: clip as f32,
                     decay: (1.0 - learning_rate * weight_decay) as f32,
                     mean_rate: (1.0 - beta1) as f32,
                     square_keep: beta2 as f32,
@@ -557,6 +562,26 @@ mod tests {
             (exp_avg[0] - 0.06).abs() < 1e-6 && (exp_avg[1] - 0.08).abs() < 1e-6,
             "{exp_avg:?}"
         );
+    }
+
+    #[test]
+    fn zero_does_not_clip() {
+        let moments = |max_grad_norm| {
+            let weight = leaf(&[1.0, 1.0], &[1, 2]);
+            let config = AdamWConfig {
+                max_grad_norm,
+                ..CONFIG
+            };
+            let mut optimizer = AdamW::new(config, [(String::from("w"), weight.shallow_clone())]);
+            let gradient = Tensor::from_slice(&[30.0_f32, 40.0]);
+            optimizer
+                .step(&(&weight * gradient).sum(Kind::Float), 0.01)
+                .unwrap();
+            let state: BTreeMap<String, Tensor> = optimizer.state().into_iter().collect();
+            values(&state["exp_avg.w"])
+        };
+        assert_eq!(moments(0.0), moments(f64::INFINITY));
+        assert!(moments(0.0)[0] > 2.9, "a tenth of the gradient");
     }
 
     #[test]
