@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use util::{CUBE, Outcome, Place, kill_after, nan_cube};
+use util::{CUBE, Outcome, TestDir, kill_after, nan_cube};
 
 /// How often a kill test kills; `TAP_KILLS=50` makes a long night of it.
 fn num_kills() -> usize {
@@ -21,7 +21,7 @@ fn num_kills() -> usize {
 
 #[test]
 fn the_same_seed_gives_the_same_shapes() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (out, seed) in [("a", "7"), ("b", "7"), ("c", "8")] {
         place
             .run(&[
@@ -56,7 +56,7 @@ fn the_same_seed_gives_the_same_shapes() {
 
 #[test]
 fn meshes_become_shards_that_verify_and_sum_up() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(3, 4);
     place.build().succeeds();
     place.run(&["dataset", "verify", "data"]).succeeds();
@@ -76,7 +76,7 @@ fn meshes_become_shards_that_verify_and_sum_up() {
 
 #[test]
 fn the_number_of_workers_leaves_no_trace() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 5);
     let build = |out, workers| {
         let arguments = [
@@ -104,7 +104,7 @@ fn the_number_of_workers_leaves_no_trace() {
 /// SIGKILL at random moments; another number of workers each time. The end is the unbroken build's, to the byte.
 #[test]
 fn a_killed_build_goes_on_to_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(4, 12);
     let build = |out: &str, workers: &str| {
         let arguments = [
@@ -146,7 +146,7 @@ fn a_killed_build_goes_on_to_the_same_bytes() {
 /// Two machines' shares, joined under SIGKILL: the end is one machine's build, to the byte.
 #[test]
 fn a_killed_merge_goes_on_to_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(4, 10);
     let build = |more: &[&str]| {
         let arguments = [
@@ -194,7 +194,7 @@ fn a_killed_merge_goes_on_to_the_same_bytes() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_build_says_how_to_go_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(4, 12);
     let arguments = [
         "dataset",
@@ -237,7 +237,7 @@ fn an_interrupted_build_says_how_to_go_on() {
 
 #[test]
 fn a_broken_mesh_is_listed_and_counted() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["a", "b"] {
         place.write(&format!("meshes/box/{name}.obj"), CUBE);
     }
@@ -271,7 +271,7 @@ fn a_broken_mesh_is_listed_and_counted() {
 
 #[test]
 fn a_build_is_planned_reported_and_rebuilt() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(3, 4);
     let settings = ["--size", "32", "--num-points", "64"];
     let plan = [&["dataset", "plan", "meshes", "--json"][..], &settings].concat();
@@ -322,7 +322,7 @@ fn a_build_is_planned_reported_and_rebuilt() {
 /// Another light changes the pictures and nothing else, and gives the shards of a fresh build with it.
 #[test]
 fn a_dataset_is_lit_anew() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 4);
     place.build().succeeds();
     let arguments = [
@@ -388,7 +388,7 @@ fn a_dataset_is_lit_anew() {
 /// From what the shards store, under SIGKILL too; and what that cannot do says both ways out.
 #[test]
 fn a_dataset_is_lit_anew_without_its_meshes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 4);
     let build = ["dataset", "build", "meshes", "--size", "32", "--num-points", "64"];
     place.run(&[&build[..], &["--out", "plain"]].concat()).succeeds();
@@ -442,7 +442,7 @@ fn a_dataset_is_lit_anew_without_its_meshes() {
 /// Pictures under another light beside the rows, instead of a copy of them.
 #[test]
 fn images_are_added_to_a_dataset() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 4);
     let build = [
         "dataset",
@@ -495,7 +495,7 @@ fn images_are_added_to_a_dataset() {
 
 #[test]
 fn splits_are_drawn_by_shares() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 5);
     let settings = [
         "--size",
@@ -528,7 +528,7 @@ fn splits_are_drawn_by_shares() {
 
 #[test]
 fn sources_without_a_usable_mesh_are_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::create_dir(place.path("empty")).unwrap();
     place
         .run(&["dataset", "build", "empty", "--out", "data"])
@@ -559,7 +559,7 @@ fn sources_without_a_usable_mesh_are_refused() {
 
 #[test]
 fn damage_is_found_and_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 3);
     place.build().succeeds();
     let files = place.files("data");
@@ -591,7 +591,7 @@ fn damage_is_found_and_named() {
 
 #[test]
 fn nothing_is_overwritten_without_force() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 2);
     place.write("data/thesis.txt", "my thesis");
     place.build().fails_with(&["data"]);
@@ -612,7 +612,7 @@ fn nothing_is_overwritten_without_force() {
 /// By force only datasets are replaced: what else lies in a folder is named, and stays.
 #[test]
 fn by_force_only_what_a_build_wrote_is_replaced() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 2);
     let build = [
         "dataset",
@@ -710,7 +710,7 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
 
 #[test]
 fn by_force_only_synthetic_objects_are_replaced() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 2);
     let again = [
         "dataset",
@@ -752,7 +752,7 @@ fn by_force_only_synthetic_objects_are_replaced() {
 
 #[test]
 fn a_machine_without_a_driver_draws_by_itself_unless_one_is_asked_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 2);
     let build = |arguments: &[&str]| {
         let all = [
@@ -774,7 +774,7 @@ fn a_machine_without_a_driver_draws_by_itself_unless_one_is_asked_for() {
 
 #[test]
 fn an_output_that_cannot_be_made_is_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 2);
     place.write("file", "no folder");
     place
@@ -822,7 +822,7 @@ fn build_on_tmpfs(options: &str, flags: &str) -> Option<(Outcome, Vec<String>)> 
         "mount -t tmpfs -o {options} tmpfs disk || exit 99; \"$0\" dataset build meshes --out disk/data --size 64 {flags}; \
          code=$?; echo '{MARK}' $(find disk -type f); exit $code"
     );
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(4, 6);
     fs::create_dir(place.path("disk")).unwrap();
     let mut command = Command::new("unshare");

@@ -5,11 +5,11 @@ mod util;
 
 use std::fs;
 
-use util::{Outcome, Place};
+use util::{Outcome, TestDir};
 
 #[test]
 fn a_machine_without_a_driver_draws_by_itself() {
-    let place = Place::new();
+    let place = TestDir::new();
     let outcome = place.run_with("VK_DRIVER_FILES", "/nonexistent", &["doctor"]);
     assert!(
         outcome.stdout.contains("tap software renderer") && !outcome.stdout.contains("Vulkan"),
@@ -19,7 +19,7 @@ fn a_machine_without_a_driver_draws_by_itself() {
 
 #[test]
 fn the_diagnosis_names_adapter_threads_and_disk() {
-    let place = Place::new();
+    let place = TestDir::new();
     let diagnosis = place.run(&["doctor", "--json"]).json();
     let adapters = diagnosis["rendering"]["adapters"].as_array().unwrap();
     assert!(!adapters.is_empty(), "these tests need an adapter: {diagnosis:#}");
@@ -43,7 +43,7 @@ fn the_diagnosis_names_adapter_threads_and_disk() {
 /// A copy of the program with nothing beside it.
 #[test]
 fn without_the_trainer_it_is_said_how_to_build_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let tap = place.path("tap");
     fs::copy(env!("CARGO_BIN_EXE_tap"), &tap).unwrap();
     let run = |arguments: &[&str]| {
@@ -76,7 +76,7 @@ fn without_the_trainer_it_is_said_how_to_build_it() {
 #[test]
 fn a_trainer_that_does_not_start_is_named_with_its_reason() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
+    let place = TestDir::new();
     let tap = place.path("tap");
     fs::copy(env!("CARGO_BIN_EXE_tap"), &tap).unwrap();
     let trainer = place.write(

@@ -6,13 +6,13 @@ mod util;
 use std::fs;
 use std::path::Path;
 
-use util::{CUBE, Place, nan_cube};
+use util::{CUBE, TestDir, nan_cube};
 
 const AXES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/axes.obj");
 
 #[test]
 fn twelve_views_with_their_poses_and_a_sheet() {
-    let place = Place::new();
+    let place = TestDir::new();
     place
         .run(&["render", AXES, "--out", "views", "--size", "48", "--sheet"])
         .succeeds();
@@ -42,7 +42,7 @@ fn twelve_views_with_their_poses_and_a_sheet() {
 
 #[test]
 fn the_time_is_told_stage_by_stage() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     let render = ["render", "cube.obj", "--size", "32", "--timings", "--json"];
     for (backend, has_clock) in [("cpu", false), ("wgpu", true)] {
@@ -71,7 +71,7 @@ fn the_time_is_told_stage_by_stage() {
 
 #[test]
 fn all_channels_lie_side_by_side() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     let channels = "color,mask,depth,normal";
     place
@@ -98,7 +98,7 @@ fn all_channels_lie_side_by_side() {
 
 #[test]
 fn settings_go_before_flags_and_flags_before_the_recipe() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     place.write("recipe.toml", "channels = ['normal']\nsize_px = 24\n");
     let render = [
@@ -125,7 +125,7 @@ fn settings_go_before_flags_and_flags_before_the_recipe() {
 
 #[test]
 fn the_same_mesh_gives_the_same_bytes() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     for out in ["a", "b"] {
         place
@@ -137,7 +137,7 @@ fn the_same_mesh_gives_the_same_bytes() {
 
 #[test]
 fn nothing_is_overwritten_without_force() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     let render = ["render", "cube.obj", "--out", "views", "--size", "16"];
     place.run(&render).succeeds();
@@ -157,7 +157,7 @@ fn nothing_is_overwritten_without_force() {
 /// By force only views give way: what else lies beside them is named, and stays; and nothing that is read does.
 #[test]
 fn by_force_only_what_a_render_wrote_is_replaced() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     let render = ["render", "cube.obj", "--out", "views", "--size", "16"];
     let forced = [&render[..], &["--force"]].concat();
@@ -219,7 +219,7 @@ fn by_force_only_what_a_render_wrote_is_replaced() {
 #[cfg(unix)]
 #[test]
 fn by_force_no_link_is_followed() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     let render = |out: &'static str| ["render", "cube.obj", "--out", out, "--size", "16", "--force"];
     place.run(&render("views")).succeeds();
@@ -235,7 +235,7 @@ fn by_force_no_link_is_followed() {
 
 #[test]
 fn one_bad_mesh_does_not_stop_the_others() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     place.write("nan.obj", nan_cube());
     let outcome = place.run(&[
@@ -273,7 +273,7 @@ fn one_bad_mesh_does_not_stop_the_others() {
 }
 
 /// Four meshes in folders, two of them of one name.
-fn write_folder(place: &Place) {
+fn write_folder(place: &TestDir) {
     for name in ["a/model.obj", "b/model.obj", "b/c/lamp.obj"] {
         place.write(&format!("meshes/{name}"), CUBE);
     }
@@ -284,7 +284,7 @@ fn write_folder(place: &Place) {
     place.write("meshes/b/notes.txt", "no mesh");
 }
 
-fn folders(place: &Place, out: &str) -> Vec<String> {
+fn folders(place: &TestDir, out: &str) -> Vec<String> {
     let files = place.files(out).into_keys();
     files
         .filter_map(|name| Some(name.strip_suffix("/views.json")?.to_owned()))
@@ -293,7 +293,7 @@ fn folders(place: &Place, out: &str) -> Vec<String> {
 
 #[test]
 fn folders_patterns_and_lists_keep_their_paths() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_folder(&place);
     let names = ["a/model", "b/c/lamp", "b/cone", "b/model"];
     place
@@ -341,7 +341,7 @@ fn folders_patterns_and_lists_keep_their_paths() {
 fn a_folder_that_cannot_be_read_is_a_failure() {
     use std::os::unix::fs::PermissionsExt;
 
-    let place = Place::new();
+    let place = TestDir::new();
     write_folder(&place);
     place.write("meshes/locked/cube.obj", CUBE);
     let locked = place.path("meshes/locked");
@@ -363,7 +363,7 @@ fn a_folder_that_cannot_be_read_is_a_failure() {
 fn names_that_are_no_text_are_told_of_too() {
     use std::os::unix::ffi::OsStrExt;
 
-    let place = Place::new();
+    let place = TestDir::new();
     let folder = place.path("meshes");
     fs::create_dir(&folder).unwrap();
     for (name, mesh) in [(&b"caf\xe9.obj"[..], CUBE), (b"g\xff.obj", "no mesh")] {
@@ -379,7 +379,7 @@ fn names_that_are_no_text_are_told_of_too() {
 
 #[test]
 fn the_number_of_workers_changes_no_byte() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_folder(&place);
     for workers in ["1", "5"] {
         let render = [
@@ -404,7 +404,7 @@ fn the_number_of_workers_changes_no_byte() {
 
 #[test]
 fn resume_draws_what_is_missing_or_would_differ() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_folder(&place);
     let status = |more: &[&str]| -> Vec<String> {
         let render = [
@@ -451,7 +451,7 @@ fn resume_draws_what_is_missing_or_would_differ() {
 
 #[test]
 fn poses_are_written_for_others_and_read_again() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     let formats = "opencv,opengl,pytorch3d,nerf,colmap,tap";
     let rig = "random:3:7:10..60";
@@ -523,7 +523,7 @@ fn poses_are_written_for_others_and_read_again() {
 
 #[test]
 fn depth_is_floats_and_normals_are_the_objects_on_demand() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     place
         .run(&[
@@ -568,7 +568,7 @@ fn depth_is_floats_and_normals_are_the_objects_on_demand() {
 }
 
 /// Two boxes side by side, of two materials and two groups.
-fn write_boxes(place: &Place) {
+fn write_boxes(place: &TestDir) {
     let second = CUBE
         .lines()
         .map(|line| match line.split_once(' ') {
@@ -601,7 +601,7 @@ const ALL_CHANNELS: &str = "color,mask,depth,normal,albedo,part,material";
 
 #[test]
 fn all_channels_of_a_colored_mesh() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_boxes(&place);
     place
         .run(&[
@@ -656,7 +656,7 @@ fn all_channels_of_a_colored_mesh() {
 
 #[test]
 fn relighting_is_drawing_under_another_light() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_boxes(&place);
     place.write("cube.obj", CUBE);
     let render = |out: &str, lighting: &str| {
@@ -748,7 +748,7 @@ fn relighting_is_drawing_under_another_light() {
 /// A folder of views may come from anywhere; the names in its `views.json` lead nowhere else.
 #[test]
 fn relighting_stays_within_its_folders() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     place.write("secret.txt", "not a picture");
     let render = ["render", "cube.obj", "--size", "16", "--rig", "poses:0/0"];
@@ -779,7 +779,7 @@ fn relighting_stays_within_its_folders() {
 
 #[test]
 fn what_views_cannot_show_is_a_warning() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_boxes(&place);
     let lit = |from: &str, lighting: &str, out: &str| -> Vec<String> {
         place
@@ -837,7 +837,7 @@ struct Nearness {
 
 impl Nearness {
     /// Compares the color of all views; pixels that are not covered are equal.
-    fn of(place: &Place, relit: &str, wanted: &str) -> Self {
+    fn of(place: &TestDir, relit: &str, wanted: &str) -> Self {
         let mut nearness = Self::default();
         let (relit, wanted) = (place.files(relit), place.files(wanted));
         for (mask_name, mask) in wanted.iter().filter(|(name, _)| name.ends_with("_mask.png")) {
@@ -863,7 +863,7 @@ impl Nearness {
 /// Draws meshes under one light and under another, and lights the former as the latter: with the help of their color, and
 /// without.
 fn relit_with_edges(
-    place: &Place,
+    place: &TestDir,
     meshes: &[&str],
     size: &str,
     taken: &str,
@@ -890,7 +890,7 @@ fn relit_with_edges(
 
 #[test]
 fn relit_edges_are_mixed_as_they_were_drawn() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_boxes(&place);
     let meshes = ["boxes.obj", AXES];
     for (taken, lighting) in [("textured", "three-point"), ("mvcnn", "hemisphere")] {
@@ -912,7 +912,7 @@ fn real_meshes_are_relit_edges_and_all() {
     let Some(data) = std::env::var_os("TAP_REAL_DATA") else {
         return;
     };
-    let place = Place::new();
+    let place = TestDir::new();
     let path = |name: &str| {
         let path = Path::new(&data).join("meshes").join(name);
         path.into_os_string().into_string().unwrap()
@@ -934,7 +934,7 @@ fn real_meshes_are_relit_edges_and_all() {
 
 #[test]
 fn points_are_found_in_the_views() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     // The middles of the front face and of the back face, in the mesh's coordinates.
     place.write("points.xyz", "0.5 0.5 1\n0.5 0.5 0\n");
@@ -989,7 +989,7 @@ fn decode_png(png: &[u8]) -> Vec<u8> {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_leaves_nothing_half_made() {
-    let place = Place::new();
+    let place = TestDir::new();
     for mesh_idx in 0..300 {
         place.write(&format!("meshes/{mesh_idx:03}.obj"), CUBE);
     }
@@ -1028,7 +1028,7 @@ fn an_interrupt_leaves_nothing_half_made() {
 
 #[test]
 fn a_wrong_command_line_exits_with_2() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     place.run(&["render", "cube.obj"]).exits_with_2();
     place
@@ -1059,7 +1059,7 @@ fn a_wrong_command_line_exits_with_2() {
 
 #[test]
 fn faults_are_one_line_that_helps() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("cube.obj", CUBE);
     place.write("notes.md", "no mesh");
     let render = |mesh| place.run(&["render", mesh, "--out", "views", "--size", "16"]);

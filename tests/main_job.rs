@@ -6,7 +6,7 @@ mod util;
 use std::fs;
 
 use serde_json::Value;
-use util::{Place, has_trainer};
+use util::{TestDir, has_trainer};
 
 /// Enough for a loss to fall far; no more than a test may take.
 const STEPS: &str = "pretrain.steps=80";
@@ -16,7 +16,7 @@ fn meshes_become_a_score() {
     if !has_trainer() {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     place.run(&["doctor"]).succeeds();
     place.synthesize(4, 10);
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/presets/mini-data.toml");
@@ -80,7 +80,7 @@ fn the_demo_ends_with_a_report() {
     if !has_trainer() {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let demo = [
         "demo",
         "--out",
@@ -158,7 +158,7 @@ fn a_trainer_without_data_says_so_in_one_line() {
     if !has_trainer() {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     place
         .run(&["train", "pretrain", "--data", "nowhere", "--out", "run"])
         .fails_with(&["nowhere"]);

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use util::{Outcome, Place, kill_after, start_unheard};
+use util::{Outcome, TestDir, kill_after, start_unheard};
 
 /// Ends with the test that started it, whatever ends that.
 const SERVER: &str = "\
@@ -30,7 +30,7 @@ const SMALL: [&str; 6] = ["--size", "32", "--num-points", "64", "--set", "rows_p
 #[test]
 fn a_store_that_fails_one_request_in_five_holds_the_bytes_of_a_local_build() {
     let Some(store) = Store::start() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(3, 8);
     place
         .run(&[&["dataset", "build", "meshes", "--out", "local"][..], &SMALL].concat())
@@ -78,7 +78,7 @@ fn a_store_that_fails_one_request_in_five_holds_the_bytes_of_a_local_build() {
 #[test]
 fn a_killed_build_goes_on_by_what_the_store_holds() {
     let Some(store) = Store::start() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(3, 8);
     place
         .run(&[&["dataset", "build", "meshes", "--out", "local"][..], &SMALL].concat())
@@ -107,7 +107,7 @@ fn a_killed_build_goes_on_by_what_the_store_holds() {
 #[test]
 fn an_upload_that_a_kill_left_behind_is_ended() {
     let Some(store) = Store::start() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 6);
     // 1.5 MB a row: one shard in two parts.
     let build = |out| {
@@ -153,7 +153,7 @@ fn an_upload_that_a_kill_left_behind_is_ended() {
 #[test]
 fn parts_are_joined_from_and_to_a_store() {
     let Some(store) = Store::start() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(2, 6);
     let run = |arguments: &[&str]| run_with(&place, arguments, store.port);
     let build = |more: &[&str]| run(&[&["dataset", "build", "meshes"][..], &SMALL, more].concat()).succeeds();
@@ -173,7 +173,7 @@ fn parts_are_joined_from_and_to_a_store() {
 #[test]
 fn what_a_store_refuses_is_said_in_one_line() {
     let Some(store) = Store::start() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(1, 2);
     let run = |arguments: &[&str]| run_with(&place, arguments, store.port);
     run(&[
@@ -220,12 +220,12 @@ fn what_a_store_refuses_is_said_in_one_line() {
     }
 }
 
-fn run_with(place: &Place, arguments: &[&str], port: u16) -> Outcome {
+fn run_with(place: &TestDir, arguments: &[&str], port: u16) -> Outcome {
     Outcome::of(&mut with_store(place, arguments, port))
 }
 
 /// A command that finds its store at this port of this machine.
-fn with_store(place: &Place, arguments: &[&str], port: u16) -> Command {
+fn with_store(place: &TestDir, arguments: &[&str], port: u16) -> Command {
     let mut command = place.command(arguments);
     command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
     for (name, value) in [

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use util::{CUBE, Place, nan_cube};
+use util::{CUBE, TestDir, nan_cube};
 
 /// Browsers that can do without a screen.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
@@ -39,8 +39,8 @@ setTimeout(done, 300);
 </script>";
 
 /// A small dataset with a hostile name and a broken mesh; `None` where file systems have no such names.
-fn dataset() -> Place {
-    let place = Place::new();
+fn dataset() -> TestDir {
+    let place = TestDir::new();
     for name in ["a", "b", HOSTILE] {
         let name = name.replace('/', "");
         place.write(&format!("meshes/box/{name}.obj"), CUBE);
@@ -165,7 +165,7 @@ fn browser() -> Option<PathBuf> {
 /// The same objects under other names, sampled by another seed: all of them are found, and no other pair.
 #[test]
 fn duplicates_are_found_under_other_names_and_samplings() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.synthesize(3, 4);
     let build = |meshes: &str, out: &str, seed: &str| {
         let flags = ["--size", "16", "--num-points", "1024", "--seed", seed];

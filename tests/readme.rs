@@ -7,7 +7,7 @@ mod util;
 use std::env;
 use std::path::Path;
 
-use util::{Outcome, Place, has_trainer};
+use util::{Outcome, TestDir, has_trainer};
 
 /// The block of commands that is run, by the line above it.
 const HEADING: &str = "## Use";
@@ -22,7 +22,7 @@ fn the_first_run_works_line_by_line() {
     let block = section.split("```").nth(1).unwrap();
     let lines: Vec<&str> = block.lines().filter(|line| !line.trim().is_empty()).collect();
     assert!(lines.len() >= 5, "the block holds the whole first run: {lines:?}");
-    let place = Place::new();
+    let place = TestDir::new();
     let programs = Path::new(env!("CARGO_BIN_EXE_tap")).parent().unwrap();
     let path = env::join_paths(
         std::iter::once(programs.to_owned()).chain(env::split_paths(&env::var_os("PATH").unwrap())),

@@ -6,7 +6,7 @@ mod util;
 
 use std::path::PathBuf;
 
-use util::Place;
+use util::TestDir;
 
 /// All meshes and all troublesome files in one call: nothing crashes, nothing hangs, no mesh fails.
 #[test]
@@ -15,7 +15,7 @@ fn everything_is_drawn_or_has_a_reason() {
         util::skip("TAP_REAL_DATA does not say where real meshes lie");
         return;
     };
-    let place = Place::new();
+    let place = TestDir::new();
     let source = folder.to_str().unwrap();
     let render = [
         "render",
@@ -58,7 +58,7 @@ fn every_real_mesh_becomes_a_row() {
         util::skip("TAP_REAL_DATA does not say where real meshes lie");
         return;
     };
-    let place = Place::new();
+    let place = TestDir::new();
     let (source, splits) = (meshes.to_str().unwrap(), meshes.join("split.csv"));
     let build = [
         "dataset",

@@ -21,7 +21,7 @@ const TAP: &str = env!("CARGO_BIN_EXE_tap");
 const REQUIRE_TRAIN: &str = "TAP_REQUIRE_TRAIN";
 
 /// A place to work in, and the program run from there.
-pub(crate) struct Place {
+pub(crate) struct TestDir {
     dir: TempDir,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn start_unheard(command: &mut Command) -> Child {
         .unwrap()
 }
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
         Self {
             dir: TempDir::new().unwrap(),
