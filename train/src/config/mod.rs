@@ -162,7 +162,8 @@ pub struct DataConfig {
     pub num_views: usize,
     /// Training splits.
     pub train_splits: Vec<Split>,
-    /// What to report on; if absent, pre-training takes `val` or else `test`, classification `test` or else `val`.
+    /// What to report on; if absent, pre-training takes `val`, or else `test`, or else `train`, classification `test` or else
+    /// `val`.
     pub evaluation_split: Option<Split>,
     /// The image set that images come from, made by `tap dataset relight --add`; empty for the data set's own.
     pub images: String,

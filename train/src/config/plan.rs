@@ -504,18 +504,14 @@ fn num_steps(phase: &PhaseConfig, labels_per_class: usize, steps_per_epoch: u64)
 }
 
 fn evaluation_split(config: &Config, task: &Task, dataset_info: &DatasetInfo) -> Split {
-    let (first, second) = match task {
-        Task::Pretrain => (Split::Val, Split::Test),
-        Task::Classify | Task::Segment | Task::Other(_) => (Split::Test, Split::Val),
+    // Pre-training needs no labels, so it may go on with objects that it trains on.
+    let [first, second, last] = match task {
+        Task::Pretrain => [Split::Val, Split::Test, Split::Train],
+        Task::Classify | Task::Segment | Task::Other(_) => [Split::Test, Split::Val, Split::Test],
     };
-    config
-        .data
-        .evaluation_split
-        .unwrap_or(if dataset_info.num_rows[first as usize] > 0 {
-            first
-        } else {
-            second
-        })
+    let has_rows = |split: &Split| dataset_info.num_rows[*split as usize] > 0;
+    let held_out = [first, second].into_iter().find(has_rows);
+    config.data.evaluation_split.or(held_out).unwrap_or(last)
 }
 
 fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> PhasePlan {

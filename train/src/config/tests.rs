@@ -142,6 +142,29 @@ fn segmentation_needs_parts() {
 }
 
 #[test]
+fn pretraining_goes_on_without_held_out_objects() {
+    let split = |task, num_rows| {
+        let dataset_info = DatasetInfo {
+            num_rows,
+            ..dataset_info(64)
+        };
+        let config = Config::load(None, &[]).unwrap();
+        method::plan(None, &config, task, 0, "none", &dataset_info)
+            .unwrap()
+            .data
+            .evaluation_split
+    };
+    assert_eq!(split(Task::Pretrain, [512, 0, 0]), Split::Train);
+    assert_eq!(split(Task::Pretrain, [512, 9, 9]), Split::Val);
+    assert_eq!(split(Task::Classify, [512, 9, 9]), Split::Test);
+    assert_eq!(
+        split(Task::Classify, [512, 0, 0]),
+        Split::Test,
+        "a score needs others"
+    );
+}
+
+#[test]
 fn a_single_sample_in_front_of_a_batch_norm_is_refused_with_its_numbers() {
     let resolve = |table: &str, rows: usize, settings: &[&str]| {
         let settings: Vec<String> = settings

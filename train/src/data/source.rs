@@ -77,7 +77,15 @@ impl ShardSource {
         }
         if source.rows.is_empty() {
             let names: Vec<&str> = splits.iter().map(|split| split.as_str()).collect();
-            let reason = format!("the data set has no row in split {}", names.join(" or "));
+            let setting = if splits.contains(&Split::Train) {
+                "data.train_splits=[\"test\"]"
+            } else {
+                "data.evaluation_split=train"
+            };
+            let reason = format!(
+                "the data set has no row in split {}; build it with --split-fractions 0.8,0.2, or choose a split that it has, as with --set {setting}",
+                names.join(" or ")
+            );
             return Err(TrainError::UnsuitableData {
                 reason,
                 path: path.to_owned(),

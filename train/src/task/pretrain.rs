@@ -129,6 +129,12 @@ pub fn pretrain_with(
     let (init, init_sha256) = read_init(init, on_event)?;
     let (plan, train) = data.plan(Some(kind), config, Task::Pretrain, 0, &init_sha256)?;
     run::check(&options.out, options.existing, &plan)?;
+    let split = plan.data.evaluation_split;
+    if plan.data.train_splits.contains(&split) {
+        on_event(TrainEvent::Note(format!(
+            "no objects are held out: the validation loss is one of split {split}, which is trained on"
+        )));
+    }
     let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);

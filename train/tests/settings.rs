@@ -1,0 +1,131 @@
+//! Settings and paths through the program: one that makes no sense is refused in one line that names it, before anything
+//! is written.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod shape;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// A network that is trained in a moment.
+const SMALL: [&str; 9] = [
+    "data.num_points=64",
+    "data.num_views=2",
+    "photograph.channels=16",
+    "photograph.query.grid=2",
+    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
+    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
+    "encoder.last={kind=\"per_token\",widths=[16]}",
+    "pretrain.batch_size=4",
+    "pretrain.steps=2",
+];
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
+    command.current_dir(folder).args(arguments);
+    for setting in SMALL {
+        command.args(["--set", setting]);
+    }
+    command.output().unwrap()
+}
+
+/// The only line of what must be refused, with `out` not begun.
+#[track_caller]
+fn refused(folder: &Path, exit_code: i32, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(exit_code), "{text}");
+    assert_eq!(text.lines().count(), 1, "one line: {text}");
+    assert!(!folder.join("out").exists(), "nothing is written");
+    text
+}
+
+#[test]
+fn a_path_without_anything_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("there")).unwrap();
+    let out = ["--out", "out"];
+    for (arguments, words) in [
+        (&["pretrain", "--data", "gone"][..], "--data: "),
+        (&["pretrain", "--data", "there", "--init", "gone"], "--init: "),
+        (
+            &[
+                "pretrain",
+                "--data",
+                "there",
+                "--set",
+                "loss.perceptual_network=gone",
+            ],
+            "loss.perceptual_network: ",
+        ),
+        (&["finetune", "--data", "gone"], "--data: "),
+        (&["finetune", "--data", "there", "--init", "gone"], "--init: "),
+        (&["finetune", "--data", "there", "--like", "gone"], "--like: "),
+        (&["probe", "--data", "gone", "--init", "there"], "--data: "),
+        (&["compare", "--data", "there", "--init", "gone"], "--init: "),
+    ] {
+        let text = refused(folder.path(), 1, &[arguments, &out].concat());
+        assert!(text.contains(words) && text.contains("gone"), "{text}");
+    }
+    let config = ["pretrain", "--data", "there", "--out", "out", "--config", "gone"];
+    assert!(refused(folder.path(), 2, &config).contains("--config: 'gone'"));
+}
+
+#[test]
+fn a_number_out_of_range_is_a_wrong_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, setting, words) in [
+        (
+            "pretrain",
+            "pretrain.learning_rate=nan",
+            "pretrain.learning_rate = NaN",
+        ),
+        ("finetune", "head.dropout=2", "head.dropout = 2"),
+    ] {
+        let text = refused(
+            folder.path(),
+            2,
+            &[command, "--data", ".", "--out", "out", "--set", setting],
+        );
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn a_split_without_rows_and_images_of_another_size_have_a_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(&folder.path().join("shards"), 3, 16, 64);
+    let pretrain = ["pretrain", "--data", "shards", "--out", "out", "--device", "cpu"];
+    let with = |setting| [&pretrain[..], &["--set", setting]].concat();
+    let text = refused(folder.path(), 1, &with("data.evaluation_split=val"));
+    for words in [
+        "no row in split val",
+        "--split-fractions 0.8,0.2",
+        "--set data.evaluation_split=",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    let config = [
+        &pretrain[..],
+        &["--config", "mini-dgcnn", "--set", "photograph.query.grid=4"],
+    ]
+    .concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
+    let output = command.current_dir(folder.path()).args(config).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    for words in [
+        "64x64",
+        "16x16",
+        "tap dataset build --config mini-data",
+        "--config paper-",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
+    let output = run(folder.path(), &with("data.train_splits=[\"train\",\"test\"]"));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && text.contains("no objects are held out"),
+        "{text}"
+    );
+}
