@@ -507,7 +507,7 @@ fn evaluation_split(config: &Config, task: &Task, dataset_info: &DatasetInfo) ->
     // Pre-training needs no labels, so it may go on with objects that it trains on.
     let [first, second, last] = match task {
         Task::Pretrain => [Split::Val, Split::Test, Split::Train],
-        Task::Classify | Task::Segment | Task::Other(_) => [Split::Test, Split::Val, Split::Val],
+        Task::Classify | Task::Segment | Task::Other(_) => [Split::Test, Split::Val, Split::Test],
     };
     let has_rows = |split: &Split| dataset_info.num_rows[*split as usize] > 0;
     let held_out = [first, second].into_iter().find(has_rows);
