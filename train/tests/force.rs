@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shape;
+mod small;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,26 +14,15 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// A network that is trained in a moment.
-const SMALL: [&str; 10] = [
-    "data.num_points=64",
-    "data.num_views=2",
-    "photograph.channels=16",
-    "photograph.query.grid=2",
-    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
-    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
-    "encoder.last={kind=\"per_token\",widths=[16]}",
-    "pretrain.batch_size=4",
-    "pretrain.steps=2",
-    "finetune.steps=2",
-];
+/// Steps of all runs.
+const STEPS: [&str; 2] = ["pretrain.steps=2", "finetune.steps=2"];
 
 /// A folder with a data set, in which the program is run.
-struct Place {
+struct TestDir {
     dir: TempDir,
 }
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         shape::write(&dir.path().join("shards"), 3, 16, 64);
@@ -71,7 +61,7 @@ impl Place {
     fn train(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("", arguments);
         command.args(["--threads", "1", "--device", "cpu"]);
-        for setting in SMALL {
+        for setting in small::NETWORK.into_iter().chain(STEPS) {
             command.args(["--set", setting]);
         }
         command
@@ -132,7 +122,7 @@ impl Drop for Killed {
 
 #[test]
 fn a_folder_that_is_no_run_is_left_alone() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.write("config.toml", "[package]");
     place.write("thesis.tex", "years of work");
     place.write("src/a.py", "x");
@@ -156,7 +146,7 @@ fn a_folder_that_is_no_run_is_left_alone() {
 
 #[test]
 fn a_run_is_replaced_but_nothing_beside_it_and_no_input() {
-    let place = Place::new();
+    let place = TestDir::new();
     let run = ["pretrain", "--data", "shards", "--out", "run"];
     let forced = [&run[..], &["--force"]].concat();
     succeeds(&place.train(&run).output().unwrap());
@@ -243,7 +233,7 @@ fn a_run_is_replaced_but_nothing_beside_it_and_no_input() {
 fn links_lead_to_no_loss() {
     use std::os::unix::fs::symlink;
 
-    let place = Place::new();
+    let place = TestDir::new();
     let run = ["pretrain", "--data", "shards", "--out", "run"];
     succeeds(&place.train(&run).output().unwrap());
     symlink(place.path("run"), place.path("link")).unwrap();
@@ -265,7 +255,7 @@ fn links_lead_to_no_loss() {
 
 #[test]
 fn a_run_that_goes_on_is_neither_replaced_nor_joined() {
-    let place = Place::new();
+    let place = TestDir::new();
     let run = ["pretrain", "--data", "shards", "--out", "run"];
     // The last setting counts.
     let mut command = place.train(&run);
@@ -298,7 +288,7 @@ fn a_run_that_goes_on_is_neither_replaced_nor_joined() {
 
 #[test]
 fn probes_replace_their_own_kind() {
-    let place = Place::with_run();
+    let place = TestDir::with_run();
 
     let probe = [
         "probe",
@@ -329,7 +319,7 @@ fn probes_replace_their_own_kind() {
 
 #[test]
 fn comparisons_replace_their_own_kind() {
-    let place = Place::with_run();
+    let place = TestDir::with_run();
     let compare = [
         "compare",
         "--data",
@@ -367,7 +357,7 @@ fn comparisons_replace_their_own_kind() {
 
 #[test]
 fn images_and_imports_replace_their_own_kind() {
-    let place = Place::with_run();
+    let place = TestDir::with_run();
     let generate = [
         "generate",
         "--run",

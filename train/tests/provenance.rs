@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shape;
+mod small;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,16 +17,8 @@ use tap_train::config::Plan;
 use tap_train::run::weights::{RunWeights, WeightChoice};
 use tap_train::weights::safetensors::{read_metadata, read_tensors, write_tensors};
 
-/// A small network, and checkpoints at steps 4, 8 and 12.
-const SETTINGS: [&str; 13] = [
-    "data.num_points=64",
-    "data.num_views=2",
-    "photograph.channels=16",
-    "photograph.query.grid=2",
-    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
-    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
-    "encoder.last={kind=\"per_token\",widths=[16]}",
-    "pretrain.batch_size=4",
+/// Checkpoints at steps 4, 8 and 12.
+const SETTINGS: [&str; 5] = [
     "pretrain.steps=12",
     "finetune.batch_size=6",
     "finetune.steps=12",
@@ -34,9 +27,9 @@ const SETTINGS: [&str; 13] = [
 ];
 
 /// A folder with a data set in `data`.
-struct Place(tempfile::TempDir);
+struct TestDir(tempfile::TempDir);
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         shape::write(&folder.path().join("data"), 6, 16, 96);
@@ -56,8 +49,9 @@ impl Place {
 
     /// Trains with the settings.
     fn train(&self, arguments: &[&str], settings: &[&str]) -> Output {
-        let settings = SETTINGS
+        let settings = small::NETWORK
             .iter()
+            .chain(&SETTINGS)
             .chain(settings)
             .flat_map(|setting| ["--set", setting]);
         self.run(&arguments.iter().copied().chain(settings).collect::<Vec<_>>())
@@ -135,7 +129,7 @@ fn flip_byte(path: &Path) {
 
 #[test]
 fn an_unfinished_run_is_scored_only_by_name() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.unfinished("run");
     let evaluate = ["evaluate", "--run", "run", "--data", "data", "--json"];
     refused(
@@ -203,7 +197,7 @@ fn an_unfinished_run_is_scored_only_by_name() {
 
 #[test]
 fn other_classes_are_refused_for_checkpoints_too() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.unfinished("run");
     let others = ["fish", "gun", "plant"];
     place.change_data("others", &others, |sample| {
@@ -247,7 +241,7 @@ fn other_classes_are_refused_for_checkpoints_too() {
 
 #[test]
 fn labels_are_those_that_were_there() {
-    let place = Place::new();
+    let place = TestDir::new();
     let finetune = [
         "finetune",
         "--data",
@@ -275,7 +269,7 @@ fn labels_are_those_that_were_there() {
 
 #[test]
 fn a_damaged_checkpoint_gives_way_to_the_one_before() {
-    let place = Place::new();
+    let place = TestDir::new();
     let pretrain = |out, more: &[&str]| {
         place.train(
             &[&["pretrain", "--data", "data", "--out", out][..], more].concat(),
@@ -329,7 +323,7 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
 
 #[test]
 fn weights_that_are_not_finite_are_refused_by_name() {
-    let place = Place::new();
+    let place = TestDir::new();
     succeeded(&place.train(&["finetune", "--data", "data", "--out", "run"], &[]));
     let path = place.path("run/model.safetensors");
     let metadata = read_metadata(&path).unwrap();
@@ -358,7 +352,7 @@ fn weights_that_are_not_finite_are_refused_by_name() {
 
 #[test]
 fn a_loss_that_is_no_number_is_kept_and_told() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.change_data("data-nan", &shape::CLASSES, |sample| {
         // An object of the test split.
         if sample.id.as_str() == "box/0007" {

@@ -4,27 +4,18 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shape;
+mod small;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A network that is trained in a moment.
-const SMALL: [&str; 9] = [
-    "data.num_points=64",
-    "data.num_views=2",
-    "photograph.channels=16",
-    "photograph.query.grid=2",
-    "decoder.layers=[{channels=8,stride=2},{channels=4,stride=2},{channels=1,stride=2}]",
-    "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
-    "encoder.last={kind=\"per_token\",widths=[16]}",
-    "pretrain.batch_size=4",
-    "pretrain.steps=2",
-];
+/// Steps of all runs.
+const STEPS: [&str; 1] = ["pretrain.steps=2"];
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
     command.current_dir(folder).args(arguments);
-    for setting in SMALL {
+    for setting in small::NETWORK.into_iter().chain(STEPS) {
         command.args(["--set", setting]);
     }
     command.output().unwrap()

@@ -26,8 +26,8 @@ pub(crate) fn turn() -> MutexGuard<'static, ()> {
     turn
 }
 
-/// A small network for images of 16 pixels.
-const SETTINGS: [&str; 10] = [
+/// A small network for images of 16 pixels, in batches of four.
+pub(crate) const NETWORK: [&str; 8] = [
     "data.num_points=64",
     "data.num_views=2",
     "photograph.channels=16",
@@ -36,13 +36,13 @@ const SETTINGS: [&str; 10] = [
     "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
     "encoder.last={kind=\"per_token\",widths=[16]}",
     "pretrain.batch_size=4",
-    "pretrain.steps=12",
-    "log={checkpoint_every=4,validate_every=6}",
 ];
+/// A short run with checkpoints on its way.
+const SETTINGS: [&str; 2] = ["pretrain.steps=12", "log={checkpoint_every=4,validate_every=6}"];
 
 /// That network, with what a test program sets for all its tests, and one test on top.
 pub(crate) fn config(of_program: &[&str], of_test: &[&str]) -> Config {
-    let settings: Vec<String> = [&SETTINGS, of_program, of_test]
+    let settings: Vec<String> = [&NETWORK[..], &SETTINGS, of_program, of_test]
         .into_iter()
         .flatten()
         .map(|&setting| setting.to_owned())
