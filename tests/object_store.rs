@@ -238,6 +238,13 @@ fn with_store(place: &TestDir, arguments: &[&str], port: u16) -> Command {
     command
 }
 
+/// Does a server listen at this port of this machine?
+fn is_listening(port: u16) -> bool {
+    // Whoever polls a free port can be given that very port to connect from, and is then connected to itself.
+    TcpStream::connect(("127.0.0.1", port))
+        .is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())
+}
+
 /// moto's S3 server, with an empty bucket.
 struct Store {
     server: Child,
@@ -269,7 +276,7 @@ impl Store {
         let started = Instant::now();
         let mut store = server.ok().map(|server| Self { server, port });
         while let Some(running) = &mut store {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            if is_listening(port) {
                 assert!(
                     running
                         .request("PUT", "/bucket", b"")
