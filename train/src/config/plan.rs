@@ -432,7 +432,7 @@ impl Plan {
     #[must_use]
     pub fn sha256(&self) -> String {
         let json = serde_json::to_vec(self).expect("a plan is plain data");
-        crate::weights::safetensors::hex(&Sha256::digest(json))
+        tap_dataset::sha256::hex(&Sha256::digest(json))
     }
 
     /// Reads `config.toml` of a run.

@@ -11,6 +11,7 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tap_dataset::atomic_file::partial_path;
 use tap_dataset::{
     DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, StoreError, locked_kind, refuse_inputs,
 };
@@ -21,7 +22,7 @@ use crate::run::event::Record;
 use crate::run::image_grid::ImageGrid;
 use crate::run::tensorboard::{EncodedImage, TensorBoardWriter};
 use crate::weights::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
-use crate::weights::safetensors::{partial_path, write_atomic};
+use crate::weights::safetensors::write_atomic;
 
 /// The resolved configuration, as TOML.
 pub const CONFIG_FILE: &str = "config.toml";

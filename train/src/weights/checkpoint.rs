@@ -7,11 +7,13 @@
 //! (seed, step) or of (seed, epoch, sample id).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tap_dataset::atomic_file::sync_dir;
+use tap_dataset::sha256::hex;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
 
@@ -19,7 +21,7 @@ use crate::error::TrainError;
 use crate::optim::AdamW;
 use crate::optim::ema::Ema;
 use crate::weights::safetensors::{
-    NO_HASH, file_sha256, hex, read_tensors, read_weights, write_atomic, write_tensors,
+    NO_HASH, file_sha256, read_tensors, read_weights, write_atomic, write_tensors,
 };
 
 /// The version of the checkpoint's layout. Version 1, without hashes, is read too.
@@ -302,11 +304,11 @@ pub fn save(
         .to_json(files)
         .map_err(|error| TrainError::io("write", partial.join(STATE_FILE))(error.into()))?;
     write_atomic(&partial.join(STATE_FILE), json.as_bytes())?;
-    sync_folder(&partial)?;
+    sync_dir(&partial).map_err(TrainError::io("sync", &partial))?;
     // A run that was resumed from an older checkpoint may come by here again.
     remove_folder(&path)?;
     fs::rename(&partial, &path).map_err(TrainError::io("rename", &partial))?;
-    sync_folder(folder)?;
+    sync_dir(folder).map_err(TrainError::io("sync", folder))?;
     // Later ones are damaged, since the run went on from an older one: they are not counted, and stay until they are
     // written again.
     let older = list(folder)?.into_iter().rev().filter(|other| *other <= path);
@@ -413,16 +415,6 @@ fn remove_folder(path: &Path) -> Result<(), TrainError> {
     } else {
         Ok(())
     }
-}
-
-fn sync_folder(path: &Path) -> Result<(), TrainError> {
-    // A folder can be opened and synced on Unix alone; elsewhere the rename has to do.
-    if cfg!(unix) {
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(TrainError::io("sync", path))?;
-    }
-    Ok(())
 }
 
 /// Report on loading weights into a network.

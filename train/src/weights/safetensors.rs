@@ -4,12 +4,14 @@
 //! place), so that corruption is detected on reading. Files without a hash are read without this check.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+use tap_dataset::atomic_file::AtomicFile;
+use tap_dataset::sha256::hex;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::TrainError;
@@ -30,33 +32,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     write_with(path, |writer| writer.write_all(bytes))
 }
 
-/// The temporary path of a file that is being written.
-pub(crate) fn partial_path(path: &Path) -> PathBuf {
-    path.with_extension(match path.extension() {
-        Some(extension) => format!("{}.partial", extension.display()),
-        None => String::from("partial"),
-    })
-}
-
 fn write_with(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+    fill: impl FnOnce(&mut AtomicFile) -> std::io::Result<()>,
 ) -> Result<(), TrainError> {
-    let partial = partial_path(path);
     let write = || {
-        let mut writer = BufWriter::new(File::create(&partial)?);
-        fill(&mut writer)?;
-        writer
-            .into_inner()
-            .map_err(std::io::IntoInnerError::into_error)?
-            .sync_all()?;
-        fs::rename(&partial, path)
+        let mut file = AtomicFile::create(path)?;
+        fill(&mut file)?;
+        file.finish()
     };
-    write().map_err(|error| {
-        // What is half-written is of no use; the error to report is the first one.
-        let _ = fs::remove_file(&partial);
-        TrainError::io("write", path)(error)
-    })
+    write().map_err(TrainError::io("write", path))
 }
 
 /// Writes tensors, sorted by name, and metadata.
@@ -252,20 +237,11 @@ fn update_to_end(hash: &mut Sha256, file: &mut File) -> std::io::Result<()> {
     }
 }
 
-/// Bytes as hexadecimal digits.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        use std::fmt::Write as _;
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::fs;
 
     use super::*;
 
