@@ -75,6 +75,48 @@ fn meshes_become_shards_that_verify_and_sum_up() {
 }
 
 #[test]
+fn meshes_become_points_alone_without_a_device() {
+    let place = TestDir::new();
+    place.synthesize(2, 3);
+    let build = [
+        "dataset",
+        "build",
+        "meshes",
+        "--no-views",
+        "--backend",
+        "wgpu",
+        "--out",
+        "data",
+    ];
+    let outcome = place.run_with("VK_DRIVER_FILES", "/nonexistent", &build);
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    place.run(&["dataset", "verify", "data"]).succeeds();
+    let text = place
+        .run(&["dataset", "inspect", "data"])
+        .succeeds()
+        .stdout
+        .clone();
+    assert!(
+        text.contains("nothing rendered") && text.contains("1024 points, no views"),
+        "{text}"
+    );
+    place
+        .run(&["dataset", "preview", "data", "--out", "preview.html"])
+        .succeeds();
+    place
+        .run(&[
+            "dataset",
+            "relight",
+            "data",
+            "--lighting",
+            "hemisphere",
+            "--add",
+            "sky",
+        ])
+        .fails_with(&["no views to relight"]);
+}
+
+#[test]
 fn the_number_of_workers_leaves_no_trace() {
     let place = TestDir::new();
     place.synthesize(2, 5);
@@ -581,7 +623,7 @@ fn damage_is_found_and_named() {
     let manifest = String::from_utf8(files["manifest.json"].clone()).unwrap();
     place.write(
         "data/manifest.json",
-        manifest.replacen("\"schema_version\": 3", "\"schema_version\": 99", 1),
+        manifest.replacen("\"schema_version\": 4", "\"schema_version\": 99", 1),
     );
     verify().fails_with(&["schema version 99", "build"]);
     place

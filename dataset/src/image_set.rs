@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{DatasetError, ImageSetError, ManifestError, Result};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest};
-use crate::schema::{Columns, ObjectId};
+use crate::schema::ObjectId;
 use crate::store;
 
 /// Subfolder of a dataset that holds its image sets.
@@ -70,7 +70,7 @@ pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Resul
     };
     let is_of_parent = set.parent.is_some()
         && set.parent == parent.sha256
-        && set.layout.columns == Columns::Images
+        && set.layout.columns.is_image_set()
         && rows(&set) == rows(parent);
     if is_of_parent {
         Ok((set_dir, set))

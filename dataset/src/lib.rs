@@ -81,8 +81,9 @@ pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normal
 pub use relight::{RelightOptions, RelightReport, relight, relight_from_meshes};
 pub use reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
 pub use schema::{
-    Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, OLDEST_SCHEMA_VERSION, ObjectId,
-    PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView, ShardHeader, Split,
+    ColumnSet, Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, MeshStats,
+    OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView,
+    ShardHeader, Split,
 };
 pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]

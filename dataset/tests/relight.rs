@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use boxes::{box_obj, bytes, options, recipe, run_with};
 use tap_dataset::{
-    BuildError, BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest,
+    BuildError, BuildEvent, BuildRecipe, ColumnSet, Columns, Dataset, DatasetError, GbufferPixels, Manifest,
     RelightOptions, RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png,
     image_set_dir, image_sets, relight, verify,
 };
@@ -318,7 +318,7 @@ fn what_was_relit_is_relit_again() {
     let columns = Manifest::read(&white).unwrap().layout.columns;
     assert_eq!(
         columns,
-        Columns::GbufferWithAlbedo,
+        Columns::DEFAULT.with(ColumnSet::GbufferAlbedo),
         "colors stay, though none are seen"
     );
     assert_eq!(rows(&white)[0].views[0].image_png[25], 0, "white is gray");

@@ -18,7 +18,9 @@ use serde_json::ser::Formatter;
 use sha2::{Digest, Sha256};
 
 use crate::error::{DatasetError, ManifestError, Result};
-use crate::schema::{OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Split};
+use crate::schema::{
+    Columns, OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Split,
+};
 use crate::sha256;
 use crate::store;
 
@@ -253,6 +255,10 @@ impl Manifest {
                 path,
             }));
         }
+        let columns = value.pointer("/layout/columns").and_then(Columns::from_json);
+        if let Some(Err(source)) = columns {
+            return Err(DatasetError::Manifest(ManifestError::Columns { path, source }));
+        }
         let mut manifest: Self = serde_json::from_value(value).map_err(damaged)?;
         let check = |manifest: &Self| {
             let path = path.clone();
@@ -369,7 +375,6 @@ impl Manifest {
     }
 
     /// Metadata of every shard.
-    #[cfg(feature = "build")]
     pub(crate) fn header(&self) -> crate::schema::ShardHeader {
         crate::schema::ShardHeader {
             layout: self.layout,
@@ -479,22 +484,7 @@ impl Manifest {
                 return Err("its hash does not match its shards".to_owned());
             }
         }
-        let RowLayout {
-            num_points,
-            num_views,
-            image_size_px,
-            columns: _,
-        } = self.layout;
-        if num_points == 0
-            || num_views == 0
-            || image_size_px == 0
-            || image_size_px > crate::image::MAX_IMAGE_SIZE_PX
-        {
-            return Err(format!(
-                "rows of {num_points} points and {num_views} views of {image_size_px} pixels"
-            ));
-        }
-        Ok(())
+        self.layout.check()
     }
 }
 
@@ -629,7 +619,7 @@ mod tests {
                 num_points: 4,
                 num_views: 2,
                 image_size_px: 8,
-                columns: crate::schema::Columns::Plain,
+                columns: Columns::DEFAULT,
             },
             classes: vec!["a".to_owned()],
             parts: Vec::new(),
@@ -761,6 +751,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
         assert_eq!(Manifest::read(dir.path()).unwrap().schema_version, 1);
+    }
+
+    #[test]
+    fn columns_of_a_later_version_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut value = serde_json::to_value(manifest()).unwrap();
+        value["layout"]["columns"] = serde_json::json!(["points", "boxes", "point-labels"]);
+        std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
+        let error = Manifest::read(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::Columns { .. })),
+            "{error}"
+        );
+        let chain = crate::error::error_chain(&error);
+        assert!(
+            chain.contains("boxes, point-labels") && chain.contains("newer version"),
+            "{chain}"
+        );
     }
 
     #[test]

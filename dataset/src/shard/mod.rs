@@ -1,10 +1,12 @@
 //! One Parquet file of samples.
 
-mod column;
+mod decode;
+mod encode;
 mod reader;
+mod value;
 mod writer;
 
-pub use column::RowStats;
+pub use decode::RowStats;
 pub use reader::{ShardReader, ViewSelection};
 pub use writer::{ShardDigest, ShardWriter};
 
