@@ -4,13 +4,16 @@
 mod fixture;
 mod rewritten;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
 use arrow_array::{ArrayRef, DictionaryArray, Int64Array, RecordBatch};
 use fixture::{header, sample};
-use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::basic::{BrotliLevel, ColumnOrder, Compression, GzipLevel, SortOrder, ZstdLevel};
+use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::statistics::Statistics;
 use rewritten::{columns, default_properties, edit_manifest, in_other_types, rewrite, same, with_columns};
 use tap_dataset::{
     ColumnSet, Columns, Dataset, DatasetError, ManifestError, RowLayout, Sample, ShardReader, Split,
@@ -289,6 +292,36 @@ fn other_types_names_and_orders_change_nothing() {
         });
         with_columns(columns)
     });
+}
+
+#[test]
+fn statistics_of_floats_are_in_the_order_that_readers_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = write(dir.path(), Columns::DEFAULT);
+    let path = dir.path().join("train-00000-of-00003.parquet");
+    let footer = ParquetMetaDataReader::new()
+        .parse_and_finish(&File::open(path).unwrap())
+        .unwrap();
+    let leaves = footer.file_metadata().schema_descr();
+    let of = |name: &str| {
+        let leaf = (0..leaves.num_columns())
+            .find(|&i| leaves.column(i).name() == name)
+            .unwrap();
+        let statistics = footer.row_group(0).column(leaf).statistics().unwrap().clone();
+        (footer.file_metadata().column_order(leaf), statistics)
+    };
+    let type_defined = ColumnOrder::TYPE_DEFINED_ORDER(SortOrder::SIGNED);
+    let areas = rows[..4]
+        .iter()
+        .map(|row| row.mesh.as_ref().unwrap().surface_area);
+    let (order, Statistics::Double(statistics)) = of("surface_area") else {
+        panic!("of another type")
+    };
+    assert_eq!(order, type_defined);
+    assert_eq!(statistics.min_opt().copied(), areas.clone().reduce(f64::min));
+    assert_eq!(statistics.max_opt().copied(), areas.reduce(f64::max));
+    let (order, statistics) = of("coverage_min");
+    assert!(order == type_defined && matches!(statistics, Statistics::Float(_)));
 }
 
 #[test]

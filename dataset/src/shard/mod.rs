@@ -2,6 +2,7 @@
 
 mod decode;
 mod encode;
+mod float_order;
 mod reader;
 mod value;
 mod writer;

@@ -13,6 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::SchemaDescriptor;
 use sha2::{Digest, Sha256};
 
+use super::float_order::FloatOrder;
 use super::{ROW_GROUP_ROWS, encode};
 use crate::error::{DatasetError, Result, ShardError};
 use crate::schema::{RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column};
@@ -38,7 +39,7 @@ pub struct ShardWriter {
     path: PathBuf,
     layout: RowLayout,
     schema: SchemaRef,
-    writer: ArrowWriter<HashingFile>,
+    writer: ArrowWriter<FloatOrder<HashingFile>>,
     rows: usize,
 }
 
@@ -63,6 +64,7 @@ impl ShardWriter {
         let schema = Arc::new(arrow_schema(&header.layout, SCHEMA_VERSION).with_metadata(metadata));
         let leaves = leaves(&schema);
         let file = HashingFile::new(store::create(&path)?);
+        let file = FloatOrder::new(file, leaves.num_columns());
         let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &leaves)))
             .map_err(DatasetError::parquet("write", &path))?;
         Ok(Self {
@@ -95,9 +97,10 @@ impl ShardWriter {
         let Self {
             path, writer, rows, ..
         } = self;
-        let HashingFile { file, hasher, bytes } = writer
+        let file = writer
             .into_inner()
             .map_err(DatasetError::parquet("write", &path))?;
+        let HashingFile { file, hasher, bytes } = file.finish().map_err(DatasetError::io("write", &path))?;
         file.finish()?;
         Ok(ShardDigest {
             rows,
