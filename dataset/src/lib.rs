@@ -68,7 +68,7 @@ pub use image::{
 pub use image_set::{image_set_dir, image_sets};
 pub use manifest::{
     BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
-    SourceDescription, shard_file_name,
+    SourceDescription, is_manifest_name, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};

@@ -73,7 +73,7 @@ fn a_source_becomes_a_dataset_that_verifies() {
         .fold(0.0, f32::max);
     assert!((farthest - 1.0).abs() < 1e-5, "{farthest}");
     assert!(
-        !fs::read_to_string(out.path().join("manifest.json"))
+        !fs::read_to_string(out.path().join("_manifest.json"))
             .unwrap()
             .contains(source.path().to_str().unwrap())
     );
@@ -211,7 +211,7 @@ fn cancelled_anywhere_and_resumed_gives_the_bytes_of_an_unbroken_build() {
             "not in the manifest",
         )
         .unwrap();
-        fs::write(out.path().join("manifest.json.partial"), "{").unwrap();
+        fs::write(out.path().join("_manifest.json.partial"), "{").unwrap();
         let summary = run(source.path(), out.path(), 1).unwrap();
         assert!(summary.is_complete, "resumed");
         assert_eq!(bytes(out.path()), expected, "stopped after {stop_after}");
@@ -465,7 +465,7 @@ mod full_disk {
             matches!(error, DatasetError::Build(BuildError::NotEnoughDiskSpace { .. })),
             "foreseen: {error}"
         );
-        assert_eq!(names(&out), ["manifest.json"], "and nothing was begun");
+        assert_eq!(names(&out), ["_manifest.json"], "and nothing was begun");
         let error = attempt(true).unwrap_err();
         let mut text = error.to_string();
         text += &std::error::Error::source(&error)

@@ -150,7 +150,7 @@ fn a_sample_that_breaks_the_layout_is_refused_and_nothing_half_written_stays() {
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["manifest.json"], "no shard, no partial file");
+    assert_eq!(left, ["_manifest.json"], "no shard, no partial file");
     assert!(
         matches!(
             Dataset::open(dir.path()),
@@ -208,7 +208,7 @@ fn stale_partial_and_unlisted_shards_are_swept() {
     for name in [
         "train-00000-of-00001.parquet.partial",
         "test-00000-of-00001.parquet",
-        "manifest.json.partial",
+        "_manifest.json.partial",
     ] {
         std::fs::write(broken.path().join(name), "cut").unwrap();
     }

@@ -164,7 +164,7 @@ fn skipped(preview: &Preview) -> String {
     html.push_str("</table>");
     let more = preview.num_skipped - preview.skipped.len();
     if more > 0 {
-        let _ = write!(html, "<p class='faint'>and {more} more, in manifest.json</p>");
+        let _ = write!(html, "<p class='faint'>and {more} more, in _manifest.json</p>");
     }
     html
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::image::decode_gray_png;
-use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
+use crate::image_set::{image_set_dir, image_sets, read_image_set};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
 use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
@@ -111,10 +111,16 @@ pub fn verify(
     let mut sets = Vec::new();
     let mut problems = Vec::new();
     for name in image_sets(dir)? {
+        let set_dir = image_set_dir(dir, &name)?;
+        let folder = set_dir
+            .strip_prefix(dir)
+            .unwrap_or(&set_dir)
+            .display()
+            .to_string();
         match read_image_set(dir, &name, &manifest) {
-            Ok((set_dir, set)) => sets.push((format!("{IMAGE_SETS}/{name}"), set_dir, set)),
+            Ok((set_dir, set)) => sets.push((folder, set_dir, set)),
             Err(e) => problems.push(Problem {
-                file: format!("{IMAGE_SETS}/{name}/{MANIFEST_FILE_NAME}"),
+                file: format!("{folder}/{MANIFEST_FILE_NAME}"),
                 row: None,
                 detail: error_chain(&e),
             }),

@@ -140,7 +140,7 @@ pub enum ShardError {
 #[non_exhaustive]
 pub enum ManifestError {
     /// The folder holds no manifest.
-    #[error("no manifest.json: not a dataset, or its build never started: {}", .path.display())]
+    #[error("no _manifest.json: not a dataset, or its build never started: {}", .path.display())]
     NotFound {
         /// Folder.
         path: PathBuf,

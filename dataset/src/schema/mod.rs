@@ -23,7 +23,8 @@ use serde_json::json;
 use crate::image::MAX_IMAGE_SIZE_PX;
 
 /// Version of columns, metadata and manifest. Version 2 added mesh issues, and the objects of each shard to
-/// the manifest; version 3 added G-buffers and image sets; version 4 made sets of columns optional.
+/// the manifest; version 3 added G-buffers and image sets; version 4 made sets of columns optional, and gave
+/// manifests and image sets names that other readers skip.
 pub const SCHEMA_VERSION: u32 = 4;
 /// Oldest supported version.
 pub const OLDEST_SCHEMA_VERSION: u32 = 1;

@@ -100,7 +100,7 @@ Examples:
 /// Build shards from a folder of meshes: views, poses, masks and points.
 ///
 /// A build may be killed at any moment: the same command resumes it, and the bytes are those of an uninterrupted build,
-/// whatever the number of threads. An unusable mesh is skipped and listed in manifest.json with a reason code.
+/// whatever the number of threads. An unusable mesh is skipped and listed in _manifest.json with a reason code.
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 struct BuildArguments {
