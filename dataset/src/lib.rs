@@ -68,7 +68,7 @@ pub use image::{
 pub use image_set::{image_set_dir, image_sets};
 pub use manifest::{
     BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
-    SourceDescription, shard_file_name,
+    SourceDescription, is_manifest_name, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
@@ -81,8 +81,9 @@ pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normal
 pub use relight::{RelightOptions, RelightReport, relight, relight_from_meshes};
 pub use reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
 pub use schema::{
-    Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, OLDEST_SCHEMA_VERSION, ObjectId,
-    PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView, ShardHeader, Split,
+    ColumnSet, Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, MeshStats,
+    OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView,
+    ShardHeader, Split,
 };
 pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]

@@ -7,7 +7,7 @@ use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
 
 use crate::error::{DatasetError, RecipeError, Result};
 use crate::image::MAX_IMAGE_SIZE_PX;
-use crate::schema::{Columns, ObjectId, RowLayout};
+use crate::schema::{ColumnSet, Columns, ObjectId, RowLayout};
 use crate::surface::Sampler;
 
 /// Points per object (TAP, section 4.1).
@@ -22,9 +22,19 @@ const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 /// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of a recipe's file")]
 pub struct BuildRecipe {
     /// Views and lighting.
     pub render: RenderRecipe,
+    /// Whether to render and store views. Without them nothing is rendered, and no object is skipped for how it looks.
+    #[serde(skip_serializing_if = "is_true")]
+    pub views: bool,
+    /// Whether to store the normals of the points.
+    #[serde(skip_serializing_if = "is_true")]
+    pub normals: bool,
+    /// Whether to examine the meshes and store their statistics and issues.
+    #[serde(skip_serializing_if = "is_true")]
+    pub mesh_stats: bool,
     /// Whether to store a G-buffer for relighting without meshes. Its normals are flat or smooth as in the
     /// lighting; albedo is stored if the lighting shows it.
     pub gbuffer: bool,
@@ -40,6 +50,12 @@ pub struct BuildRecipe {
     pub normalization: Normalization,
     /// Objects per shard; skipped ones leave it shorter.
     pub rows_per_shard: usize,
+}
+
+/// Settings that leave out columns came later: the default is not written, so that recipes without them stay the same.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_true(setting: &bool) -> bool {
+    *setting
 }
 
 /// Translation and scale into object space.
@@ -59,6 +75,9 @@ impl Default for BuildRecipe {
     fn default() -> Self {
         Self {
             render: RenderRecipe::default(),
+            views: true,
+            normals: true,
+            mesh_stats: true,
             gbuffer: false,
             num_points: DEFAULT_NUM_POINTS,
             sampler: Sampler::default(),
@@ -79,7 +98,10 @@ impl BuildRecipe {
         // Exhaustive: a new field must be checked or listed here.
         let Self {
             render,
-            gbuffer: _,
+            views,
+            normals: _,
+            mesh_stats: _,
+            gbuffer,
             num_points,
             sampler: _,
             seed: _,
@@ -91,6 +113,9 @@ impl BuildRecipe {
         let out_of_range = |key, value: String, rule| {
             Err(DatasetError::Recipe(RecipeError::OutOfRange { key, value, rule }))
         };
+        if *gbuffer && !views {
+            return out_of_range("gbuffer", gbuffer.to_string(), "false without views");
+        }
         if !(1..=MAX_NUM_POINTS).contains(num_points) {
             return out_of_range("num_points", num_points.to_string(), "1 to 262144");
         }
@@ -112,16 +137,38 @@ impl BuildRecipe {
 
     /// Row dimensions.
     pub(crate) fn row_layout(&self) -> RowLayout {
+        let left_out = [
+            (self.views, ColumnSet::Views),
+            (self.normals, ColumnSet::Normals),
+            (self.mesh_stats, ColumnSet::Mesh),
+        ];
+        let columns = left_out
+            .into_iter()
+            .filter(|(is_stored, _)| !is_stored)
+            .fold(Columns::DEFAULT, |columns, (_, set)| columns.without(set));
+        if !self.views {
+            return RowLayout {
+                num_points: self.num_points,
+                num_views: 0,
+                image_size_px: 0,
+                columns,
+            };
+        }
         RowLayout {
             num_points: self.num_points,
             num_views: self.render.rig.num_views(),
             image_size_px: self.render.size_px,
             columns: match (self.gbuffer, self.render.lighting.material) {
-                (false, _) => Columns::Plain,
-                (true, MaterialChoice::White) => Columns::Gbuffer,
-                (true, MaterialChoice::Own) => Columns::GbufferWithAlbedo,
+                (false, _) => columns,
+                (true, MaterialChoice::White) => columns.with(ColumnSet::Gbuffer),
+                (true, MaterialChoice::Own) => columns.with(ColumnSet::GbufferAlbedo),
             },
         }
+    }
+
+    /// Whether materials and textures are seen.
+    pub(crate) fn needs_appearance(&self) -> bool {
+        self.views && self.render.needs_appearance()
     }
 
     /// Render recipe with all channels that a row stores.
@@ -169,10 +216,29 @@ mod tests {
                 num_points: 1024,
                 num_views: 12,
                 image_size_px: 224,
-                columns: Columns::Plain,
+                columns: Columns::DEFAULT,
             }
         );
         serde_json::from_str::<BuildRecipe>("{\"num_point\": 3}").unwrap_err();
+    }
+
+    #[test]
+    fn what_is_left_out_has_no_column_and_what_is_stored_no_key() {
+        let json = serde_json::to_value(BuildRecipe::default()).unwrap();
+        for key in ["views", "normals", "mesh_stats"] {
+            assert!(json.get(key).is_none(), "{key}");
+        }
+        let points: BuildRecipe =
+            serde_json::from_str("{\"views\": false, \"normals\": false, \"mesh_stats\": false}").unwrap();
+        let layout = points.row_layout();
+        assert_eq!((layout.num_views, layout.image_size_px), (0, 0));
+        let sets: Vec<ColumnSet> = layout.columns.sets().collect();
+        assert_eq!(sets, [ColumnSet::Points, ColumnSet::Parts]);
+        let gbuffer = BuildRecipe {
+            gbuffer: true,
+            ..points
+        };
+        assert!(gbuffer.validate().unwrap_err().to_string().contains("gbuffer"));
     }
 
     #[test]

@@ -303,6 +303,7 @@ fn files() -> Vec<String> {
         "meshes/taxonomy.json",
         "meshes/#/*_#/model.obj",
         "meshes/#/*_#/model.mtl",
+        "data/_manifest.json",
         "data/manifest.json",
         "data/*-#-of-#.parquet",
         "data/*-#-of-#.parquet.json",

@@ -14,6 +14,10 @@ const NUM_FINE_POINTS: usize = 512;
 const YAW_STEPS: usize = 24;
 /// ICP iterations.
 const MAX_ITERATIONS: usize = 6;
+/// Points that a normal is estimated from.
+const NUM_PLANE_POINTS: usize = 9;
+/// Steps of power iteration.
+const NUM_POWER_ITERATIONS: usize = 64;
 /// Rotation vector, translation and scale.
 const NUM_UNKNOWNS: usize = 7;
 /// Largest rotation (radians) and relative scale change of one ICP step.
@@ -36,9 +40,11 @@ struct Correspondence {
 }
 
 impl PointCloud {
-    pub(crate) fn new(points: &[[f32; 3]], normals: &[[f32; 3]]) -> Self {
-        let [points, normals] =
-            [points, normals].map(|vectors| vectors.iter().map(|&v| Vec3::from(v)).collect::<Vec<_>>());
+    /// Normals are estimated where there are none.
+    pub(crate) fn new(points: &[[f32; 3]], normals: Option<&[[f32; 3]]>) -> Self {
+        let to_vectors = |vectors: &[[f32; 3]]| vectors.iter().map(|&v| Vec3::from(v)).collect::<Vec<_>>();
+        let points = to_vectors(points);
+        let normals = normals.map_or_else(|| estimate_normals(&points), to_vectors);
         let index = KdLeaves::new(&points);
         let step = points.len().div_ceil(NUM_COARSE_POINTS).max(1);
         let places = (0..points.len()).step_by(step);
@@ -134,6 +140,34 @@ impl PointCloud {
     }
 }
 
+/// Normals of the planes that fit each point and its nearest neighbors (Hoppe et al. 1992), of either sign.
+fn estimate_normals(points: &[Vec3]) -> Vec<Vec3> {
+    let normal = |&point: &Vec3| {
+        let mut near = points.to_vec();
+        let num_neighbors = NUM_PLANE_POINTS.min(near.len());
+        let by_distance =
+            |a: &Vec3, b: &Vec3| a.distance_squared(point).total_cmp(&b.distance_squared(point));
+        if num_neighbors < near.len() {
+            near.select_nth_unstable_by(num_neighbors, by_distance);
+        }
+        plane_normal(&near[..num_neighbors])
+    };
+    points.iter().map(normal).collect()
+}
+
+/// The direction in which points spread least: power iteration on their covariance, turned around by its trace.
+fn plane_normal(points: &[Vec3]) -> Vec3 {
+    let center = points.iter().sum::<Vec3>() / points.len().max(1) as f32;
+    let outer = |v: Vec3| Mat3::from_cols(v * v.x, v * v.y, v * v.z);
+    let covariance = points
+        .iter()
+        .fold(Mat3::ZERO, |sum, &point| sum + outer(point - center));
+    let trace = covariance.x_axis.x + covariance.y_axis.y + covariance.z_axis.z;
+    let turned = Mat3::from_diagonal(Vec3::splat(trace)) - covariance;
+    let start = Vec3::new(0.53, 0.61, 0.59);
+    (0..NUM_POWER_ITERATIONS).fold(start, |normal, _| (turned * normal).normalize_or(Vec3::Y))
+}
+
 /// Search rotations: yaw around up, and each other axis turned up.
 fn rotations() -> Vec<Mat3> {
     let axes = [Vec3::X, Vec3::NEG_X, Vec3::Y, Vec3::NEG_Y, Vec3::Z, Vec3::NEG_Z];
@@ -226,6 +260,22 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+
+    #[test]
+    fn estimated_normals_are_those_of_the_surface() {
+        // A golden spiral on the unit sphere, whose normals are its points.
+        let points: Vec<Vec3> = (0..512_u16)
+            .map(|i| {
+                let y = 1.0 - (2.0 * f32::from(i) + 1.0) / 512.0;
+                let (sin, cos) = (f32::from(i) * 2.399_963).sin_cos();
+                let radius = (1.0 - y * y).sqrt();
+                Vec3::new(radius * cos, y, radius * sin)
+            })
+            .collect();
+        for (point, normal) in points.iter().zip(estimate_normals(&points)) {
+            assert!(point.dot(normal).abs() > 0.98, "{point} {normal}");
+        }
+    }
 
     #[test]
     fn candidate_rotations_are_rotations() {

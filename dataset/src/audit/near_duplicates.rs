@@ -236,7 +236,7 @@ fn duplicates_of(
     }
     let read = |dataset: &Dataset, (split, row)| -> Result<PointCloud> {
         let sample = dataset.read(split, row, ViewSelection::None)?;
-        Ok(PointCloud::new(&sample.points, &sample.normals))
+        Ok(PointCloud::new(&sample.points, sample.normals.as_deref()))
     };
     let cloud = read(other, (split, row))?;
     let mut near = Vec::new();
@@ -342,7 +342,7 @@ mod tests {
         let radius = points.iter().map(|point| point.length()).fold(0.0, f32::max);
         let points: Vec<_> = points.iter().map(|&point| (point / radius).to_array()).collect();
         let normals: Vec<_> = normals.iter().map(Vec3::to_array).collect();
-        PointCloud::new(&points, &normals)
+        PointCloud::new(&points, Some(&normals))
     }
 
     fn rotated(cloud: &PointCloud, rotation: Mat3) -> PointCloud {
@@ -352,7 +352,7 @@ mod tests {
                 .map(|&v| (rotation * v).to_array())
                 .collect::<Vec<_>>()
         };
-        PointCloud::new(&rotated(&cloud.points), &rotated(&cloud.normals))
+        PointCloud::new(&rotated(&cloud.points), Some(&rotated(&cloud.normals)))
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! The build is a job of the [pipeline](crate::pipeline): [`prepare`](prepare::prepare) a mesh, render it,
 //! [`encode`](encode::encode) a row, and write rows in plan order. The bytes therefore do not depend on the number
-//! of workers.
+//! of workers. Without views there is one stage, and no renderer ([`points`]).
 
 mod encode;
 mod plan;
+mod points;
 mod prepare;
 mod skip_reason;
 mod timing;
@@ -19,7 +20,7 @@ use tap_render::{BackendKind, CpuRenderer, RenderError, Renderer, RendererOption
 
 use crate::error::{BuildError, DatasetError, Result, error_chain};
 use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
-use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
+use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader, Split};
 use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject};
@@ -27,6 +28,7 @@ use crate::writer::Skipped as Skip;
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
 pub(crate) use encode::encode_color;
 use plan::check_free_space;
+use points::PointsJob;
 use prepare::Prepared;
 use timing::{Stage, StageClock};
 
@@ -83,8 +85,8 @@ pub enum BuildEvent {
     Started {
         /// Objects to process, including those finished by an earlier run.
         total: usize,
-        /// Adapter that renders.
-        adapter: String,
+        /// Adapter that renders; `None` if nothing is rendered.
+        adapter: Option<String>,
     },
     /// Objects finished by an earlier run.
     Resumed {
@@ -186,11 +188,14 @@ pub(crate) fn build_child(
             reasons,
         }));
     }
-    let renderer = Renderer::try_new(&options.renderer)?;
-    let adapter = renderer.adapter();
+    let renderer = recipe
+        .views
+        .then(|| Renderer::try_new(&options.renderer))
+        .transpose()?;
+    let adapter = renderer.as_ref().map(Renderer::adapter);
     let plan = DatasetPlan {
         parent: parent.map(str::to_owned),
-        ..new_plan(source, recipe, to_value(adapter), options.part)
+        ..new_plan(source, recipe, to_value(&adapter), options.part)
     };
     let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
     let own = shards.iter().enumerate();
@@ -198,7 +203,7 @@ pub(crate) fn build_child(
     let total = own.map(|(_, objects)| objects.len()).sum();
     on_event(BuildEvent::Started {
         total,
-        adapter: adapter.to_string(),
+        adapter: adapter.map(ToString::to_string),
     });
 
     let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
@@ -233,7 +238,6 @@ pub(crate) fn build_child(
         source,
         recipe,
         objects: shards.iter().cloned().flatten().collect(),
-        backend_kind: renderer.backend_kind(),
         max_mesh_bytes: options.max_mesh_bytes,
         clock: &clock,
     };
@@ -242,21 +246,14 @@ pub(crate) fn build_child(
         clock: &clock,
         shards: shards.iter().map(Range::len).collect(),
     };
-    let is_complete = render_all(
-        &job,
-        renderer,
-        &options.renderer,
-        options.num_workers(),
-        MAX_IN_FLIGHT_BYTES,
-        cancel,
-        &mut |delivery| match delivery {
-            Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
-            Delivery::Event(error) => {
-                tracing::warn!(error = error_chain(&error), "the device failed");
-                Ok(())
-            }
-        },
-    )?;
+    let mut deliver = |delivery: Delivery<Outcome, RenderError>| match delivery {
+        Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
+        Delivery::Event(error) => {
+            tracing::warn!(error = error_chain(&error), "the device failed");
+            Ok(())
+        }
+    };
+    let is_complete = run_job(&job, renderer, options, cancel, &mut deliver)?;
     let manifest = if is_complete {
         clock.time(Stage::Write, || writer.finish())?
     } else {
@@ -267,6 +264,35 @@ pub(crate) fn build_child(
         manifest,
         timings: clock.timings(options.num_workers()),
     })
+}
+
+/// Runs a build, with a renderer if it has views; `false` if cancelled.
+fn run_job(
+    job: &BuildJob<'_>,
+    renderer: Option<Renderer>,
+    options: &BuildOptions,
+    cancel: &AtomicBool,
+    deliver: &mut dyn FnMut(Delivery<Outcome, RenderError>) -> Result<()>,
+) -> Result<bool> {
+    let num_threads = options.num_workers();
+    let Some(renderer) = renderer else {
+        let limits = Limits {
+            num_threads,
+            max_items: 3 * num_threads,
+            max_bytes: MAX_IN_FLIGHT_BYTES,
+        };
+        return run(&PointsJob(job), limits, cancel, deliver);
+    };
+    let backend_kind = renderer.backend_kind();
+    render_all(
+        &RenderedJob { job, backend_kind },
+        renderer,
+        &options.renderer,
+        num_threads,
+        MAX_IN_FLIGHT_BYTES,
+        cancel,
+        deliver,
+    )
 }
 
 fn new_plan(
@@ -328,7 +354,6 @@ struct BuildJob<'a> {
     recipe: &'a BuildRecipe,
     /// Objects to process, in write order; shards of an earlier run leave gaps.
     objects: Vec<usize>,
-    backend_kind: BackendKind,
     max_mesh_bytes: u64,
     clock: &'a StageClock,
 }
@@ -340,35 +365,53 @@ impl BuildJob<'_> {
     fn object(&self, item: usize) -> &SourceObject {
         &self.source.objects()[self.objects[item]]
     }
+
+    fn size_bytes(&self, item: usize) -> u64 {
+        self.object(item).bytes.unwrap_or(self.max_mesh_bytes)
+    }
 }
 
-impl MeshJob for BuildJob<'_> {
+/// An object whose processing panicked.
+fn crashed(message: String, source_sha256: Option<String>) -> Skip {
+    Skip {
+        reason: SkipReason::Crashed,
+        message,
+        source_sha256,
+    }
+}
+
+/// A build with views.
+struct RenderedJob<'a> {
+    job: &'a BuildJob<'a>,
+    backend_kind: BackendKind,
+}
+
+impl MeshJob for RenderedJob<'_> {
     type Prepared = Prepared;
     type Output = Outcome;
     type Error = DatasetError;
 
     fn num_items(&self) -> usize {
-        self.objects.len()
+        self.job.objects.len()
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        self.object(item).bytes.unwrap_or(self.max_mesh_bytes)
+        self.job.size_bytes(item)
     }
 
     fn prepare(&self, item: usize) -> Result<Prepared, Outcome> {
-        let Self {
+        let BuildJob {
             source,
             recipe,
-            backend_kind,
             max_mesh_bytes,
             clock,
             ..
-        } = *self;
+        } = *self.job;
         prepare::prepare(
             source,
-            self.object(item),
+            self.job.object(item),
             recipe,
-            backend_kind,
+            self.backend_kind,
             max_mesh_bytes,
             clock,
         )
@@ -376,26 +419,24 @@ impl MeshJob for BuildJob<'_> {
     }
 
     fn render_on_cpu(&self, renderer: &CpuRenderer, prepared: &mut Prepared) -> Vec<View> {
-        self.clock.time(Stage::Draw, || renderer.draw(&prepared.framed))
+        self.job.clock.time(Stage::Draw, || renderer.draw(&prepared.job))
     }
 
     fn finish(&self, item: usize, prepared: Prepared, views: &[View]) -> Result<Outcome> {
-        let source_sha256 = prepared.source_sha256.clone();
-        let columns = self.recipe.row_layout().columns;
-        let encoded = self.clock.time(Stage::Encode, || {
-            catch_panic(|| encode::encode(self.source, self.object(item), prepared, views, columns))
+        let BuildJob { source, recipe, .. } = *self.job;
+        let sampled = prepared.object;
+        let source_sha256 = Some(sampled.source_sha256.clone());
+        let columns = recipe.row_layout().columns;
+        let encoded = self.job.clock.time(Stage::Encode, || {
+            catch_panic(|| encode::encode(source, self.job.object(item), sampled, views, columns))
         });
         Ok(match encoded {
             Ok(Ok(sample)) => Ok(Box::new(sample)),
             Ok(Err(skip)) => Err(Skip {
-                source_sha256: Some(source_sha256),
+                source_sha256,
                 ..skip
             }),
-            Err(message) => Err(Skip {
-                reason: SkipReason::Crashed,
-                message,
-                source_sha256: Some(source_sha256),
-            }),
+            Err(message) => Err(crashed(message, source_sha256)),
         })
     }
 
@@ -403,21 +444,17 @@ impl MeshJob for BuildJob<'_> {
         Err(Skip {
             reason: SkipReason::RenderFailed,
             message: error_chain(error),
-            source_sha256: Some(prepared.source_sha256),
+            source_sha256: Some(prepared.object.source_sha256),
         })
     }
 
     fn panicked(&self, _: usize, message: String) -> Outcome {
-        Err(Skip {
-            reason: SkipReason::Crashed,
-            message,
-            source_sha256: None,
-        })
+        Err(crashed(message, None))
     }
 
     fn on_device_thread<R>(&self, render: impl FnOnce() -> R) -> R {
         // Waiting for meshes costs no CPU time.
-        self.clock.time(Stage::Draw, render)
+        self.job.clock.time(Stage::Draw, render)
     }
 }
 

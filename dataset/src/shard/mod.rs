@@ -1,10 +1,13 @@
 //! One Parquet file of samples.
 
-mod column;
+mod decode;
+mod encode;
+mod float_order;
 mod reader;
+mod value;
 mod writer;
 
-pub use column::RowStats;
+pub use decode::RowStats;
 pub use reader::{ShardReader, ViewSelection};
 pub use writer::{ShardDigest, ShardWriter};
 

@@ -4,6 +4,7 @@
 //! Files appear under their name completely or not at all: by rename on disk, by a single request in an
 //! object store.
 
+mod file_cache;
 mod url;
 // Both files have the same items; without the feature URLs are refused.
 #[cfg(not(feature = "object-store"))]
@@ -28,6 +29,7 @@ use crate::local_file;
 use crate::sha256;
 use remote::{Location, RemoteFile, Upload, Version};
 
+pub(crate) use file_cache::{FileCache, SharedFile};
 pub(crate) use url::is_url;
 
 /// How long to wait for another build to release its lock.

@@ -20,9 +20,9 @@ use tap_cli::flag::{MaxSkippedFlag, SettingFlags};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, Columns, Inspection,
-    Layout, Sampler, SkipReason, Source, SourceOptions, SplitRatios, SynthesizeEvent, SynthesizeOptions,
-    VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
+    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, ColumnSet, Inspection,
+    Layout, RowLayout, Sampler, SkipReason, Source, SourceOptions, SplitRatios, SynthesizeEvent,
+    SynthesizeOptions, VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
 };
 use toml::Value;
 
@@ -100,7 +100,7 @@ Examples:
 /// Build shards from a folder of meshes: views, poses, masks and points.
 ///
 /// A build may be killed at any moment: the same command resumes it, and the bytes are those of an uninterrupted build,
-/// whatever the number of threads. An unusable mesh is skipped and listed in manifest.json with a reason code.
+/// whatever the number of threads. An unusable mesh is skipped and listed in _manifest.json with a reason code.
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 struct BuildArguments {
@@ -131,6 +131,7 @@ Examples:
   tap dataset build ModelNet40 --layout modelnet --up z --out shards --threads 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
   tap dataset build meshes --gbuffer --lighting textured --out shards      to relight it later
+  tap dataset build meshes --no-views --split-fractions 0.8,0.2 --out shards      points and labels alone
   tap dataset build meshes --config mini-data --split-fractions 0.8,0.2 --out shards
   tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
 
@@ -190,6 +191,10 @@ struct RecipeFlags {
     /// Also store normals, depth and colors per pixel (a G-buffer), to relight the shards without the meshes.
     #[arg(long)]
     gbuffer: bool,
+    /// Store no views: points, normals and mesh statistics alone. Nothing is rendered, and no mesh is skipped for how it
+    /// looks. `--set normals=false` and `--set mesh_stats=false` leave out those.
+    #[arg(long, conflicts_with = "gbuffer")]
+    no_views: bool,
     #[command(flatten)]
     up: UpFlag,
     #[command(flatten)]
@@ -424,6 +429,9 @@ impl RecipeFlags {
         if self.gbuffer {
             settings.push(Setting::new("gbuffer", true));
         }
+        if self.no_views {
+            settings.push(Setting::new("views", false));
+        }
         if let Some(up) = self.up.up {
             settings.push(Setting::new("up", up.to_string()));
         }
@@ -467,7 +475,7 @@ impl BuildBar {
         match event {
             BuildEvent::Started { total, adapter } => {
                 bar.set_length(total as u64);
-                bar.message(adapter);
+                bar.message(adapter.unwrap_or_else(|| "no renderer".to_owned()));
             }
             BuildEvent::Resumed { objects } => {
                 bar.skip(objects as u64);
@@ -507,13 +515,20 @@ fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     }
     let Some(first) = report.problems.first() else {
         if !arguments.json {
+            let in_masks = format!(
+                "at least {:.1} % of an object's points are inside its masks; ",
+                100.0 * report.points_in_mask_min
+            );
             ui::result(format_args!(
-                "valid: {} objects, {} images, {} shards; at least {:.1} % of an object's points are inside its \
-                 masks; {}",
+                "valid: {} objects, {} images, {} shards; {}{}",
                 report.num_rows,
                 report.num_images,
                 report.num_shards,
-                100.0 * report.points_in_mask_min,
+                if report.num_images > 0 {
+                    in_masks.as_str()
+                } else {
+                    ""
+                },
                 report.sha256
             ));
         }
@@ -546,6 +561,39 @@ fn run_inspect(arguments: &InspectArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What a row has, and what it lacks of what most have.
+fn describe_row(layout: &RowLayout, num_parts: usize) -> String {
+    let RowLayout {
+        num_points,
+        num_views,
+        image_size_px,
+        columns,
+    } = layout;
+    let has = |set| columns.has(set);
+    let mut parts = vec![format!("{num_points} points")];
+    parts.push(if has(ColumnSet::Views) {
+        format!("{num_views} views of {image_size_px} pixels")
+    } else {
+        "no views".to_owned()
+    });
+    parts.push(format!("{num_parts} part labels"));
+    let others = [
+        (
+            has(ColumnSet::GbufferAlbedo),
+            "normals, depth and colors of each pixel",
+        ),
+        (
+            has(ColumnSet::Gbuffer) && !has(ColumnSet::GbufferAlbedo),
+            "normals and depth of each pixel",
+        ),
+        (!has(ColumnSet::Normals), "no normals"),
+        (!has(ColumnSet::Mesh), "no mesh statistics"),
+    ];
+    let others = others.into_iter().filter(|(is_said, _)| *is_said);
+    parts.extend(others.map(|(_, what)| what.to_owned()));
+    parts.join(", ")
+}
+
 fn print(inspection: &Inspection) {
     let Inspection {
         sha256,
@@ -568,10 +616,12 @@ fn print(inspection: &Inspection) {
         None => format!("unfinished, {num_shards} of {num_shards_planned} shards"),
     };
     ui::result(format_args!("data       {state}"));
-    ui::result(format_args!(
-        "made by    {generator}, {}",
-        adapter["name"].as_str().unwrap_or("an unnamed adapter")
-    ));
+    let adapter = match adapter["name"].as_str() {
+        Some(adapter) => adapter,
+        None if adapter.is_null() => "nothing rendered",
+        None => "an unnamed adapter",
+    };
+    ui::result(format_args!("made by    {generator}, {adapter}"));
     ui::result(format_args!(
         "source     {} objects, layout {}",
         source.num_objects, source.layout
@@ -580,17 +630,7 @@ fn print(inspection: &Inspection) {
         "objects    {num_rows} in {num_shards} shards, {}",
         ui::bytes(*bytes)
     ));
-    ui::result(format_args!(
-        "a row      {} points, {} views of {} pixels, {num_parts} part labels{}",
-        layout.num_points,
-        layout.num_views,
-        layout.image_size_px,
-        match layout.columns {
-            Columns::Gbuffer => ", normals and depth of each pixel",
-            Columns::GbufferWithAlbedo => ", normals, depth and colors of each pixel",
-            Columns::Plain | Columns::Images => "",
-        }
-    ));
+    ui::result(format_args!("a row      {}", describe_row(layout, *num_parts)));
     for set in image_sets {
         let state = if set.sha256.is_some() { "" } else { ", unfinished" };
         ui::result(format_args!(

@@ -106,8 +106,11 @@ fn print(report: &PlanReport) {
         known(free_bytes)
     ));
     ui::result(format_args!(
-        "time       {}, {objects_per_s:.1} objects per second on {adapter}",
-        ui::seconds(*elapsed_s)
+        "time       {}, {objects_per_s:.1} objects per second{}",
+        ui::seconds(*elapsed_s),
+        adapter
+            .as_ref()
+            .map_or_else(String::new, |adapter| format!(" on {adapter}"))
     ));
     ui::result(format_args!("memory     {}", known(peak_memory_bytes)));
 }

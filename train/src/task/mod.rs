@@ -15,7 +15,7 @@ pub mod vote;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tap_dataset::{Dataset, Split};
+use tap_dataset::{ColumnSet, Dataset, Split};
 use tch::Tensor;
 
 use crate::config::{Config, DataPlan, DatasetInfo, Plan};
@@ -26,7 +26,7 @@ use crate::data::sampler::{BatchSampler, LastBatch};
 use crate::data::source::{SampleSource, ShardSource};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::method::{self, MethodKind};
+use crate::method::{self, Inputs, MethodKind};
 use crate::run::Existing;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::weights::{EncoderWeights, read_encoder};
@@ -65,6 +65,27 @@ impl OpenData {
         Ok(Self {
             dataset: Arc::new(dataset),
             path: path.to_owned(),
+        })
+    }
+
+    /// Refuses data that lacks what is read beside points. `reader` says what reads it, as in "method tap".
+    ///
+    /// # Errors
+    /// What is missing, and how to get it.
+    pub fn require(&self, inputs: Inputs, reader: &str) -> Result<(), TrainError> {
+        let columns = self.dataset.columns();
+        let (missing, remedy) = if inputs.views && !columns.has(ColumnSet::Views) {
+            ("views", "without --no-views")
+        } else if inputs.normals && !columns.has(ColumnSet::Normals) {
+            ("normals", "with --set normals=true")
+        } else {
+            return Ok(());
+        };
+        Err(TrainError::UnsuitableData {
+            reason: format!(
+                "the data set has no {missing}, which {reader} needs; build it from its meshes {remedy}"
+            ),
+            path: self.path.clone(),
         })
     }
 

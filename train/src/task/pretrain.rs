@@ -143,6 +143,7 @@ pub fn pretrain_with(
     if let Some(EncoderWeights { tensors, file, .. }) = &init {
         require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
+    data.require(method.inputs(), &format!("method {}", kind.name()))?;
     let Inputs { views, normals } = method.inputs();
     let (random, all) = if views {
         let num_views = data.dataset.num_views();

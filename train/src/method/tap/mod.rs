@@ -59,7 +59,8 @@ impl MethodKind for TapKind {
 
     fn check(&self, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
         let image_size_px = tap_config(plan)?.image_size_px();
-        if image_size_px != i64::from(data.image_size_px) {
+        // Views that are not there have no size: the task refuses them by name.
+        if data.num_views > 0 && image_size_px != i64::from(data.image_size_px) {
             return Err(invalid(format!(
                 "the generator draws {image_size_px}x{image_size_px} pixels and the data has {0}x{0}; build the data set with that size (64: `tap dataset build --config mini-data`), or take a preset for its size (224: --config paper-transformer or another paper-…), or change [photograph.query] grid and [decoder]",
                 data.image_size_px
