@@ -89,6 +89,12 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of PyTorch's stands where weights of this program are expected.
+    #[error("a file of PyTorch has to be read by `tap-train import FILE --out encoder.safetensors` first: {}", path.display())]
+    NotImported {
+        /// The file.
+        path: PathBuf,
+    },
     /// Weights belong to another network.
     #[error("the weights do not fit this network: {report}: {}", path.display())]
     Weights {

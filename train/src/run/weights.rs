@@ -14,6 +14,7 @@ use crate::model::EncoderConfig;
 use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
+use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::{read_metadata, read_weights};
 
 /// Where files of weights keep the class names, as JSON.
@@ -224,12 +225,8 @@ pub fn read_encoder(path: &Path) -> Result<EncoderWeights, TrainError> {
     } else {
         (path.to_owned(), Vec::new())
     };
-    if file
-        .extension()
-        .is_some_and(|extension| extension == "pth" || extension == "pt")
-    {
-        let reason = String::from("bring it over with `tap-train import`");
-        return Err(TrainError::TorchFile { reason, path: file });
+    if matches!(FileKind::of(&file)?, FileKind::Zip | FileKind::Pickle) {
+        return Err(TrainError::NotImported { path: file });
     }
     let tensors = read_weights(&file)?;
     let prefix = match read_metadata(&file)?.remove(ENCODER_PREFIX_KEY) {

@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod finetune;
 pub mod generate;
 pub mod import;
+mod mismatch;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
