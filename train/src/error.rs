@@ -73,6 +73,14 @@ pub enum TrainError {
         /// The run folder or checkpoint.
         path: PathBuf,
     },
+    /// A run cannot be continued by another one.
+    #[error("cannot continue from this run: {reason}: {}", path.display())]
+    Continue {
+        /// What does not fit.
+        reason: String,
+        /// The folder of the run.
+        path: PathBuf,
+    },
     /// A file of tensors is damaged.
     #[error("not a readable safetensors file ({reason}): {}", path.display())]
     TensorFile {

@@ -12,14 +12,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::flag::SettingFlags;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
 use tap_train::process::num_cores;
+use tap_train::run::request::{REQUEST_FILE, noted};
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
 use tap_train::task::comparison::{Arms, Comparison};
 use tap_train::task::provenance::labels_note;
+use tap_train::weights::safetensors::write_atomic;
 
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels, require_inputs};
 
@@ -29,29 +33,33 @@ const COMPARISON_FILE: &str = "compare.json";
 const COMPARISON_KEYS: [&str; 3] = ["data_sha256", "init_sha256", "settings"];
 /// The folder of the arms' runs, within the folder.
 const ARMS: &str = "arms";
+/// Labels a class and number of pairs where none are named.
+const DEFAULT_LABELS: [usize; 2] = [5, 10];
+const DEFAULT_SEEDS: u64 = 5;
 /// Kind of the folder in its lock file.
 const LOCK_KIND: &str = "comparison";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  tap-train compare --data out/real --init out/tap --labels-per-class 5,10 --seeds 5 --out out/compare")]
+  tap-train compare --data out/real --init out/tap --labels-per-class 5,10 --seeds 5 --out out/compare
+  tap-train compare --out out/compare --resume")]
 pub(crate) struct Compare {
-    /// A data set of shards.
-    #[arg(long)]
-    data: PathBuf,
-    /// The pre-trained encoder: a run or a safetensors file.
-    #[arg(long, value_name = "RUN_OR_FILE")]
-    init: PathBuf,
+    /// A data set of shards; with --resume that of the comparison, unless given.
+    #[arg(long, required_unless_present = "resume")]
+    data: Option<PathBuf>,
+    /// The pre-trained encoder: a run or a safetensors file; with --resume that of the comparison, unless given.
+    #[arg(long, value_name = "RUN_OR_FILE", required_unless_present = "resume")]
+    init: Option<PathBuf>,
     /// The folder for `compare.json` and the runs of the arms.
     #[arg(long)]
     out: PathBuf,
-    /// Labels a class, numbers or `all`.
-    #[arg(long, value_delimiter = ',', default_value = "5,10", value_parser = parse_labels)]
+    /// Labels a class, numbers or `all`; 5,10, or with --resume those of the comparison, unless given.
+    #[arg(long, value_delimiter = ',', value_parser = parse_labels)]
     labels_per_class: Vec<usize>,
-    /// Number of pairs.
-    #[arg(long, default_value_t = 5)]
-    seeds: u64,
+    /// Number of pairs; 5, or with --resume that of the comparison, unless given.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// Arms that train at once, each with one thread; one per core unless given.
     #[arg(
         long,
@@ -61,10 +69,10 @@ pub(crate) struct Compare {
         alias = "workers"
     )]
     jobs: usize,
-    /// `auto`, `cpu` or `cuda:N`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Keep arms that are finished and continue the others.
+    /// `auto`, `cpu` or `cuda:N`; cpu, or with --resume that of the comparison, unless given.
+    #[arg(long)]
+    device: Option<String>,
+    /// Keep arms that are finished and continue the others; nothing else needs to be given.
     #[arg(long, conflicts_with = "force")]
     resume: bool,
     /// Replace an earlier comparison; refused where the folder holds anything else, or an input.
@@ -75,6 +83,111 @@ pub(crate) struct Compare {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// A comparison as it is asked for, in `request.toml` of its folder: `--resume` needs nothing else.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ComparisonRequest {
+    data: PathBuf,
+    init: PathBuf,
+    labels_per_class: Vec<usize>,
+    seeds: u64,
+    device: String,
+    config: Option<String>,
+    set: Vec<String>,
+    seed: Option<u64>,
+}
+
+impl ComparisonRequest {
+    /// What is typed, above what a comparison that is resumed was begun with.
+    fn of(typed: &Compare) -> anyhow::Result<Self> {
+        let begun = if typed.resume {
+            Self::read(&typed.out)?
+        } else {
+            None
+        };
+        let path = |flag: &str, typed: &Option<PathBuf>, begun: Option<&PathBuf>| {
+            let path = typed.as_deref().or(begun.map(PathBuf::as_path));
+            let path = path.with_context(|| {
+                format!("{flag} is required: the folder holds no {REQUEST_FILE} of a comparison to resume")
+            })?;
+            Ok::<_, anyhow::Error>(noted(path).map_or_else(|| path.to_owned(), PathBuf::from))
+        };
+        let settings = &typed.config.settings;
+        // A typed preset or file is a configuration of its own.
+        let below = begun.as_ref().filter(|_| settings.config.is_none());
+        let typed_config = match settings.file() {
+            Some(file) => noted(file),
+            None => settings.config.clone(),
+        };
+        let set = below.map(|begun| begun.set.clone()).unwrap_or_default();
+        let mut labels_per_class = typed.labels_per_class.clone();
+        if labels_per_class.is_empty() {
+            labels_per_class = begun
+                .as_ref()
+                .map_or_else(|| DEFAULT_LABELS.to_vec(), |begun| begun.labels_per_class.clone());
+        }
+        let begun = begun.as_ref();
+        Ok(Self {
+            data: path("--data", &typed.data, begun.map(|begun| &begun.data))?,
+            init: path("--init", &typed.init, begun.map(|begun| &begun.init))?,
+            labels_per_class,
+            seeds: typed
+                .seeds
+                .or(begun.map(|begun| begun.seeds))
+                .unwrap_or(DEFAULT_SEEDS),
+            device: typed
+                .device
+                .clone()
+                .or(begun.map(|begun| begun.device.clone()))
+                .unwrap_or_else(|| String::from("cpu")),
+            config: typed_config.or_else(|| below?.config.clone()),
+            set: set
+                .into_iter()
+                .chain(settings.set.iter().map(ToString::to_string))
+                .collect(),
+            seed: typed.config.seed.or_else(|| below?.seed),
+        })
+    }
+
+    fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join(REQUEST_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let request = toml::from_str(&text).map_err(|error| {
+            anyhow::anyhow!(
+                "not the request of a comparison ({}): {}",
+                error.message(),
+                path.display()
+            )
+        })?;
+        Ok(Some(request))
+    }
+
+    fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let text = toml::to_string(self).context("the request of the comparison does not fit into TOML")?;
+        Ok(write_atomic(&folder.join(REQUEST_FILE), text.as_bytes())?)
+    }
+
+    /// The configuration as if it were typed.
+    fn config(&self) -> anyhow::Result<ConfigArgs> {
+        let set = self
+            .set
+            .iter()
+            .map(|setting| setting.parse())
+            .collect::<Result<_, _>>()?;
+        Ok(ConfigArgs {
+            settings: SettingFlags {
+                config: self.config.clone(),
+                set,
+            },
+            seed: self.seed,
+        })
+    }
 }
 
 /// One run to do.
@@ -89,17 +202,17 @@ struct Arm {
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Refuse wrong paths and a wrong configuration before any arm starts.
-        require_inputs([
-            ("--data", Some(self.data.as_path())),
-            ("--init", Some(&self.init)),
-        ])?;
-        let first_seed = self.config.load_for(Some(&self.init))?.seed;
-        self.refuse_what_is_there()?;
+        let request = ComparisonRequest::of(&self)?;
+        let ComparisonRequest { data, init, .. } = &request;
+        require_inputs([("--data", Some(data.as_path())), ("--init", Some(init))])?;
+        let first_seed = request.config()?.load_for(Some(init))?.seed;
+        self.refuse_what_is_there(&request)?;
         let _lock = FolderLock::take(&self.out, LOCK_KIND)?;
+        request.write(&self.out)?;
         let cancel = interrupt::listen()?;
-        let seeds: Vec<u64> = (first_seed..first_seed + self.seeds).collect();
+        let seeds: Vec<u64> = (first_seed..first_seed + request.seeds).collect();
         let mut arms = Vec::new();
-        for &labels_per_class in &self.labels_per_class {
+        for &labels_per_class in &request.labels_per_class {
             for &seed in &seeds {
                 for is_scratch in [true, false] {
                     let name = format!(
@@ -116,11 +229,11 @@ impl Compare {
                 }
             }
         }
-        if !self.run_arms(&arms, &cancel)? {
+        if !self.run_arms(&request, &arms, &cancel)? {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let mut groups = Vec::new();
-        for &labels_per_class in &self.labels_per_class {
+        for &labels_per_class in &request.labels_per_class {
             let results = |is_scratch: bool| {
                 let of_setting = arms
                     .iter()
@@ -147,7 +260,7 @@ impl Compare {
 
     /// Refuses a folder that holds a comparison, unless it is to be resumed or replaced, and what is
     /// not surely one. Nothing is changed.
-    fn refuse_what_is_there(&self) -> anyhow::Result<()> {
+    fn refuse_what_is_there(&self, request: &ComparisonRequest) -> anyhow::Result<()> {
         let arms = self.out.join(ARMS);
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         anyhow::ensure!(
@@ -161,27 +274,32 @@ impl Compare {
             return Ok(());
         }
         let inputs = [
-            Some(self.data.as_path()),
-            Some(&self.init),
+            Some(request.data.as_path()),
+            Some(&request.init),
             self.config.settings.file(),
         ];
         refuse_inputs(&self.out, inputs.into_iter().flatten())?;
         // Each arm proves its own folder again when it replaces it.
         let of_arms = RUN_FILES.map(|file| format!("{ARMS}/*/{file}"));
-        let patterns = [LOCK_FILE_NAME, COMPARISON_FILE].map(str::to_owned);
+        let patterns = [LOCK_FILE_NAME, COMPARISON_FILE, REQUEST_FILE].map(str::to_owned);
         OwnedFolder::survey(&self.out, &[&patterns[..], &of_arms].concat())?;
         Ok(())
     }
 
     /// Runs all arms, `jobs` at once; false where it was interrupted. Arms are then asked to write their checkpoint and end.
-    fn run_arms(&self, arms: &[Arm], cancel: &AtomicBool) -> anyhow::Result<bool> {
+    fn run_arms(
+        &self,
+        request: &ComparisonRequest,
+        arms: &[Arm],
+        cancel: &AtomicBool,
+    ) -> anyhow::Result<bool> {
         let num_jobs = if self.jobs == 0 { num_cores() } else { self.jobs };
         let (mut running, mut waiting): (Vec<RunningArm<'_>>, _) = (Vec::new(), arms.iter());
         let (mut num_done, mut is_stopping) = (0, false);
         loop {
             while running.len() < num_jobs && !cancel.load(Ordering::Relaxed) {
                 let Some(arm) = waiting.next() else { break };
-                running.push(self.start(arm)?);
+                running.push(self.start(request, arm)?);
             }
             if running.is_empty() {
                 return Ok(num_done == arms.len());
@@ -228,7 +346,7 @@ impl Compare {
         }
     }
 
-    fn start<'a>(&self, arm: &'a Arm) -> anyhow::Result<RunningArm<'a>> {
+    fn start<'a>(&self, request: &ComparisonRequest, arm: &'a Arm) -> anyhow::Result<RunningArm<'a>> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = std::process::Command::new(program);
         command.args([
@@ -239,27 +357,27 @@ impl Compare {
             "1",
             "--json",
             "--device",
-            &self.device,
+            &request.device,
             "--parent",
             &std::process::id().to_string(),
         ]);
         command
             .arg("--data")
-            .arg(&self.data)
+            .arg(&request.data)
             .arg("--out")
             .arg(&arm.folder);
         command.args(["--labels-per-class", &labels_name(arm.labels_per_class)]);
-        if let Some(config) = &self.config.settings.config {
+        if let Some(config) = &request.config {
             command.args(["--config", config]);
         }
-        for setting in &self.config.settings.set {
-            command.args(["--set", &setting.to_string()]);
+        for setting in &request.set {
+            command.args(["--set", setting]);
         }
         // Scratch gets the architecture of the encoder that it is compared with, not its weights.
         if arm.is_scratch {
-            command.arg("--like").arg(&self.init);
+            command.arg("--like").arg(&request.init);
         } else {
-            command.arg("--init").arg(&self.init);
+            command.arg("--init").arg(&request.init);
         }
         command.args(["--seed", &arm.seed.to_string()]);
         // An arm that was not begun is begun by --resume too.

@@ -13,6 +13,7 @@ use crate::error::TrainError;
 use crate::model::EncoderConfig;
 use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::request::Request;
 use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
 use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::{read_metadata, read_weights};
@@ -172,7 +173,8 @@ impl RunWeights {
         };
         let metadata = read_metadata(&file)?;
         let of_plan = metadata.get("config_sha256").or(metadata.get("plan_sha256"));
-        if of_plan.is_some_and(|sha256| *sha256 != plan.sha256()) {
+        let request = Request::read(run)?;
+        if of_plan.is_some_and(|sha256| !is_named(plan, request.as_ref(), sha256)) {
             return Err(TrainError::NoWeights {
                 reason: format!("the weights are of another configuration than {CONFIG_FILE} of the run"),
                 path: file,
@@ -186,6 +188,12 @@ impl RunWeights {
             selection,
         })
     }
+}
+
+/// Whether a file of weights or a checkpoint that names `sha256` is of a run with this plan.
+pub(crate) fn is_named(plan: &Plan, request: Option<&Request>, sha256: &str) -> bool {
+    let earlier = request.and_then(|request| request.earlier_config_sha256.as_deref());
+    plan.identity_sha256() == sha256 || plan.sha256() == sha256 || earlier == Some(sha256)
 }
 
 /// Where files of weights keep how the names of the encoder's tensors begin; empty where the file holds nothing else.
