@@ -331,26 +331,12 @@ pub fn save(
     let path = folder.join(format!("step-{:010}", state.step));
     let partial = folder.join(format!("step-{:010}{PARTIAL}", state.step));
     remove_folder(&partial)?;
-    fs::create_dir_all(&partial).map_err(TrainError::io("create", &partial))?;
-    let mut metadata = metadata.clone();
-    metadata.insert(String::from("plan_sha256"), state.plan_sha256.clone());
-    let mut files = BTreeMap::new();
-    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
-        let file = partial.join(name);
-        write_tensors(&file, tensors, &metadata)?;
-        files.insert(name.to_owned(), file_sha256(&file)?);
-        Ok(())
-    };
-    write(MODEL_FILE, store.variables().into_iter().collect())?;
-    write(OPTIMIZER_FILE, optimizer.state())?;
-    if let Some(ema) = ema {
-        write(EMA_FILE, ema.state())?;
+    let written = write_files(&partial, state, store, optimizer, ema, metadata);
+    if written.is_err() {
+        // On a full disk half a checkpoint is in the way; where it cannot be removed, the next session does it.
+        let _ = remove_folder(&partial);
     }
-    let json = state
-        .to_json(files)
-        .map_err(|error| TrainError::io("write", partial.join(STATE_FILE))(error.into()))?;
-    write_atomic(&partial.join(STATE_FILE), json.as_bytes())?;
-    sync_dir(&partial).map_err(TrainError::io("sync", &partial))?;
+    written?;
     // A run that was resumed from an older checkpoint may come by here again.
     remove_folder(&path)?;
     fs::rename(&partial, &path).map_err(TrainError::io("rename", &partial))?;
@@ -362,6 +348,36 @@ pub fn save(
         remove_folder(&old)?;
     }
     Ok(path)
+}
+
+fn write_files(
+    folder: &Path,
+    state: &CheckpointState,
+    store: &VarStore,
+    optimizer: &AdamW,
+    ema: Option<&Ema>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), TrainError> {
+    fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+    let mut metadata = metadata.clone();
+    metadata.insert(String::from("plan_sha256"), state.plan_sha256.clone());
+    let mut files = BTreeMap::new();
+    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
+        let file = folder.join(name);
+        write_tensors(&file, tensors, &metadata)?;
+        files.insert(name.to_owned(), file_sha256(&file)?);
+        Ok(())
+    };
+    write(MODEL_FILE, store.variables().into_iter().collect())?;
+    write(OPTIMIZER_FILE, optimizer.state())?;
+    if let Some(ema) = ema {
+        write(EMA_FILE, ema.state())?;
+    }
+    let json = state
+        .to_json(files)
+        .map_err(|error| TrainError::io("write", folder.join(STATE_FILE))(error.into()))?;
+    write_atomic(&folder.join(STATE_FILE), json.as_bytes())?;
+    sync_dir(folder).map_err(TrainError::io("sync", folder))
 }
 
 /// Removes partially written checkpoints.
