@@ -477,4 +477,14 @@ fn the_folder_is_enough_to_resume_a_comparison() {
         serde_json::from_slice::<Value>(&before).unwrap()["settings"],
         "the same comparison"
     );
+    // Finished, it is left as it is.
+    let before = place.files("both");
+    let output = place.run(&["compare", "--out", "both", "--resume"]);
+    assert!(succeeded(&output).starts_with("finished already"), "{output:?}");
+    assert!(place.files("both") == before, "no byte is rewritten");
+    // A file of that name that is none of ours stays.
+    fs::create_dir(place.path("mine")).unwrap();
+    fs::write(place.path("mine/request.toml"), "name = 'mine'").unwrap();
+    let mine = ["compare", "--data", "data", "--init", "tap", "--out", "mine"];
+    refused(&place.run(&mine), &["mine/request.toml"]);
 }

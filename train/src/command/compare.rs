@@ -12,19 +12,17 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use tap_cli::exit_code::INTERRUPTED;
-use tap_cli::flag::SettingFlags;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
 use tap_train::process::num_cores;
-use tap_train::run::request::{REQUEST_FILE, noted};
+use tap_train::run::request::REQUEST_FILE;
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
 use tap_train::task::comparison::{Arms, Comparison};
 use tap_train::task::provenance::labels_note;
-use tap_train::weights::safetensors::write_atomic;
 
+use super::comparison_request::ComparisonRequest;
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels, require_inputs};
 
 /// The results, within the folder.
@@ -33,9 +31,6 @@ const COMPARISON_FILE: &str = "compare.json";
 const COMPARISON_KEYS: [&str; 3] = ["data_sha256", "init_sha256", "settings"];
 /// The folder of the arms' runs, within the folder.
 const ARMS: &str = "arms";
-/// Labels a class and number of pairs where none are named.
-const DEFAULT_LABELS: [usize; 2] = [5, 10];
-const DEFAULT_SEEDS: u64 = 5;
 /// Kind of the folder in its lock file.
 const LOCK_KIND: &str = "comparison";
 
@@ -47,19 +42,19 @@ const LOCK_KIND: &str = "comparison";
 pub(crate) struct Compare {
     /// A data set of shards; with --resume that of the comparison, unless given.
     #[arg(long, required_unless_present = "resume")]
-    data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
     /// The pre-trained encoder: a run or a safetensors file; with --resume that of the comparison, unless given.
     #[arg(long, value_name = "RUN_OR_FILE", required_unless_present = "resume")]
-    init: Option<PathBuf>,
+    pub(super) init: Option<PathBuf>,
     /// The folder for `compare.json` and the runs of the arms.
     #[arg(long)]
-    out: PathBuf,
+    pub(super) out: PathBuf,
     /// Labels a class, numbers or `all`; 5,10, or with --resume those of the comparison, unless given.
     #[arg(long, value_delimiter = ',', value_parser = parse_labels)]
-    labels_per_class: Vec<usize>,
+    pub(super) labels_per_class: Vec<usize>,
     /// Number of pairs; 5, or with --resume that of the comparison, unless given.
     #[arg(long)]
-    seeds: Option<u64>,
+    pub(super) seeds: Option<u64>,
     /// Arms that train at once, each with one thread; one per core unless given.
     #[arg(
         long,
@@ -71,123 +66,18 @@ pub(crate) struct Compare {
     jobs: usize,
     /// `auto`, `cpu` or `cuda:N`; cpu, or with --resume that of the comparison, unless given.
     #[arg(long)]
-    device: Option<String>,
+    pub(super) device: Option<String>,
     /// Keep arms that are finished and continue the others; nothing else needs to be given.
     #[arg(long, conflicts_with = "force")]
-    resume: bool,
+    pub(super) resume: bool,
     /// Replace an earlier comparison; refused where the folder holds anything else, or an input.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    config: ConfigArgs,
+    pub(super) config: ConfigArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// A comparison as it is asked for, in `request.toml` of its folder: `--resume` needs nothing else.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ComparisonRequest {
-    data: PathBuf,
-    init: PathBuf,
-    labels_per_class: Vec<usize>,
-    seeds: u64,
-    device: String,
-    config: Option<String>,
-    set: Vec<String>,
-    seed: Option<u64>,
-}
-
-impl ComparisonRequest {
-    /// What is typed, above what a comparison that is resumed was begun with.
-    fn of(typed: &Compare) -> anyhow::Result<Self> {
-        let begun = if typed.resume {
-            Self::read(&typed.out)?
-        } else {
-            None
-        };
-        let path = |flag: &str, typed: &Option<PathBuf>, begun: Option<&PathBuf>| {
-            let path = typed.as_deref().or(begun.map(PathBuf::as_path));
-            let path = path.with_context(|| {
-                format!("{flag} is required: the folder holds no {REQUEST_FILE} of a comparison to resume")
-            })?;
-            Ok::<_, anyhow::Error>(noted(path).map_or_else(|| path.to_owned(), PathBuf::from))
-        };
-        let settings = &typed.config.settings;
-        // A typed preset or file is a configuration of its own.
-        let below = begun.as_ref().filter(|_| settings.config.is_none());
-        let typed_config = match settings.file() {
-            Some(file) => noted(file),
-            None => settings.config.clone(),
-        };
-        let set = below.map(|begun| begun.set.clone()).unwrap_or_default();
-        let mut labels_per_class = typed.labels_per_class.clone();
-        if labels_per_class.is_empty() {
-            labels_per_class = begun
-                .as_ref()
-                .map_or_else(|| DEFAULT_LABELS.to_vec(), |begun| begun.labels_per_class.clone());
-        }
-        let begun = begun.as_ref();
-        Ok(Self {
-            data: path("--data", &typed.data, begun.map(|begun| &begun.data))?,
-            init: path("--init", &typed.init, begun.map(|begun| &begun.init))?,
-            labels_per_class,
-            seeds: typed
-                .seeds
-                .or(begun.map(|begun| begun.seeds))
-                .unwrap_or(DEFAULT_SEEDS),
-            device: typed
-                .device
-                .clone()
-                .or(begun.map(|begun| begun.device.clone()))
-                .unwrap_or_else(|| String::from("cpu")),
-            config: typed_config.or_else(|| below?.config.clone()),
-            set: set
-                .into_iter()
-                .chain(settings.set.iter().map(ToString::to_string))
-                .collect(),
-            seed: typed.config.seed.or_else(|| below?.seed),
-        })
-    }
-
-    fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let path = folder.join(REQUEST_FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let request = toml::from_str(&text).map_err(|error| {
-            anyhow::anyhow!(
-                "not the request of a comparison ({}): {}",
-                error.message(),
-                path.display()
-            )
-        })?;
-        Ok(Some(request))
-    }
-
-    fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let text = toml::to_string(self).context("the request of the comparison does not fit into TOML")?;
-        Ok(write_atomic(&folder.join(REQUEST_FILE), text.as_bytes())?)
-    }
-
-    /// The configuration as if it were typed.
-    fn config(&self) -> anyhow::Result<ConfigArgs> {
-        let set = self
-            .set
-            .iter()
-            .map(|setting| setting.parse())
-            .collect::<Result<_, _>>()?;
-        Ok(ConfigArgs {
-            settings: SettingFlags {
-                config: self.config.clone(),
-                set,
-            },
-            seed: self.seed,
-        })
-    }
 }
 
 /// One run to do.
@@ -203,11 +93,20 @@ impl Compare {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Refuse wrong paths and a wrong configuration before any arm starts.
         let request = ComparisonRequest::of(&self)?;
+        if let Some(comparison) = self.finished(&request)? {
+            ui::note(format_args!(
+                "finished already, nothing is left to do: {}",
+                self.out.display()
+            ));
+            return self.report(&comparison);
+        }
         let ComparisonRequest { data, init, .. } = &request;
         require_inputs([("--data", Some(data.as_path())), ("--init", Some(init))])?;
         let first_seed = request.config()?.load_for(Some(init))?.seed;
         self.refuse_what_is_there(&request)?;
         let _lock = FolderLock::take(&self.out, LOCK_KIND)?;
+        // Results of other arms would be taken for those of this comparison.
+        remove_if_present(&self.out.join(COMPARISON_FILE))?;
         request.write(&self.out)?;
         let cancel = interrupt::listen()?;
         let seeds: Vec<u64> = (first_seed..first_seed + request.seeds).collect();
@@ -215,13 +114,8 @@ impl Compare {
         for &labels_per_class in &request.labels_per_class {
             for &seed in &seeds {
                 for is_scratch in [true, false] {
-                    let name = format!(
-                        "{}-{}-seed{seed}",
-                        if is_scratch { "scratch" } else { "tap" },
-                        labels_name(labels_per_class)
-                    );
                     arms.push(Arm {
-                        folder: self.out.join(ARMS).join(name),
+                        folder: self.arm_folder(is_scratch, labels_per_class, seed),
                         labels_per_class,
                         seed,
                         is_scratch,
@@ -250,12 +144,43 @@ impl Compare {
         }
         let comparison = Comparison::new(&groups).context("there is nothing to compare")?;
         write_json(&self.out.join(COMPARISON_FILE), &comparison)?;
+        self.report(&comparison)
+    }
+
+    fn report(&self, comparison: &Comparison) -> anyhow::Result<ExitCode> {
         if self.json {
-            ui::json(&comparison)?;
+            ui::json(comparison)?;
         } else {
-            print(&comparison);
+            print(comparison);
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn arm_folder(&self, is_scratch: bool, labels_per_class: usize, seed: u64) -> PathBuf {
+        let start = if is_scratch { "scratch" } else { "tap" };
+        let name = format!("{start}-{}-seed{seed}", labels_name(labels_per_class));
+        self.out.join(ARMS).join(name)
+    }
+
+    /// The results of a comparison that is resumed though it is finished, with all its arms, and asked for as before.
+    fn finished(&self, request: &ComparisonRequest) -> anyhow::Result<Option<Comparison>> {
+        if !self.resume || ComparisonRequest::read(&self.out)?.as_ref() != Some(request) {
+            return Ok(None);
+        }
+        let results = std::fs::read(self.out.join(COMPARISON_FILE)).ok();
+        let comparison: Option<Comparison> = results.and_then(|json| serde_json::from_slice(&json).ok());
+        let has_arms = |comparison: &Comparison| {
+            comparison.settings.iter().all(|setting| {
+                let mut seeds = setting.seeds.iter();
+                seeds.all(|&seed| {
+                    [true, false].into_iter().all(|is_scratch| {
+                        let folder = self.arm_folder(is_scratch, setting.labels_per_class, seed);
+                        folder.join(RESULT_FILE).is_file()
+                    })
+                })
+            })
+        };
+        Ok(comparison.filter(has_arms))
     }
 
     /// Refuses a folder that holds a comparison, unless it is to be resumed or replaced, and what is
@@ -270,6 +195,8 @@ impl Compare {
         );
         let results = self.out.join(COMPARISON_FILE);
         refuse_foreign_file(&results, |file| is_result_file(file, &COMPARISON_KEYS))?;
+        let is_request = |_: &Path| ComparisonRequest::read(&self.out).is_ok_and(|request| request.is_some());
+        refuse_foreign_file(&self.out.join(REQUEST_FILE), is_request)?;
         if !self.force {
             return Ok(());
         }
@@ -427,6 +354,15 @@ impl RunningArm<'_> {
         } else {
             line.to_owned()
         }
+    }
+}
+
+fn remove_if_present(file: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
     }
 }
 

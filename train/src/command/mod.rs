@@ -2,6 +2,7 @@
 
 mod begun;
 mod compare;
+mod comparison_request;
 mod doctor;
 mod evaluate;
 mod finetune;
