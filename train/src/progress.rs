@@ -11,6 +11,11 @@ fn score(record: &Record) -> String {
     let percent = |name| 100.0 * record.get(name);
     match record.kind.as_str() {
         Record::VALIDATION => format!("validation loss {:.4}", record.get("loss")),
+        Record::CONTINUATION => format!(
+            "goes on to step {}, at a learning rate of {:.2e}",
+            record.get("num_steps"),
+            record.get("learning_rate")
+        ),
         "evaluation" => format!("accuracy {:.1} %", percent("accuracy")),
         "segmentation" => format!(
             "mean IoU over objects {:.1} %, over classes {:.1} %",

@@ -21,7 +21,7 @@ use super::{load_config, replace_file, require_inputs};
 
 The file is read without running any of the code that a .pth file can hold.")]
 pub(crate) struct Import {
-    /// A checkpoint of PyTorch (1.6 or newer): a state dict, alone or among other things, a whole module or a TorchScript
+    /// A checkpoint of PyTorch (1.6 or newer): a state dict, alone or among other things, a whole module or a `TorchScript`
     /// archive. Or a safetensors file.
     file: PathBuf,
     /// The safetensors file to write, for `--init`.

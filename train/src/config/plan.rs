@@ -441,14 +441,14 @@ impl Plan {
     /// Which weights a run gives.
     #[must_use]
     pub fn selection(&self) -> String {
-        let mut selection = String::from("last step");
+        let mut parts = vec![String::from("last step")];
         if self.phase.ema_decay > 0.0 {
-            selection += ", moving average";
+            parts.push(String::from("moving average"));
         }
         if let Some(ContinuedFrom { step, .. }) = self.continued_from {
-            selection += &format!(", continued from step {step} of another run");
+            parts.push(format!("continued from step {step} of another run"));
         }
-        selection
+        parts.join(", ")
     }
 
     /// SHA-256 of what the numbers of a run depend on, which is what results and weights name: cache, log and the name of

@@ -135,18 +135,14 @@ impl Training<'_> {
             batches,
             ..
         } = self;
-        let (mut optimizer, mut ema, mut state) = self.begin()?;
-        let device = device_name(options.device);
-        if let Some(note) = state.compute_with(options.num_threads, &device) {
-            on_event(TrainEvent::Note(note));
-        }
+        let (mut optimizer, mut ema, mut state) = self.begin(on_event)?;
         let mut folder = RunFolder::open(&options.out, plan, state.step)?;
         on_event(TrainEvent::Started {
             num_steps: plan.phase.num_steps,
             first_step: state.step,
             num_parameters: optimizer.num_parameters(),
             num_samples: batches.sampler().num_rows,
-            device,
+            device: device_name(options.device),
             num_threads: options.num_threads,
         });
         self.record_continuation(&mut folder, state.step, on_event)?;
@@ -257,9 +253,11 @@ impl Training<'_> {
         report(folder, Record::new(Record::CONTINUATION, step, scalars), on_event)
     }
 
-    /// Optimizer, average and state of the checkpoint, or of a new run.
-    fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
-        let Self { plan, store, .. } = self;
+    /// Optimizer, average and state of the checkpoint, or of a new run. A note says where it was computed otherwise so far.
+    fn begin(&self, on_event: OnEvent<'_>) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
+        let Self {
+            plan, store, options, ..
+        } = self;
         let mut optimizer = AdamW::with_groups(
             plan.phase.optimizer.clone(),
             store.variables(),
@@ -269,6 +267,9 @@ impl Training<'_> {
         if let Some(Checkpoint { path, state: of, .. }) = &self.checkpoint {
             state = checkpoint::load(path, &of.plan_sha256, store, &mut optimizer)?;
             state.plan_sha256 = plan.identity_sha256();
+        }
+        if let Some(note) = state.compute_with(options.num_threads, &device_name(options.device)) {
+            on_event(TrainEvent::Note(note));
         }
         let mut ema = (plan.phase.ema_decay > 0.0).then(|| Ema::new(store, plan.phase.ema_decay, state.step));
         if let (Some(ema), Some(Checkpoint { path, .. })) = (&mut ema, &self.checkpoint) {

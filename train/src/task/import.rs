@@ -93,12 +93,11 @@ pub fn import(
     encoders: &[(String, EncoderConfig)],
     prefix: Option<&str>,
 ) -> Result<Imported, TrainError> {
-    let (tensors, passed_over) = match FileKind::of(path)? {
-        FileKind::Safetensors => (read_tensors(path)?, Vec::new()),
-        _ => {
-            let file = torch_file::read(path)?;
-            (file.tensors, file.passed_over)
-        }
+    let (tensors, passed_over) = if FileKind::of(path)? == FileKind::Safetensors {
+        (read_tensors(path)?, Vec::new())
+    } else {
+        let file = torch_file::read(path)?;
+        (file.tensors, file.passed_over)
     };
     let prefixes = match prefix {
         Some(prefix) => vec![as_prefix(prefix)],

@@ -219,7 +219,9 @@ impl Pickle {
             })
         });
         let items = self.items(value).unwrap_or_default().iter().enumerate();
-        let items = items.filter_map(|(idx, value)| value.is_container().then(|| (idx.to_string(), value)));
+        let items = items
+            .filter(|(_, value)| value.is_container())
+            .map(|(idx, value)| (idx.to_string(), value));
         let is_object = matches!(value, Value::Call(_));
         for (name, value) in entries.chain(items) {
             // A container may stand in many places, so the file's size does not bound the walk.

@@ -3,7 +3,7 @@
 //! Such a file is an uncompressed ZIP archive: `NAME/data.pkl`, a pickle whose tensors refer to `NAME/data/KEY`, one file
 //! of raw numbers each. The pickle goes through [`super::pickle`], which makes no calls; of all names the
 //! handful below are recognized, and everything else is skipped and listed by name. A whole module that was pickled
-//! (`torch.save(model)`) and a TorchScript archive give the tensors of their state dict. Files from before PyTorch 1.6 have
+//! (`torch.save(model)`) and a `TorchScript` archive give the tensors of their state dict. Files from before PyTorch 1.6 have
 //! another layout and are refused.
 
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use crate::weights::pickle::{self, MODULE_ATTRIBUTES, Pickle, Value};
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 /// Tensors together may be so many times as large as the file, since some share their numbers.
 const MAX_SHARING: u64 = 4;
-/// Beginning of the class names of TorchScript.
+/// Beginning of the class names of `TorchScript`.
 const TORCH_SCRIPT: &str = "__torch__.";
 
 /// Content of a file.
@@ -103,7 +103,7 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
     Ok(TorchFile { tensors, passed_over })
 }
 
-/// Whether it is a module, the tensors of which are taken: of Python or of TorchScript.
+/// Whether it is a module, the tensors of which are taken: of Python or of `TorchScript`.
 fn is_module(pickle: &Pickle, value: &Value) -> bool {
     let is_script = pickle
         .call(value)
