@@ -34,6 +34,8 @@ pub const CONFIG_FILE: &str = "config.toml";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// Scalars that are left out of TensorBoard.
 const NOT_PLOTTED: [&str; 3] = ["views_per_s", "elapsed_s", "loss_plain"];
+/// The folder of checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// The results of a finished run, as JSON.
 pub const RESULT_FILE: &str = "result.json";
 
@@ -114,7 +116,7 @@ pub fn finished<R: DeserializeOwned>(path: &Path, plan: &Plan) -> Option<R> {
     let result = serde_json::from_slice(&fs::read(path.join(RESULT_FILE)).ok()?).ok()?;
     check_hash_of(&path.join(weights)).ok()?;
     // Checkpoints of a finished run may have been removed to save space.
-    let newest = Checkpoint::newest(&path.join("checkpoints")).ok()?;
+    let newest = Checkpoint::newest(&path.join(CHECKPOINTS)).ok()?;
     newest
         .is_none_or(|newest| newest.state.step == plan.phase.num_steps)
         .then_some(result)
@@ -186,10 +188,10 @@ impl RunFolder {
     /// # Errors
     /// Where it cannot be written.
     pub fn open(path: &Path, plan: &Plan, first_step: u64) -> Result<Self, TrainError> {
-        for folder in ["checkpoints", "samples", "events"] {
+        for folder in [CHECKPOINTS, "samples", "events"] {
             fs::create_dir_all(path.join(folder)).map_err(TrainError::io("create", path.join(folder)))?;
         }
-        checkpoint::remove_partial(&path.join("checkpoints"))?;
+        checkpoint::remove_partial(&path.join(CHECKPOINTS))?;
         let names = [
             REQUEST_FILE,
             CONFIG_FILE,
@@ -230,7 +232,7 @@ impl RunFolder {
     /// The folder of checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(CHECKPOINTS)
     }
 
     /// The folder itself.

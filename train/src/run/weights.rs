@@ -11,9 +11,9 @@ use tch::Tensor;
 use crate::config::Plan;
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::request::Request;
+use crate::run::{CHECKPOINTS, CONFIG_FILE};
 use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
 use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::{read_metadata, read_weights};
@@ -117,7 +117,7 @@ impl RunWeights {
             reason,
             path: run.to_owned(),
         };
-        let folder = run.join("checkpoints");
+        let folder = run.join(CHECKPOINTS);
         let newest = || {
             Checkpoint::newest(&folder)?.ok_or_else(|| {
                 none(String::from(
@@ -267,11 +267,10 @@ fn file_of_run(folder: &Path) -> Result<(PathBuf, Vec<String>), TrainError> {
     if let Some(file) = finished.into_iter().find(|file| file.is_file()) {
         return Ok((file, Vec::new()));
     }
-    let checkpoint =
-        Checkpoint::newest(&folder.join("checkpoints"))?.ok_or_else(|| TrainError::NoWeights {
-            reason: String::from("neither encoder.safetensors nor a checkpoint; was this run pre-trained?"),
-            path: folder.to_owned(),
-        })?;
+    let checkpoint = Checkpoint::newest(&folder.join(CHECKPOINTS))?.ok_or_else(|| TrainError::NoWeights {
+        reason: String::from("neither encoder.safetensors nor a checkpoint; was this run pre-trained?"),
+        path: folder.to_owned(),
+    })?;
     let step = checkpoint.state.step;
     let num_steps = Plan::read(&folder.join(CONFIG_FILE)).map(|plan| plan.phase.num_steps);
     let file = checkpoint.weights_file();

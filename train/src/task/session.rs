@@ -14,8 +14,8 @@ use crate::process::device_name;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::request::{Request, is_url, noted};
 use crate::run::weights::{EncoderWeights, is_named};
-use crate::run::{self, Existing};
-use crate::weights::checkpoint::{Checkpoint, MODEL_FILE};
+use crate::run::{self, CHECKPOINTS, Existing};
+use crate::weights::checkpoint::{self, Checkpoint, MODEL_FILE};
 use crate::weights::safetensors::file_sha256;
 
 /// What a session is asked to train.
@@ -79,7 +79,10 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
             None
         };
         let parent = match &request.continue_from {
-            Some(path) if is_open && checkpoint.is_none() => Some(Parent::open(Path::new(path), on_event)?),
+            Some(path) if is_open && checkpoint.is_none() => {
+                let from = begun.as_ref().and_then(|plan| plan.continued_from.as_ref());
+                Some(Parent::open(Path::new(path), from, on_event)?)
+            }
             _ => None,
         };
         Ok(Self {
@@ -285,14 +288,19 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
 }
 
 impl Parent {
-    fn open(path: &Path, on_event: OnEvent<'_>) -> Result<Self, TrainError> {
+    /// Opens its newest checkpoint or, where the run that continues it was begun before, the one that this went on from.
+    fn open(path: &Path, from: Option<&ContinuedFrom>, on_event: OnEvent<'_>) -> Result<Self, TrainError> {
         let unusable = |reason: &str| TrainError::Continue {
             reason: reason.to_owned(),
             path: path.to_owned(),
         };
         let plan = run::read_plan(path)?.ok_or_else(|| unusable("the folder holds no run"))?;
-        let checkpoint =
-            newest(path, on_event)?.ok_or_else(|| unusable("the run has no checkpoint to go on from"))?;
+        let own = from.map(|from| checkpoint::path_of(&path.join(CHECKPOINTS), from.step));
+        let checkpoint = match own.filter(|own| own.is_dir()) {
+            Some(own) => Some(Checkpoint::open(&own)?),
+            None => newest(path, on_event)?,
+        };
+        let checkpoint = checkpoint.ok_or_else(|| unusable("the run has no checkpoint to go on from"))?;
         if !is_named(
             &plan,
             Request::read(path)?.as_ref(),
@@ -346,7 +354,7 @@ fn request(
 
 /// The newest intact checkpoint of a run; a damaged one that is passed over is noted.
 fn newest(run: &Path, on_event: OnEvent<'_>) -> Result<Option<Checkpoint>, TrainError> {
-    let checkpoint = Checkpoint::newest(&run.join("checkpoints"))?;
+    let checkpoint = Checkpoint::newest(&run.join(CHECKPOINTS))?;
     if let Some(note) = checkpoint.as_ref().and_then(Checkpoint::damage_note) {
         on_event(TrainEvent::Note(note));
     }

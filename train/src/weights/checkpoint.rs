@@ -328,7 +328,7 @@ pub fn save(
     keep: usize,
     metadata: &BTreeMap<String, String>,
 ) -> Result<PathBuf, TrainError> {
-    let path = folder.join(format!("step-{:010}", state.step));
+    let path = path_of(folder, state.step);
     let partial = folder.join(format!("step-{:010}{PARTIAL}", state.step));
     remove_folder(&partial)?;
     let written = write_files(&partial, state, store, optimizer, ema, metadata);
@@ -443,6 +443,11 @@ pub fn read_state(path: &Path) -> Result<CheckpointState, TrainError> {
 /// Where there are none, or the file is damaged.
 pub fn read_ema(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
     read_tensors(&path.join(EMA_FILE))
+}
+
+/// Where the checkpoint of a step lies in a folder of checkpoints.
+pub(crate) fn path_of(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("step-{step:010}"))
 }
 
 /// The step in the name of a checkpoint's folder.
