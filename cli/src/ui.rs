@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use crate::open_files;
 
+/// What a full disk or an exhausted quota is called.
+const NO_SPACE: &str = "not enough disk space";
+
 /// How often a bar is redrawn while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -50,11 +53,22 @@ pub fn note(text: impl Display) {
 
 /// Prints an error and its causes in one line on stderr, with the way out where we know one.
 pub fn error(error: &anyhow::Error) {
-    let message = format!("{error:#}");
-    match open_files::way_out(&message) {
-        Some(way_out) => note(format_args!("error: {message}; {way_out}")),
-        None => note(format_args!("error: {message}")),
+    note(format_args!("error: {}", error_line(error)));
+}
+
+fn error_line(error: &anyhow::Error) -> String {
+    let mut line = format!("{error:#}");
+    let is_disk_full = error.chain().any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    });
+    if is_disk_full && !line.contains(NO_SPACE) {
+        line = format!("{NO_SPACE}: {line}");
     }
+    if let Some(way_out) = open_files::way_out(&line) {
+        line = format!("{line}; {way_out}");
+    }
+    line
 }
 
 /// A progress bar with rate and time left; hidden where stderr is not a terminal.
@@ -198,6 +212,20 @@ mod tests {
             text,
             "stage           time\n------------  ------\nbuild         12.0 s\na longer one     1 s"
         );
+    }
+
+    #[test]
+    fn a_full_disk_is_named_once() {
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        let line = error_line(&anyhow::Error::new(full()).context("cannot write a.toml"));
+        assert!(
+            line.starts_with("not enough disk space: cannot write a.toml: "),
+            "{line}"
+        );
+        let named = anyhow::Error::new(full()).context("not enough disk space: a.toml");
+        assert_eq!(error_line(&named).matches(NO_SPACE).count(), 1, "{named:#}");
+        let other = anyhow::Error::new(io::Error::from(ErrorKind::NotFound)).context("cannot read a.toml");
+        assert!(error_line(&other).starts_with("cannot read"), "{other:#}");
     }
 
     #[test]

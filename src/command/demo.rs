@@ -310,6 +310,7 @@ fn files() -> Vec<String> {
         "probe/probe.json",
         "compare/.lock",
         "compare/compare.json",
+        "compare/request.toml",
     ];
     let of_runs = ["pretrain", "compare/arms/*"]
         .iter()

@@ -5,10 +5,12 @@ pub mod comparison;
 pub mod finetune;
 pub mod generate;
 pub mod import;
+mod mismatch;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
 pub mod segment;
+mod session;
 pub mod svm;
 pub mod vote;
 
@@ -24,13 +26,11 @@ use crate::data::batch::CpuBatch;
 use crate::data::collator::{Collator, LoaderOptions, RowContent};
 use crate::data::sampler::{BatchSampler, LastBatch};
 use crate::data::source::{SampleSource, ShardSource};
-use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
 use crate::method::{self, Inputs, MethodKind};
-use crate::run::Existing;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::weights::{EncoderWeights, read_encoder};
-use crate::weights::checkpoint::{Checkpoint, WeightReport};
+use crate::weights::checkpoint::WeightReport;
 use crate::weights::safetensors::{file_sha256, is_finite};
 
 /// An open data set and its folder.
@@ -202,22 +202,6 @@ pub fn evaluation_batches(
         shuffle: None,
     };
     Arc::new(Collator::new(source, sampler, loader_options(plan, content)))
-}
-
-/// The checkpoint to resume from, if the run is to be resumed. Verified before anything else is done: a damaged
-/// checkpoint is noted, and it is an error if none is intact.
-fn checkpoint_to_resume(
-    options: &RunOptions,
-    on_event: OnEvent<'_>,
-) -> Result<Option<Checkpoint>, TrainError> {
-    if options.existing != Existing::Resume {
-        return Ok(None);
-    }
-    let checkpoint = Checkpoint::newest(&options.out.join("checkpoints"))?;
-    if let Some(note) = checkpoint.as_ref().and_then(Checkpoint::damage_note) {
-        on_event(TrainEvent::Note(note));
-    }
-    Ok(checkpoint)
 }
 
 /// The encoder to start from, where there is one, and the hash of its file, or "none".

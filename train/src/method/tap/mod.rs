@@ -19,6 +19,7 @@ use crate::model::loss::{pixel_counts, pixel_sums};
 use crate::model::{Compat, DecoderConfig, Mode, PhotographConfig, RayDirection, Tap, TapConfig, Vgg};
 use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
+use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::read_weights;
 use crate::weights::torch_file;
 
@@ -273,13 +274,9 @@ fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, 
     else {
         return Ok(None);
     };
-    let is_safetensors = path
-        .extension()
-        .is_some_and(|extension| extension == "safetensors");
-    let tensors: BTreeMap<String, Tensor> = if is_safetensors {
-        read_weights(path)?
-    } else {
-        torch_file::read(path)?.tensors
+    let tensors: BTreeMap<String, Tensor> = match FileKind::of(path)? {
+        FileKind::Safetensors => read_weights(path)?,
+        _ => torch_file::read(path)?.tensors,
     };
     let vgg = Vgg::try_new(&tensors, device).map_err(|report| TrainError::Weights {
         report,
