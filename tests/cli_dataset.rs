@@ -684,7 +684,7 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
     place.write("data/__images/cat/photo.png", "a cat");
     refused(&build("48", &["--force"]), &["thesis.txt", "__images/cat"]);
     fs::remove_file(place.path("data/thesis.txt")).unwrap();
-    fs::remove_dir_all(place.path("data/images")).unwrap();
+    fs::remove_dir_all(place.path("data/__images")).unwrap();
 
     // Nor what is read.
     let inputs: [&[&str]; 4] = [
@@ -791,6 +791,59 @@ fn by_force_only_synthetic_objects_are_replaced() {
         !place.path("meshes/03001627/chair_0001").exists(),
         "it was of the larger set"
     );
+}
+
+#[test]
+fn datasets_are_made_from_others() {
+    let place = TestDir::new();
+    place.synthesize(3, 4);
+    let run = |line: &str| place.run(&line.split(' ').collect::<Vec<_>>());
+    run("dataset build meshes --out shards --no-views --num-points 64").succeeds();
+    let says = |outcome: Outcome, text: &str| {
+        let outcome = outcome.succeeds();
+        assert!(outcome.stdout.contains(text), "{outcome:#?}");
+    };
+    let of_category =
+        |condition, out| place.run(&["dataset", "select", "shards", "--where", condition, "--out", out]);
+    says(
+        of_category("category = 'lamp'", "lamps"),
+        "4 rows (train 4) of 1 classes in 1 shards, 8 left out",
+    );
+    says(
+        of_category("category like '%ab%' or category = 'sofa'", "tables"),
+        "4 rows",
+    );
+    says(
+        run("dataset join lamps tables --out furniture"),
+        "8 rows (train 8) of 2 classes",
+    );
+    says(
+        run("dataset resplit furniture --split-fractions 0.5,0.5 --out halves"),
+        "(test 4, train 4)",
+    );
+    says(
+        run("dataset relabel furniture --map lamp=thing --map table=thing --out one"),
+        "of 1 classes",
+    );
+    says(run("dataset verify one"), "valid: 8 objects");
+
+    fs::create_dir(place.path("plain")).unwrap();
+    fs::copy(
+        place.path("lamps/train-00000-of-00001.parquet"),
+        place.path("plain/test.parquet"),
+    )
+    .unwrap();
+    says(
+        run("dataset adopt plain --of shards --out again"),
+        "4 rows (test 4)",
+    );
+
+    let refused = of_category("colour = 'red'", "x").fails_with(&["no column \"colour\"", "category"]);
+    assert!(!place.path("x").exists(), "{refused:#?}");
+    let usage = of_category("category = red", "x").exits_with_2();
+    assert!(usage.stderr.contains("character 12"), "{usage:#?}");
+    run("dataset select shards --out x").exits_with_2();
+    run("dataset relabel shards --map sofa=x --out x").fails_with(&["sofa", "chair, lamp, table"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ say("pyarrow dataset", pyarrow.dataset.dataset(folder).count_rows())
 say("pandas", len(pandas.read_parquet(folder)))
 for pattern in ["*.parquet", "**/*.parquet"]:
     say(f"polars {pattern}", polars.scan_parquet(f"{folder}/{pattern}").select("points").collect().height)
-    say(f"duckdb {pattern}", duckdb.sql(f"SELECT count(points) FROM '{folder}/{pattern}'").fetchone()[0])
+    say(f"duckdb {pattern}", duckdb.sql(f"SELECT count(points) FROM '{folder}/{pattern}'").fetchall()[0][0])
 say("datasets", rows_by_split(datasets.load_dataset(folder)))
 say("datasets parquet", rows_by_split(datasets.load_dataset("parquet", data_dir=folder)))
 streamed = datasets.load_dataset(folder, streaming=True)
@@ -45,5 +45,5 @@ say("class names", train.features["label"].names)
 
 images = f"{folder}/__images/{image_set}"
 say("image set, pyarrow", pq.read_table(images).num_rows)
-say("image set, polars", polars.read_parquet(images).height)
+say("image set, polars", polars.read_parquet(f"{images}/*.pq").height)
 say("image set, datasets", datasets.load_dataset("parquet", data_files=f"{images}/*.pq")["train"].num_rows)

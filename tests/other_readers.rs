@@ -50,7 +50,7 @@ datasets: 12
 datasets parquet: 12
 datasets streaming: 12
 size of a view: (32, 32)
-class names: ['airplane', 'bottle', 'car']
+class names: ['chair', 'lamp', 'table']
 image set, pyarrow: 12
 image set, polars: 12
 image set, datasets: 12

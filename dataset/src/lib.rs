@@ -8,6 +8,8 @@ pub mod atomic_file;
 mod audit;
 #[cfg(feature = "build")]
 mod builder;
+#[cfg(feature = "build")]
+mod derive;
 mod error;
 mod folder_lock;
 mod image;
@@ -17,6 +19,7 @@ mod manifest;
 mod merge;
 mod owned_folder;
 mod pipeline;
+pub mod predicate;
 mod reader;
 #[cfg(feature = "build")]
 mod rebuild;
@@ -56,9 +59,14 @@ pub use builder::{
     BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
     build, plan,
 };
+#[cfg(feature = "build")]
+pub use derive::{
+    ClassRule, DeriveEvent, DeriveOptions, DeriveReport, ForeignReport, RowRules, SplitRule, derive,
+    open_foreign,
+};
 pub use error::{
-    BuildError, DatasetError, ImageError, ImageSetError, ManifestError, NameError, RecipeError, RelightError,
-    Result, ShardError, SourceError, StoreError, ThreadError,
+    BuildError, DatasetError, DeriveError, ImageError, ImageSetError, ManifestError, NameError, RecipeError,
+    RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{

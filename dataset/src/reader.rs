@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{DatasetError, ImageSetError, Result, ShardError};
+use crate::error::{DatasetError, DeriveError, ImageSetError, Result, ShardError};
 use crate::image_set::read_image_set;
 use crate::manifest::{Manifest, ShardEntry};
+use crate::predicate::{Predicate, ValueKind};
+use crate::schema::column;
 use crate::schema::{Columns, ObjectId, RowLayout, Sample, Split};
 use crate::sha256;
-use crate::shard::{RowStats, ShardReader, ViewSelection};
+use crate::shard::{RowStats, SPLIT, ShardReader, ViewSelection};
 use crate::store::FileCache;
 
 /// Shards whose files are open at a time; the footers of all are kept in memory.
@@ -43,11 +45,7 @@ impl Dataset {
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let sha256 = manifest.complete_sha256(dir)?.to_owned();
-        let mut splits = Split::ALL.map(|_| SplitShards {
-            shards: Vec::new(),
-            images: Vec::new(),
-            starts: vec![0],
-        });
+        let mut splits = empty_splits();
         if manifest.layout.columns.is_image_set() {
             return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
                 path: dir.to_owned(),
@@ -85,6 +83,37 @@ impl Dataset {
         let names = [&self.manifest, &set].map(|manifest| manifest.sha256.clone().unwrap_or_default());
         self.sha256 = sha256::of_bytes(names.join(" "));
         Ok(self)
+    }
+
+    /// Shards that no manifest lists, read as this one says.
+    #[cfg(feature = "build")]
+    pub(crate) fn of_foreign(dir: &Path, manifest: Manifest, shards: Vec<(Split, PathBuf)>) -> Result<Self> {
+        let files = Arc::new(FileCache::new(MAX_OPEN_FILES));
+        let mut splits = empty_splits();
+        let mut hashes = Vec::new();
+        for (split, path) in shards {
+            let open_error = DatasetError::io("open the shard", &path);
+            let file = files.file(&path).map_err(open_error)?;
+            let (hash, _) = sha256::of_file(&path).map_err(DatasetError::io("read", &path))?;
+            hashes.push(hash);
+            let shard = ShardReader::from_foreign(file, &path, &manifest)?;
+            let split = &mut splits[split as usize];
+            split.starts.push(split.len() + shard.num_rows());
+            split.shards.push(shard);
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            splits,
+            sha256: sha256::of_bytes(hashes.join(" ")),
+            files,
+        })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The manifest: contents and provenance.
@@ -163,6 +192,35 @@ impl Dataset {
         self.concat(split, ShardReader::ids)
     }
 
+    /// Columns that a [`Predicate`] may name.
+    #[must_use]
+    pub fn comparable_columns(&self) -> Vec<(&'static str, ValueKind)> {
+        let stored = column::stored(self.columns(), self.manifest.schema_version);
+        let comparable = stored.filter_map(|column| Some((column.name, column.value_kind()?)));
+        comparable.chain([(SPLIT, ValueKind::Text)]).collect()
+    }
+
+    /// Rows of a split of which a predicate is true, in order. Reads only the columns that it names.
+    ///
+    /// # Errors
+    /// When it names a column that the rows do not have, or a shard is damaged.
+    pub fn matching(&self, split: Split, predicate: &Predicate) -> Result<Vec<usize>> {
+        predicate
+            .check(&self.comparable_columns())
+            .map_err(DeriveError::from)?;
+        let shards = &self.splits[split as usize];
+        let mut rows = Vec::new();
+        for (shard, start) in shards.shards.iter().zip(&shards.starts) {
+            rows.extend(
+                shard
+                    .matching(split, predicate)?
+                    .into_iter()
+                    .map(|row| start + row),
+            );
+        }
+        Ok(rows)
+    }
+
     /// Small columns of a split in row order.
     ///
     /// # Errors
@@ -211,6 +269,14 @@ impl Dataset {
         }
         Ok(sample)
     }
+}
+
+fn empty_splits() -> [SplitShards; Split::ALL.len()] {
+    Split::ALL.map(|_| SplitShards {
+        shards: Vec::new(),
+        images: Vec::new(),
+        starts: vec![0],
+    })
 }
 
 /// Opens a shard and checks it against the manifest.

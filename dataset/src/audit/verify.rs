@@ -1,6 +1,7 @@
 //! [`verify`]: checks a dataset from file hashes to the reprojection of each point.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -88,6 +89,16 @@ pub struct Problem {
     /// Description of the problem.
     #[serde(rename = "what")]
     pub detail: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, row, detail } = self;
+        match row {
+            Some(row) => write!(f, "{file}, row {row}: {detail}"),
+            None => write!(f, "{file}: {detail}"),
+        }
+    }
 }
 
 /// Checks every byte and row of a dataset on all cores: hashes, schema, ids, value ranges, poses, masks, the

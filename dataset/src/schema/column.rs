@@ -7,6 +7,8 @@ use arrow_schema::{DataType, Field, Fields};
 use parquet::basic::Compression;
 use serde_json::{Value, json};
 
+use crate::predicate::ValueKind;
+
 use super::{ColumnSet, Columns, RowLayout};
 
 pub(crate) const ID: &str = "id";
@@ -80,7 +82,7 @@ pub(crate) struct Column {
     pub(crate) name: &'static str,
     content: ColumnType,
     /// The set that declares it.
-    set: ColumnSet,
+    pub(crate) set: ColumnSet,
     /// Schema version that added it.
     pub(crate) since: u32,
 }
@@ -166,6 +168,19 @@ impl Column {
         match self.content {
             ColumnType::Masks => Compression::LZ4_RAW,
             _ => Compression::UNCOMPRESSED,
+        }
+    }
+
+    /// Type of its values, if they can be compared with others.
+    pub(crate) fn value_kind(&self) -> Option<ValueKind> {
+        match self.content {
+            ColumnType::Text => Some(ValueKind::Text),
+            ColumnType::Texts => Some(ValueKind::Texts),
+            ColumnType::Int64 | ColumnType::Float32 | ColumnType::Float64 | ColumnType::Class => {
+                Some(ValueKind::Number)
+            }
+            ColumnType::Bool => Some(ValueKind::Bool),
+            _ => None,
         }
     }
 

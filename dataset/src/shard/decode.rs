@@ -2,12 +2,12 @@
 //!
 //! Columns are taken by name, and values for what they are: other programs store the same numbers as other types.
 
-use arrow_array::cast::AsArray;
 use arrow_array::{Array, BinaryArray, RecordBatch};
 
 use super::value;
 use crate::error::NameError;
 use crate::image::{Mask1Bit, ViewGbuffer};
+use crate::predicate::{Value, ValueKind};
 use crate::schema::{
     ColumnSet, MeshIssue, MeshIssues, MeshStats, ObjectId, RowLayout, Sample, SampleView, column,
 };
@@ -84,6 +84,28 @@ pub(super) fn stats_from_batch(batch: &RecordBatch, row: usize) -> Result<RowSta
         source_sha256: row.string(column::SOURCE_SHA256)?,
         mesh: row.mesh()?,
     })
+}
+
+/// The value of a column in row `row` of a batch, to be compared with others; `None` for null.
+pub(super) fn comparable_from_batch(
+    batch: &RecordBatch,
+    row: usize,
+    name: &str,
+) -> Result<Option<Value>, String> {
+    let row = Row { batch, row };
+    let Some(kind) = column::find(name).and_then(|column| column.value_kind()) else {
+        return Err(format!("no column {name}"));
+    };
+    if row.find(name).is_none() {
+        return Ok(None);
+    }
+    let value = match kind {
+        ValueKind::Number => Value::Number(row.get(name, value::number)?),
+        ValueKind::Text => Value::Text(row.string(name)?),
+        ValueKind::Bool => Value::Bool(row.get(name, value::boolean)?),
+        ValueKind::Texts => Value::Texts(row.strings(name)?),
+    };
+    Ok(Some(value))
 }
 
 /// The label in row `row` of a batch.
@@ -257,11 +279,7 @@ impl Row<'_> {
     /// The PNG of each view, with or without a file name beside it.
     fn images(&self, num_views: usize) -> Result<BinaryArray, String> {
         let images = self.get(column::IMAGES, value::list)?;
-        let pngs = match images.as_struct_opt() {
-            Some(images) => images.column_by_name("bytes").and_then(value::binaries),
-            None => value::binaries(&images),
-        };
-        per_view(column::IMAGES, pngs, num_views)
+        per_view(column::IMAGES, value::images(&images), num_views)
     }
 
     /// One value per view.

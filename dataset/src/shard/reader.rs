@@ -1,7 +1,7 @@
 //! [`ShardReader`]: random access to the rows of one shard.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,15 +16,20 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataR
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::decode::{
-    RowStats, id_from_batch, images_from_batch, label_from_batch, sample_from_batch, stats_from_batch,
+    RowStats, comparable_from_batch, id_from_batch, images_from_batch, label_from_batch, sample_from_batch,
+    stats_from_batch,
 };
 use crate::error::{DatasetError, ManifestError, Result, ShardError};
 use crate::manifest::Manifest;
+use crate::predicate::{Predicate, Value};
 use crate::schema::column::{self, Column};
 use crate::schema::{
-    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, key,
+    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, Split, arrow_schema, key,
 };
 use crate::store::{self, SharedFile, StoreFile};
+
+/// What a predicate calls the split of a row, which is no column of the shard.
+pub(crate) const SPLIT: &str = "split";
 
 /// Views to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,17 +81,31 @@ impl ShardReader {
 
     /// Opens a shard from an open file.
     pub(crate) fn from_file(file: SharedFile, path: &Path, manifest: Option<&Manifest>) -> Result<Self> {
-        catch_decoder_panic(path, || Self::from_file_unchecked(file, path, manifest))
+        catch_decoder_panic(path, || {
+            Self::with_header(file, path, |footer| header(footer, path, manifest))
+        })
     }
 
-    fn from_file_unchecked(file: SharedFile, path: &Path, manifest: Option<&Manifest>) -> Result<Self> {
+    /// Opens a file of another program, which holds what a manifest says, whatever it says of itself.
+    #[cfg(feature = "build")]
+    pub(crate) fn from_foreign(file: SharedFile, path: &Path, manifest: &Manifest) -> Result<Self> {
+        catch_decoder_panic(path, || {
+            Self::with_header(file, path, |_| Ok((manifest.schema_version, manifest.header())))
+        })
+    }
+
+    fn with_header(
+        file: SharedFile,
+        path: &Path,
+        header: impl FnOnce(&ParquetMetaData) -> Result<(u32, ShardHeader)>,
+    ) -> Result<Self> {
         let parquet = DatasetError::parquet("read the shard", path);
         let footer = ParquetMetaDataReader::new()
             // Files of other writers may lack the offset index, which only makes them slower to read.
             .with_offset_index_policy(PageIndexPolicy::Optional)
             .parse_and_finish(&open(&file, path)?)
             .map_err(parquet)?;
-        let (version, header) = header(&footer, path, manifest)?;
+        let (version, header) = header(&footer)?;
         let invalid = |detail: String| {
             DatasetError::Shard(ShardError::Invalid {
                 detail,
@@ -208,6 +227,29 @@ impl ShardReader {
         self.for_each_row(|column| column.name == column::LABEL, label_from_batch)
     }
 
+    /// Rows of which a predicate is true, in order. Reads only the columns that it names.
+    ///
+    /// # Errors
+    /// When the shard is damaged.
+    pub(crate) fn matching(&self, split: Split, predicate: &Predicate) -> Result<Vec<usize>> {
+        let columns = predicate.columns();
+        // A projection without columns has no rows.
+        let is_read = |column: &Column| column.name == column::ID || columns.contains(column.name);
+        let stored = columns.iter().copied().filter(|&name| name != SPLIT);
+        let matches = self.for_each_row(is_read, |batch, row| {
+            let mut values = BTreeMap::from([(SPLIT, Value::Text(split.to_string()))]);
+            for name in stored.clone() {
+                values.extend(comparable_from_batch(batch, row, name)?.map(|value| (name, value)));
+            }
+            Ok(predicate.matches(&|name| values.get(name).cloned()))
+        })?;
+        let rows = matches.into_iter().enumerate();
+        Ok(rows
+            .filter(|&(_, is_match)| is_match)
+            .map(|(row, _)| row)
+            .collect())
+    }
+
     /// Ids of all rows, in row order.
     ///
     /// # Errors
@@ -242,7 +284,7 @@ impl ShardReader {
     fn for_each_row<T>(
         &self,
         is_chosen: impl Fn(&Column) -> bool,
-        read: fn(&RecordBatch, usize) -> Result<T, String>,
+        read: impl Fn(&RecordBatch, usize) -> Result<T, String>,
     ) -> Result<Vec<T>> {
         catch_decoder_panic(&self.path, || {
             let batches =
@@ -276,6 +318,14 @@ impl ShardReader {
 
 fn open(file: &SharedFile, path: &Path) -> Result<StoreFile> {
     file.open().map_err(DatasetError::io("open the shard", path))
+}
+
+/// What a file says of itself; `None` if it is of another program, or of another version.
+#[cfg(feature = "build")]
+pub(crate) fn metadata_header(file: &StoreFile, path: &Path) -> Result<Option<ShardHeader>> {
+    let footer = ParquetMetaDataReader::new().parse_and_finish(file);
+    let footer = footer.map_err(DatasetError::parquet("read the shard", path))?;
+    Ok(header(&footer, path, None).ok().map(|(_, header)| header))
 }
 
 /// Turns a panic while decoding untrusted bytes into an error: the Parquet and Arrow crates do not promise

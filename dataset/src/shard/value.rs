@@ -75,6 +75,14 @@ pub(super) fn list(array: &dyn Array, row: usize) -> Option<ArrayRef> {
     }
 }
 
+/// The bytes of images, with or without file names beside them.
+pub(super) fn images(items: &ArrayRef) -> Option<BinaryArray> {
+    match items.as_struct_opt() {
+        Some(images) => images.column_by_name("bytes").and_then(binaries),
+        None => binaries(items),
+    }
+}
+
 /// The numbers of a list, or of a list of lists of `len` items each; `None` where there is null, another length or no
 /// number.
 pub(super) fn numbers(mut items: ArrayRef, len: usize) -> Option<Float32Array> {

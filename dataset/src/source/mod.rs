@@ -43,8 +43,9 @@ use tap_render::import::MeshFormat;
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
 pub use object_reader::{ListedObject, ObjectReader, ReadError};
 pub use part_table::PartTable;
-use split_list::SplitList;
+pub(crate) use split_list::SplitList;
 pub use split_ratios::SplitRatios;
+pub(crate) use table::read_classes;
 use tree::Tree;
 
 use crate::error::{DatasetError, NameError, Result, SourceError};
@@ -230,7 +231,8 @@ impl Source {
         };
         source.resolve_all(candidates, splits);
         if let Some(split_ratios) = &options.split_ratios {
-            split_ratios.assign(&mut source.objects);
+            let objects = source.objects.iter_mut();
+            split_ratios.assign(objects.map(|object| (&object.id, &mut object.split)).collect());
             source.notes.push(format!("splits by {split_ratios}"));
         }
         source.sort_objects();

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use super::table::Table;
 use super::{Candidate, Layout, SPLITS_FILE_NAME, Tree};
 use crate::error::Result;
-use crate::schema::Split;
+use crate::schema::{ObjectId, Split};
 
 /// Split per object, from a list.
 #[derive(Debug)]
-pub(super) struct SplitList {
+pub(crate) struct SplitList {
     path: PathBuf,
     /// By category and name; the category is empty if the list has none.
     splits: BTreeMap<(String, String), (Split, bool)>,
@@ -25,6 +25,10 @@ impl SplitList {
             None => None,
         };
         table.as_ref().map(Self::from_table).transpose()
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        Self::from_table(&Table::read(path)?)
     }
 
     fn from_table(table: &Table) -> Result<Self> {
@@ -54,6 +58,13 @@ impl SplitList {
             path: table.path().to_owned(),
             splits,
         })
+    }
+
+    /// Split of a row; `None` if not listed.
+    pub(crate) fn split_of_id(&self, id: &ObjectId) -> Option<Split> {
+        let categories = [id.category(), ""];
+        let splits = categories.map(|category| self.splits.get(&(category.to_owned(), id.name().to_owned())));
+        splits.into_iter().flatten().next().map(|(split, _)| *split)
     }
 
     pub(super) fn path(&self) -> &Path {

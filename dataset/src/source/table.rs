@@ -1,6 +1,7 @@
 //! Layout `csv`: a table, CSV or Parquet, with columns `path` and `category` and optionally `split` and `id`.
 //! Paths are relative to the table's folder and must stay within it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,10 @@ use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::{Candidate, Tree, normalize_within};
-use crate::error::{DatasetError, Result, SourceError};
+use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::local_file;
 use crate::manifest::SkipReason;
-use crate::schema::Split;
+use crate::schema::{ObjectId, Split};
 
 /// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;
@@ -59,6 +60,30 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
         });
     }
     Ok(candidates)
+}
+
+/// Class per object, from a table with the columns `id` and `category`.
+///
+/// # Errors
+/// When it cannot be read, an id is invalid, or an object is listed with two classes.
+pub(crate) fn read_classes(path: &Path) -> Result<BTreeMap<ObjectId, String>> {
+    let table = Table::read(path)?;
+    let id_column = table.column(&["id"])?;
+    let category_column = table.column(&["category", "label", "class"])?;
+    let mut classes = BTreeMap::new();
+    for (line, row) in &table.rows {
+        let cell = |column: usize| row.get(column).unwrap_or_default();
+        let id: ObjectId = cell(id_column)
+            .parse()
+            .map_err(|e: NameError| table.malformed(*line, e.to_string()))?;
+        let class = cell(category_column).to_owned();
+        if let Some(other) = classes.insert(id.clone(), class.clone())
+            && other != class
+        {
+            return Err(table.malformed(*line, format!("{id} is both {other} and {class}")));
+        }
+    }
+    Ok(classes)
 }
 
 /// An in-memory table of strings.

@@ -1,4 +1,5 @@
 //! Shards written again, as other programs and earlier versions do.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

@@ -1,5 +1,6 @@
 //! `tap dataset`: synthesize shapes, build shards, verify and summarize them.
 
+mod derive;
 mod merge;
 mod output;
 mod overlap;
@@ -48,13 +49,18 @@ Examples:
   tap dataset report shards                            issues of the meshes
   tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, overlap; see --help of each.";
+More: plan, rebuild, relight, overlap, select, join, resplit, relabel, adopt; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
     Synthesize(SynthesizeArguments),
     Build(Box<BuildArguments>),
     Merge(merge::Arguments),
+    Select(derive::SelectArguments),
+    Join(derive::JoinArguments),
+    Resplit(derive::ResplitArguments),
+    Relabel(derive::RelabelArguments),
+    Adopt(derive::AdoptArguments),
     Plan(Box<plan::Arguments>),
     Rebuild(rebuild::Arguments),
     Relight(relight::Arguments),
@@ -243,6 +249,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
         DatasetCommand::Merge(arguments) => merge::run(arguments),
+        DatasetCommand::Select(arguments) => derive::select(arguments),
+        DatasetCommand::Join(arguments) => derive::join(arguments),
+        DatasetCommand::Resplit(arguments) => derive::resplit(arguments),
+        DatasetCommand::Relabel(arguments) => derive::relabel(arguments),
+        DatasetCommand::Adopt(arguments) => derive::adopt(arguments),
         DatasetCommand::Plan(arguments) => plan::run(arguments),
         DatasetCommand::Rebuild(arguments) => rebuild::run(arguments),
         DatasetCommand::Relight(arguments) => relight::run(arguments),
@@ -534,20 +545,12 @@ fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let describe = |problem: &tap_dataset::Problem| match problem.row {
-        Some(row) => format!("{}, row {row}: {}", problem.file, problem.detail),
-        None => format!("{}: {}", problem.file, problem.detail),
-    };
     if !arguments.json {
-        report
-            .problems
-            .iter()
-            .for_each(|problem| ui::result(describe(problem)));
+        report.problems.iter().for_each(ui::result);
     }
     bail!(
-        "{} problems, build the dataset again; the first is {}",
-        report.num_problems,
-        describe(first)
+        "{} problems, build the dataset again; the first is {first}",
+        report.num_problems
     );
 }
 
