@@ -10,11 +10,11 @@ use std::{cell::RefCell, collections::HashMap};
 use glam::{DVec3, Vec2};
 
 use super::{
-    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon, text,
+    AssetResolver, ImportError, ImportOptions, MeshFormat, color, mtl, number, polygon, text,
     texture::{self, Decoder},
-    triangle_soup::{self, TriangleAttributes, TriangleSoup},
+    triangle_soup::{TriangleAttributes, TriangleSoup},
 };
-use crate::mesh::Material;
+use crate::mesh::{Material, WarningKind};
 
 /// Index of a corner without texture coordinates, and of a face without a material.
 const NONE: u32 = u32::MAX;
@@ -70,7 +70,7 @@ impl ObjAppearance {
             number.is_finite().then_some(number.max(0.0))
         };
         if let (Some(r), Some(g), Some(b)) = (channel(), channel(), channel()) {
-            self.colors.resize(vertex, triangle_soup::NO_COLOR);
+            self.colors.resize(vertex, color::NO_COLOR);
             self.colors.push([r, g, b]);
         }
     }
@@ -273,6 +273,10 @@ impl File {
             Some(b"mtllib") if self.reads_appearance && self.appearance.libraries.len() < MAX_LIBRARIES => {
                 self.appearance.libraries.push(text::name(&text[6..]));
             }
+            Some(b"p") => self.soup.count_undrawn("points"),
+            Some(b"l") => self.soup.count_undrawn("lines"),
+            Some(b"curv" | b"curv2") => self.soup.count_undrawn("curves"),
+            Some(b"surf") => self.soup.count_undrawn("free-form surfaces"),
             _ => {}
         }
         Ok(())
@@ -300,6 +304,7 @@ impl File {
             }
         }
         if self.corners.len() - start < 3 {
+            self.soup.count_undrawn("faces of fewer than three corners");
             self.corners.truncate(start);
             self.appearance.uv_of_corner.truncate(start);
         } else {
@@ -375,8 +380,10 @@ impl MaterialResolver {
                 definition.load(soup, &mut decoder)
             } else {
                 if !name.is_empty() {
-                    soup.warnings
-                        .push(format!("no library defines the material \"{name}\": it is white"));
+                    soup.warnings.push(
+                        WarningKind::Material,
+                        format!("no library defines the material \"{name}\": it is white"),
+                    );
                 }
                 let material = Material {
                     name,
@@ -389,7 +396,7 @@ impl MaterialResolver {
         Self {
             uvs: appearance.uvs,
             uv_of_corner: appearance.uv_of_corner,
-            colors: triangle_soup::bytes_of_colors(&appearance.colors),
+            colors: color::bytes_of_colors(&appearance.colors),
             materials,
             default_material,
         }
@@ -402,12 +409,7 @@ impl MaterialResolver {
         };
         let uv = |corner: usize| self.uvs.get(self.uv_of_corner[corner] as usize);
         let uvs = corners.map(uv);
-        let color = |vertex: u32| {
-            self.colors
-                .get(vertex as usize)
-                .copied()
-                .unwrap_or(triangle_soup::WHITE)
-        };
+        let color = |vertex: u32| self.colors.get(vertex as usize).copied().unwrap_or(color::WHITE);
         TriangleAttributes {
             material,
             uvs: uvs
@@ -446,14 +448,17 @@ fn read_libraries(
                     definitions.extend(mtl::parse(name, &bytes));
                     num_read += 1;
                 }
-                Err(error) => soup
-                    .warnings
-                    .push(format!("the material library \"{name}\" is left out: {error}")),
+                Err(error) => soup.warnings.push(
+                    WarningKind::Material,
+                    format!("the material library \"{name}\" is left out: {error}"),
+                ),
             }
         }
         if num_read == 0 {
-            soup.warnings
-                .push(format!("the material library \"{line}\" is left out: {error}"));
+            soup.warnings.push(
+                WarningKind::Material,
+                format!("the material library \"{line}\" is left out: {error}"),
+            );
         }
     }
     definitions
@@ -592,6 +597,62 @@ mod tests {
         );
         let latin1 = [b"# caf\xe9\ng caf\xe9\n", SQUARE.as_bytes(), b"f 1 2 3"].concat();
         assert!(import_mesh(MeshFormat::Obj, &latin1, &NoAssets).is_ok());
+    }
+
+    #[test]
+    fn what_there_is_instead_of_faces_is_said() {
+        for (text, says) in [
+            (
+                "v 0 0 0\nv 1 0 0\nl 1 2\nl 2 1\np 1",
+                "the mesh has no faces, only 2 lines, 1 points, 2 vertices",
+            ),
+            (
+                "v 0 0 0\ncurv 0 1 1 1\nsurf 0 1 0 1 1",
+                "only 1 curves, 1 free-form surfaces, 1 vertices",
+            ),
+            (
+                "v 0 0 0\nf 1 1",
+                "only 1 faces of fewer than three corners, 1 vertices",
+            ),
+        ] {
+            let error = import(text).unwrap_err();
+            assert!(
+                error.to_string().contains(says) && error.code() == "no_faces",
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn maps_that_cannot_be_drawn_are_warnings() {
+        let text = format!("mtllib a b.mtl\n{SQUARE}usemtl a\nf 1 2 3\nf 1 3 4\nusemtl b\nf 1 2 4");
+        let mesh = import_painted(&text, "newmtl a\nmap_Kd my map.png\nnewmtl b\nmap_Ka my map.png");
+        assert_eq!(
+            mesh.warning_kinds(),
+            [WarningKind::Material, WarningKind::Texture]
+        );
+        assert!(
+            mesh.warnings()[1].contains("2 triangles of the material \"a\" have no coordinates"),
+            "{:?}",
+            mesh.warnings()
+        );
+    }
+
+    #[test]
+    fn lines_end_in_any_way() {
+        let text = format!("# old\n{SQUARE}g a\nf 1 2 3\nf 1 3 4\n");
+        for text in [text.replace('\n', "\r"), text.replace('\n', "\r\n"), text] {
+            let mesh = import(&text).unwrap();
+            assert_eq!(mesh.triangles(), [[0, 1, 2], [0, 2, 3]], "{text:?}");
+        }
+        let mesh = import_painted(
+            &format!("mtllib a b.mtl\n{SQUARE}usemtl b\nf 1 2 3").replace('\n', "\r"),
+            "newmtl a\rKd 1 0 0\rnewmtl b\rKd 0 1 0\r",
+        );
+        assert_eq!(
+            mesh.appearance().unwrap().materials[0].base_color,
+            [0, 255, 0, 255]
+        );
     }
 
     #[test]
@@ -739,7 +800,8 @@ mod tests {
             appearance: true,
             ..ImportOptions::default()
         };
-        let text = format!("mtllib ../looks/chair.mtl\n{SQUARE}usemtl a\nf 1 2 3\nusemtl b\nf 1 3 4");
+        let faces = "vt 0 0\nusemtl a\nf 1/1 2/1 3/1\nusemtl b\nf 1/1 3/1 4/1";
+        let text = format!("mtllib ../looks/chair.mtl\n{SQUARE}{faces}");
         let mesh = import_object(MeshFormat::Obj, text.as_bytes(), &Tree, &options).unwrap();
         assert_eq!(mesh.warnings(), [""; 0]);
         let textures = mesh.appearance().unwrap().textures.iter();

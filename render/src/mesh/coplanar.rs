@@ -166,15 +166,15 @@ impl PatchFinder<'_> {
     fn is_flat(&self, patch: &[u32]) -> bool {
         let corners = || patch.iter().map(|&triangle| self.corners(triangle as usize));
         let normal = corners().map(double_area).sum::<DVec3>().normalize_or_zero();
-        let heights = corners().flatten().map(|corner| normal.dot(corner.as_dvec3()));
+        let heights = corners().flatten().map(|corner| normal.dot(corner));
         let (low, high) = heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| {
             (low.min(height), high.max(height))
         });
         high - low <= 2.0 * self.thickness
     }
 
-    fn corners(&self, triangle: usize) -> [Vec3; 3] {
-        self.triangles[triangle].map(|vertex| self.positions[vertex as usize])
+    fn corners(&self, triangle: usize) -> [DVec3; 3] {
+        self.triangles[triangle].map(|vertex| self.positions[vertex as usize].as_dvec3())
     }
 }
 

@@ -6,12 +6,13 @@
 
 mod accessor;
 mod container;
+mod instance;
 mod material;
 mod scene;
 
 use glam::{DMat4, DVec3};
 use gltf::{
-    Document, Primitive, Semantic,
+    Document, Node, Primitive, Semantic,
     json::{self, Root, validation::Validate},
     mesh::Mode,
 };
@@ -25,18 +26,23 @@ use self::{
 };
 use super::{
     AssetResolver, ImportError, ImportOptions, MeshFormat,
+    color::WHITE,
+    text,
     texture::Decoder,
-    triangle_soup::{TriangleAttributes, TriangleSoup, WHITE},
+    triangle_soup::{TriangleAttributes, TriangleSoup},
 };
-use crate::mesh::MeshError;
+use crate::mesh::{MeshError, WarningKind};
 
 /// A document may instance one mesh many times. More vertices or triangles than this (or one per byte, if that is more)
 /// are refused.
 const MAX_ELEMENTS: usize = 1 << 22;
 
-/// Extensions that don't affect geometry, by prefix; any other required extension is an error.
-const IGNORABLE_EXTENSIONS: [&str; 7] = [
+/// Extensions that are read, or don't affect geometry, by prefix; any other required extension is an error.
+const IGNORABLE_EXTENSIONS: [&str; 10] = [
     "KHR_mesh_quantization",
+    instance::NAME,
+    "EXT_mesh_features",
+    "EXT_instance_features",
     "KHR_materials_",
     "KHR_texture_",
     "KHR_lights_",
@@ -58,7 +64,8 @@ pub(super) fn read(
     assets: &dyn AssetResolver,
     options: &ImportOptions,
 ) -> Result<TriangleSoup, ImportError> {
-    let (json, blob) = container::split(bytes)?;
+    let bytes = text::without_mark(bytes);
+    let (json, blob) = container::split(&bytes)?;
     let root: Root = json::deserialize::from_slice(json).map_err(|source| {
         if is_version_1(json) {
             return file_error("it is of version 1, and only version 2 is read");
@@ -75,6 +82,12 @@ pub(super) fn read(
         .iter()
         .find(|name| name.contains("compression"))
         .cloned();
+    let undrawn_extensions: Vec<String> = root
+        .extensions_used
+        .iter()
+        .filter(|name| is_geometric(name) && !is_ignorable(name))
+        .cloned()
+        .collect();
     let document = Document::from_json_without_validation(root);
     let tree = NodeTree::try_new(&document)?;
     let max_elements = MAX_ELEMENTS.max(bytes.len());
@@ -87,13 +100,15 @@ pub(super) fn read(
         .then(|| MaterialResolver::new(Decoder::new(assets, options.max_texture_side_px)));
 
     let mut soup = TriangleSoup::default();
+    for name in &undrawn_extensions {
+        soup.warnings.push(
+            WarningKind::Unsupported,
+            format!("the extension `{name}` is not read: what it describes is not drawn"),
+        );
+    }
     for node in tree.shown(&document) {
         let Some(mesh) = node.mesh() else { continue };
-        let pose = match node.skin() {
-            // The transform of a skinned node itself is ignored, as the specification demands.
-            Some(skin) => Pose::Skinned(tree.skin_matrices(&skin, &mut reader)?),
-            None => Pose::Rigid(tree.world_from_node[node.index()]),
-        };
+        let poses = poses(&document, &tree, &node, &mut reader)?;
         let name = node
             .name()
             .or(mesh.name())
@@ -102,24 +117,27 @@ pub(super) fn read(
         let weights = node.weights().or(mesh.weights()).unwrap_or_default();
         for primitive in mesh.primitives() {
             if !is_surface(&primitive) {
+                soup.count_undrawn(undrawn_kind(primitive.mode()));
                 continue;
             }
             let attributes = resolver
                 .as_mut()
                 .map(|resolver| resolver.attributes(&mut soup, &mut reader, &document, &primitive));
-            push_primitive(
-                &mut soup,
-                &mut reader,
-                &primitive,
-                &pose,
-                weights,
-                part,
-                attributes.as_ref(),
-            )?;
-            if soup.positions.len().max(soup.triangles.len()) > max_elements {
-                return Err(file_error(
-                    "it shows its meshes so many times that they don't fit in memory",
-                ));
+            for pose in &poses {
+                push_primitive(
+                    &mut soup,
+                    &mut reader,
+                    &primitive,
+                    pose,
+                    weights,
+                    part,
+                    attributes.as_ref(),
+                )?;
+                if soup.positions.len().max(soup.triangles.len()) > max_elements {
+                    return Err(file_error(
+                        "it shows its meshes so many times that they don't fit in memory",
+                    ));
+                }
             }
         }
     }
@@ -146,8 +164,56 @@ enum Pose {
     Skinned(Vec<DMat4>),
 }
 
+/// A node's mesh is drawn once for each.
+fn poses(
+    document: &Document,
+    tree: &NodeTree,
+    node: &Node<'_>,
+    reader: &mut Reader<'_>,
+) -> Result<Vec<Pose>, ImportError> {
+    if let Some(skin) = node.skin() {
+        // The transform of a skinned node itself is ignored, as the specification demands.
+        return Ok(vec![Pose::Skinned(tree.skin_matrices(&skin, reader)?)]);
+    }
+    let world_from_node = tree.world_from_node[node.index()];
+    let instances = instance::node_from_instances(document, node, reader)?;
+    let instances = instances.unwrap_or_else(|| vec![DMat4::IDENTITY]);
+    let poses = instances.into_iter();
+    Ok(poses
+        .map(|node_from_instance| Pose::Rigid(world_from_node * node_from_instance))
+        .collect())
+}
+
+fn is_ignorable(extension: &str) -> bool {
+    IGNORABLE_EXTENSIONS
+        .iter()
+        .any(|prefix| extension.starts_with(prefix))
+}
+
+/// Does an extension, by its name, describe shapes? Compressed ones are found when their data are read.
+fn is_geometric(extension: &str) -> bool {
+    [
+        "_mesh_",
+        "_primitive",
+        "_splat",
+        "_node_visibility",
+        "_geometry",
+        "_instancing",
+    ]
+    .iter()
+    .any(|word| extension.contains(word))
+}
+
+/// What a primitive without a surface consists of.
+fn undrawn_kind(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Points => "sets of points",
+        Mode::Lines | Mode::LineLoop | Mode::LineStrip => "sets of lines",
+        Mode::Triangles | Mode::TriangleStrip | Mode::TriangleFan => "primitives without positions",
+    }
+}
+
 fn check_extensions(root: &Root) -> Result<(), ImportError> {
-    let is_ignorable = |name: &str| IGNORABLE_EXTENSIONS.iter().any(|prefix| name.starts_with(prefix));
     match root.extensions_required.iter().find(|name| !is_ignorable(name)) {
         Some(name) => Err(ImportError::Extension { name: name.clone() }),
         None => Ok(()),
