@@ -274,6 +274,7 @@ fn check_sizes(
         size_of_val(&*draw_buffers.triangles),
         size_of_val(&*scene.corners),
         size_of_val(&*scene.textures),
+        size_of_val(&*scene.earlier.lists),
     ];
     let stored_bytes = stored.into_iter().max().unwrap_or_default() as u64;
     let drawn_bytes = size_of_val(&*draw_buffers.vertices).max(size_of_val(&*draw_buffers.indices)) as u64;

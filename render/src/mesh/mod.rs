@@ -17,13 +17,14 @@ use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
 pub use appearance::{Appearance, AppearanceError, MAX_MATERIALS, Material, Texture, Wrap};
+pub(crate) use coplanar::CoplanarFaces;
 use coplanar::coplanar_duplicates;
 pub(crate) use smooth_normal::corner_normals;
 pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
-
 use visible::VisibleTriangles;
 pub use warning::WarningKind;
 pub(crate) use warning::Warnings;
+
 /// Largest half extent that is accepted, in file units: areas and squared lengths then stay finite in `f32`.
 pub const MAX_HALF_EXTENT: f64 = 1e15;
 /// Smallest half extent that is accepted, in file units: squared distances stay normal numbers in `f32`.
@@ -42,7 +43,6 @@ pub enum MeshError {
         /// Number of triangles before they were dropped.
         num_triangles: usize,
     },
-    /// A corner of a triangle is NaN or infinite.
     /// Every triangle is finer than single precision within the mesh's extent.
     #[error(
         "all {num_triangles} triangles of the mesh are finer than single precision resolves over its {extent:e} units: \
@@ -54,6 +54,7 @@ pub enum MeshError {
         /// Longest side of the bounding box.
         extent: f64,
     },
+    /// A corner of a triangle is NaN or infinite.
     #[error("vertex {vertex} has a coordinate that is not a finite number (NaN or infinity)")]
     NonFinite {
         /// Index of the vertex, counted from 0.
@@ -361,13 +362,21 @@ impl Mesh {
     /// either way. Sorts positions and edges, which costs about as much as importing the mesh.
     #[must_use]
     pub fn coplanar_duplicates(&self) -> Vec<u32> {
+        coplanar_duplicates(&self.positions, &self.welded_triangles())
+    }
+
+    /// Coplanar duplicates, and faces that overlap in part.
+    pub(crate) fn coplanar_faces(&self) -> CoplanarFaces {
+        CoplanarFaces::new(&self.positions, &self.welded_triangles())
+    }
+
+    /// The triangles, with the smallest vertex index at each position.
+    fn welded_triangles(&self) -> Vec<[u32; 3]> {
         let welded = self.weld();
-        let triangles: Vec<[u32; 3]> = self
-            .triangles
-            .iter()
+        let triangles = self.triangles.iter();
+        triangles
             .map(|triangle| triangle.map(|vertex| welded[vertex as usize]))
-            .collect();
-        coplanar_duplicates(&self.positions, &triangles)
+            .collect()
     }
 
     /// For each vertex, the smallest vertex index at the same position.

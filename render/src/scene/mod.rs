@@ -1,5 +1,6 @@
 //! `Scene`: geometry and appearance of a mesh, in the arrays that both backends shade from.
 
+mod earlier;
 mod geometry;
 mod headlight;
 mod uniform;
@@ -11,6 +12,7 @@ use tap_shaders::{
 
 use crate::lighting::{Lighting, MaterialChoice, Normals};
 use crate::mesh::{self, Appearance, Mesh, Texture, Wrap, corner_normals};
+pub(crate) use earlier::EarlierTriangles;
 pub(crate) use geometry::{Geometry, ProvokingVertices};
 pub(crate) use headlight::Headlight;
 pub(crate) use uniform::view_uniform;
@@ -33,6 +35,8 @@ pub(crate) struct Scene {
     pub(crate) materials: Vec<Material>,
     /// Headers, then texels.
     pub(crate) textures: Vec<u32>,
+    /// Of each triangle, the earlier ones of its plane that it overlaps.
+    pub(crate) earlier: EarlierTriangles,
     /// Does the lighting use the mesh's own materials?
     pub(crate) has_appearance: bool,
     /// Does any material have an alpha cutoff?
@@ -40,8 +44,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The scene for a lighting.
-    pub(crate) fn new(mesh: &Mesh, geometry: Geometry, lighting: &Lighting) -> Self {
+    /// The scene for a lighting. `overlaps` is that of [`mesh::CoplanarFaces`].
+    pub(crate) fn new(mesh: &Mesh, geometry: Geometry, overlaps: &[[u32; 2]], lighting: &Lighting) -> Self {
         let appearance = mesh
             .appearance()
             .filter(|_| lighting.material == MaterialChoice::Own);
@@ -73,6 +77,7 @@ impl Scene {
         });
         let has_alpha_test = materials.iter().any(|material| material.alpha_cutoff > 0.0);
         Self {
+            earlier: EarlierTriangles::new(overlaps, &geometry.sources),
             points: geometry.points,
             triangles: geometry.triangles,
             normals: geometry.normals,
