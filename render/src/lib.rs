@@ -101,7 +101,7 @@ pub use parse::ParseError;
 pub use queue::{QueueEvent, QueueStage, QueuedJob, run_render_queue};
 pub use recipe::{
     Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RecipeError,
-    RenderRecipe,
+    RenderRecipe, SAMPLE_COUNTS,
 };
 pub use relight::{RelightError, relight, relight_antialiased};
 pub use renderer::{

@@ -37,6 +37,8 @@ const MIN_CULLED_TRIANGLES: usize = 32_000;
 pub struct RenderJob {
     /// That of the views that are drawn, [`RenderRecipe::drawn`].
     pub(crate) recipe: RenderRecipe,
+    /// Drawn pixels per side of a pixel.
+    pub(crate) supersampling: u32,
     pub(crate) views: Vec<(Pose, ViewMatrices)>,
     pub(crate) scene: Scene,
     pub(crate) meshlets: Meshlets,
@@ -103,7 +105,8 @@ impl RenderJob {
         }
         let scene = Scene::new(mesh, geometry, &overlaps, &recipe.lighting);
         let mut job = Self {
-            recipe: recipe.clone(),
+            recipe: recipe.drawn(),
+            supersampling: recipe.supersampling(),
             views,
             scene,
             meshlets,
