@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::camera::{CameraError, Framing, Projection, RigSpec};
-use crate::lighting::{ColorKind, Lighting, LightingError, MaterialChoice};
+use crate::lighting::{ColorKind, Lighting, LightingError, MaterialChoice, Normals};
 use crate::parse::ParseError;
 
 /// Side of a view, in pixels: MVCNN's and TAP's (`docs/conventions.md`, "Two generations of pictures").
@@ -119,6 +119,12 @@ impl RenderRecipe {
     #[must_use]
     pub fn needs_appearance(&self) -> bool {
         self.lighting.material == MaterialChoice::Own || self.channels.material
+    }
+
+    /// Do views depend on the normals that the mesh's file has at its corners, so that an importer should read them?
+    #[must_use]
+    pub fn needs_normals(&self) -> bool {
+        self.lighting.normals == Normals::Smooth
     }
 
     /// A pixel is drawn as the square of this number of pixels.

@@ -76,6 +76,7 @@ pub(super) fn prepare(
     let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
     let options = ImportOptions {
         appearance: recipe.render.needs_appearance(),
+        normals: recipe.render.needs_normals(),
         ..ImportOptions::default()
     };
     let mesh = clock

@@ -236,6 +236,8 @@ pub struct ImportOptions {
     /// Materials, textures and vertex colors. Without them the mesh is white, and neither its MTL nor an image is
     /// opened.
     pub appearance: bool,
+    /// The normals at corners, for smooth lighting; without them they are averaged from the faces.
+    pub normals: bool,
     /// Limit of a texture's longer side; larger textures are downsampled.
     pub max_texture_side_px: u32,
     /// How point clouds become meshes.
@@ -247,6 +249,7 @@ impl Default for ImportOptions {
     fn default() -> Self {
         Self {
             appearance: false,
+            normals: false,
             max_texture_side_px: DEFAULT_MAX_TEXTURE_SIDE_PX,
             surfels: SurfelOptions::default(),
         }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use glam::{DVec3, Vec2};
+use glam::{DVec3, Vec2, Vec3};
 
 use super::color::WHITE;
-use crate::mesh::{Appearance, MAX_MATERIALS, Material, Mesh, MeshError, Parts, WarningKind, Warnings};
+use crate::mesh::{
+    Appearance, MAX_MATERIALS, Material, Mesh, MeshError, NO_NORMALS, Parts, WarningKind, Warnings,
+};
 
 /// Triangles and their parts, and their appearance if it is read.
 #[derive(Debug, Default)]
@@ -14,6 +16,8 @@ pub(super) struct TriangleSoup {
     pub(super) triangles: Vec<[u32; 3]>,
     parts: Parts,
     part_by_name: HashMap<String, u16>,
+    /// Normals at the corners of each triangle; may be shorter than the triangles, the rest has none.
+    normals: Vec<[Vec3; 3]>,
     /// Its lists may be shorter than the triangles; the rest is white.
     pub(super) appearance: Appearance,
     pub(super) warnings: Warnings,
@@ -83,6 +87,12 @@ impl TriangleSoup {
         self.parts.of_triangle.push(part);
     }
 
+    /// Sets the normals at the corners of the triangle that was added last.
+    pub(super) fn set_normals(&mut self, normals: [Vec3; 3]) {
+        self.normals.resize(self.triangles.len() - 1, NO_NORMALS);
+        self.normals.push(normals);
+    }
+
     /// Adds a triangle with attributes.
     pub(super) fn push_with_attributes(&mut self, triangle: [u32; 3], part: u16, paint: TriangleAttributes) {
         let index = self.triangles.len();
@@ -108,9 +118,13 @@ impl TriangleSoup {
     pub(super) fn into_mesh(mut self) -> Result<Mesh, MeshError> {
         let parts = Some(self.parts);
         let num_triangles = self.triangles.len();
+        let mut normals = self.normals;
+        if !normals.is_empty() {
+            normals.resize(num_triangles, NO_NORMALS);
+        }
         let appearance = &mut self.appearance;
         let mesh = if appearance.materials.is_empty() && appearance.colors.is_empty() {
-            Mesh::try_new(&self.positions, self.triangles, parts)?
+            Mesh::try_build(&self.positions, self.triangles, parts, None, normals)?
         } else {
             if appearance.materials.is_empty() {
                 appearance.materials.push(Material::white());
@@ -153,7 +167,8 @@ impl TriangleSoup {
                     format!("{num_broken} texture coordinates are not finite numbers: taken for 0"),
                 );
             }
-            Mesh::try_with_appearance(&self.positions, self.triangles, parts, self.appearance)?
+            let appearance = Some(self.appearance);
+            Mesh::try_build(&self.positions, self.triangles, parts, appearance, normals)?
         };
         Ok(mesh.with_warnings(self.warnings))
     }

@@ -90,7 +90,8 @@ impl RenderJob {
         } else {
             CoplanarFaces::default()
         };
-        let geometry = Geometry::new(mesh, &object_from_mesh.local_matrix(mesh), &duplicates);
+        let object_from_local = object_from_mesh.local_matrix(mesh);
+        let geometry = Geometry::new(mesh, &object_from_local, &duplicates);
         let rig = recipe.rig.rig();
         let look_at = LookAt::new(&geometry.points, recipe.framing);
         let mut views = Vec::with_capacity(rig.poses().len());
@@ -103,7 +104,7 @@ impl RenderJob {
             })?;
             views.push((*pose, matrices));
         }
-        let scene = Scene::new(mesh, geometry, &overlaps, &recipe.lighting);
+        let scene = Scene::new(mesh, &object_from_local, geometry, &overlaps, &recipe.lighting);
         let mut job = Self {
             recipe: recipe.drawn(),
             supersampling: recipe.supersampling(),

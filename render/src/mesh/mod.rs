@@ -112,6 +112,9 @@ impl MeshError {
     }
 }
 
+/// Entry of a triangle without normals in a list of the file's normals.
+pub(crate) const NO_NORMALS: [Vec3; 3] = [Vec3::ZERO; 3];
+
 /// Named parts (OBJ groups, glTF nodes) and which triangle belongs to which.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -133,6 +136,7 @@ pub struct Mesh {
     part_names: Vec<String>,
     num_degenerate: usize,
     appearance: Option<Appearance>,
+    normals: Vec<[Vec3; 3]>,
     warnings: Warnings,
 }
 
@@ -150,7 +154,7 @@ impl Mesh {
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
     ) -> Result<Self, MeshError> {
-        Self::try_build(positions, triangles, parts, None)
+        Self::try_build(positions, triangles, parts, None, Vec::new())
     }
 
     /// As [`Mesh::try_new`], with materials.
@@ -164,14 +168,16 @@ impl Mesh {
         parts: Option<Parts>,
         appearance: Appearance,
     ) -> Result<Self, MeshError> {
-        Self::try_build(positions, triangles, parts, Some(appearance))
+        Self::try_build(positions, triangles, parts, Some(appearance), Vec::new())
     }
 
-    fn try_build(
+    /// `normals` are those of the file, one entry per triangle, or empty.
+    pub(crate) fn try_build(
         positions: &[DVec3],
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
         appearance: Option<Appearance>,
+        normals: Vec<[Vec3; 3]>,
     ) -> Result<Self, MeshError> {
         let num_vertices = positions.len();
         if triangles.is_empty() {
@@ -207,10 +213,12 @@ impl Mesh {
             part_names: names,
             num_degenerate: dropped.len(),
             appearance,
+            normals,
             warnings: Warnings::default(),
         };
         drop_indices(&mut mesh.triangles, &dropped);
         drop_indices(&mut mesh.part_of_triangle, &dropped);
+        drop_indices(&mut mesh.normals, &dropped);
         if let Some(appearance) = &mut mesh.appearance {
             appearance.drop_triangles(&dropped);
         }
@@ -274,6 +282,13 @@ impl Mesh {
     #[must_use]
     pub fn appearance(&self) -> Option<&Appearance> {
         self.appearance.as_ref()
+    }
+
+    /// The normals that the file has at the corners of each triangle, of any length, zero where it has none; empty if it
+    /// has none at all, or if they were not read.
+    #[must_use]
+    pub fn file_normals(&self) -> &[[Vec3; 3]] {
+        &self.normals
     }
 
     /// What the importer ignored or mended: a missing texture, an undefined material, a wrong count. Number and length are

@@ -1,5 +1,7 @@
 //! Supersampled views: drawn with several pixels in the place of each.
 
+use glam::Vec3;
+
 use super::{ColorImage, Mask, View};
 use crate::lighting::BRIGHTEST_COVERED;
 
@@ -49,7 +51,7 @@ impl View {
                 self.normal
                     .as_ref()?
                     .iter()
-                    .map(|normal| *normal != [0.0; 3])
+                    .map(|normal| Vec3::from(*normal) != Vec3::ZERO)
                     .collect(),
             )
         };

@@ -10,7 +10,7 @@ mod instance;
 mod material;
 mod scene;
 
-use glam::{DMat4, DVec3};
+use glam::{DMat3, DMat4, DVec3, Vec3};
 use gltf::{
     Document, Node, Primitive, Semantic,
     json::{self, Root, validation::Validate},
@@ -124,15 +124,14 @@ pub(super) fn read(
                 .as_mut()
                 .map(|resolver| resolver.attributes(&mut soup, &mut reader, &document, &primitive));
             for pose in &poses {
-                push_primitive(
-                    &mut soup,
-                    &mut reader,
-                    &primitive,
+                let shown = ShownMesh {
                     pose,
-                    weights,
+                    morph_weights: weights,
                     part,
-                    attributes.as_ref(),
-                )?;
+                    attributes: attributes.as_ref(),
+                    has_normals: options.normals,
+                };
+                push_primitive(&mut soup, &mut reader, &primitive, &shown)?;
                 if soup.positions.len().max(soup.triangles.len()) > max_elements {
                     return Err(file_error(
                         "it shows its meshes so many times that they don't fit in memory",
@@ -276,15 +275,30 @@ fn is_surface(primitive: &Primitive<'_>) -> bool {
     is_filled && primitive.get(&Semantic::Positions).is_some()
 }
 
+/// What the primitives of a mesh have in common where a node shows it.
+struct ShownMesh<'a> {
+    pose: &'a Pose,
+    morph_weights: &'a [f32],
+    part: u16,
+    attributes: Option<&'a VertexAttributes>,
+    /// Are normals read?
+    has_normals: bool,
+}
+
 fn push_primitive(
     soup: &mut TriangleSoup,
     reader: &mut Reader<'_>,
     primitive: &Primitive<'_>,
-    pose: &Pose,
-    morph_weights: &[f32],
-    part: u16,
-    attributes: Option<&VertexAttributes>,
+    shown: &ShownMesh<'_>,
 ) -> Result<(), ImportError> {
+    let &ShownMesh {
+        pose,
+        morph_weights,
+        part,
+        attributes,
+        ..
+    } = shown;
+    let normals = normals(soup, reader, primitive, shown);
     let Some(accessor) = primitive.get(&Semantic::Positions) else {
         return Ok(());
     };
@@ -330,6 +344,9 @@ fn push_primitive(
             Some(attributes) => soup.push_with_attributes(vertices, part, attributes.triangle(triangle)),
             None => soup.push(vertices, part),
         }
+        if !normals.is_empty() {
+            soup.set_normals(triangle.map(|index| normals.get(index as usize).copied().unwrap_or_default()));
+        }
         Ok(())
     };
     match primitive.mode() {
@@ -351,6 +368,34 @@ fn push_primitive(
         }
     }
     Ok(())
+}
+
+/// Normals of the vertices, of any length; none if they are not read, or if skin or morph targets turn them.
+fn normals(
+    soup: &mut TriangleSoup,
+    reader: &mut Reader<'_>,
+    primitive: &Primitive<'_>,
+    shown: &ShownMesh<'_>,
+) -> Vec<Vec3> {
+    let (Pose::Rigid(world_from_mesh), true) = (shown.pose, shown.has_normals) else {
+        return Vec::new();
+    };
+    let is_morphed = shown.morph_weights.iter().any(|weight| *weight != 0.0);
+    let Some(accessor) = primitive.get(&Semantic::Normals).filter(|_| !is_morphed) else {
+        return Vec::new();
+    };
+    let normal_matrix = DMat3::from_mat4(*world_from_mesh).inverse().transpose();
+    match reader.vectors(&accessor) {
+        Ok(normals) => {
+            let normals = normals.into_iter();
+            normals.map(|normal| (normal_matrix * normal).as_vec3()).collect()
+        }
+        Err(error) => {
+            soup.warnings
+                .push(WarningKind::Attribute, format!("normals are left out: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 impl VertexAttributes {

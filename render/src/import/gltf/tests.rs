@@ -781,3 +781,22 @@ fn extensions_of_geometry_are_named() {
     );
     assert_eq!(message(&points), "the mesh has no faces, only 1 sets of points");
 }
+
+#[test]
+fn normals_turn_with_their_node() {
+    let mut builder = Builder::default();
+    let position = builder.vectors(&[[0., 0., 0.], [1., 0., 0.], [0., 1., 0.]]);
+    let normal = builder.vectors(&[[0., 0., 1.], [0., 1., 1.], [1., 0., 0.]]);
+    let primitive = json!({"attributes": {"POSITION": position, "NORMAL": normal}});
+    let glb = builder.one(&primitive, json!({"scale": [1, 2, 1], "rotation": [0, 0, 1, 0]}));
+    let options = ImportOptions {
+        normals: true,
+        ..ImportOptions::default()
+    };
+    let mesh = import_object(MeshFormat::Gltf, &glb, &NoAssets, &options).unwrap();
+    let expected = [Vec3::Z, Vec3::new(0.0, -0.5, 1.0), Vec3::NEG_X];
+    for (normal, expected) in mesh.file_normals()[0].iter().zip(expected) {
+        assert!((*normal - expected).length() < 1e-6, "{normal} is not {expected}");
+    }
+    assert!(import(&glb).unwrap().file_normals().is_empty());
+}

@@ -420,10 +420,16 @@ fn push_faces(
         polygon.clear();
         polygon.extend(corners.iter().map(|&corner| vertices.positions[corner as usize]));
         let face_color = face_colors.get(face);
+        let set_normals = |soup: &mut TriangleSoup, indices: [u32; 3]| {
+            if options.normals && !vertices.normals.is_empty() {
+                soup.set_normals(indices.map(|index| vertices.normals[index as usize]));
+            }
+        };
         polygon::triangulate(&polygon, |triangle| {
             let indices = triangle.map(|corner| corners[corner]);
             if !options.appearance {
                 soup.push(indices, part);
+                set_normals(soup, indices);
                 return;
             }
             let at_corner = triangle.map(|corner| faces.uvs.get(first + corner).copied());
@@ -450,6 +456,7 @@ fn push_faces(
                 },
             };
             soup.push_with_attributes(indices, part, attributes);
+            set_normals(soup, indices);
         });
     }
     soup.positions = vertices.positions;

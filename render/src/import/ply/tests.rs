@@ -318,6 +318,20 @@ fn the_length_corrects_the_counts() {
 }
 
 #[test]
+fn normals_of_faces_are_read_if_asked_for() {
+    let text = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
+        property float nx\nproperty float ny\nproperty float nz\nelement face 1\nproperty list uchar int vertex_index\n\
+        end_header\n0 0 0 0 0 1\n1 0 0 1 0 0\n0 1 0 0 1 0\n3 0 1 2\n";
+    let options = ImportOptions {
+        normals: true,
+        ..ImportOptions::default()
+    };
+    let mesh = import_object(MeshFormat::Ply, text.as_bytes(), &NoAssets, &options).unwrap();
+    assert_eq!(mesh.file_normals(), [[Vec3::Z, Vec3::X, Vec3::Y]]);
+    assert!(import(text.as_bytes()).unwrap().file_normals().is_empty());
+}
+
+#[test]
 fn lists_of_all_names_and_types() {
     for list in [
         "uchar int vertex_index",

@@ -148,7 +148,7 @@ fn continues(facets: &[Facet], count: usize) -> bool {
         let corners = facets.iter().flat_map(corners);
         corners.fold(0.0, |reach: f64, corner| reach.max(corner.abs().max_element()))
     };
-    let is_finite = further.iter().flat_map(corners).all(|corner| corner.is_finite());
+    let is_finite = further.iter().flat_map(corners).all(DVec3::is_finite);
     is_finite && (count == 0 || reach(further) <= FARTHEST_CONTINUATION * reach(counted))
 }
 

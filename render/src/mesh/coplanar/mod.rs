@@ -93,7 +93,7 @@ impl<'a> Patches<'a> {
             .flat_map(|duplicates| {
                 let flat = duplicates
                     .into_iter()
-                    .filter(|patch| self.is_flat(patch.iter().copied()));
+                    .filter(|patch| self.is_flat(&patch.iter().copied()));
                 flat.skip(1).flatten().collect::<Vec<_>>()
             })
             .collect();
@@ -212,7 +212,7 @@ impl<'a> Patches<'a> {
     }
 
     /// Are all triangles of a patch in one plane? On a finely curved surface neighbors pass the pairwise test.
-    fn is_flat(&self, patch: impl Iterator<Item = u32> + Clone) -> bool {
+    fn is_flat(&self, patch: &(impl Iterator<Item = u32> + Clone)) -> bool {
         let corners = || patch.clone().map(|triangle| self.corners(triangle as usize));
         let normal = corners().map(double_area).sum::<DVec3>().normalize_or_zero();
         let heights = corners().flatten().map(|corner| normal.dot(corner));

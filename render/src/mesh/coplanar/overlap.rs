@@ -35,16 +35,13 @@ const MAX_COMPARISONS_PER_TRIANGLE: usize = 16;
 
 /// The pairs of a triangle and an earlier one that it overlaps, in ascending order.
 pub(super) fn overlaps(patches: &mut Patches<'_>, is_skipped: &[bool]) -> Vec<[u32; 2]> {
-    let faces = Faces::new(patches, is_skipped);
+    let faces = FlatFaces::new(patches, is_skipped);
     let mut pairs = Vec::new();
     let mut sweep = Sweep {
         comparisons_left: MAX_COMPARISONS + MAX_COMPARISONS_PER_TRIANGLE * patches.triangles.len(),
     };
     for cell in faces.in_shared_cells().chunk_by(|left, right| left.0 == right.0) {
-        let members: Vec<&Face> = cell
-            .iter()
-            .map(|&(_, face)| &faces.faces[face as usize])
-            .collect();
+        let members: Vec<&Face> = cell.iter().map(|&(_, face)| &faces.list[face as usize]).collect();
         faces.overlaps_in_cell(&members, &mut sweep, &mut pairs);
     }
     pairs.sort_unstable();
@@ -68,27 +65,27 @@ struct Face {
     /// How far the plane may be tilted, in radians, and moved.
     tilt: f64,
     shift: f64,
-    /// Range in [`Faces::triangles`].
+    /// Range in [`FlatFaces::triangles`].
     start: usize,
     end: usize,
 }
 
-struct Faces<'a> {
+struct FlatFaces<'a> {
     positions: &'a [Vec3],
     corners: &'a [[u32; 3]],
     largest_coordinate: f64,
-    faces: Vec<Face>,
+    list: Vec<Face>,
     /// The triangles of all faces, one face after the other.
     triangles: Vec<u32>,
 }
 
-impl<'a> Faces<'a> {
+impl<'a> FlatFaces<'a> {
     fn new(patches: &mut Patches<'a>, is_skipped: &[bool]) -> Self {
         let mut faces = Self {
             positions: patches.positions,
             corners: patches.triangles,
             largest_coordinate: patches.largest_coordinate,
-            faces: Vec::new(),
+            list: Vec::new(),
             triangles: Vec::with_capacity(patches.triangles.len()),
         };
         let grouped = patches.group();
@@ -97,7 +94,7 @@ impl<'a> Faces<'a> {
                 let members = patch.iter().map(|&(_, triangle)| triangle);
                 members.filter(|triangle| !is_skipped[*triangle as usize])
             };
-            if patch.len() == 1 || patches.is_flat(triangles()) {
+            if patch.len() == 1 || patches.is_flat(&triangles()) {
                 faces.push(triangles());
             } else {
                 triangles().for_each(|triangle| faces.push([triangle].into_iter()));
@@ -126,7 +123,7 @@ impl<'a> Faces<'a> {
         let area = double_area.length();
         let width = area / (high - low).length();
         // A face without triangles has no width.
-        if !(width >= RELATIVE_WIDTH * self.largest_coordinate) {
+        if width.is_nan() || width < RELATIVE_WIDTH * self.largest_coordinate {
             self.triangles.truncate(start);
             return;
         }
@@ -134,7 +131,7 @@ impl<'a> Faces<'a> {
         let normal = double_area / area;
         let normal = if normal.dot(UPWARD) < 0.0 { -normal } else { normal };
         let tilt = 2.0 * RELATIVE_DISTANCE * self.largest_coordinate / width;
-        self.faces.push(Face {
+        self.list.push(Face {
             normal,
             distance: normal.dot(center),
             tilt,
@@ -151,17 +148,17 @@ impl<'a> Faces<'a> {
     /// The faces in cells that several faces share, by cell.
     fn in_shared_cells(&self) -> Vec<(u64, u32)> {
         // Most cells of most meshes hold one face: they are ruled out by counting, before anything is sorted.
-        let num_slots = (4 * self.faces.len()).next_power_of_two();
+        let num_slots = (4 * self.list.len()).next_power_of_two();
         let slot = |cell: u64| (cell >> 32) as usize & (num_slots - 1);
         let mut counts = vec![0_u8; num_slots];
-        for face in &self.faces {
+        for face in &self.list {
             self.for_each_cell(face, |cell| {
                 let count = &mut counts[slot(cell)];
                 *count = count.saturating_add(1);
             });
         }
         let mut shared = Vec::new();
-        for (index, face) in (0..).zip(&self.faces) {
+        for (index, face) in (0..).zip(&self.list) {
             self.for_each_cell(face, |cell| {
                 if counts[slot(cell)] > 1 {
                     shared.push((cell, index));
