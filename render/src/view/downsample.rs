@@ -165,7 +165,7 @@ mod tests {
             pixels,
             [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
         );
-        let mut values = vec![255; 16];
+        let mut values = [255; 16];
         values[5] = 254;
         values[2] = 0;
         values[3] = 1;

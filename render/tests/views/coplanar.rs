@@ -112,7 +112,7 @@ fn a_decal_has_its_outline_in_every_view() {
             ..RenderRecipe::default()
         };
         let decal = [[0.15, 0.2], [0.8, 0.3], [0.7, 0.85], [0.2, 0.6]];
-        let vertices: String = decal
+        let vertices: Vec<String> = decal
             .iter()
             .map(|[u, v]| {
                 let DVec3 { x, y, z } = a + *u * (b - a) + *v * (d - a) + lift * normal;
@@ -120,7 +120,7 @@ fn a_decal_has_its_outline_in_every_view() {
             })
             .collect();
         let (wall, decal) = ("usemtl blue\nf 1 2 4 5\n", "usemtl red\nf 7 8 9\nf 10 7 9\n");
-        let meshes = [[decal, wall], [wall, decal]].map(|faces| mesh(&(vertices.clone() + &faces.concat())));
+        let meshes = [[decal, wall], [wall, decal]].map(|faces| mesh(&(vertices.concat() + &faces.concat())));
         for mut renderer in renderers() {
             let [decal_first, wall_first] = meshes.each_ref().map(|mesh| {
                 let object_from_mesh = centered(mesh);

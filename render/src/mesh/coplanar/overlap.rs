@@ -23,7 +23,9 @@ const RELATIVE_OVERLAP: f64 = 1e-4;
 /// Narrower faces have no well-determined plane, and are below a pixel in images of common sizes.
 const RELATIVE_WIDTH: f64 = 2e-3;
 /// Side of a cell: of normals, and of distances as a fraction of the mesh's largest coordinate.
-const CELL: f64 = 4e-3;
+const CELL: f64 = 8e-3;
+/// Moves the borders of cells, in cells, away from the numbers that are common: 0 and 1.
+const GRID_OFFSET: f64 = 0.37;
 /// No plane of a common model contains this direction. Normals are turned to its side.
 const UPWARD: DVec3 = DVec3::new(0.412_453_1, 0.779_231_7, 0.471_823_9);
 /// Most earlier triangles of a triangle, of which the first are kept.
@@ -38,6 +40,7 @@ pub(super) fn overlaps(patches: &mut Patches<'_>, is_skipped: &[bool]) -> Vec<[u
     let faces = FlatFaces::new(patches, is_skipped);
     let mut pairs = Vec::new();
     let mut sweep = Sweep {
+        least_overlap: RELATIVE_OVERLAP * patches.largest_coordinate,
         comparisons_left: MAX_COMPARISONS + MAX_COMPARISONS_PER_TRIANGLE * patches.triangles.len(),
     };
     for cell in faces.in_shared_cells().chunk_by(|left, right| left.0 == right.0) {
@@ -147,51 +150,46 @@ impl<'a> FlatFaces<'a> {
 
     /// The faces in cells that several faces share, by cell.
     fn in_shared_cells(&self) -> Vec<(u64, u32)> {
-        // Most cells of most meshes hold one face: they are ruled out by counting, before anything is sorted.
-        let num_slots = (4 * self.list.len()).next_power_of_two();
-        let slot = |cell: u64| (cell >> 32) as usize & (num_slots - 1);
-        let mut counts = vec![0_u8; num_slots];
-        for face in &self.list {
-            self.for_each_cell(face, |cell| {
-                let count = &mut counts[slot(cell)];
-                *count = count.saturating_add(1);
-            });
-        }
-        let mut shared = Vec::new();
+        let mut cells = Vec::with_capacity(2 * self.list.len());
         for (index, face) in (0..).zip(&self.list) {
-            self.for_each_cell(face, |cell| {
-                if counts[slot(cell)] > 1 {
-                    shared.push((cell, index));
-                }
-            });
+            self.push_cells(face, index, &mut cells);
         }
-        shared.sort_unstable();
-        shared.dedup();
-        shared
+        // Most cells of most meshes hold one face: they are ruled out by counting, before anything is sorted.
+        let num_slots = (2 * cells.len()).next_power_of_two();
+        let slot = |cell: u64| cell as usize & (num_slots - 1);
+        let mut counts = vec![0_u8; num_slots];
+        for &(cell, _) in &cells {
+            let count = &mut counts[slot(cell)];
+            *count = count.saturating_add(1);
+        }
+        cells.retain(|&(cell, _)| counts[slot(cell)] > 1);
+        cells.sort_unstable();
+        cells.dedup();
+        cells
     }
 
-    /// Calls `visit` with the hash of each cell that the plane of a face may lie in.
-    fn for_each_cell(&self, face: &Face, mut visit: impl FnMut(u64)) {
-        let (tilt, shift) = (face.tilt, face.shift / self.largest_coordinate);
-        let mut visit_sides = |normal: DVec3, distance: f64| {
-            let plane = normal.extend(distance / self.largest_coordinate).to_array();
-            let cells = [0, 1, 2, 3].map(|axis| {
-                let error = if axis == 3 { shift } else { tilt };
-                [plane[axis] - error, plane[axis] + error].map(|number| (number / CELL).floor() as i64)
-            });
-            for corner in 0..16 {
-                let side = |axis: usize| corner >> axis & 1;
-                if (0..4).any(|axis| side(axis) == 1 && cells[axis][0] == cells[axis][1]) {
-                    continue;
+    /// Pushes the hash of each cell that the plane of a face may lie in, with the face's index.
+    fn push_cells(&self, face: &Face, index: u32, cells: &mut Vec<(u64, u32)>) {
+        let unit = self.largest_coordinate;
+        let mut push_side = |normal: DVec3, distance: f64| {
+            let start = cells.len();
+            cells.push((0, index));
+            let of_normal = normal.to_array().map(|coordinate| (coordinate, face.tilt));
+            let of_distance = (distance / unit, face.shift / unit);
+            for (coordinate, error) in of_normal.into_iter().chain([of_distance]) {
+                let [low, high] = [coordinate - error, coordinate + error]
+                    .map(|number| (number / CELL + GRID_OFFSET).floor() as i64);
+                for at in start..cells.len() {
+                    let hash = cells[at].0;
+                    let in_column = |column: i64| mix(hash ^ column as u64);
+                    cells[at].0 = in_column(low);
+                    cells.extend((low + 1..=high).map(|column| (in_column(column), index)));
                 }
-                visit((0..4).fold(1, |hash, axis| {
-                    mix(hash).wrapping_add(cells[axis][side(axis)] as u64)
-                }));
             }
         };
-        visit_sides(face.normal, face.distance);
+        push_side(face.normal, face.distance);
         if face.normal.dot(UPWARD) <= 2.0 * face.tilt {
-            visit_sides(-face.normal, -face.distance);
+            push_side(-face.normal, -face.distance);
         }
     }
 
@@ -207,7 +205,7 @@ impl<'a> FlatFaces<'a> {
             .iter()
             .map(|face| Box2::of(corners_of(face).flatten()))
             .collect();
-        let least_overlap = RELATIVE_OVERLAP * self.largest_coordinate;
+        let least_overlap = sweep.least_overlap;
         let most_distance = RELATIVE_DISTANCE * self.largest_coordinate;
         sweep.for_each_pair(boxes.iter().copied().zip(0..).collect(), |sweep, pair| {
             let [one, other] = pair.map(|index| members[index as usize]);
@@ -226,7 +224,9 @@ impl<'a> FlatFaces<'a> {
                     index,
                 )
             });
-            let boxes = boxes.filter(|(bounds, _)| bounds.overlaps(&common)).collect();
+            let boxes = boxes
+                .filter(|(bounds, _)| bounds.overlaps(&common, least_overlap))
+                .collect();
             let wider = if one.tilt < other.tilt { one } else { other };
             sweep.for_each_pair(boxes, |_, pair| {
                 if pair.iter().all(|index| *index < num_of_one)
@@ -290,13 +290,17 @@ impl Box2 {
         }
     }
 
-    fn overlaps(&self, other: &Self) -> bool {
-        self.low.cmplt(other.high).all() && other.low.cmplt(self.high).all()
+    /// Do they overlap by more than `least`?
+    fn overlaps(&self, other: &Self, least: f64) -> bool {
+        let by = self.high.min(other.high) - self.low.max(other.low);
+        by.min_element() > least
     }
 }
 
 /// Finds pairs of boxes that overlap, until it has taken too long.
 struct Sweep {
+    /// Pairs that overlap by no more are left out.
+    least_overlap: f64,
     comparisons_left: usize,
 }
 
@@ -310,7 +314,7 @@ impl Sweep {
                     break;
                 }
                 self.comparisons_left -= 1;
-                if bounds.overlaps(other_bounds) {
+                if bounds.overlaps(other_bounds, self.least_overlap) {
                     visit(self, [*index, *other]);
                 }
             }
