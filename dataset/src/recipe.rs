@@ -171,6 +171,11 @@ impl BuildRecipe {
         self.views && self.render.needs_appearance()
     }
 
+    /// Whether the normals of the file are seen.
+    pub(crate) fn needs_normals(&self) -> bool {
+        self.views && self.render.needs_normals()
+    }
+
     /// Render recipe with all channels that a row stores.
     pub(crate) fn rendered(&self) -> RenderRecipe {
         let channels = if self.gbuffer {

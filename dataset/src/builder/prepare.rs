@@ -103,6 +103,7 @@ pub(super) fn sample(
     let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
     let options = ImportOptions {
         appearance: recipe.needs_appearance(),
+        normals: recipe.needs_normals(),
         ..ImportOptions::default()
     };
     let mesh = clock

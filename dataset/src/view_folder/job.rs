@@ -270,6 +270,7 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     timings.read_s = clock.lap();
     let options = ImportOptions {
         appearance: recipe.render.needs_appearance(),
+        normals: recipe.render.needs_normals(),
         ..ImportOptions::default()
     };
     let mesh = import_object(format, &bytes, &assets, &options)

@@ -13,7 +13,7 @@ use crate::camera::{Camera, Framing, Pose, ViewMatrices, Window};
 use crate::cpu::raster::Meshlets;
 use crate::cpu::silhouette::Silhouette;
 use crate::error::{ObjectError, RenderError};
-use crate::mesh::{Mesh, ObjectFromMesh, bounds_of};
+use crate::mesh::{CoplanarFaces, Mesh, ObjectFromMesh, bounds_of};
 use crate::recipe::RenderRecipe;
 use crate::scene::{Geometry, ProvokingVertices, Scene};
 use cull::SampleCuller;
@@ -35,7 +35,10 @@ const MIN_CULLED_TRIANGLES: usize = 32_000;
 /// the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderJob {
+    /// That of the views that are drawn, [`RenderRecipe::drawn`].
     pub(crate) recipe: RenderRecipe,
+    /// Drawn pixels per side of a pixel.
+    pub(crate) supersampling: u32,
     pub(crate) views: Vec<(Pose, ViewMatrices)>,
     pub(crate) scene: Scene,
     pub(crate) meshlets: Meshlets,
@@ -81,13 +84,14 @@ impl RenderJob {
         backend_kind: BackendKind,
     ) -> Result<Self, RenderError> {
         recipe.validate()?;
-        // Of coplanar duplicates only the first is drawn, so that its material wins in every view.
-        let duplicates = if recipe.needs_appearance() {
-            mesh.coplanar_duplicates()
+        // Of coplanar faces the first is visible, so that its material wins in every view; in white they look alike.
+        let CoplanarFaces { duplicates, overlaps } = if recipe.needs_appearance() {
+            mesh.coplanar_faces()
         } else {
-            Vec::new()
+            CoplanarFaces::default()
         };
-        let geometry = Geometry::new(mesh, &object_from_mesh.local_matrix(mesh), &duplicates);
+        let object_from_local = object_from_mesh.local_matrix(mesh);
+        let geometry = Geometry::new(mesh, &object_from_local, &duplicates);
         let rig = recipe.rig.rig();
         let look_at = LookAt::new(&geometry.points, recipe.framing);
         let mut views = Vec::with_capacity(rig.poses().len());
@@ -100,9 +104,10 @@ impl RenderJob {
             })?;
             views.push((*pose, matrices));
         }
-        let scene = Scene::new(mesh, geometry, &recipe.lighting);
+        let scene = Scene::new(mesh, &object_from_local, geometry, &overlaps, &recipe.lighting);
         let mut job = Self {
-            recipe: recipe.clone(),
+            recipe: recipe.drawn(),
+            supersampling: recipe.supersampling(),
             views,
             scene,
             meshlets,
@@ -167,16 +172,16 @@ impl DrawBuffers {
             .map(|range| Some(range.start.try_into().ok()?..range.end.try_into().ok()?))
             .collect::<Option<_>>();
         let bytes_of = |num_indices: usize| (num_indices * size_of::<u32>()) as u64;
-        let triangles = scene.triangles.iter().zip(&scene.normals).zip(&scene.labels);
+        let triangles = (0..).zip(&scene.triangles).zip(&scene.normals).zip(&scene.labels);
         Ok(Self {
             triangles: triangles
-                .map(|((&[a, b, c], normal), &labels)| Triangle {
+                .map(|(((index, &[a, b, c]), normal), &labels)| Triangle {
                     normal: normal.to_array(),
                     labels,
                     a,
                     b,
                     c,
-                    pad: 0,
+                    earlier: scene.earlier.start_of(index),
                 })
                 .collect(),
             index_ranges: index_ranges.ok_or(ObjectError::MeshTooLarge {

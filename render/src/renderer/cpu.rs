@@ -82,9 +82,10 @@ impl BorrowedPass<'_> {
             recipe,
             scene,
             meshlets,
+            supersampling,
             ..
         } = job;
-        draw_view(recipe, scene, meshlets, pose, matrices, &mut self.visibility)
+        draw_view(recipe, scene, meshlets, pose, matrices, &mut self.visibility).downsample(*supersampling)
     }
 }
 
