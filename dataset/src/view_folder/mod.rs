@@ -15,6 +15,7 @@ mod image_file;
 mod input;
 mod job;
 mod npy;
+mod out_lock;
 mod point;
 mod pose_file;
 mod relight;

@@ -10,6 +10,7 @@ use super::error::{Result, ViewFolderError};
 use super::folder;
 use super::input::Input;
 use super::job::{self, Clock, Failure, Preparation, PreparedMesh, RunSettings, ViewRecipe, WrittenViews};
+use super::out_lock::OutLock;
 use crate::builder::to_value;
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
@@ -94,7 +95,7 @@ impl From<Result<WrittenViews, Failure>> for Outcome {
 /// Renders the views of meshes, a folder each; `false` if cancelled. Files do not depend on the number of workers.
 ///
 /// # Errors
-/// When the recipe contradicts itself, an output folder must not be replaced, no adapter can render, or nothing can be
+/// When the recipe contradicts itself, another process writes to the output, a folder must not be replaced, no adapter can render, or nothing can be
 /// written or rendered any more. A bad mesh is an [`Outcome`].
 pub fn render(
     inputs: &[Input],
@@ -104,6 +105,7 @@ pub fn render(
     on_event: &mut dyn FnMut(ViewFolderEvent<'_>),
 ) -> Result<bool> {
     recipe.validate()?;
+    let _lock = OutLock::take(&options.out)?;
     check_existing(inputs, recipe, options)?;
     let mut clock = Clock::start();
     let renderer = Renderer::try_new(&options.renderer).map_err(ViewFolderError::Renderer)?;
