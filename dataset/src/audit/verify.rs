@@ -12,7 +12,7 @@ use crate::image::decode_gray_png;
 use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
-use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
+use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, is_thin, points_in_mask};
 use crate::schema::{Columns, MeshIssues, ObjectId, Sample, SampleView};
 use crate::shard::{ShardReader, ViewSelection};
 use crate::store;
@@ -226,8 +226,8 @@ impl<'a> ImageSetShard<'a> {
             check_manifest_entry(&sample, expected)?;
         }
         if options.is_deep {
-            for (view_idx, view) in sample.views.iter().enumerate() {
-                check_image(view).map_err(|detail| format!("{id}: view {view_idx} {detail}"))?;
+            for (view_number, view) in (1..).zip(&sample.views) {
+                check_image(view).map_err(|detail| format!("{id}: view {view_number} {detail}"))?;
             }
         }
         Ok(())
@@ -434,7 +434,7 @@ fn check_sample(
     let mut points_in_mask_min = 1.0_f64;
     problems.extend(check_row(sample, manifest).err());
     problems.extend(expected.and_then(|expected| check_manifest_entry(sample, expected).err()));
-    for (view_idx, view) in sample.views.iter().enumerate() {
+    for (view_number, view) in (1..).zip(&sample.views) {
         let image_check = || {
             if options.is_deep {
                 check_image(view)
@@ -443,14 +443,14 @@ fn check_sample(
             }
         };
         if let Err(detail) = check_pose(view).and_then(|()| image_check()) {
-            problems.push(format!("view {view_idx} {detail}"));
+            problems.push(format!("view {view_number} {detail}"));
         }
         let fraction = points_in_mask(&sample.points, view);
         points_in_mask_min = points_in_mask_min.min(fraction);
-        if fraction < MIN_POINTS_IN_MASK {
+        if fraction < MIN_POINTS_IN_MASK && !is_thin(sample.issues.as_ref()) {
             let percent = 100.0 * fraction;
             problems.push(format!(
-                "only {percent:.1} % of its points lie in mask {view_idx}"
+                "only {percent:.1} % of its points lie in the mask of view {view_number}"
             ));
         }
     }
@@ -511,7 +511,7 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         (coverage - coverage_min).abs() <= f32::EPSILON,
         "coverage_min does not match its masks",
     )?;
-    ensure(*coverage_min > 0.0, "a mask is empty")?;
+    ensure(*coverage_min > 0.0 || is_thin(issues.as_ref()), "a mask is empty")?;
     let is_hash = |sha256: &String| sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
     ensure(is_hash(source_sha256), "source_sha256 is not a hash")?;
     ensure(

@@ -4,6 +4,7 @@ use tap_render::{ColorImage, View, row_major};
 
 use super::Skip;
 use super::prepare::Prepared;
+use super::thin::{self, Surfels};
 use crate::error::Result;
 use crate::image::{GbufferPixels, Mask1Bit, ViewGbuffer, encode_gray_png, encode_rgb_png};
 use crate::manifest::SkipReason;
@@ -34,27 +35,22 @@ pub(super) fn encode(
     };
     let mut sample_views = Vec::with_capacity(views.len());
     let mut coverage_min = f32::INFINITY;
-    for (view_idx, view) in views.iter().enumerate() {
+    let mut suspects = Vec::new();
+    for (view_number, view) in (1..).zip(views) {
         let (Some(color), Some(mask)) = (&view.color, &view.mask) else {
             return Err(skip(
                 SkipReason::RenderFailed,
-                format!("view {view_idx} has no color or no mask"),
+                format!("view {view_number} has no color or no mask"),
             ));
         };
         let mask = Mask1Bit::from_covered(view.size_px, mask.covered());
-        if mask.num_covered() == 0 {
-            return Err(skip(
-                SkipReason::EmptyView,
-                format!("nothing is seen in view {view_idx}"),
-            ));
-        }
         coverage_min = coverage_min.min(mask.coverage());
         let image_png = encode_color(view.size_px, color)
-            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
+            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_number}: {e}")))?;
         let gbuffer = GbufferPixels::from_view(view, columns.has_albedo())
             .map(|pixels| ViewGbuffer::encode(view.size_px, &pixels))
             .transpose()
-            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_idx}: {e}")))?;
+            .map_err(|e| skip(SkipReason::RenderFailed, format!("view {view_number}: {e}")))?;
         let view = SampleView {
             image_png,
             mask,
@@ -62,14 +58,21 @@ pub(super) fn encode(
             clip_from_view: row_major(&view.matrices.clip_from_view),
             gbuffer,
         };
-        let fraction = points_in_mask(&prepared.points, &view);
-        if fraction < MIN_POINTS_IN_MASK {
-            let percent = 100.0 * fraction;
-            let message = format!("only {percent:.1} % of its points lie in the mask of view {view_idx}");
-            return Err(skip(SkipReason::Reprojection, message));
+        if view.mask.num_covered() == 0 || points_in_mask(&prepared.points, &view) < MIN_POINTS_IN_MASK {
+            suspects.push(sample_views.len());
         }
         sample_views.push(view);
     }
+    let thin = if suspects.is_empty() {
+        None
+    } else {
+        let surfels = Surfels {
+            points: &prepared.points,
+            normals: &prepared.normals,
+        };
+        let explained = thin::explain(&prepared.framed, surfels, &sample_views, &suspects);
+        Some(explained.map_err(|(reason, message)| skip(reason, message))?)
+    };
     let category = object.id.category().to_owned();
     let label = source.label_of(&category);
     let Prepared {
@@ -83,8 +86,9 @@ pub(super) fn encode(
         is_watertight,
         source_sha256,
         assets_sha256,
-        issues,
+        mut issues,
     } = prepared;
+    issues.warnings.extend(thin);
     Ok(Sample {
         id: object.id.clone(),
         category,

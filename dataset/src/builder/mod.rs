@@ -8,6 +8,7 @@ mod encode;
 mod plan;
 mod prepare;
 mod skip_reason;
+mod thin;
 mod timing;
 
 use std::collections::VecDeque;
@@ -385,7 +386,13 @@ impl MeshJob for BuildJob<'_> {
         let encoded = self.clock.time(Stage::Encode, || {
             catch_panic(|| encode::encode(self.source, self.object(item), prepared, views, columns))
         });
+        let min_coverage = self.recipe.min_coverage;
         Ok(match encoded {
+            Ok(Ok(sample)) if sample.coverage_min < min_coverage => Err(Skip {
+                reason: SkipReason::LowCoverage,
+                message: format!("it covers {} of an image, less than {min_coverage}", sample.coverage_min),
+                source_sha256: Some(source_sha256),
+            }),
             Ok(Ok(sample)) => Ok(Box::new(sample)),
             Ok(Err(skip)) => Err(Skip {
                 source_sha256: Some(source_sha256),

@@ -198,8 +198,10 @@ pub enum SkipReason {
     NotPublished,
     /// The renderer failed on it.
     RenderFailed,
-    /// A view in which nothing is visible.
+    /// A view in which nothing is visible, though the object is not thinner than a pixel.
     EmptyView,
+    /// It covers less of an image than the recipe asks for: excluded on purpose.
+    LowCoverage,
     /// Points do not reproject into the object's own masks.
     #[serde(rename = "pose-contract")]
     #[strum(to_string = "pose-contract")]
@@ -209,10 +211,11 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether the object was lost unintentionally, rather than excluded by a split list or never published.
+    /// Whether the object was lost unintentionally, rather than excluded by a split list or the recipe, or
+    /// never published.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::NotInSplits | Self::NotPublished)
+        !matches!(self, Self::NotInSplits | Self::NotPublished | Self::LowCoverage)
     }
 }
 

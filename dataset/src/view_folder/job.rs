@@ -239,6 +239,8 @@ pub struct WrittenViews {
     pub warnings: Vec<String>,
     /// Number of views.
     pub num_views: usize,
+    /// Number of views in which nothing is visible, as far as there are masks.
+    pub num_empty: usize,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -403,11 +405,13 @@ pub(super) fn finish(
     if let Some(points) = &points {
         files.push((POINTS_FILE_NAME.to_owned(), point::encode(points, views)?));
     }
-    let empty = entries
-        .iter()
-        .enumerate()
+    let empty = (1..)
+        .zip(&entries)
         .filter(|(_, entry)| entry.coverage == Some(0.0));
-    let empty = empty.map(|(view_idx, _)| format!("nothing is seen in view {}", view_idx + 1));
+    let empty: Vec<String> = empty
+        .map(|(view_number, _)| format!("nothing is seen in view {view_number}"))
+        .collect();
+    let num_empty = empty.len();
     let warnings: Vec<String> = warnings.into_iter().chain(empty).collect();
     let views_file = ViewsFile {
         source: input
@@ -437,6 +441,7 @@ pub(super) fn finish(
     Ok(published.map(|()| WrittenViews {
         warnings,
         num_views: views.len(),
+        num_empty,
         timings,
     }))
 }

@@ -194,6 +194,7 @@ fn relight_folder(
     Ok(published.map(|()| WrittenViews {
         warnings,
         num_views: images.len(),
+        num_empty: 0,
         timings,
     }))
 }

@@ -14,7 +14,7 @@ use crate::cpu::raster::Meshlets;
 use crate::cpu::silhouette::Silhouette;
 use crate::error::{ObjectError, RenderError};
 use crate::mesh::{Mesh, ObjectFromMesh, bounds_of};
-use crate::recipe::RenderRecipe;
+use crate::recipe::{Channels, RenderRecipe};
 use crate::scene::{Geometry, ProvokingVertices, Scene};
 use cull::SampleCuller;
 
@@ -112,6 +112,24 @@ impl RenderJob {
             job.draw_buffers = Some(DrawBuffers::try_new(&job, backend_kind)?);
         }
         Ok(job)
+    }
+
+    /// The same views as masks of another size with a sample per pixel, and nothing else, for the CPU backend.
+    #[must_use]
+    pub fn with_masks_alone(&self, size_px: u32) -> Self {
+        Self {
+            recipe: RenderRecipe {
+                size_px,
+                samples: 1,
+                channels: Channels {
+                    mask: true,
+                    ..Channels::NONE
+                },
+                ..self.recipe.clone()
+            },
+            draw_buffers: None,
+            ..self.clone()
+        }
     }
 
     /// Number of views, that of the rig's poses.

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::exit_code::{INTERRUPTED, usage};
 use tap_cli::flag::{MaxSkippedFlag, SettingFlags};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
@@ -190,6 +190,9 @@ struct RecipeFlags {
     /// Also store normals, depth and colors per pixel (a G-buffer), to relight the shards without the meshes.
     #[arg(long)]
     gbuffer: bool,
+    /// Leave out objects that cover less than this fraction of one of their images, as wires and sheets do; 0 keeps all.
+    #[arg(long, value_name = "FRACTION")]
+    min_coverage: Option<f32>,
     #[command(flatten)]
     up: UpFlag,
     #[command(flatten)]
@@ -401,7 +404,10 @@ impl RecipeFlags {
     fn resolve(&self) -> Result<BuildRecipe> {
         let mut settings = self.settings()?;
         settings.extend_from_slice(&self.settings.set);
-        recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)
+        let recipe: BuildRecipe =
+            recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)?;
+        recipe.validate().map_err(usage)?;
+        Ok(recipe)
     }
 
     /// The flags that are settings of the recipe.
@@ -423,6 +429,9 @@ impl RecipeFlags {
         }
         if self.gbuffer {
             settings.push(Setting::new("gbuffer", true));
+        }
+        if let Some(min_coverage) = self.min_coverage {
+            settings.push(Setting::new("min_coverage", f64::from(min_coverage)));
         }
         if let Some(up) = self.up.up {
             settings.push(Setting::new("up", up.to_string()));

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use serde::Serialize;
 use tap_cli::ui;
+use tap_dataset::SkipReason;
 use tap_dataset::view_folder::{Failure, Input, Outcome, Timings, ViewFolderEvent};
 
 /// Number of meshes named under a reason.
@@ -170,6 +171,9 @@ impl<'a> Report<'a> {
                 }
                 self.summary.num_rendered += 1;
                 self.summary.num_with_warnings += usize::from(!written.warnings.is_empty());
+                if written.num_empty > 0 && written.num_empty == written.num_views {
+                    self.fail(input, &all_empty());
+                }
                 self.timings.num_views += written.num_views;
                 self.timings.stages.add(&written.timings);
                 line.warnings = &written.warnings;
@@ -286,6 +290,14 @@ impl<'a> Report<'a> {
             (None, false) => {}
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The folder is written, but a user who does not look at it should know.
+fn all_empty() -> Failure {
+    Failure {
+        reason: SkipReason::EmptyView.to_string(),
+        message: "nothing is seen in any view, thinner than a pixel: raise --size or --samples".to_owned(),
     }
 }
 
