@@ -8,27 +8,29 @@ mod encode;
 mod plan;
 mod prepare;
 mod skip_reason;
+mod source_change;
 mod thin;
 mod timing;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use tap_render::{BackendKind, CpuRenderer, RenderError, Renderer, RendererOptions, View};
 
 use crate::error::{BuildError, DatasetError, Result, error_chain};
-use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
+use crate::manifest::{BuildPart, Manifest, ShardEntry, SkipReason, SkippedObject};
 use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader, Split};
-use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
 pub(crate) use encode::encode_color;
 use plan::check_free_space;
 use prepare::Prepared;
+use source_change::SourceChanges;
 use timing::{Stage, StageClock};
 
 pub use plan::{PlanReport, plan};
@@ -97,10 +99,24 @@ pub enum BuildEvent {
         /// File name.
         file: String,
     },
+    /// Meshes, or files that they refer to, have changed since an earlier run; their shards will be rebuilt.
+    SourceChanged {
+        /// Object ids, sorted.
+        objects: Vec<ObjectId>,
+        /// Number of shards.
+        num_shards: usize,
+    },
     /// An object became a row.
     Done {
         /// Object id.
         id: ObjectId,
+    },
+    /// An object becomes a row, but something about its mesh is wrong or was left out.
+    Warned {
+        /// Object id.
+        id: ObjectId,
+        /// As in [`MeshIssues::warnings`](crate::schema::MeshIssues::warnings), never empty.
+        warnings: Vec<String>,
     },
     /// An object was skipped.
     Skipped {
@@ -148,7 +164,7 @@ impl BuildSummary {
     }
 }
 
-/// Builds a dataset, or resumes one: finished shards are kept.
+/// Builds a dataset, or resumes one: finished shards are kept if their sources have not changed since.
 ///
 /// Set `cancel` to stop at any time; the current shard is discarded.
 ///
@@ -202,7 +218,16 @@ pub(crate) fn build_child(
         adapter: adapter.to_string(),
     });
 
-    let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
+    let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes);
+    let is_current = |shard: &ShardEntry| changes.is_current(&options.out, shard);
+    let mut writer = DatasetWriter::open_checked(&options.out, &plan, options.force, &is_current)?;
+    let changed = changes.changed();
+    if !changed.objects.is_empty() {
+        on_event(BuildEvent::SourceChanged {
+            objects: changed.objects.into_iter().collect(),
+            num_shards: changed.shards.len(),
+        });
+    }
     for SkippedObject {
         id, reason, message, ..
     } in source.skipped()
@@ -213,7 +238,7 @@ pub(crate) fn build_child(
             message: message.clone(),
         });
     }
-    for file in writer.damaged_shards() {
+    for file in writer.damaged_shards().iter().filter(|file| !changed.shards.contains(*file)) {
         on_event(BuildEvent::ShardDamaged { file: file.clone() });
     }
     let shards: Vec<_> = writer
@@ -240,6 +265,8 @@ pub(crate) fn build_child(
     };
     let mut outcomes = OutcomeWriter {
         writer: &mut writer,
+        changes: &changes,
+        out: &options.out,
         clock: &clock,
         shards: shards.iter().map(Range::len).collect(),
     };
@@ -353,7 +380,9 @@ impl MeshJob for BuildJob<'_> {
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        self.object(item).bytes.unwrap_or(self.max_mesh_bytes)
+        let object = self.object(item);
+        let bytes = object.bytes.map(|bytes| expected_bytes(&object.path, bytes));
+        bytes.unwrap_or(self.max_mesh_bytes)
     }
 
     fn prepare(&self, item: usize) -> Result<Prepared, Outcome> {
@@ -431,6 +460,8 @@ impl MeshJob for BuildJob<'_> {
 /// Writes outcomes, which arrive in order.
 struct OutcomeWriter<'a, 'w> {
     writer: &'w mut DatasetWriter,
+    changes: &'a SourceChanges<'a>,
+    out: &'a Path,
     clock: &'a StageClock,
     /// Objects left of each missing shard.
     shards: VecDeque<usize>,
@@ -454,6 +485,7 @@ impl OutcomeWriter<'_, '_> {
         if *num_left == 0 {
             self.shards.pop_front();
             let entry = clock.time(Stage::Write, || writer.finish_shard())?;
+            self.changes.record(self.out, entry);
             on_event(BuildEvent::ShardWritten {
                 file: entry.file.clone(),
                 rows: entry.rows,
@@ -478,6 +510,13 @@ fn write(
     match outcome {
         Ok(sample) => {
             writer.append(&sample, file)?;
+            let warnings = sample.issues.map(|issues| issues.warnings).unwrap_or_default();
+            if !warnings.is_empty() {
+                on_event(BuildEvent::Warned {
+                    id: sample.id.clone(),
+                    warnings,
+                });
+            }
             on_event(BuildEvent::Done { id: sample.id });
         }
         Err(skip) => {
@@ -507,6 +546,7 @@ mod tests {
             format: tap_render::import::MeshFormat::Obj,
             bytes: Some(1),
             relocated_to: None,
+            changed: None,
         };
         let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
         objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));

@@ -49,11 +49,7 @@ pub(super) fn prepare(
     let _span = tracing::debug_span!("object", id = %object.id).entered();
     let read = clock.time(Stage::Parse, || source.read(object, max_mesh_bytes));
     let bytes = read.map_err(|e| Skip {
-        reason: match e.kind() {
-            io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
-            io::ErrorKind::NotFound => SkipReason::Missing,
-            _ => SkipReason::Unreadable,
-        },
+        reason: reason_of(&e),
         message: e.to_string(),
         source_sha256: None,
     })?;
@@ -78,11 +74,14 @@ pub(super) fn prepare(
         appearance: recipe.render.needs_appearance(),
         ..ImportOptions::default()
     };
+    let content = clock.time(Stage::Parse, || crate::source::content(&object.path, &bytes, max_mesh_bytes));
+    let content = content.map_err(|e| skip((reason_of(&e), e.to_string())))?;
     let mesh = clock
         .time(Stage::Parse, || {
-            import_object(object.format, &bytes, &assets, &options)
+            import_object(object.format, &content, &assets, &options)
         })
         .map_err(|e| skip((SkipReason::from(&e), error_chain(&e))))?;
+    drop(content);
     drop(bytes);
 
     let samples = clock.time(Stage::Sample, || {
@@ -146,6 +145,14 @@ pub(super) fn prepare(
         assets_sha256: assets.sha256(),
         issues,
     })
+}
+
+fn reason_of(error: &io::Error) -> SkipReason {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
+        io::ErrorKind::NotFound => SkipReason::Missing,
+        _ => SkipReason::Unreadable,
+    }
 }
 
 /// Part label per point, if the source lists parts for this category.

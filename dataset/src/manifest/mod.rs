@@ -192,6 +192,8 @@ pub enum SkipReason {
     DuplicateId,
     /// Not in the split list: excluded on purpose.
     NotInSplits,
+    /// A mesh where the layout has none: excluded by the choice of layout.
+    NotInLayout,
     /// A part that the part list does not name.
     UnknownPart,
     /// Known to be published without a mesh.
@@ -211,11 +213,14 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether the object was lost unintentionally, rather than excluded by a split list or the recipe, or
-    /// never published.
+    /// Whether the object was lost unintentionally, rather than excluded by a split list, the layout or the
+    /// recipe, or never published.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::NotInSplits | Self::NotPublished | Self::LowCoverage)
+        !matches!(
+            self,
+            Self::NotInSplits | Self::NotInLayout | Self::NotPublished | Self::LowCoverage
+        )
     }
 }
 

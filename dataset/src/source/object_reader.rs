@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{Candidate, normalize_within};
 use crate::manifest::SkipReason;
@@ -42,6 +43,20 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
     fn file_bytes(&self, path: &Path) -> Result<Option<u64>, ReadError> {
         let _ = path;
         Ok(None)
+    }
+
+    /// When a mesh last changed, if it can change and the reader knows.
+    ///
+    /// A resumed build trusts its finished rows while the times of the meshes are what they were, and reads meshes again to
+    /// compare them where not. `None` (the default) says that the same path always gives the same bytes.
+    fn changed(&self, path: &Path) -> Option<SystemTime> {
+        let _ = path;
+        None
+    }
+
+    /// When any file that a mesh may refer to last changed; `None` (the default) as for [`changed`](Self::changed).
+    fn last_change(&self) -> Option<SystemTime> {
+        None
     }
 }
 
