@@ -62,12 +62,17 @@ mod tests {
     #[test]
     fn messages_that_differ_in_names_and_numbers_are_of_one_kind() {
         let left_out = |name: &str| {
-            format!("the texture \"{name}\" is left out: the mesh refers to a file that does not exist: {name}")
+            format!(
+                "the texture \"{name}\" is left out: the mesh refers to a file that does not exist: {name}"
+            )
         };
         assert_eq!(kind_of(&left_out("a.png")), kind_of(&left_out("b 2.png")));
         assert_eq!(kind_of("nothing is seen in view 4"), "nothing is seen in view N");
         assert_eq!(kind_of("12 points are dropped"), kind_of("7 points are dropped"));
-        assert_ne!(kind_of("colors are left out: a"), kind_of("colors are left out: b"));
+        assert_ne!(
+            kind_of("colors are left out: a"),
+            kind_of("colors are left out: b")
+        );
     }
 
     #[test]
