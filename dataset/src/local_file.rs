@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
-#[cfg(feature = "build")]
-use std::time::SystemTime;
 #[cfg(all(unix, feature = "build"))]
 use std::time::Duration;
+#[cfg(feature = "build")]
+use std::time::SystemTime;
 
 /// Reads a file of at most `limit_bytes`.
 pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {

@@ -131,7 +131,10 @@ impl DatasetWriter {
         let planned = manifest.planned_shards();
         let damaged = manifest.drop_damaged_shards(dir, &planned, is_current)?;
         for shard in &damaged {
-            tracing::debug!(shard, "the shard is missing, damaged or out of date and is rebuilt");
+            tracing::debug!(
+                shard,
+                "the shard is missing, damaged or out of date and is rebuilt"
+            );
         }
         let plan_indices = manifest.plan_indices(&planned).map_err(|detail| {
             DatasetError::Manifest(ManifestError::Invalid {

@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 use boxes::{boxes, bytes, open, options, recipe, run, run_with};
 use tap_dataset::{
-    BuildEvent, BuildRecipe, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, build, verify,
+    BuildEvent, BuildRecipe, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, build,
+    verify,
 };
 
 /// Builds while changing the source: before the first mesh is read, and after the first row.
@@ -160,7 +161,9 @@ fn a_build_goes_on_with_what_has_changed() {
             &options(out, 2),
             &AtomicBool::new(false),
             &mut |event| match event {
-                BuildEvent::SourceChanged { objects, .. } => changed.extend(objects.iter().map(ToString::to_string)),
+                BuildEvent::SourceChanged { objects, .. } => {
+                    changed.extend(objects.iter().map(ToString::to_string));
+                }
                 BuildEvent::ShardDamaged { file } => panic!("{file} is whole"),
                 BuildEvent::Done { .. } => num_done += 1,
                 _ => {}
@@ -177,12 +180,20 @@ fn a_build_goes_on_with_what_has_changed() {
     let mesh = source.path().join("crate/02.obj");
     let text = fs::read_to_string(&mesh).unwrap();
     fs::write(&mesh, &text).unwrap();
-    assert_eq!(events_of(source.path(), out.path(), &recipe()), nothing, "written anew, the same");
+    assert_eq!(
+        events_of(source.path(), out.path(), &recipe()),
+        nothing,
+        "written anew, the same"
+    );
     assert_eq!(bytes(out.path()), before);
 
     fs::write(&mesh, text.replacen("v -1", "v -2", 1)).unwrap();
     let (changed, num_done) = events_of(source.path(), out.path(), &recipe());
-    assert_eq!((changed, num_done), (vec!["crate/02".to_owned()], 4), "its shard has four rows");
+    assert_eq!(
+        (changed, num_done),
+        (vec!["crate/02".to_owned()], 4),
+        "its shard has four rows"
+    );
     let whole = tempfile::tempdir().unwrap();
     run(source.path(), whole.path(), 1).unwrap();
     assert_eq!(bytes(out.path()), bytes(whole.path()));
@@ -199,8 +210,15 @@ fn a_build_goes_on_with_what_has_changed() {
     let mut recipe = recipe();
     recipe.render.lighting = tap_render::Lighting::textured();
     let folder = source.path().join("crate");
-    let with_material = format!("mtllib m.mtl\nvt 0 0\nusemtl m\n{}", fs::read_to_string(folder.join("00.obj")).unwrap());
-    fs::write(folder.join("00.obj"), with_material.replace("v -1 -0.8", "v -1 -0.9")).unwrap();
+    let with_material = format!(
+        "mtllib m.mtl\nvt 0 0\nusemtl m\n{}",
+        fs::read_to_string(folder.join("00.obj")).unwrap()
+    );
+    fs::write(
+        folder.join("00.obj"),
+        with_material.replace("v -1 -0.8", "v -1 -0.9"),
+    )
+    .unwrap();
     fs::write(folder.join("m.mtl"), "newmtl m\nKd 1 0 0\n").unwrap();
     let all = |out: &Path| events_of(source.path(), out, &recipe);
     assert_eq!(all(textured.path()).1, 14);

@@ -4,11 +4,14 @@
 
 mod boxes;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use boxes::{box_obj, options, recipe, run_with};
-use tap_dataset::{BuildRecipe, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, verify};
+use tap_dataset::{
+    BuildRecipe, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, verify,
+};
 
 /// Bars along the edges of a cube, each this thick.
 fn wire_frame(thickness: f32) -> String {
@@ -28,8 +31,10 @@ fn wire_frame(thickness: f32) -> String {
             }
             obj += &vertices.concat();
             for quad in ["1 3 4 2", "5 6 8 7", "1 2 6 5", "3 7 8 4", "1 5 7 3", "2 4 8 6"] {
-                let corners = quad.split(' ').map(|index| (index.parse::<i32>().unwrap() + num_vertices).to_string());
-                obj += &format!("f {}\n", corners.collect::<Vec<_>>().join(" "));
+                let corners = quad
+                    .split(' ')
+                    .map(|index| (index.parse::<i32>().unwrap() + num_vertices).to_string());
+                writeln!(obj, "f {}", corners.collect::<Vec<_>>().join(" ")).unwrap();
             }
             num_vertices += 8;
         }
@@ -58,7 +63,10 @@ fn thin_things_are_rows_with_a_finding_however_many_points_there_are() {
     }
     for num_points in [16, 1024] {
         let out = dir.path().join(num_points.to_string());
-        let recipe = BuildRecipe { num_points, ..recipe() };
+        let recipe = BuildRecipe {
+            num_points,
+            ..recipe()
+        };
         let summary = build(&dir.path().join("source"), &out, &recipe);
         assert_eq!(summary.num_rows(), 4, "{:?}", summary.manifest.skipped);
         let dataset = Dataset::open(&out).unwrap();
@@ -66,20 +74,35 @@ fn thin_things_are_rows_with_a_finding_however_many_points_there_are() {
             let sample = dataset.read(Split::Train, row, ViewSelection::All).unwrap();
             let warnings = sample.issues.unwrap().warnings.join("; ");
             let is_thin = warnings.contains("thinner than a pixel at 48 px");
-            assert_eq!(is_thin, sample.id.as_str() != "things/box", "{}: {warnings}", sample.id);
+            assert_eq!(
+                is_thin,
+                sample.id.as_str() != "things/box",
+                "{}: {warnings}",
+                sample.id
+            );
         }
         let report = verify(&out, VerifyOptions { is_deep: true }, &mut |_| {}).unwrap();
         assert!(report.is_ok(), "{:?}", report.problems);
     }
+    fs::remove_file(source.join("frame.obj")).unwrap();
+    fs::remove_file(source.join("rod.obj")).unwrap();
     let out = dir.path().join("covered");
     let recipe = BuildRecipe {
         min_coverage: 0.05,
         ..recipe()
     };
     let summary = build(&dir.path().join("source"), &out, &recipe);
-    assert_eq!((summary.num_rows(), summary.num_failed()), (1, 0), "the user's choice");
+    assert_eq!(
+        (summary.num_rows(), summary.num_failed()),
+        (1, 0),
+        "the user's choice"
+    );
     assert!(
-        summary.manifest.skipped.iter().all(|skipped| skipped.reason == SkipReason::LowCoverage),
+        summary
+            .manifest
+            .skipped
+            .iter()
+            .all(|skipped| skipped.reason == SkipReason::LowCoverage),
         "{:?}",
         summary.manifest.skipped
     );

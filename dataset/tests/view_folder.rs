@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tap_dataset::view_folder::{
-    Existing, Input, Outcome, Output, RelightViewsOptions, Request, SearchNote, ViewFolderError, ViewFolderEvent,
-    ViewOptions, ViewRecipe, ViewsFile, find_meshes, find_views, relight, render,
+    Existing, Input, Outcome, Output, RelightViewsOptions, Request, SearchNote, ViewFolderError,
+    ViewFolderEvent, ViewOptions, ViewRecipe, ViewsFile, find_meshes, find_views, relight, render,
 };
 use tap_render::{BackendChoice, Lighting, RenderRecipe, RendererOptions, UpAxis};
 
@@ -175,7 +175,11 @@ fn a_mesh_has_its_textures_however_it_is_named() {
     fs::write(models.join("model.obj"), textured).unwrap();
     fs::write(models.join("m.mtl"), "newmtl m\nmap_Kd ../images/t.png\n").unwrap();
     let pixels = [[200, 10, 10]; 4];
-    fs::write(images.join("t.png"), tap_dataset::encode_rgb_png(2, &pixels).unwrap()).unwrap();
+    fs::write(
+        images.join("t.png"),
+        tap_dataset::encode_rgb_png(2, &pixels).unwrap(),
+    )
+    .unwrap();
     let set = dir.path().join("set");
     let requests = [
         set.clone(),
@@ -199,10 +203,20 @@ fn a_mesh_has_its_textures_however_it_is_named() {
         };
         let inputs = find_meshes(&request, &mut io::empty(), &mut |_| {}).unwrap();
         let out = dir.path().join(format!("views {request_idx}"));
-        let run = outcomes(&inputs, &recipe, &options(out.clone(), Existing::Refuse), &AtomicBool::new(false), 9);
+        let run = outcomes(
+            &inputs,
+            &recipe,
+            &options(out.clone(), Existing::Refuse),
+            &AtomicBool::new(false),
+            9,
+        );
         assert_eq!(run.unwrap(), (true, "w".to_owned()));
         let folder = out.join(&inputs[0].name);
-        assert_eq!(ViewsFile::read(&folder).unwrap().warnings, [""; 0], "{request_idx}");
+        assert_eq!(
+            ViewsFile::read(&folder).unwrap().warnings,
+            [""; 0],
+            "{request_idx}"
+        );
         pictures.push(fs::read(folder.join("view_001.png")).unwrap());
     }
     assert!(pictures.windows(2).all(|pair| pair[0] == pair[1]), "one picture");

@@ -30,7 +30,7 @@ use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
 pub(crate) use encode::encode_color;
 use plan::check_free_space;
 use prepare::Prepared;
-use source_change::SourceChanges;
+use source_change::{Changed, SourceChanges};
 use timing::{Stage, StageClock};
 
 pub use plan::{PlanReport, plan};
@@ -115,7 +115,7 @@ pub enum BuildEvent {
     Warned {
         /// Object id.
         id: ObjectId,
-        /// As in [`MeshIssues::warnings`](crate::schema::MeshIssues::warnings), never empty.
+        /// As in [`MeshIssues::warnings`](crate::MeshIssues::warnings), never empty.
         warnings: Vec<String>,
     },
     /// An object was skipped.
@@ -221,26 +221,7 @@ pub(crate) fn build_child(
     let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes);
     let is_current = |shard: &ShardEntry| changes.is_current(&options.out, shard);
     let mut writer = DatasetWriter::open_checked(&options.out, &plan, options.force, &is_current)?;
-    let changed = changes.changed();
-    if !changed.objects.is_empty() {
-        on_event(BuildEvent::SourceChanged {
-            objects: changed.objects.into_iter().collect(),
-            num_shards: changed.shards.len(),
-        });
-    }
-    for SkippedObject {
-        id, reason, message, ..
-    } in source.skipped()
-    {
-        on_event(BuildEvent::Skipped {
-            id: id.clone(),
-            reason: *reason,
-            message: message.clone(),
-        });
-    }
-    for file in writer.damaged_shards().iter().filter(|file| !changed.shards.contains(*file)) {
-        on_event(BuildEvent::ShardDamaged { file: file.clone() });
-    }
+    report_opened(source, &writer, changes.changed(), on_event);
     let shards: Vec<_> = writer
         .missing_shards()
         .map(|shard| shards[shard].clone())
@@ -295,6 +276,39 @@ pub(crate) fn build_child(
         manifest,
         timings: clock.timings(options.num_workers()),
     })
+}
+
+/// Reports what is left out unread, and which shards of an earlier run are rebuilt.
+fn report_opened(
+    source: &Source,
+    writer: &DatasetWriter,
+    changed: Changed,
+    on_event: &mut dyn FnMut(BuildEvent),
+) {
+    for SkippedObject {
+        id, reason, message, ..
+    } in source.skipped()
+    {
+        on_event(BuildEvent::Skipped {
+            id: id.clone(),
+            reason: *reason,
+            message: message.clone(),
+        });
+    }
+    let Changed { objects, shards } = changed;
+    for file in writer
+        .damaged_shards()
+        .iter()
+        .filter(|file| !shards.contains(*file))
+    {
+        on_event(BuildEvent::ShardDamaged { file: file.clone() });
+    }
+    if !objects.is_empty() {
+        on_event(BuildEvent::SourceChanged {
+            objects: objects.into_iter().collect(),
+            num_shards: shards.len(),
+        });
+    }
 }
 
 fn new_plan(
@@ -419,7 +433,10 @@ impl MeshJob for BuildJob<'_> {
         Ok(match encoded {
             Ok(Ok(sample)) if sample.coverage_min < min_coverage => Err(Skip {
                 reason: SkipReason::LowCoverage,
-                message: format!("it covers {} of an image, less than {min_coverage}", sample.coverage_min),
+                message: format!(
+                    "it covers {} of an image, less than {min_coverage}",
+                    sample.coverage_min
+                ),
                 source_sha256: Some(source_sha256),
             }),
             Ok(Ok(sample)) => Ok(Box::new(sample)),

@@ -74,7 +74,9 @@ pub(super) fn prepare(
         appearance: recipe.render.needs_appearance(),
         ..ImportOptions::default()
     };
-    let content = clock.time(Stage::Parse, || crate::source::content(&object.path, &bytes, max_mesh_bytes));
+    let content = clock.time(Stage::Parse, || {
+        crate::source::content(&object.path, &bytes, max_mesh_bytes)
+    });
     let content = content.map_err(|e| skip((reason_of(&e), e.to_string())))?;
     let mesh = clock
         .time(Stage::Parse, || {

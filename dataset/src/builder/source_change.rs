@@ -101,17 +101,18 @@ impl<'a> SourceChanges<'a> {
             .clone()
     }
 
-    /// The newest change of a file that the shard was made from; `None` if the source tells no times.
+    /// The newest change of a file that the shard was made from; `None` if the source tells no times, or the manifest, of
+    /// version 1, no objects.
     fn newest(&self, shard: &ShardEntry) -> Option<SystemTime> {
-        let mut newest = SystemTime::UNIX_EPOCH;
+        let mut newest = None;
         for entry in &shard.objects {
             let object = self.object_of_id.get(&entry.id)?;
-            newest = newest.max(object.changed?);
+            newest = newest.max(Some(object.changed?));
             if refers_to_files(self.recipe, object) {
-                newest = newest.max(self.last_change?);
+                newest = newest.max(Some(self.last_change?));
             }
         }
-        Some(newest)
+        newest
     }
 
     /// Whether an object's mesh and the files it refers to have the hashes of the manifest.
@@ -135,7 +136,9 @@ impl<'a> SourceChanges<'a> {
 
     /// Which files a mesh refers to only its importer knows.
     fn assets_sha256(&self, object: &SourceObject, bytes: &[u8]) -> io::Result<Option<String>> {
-        let assets = self.source.assets(object, self.max_mesh_bytes - bytes.len() as u64);
+        let assets = self
+            .source
+            .assets(object, self.max_mesh_bytes - bytes.len() as u64);
         let content = content(&object.path, bytes, self.max_mesh_bytes)?;
         let options = ImportOptions {
             appearance: self.recipe.render.needs_appearance(),

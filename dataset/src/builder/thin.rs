@@ -11,10 +11,10 @@ use crate::manifest::SkipReason;
 use crate::reprojection::{MIN_POINTS_IN_MASK, Projection, from_row_major, thin_warning};
 use crate::schema::SampleView;
 
-/// Side of the larger mask, in which a wire of a ten-thousandth of its length still leaves a dotted line.
-const MIN_ENLARGED_PX: u32 = 2048;
-/// And the least that it is larger by.
-const MIN_ENLARGEMENT: u32 = 4;
+/// Side of the larger mask, of the view's. With four samples per pixel a wire of a three-thousandth of its length is found.
+const ENLARGEMENT: u32 = 4;
+/// Its least side.
+const MIN_ENLARGED_PX: u32 = 512;
 
 /// Points of an object.
 #[derive(Debug, Clone, Copy)]
@@ -36,15 +36,19 @@ pub(super) fn explain(
     let Some(size_px) = views.first().map(|view| view.mask.size_px()) else {
         return Ok(String::new());
     };
-    let enlarged_px = (MIN_ENLARGEMENT * size_px).clamp(MIN_ENLARGED_PX, MAX_IMAGE_SIZE_PX);
-    let enlarged = CpuRenderer::default().draw(&job.with_masks_alone(enlarged_px));
-    for &view_idx in suspects {
-        let mask = enlarged.get(view_idx).and_then(|view| view.mask.as_ref());
+    let enlarged_px = (ENLARGEMENT * size_px).clamp(MIN_ENLARGED_PX, MAX_IMAGE_SIZE_PX);
+    let enlarged = CpuRenderer::default().draw(&job.masks_alone(suspects, enlarged_px));
+    for (&view_idx, enlarged) in suspects.iter().zip(&enlarged) {
+        let mask = enlarged.mask.as_ref();
         let covered = mask.map_or(&[][..], |mask| mask.covered());
         let fraction = if covered.is_empty() {
             0.0
         } else {
-            explained(surfels, &views[view_idx], &Mask1Bit::from_covered(enlarged_px, covered))
+            explained(
+                surfels,
+                &views[view_idx],
+                &Mask1Bit::from_covered(enlarged_px, covered),
+            )
         };
         if fraction < MIN_POINTS_IN_MASK {
             return Err(fault(&views[view_idx], view_idx + 1, surfels.points));
@@ -85,7 +89,10 @@ fn is_seen_from_its_edge(view: &SampleView, point: [f32; 3], normal: [f32; 3]) -
 
 fn fault(view: &SampleView, view_number: usize, points: &[[f32; 3]]) -> (SkipReason, String) {
     if view.mask.num_covered() == 0 {
-        return (SkipReason::EmptyView, format!("nothing is seen in view {view_number}"));
+        return (
+            SkipReason::EmptyView,
+            format!("nothing is seen in view {view_number}"),
+        );
     }
     let percent = 100.0 * crate::reprojection::points_in_mask(points, view);
     let message = format!("only {percent:.1} % of its points lie in the mask of view {view_number}");

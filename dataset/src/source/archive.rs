@@ -190,7 +190,10 @@ impl Archives {
         }
         // The index is shared; each clone has its own cursor.
         let mut archive = self.indices[archive].clone();
-        let method = archive.by_index_raw(entry).map_err(io::Error::other)?.compression();
+        let method = archive
+            .by_index_raw(entry)
+            .map_err(io::Error::other)?
+            .compression();
         let bytes = if method == CompressionMethod::DEFLATE64 {
             // What Windows Explorer packs large files with; the `zip` crate of this version leaves it to others.
             let file = archive.by_index_raw(entry).map_err(io::Error::other)?;
@@ -226,10 +229,14 @@ fn read_to(claimed_bytes: u64, file: impl Read) -> io::Result<Vec<u8>> {
 }
 
 fn unreadable(method: CompressionMethod, detail: &str) -> io::Error {
-    let named = UNREADABLE_METHODS.iter().find(|(unreadable, _)| *unreadable == method);
+    let named = UNREADABLE_METHODS
+        .iter()
+        .find(|(unreadable, _)| *unreadable == method);
     let message = match named {
         Some((_, name)) => {
-            format!("packed with {name}, which is not read in place: unpack the archive, or pack it with deflate")
+            format!(
+                "packed with {name}, which is not read in place: unpack the archive, or pack it with deflate"
+            )
         }
         None => format!("not read in place, unpack the archive: {detail}"),
     };

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tap_render::import::{AssetError, AssetResolver};
 
-use super::tree::TEXTURE_FOLDERS;
 use super::{ObjectReader, ReadError, Tree, canonicalize_dir, normalize_within, object_reader};
 use crate::error::Result;
 use crate::sha256;
 
 /// Default size limit of a mesh with its assets.
 pub const DEFAULT_MAX_MESH_BYTES: u64 = 512 << 20;
+
+/// Most components of a path that are tried as a path in the mesh's folder.
+const MAX_TAIL_LEN: usize = 3;
+/// Where Gazebo's models have their textures within `materials`.
+const WITHIN_MATERIALS: &str = "textures";
 
 /// Assets of one mesh, restricted to a folder and a total size. Nothing outside the folder is opened: no
 /// `..`, absolute path or symbolic link can leave it.
@@ -70,6 +74,26 @@ impl FolderAssets {
         }
     }
 
+    /// Where a file may be that is not at the path which the mesh gives, relative to the mesh's folder.
+    fn other_places(&self, asked: &str) -> Vec<PathBuf> {
+        let is_name = |name: &&str| !matches!(*name, "" | "." | "..") && !name.ends_with(':');
+        let names: Vec<&str> = asked.split('/').filter(is_name).collect();
+        let Some(file) = names.last() else {
+            return Vec::new();
+        };
+        let tails = names.len().saturating_sub(MAX_TAIL_LEN)..names.len();
+        let mut places: Vec<PathBuf> = tails.map(|start| names[start..].iter().collect()).collect();
+        for (parent, from_mesh) in [(Some(self.dir.as_path()), ""), (self.dir.parent(), "..")] {
+            let folders = parent.map(|parent| self.reader.texture_folders(parent));
+            for folder in folders.unwrap_or_default() {
+                let folder = Path::new(from_mesh).join(folder.file_name().unwrap_or_default());
+                places.push(folder.join(file));
+                places.push(folder.join(WITHIN_MATERIALS).join(file));
+            }
+        }
+        places
+    }
+
     /// Hash over names and content of all assets read so far; `None` if none.
     pub(crate) fn sha256(&self) -> Option<String> {
         let hasher = self.read.borrow().clone();
@@ -100,7 +124,10 @@ impl AssetResolver for FolderAssets {
         let is_absent = |error: &ReadError| match error {
             ReadError::Outside => true,
             ReadError::Io(error) => {
-                matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                )
             }
         };
         let as_asked = match Path::new(&asked) {
@@ -109,7 +136,7 @@ impl AssetResolver for FolderAssets {
         };
         let found = match as_asked {
             Err(error) if is_absent(&error) => {
-                let mut elsewhere = other_places(&asked).into_iter().map(|path| read(&path));
+                let mut elsewhere = self.other_places(&asked).into_iter().map(|path| read(&path));
                 elsewhere.find(Result::is_ok).unwrap_or(Err(error))
             }
             read => read,
@@ -125,21 +152,6 @@ impl AssetResolver for FolderAssets {
         hasher.update(&bytes);
         Ok(bytes)
     }
-}
-
-/// Where a file may be that is not at the path which the mesh gives, relative to the mesh's folder.
-fn other_places(asked: &str) -> Vec<PathBuf> {
-    let is_name = |name: &&str| !matches!(*name, "" | "." | "..") && !name.ends_with(':');
-    let names: Vec<&str> = asked.split('/').filter(is_name).collect();
-    let Some(file) = names.last() else {
-        return Vec::new();
-    };
-    let mut places: Vec<PathBuf> = (0..names.len()).map(|skipped| names[skipped..].iter().collect()).collect();
-    let folders = TEXTURE_FOLDERS.iter().chain([&"materials/textures"]);
-    for parent in ["", ".."] {
-        places.extend(folders.clone().map(|folder| Path::new(parent).join(folder).join(file)));
-    }
-    places
 }
 
 #[cfg(test)]
@@ -219,12 +231,23 @@ mod tests {
         std::os::unix::fs::symlink(object.join("private"), object.join("textures")).unwrap();
         let alone = FolderAssets::of_mesh(&object.join("models/a.obj"), 1000);
         let read = |name: &str| String::from_utf8(alone.read(name).unwrap()).unwrap();
-        assert_eq!(read("../images/texture0.jpg"), "images/Texture0.jpg", "as ShapeNet has it");
+        assert_eq!(
+            read("../images/texture0.jpg"),
+            "images/Texture0.jpg",
+            "as ShapeNet has it"
+        );
         assert_eq!(read("texture0.jpg"), "images/Texture0.jpg");
-        assert_eq!(read("C:\\Users\\me\\textures\\wood.png"), "models/textures/wood.png");
+        assert_eq!(
+            read("C:\\Users\\me\\textures\\wood.png"),
+            "models/textures/wood.png"
+        );
         assert_eq!(read("/home/me/proj/Wood.PNG"), "models/textures/wood.png");
         assert_eq!(read("D:/x/sub/tail.png"), "models/sub/tail.png");
-        assert_eq!(read("cloth.png"), "materials/textures/cloth.png", "as Gazebo has it");
+        assert_eq!(
+            read("cloth.png"),
+            "materials/textures/cloth.png",
+            "as Gazebo has it"
+        );
         let outside = [
             "../top.png",
             "../private/key.png",
@@ -237,6 +260,10 @@ mod tests {
             alone.read(name).unwrap_err();
         }
         let in_folder = FolderAssets::new(&object, Path::new("models/a.obj"), 1000);
-        assert_eq!(in_folder.read("../top.png").unwrap(), b"top.png", "the folder was given");
+        assert_eq!(
+            in_folder.read("../top.png").unwrap(),
+            b"top.png",
+            "the folder was given"
+        );
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::listing::{Listing, MESH_FOLDERS, names};
+use super::listing::{Listing, MESH_FOLDERS, UNNAMED, names};
 use super::{Candidate, mesh_file, modelnet};
 
 /// Between the parts of a path in a name.
@@ -16,14 +16,17 @@ pub(super) const SEPARATOR: &str = "-";
 pub(super) fn find(listing: &Listing) -> Vec<Candidate> {
     let mut num_in_folder: BTreeMap<&Path, usize> = BTreeMap::new();
     for mesh in &listing.meshes {
-        *num_in_folder.entry(mesh.parent().unwrap_or(Path::new(""))).or_default() += 1;
+        *num_in_folder
+            .entry(mesh.parent().unwrap_or(Path::new("")))
+            .or_default() += 1;
     }
     let objects: Vec<(&PathBuf, Vec<&str>)> = listing
         .meshes
         .iter()
         .map(|mesh| (mesh, object_path(mesh, &num_in_folder)))
         .collect();
-    let is_split_first = |(_, object): &(_, Vec<&str>)| object.len() > 2 && modelnet::split_of(object[0]).is_some();
+    let is_split_first =
+        |(_, object): &(_, Vec<&str>)| object.len() > 2 && modelnet::split_of(object[0]).is_some();
     let has_splits = objects.iter().all(is_split_first);
     objects
         .into_iter()
@@ -69,7 +72,7 @@ pub(super) fn find_one(on_disk: &Path, mesh: &Path) -> Candidate {
         folders => (folders, mesh_file::stem(mesh).unwrap_or_default()),
     };
     Candidate {
-        category: (*folders.last().unwrap_or(&"object")).to_owned(),
+        category: (*folders.last().unwrap_or(&UNNAMED)).to_owned(),
         name: name.to_owned(),
         path: mesh.to_owned(),
         ..Candidate::default()
@@ -83,7 +86,10 @@ pub(super) fn describe(listing: &Listing, candidates: &[Candidate]) -> Option<St
     let deepest = listing.meshes.iter().position(|mesh| depth(mesh) > 2);
     let mut said = Vec::new();
     if num_direct > 0 {
-        said.push(format!("in no folder ({num_direct}) get the category \"{}\"", listing.name));
+        said.push(format!(
+            "in no folder ({num_direct}) get the category \"{}\"",
+            listing.name
+        ));
     }
     if let Some(candidate) = deepest.and_then(|place| candidates.get(place)) {
         said.push(format!(

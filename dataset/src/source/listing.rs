@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use super::walk::Walk;
 use super::{Candidate, Layout, mesh_file, modelnet, objaverse, shapenet, slash_path};
 use crate::error::Result;
@@ -18,7 +18,9 @@ pub(super) const MESH_FOLDERS: [&str; 4] = ["mesh", "meshes", "model", "models"]
 const MAX_DEPTH_OUTSIDE: usize = 4;
 /// And how many entries of it.
 const MAX_ENTRIES_OUTSIDE: usize = 10_000;
-/// Meshes named in a message.
+/// Category of meshes in a source without a name: the root of a disk.
+pub(super) const UNNAMED: &str = "object";
+/// Paths named in a message.
 const NUM_EXAMPLES: usize = 3;
 
 /// The tree of a source with all its meshes.
@@ -31,6 +33,8 @@ pub(super) struct Listing {
     pub(super) name: String,
     /// In formats that can be read or not; sorted, relative to the tree.
     pub(super) meshes: Vec<PathBuf>,
+    /// Archives among the files of a folder, or in an archive, which are not opened.
+    archives: Vec<PathBuf>,
     /// What could not be looked into.
     unvisited: Vec<Candidate>,
 }
@@ -38,37 +42,23 @@ pub(super) struct Listing {
 impl Listing {
     /// Lists the meshes of a folder or of archives, and enters the folder around a whole set.
     pub(super) fn of_tree(tree: Tree, path: &Path) -> Result<Self> {
-        let root = tree.folder().to_owned();
-        let Walk {
-            mut files,
-            unreadable,
-            outside,
-        } = tree.meshes()?;
         let is_archive = matches!(tree, Tree::Archives(_));
-        let named = if is_archive { path } else { root.as_path() };
-        let name = if is_archive { named.file_stem() } else { named.file_name() };
-        let mut name = name.map_or_else(|| "object".to_owned(), |name| name.to_string_lossy().into_owned());
-        let (utf8, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.to_str().is_some());
-        files = utf8;
-        let others = others
-            .into_iter()
-            .map(|file| lost(file, SkipReason::InvalidId, "the name is not UTF-8"));
-        let outside = outside.into_iter().filter(|link| leads_to_mesh(&root.join(link)));
-        let outside = outside.map(|link| {
-            let message = "the link leads to a folder outside of the source";
-            lost(link, SkipReason::OutsideSource, message)
-        });
-        let unreadable = unreadable
-            .into_iter()
-            .map(|folder| lost(folder, SkipReason::Unreadable, "the folder can't be read"));
-        let unvisited: Vec<Candidate> = unreadable.chain(outside).chain(others).collect();
-        let lone_folder = lone_folder(&files).filter(|_| !is_archive && unvisited.is_empty());
+        let mut found = tree.files(&|path| mesh_file::is_mesh(path) || mesh_file::is_archive(path))?;
+        let unvisited = take_unvisited(&mut found, tree.folder());
+        let (mut meshes, archives): (Vec<_>, Vec<_>) =
+            found.files.into_iter().partition(|path| mesh_file::is_mesh(path));
+        let lone_folder = lone_folder(&meshes).filter(|_| !is_archive && unvisited.is_empty());
+        let name = match &lone_folder {
+            Some(folder) => folder.file_name(),
+            None if tree::is_archive(path) => path.file_stem(),
+            None => tree.folder().file_name(),
+        };
+        let name = name.map_or_else(|| UNNAMED.to_owned(), |name| name.to_string_lossy().into_owned());
         let tree = match &lone_folder {
             Some(folder) => {
-                for file in &mut files {
-                    *file = below(file, folder);
+                for mesh in &mut meshes {
+                    *mesh = below(mesh, folder);
                 }
-                name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 tree.enter(folder)
             }
             None => tree,
@@ -77,7 +67,8 @@ impl Listing {
             tree,
             lone_folder,
             name,
-            meshes: files,
+            meshes,
+            archives,
             unvisited,
         })
     }
@@ -96,17 +87,24 @@ impl Listing {
     /// Meshes below a folder.
     pub(super) fn below<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
         let start = self.meshes.partition_point(|mesh| mesh.as_path() < folder);
-        self.meshes[start..].iter().take_while(move |mesh| mesh.starts_with(folder))
+        self.meshes[start..]
+            .iter()
+            .take_while(move |mesh| mesh.starts_with(folder))
     }
 
     pub(super) fn has_mesh(&self, path: &Path) -> bool {
-        self.meshes.binary_search_by(|mesh| mesh.as_path().cmp(path)).is_ok()
+        self.meshes
+            .binary_search_by(|mesh| mesh.as_path().cmp(path))
+            .is_ok()
     }
 
     /// What a layout left: meshes elsewhere, and what could not be looked into. Arrays that may be something else are no
     /// loss.
     pub(super) fn left_by(&self, layout: Layout, candidates: &[Candidate]) -> Vec<Candidate> {
-        let taken: BTreeSet<&Path> = candidates.iter().map(|candidate| candidate.path.as_path()).collect();
+        let taken: BTreeSet<&Path> = candidates
+            .iter()
+            .map(|candidate| candidate.path.as_path())
+            .collect();
         let left = self
             .meshes
             .iter()
@@ -123,12 +121,47 @@ impl Listing {
         left.chain(unvisited).collect()
     }
 
-    /// The first meshes, for a message.
-    pub(super) fn examples(&self) -> String {
-        let named: Vec<String> = self.meshes.iter().take(NUM_EXAMPLES).map(|mesh| slash_path(mesh)).collect();
-        let more = if self.meshes.len() > NUM_EXAMPLES { ", ..." } else { "" };
-        named.join(", ") + more
+    /// Says which archives are not opened, if any.
+    pub(super) fn unopened(&self) -> Option<String> {
+        let num = self.archives.len();
+        (num > 0).then(|| {
+            format!(
+                "archives beside meshes are not opened ({num}: {}): unpack them",
+                examples(&self.archives)
+            )
+        })
     }
+}
+
+/// The first paths, for a message.
+pub(super) fn examples(paths: &[PathBuf]) -> String {
+    let named: Vec<String> = paths
+        .iter()
+        .take(NUM_EXAMPLES)
+        .map(|path| slash_path(path))
+        .collect();
+    let more = if paths.len() > NUM_EXAMPLES { ", ..." } else { "" };
+    named.join(", ") + more
+}
+
+/// Takes what could not be looked into, or not be named, out of what was found.
+fn take_unvisited(found: &mut Walk, root: &Path) -> Vec<Candidate> {
+    let Walk {
+        files,
+        unreadable,
+        outside,
+    } = found;
+    let unnamed = files.extract_if(.., |file| file.to_str().is_none());
+    let unnamed = unnamed.map(|file| lost(file, SkipReason::InvalidId, "the name is not UTF-8"));
+    let unreadable = unreadable
+        .drain(..)
+        .map(|folder| lost(folder, SkipReason::Unreadable, "the folder can't be read"));
+    let outside = outside.drain(..).filter(|link| leads_to_mesh(&root.join(link)));
+    let outside = outside.map(|link| {
+        let message = "the link leads to a folder outside of the source";
+        lost(link, SkipReason::OutsideSource, message)
+    });
+    unreadable.chain(outside).chain(unnamed).collect()
 }
 
 /// What cannot become a row; its id is its path.

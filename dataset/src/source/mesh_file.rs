@@ -15,9 +15,11 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const TYPICAL_GZIP_RATIO: u64 = 6;
 /// Known mesh formats without an importer: reported, unlike other files beside meshes.
 const UNREADABLE_EXTENSIONS: [&str; 27] = [
-    "3ds", "3mf", "abc", "blend", "c4d", "dae", "dxf", "fbx", "iges", "igs", "jt", "lwo", "ma", "max", "sat", "skp",
-    "sldprt", "step", "stp", "usd", "usda", "usdc", "usdz", "vrml", "wrl", "x3d", "x_t",
+    "3ds", "3mf", "abc", "blend", "c4d", "dae", "dxf", "fbx", "iges", "igs", "jt", "lwo", "ma", "max", "sat",
+    "skp", "sldprt", "step", "stp", "usd", "usda", "usdc", "usdz", "vrml", "wrl", "x3d", "x_t",
 ];
+/// Archives, which may hold meshes.
+const ARCHIVE_EXTENSIONS: [&str; 8] = ["7z", "bz2", "rar", "tar", "tgz", "xz", "zip", "zst"];
 /// Formats that hold points alone and that other files have too: depth arrays, features.
 const POINT_EXTENSIONS: [&str; 2] = ["npy", "xyz"];
 
@@ -51,6 +53,11 @@ pub(crate) fn is_readable(path: &Path) -> bool {
 /// Whether it is a mesh in a known format that cannot be read.
 pub(crate) fn is_unreadable(path: &Path) -> bool {
     UNREADABLE_EXTENSIONS.contains(&extension_of(path).as_str())
+}
+
+/// Whether it is an archive by its name.
+pub(super) fn is_archive(path: &Path) -> bool {
+    ARCHIVE_EXTENSIONS.contains(&extension_of(path).as_str())
 }
 
 /// Whether it may be an array of something else as well as a point cloud.
@@ -129,7 +136,10 @@ mod tests {
         assert_eq!(format(".gz"), None);
         assert_eq!(stem(Path::new("a/b.1.obj.gz")), Some("b.1"));
         assert_eq!(stem(Path::new("b.1.obj")), Some("b.1"));
-        assert!(is_mesh(Path::new("x.FBX")) && !is_readable(Path::new("x.FBX")), "known, not readable");
+        assert!(
+            is_mesh(Path::new("x.FBX")) && !is_readable(Path::new("x.FBX")),
+            "known, not readable"
+        );
         assert!(!is_mesh(Path::new("x.txt")), "text is rarely points");
     }
 
@@ -138,10 +148,20 @@ mod tests {
         let path = Path::new("a.obj.gz");
         let bytes = gzip(b"v 0 0 0\n");
         assert_eq!(&*content(path, &bytes, 8).unwrap(), b"v 0 0 0\n");
-        assert_eq!(content(path, &bytes, 7).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(
+            content(path, &bytes, 7).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
         let bomb = gzip(&vec![b'0'; 1 << 20]);
-        assert_eq!(content(path, &bomb, 1 << 10).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(
+            content(path, &bomb, 1 << 10).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
         content(path, &bytes[..bytes.len() - 4], 100).unwrap_err();
-        assert_eq!(&*content(Path::new("a.obj"), &bytes, 100).unwrap(), bytes, "not by its name");
+        assert_eq!(
+            &*content(Path::new("a.obj"), &bytes, 100).unwrap(),
+            bytes,
+            "not by its name"
+        );
     }
 }

@@ -197,7 +197,9 @@ impl Source {
     }
 
     fn of_mesh(path: &Path, options: &SourceOptions) -> Result<Self> {
-        let mesh = path.canonicalize().map_err(DatasetError::io("open the mesh", path))?;
+        let mesh = path
+            .canonicalize()
+            .map_err(DatasetError::io("open the mesh", path))?;
         let (tree, folder) = Tree::of_mesh_folder(mesh.parent().unwrap_or(Path::new("")));
         let in_tree = folder.join(mesh.file_name().unwrap_or_default());
         let found = Found {
@@ -214,7 +216,10 @@ impl Source {
         let note = format!("layout {}: the source is a file", Layout::Csv);
         let found = Found {
             candidates: table::find(path, &tree)?,
-            notes: (options.layout == Layout::Auto).then_some(note).into_iter().collect(),
+            notes: (options.layout == Layout::Auto)
+                .then_some(note)
+                .into_iter()
+                .collect(),
             ..Found::default()
         };
         Self::resolve_found(path, Layout::Csv, tree, found, options)
@@ -229,9 +234,11 @@ impl Source {
             }));
         }
         let listing = Listing::of_tree(tree, path)?;
-        let mut notes: Vec<String> = listing.lone_folder.iter().map(|folder| {
-            format!("all meshes are in the folder {}", folder.display())
-        }).collect();
+        let mut notes: Vec<String> = listing
+            .lone_folder
+            .iter()
+            .map(|folder| format!("all meshes are in the folder {}", folder.display()))
+            .collect();
         let layout = match options.layout {
             Layout::Auto => {
                 let (layout, why) = detect_layout(&listing)?;
@@ -240,6 +247,7 @@ impl Source {
             }
             layout => layout,
         };
+        notes.extend(listing.unopened());
         let mut publication = None;
         let mut candidates = match layout {
             Layout::Shapenet => {
@@ -257,7 +265,7 @@ impl Source {
             }
         };
         let left = listing.left_by(layout, &candidates);
-        if candidates.is_empty() && left.iter().all(|candidate| candidate.is_out_of_layout()) {
+        if candidates.is_empty() && left.iter().all(Candidate::is_out_of_layout) {
             return Err(DatasetError::Source(SourceError::NoObjects {
                 detail: absence(layout, &listing),
                 path: path.to_owned(),
@@ -585,7 +593,9 @@ fn detect_layout(listing: &Listing) -> Result<(Layout, String)> {
     let folders = listing.top_folders();
     let (synsets, others): (Vec<&str>, Vec<&str>) =
         folders.iter().partition(|folder| shapenet::is_synset(folder));
-    let has_objects = synsets.iter().any(|synset| shapenet::holds_objects(listing, synset));
+    let has_objects = synsets
+        .iter()
+        .any(|synset| shapenet::holds_objects(listing, synset));
     if !synsets.is_empty() && others.is_empty() && has_objects {
         return Ok((Layout::Shapenet, "all folders are named like synsets".to_owned()));
     }
@@ -616,18 +626,20 @@ fn detect_layout(listing: &Listing) -> Result<(Layout, String)> {
         ));
     }
     let is_one_deep = listing.meshes.iter().all(|mesh| mesh.components().count() == 2);
-    let mut why = if is_one_deep {
+    let why = if is_one_deep {
         format!("{} folders, one a category", folders.len())
     } else {
         format!("{} meshes in {} folders", listing.meshes.len(), folders.len())
     };
-    if has_objects {
-        why.push_str(&format!(
+    let of_synsets = if has_objects {
+        format!(
             "; {} are named like synsets, --layout shapenet takes those alone",
             synsets.len()
-        ));
-    }
-    Ok((Layout::Folders, why))
+        )
+    } else {
+        String::new()
+    };
+    Ok((Layout::Folders, why + &of_synsets))
 }
 
 /// What is missing of a layout, and which meshes there are instead.
@@ -646,7 +658,7 @@ fn absence(layout: Layout, listing: &Listing) -> String {
     format!(
         "{expected}, but {} meshes elsewhere ({}): leave out --layout",
         listing.meshes.len(),
-        listing.examples()
+        listing::examples(&listing.meshes)
     )
 }
 

@@ -34,7 +34,12 @@ pub(super) fn mesh_root(listing: &Listing) -> Option<PathBuf> {
             meshes.any(|is_in_batch| is_in_batch)
         }
     };
-    MESH_ROOTS.map(Path::new).iter().copied().find(is_there).map(Path::to_owned)
+    MESH_ROOTS
+        .map(Path::new)
+        .iter()
+        .copied()
+        .find(is_there)
+        .map(Path::to_owned)
 }
 
 fn is_in_batch(mesh: &Path, root: &Path) -> bool {

@@ -33,6 +33,13 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
         self.read(path, limit_bytes)
     }
 
+    /// Folders within this one that hold textures by their names (`images`, `textures`, ...): a texture that is not where
+    /// a mesh says is searched for in those beside the mesh. None unless overridden.
+    fn texture_folders(&self, folder: &Path) -> Vec<PathBuf> {
+        let _ = folder;
+        Vec::new()
+    }
+
     /// Length of a mesh in bytes, asked once when the source is listed; `None` (the default) if only reading tells.
     ///
     /// Known lengths let more meshes be in flight at once: an unknown one counts as the size limit of a mesh. They also

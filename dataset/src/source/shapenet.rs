@@ -139,7 +139,10 @@ fn describe_folder(tree: &Tree, dir: &Path) -> Result<String> {
     {
         "its folder holds pictures alone".to_owned()
     } else {
-        format!("neither {} nor {} is there, nor one other mesh", MESH_PATHS[0], MESH_PATHS[1])
+        format!(
+            "neither {} nor {} is there, nor one other mesh",
+            MESH_PATHS[0], MESH_PATHS[1]
+        )
     };
     Ok(detail)
 }

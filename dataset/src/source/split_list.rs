@@ -69,10 +69,7 @@ impl SplitList {
             Some(""),
         ];
         for category in categories.into_iter().flatten() {
-            if let Some((split, is_used)) = self
-                .splits
-                .get_mut(&(nfc(category), nfc(&candidate.name)))
-            {
+            if let Some((split, is_used)) = self.splits.get_mut(&(nfc(category), nfc(&candidate.name))) {
                 *is_used = true;
                 return Some(*split);
             }

@@ -146,14 +146,15 @@ impl Table {
                 .iter()
                 .position(|header| header.eq_ignore_ascii_case(name))
         };
-        names
-            .iter()
-            .find_map(place)
-            .ok_or_else(|| {
-                let found: Vec<String> = self.headers.iter().map(|header| format!("\"{header}\"")).collect();
-                let message = format!("there is no column \"{}\" among {}", names[0], found.join(", "));
-                self.malformed(1, message)
-            })
+        names.iter().find_map(place).ok_or_else(|| {
+            let found: Vec<String> = self
+                .headers
+                .iter()
+                .map(|header| format!("\"{header}\""))
+                .collect();
+            let message = format!("there is no column \"{}\" among {}", names[0], found.join(", "));
+            self.malformed(1, message)
+        })
     }
 
     pub(super) fn malformed(&self, line: u64, detail: String) -> DatasetError {
@@ -168,7 +169,10 @@ impl Table {
 /// Text as UTF-8 without a byte order mark; Excel writes UTF-16 with one.
 fn to_utf8(bytes: Vec<u8>) -> Vec<u8> {
     let decode = |unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+        let units: Vec<u16> = bytes[2..]
+            .chunks_exact(2)
+            .map(|pair| unit([pair[0], pair[1]]))
+            .collect();
         String::from_utf16_lossy(&units).into_bytes()
     };
     match bytes.as_slice() {

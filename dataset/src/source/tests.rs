@@ -594,12 +594,14 @@ fn every_mesh_becomes_an_object_or_is_listed() {
             "lone/b.fbx",
             "top.obj",
             "logs/log.txt",
+            "packed/more.zip",
         ],
         &[],
     );
     let source = open(mixed.path(), &SourceOptions::default());
     let top = mixed.path().file_name().unwrap().to_str().unwrap();
-    let found = |source: &Source| -> Vec<String> { source.objects().iter().map(|o| o.id.to_string()).collect() };
+    let found =
+        |source: &Source| -> Vec<String> { source.objects().iter().map(|o| o.id.to_string()).collect() };
     let mut expected = vec![
         "anise/anise_001-Scan-Scan".to_owned(),
         "apple/apple_001-Scan-Scan".to_owned(),
@@ -610,7 +612,15 @@ fn every_mesh_becomes_an_object_or_is_listed() {
     assert_eq!(found(&source), expected);
     assert_eq!(skipped(&source), ["lone/b unsupported-format"]);
     assert!(
-        source.notes().iter().any(|note| note.contains("in no folder (1)") && note.contains("anise/anise_001-Scan-Scan")),
+        source
+            .notes()
+            .iter()
+            .any(|note| note.contains("in no folder (1)") && note.contains("anise/anise_001-Scan-Scan")),
+        "{:?}",
+        source.notes()
+    );
+    assert!(
+        source.notes().iter().any(|note| note.contains("packed/more.zip")),
         "{:?}",
         source.notes()
     );
@@ -618,19 +628,32 @@ fn every_mesh_becomes_an_object_or_is_listed() {
     let modelnet = folder(&["chair/train/a.off", "chair/extra/b.off", "c.off"], &[]);
     let source = open(modelnet.path(), &SourceOptions::default());
     assert_eq!(found(&source), ["chair/a"]);
-    assert_eq!(skipped(&source), ["/c not-in-layout", "chair/extra/b not-in-layout"]);
+    assert_eq!(
+        skipped(&source),
+        ["/c not-in-layout", "chair/extra/b not-in-layout"]
+    );
     assert_eq!(source.describe().num_objects, 1, "a layout leaves out on purpose");
 
     let splits = folder(&["train/chair/a.obj", "test/chair/b.obj", "test/lamp/c.obj"], &[]);
     let source = open(splits.path(), &SourceOptions::default());
-    let of_splits: Vec<String> = source.objects().iter().map(|o| format!("{} {}", o.split, o.id)).collect();
+    let of_splits: Vec<String> = source
+        .objects()
+        .iter()
+        .map(|o| format!("{} {}", o.split, o.id))
+        .collect();
     assert_eq!(of_splits, ["train chair/a", "test chair/b", "test lamp/c"]);
 }
 
 #[test]
 fn a_flat_folder_or_a_mesh_is_of_one_category() {
     let dir = folder(
-        &["flat/x.obj", "flat/y.obj", "gso/Cup/meshes/model.obj", "gso/Shoe/meshes/model.obj", "id/models/m.obj"],
+        &[
+            "flat/x.obj",
+            "flat/y.obj",
+            "gso/Cup/meshes/model.obj",
+            "gso/Shoe/meshes/model.obj",
+            "id/models/m.obj",
+        ],
         &[],
     );
     let ids = |path: &str| -> Vec<String> {
@@ -648,7 +671,10 @@ fn a_flat_folder_or_a_mesh_is_of_one_category() {
 
 #[test]
 fn clutter_and_a_folder_around_the_set_hide_no_layout() {
-    let synsets = ["02691156/aa/models/model_normalized.obj", "03001627/bb/models/model_normalized.obj"];
+    let synsets = [
+        "02691156/aa/models/model_normalized.obj",
+        "03001627/bb/models/model_normalized.obj",
+    ];
     let beside = [
         vec!["__MACOSX/02691156/._x.obj"],
         vec!["logs/a.txt", "Thumbs.db", ".DS_Store"],
@@ -663,25 +689,55 @@ fn clutter_and_a_folder_around_the_set_hide_no_layout() {
             layout: Layout::Shapenet,
             ..SourceOptions::default()
         };
-        assert_eq!(open(dir.path(), &explicit).skipped(), source.skipped(), "{clutter:?}");
-        assert!(source.skipped().iter().all(|s| s.reason == SkipReason::NotInLayout), "{clutter:?}");
+        assert_eq!(
+            open(dir.path(), &explicit).skipped(),
+            source.skipped(),
+            "{clutter:?}"
+        );
+        assert!(
+            source
+                .skipped()
+                .iter()
+                .all(|s| s.reason == SkipReason::NotInLayout),
+            "{clutter:?}"
+        );
     }
     let nested = folder(
-        &["ShapeNetCore.v2/02691156/aa/models/model_normalized.obj", "readme.txt"],
-        &[("taxonomy.json", r#"[{"synsetId": "02691156", "name": "airplane"}]"#)],
+        &[
+            "ShapeNetCore.v2/02691156/aa/models/model_normalized.obj",
+            "readme.txt",
+        ],
+        &[(
+            "taxonomy.json",
+            r#"[{"synsetId": "02691156", "name": "airplane"}]"#,
+        )],
     );
     let source = open(nested.path(), &SourceOptions::default());
-    assert_eq!(found(&source), ["train airplane/aa 02691156/aa/models/model_normalized.obj"]);
+    assert_eq!(
+        found(&source),
+        ["train airplane/aa 02691156/aa/models/model_normalized.obj"]
+    );
 
     let zip = nested.path().join("mac.zip");
-    archive(&zip, &[("set/a/x.obj", ""), ("set/b/y.obj", ""), ("__MACOSX/set/a/._x.obj", "")]);
+    archive(
+        &zip,
+        &[
+            ("set/a/x.obj", ""),
+            ("set/b/y.obj", ""),
+            ("__MACOSX/set/a/._x.obj", ""),
+        ],
+    );
     assert_eq!(open(&zip, &SourceOptions::default()).classes(), ["a", "b"]);
 }
 
 #[test]
 fn objaverse_xl_has_folders_beside_the_numbered_ones() {
     let dir = folder(
-        &["hf-objaverse-v1/glbs/000-023/bbb.glb", "smithsonian/objects/aaa.glb", "github/github.parquet"],
+        &[
+            "hf-objaverse-v1/glbs/000-023/bbb.glb",
+            "smithsonian/objects/aaa.glb",
+            "github/github.parquet",
+        ],
         &[],
     );
     let source = open(dir.path(), &SourceOptions::default());
@@ -720,12 +776,21 @@ fn tables_are_read_as_spreadsheets_write_them() {
     assert_eq!(ids(b"path,category\nsub\\x.obj,a\n"), ["a/x"]);
     let absolute = format!("path,category\n{}/sub/x.obj,a\n", root.display());
     assert_eq!(ids(absolute.as_bytes()), ["a/x"]);
-    let utf16: Vec<u8> = "\u{feff}path,category\nsub/x.obj,a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> = "\u{feff}path,category\nsub/x.obj,a\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     assert_eq!(ids(&utf16), ["a/x"]);
     let composed = "path,category,id\n\u{fc}ber.obj,a,o\n";
-    assert_eq!(ids(composed.as_bytes()), ["a/o"], "macOS writes the name decomposed");
+    assert_eq!(
+        ids(composed.as_bytes()),
+        ["a/o"],
+        "macOS writes the name decomposed"
+    );
     fs::write(&table, "file;category\nx;a\n").unwrap();
-    let error = Source::open(&table, &SourceOptions::default()).unwrap_err().to_string();
+    let error = Source::open(&table, &SourceOptions::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("\"file\", \"category\""), "{error}");
 }
 

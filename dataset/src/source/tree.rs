@@ -53,11 +53,12 @@ impl Tree {
         let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) else {
             return (Self::of_folder(folder.to_owned()), PathBuf::new());
         };
-        let is_for_textures = |entry: &DirEntry| TEXTURE_FOLDERS.contains(&entry.name.to_lowercase().as_str());
-        let beside = read_dir_sorted(root).unwrap_or_default();
-        let beside = beside.iter().filter(|entry| is_for_textures(entry));
         let mut given = vec![folder.to_owned()];
-        given.extend(beside.map(|entry| root.join(&entry.name)));
+        for name in TEXTURE_FOLDERS {
+            let (first, rest) = name.split_at(1);
+            let capitalized = first.to_uppercase() + rest;
+            given.extend([name.to_owned(), capitalized, name.to_uppercase()].map(|name| root.join(name)));
+        }
         let tree = Self::Folder(Folder {
             root: root.to_owned(),
             given,
@@ -82,7 +83,7 @@ impl Tree {
         }
     }
 
-    /// Opens a folder, an archive, or a folder that holds archives and no folders.
+    /// Opens a folder, an archive, or a folder that holds archives and no mesh.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let root = canonicalize_dir(path, "open the source")?;
         if is_archive(&root) && root.is_file() {
@@ -95,7 +96,7 @@ impl Tree {
                 .map(|entry| root.join(&entry.name))
                 .filter(|path| is_archive(path) && path.is_file())
                 .collect();
-            if !archives.is_empty() && entries.iter().all(|entry| !entry.is_dir) {
+            if !archives.is_empty() && Self::of_folder(root.clone()).meshes()?.files.is_empty() {
                 return Archives::open(&archives, Some(root)).map(Self::from_archives);
             }
         }
@@ -122,6 +123,26 @@ impl Tree {
         }
     }
 
+    /// Names in a folder, in any order; none if it cannot be read.
+    fn names(&self, dir: &Path) -> Vec<String> {
+        match self {
+            Self::Folder(folder) => {
+                let entries = fs::read_dir(folder.root.join(dir))
+                    .into_iter()
+                    .flatten()
+                    .flatten();
+                entries
+                    .filter_map(|entry| entry.file_name().into_string().ok())
+                    .collect()
+            }
+            Self::Archives(archives) => archives
+                .entries(dir)
+                .into_iter()
+                .map(|entry| entry.name)
+                .collect(),
+        }
+    }
+
     /// All files at most `max_depth` folders deep, sorted by path, without hidden ones and clutter. Follows links that stay within
     /// the tree.
     pub(super) fn walk(&self, max_depth: usize) -> Result<Vec<PathBuf>> {
@@ -131,7 +152,8 @@ impl Tree {
         };
         let root = &folder.root;
         let is_visible = |entry: &walkdir::DirEntry| {
-            !is_clutter(&entry.file_name().to_string_lossy()) && (!entry.path_is_symlink() || folder.inside(entry.path()).is_ok())
+            !is_clutter(&entry.file_name().to_string_lossy())
+                && (!entry.path_is_symlink() || folder.inside(entry.path()).is_ok())
         };
         let entries = WalkDir::new(root)
             .min_depth(1)
@@ -159,11 +181,16 @@ impl Tree {
 
     /// All meshes, by their names, in formats that can be read or not; paths are relative to the tree.
     pub(super) fn meshes(&self) -> Result<Walk> {
+        self.files(&mesh_file::is_mesh)
+    }
+
+    /// All files for which `is_wanted`; paths are relative to the tree.
+    pub(super) fn files(&self, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Walk> {
         let root = match self {
             Self::Folder(folder) => &folder.root,
             Self::Archives(archives) => {
                 let mut files = archives.walk(usize::MAX - 1);
-                files.retain(|path| mesh_file::is_mesh(path));
+                files.retain(|path| is_wanted(path));
                 // Strings are sorted otherwise than paths.
                 files.sort();
                 return Ok(Walk {
@@ -172,8 +199,8 @@ impl Tree {
                 });
             }
         };
-        let mut found = walk(root, Links::Inside, &mesh_file::is_mesh)
-            .map_err(DatasetError::io("read the folder", root))?;
+        let mut found =
+            walk(root, Links::Inside, is_wanted).map_err(DatasetError::io("read the folder", root))?;
         let Walk {
             files,
             unreadable,
@@ -263,6 +290,14 @@ impl ObjectReader for Tree {
         }
     }
 
+    fn texture_folders(&self, folder: &Path) -> Vec<PathBuf> {
+        let mut names = self.names(folder);
+        names.retain(|name| TEXTURE_FOLDERS.contains(&name.to_lowercase().as_str()));
+        names.sort();
+        let folders = names.into_iter().map(|name| folder.join(name));
+        folders.filter(|folder| self.is_dir(folder)).collect()
+    }
+
     /// Follows links that stay within the tree.
     fn file_bytes(&self, path: &Path) -> Result<Option<u64>, ReadError> {
         match self {
@@ -289,10 +324,7 @@ impl ObjectReader for Tree {
     fn last_change(&self) -> Option<SystemTime> {
         match self {
             Self::Folder(folder) => {
-                let entries = folder
-                    .given
-                    .iter()
-                    .flat_map(|given| WalkDir::new(given).follow_links(true));
+                let entries = folder.given.iter().flat_map(WalkDir::new);
                 entries
                     .flatten()
                     .filter_map(|entry| local_file::changed(entry.path()))
@@ -313,7 +345,7 @@ fn find_folded(tree: &Tree, relative: &Path, fold: &dyn Fn(&str) -> String) -> O
             continue;
         }
         let wanted = fold(part.as_os_str().to_str()?);
-        let names = tree.entries(&found).ok()?.into_iter().map(|entry| entry.name);
+        let names = tree.names(&found).into_iter();
         found.push(names.filter(|name| fold(name) == wanted).min()?);
     }
     Some(found)

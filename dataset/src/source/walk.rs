@@ -136,7 +136,13 @@ mod tests {
     fn folders_are_visited_once_whatever_links_lead_to_them() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
-        for path in ["root/a/x.obj", "root/b/y.obj", "root/.git/z.obj", "root/__MACOSX/a/._x.obj", "else/w.obj"] {
+        for path in [
+            "root/a/x.obj",
+            "root/b/y.obj",
+            "root/.git/z.obj",
+            "root/__MACOSX/a/._x.obj",
+            "else/w.obj",
+        ] {
             fs::create_dir_all(dir.path().join(path).parent().unwrap()).unwrap();
             fs::write(dir.path().join(path), "").unwrap();
         }

@@ -196,7 +196,9 @@ fn search(folder: &Path, below: &Path, found: &mut Vec<Found>, on_note: &mut OnN
         files: mut paths,
         unreadable,
         outside: _,
-    } = walk(folder, Links::Anywhere, &|path| is_readable(path) || is_unreadable(path))?;
+    } = walk(folder, Links::Anywhere, &|path| {
+        is_readable(path) || is_unreadable(path)
+    })?;
     paths.retain(|path| {
         if is_unreadable(path) {
             on_note(SearchNote::Unreadable(path));

@@ -505,7 +505,9 @@ impl RecordingAssets {
         let parent = folder(input.path.parent().unwrap_or(Path::new("")))?;
         let name = input.path.file_name().unwrap_or_default();
         let inner = match parent.strip_prefix(&root) {
-            Ok(below) if !below.as_os_str().is_empty() => FolderAssets::new(&root, &below.join(name), limit_bytes),
+            Ok(below) if !below.as_os_str().is_empty() => {
+                FolderAssets::new(&root, &below.join(name), limit_bytes)
+            }
             // Named alone, or behind a link out of the root.
             _ => FolderAssets::of_mesh(&parent.join(name), limit_bytes),
         };

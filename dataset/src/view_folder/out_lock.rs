@@ -22,7 +22,11 @@ impl OutLock {
     /// # Errors
     /// When another process holds it, or the folder cannot be made.
     pub(super) fn take(out: &Path) -> Result<Self> {
-        let out = if out.as_os_str().is_empty() { Path::new(".") } else { out };
+        let out = if out.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            out
+        };
         let made = (!out.exists()).then(|| out.to_owned());
         fs::create_dir_all(out).map_err(ViewFolderError::io("create the folder", out))?;
         match store::lock_dir(out) {

@@ -16,6 +16,7 @@ use crate::error::error_chain;
 use crate::manifest::SkipReason;
 use crate::owned_folder::refuse_inputs;
 use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
+use crate::source::expected_bytes;
 
 /// Limit on the total size of mesh files in flight.
 const MAX_IN_FLIGHT_BYTES: u64 = 256 << 20;
@@ -192,7 +193,8 @@ impl MeshJob for ViewFolderJob<'_> {
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        fs::metadata(&self.inputs[item].path).map_or(0, |file| file.len())
+        let path = &self.inputs[item].path;
+        fs::metadata(path).map_or(0, |file| expected_bytes(path, file.len()))
     }
 
     fn prepare(&self, item: usize) -> Result<PreparedMesh, Outcome> {
@@ -208,7 +210,6 @@ impl MeshJob for ViewFolderJob<'_> {
         let in_parallel = || renderer.draw_in_parallel(&prepared.render_job);
         let views = match self.splits_views.then(|| catch_panic(in_parallel)) {
             Some(Ok(views)) => views,
-            // Also where no more threads can be started.
             Some(Err(_)) | None => renderer.draw(&prepared.render_job),
         };
         prepared.timings.draw_s = clock.lap();

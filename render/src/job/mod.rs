@@ -26,6 +26,9 @@ const MVCNN_AREA_FRACTION: f64 = 0.3;
 /// `box`: longer side of the silhouette's box, as a fraction of the image side.
 const BOX_FRACTION: f64 = 200.0 / 224.0;
 
+/// Samples of a pixel that find the thinnest parts.
+const MAX_SAMPLES: u32 = 4;
+
 /// Smaller meshes are not culled: that would cost more than drawing them.
 const MIN_CULLED_TRIANGLES: usize = 32_000;
 
@@ -114,19 +117,20 @@ impl RenderJob {
         Ok(job)
     }
 
-    /// The same views as masks of another size with a sample per pixel, and nothing else, for the CPU backend.
+    /// Some of the views as masks of another size and nothing else, for the CPU backend.
     #[must_use]
-    pub fn with_masks_alone(&self, size_px: u32) -> Self {
+    pub fn masks_alone(&self, view_idxs: &[usize], size_px: u32) -> Self {
         Self {
             recipe: RenderRecipe {
                 size_px,
-                samples: 1,
+                samples: MAX_SAMPLES,
                 channels: Channels {
                     mask: true,
                     ..Channels::NONE
                 },
                 ..self.recipe.clone()
             },
+            views: view_idxs.iter().map(|&view_idx| self.views[view_idx]).collect(),
             draw_buffers: None,
             ..self.clone()
         }

@@ -23,8 +23,9 @@ use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, Columns, Inspection,
-    Layout, ObjectId, Sampler, SkipReason, SkippedObject, Source, SourceOptions, SplitRatios, SynthesizeEvent, SynthesizeOptions,
-    VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
+    Layout, ObjectId, Sampler, SkipReason, SkippedObject, Source, SourceOptions, SplitRatios,
+    SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions, inspect, synthesizable_categories,
+    synthesize, verify,
 };
 use toml::Value;
 
@@ -407,8 +408,7 @@ impl RecipeFlags {
     fn resolve(&self) -> Result<BuildRecipe> {
         let mut settings = self.settings()?;
         settings.extend_from_slice(&self.settings.set);
-        let recipe: BuildRecipe =
-            recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)?;
+        let recipe: BuildRecipe = recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)?;
         recipe.validate().map_err(usage)?;
         Ok(recipe)
     }
@@ -489,7 +489,10 @@ impl BuildBar {
 
     /// Prints what is left out without being read. A build reports it by itself.
     fn left_out(&self, source: &Source) {
-        for SkippedObject { id, reason, message, .. } in source.skipped() {
+        for SkippedObject {
+            id, reason, message, ..
+        } in source.skipped()
+        {
             self.show(BuildEvent::Skipped {
                 id: id.clone(),
                 reason: *reason,
@@ -525,7 +528,7 @@ impl BuildBar {
             BuildEvent::Warned { id, warnings } => {
                 for warning in warnings {
                     if self.warnings.borrow_mut().count(kind_of(&warning)) {
-                        bar.note(format_args!("warning: {id}: {warning}"));
+                        bar.note(format_args!("note: {id}: {warning}"));
                     }
                 }
             }
@@ -550,12 +553,13 @@ impl BuildBar {
 impl Drop for BuildBar {
     fn drop(&mut self) {
         for (reason, num_more) in self.skips.borrow().not_shown() {
-            self.bar
-                .note(format_args!("skipped {num_more} more, {reason}: see manifest.json"));
+            self.bar.note(format_args!(
+                "skipped {num_more} more, {reason}: see manifest.json"
+            ));
         }
         for (kind, num_more) in self.warnings.borrow().not_shown() {
             self.bar.note(format_args!(
-                "warning: and {num_more} more, see tap dataset report --objects: {kind}"
+                "note: and {num_more} more, see tap dataset report --objects: {kind}"
             ));
         }
         let num_not_in_splits = self.num_not_in_splits.get();

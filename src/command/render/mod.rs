@@ -160,12 +160,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let recipe = arguments.view_recipe()?;
     let mut unreadable: Vec<PathBuf> = Vec::new();
-    let inputs =
-        view_folder::find_meshes(&arguments.request(), &mut io::stdin(), &mut |note| match note {
-            SearchNote::Empty(folder) => ui::note(format_args!("note: no mesh is in {}", folder.display())),
-            SearchNote::Unreadable(mesh) => unreadable.push(mesh.to_owned()),
-            _ => {}
-        });
+    let inputs = view_folder::find_meshes(&arguments.request(), &mut io::stdin(), &mut |note| match note {
+        SearchNote::Empty(folder) => ui::note(format_args!("note: no mesh is in {}", folder.display())),
+        SearchNote::Unreadable(mesh) => unreadable.push(mesh.to_owned()),
+        _ => {}
+    });
     note_unreadable(&unreadable);
     let inputs = inputs?;
     let cancel = interrupt::listen()?;
@@ -200,10 +199,17 @@ fn note_unreadable(meshes: &[PathBuf]) {
     };
     let mut num_of: BTreeMap<String, usize> = BTreeMap::new();
     for mesh in meshes {
-        let extension = mesh.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let extension = mesh
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
         *num_of.entry(extension).or_default() += 1;
     }
-    let formats: Vec<String> = num_of.iter().map(|(extension, num)| format!("{num} .{extension}")).collect();
+    let formats: Vec<String> = num_of
+        .iter()
+        .map(|(extension, num)| format!("{num} .{extension}"))
+        .collect();
     ui::note(format_args!(
         "note: left out, in formats that can't be read: {} (such as {})",
         formats.join(", "),

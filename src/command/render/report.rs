@@ -215,7 +215,7 @@ impl<'a> Report<'a> {
             if self.warnings.count(kind_of(warning)) {
                 let way_out = way_out(warning);
                 self.bar
-                    .note(format_args!("warning: {}: {warning}{way_out}", input.path.display()));
+                    .note(format_args!("note: {}: {warning}{way_out}", input.path.display()));
             }
         }
     }
@@ -271,7 +271,7 @@ impl<'a> Report<'a> {
             timings: _,
         } = summary;
         for (kind, num_more) in warnings.not_shown() {
-            ui::note(format_args!("warning: and {num_more} more, in views.json: {kind}"));
+            ui::note(format_args!("note: and {num_more} more, in views.json: {kind}"));
         }
         if num_with_warnings > 0 {
             let meshes = if num_with_warnings == 1 {
