@@ -312,6 +312,39 @@ fn a_broken_mesh_is_listed_and_counted() {
 }
 
 #[test]
+fn what_is_left_out_is_said_by_kind_and_counted() {
+    let place = TestDir::new();
+    place.write("meshes/class/train/whole.obj", CUBE);
+    for number in 0..5 {
+        place.write(&format!("meshes/class/extra/{number}.obj"), CUBE);
+    }
+    let small = ["--size", "16", "--num-points", "32"];
+    let build = [&["dataset", "build", "meshes", "--out", "data"], &small[..]].concat();
+    let plan = [&["dataset", "plan", "meshes", "--json"], &small[..]].concat();
+    for command in [&build, &plan] {
+        let outcome = place.run(command).succeeds();
+        let shown = outcome.stderr.matches("skipped class/extra/").count();
+        assert_eq!(shown, 3, "{outcome:#?}");
+        assert!(
+            outcome.stderr.contains("skipped 2 more, not-in-layout"),
+            "{outcome:#?}"
+        );
+    }
+    assert_eq!(place.run(&plan).json()["left_out"]["not-in-layout"], 5);
+    place
+        .run(&[
+            "dataset",
+            "build",
+            "nowhere",
+            "--out",
+            "x",
+            "--set",
+            "render.lighting.foo=1",
+        ])
+        .exits_with_2();
+}
+
+#[test]
 fn a_build_is_planned_reported_and_rebuilt() {
     let place = TestDir::new();
     place.synthesize(3, 4);

@@ -1,7 +1,8 @@
 //! All that a user sees: results on stdout, everything else on stderr, progress bars only where stderr is a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,10 +27,36 @@ pub fn is_stdout_broken() -> bool {
     STDOUT_IS_BROKEN.load(Ordering::Relaxed)
 }
 
-/// Prints a result on stdout. A reader that closed its pipe (`| head`) is not an error; any other failure is reported
+/// Text without control characters but tabs and line breaks, which are written as in Rust (`\u{1b}`): a file's name could
+/// otherwise write anywhere on a terminal.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_control = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_control(char) {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    Cow::Owned(printable)
+}
+
+/// Prints a result on stdout, on a terminal without control characters. A reader that closed its pipe (`| head`) is not an error; any other failure is reported
 /// once, and makes the program fail ([`crate::exit_code::report`]).
 pub fn result(text: impl Display) {
-    let Err(error) = writeln!(io::stdout().lock(), "{text}") else {
+    let mut stdout = io::stdout().lock();
+    let text = text.to_string();
+    let text = if stdout.is_terminal() {
+        printable(&text)
+    } else {
+        Cow::Borrowed(text.as_str())
+    };
+    let Err(error) = writeln!(stdout, "{text}") else {
         return;
     };
     if error.kind() != ErrorKind::BrokenPipe && !STDOUT_IS_BROKEN.swap(true, Ordering::Relaxed) {
@@ -46,9 +73,9 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line on stderr.
+/// Prints a line on stderr, without control characters.
 pub fn note(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
 /// Prints an error and its causes in one line on stderr, with the way out where we know one.
@@ -124,7 +151,7 @@ impl Bar {
 
     /// Shows a text behind the bar.
     pub fn message(&self, text: impl Display) {
-        self.0.set_message(text.to_string());
+        self.0.set_message(printable(&text.to_string()).into_owned());
     }
 
     /// Prints a result, on stdout, above the bar.
@@ -226,6 +253,12 @@ mod tests {
         assert_eq!(error_line(&named).matches(NO_SPACE).count(), 1, "{named:#}");
         let other = anyhow::Error::new(io::Error::from(ErrorKind::NotFound)).context("cannot read a.toml");
         assert!(error_line(&other).starts_with("cannot read"), "{other:#}");
+    }
+
+    #[test]
+    fn names_cannot_write_on_a_terminal() {
+        assert_eq!(printable("a\tb\nc"), "a\tb\nc");
+        assert_eq!(printable("a\x1b[2Jb\r\u{9b}"), "a\\u{1b}[2Jb\\r\\u{9b}");
     }
 
     #[test]

@@ -50,6 +50,14 @@ pub struct BuildRecipe {
     pub normalization: Normalization,
     /// Objects per shard; skipped ones leave it shorter.
     pub rows_per_shard: usize,
+    /// Objects that cover less than this fraction of one of their images are left out; 0 keeps all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub min_coverage: f32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
 }
 
 /// Settings that leave out columns came later: the default is not written, so that recipes without them stay the same.
@@ -85,6 +93,7 @@ impl Default for BuildRecipe {
             up: UpAxis::default(),
             normalization: Normalization::default(),
             rows_per_shard: DEFAULT_ROWS_PER_SHARD,
+            min_coverage: 0.0,
         }
     }
 }
@@ -108,6 +117,7 @@ impl BuildRecipe {
             up: _,
             normalization: _,
             rows_per_shard,
+            min_coverage,
         } = self;
         render.validate()?;
         let out_of_range = |key, value: String, rule| {
@@ -121,6 +131,9 @@ impl BuildRecipe {
         }
         if !(1..=MAX_ROWS_PER_SHARD).contains(rows_per_shard) {
             return out_of_range("rows_per_shard", rows_per_shard.to_string(), "1 to 1048576");
+        }
+        if !(0.0..=1.0).contains(min_coverage) {
+            return out_of_range("min_coverage", min_coverage.to_string(), "0 to 1");
         }
         if render.size_px > MAX_IMAGE_SIZE_PX {
             return out_of_range("render.size_px", render.size_px.to_string(), "at most 4096");

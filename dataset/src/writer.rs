@@ -91,6 +91,19 @@ impl DatasetWriter {
     /// When `dir` holds a dataset with another plan (unless `force` is set) or unrelated files (with `force` too, beside a
     /// dataset), is locked by another program, or is not writable.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
+        Self::open_checked(dir, plan, force, &|_| true)
+    }
+
+    /// As [`open`](Self::open); intact shards of an earlier run are kept if they are current.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_checked(
+        dir: &Path,
+        plan: &DatasetPlan,
+        force: bool,
+        is_current: &(dyn Fn(&ShardEntry) -> bool + Sync),
+    ) -> Result<Self> {
         if force {
             check_replaceable(dir)?;
         }
@@ -116,9 +129,12 @@ impl DatasetWriter {
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
-        let damaged = manifest.drop_damaged_shards(dir, &planned)?;
+        let damaged = manifest.drop_damaged_shards(dir, &planned, is_current)?;
         for shard in &damaged {
-            tracing::warn!(shard, "the shard is missing or damaged and is rebuilt");
+            tracing::debug!(
+                shard,
+                "the shard is missing, damaged or out of date and is rebuilt"
+            );
         }
         let plan_indices = manifest.plan_indices(&planned).map_err(|detail| {
             DatasetError::Manifest(ManifestError::Invalid {
@@ -457,9 +473,14 @@ pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> u
 }
 
 impl Manifest {
-    /// Removes entries of shards that are missing or damaged, and returns their names.
-    fn drop_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Result<Vec<String>> {
-        let is_intact = verify_shards(dir, &self.shards)?;
+    /// Removes entries of shards that are missing, damaged or not current, and returns their names.
+    fn drop_damaged_shards(
+        &mut self,
+        dir: &Path,
+        planned: &[(Split, String)],
+        is_current: &(dyn Fn(&ShardEntry) -> bool + Sync),
+    ) -> Result<Vec<String>> {
+        let is_intact = verify_shards(dir, &self.shards, is_current)?;
         let damaged: Vec<String> = self
             .shards
             .iter()
@@ -480,11 +501,15 @@ impl Manifest {
     }
 }
 
-/// Whether each shard matches the manifest. Hashed in parallel, because a resumed build waits for it.
-fn verify_shards(dir: &Path, shards: &[ShardEntry]) -> Result<Vec<bool>> {
+/// Whether each shard matches the manifest and is current. Hashed in parallel, because a resumed build waits for it.
+fn verify_shards(
+    dir: &Path,
+    shards: &[ShardEntry],
+    is_current: &(dyn Fn(&ShardEntry) -> bool + Sync),
+) -> Result<Vec<bool>> {
     let is_intact = |i: usize| {
         let shard = &shards[i];
-        store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256)
+        store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256) && is_current(shard)
     };
     parallel_map(num_threads(0), shards.len(), is_intact, || {})
 }

@@ -80,6 +80,29 @@ fn a_source_becomes_a_dataset_that_verifies() {
 }
 
 #[test]
+fn a_compressed_mesh_gives_the_row_of_the_mesh() {
+    let dir = tempfile::tempdir().unwrap();
+    let obj = box_obj(1.0, 0.5, 0.3);
+    let row = |source: &str, name: &str, content: &[u8]| {
+        let folder = dir.path().join(source).join("crate");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), content).unwrap();
+        let out = dir.path().join(format!("{source} out"));
+        run(&dir.path().join(source), &out, 1).unwrap();
+        Dataset::open(&out)
+            .unwrap()
+            .read(Split::Train, 0, ViewSelection::All)
+            .unwrap()
+    };
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, obj.as_bytes()).unwrap();
+    let mut packed = row("packed", "a.obj.gz", &encoder.finish().unwrap());
+    let plain = row("plain", "a.obj", obj.as_bytes());
+    packed.source_sha256.clone_from(&plain.source_sha256);
+    assert_eq!(packed, plain);
+}
+
+#[test]
 fn a_device_draws_the_same_rows() {
     let source = boxes();
     let out = tempfile::tempdir().unwrap();

@@ -1,23 +1,29 @@
-//! Surface distance of two point clouds after rigid-plus-scale registration: exhaustive rotation search, then
-//! point-to-plane ICP.
+//! Surface distance of two point clouds after rigid-plus-scale registration: the likely rotations, then point-to-plane ICP.
 
 use std::f32::consts::TAU;
 
 use glam::{Mat3, Quat, Vec3};
 
+use super::orientation::YAW_STEPS;
 use crate::spatial::KdLeaves;
 
 /// Source points per evaluation in the rotation search, and in ICP.
 const NUM_COARSE_POINTS: usize = 64;
 const NUM_FINE_POINTS: usize = 512;
-/// Rotations around the up axis in the search.
-const YAW_STEPS: usize = 24;
-/// ICP iterations.
-const MAX_ITERATIONS: usize = 6;
 /// Points that a normal is estimated from.
 const NUM_PLANE_POINTS: usize = 9;
 /// Steps of power iteration.
 const NUM_POWER_ITERATIONS: usize = 64;
+/// Distance by which refining the yaw may improve a guess: half a step moves a point by an eighth of its distance to the
+/// axis at most.
+const MAX_REFINEMENT: f32 = 0.13;
+/// ICP iterations with few points, after which most other shapes are told apart, and with all.
+const NUM_EARLY_ITERATIONS: usize = 3;
+const NUM_LATE_ITERATIONS: usize = 3;
+/// Source points of the early iterations.
+const NUM_EARLY_POINTS: usize = 128;
+/// Distance that rejects after the early iterations, of the one that rejects before them.
+const EARLY_REJECT_FRACTION: f32 = 0.5;
 /// Rotation vector, translation and scale.
 const NUM_UNKNOWNS: usize = 7;
 /// Largest rotation (radians) and relative scale change of one ICP step.
@@ -62,31 +68,26 @@ impl PointCloud {
         }
     }
 
-    /// Symmetric mean surface distance after registration. If the distance after the rotation search exceeds
-    /// `reject_above`, ICP is skipped and that distance is returned.
-    pub(crate) fn distance_to(&self, other: &Self, reject_above: f32) -> f32 {
-        let rotations = rotations();
-        let coarse = |rotation: &Mat3| {
-            let transform = SimilarityTransform {
-                rotation: *rotation,
-                scale: 1.0,
-                translation: Vec3::ZERO,
-            };
-            other.residual(&self.correspondences(other, transform, NUM_COARSE_POINTS))
-        };
-        let best = rotations
-            .iter()
-            .map(|rotation| (coarse(rotation), *rotation))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        let (_, mut rotation) = best.expect("there is a rotation");
+    /// Symmetric mean surface distance after registration, from the best of these rotations; infinite without one. If the
+    /// distance after the rotation search exceeds `reject_above`, ICP is skipped and that distance is returned; likewise
+    /// after a part of the iterations.
+    pub(crate) fn distance_to(&self, other: &Self, rotations: &[Mat3], reject_above: f32) -> f32 {
+        let mut best = (f32::INFINITY, Mat3::IDENTITY);
+        for &rotation in rotations {
+            self.improve(other, rotation, &mut best);
+        }
+        if best.0 > reject_above + MAX_REFINEMENT {
+            return best.0;
+        }
         // Refines the yaw by halving the step.
         for half in [0.5, 0.25, 0.125, 0.0625] {
             let step = half * TAU / YAW_STEPS as f32;
-            let near = [-step, 0.0, step].map(|angle| Mat3::from_rotation_y(angle) * rotation);
-            let better = near.into_iter().min_by(|a, b| coarse(a).total_cmp(&coarse(b)));
-            rotation = better.expect("there are three");
+            let rotation = best.1;
+            for angle in [-step, step] {
+                self.improve(other, Mat3::from_rotation_y(angle) * rotation, &mut best);
+            }
         }
-        let guess = coarse(&rotation);
+        let (guess, rotation) = best;
         if guess > reject_above {
             return guess;
         }
@@ -97,15 +98,52 @@ impl PointCloud {
             scale: 1.0,
             translation: Vec3::ZERO,
         };
-        for _ in 0..MAX_ITERATIONS {
-            let near = 4.0 * (self.spacing + other.spacing);
-            let mut correspondences = self.correspondences(other, transform, NUM_FINE_POINTS);
-            correspondences.retain(|m| m.from.distance(m.to) <= near);
-            transform = transform.point_to_plane_step(&correspondences);
+        for _ in 0..NUM_EARLY_ITERATIONS {
+            transform = self.icp_step(other, transform, NUM_EARLY_POINTS);
+        }
+        let early = other.residual(&self.correspondences(other, transform, NUM_EARLY_POINTS));
+        if early > EARLY_REJECT_FRACTION * reject_above {
+            return early;
+        }
+        for _ in 0..NUM_LATE_ITERATIONS {
+            transform = self.icp_step(other, transform, NUM_FINE_POINTS);
         }
         let there = other.residual(&self.correspondences(other, transform, NUM_FINE_POINTS));
         let here = self.residual(&other.correspondences(self, transform.inverse(), NUM_FINE_POINTS));
         there.max(here)
+    }
+
+    /// One iteration of ICP, over the correspondences that are near.
+    fn icp_step(&self, other: &Self, transform: SimilarityTransform, num: usize) -> SimilarityTransform {
+        let near = 4.0 * (self.spacing + other.spacing);
+        let mut correspondences = self.correspondences(other, transform, num);
+        correspondences.retain(|m| m.from.distance(m.to) <= near);
+        transform.point_to_plane_step(&correspondences)
+    }
+
+    /// Replaces the best coarse distance and its rotation if this one is closer; gives up as soon as it cannot be.
+    fn improve(&self, other: &Self, rotation: Mat3, best: &mut (f32, Mat3)) {
+        let step = self.points.len().div_ceil(NUM_COARSE_POINTS).max(1);
+        let num = self.points.len().div_ceil(step).max(1);
+        let mut sum = 0.0;
+        for &point in self.points.iter().step_by(step) {
+            sum += other.distance_of(&other.nearest(rotation * point));
+            if sum >= best.0 * num as f32 {
+                return;
+            }
+        }
+        *best = (sum / num as f32, rotation);
+    }
+
+    /// A point with the nearest one of this cloud.
+    fn nearest(&self, from: Vec3) -> Correspondence {
+        let nearest = self.index.nearest(from, None);
+        let nearest = nearest.expect("a cloud has points");
+        Correspondence {
+            from,
+            to: self.points[nearest],
+            normal: self.normals[nearest],
+        }
     }
 
     /// A subset of this cloud's points under `transform`, each with the nearest point of `other`.
@@ -116,27 +154,22 @@ impl PointCloud {
         num: usize,
     ) -> Vec<Correspondence> {
         let step = self.points.len().div_ceil(num).max(1);
-        let nearest = |from: Vec3| {
-            let nearest = other.index.nearest(from, None);
-            let nearest = nearest.expect("a cloud has points");
-            Correspondence {
-                from,
-                to: other.points[nearest],
-                normal: other.normals[nearest],
-            }
-        };
         let points = self.points.iter().step_by(step);
-        points.map(|&point| nearest(transform.apply(point))).collect()
+        points
+            .map(|&point| other.nearest(transform.apply(point)))
+            .collect()
     }
 
-    /// Mean distance to this surface: the normal component near a point, plus the distance beyond three
-    /// spacings.
+    /// Distance to this surface: the normal component near a point, plus the distance beyond three spacings.
+    fn distance_of(&self, m: &Correspondence) -> f32 {
+        let across = (m.from - m.to).dot(m.normal).abs();
+        across + (m.from.distance(m.to) - 3.0 * self.spacing).max(0.0)
+    }
+
+    /// Mean distance to this surface.
     fn residual(&self, correspondences: &[Correspondence]) -> f32 {
-        let distance_of = |m: &Correspondence| {
-            let across = (m.from - m.to).dot(m.normal).abs();
-            across + (m.from.distance(m.to) - 3.0 * self.spacing).max(0.0)
-        };
-        correspondences.iter().map(distance_of).sum::<f32>() / correspondences.len().max(1) as f32
+        let distances = correspondences.iter().map(|m| self.distance_of(m));
+        distances.sum::<f32>() / correspondences.len().max(1) as f32
     }
 }
 
@@ -166,19 +199,6 @@ fn plane_normal(points: &[Vec3]) -> Vec3 {
     let turned = Mat3::from_diagonal(Vec3::splat(trace)) - covariance;
     let start = Vec3::new(0.53, 0.61, 0.59);
     (0..NUM_POWER_ITERATIONS).fold(start, |normal, _| (turned * normal).normalize_or(Vec3::Y))
-}
-
-/// Search rotations: yaw around up, and each other axis turned up.
-fn rotations() -> Vec<Mat3> {
-    let axes = [Vec3::X, Vec3::NEG_X, Vec3::Y, Vec3::NEG_Y, Vec3::Z, Vec3::NEG_Z];
-    let yaws = |upright: Vec3| {
-        let aside = if upright.y.abs() > 0.5 { Vec3::X } else { Vec3::Y };
-        let to_upright = Mat3::from_cols(aside, upright, aside.cross(upright)).transpose();
-        // Fine yaw steps for the original up axis, quarter turns for the others.
-        let steps = if upright == Vec3::Y { YAW_STEPS } else { 4 };
-        (0..steps).map(move |k| Mat3::from_rotation_y(k as f32 / steps as f32 * TAU) * to_upright)
-    };
-    axes.into_iter().flat_map(yaws).collect()
 }
 
 /// Source to target: `scale * rotation * p + translation`.
@@ -274,17 +294,6 @@ mod tests {
             .collect();
         for (point, normal) in points.iter().zip(estimate_normals(&points)) {
             assert!(point.dot(normal).abs() > 0.98, "{point} {normal}");
-        }
-    }
-
-    #[test]
-    fn candidate_rotations_are_rotations() {
-        for rotation in rotations() {
-            assert!((rotation.determinant() - 1.0).abs() < 1e-5, "{rotation}");
-            assert!(
-                (rotation * rotation.transpose()).abs_diff_eq(Mat3::IDENTITY, 1e-5),
-                "{rotation}"
-            );
         }
     }
 }

@@ -9,27 +9,30 @@ mod plan;
 mod points;
 mod prepare;
 mod skip_reason;
+mod source_change;
+mod thin;
 mod timing;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use tap_render::{BackendKind, CpuRenderer, RenderError, Renderer, RendererOptions, View};
 
 use crate::error::{BuildError, DatasetError, Result, error_chain};
-use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
+use crate::manifest::{BuildPart, Manifest, ShardEntry, SkipReason, SkippedObject};
 use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader, Split};
-use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
 pub(crate) use encode::encode_color;
 use plan::check_free_space;
 use points::PointsJob;
 use prepare::Prepared;
+use source_change::{Changed, SourceChanges};
 use timing::{Stage, StageClock};
 
 pub use plan::{PlanReport, plan};
@@ -98,10 +101,24 @@ pub enum BuildEvent {
         /// File name.
         file: String,
     },
+    /// Meshes, or files that they refer to, have changed since an earlier run; their shards will be rebuilt.
+    SourceChanged {
+        /// Object ids, sorted.
+        objects: Vec<ObjectId>,
+        /// Number of shards.
+        num_shards: usize,
+    },
     /// An object became a row.
     Done {
         /// Object id.
         id: ObjectId,
+    },
+    /// An object becomes a row, but something about its mesh is wrong or was left out.
+    Warned {
+        /// Object id.
+        id: ObjectId,
+        /// As in [`MeshIssues::warnings`](crate::MeshIssues::warnings), never empty.
+        warnings: Vec<String>,
     },
     /// An object was skipped.
     Skipped {
@@ -149,7 +166,7 @@ impl BuildSummary {
     }
 }
 
-/// Builds a dataset, or resumes one: finished shards are kept.
+/// Builds a dataset, or resumes one: finished shards are kept if their sources have not changed since.
 ///
 /// Set `cancel` to stop at any time; the current shard is discarded.
 ///
@@ -206,20 +223,10 @@ pub(crate) fn build_child(
         adapter: adapter.map(ToString::to_string),
     });
 
-    let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
-    for SkippedObject {
-        id, reason, message, ..
-    } in source.skipped()
-    {
-        on_event(BuildEvent::Skipped {
-            id: id.clone(),
-            reason: *reason,
-            message: message.clone(),
-        });
-    }
-    for file in writer.damaged_shards() {
-        on_event(BuildEvent::ShardDamaged { file: file.clone() });
-    }
+    let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes);
+    let is_current = |shard: &ShardEntry| changes.is_current(&options.out, shard);
+    let mut writer = DatasetWriter::open_checked(&options.out, &plan, options.force, &is_current)?;
+    report_opened(source, &writer, changes.changed(), on_event);
     let shards: Vec<_> = writer
         .missing_shards()
         .map(|shard| shards[shard].clone())
@@ -243,6 +250,8 @@ pub(crate) fn build_child(
     };
     let mut outcomes = OutcomeWriter {
         writer: &mut writer,
+        changes: &changes,
+        out: &options.out,
         clock: &clock,
         shards: shards.iter().map(Range::len).collect(),
     };
@@ -293,6 +302,39 @@ fn run_job(
         cancel,
         deliver,
     )
+}
+
+/// Reports what is left out unread, and which shards of an earlier run are rebuilt.
+fn report_opened(
+    source: &Source,
+    writer: &DatasetWriter,
+    changed: Changed,
+    on_event: &mut dyn FnMut(BuildEvent),
+) {
+    for SkippedObject {
+        id, reason, message, ..
+    } in source.skipped()
+    {
+        on_event(BuildEvent::Skipped {
+            id: id.clone(),
+            reason: *reason,
+            message: message.clone(),
+        });
+    }
+    let Changed { objects, shards } = changed;
+    for file in writer
+        .damaged_shards()
+        .iter()
+        .filter(|file| !shards.contains(*file))
+    {
+        on_event(BuildEvent::ShardDamaged { file: file.clone() });
+    }
+    if !objects.is_empty() {
+        on_event(BuildEvent::SourceChanged {
+            objects: objects.into_iter().collect(),
+            num_shards: shards.len(),
+        });
+    }
 }
 
 fn new_plan(
@@ -367,7 +409,9 @@ impl BuildJob<'_> {
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        self.object(item).bytes.unwrap_or(self.max_mesh_bytes)
+        let object = self.object(item);
+        let bytes = object.bytes.map(|bytes| expected_bytes(&object.path, bytes));
+        bytes.unwrap_or(self.max_mesh_bytes)
     }
 }
 
@@ -424,13 +468,22 @@ impl MeshJob for RenderedJob<'_> {
 
     fn finish(&self, item: usize, prepared: Prepared, views: &[View]) -> Result<Outcome> {
         let BuildJob { source, recipe, .. } = *self.job;
-        let sampled = prepared.object;
-        let source_sha256 = Some(sampled.source_sha256.clone());
+        let source_sha256 = Some(prepared.object.source_sha256.clone());
         let columns = recipe.row_layout().columns;
         let encoded = self.job.clock.time(Stage::Encode, || {
-            catch_panic(|| encode::encode(source, self.job.object(item), sampled, views, columns))
+            catch_panic(|| encode::encode(source, self.job.object(item), prepared, views, columns))
         });
+        let min_coverage = recipe.min_coverage;
+        let low_coverage = |coverage: f32| Skip {
+            reason: SkipReason::LowCoverage,
+            message: format!("it covers {coverage} of an image, less than {min_coverage}"),
+            source_sha256: source_sha256.clone(),
+        };
         Ok(match encoded {
+            Ok(Ok(Sample {
+                coverage_min: Some(coverage),
+                ..
+            })) if coverage < min_coverage => Err(low_coverage(coverage)),
             Ok(Ok(sample)) => Ok(Box::new(sample)),
             Ok(Err(skip)) => Err(Skip {
                 source_sha256,
@@ -461,6 +514,8 @@ impl MeshJob for RenderedJob<'_> {
 /// Writes outcomes, which arrive in order.
 struct OutcomeWriter<'a, 'w> {
     writer: &'w mut DatasetWriter,
+    changes: &'a SourceChanges<'a>,
+    out: &'a Path,
     clock: &'a StageClock,
     /// Objects left of each missing shard.
     shards: VecDeque<usize>,
@@ -484,6 +539,7 @@ impl OutcomeWriter<'_, '_> {
         if *num_left == 0 {
             self.shards.pop_front();
             let entry = clock.time(Stage::Write, || writer.finish_shard())?;
+            self.changes.record(self.out, entry);
             on_event(BuildEvent::ShardWritten {
                 file: entry.file.clone(),
                 rows: entry.rows,
@@ -508,6 +564,17 @@ fn write(
     match outcome {
         Ok(sample) => {
             writer.append(&sample, file)?;
+            let warnings = sample
+                .mesh
+                .and_then(|mesh| mesh.issues)
+                .map(|issues| issues.warnings)
+                .unwrap_or_default();
+            if !warnings.is_empty() {
+                on_event(BuildEvent::Warned {
+                    id: sample.id.clone(),
+                    warnings,
+                });
+            }
             on_event(BuildEvent::Done { id: sample.id });
         }
         Err(skip) => {
@@ -537,6 +604,7 @@ mod tests {
             format: tap_render::import::MeshFormat::Obj,
             bytes: Some(1),
             relocated_to: None,
+            changed: None,
         };
         let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
         objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));

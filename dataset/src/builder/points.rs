@@ -39,7 +39,9 @@ impl Job for PointsJob<'_> {
         let object = self.0.object(item);
         let sampled = prepare::sample(source, object, recipe, max_mesh_bytes, clock);
         let row = |(_, _, sampled)| {
-            let row = clock.time(Stage::Encode, || encode::to_row(source, object, sampled));
+            let row = clock.time(Stage::Encode, || {
+                encode::to_row(source, object, sampled, recipe.row_layout().columns)
+            });
             Box::new(row)
         };
         Ok(Step::Done(sampled.map(row)))

@@ -28,7 +28,7 @@ pub(super) struct Prepared {
 #[derive(Debug)]
 pub(super) struct SampledObject {
     pub(super) points: Vec<[f32; 3]>,
-    pub(super) normals: Option<Vec<[f32; 3]>>,
+    pub(super) normals: Vec<[f32; 3]>,
     pub(super) part_labels: Option<Vec<u8>>,
     pub(super) object_from_mesh: [f32; 16],
     pub(super) source_sha256: String,
@@ -76,11 +76,7 @@ pub(super) fn sample(
     let _span = tracing::debug_span!("object", id = %object.id).entered();
     let read = clock.time(Stage::Parse, || source.read(object, max_mesh_bytes));
     let bytes = read.map_err(|e| Skip {
-        reason: match e.kind() {
-            io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
-            io::ErrorKind::NotFound => SkipReason::Missing,
-            _ => SkipReason::Unreadable,
-        },
+        reason: reason_of(&e),
         message: e.to_string(),
         source_sha256: None,
     })?;
@@ -106,11 +102,16 @@ pub(super) fn sample(
         normals: recipe.needs_normals(),
         ..ImportOptions::default()
     };
+    let content = clock.time(Stage::Parse, || {
+        crate::source::content(&object.path, &bytes, max_mesh_bytes)
+    });
+    let content = content.map_err(|e| skip((reason_of(&e), e.to_string())))?;
     let mesh = clock
         .time(Stage::Parse, || {
-            import_object(object.format, &bytes, &assets, &options)
+            import_object(object.format, &content, &assets, &options)
         })
         .map_err(|e| skip((SkipReason::from(&e), error_chain(&e))))?;
+    drop(content);
     drop(bytes);
 
     let samples = clock.time(Stage::Sample, || {
@@ -136,8 +137,8 @@ pub(super) fn sample(
         .normals
         .iter()
         .map(|&normal| local.transform_vector3(normal).normalize());
-    let normals: Option<Vec<_>> = recipe.normals.then(|| normals.collect());
-    let mut vectors = points.iter().chain(normals.iter().flatten());
+    let normals: Vec<_> = normals.collect();
+    let mut vectors = points.iter().chain(&normals);
     if points.len() != recipe.num_points || !vectors.all(|v| v.is_finite()) {
         return Err(skip((
             SkipReason::NonFinite,
@@ -158,7 +159,7 @@ pub(super) fn sample(
     let to_arrays = |vectors: Vec<Vec3>| vectors.iter().map(Vec3::to_array).collect();
     let sampled = SampledObject {
         points: to_arrays(points),
-        normals: normals.map(to_arrays),
+        normals: to_arrays(normals),
         part_labels,
         object_from_mesh: matrix,
         source_sha256,
@@ -179,6 +180,14 @@ fn mesh_stats(mesh: &Mesh, object_from_mesh: &ObjectFromMesh) -> MeshStats {
         surface_area: mesh.surface_area() * object_from_mesh.scale() * object_from_mesh.scale(),
         is_watertight,
         issues: Some(issues),
+    }
+}
+
+fn reason_of(error: &io::Error) -> SkipReason {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
+        io::ErrorKind::NotFound => SkipReason::Missing,
+        _ => SkipReason::Unreadable,
     }
 }
 

@@ -65,8 +65,8 @@ pub enum SourceError {
     /// The source holds no objects.
     #[error("no objects found, {detail}: {}", .path.display())]
     NoObjects {
-        /// Expected path pattern.
-        detail: &'static str,
+        /// What was expected, and what is there instead.
+        detail: String,
         /// Source folder.
         path: PathBuf,
     },

@@ -202,14 +202,18 @@ pub enum SkipReason {
     DuplicateId,
     /// Not in the split list: excluded on purpose.
     NotInSplits,
+    /// A mesh where the layout has none: excluded by the choice of layout.
+    NotInLayout,
     /// A part that the part list does not name.
     UnknownPart,
     /// Known to be published without a mesh.
     NotPublished,
     /// The renderer failed on it.
     RenderFailed,
-    /// A view in which nothing is visible.
+    /// A view in which nothing is visible, though the object is not thinner than a pixel.
     EmptyView,
+    /// It covers less of an image than the recipe asks for: excluded on purpose.
+    LowCoverage,
     /// Points do not reproject into the object's own masks.
     #[serde(rename = "pose-contract")]
     #[strum(to_string = "pose-contract")]
@@ -219,10 +223,14 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether the object was lost unintentionally, rather than excluded by a split list or never published.
+    /// Whether the object was lost unintentionally, rather than excluded by a split list, the layout or the
+    /// recipe, or never published.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::NotInSplits | Self::NotPublished)
+        !matches!(
+            self,
+            Self::NotInSplits | Self::NotInLayout | Self::NotPublished | Self::LowCoverage
+        )
     }
 }
 

@@ -333,7 +333,8 @@ impl WriteLock {
     }
 }
 
-fn lock_dir(dir: &Path) -> Result<Option<File>> {
+/// Locks a folder on disk until the file is dropped; `None` where the file system has no locks.
+pub(crate) fn lock_dir(dir: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(dir) else {
         return Ok(None);
     };

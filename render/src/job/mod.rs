@@ -14,7 +14,7 @@ use crate::cpu::raster::Meshlets;
 use crate::cpu::silhouette::Silhouette;
 use crate::error::{ObjectError, RenderError};
 use crate::mesh::{CoplanarFaces, Mesh, ObjectFromMesh, bounds_of};
-use crate::recipe::RenderRecipe;
+use crate::recipe::{Channels, RenderRecipe};
 use crate::scene::{Geometry, ProvokingVertices, Scene};
 use cull::SampleCuller;
 
@@ -25,6 +25,9 @@ const MVCNN_BOX_FRACTION: f64 = 0.9;
 const MVCNN_AREA_FRACTION: f64 = 0.3;
 /// `box`: longer side of the silhouette's box, as a fraction of the image side.
 const BOX_FRACTION: f64 = 200.0 / 224.0;
+
+/// Samples of a pixel that find the thinnest parts.
+const MAX_SAMPLES: u32 = 4;
 
 /// Smaller meshes are not culled: that would cost more than drawing them.
 const MIN_CULLED_TRIANGLES: usize = 32_000;
@@ -117,6 +120,25 @@ impl RenderJob {
             job.draw_buffers = Some(DrawBuffers::try_new(&job, backend_kind)?);
         }
         Ok(job)
+    }
+
+    /// Some of the views as masks of another size and nothing else, for the CPU backend.
+    #[must_use]
+    pub fn masks_alone(&self, view_idxs: &[usize], size_px: u32) -> Self {
+        Self {
+            recipe: RenderRecipe {
+                size_px,
+                samples: MAX_SAMPLES,
+                channels: Channels {
+                    mask: true,
+                    ..Channels::NONE
+                },
+                ..self.recipe.clone()
+            },
+            views: view_idxs.iter().map(|&view_idx| self.views[view_idx]).collect(),
+            draw_buffers: None,
+            ..self.clone()
+        }
     }
 
     /// Number of views, that of the rig's poses.

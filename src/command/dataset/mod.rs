@@ -10,20 +10,23 @@ mod rebuild;
 mod relight;
 mod report;
 
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::exit_code::{INTERRUPTED, usage};
 use tap_cli::flag::{MaxSkippedFlag, SettingFlags};
+use tap_cli::grouped::{Grouped, kind_of};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, ColumnSet, Inspection,
-    Layout, RowLayout, Sampler, SkipReason, Source, SourceOptions, SplitRatios, SynthesizeEvent,
-    SynthesizeOptions, VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
+    Layout, ObjectId, RowLayout, Sampler, SkipReason, SkippedObject, Source, SourceOptions, SplitRatios,
+    SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions, inspect, synthesizable_categories,
+    synthesize, verify,
 };
 use toml::Value;
 
@@ -144,10 +147,11 @@ Examples:
 /// Where the meshes are.
 #[derive(Debug, Args)]
 struct SourceFlags {
-    /// A folder of meshes, a zip archive or a folder of them, or a CSV or Parquet file with the columns path and category.
+    /// A folder of meshes, a zip archive or a folder of them, a mesh, or a CSV or Parquet file with the columns path and
+    /// category.
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// Layout of the meshes: auto, shapenet, shrec16, modelnet, objaverse, folders or csv.
+    /// Layout of the meshes: auto, shapenet, shrec16, modelnet, objaverse, folders (CATEGORY/.../MESH) or csv.
     #[arg(long, value_name = "LAYOUT", default_value_t)]
     layout: Layout,
     /// Splits of the objects: a CSV file with the columns id, category and split.
@@ -201,6 +205,9 @@ struct RecipeFlags {
     /// looks. `--set normals=false` and `--set mesh_stats=false` leave out those.
     #[arg(long, conflicts_with = "gbuffer")]
     no_views: bool,
+    /// Leave out objects that cover less than this fraction of one of their images, as wires and sheets do; 0 keeps all.
+    #[arg(long, value_name = "FRACTION")]
+    min_coverage: Option<f32>,
     #[command(flatten)]
     up: UpFlag,
     #[command(flatten)]
@@ -417,7 +424,9 @@ impl RecipeFlags {
     fn resolve(&self) -> Result<BuildRecipe> {
         let mut settings = self.settings()?;
         settings.extend_from_slice(&self.settings.set);
-        recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)
+        let recipe: BuildRecipe = recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)?;
+        recipe.validate().map_err(usage)?;
+        Ok(recipe)
     }
 
     /// The flags that are settings of the recipe.
@@ -443,6 +452,9 @@ impl RecipeFlags {
         if self.no_views {
             settings.push(Setting::new("views", false));
         }
+        if let Some(min_coverage) = self.min_coverage {
+            settings.push(Setting::new("min_coverage", f64::from(min_coverage)));
+        }
         if let Some(up) = self.up.up {
             settings.push(Setting::new("up", up.to_string()));
         }
@@ -466,23 +478,50 @@ pub(super) fn build_with_bar(
     Ok(summary.is_complete.then_some(summary))
 }
 
-/// Progress bar of a build.
-struct BuildBar(ui::Bar);
+/// Changed objects that are named.
+const NUM_NAMED: usize = 3;
+
+/// Progress bar of a build. What is left out is shown by kind, the first of each; the rest is counted at the end.
+struct BuildBar {
+    bar: ui::Bar,
+    skips: RefCell<Grouped>,
+    warnings: RefCell<Grouped>,
+    num_not_in_splits: Cell<usize>,
+}
 
 impl BuildBar {
     fn new(verb: &'static str, num_objects: usize) -> Self {
-        Self(ui::Bar::new(verb, num_objects as u64))
+        Self {
+            bar: ui::Bar::new(verb, num_objects as u64),
+            skips: RefCell::default(),
+            warnings: RefCell::default(),
+            num_not_in_splits: Cell::default(),
+        }
     }
 
     /// Prints the notes of a source.
     fn notes(&self, source: &Source) {
         for note in source.notes() {
-            self.0.note(format_args!("note: {note}"));
+            self.bar.note(format_args!("note: {note}"));
+        }
+    }
+
+    /// Prints what is left out without being read. A build reports it by itself.
+    fn left_out(&self, source: &Source) {
+        for SkippedObject {
+            id, reason, message, ..
+        } in source.skipped()
+        {
+            self.show(BuildEvent::Skipped {
+                id: id.clone(),
+                reason: *reason,
+                message: message.clone(),
+            });
         }
     }
 
     fn show(&self, event: BuildEvent) {
-        let bar = &self.0;
+        let bar = &self.bar;
         match event {
             BuildEvent::Started { total, adapter } => {
                 bar.set_length(total as u64);
@@ -495,17 +534,58 @@ impl BuildBar {
             BuildEvent::ShardDamaged { file } => {
                 bar.note(format_args!("note: {file} is missing or damaged and is rebuilt"));
             }
+            BuildEvent::SourceChanged { objects, num_shards } => {
+                let named: Vec<&str> = objects.iter().take(NUM_NAMED).map(ObjectId::as_str).collect();
+                let more = if objects.len() > NUM_NAMED { ", ..." } else { "" };
+                bar.note(format_args!(
+                    "note: {} meshes or their textures have changed ({}{more}), {num_shards} shards are rebuilt",
+                    objects.len(),
+                    named.join(", ")
+                ));
+            }
             BuildEvent::Done { .. } => bar.advance(),
-            // Left out on purpose, and not counted by the bar.
+            BuildEvent::Warned { id, warnings } => {
+                for warning in warnings {
+                    if self.warnings.borrow_mut().count(kind_of(&warning)) {
+                        bar.note(format_args!("note: {id}: {warning}"));
+                    }
+                }
+            }
             BuildEvent::Skipped {
                 reason: SkipReason::NotInSplits,
                 ..
-            } => {}
+            } => self.num_not_in_splits.update(|num| num + 1),
             BuildEvent::Skipped { id, reason, message } => {
-                bar.note(format_args!("skipped {id}, {reason}: {message}"));
-                bar.advance();
+                if self.skips.borrow_mut().count(reason.to_string()) {
+                    bar.note(format_args!("skipped {id}, {reason}: {message}"));
+                }
+                // What is left out on purpose is not counted by the bar.
+                if reason.is_failure() {
+                    bar.advance();
+                }
             }
             _ => {}
+        }
+    }
+}
+
+impl Drop for BuildBar {
+    fn drop(&mut self) {
+        for (reason, num_more) in self.skips.borrow().not_shown() {
+            self.bar.note(format_args!(
+                "skipped {num_more} more, {reason}: see manifest.json"
+            ));
+        }
+        for (kind, num_more) in self.warnings.borrow().not_shown() {
+            self.bar.note(format_args!(
+                "note: and {num_more} more, see tap dataset report --objects: {kind}"
+            ));
+        }
+        let num_not_in_splits = self.num_not_in_splits.get();
+        if num_not_in_splits > 0 {
+            self.bar.note(format_args!(
+                "note: {num_not_in_splits} meshes are not in the list of splits and left out"
+            ));
         }
     }
 }
