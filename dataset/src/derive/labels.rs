@@ -13,7 +13,7 @@ pub(super) struct Labels {
     classes: Vec<String>,
     parts: Vec<PartName>,
     /// New part label of each old one; by input, old class and new class. `None` for the parts of other classes.
-    part_labels: BTreeMap<(usize, String, String), Vec<Option<u8>>>,
+    renumbered: BTreeMap<(usize, String, String), Vec<Option<u8>>>,
 }
 
 impl Labels {
@@ -39,7 +39,7 @@ impl Labels {
             }));
         }
         let label_of: BTreeMap<(&str, &str), u8> = parts.iter().copied().zip(0..=u8::MAX).collect();
-        let part_labels = class_of_rows.iter().map(|&(input, old_class, class)| {
+        let renumbered = class_of_rows.iter().map(|&(input, old_class, class)| {
             let new_label = |part: &PartName| {
                 let is_of_class = part.category == old_class;
                 is_of_class.then(|| label_of[&(class, part.name.as_str())])
@@ -48,7 +48,7 @@ impl Labels {
             ((input, old_class.to_owned(), class.to_owned()), labels)
         });
         Ok(Self {
-            part_labels: part_labels.collect(),
+            renumbered: renumbered.collect(),
             classes: classes.into_iter().map(str::to_owned).collect(),
             parts: parts
                 .iter()
@@ -76,7 +76,7 @@ impl Labels {
         let class = row.id.category();
         if let Some(labels) = &mut sample.part_labels {
             let new_labels =
-                &self.part_labels[&(row.input, row.old_id.category().to_owned(), class.to_owned())];
+                &self.renumbered[&(row.input, row.old_id.category().to_owned(), class.to_owned())];
             for label in labels {
                 let new_label = new_labels.get(usize::from(*label)).copied().flatten();
                 *label = new_label.ok_or_else(|| {
@@ -91,7 +91,7 @@ impl Labels {
             .classes
             .binary_search_by(|other| other.as_str().cmp(class))
             .map_or(-1, |label| label as i64);
-        sample.category = class.to_owned();
+        class.clone_into(&mut sample.category);
         sample.id = row.id.clone();
         Ok(())
     }

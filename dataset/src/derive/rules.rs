@@ -123,20 +123,19 @@ impl RowRules {
 
 impl ClassRule {
     fn apply(&self, inputs: &[Dataset], rows: &mut [PlacedRow]) -> Result<()> {
-        let class_of: Box<dyn Fn(&ObjectId) -> Option<String>> = match self {
+        let mut listed = BTreeMap::new();
+        match self {
             Self::Keep => return Ok(()),
-            Self::Rename(names) => {
-                check_known(inputs, names.keys())?;
-                Box::new(|id| names.get(id.category()).cloned())
-            }
-            Self::List(path) => {
-                let classes = read_classes(path)?;
-                Box::new(move |id| classes.get(id).cloned())
-            }
-        };
+            Self::Rename(names) => check_known(inputs, names.keys())?,
+            Self::List(path) => listed = read_classes(path)?,
+        }
         for row in rows {
-            if let Some(class) = class_of(&row.id) {
-                row.id = ObjectId::try_new(&class, row.id.name())?;
+            let class = match self {
+                Self::Rename(names) => names.get(row.id.category()),
+                _ => listed.get(&row.id),
+            };
+            if let Some(class) = class {
+                row.id = ObjectId::try_new(class, row.id.name())?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use super::value;
 use crate::error::NameError;
 use crate::image::{Mask1Bit, ViewGbuffer};
 use crate::predicate::{Value, ValueKind};
+use crate::schema::column::Column;
 use crate::schema::{
     ColumnSet, MeshIssue, MeshIssues, MeshStats, ObjectId, RowLayout, Sample, SampleView, column,
 };
@@ -93,7 +94,7 @@ pub(super) fn comparable_from_batch(
     name: &str,
 ) -> Result<Option<Value>, String> {
     let row = Row { batch, row };
-    let Some(kind) = column::find(name).and_then(|column| column.value_kind()) else {
+    let Some(kind) = column::find(name).and_then(Column::value_kind) else {
         return Err(format!("no column {name}"));
     };
     if row.find(name).is_none() {

@@ -12,7 +12,8 @@ use tap_cli::{interrupt, ui};
 use tap_dataset::predicate::Predicate;
 use tap_dataset::{
     ClassRule, DEFAULT_ROWS_PER_SHARD, Dataset, DeriveEvent, DeriveOptions, DeriveReport, ForeignReport,
-    ObjectId, RowRules, SplitRatios, SplitRule, VerifyOptions, derive, open_foreign, refuse_inputs, verify,
+    ObjectId, RowRules, SplitRatios, SplitRule, VerifyEvent, VerifyOptions, derive, open_foreign,
+    refuse_inputs, verify,
 };
 
 /// Where a derived dataset is written, and how.
@@ -34,10 +35,7 @@ struct DeriveFlags {
 
 /// Select rows of a dataset, by a condition on their columns or a list of ids.
 ///
-/// A condition is one of SQL: =, !=, <, <=, >, >=, between, in (...), like, is null, and, or, not, parentheses. It reads the
-/// columns id, category, label, split, coverage_min, source_sha256 and, where the dataset has statistics of meshes,
-/// num_triangles, surface_area, is_watertight, num_open_edges, findings and the others. 'open-edges' in findings asks for
-/// an entry of a list. Classes that have no row left are dropped, and labels are numbered anew.
+/// Classes that have no row left are dropped, and labels are numbered anew.
 #[derive(Debug, Args)]
 #[command(after_help = SELECT_EXAMPLES)]
 pub(super) struct SelectArguments {
@@ -61,6 +59,11 @@ pub(super) struct SelectArguments {
 }
 
 const SELECT_EXAMPLES: &str = "\
+A condition is one of SQL: =, !=, <, <=, >, >=, between, in (...), like, is null, and, or, not, parentheses; 'open-edges' in
+findings asks for an entry of a list. Columns: id, category, label, split, source_sha256, assets_sha256; with views
+coverage_min; with statistics of meshes num_triangles, surface_area, is_watertight, is_inside_out, num_open_edges,
+num_non_manifold_edges, num_flipped_edges, num_coincident_triangles, num_degenerate_triangles, findings, warnings.
+
 Examples:
   tap dataset select shards --where \"category = 'chair' and coverage_min > 0.02\" --out chairs
   tap dataset select shards --where \"is_watertight and num_triangles between 100 and 50000\" --out clean
@@ -237,8 +240,10 @@ pub(super) fn adopt(arguments: &AdoptArguments) -> Result<ExitCode> {
     };
     print_losses(&files);
     let bar = ui::Bar::new("verifying", report.num_rows as u64);
-    let verified = verify(&flags.out, VerifyOptions { is_deep: false }, &mut |_| {
-        bar.advance()
+    let verified = verify(&flags.out, VerifyOptions { is_deep: false }, &mut |event| {
+        if let VerifyEvent::Row = event {
+            bar.advance();
+        }
     })?;
     drop(bar);
     if let Some(first) = verified.problems.first() {
