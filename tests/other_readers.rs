@@ -1,4 +1,4 @@
-//! A data set folder in other people's readers: pyarrow, pandas, polars, DuckDB, Hugging Face `datasets`, as
+//! A data set folder in other people's readers: pyarrow, pandas, polars, `DuckDB`, Hugging Face `datasets`, as
 //! `docs/formats.md`, "Other readers", says. `scripts/test` lays them, and names their folder in `TAP_READERS`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
