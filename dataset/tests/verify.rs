@@ -120,7 +120,7 @@ fn each_violation_is_named() {
 
 /// Modifies the G-buffer of one view.
 fn with_surface(sample: &mut Sample, change: impl FnOnce(&mut GbufferPixels)) {
-    let gbuffer = sample.views[1].gbuffer.as_mut().unwrap();
+    let gbuffer = sample.views[0].gbuffer.as_mut().unwrap();
     let mut pixels = gbuffer.decode(16).unwrap();
     change(&mut pixels);
     *gbuffer = ViewGbuffer::encode(16, &pixels).unwrap();
@@ -144,10 +144,10 @@ fn gbuffer_problems_are_named() {
             with_surface(s, |p| p.albedo.as_mut().unwrap()[0] = [1; 3]);
         }),
         ("damaged", |s| {
-            s.views[1].gbuffer.as_mut().unwrap().depth_png.truncate(40);
+            s.views[0].gbuffer.as_mut().unwrap().depth_png.truncate(40);
         }),
         ("instead of 16x16", |s| {
-            let gbuffer = s.views[1].gbuffer.as_mut().unwrap();
+            let gbuffer = s.views[0].gbuffer.as_mut().unwrap();
             gbuffer.depth_png = gbuffer.normals_png.clone();
         }),
     ];

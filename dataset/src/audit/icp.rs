@@ -17,13 +17,8 @@ const NUM_POWER_ITERATIONS: usize = 64;
 /// Distance by which refining the yaw may improve a guess: half a step moves a point by an eighth of its distance to the
 /// axis at most.
 const MAX_REFINEMENT: f32 = 0.13;
-/// ICP iterations with few points, after which most other shapes are told apart, and with all.
-const NUM_EARLY_ITERATIONS: usize = 3;
-const NUM_LATE_ITERATIONS: usize = 3;
-/// Source points of the early iterations.
-const NUM_EARLY_POINTS: usize = 128;
-/// Distance that rejects after the early iterations, of the one that rejects before them.
-const EARLY_REJECT_FRACTION: f32 = 0.5;
+/// ICP iterations.
+const MAX_ITERATIONS: usize = 6;
 /// Rotation vector, translation and scale.
 const NUM_UNKNOWNS: usize = 7;
 /// Largest rotation (radians) and relative scale change of one ICP step.
@@ -69,8 +64,7 @@ impl PointCloud {
     }
 
     /// Symmetric mean surface distance after registration, from the best of these rotations; infinite without one. If the
-    /// distance after the rotation search exceeds `reject_above`, ICP is skipped and that distance is returned; likewise
-    /// after a part of the iterations.
+    /// distance after the rotation search exceeds `reject_above`, ICP is skipped and that distance is returned.
     pub(crate) fn distance_to(&self, other: &Self, rotations: &[Mat3], reject_above: f32) -> f32 {
         let mut best = (f32::INFINITY, Mat3::IDENTITY);
         for &rotation in rotations {
@@ -98,27 +92,15 @@ impl PointCloud {
             scale: 1.0,
             translation: Vec3::ZERO,
         };
-        for _ in 0..NUM_EARLY_ITERATIONS {
-            transform = self.icp_step(other, transform, NUM_EARLY_POINTS);
-        }
-        let early = other.residual(&self.correspondences(other, transform, NUM_EARLY_POINTS));
-        if early > EARLY_REJECT_FRACTION * reject_above {
-            return early;
-        }
-        for _ in 0..NUM_LATE_ITERATIONS {
-            transform = self.icp_step(other, transform, NUM_FINE_POINTS);
+        for _ in 0..MAX_ITERATIONS {
+            let near = 4.0 * (self.spacing + other.spacing);
+            let mut correspondences = self.correspondences(other, transform, NUM_FINE_POINTS);
+            correspondences.retain(|m| m.from.distance(m.to) <= near);
+            transform = transform.point_to_plane_step(&correspondences);
         }
         let there = other.residual(&self.correspondences(other, transform, NUM_FINE_POINTS));
         let here = self.residual(&other.correspondences(self, transform.inverse(), NUM_FINE_POINTS));
         there.max(here)
-    }
-
-    /// One iteration of ICP, over the correspondences that are near.
-    fn icp_step(&self, other: &Self, transform: SimilarityTransform, num: usize) -> SimilarityTransform {
-        let near = 4.0 * (self.spacing + other.spacing);
-        let mut correspondences = self.correspondences(other, transform, num);
-        correspondences.retain(|m| m.from.distance(m.to) <= near);
-        transform.point_to_plane_step(&correspondences)
     }
 
     /// Replaces the best coarse distance and its rotation if this one is closer; gives up as soon as it cannot be.

@@ -468,7 +468,7 @@ fn check_sample(
         if fraction < MIN_POINTS_IN_MASK && !is_thin(sample.mesh.as_ref()) {
             let percent = 100.0 * fraction;
             problems.push(format!(
-                "only {percent:.1} % of its points lie in the mask of view {view_number}"
+                "only {percent:.1} % of its points lie in mask {view_number}"
             ));
         }
     }

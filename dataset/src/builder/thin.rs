@@ -15,6 +15,8 @@ use crate::schema::SampleView;
 const ENLARGEMENT: u32 = 4;
 /// Its least side.
 const MIN_ENLARGED_PX: u32 = 512;
+/// Side of the mask for what is not found in that one.
+const LARGEST_PX: u32 = 2048;
 
 /// Points of an object.
 #[derive(Debug, Clone, Copy)]
@@ -36,23 +38,22 @@ pub(super) fn explain(
     let Some(size_px) = views.first().map(|view| view.mask.size_px()) else {
         return Ok(String::new());
     };
-    let enlarged_px = (ENLARGEMENT * size_px).clamp(MIN_ENLARGED_PX, MAX_IMAGE_SIZE_PX);
-    let enlarged = CpuRenderer::default().draw(&job.masks_alone(suspects, enlarged_px));
-    for (&view_idx, enlarged) in suspects.iter().zip(&enlarged) {
-        let mask = enlarged.mask.as_ref();
-        let covered = mask.map_or(&[][..], |mask| mask.covered());
-        let fraction = if covered.is_empty() {
-            0.0
-        } else {
-            explained(
-                surfels,
-                &views[view_idx],
-                &Mask1Bit::from_covered(enlarged_px, covered),
-            )
-        };
-        if fraction < MIN_POINTS_IN_MASK {
-            return Err(fault(&views[view_idx], view_idx + 1, surfels.points));
+    let first_px = (ENLARGEMENT * size_px).clamp(MIN_ENLARGED_PX, MAX_IMAGE_SIZE_PX);
+    let mut unexplained = suspects.to_vec();
+    for enlarged_px in [first_px, first_px.max(LARGEST_PX)] {
+        if unexplained.is_empty() {
+            break;
         }
+        let enlarged = CpuRenderer::default().draw(&job.masks_alone(&unexplained, enlarged_px));
+        let mut enlarged = enlarged.iter();
+        unexplained.retain(|&view_idx| {
+            let mask = enlarged.next().and_then(|view| view.mask.as_ref());
+            let mask = mask.map(|mask| Mask1Bit::from_covered(enlarged_px, mask.covered()));
+            mask.is_none_or(|mask| explained(surfels, &views[view_idx], &mask) < MIN_POINTS_IN_MASK)
+        });
+    }
+    if let Some(&view_idx) = unexplained.first() {
+        return Err(fault(&views[view_idx], view_idx + 1, surfels.points));
     }
     Ok(thin_warning(size_px, suspects.len(), views.len()))
 }
@@ -111,7 +112,7 @@ mod tests {
     /// A view of a rod under other matrices than it was drawn with is a fault, however thin the rod is.
     #[test]
     fn a_thin_object_under_false_poses_is_no_thin_object() {
-        let corners = [[-1.0, 0.0], [1.0, 0.0], [1.0, 0.001], [-1.0, 0.001]];
+        let corners = [[-1.0, 0.0], [1.0, 0.0], [1.0, 0.004], [-1.0, 0.004]];
         let positions: Vec<DVec3> = corners.iter().map(|&[x, y]| DVec3::new(x, y, 0.0)).collect();
         let mesh = Mesh::try_new(&positions, vec![[0, 1, 2], [0, 2, 3]], None).unwrap();
         let object_from_mesh = ObjectFromMesh::from_surface(&mesh, UpAxis::default());
@@ -122,7 +123,7 @@ mod tests {
         let job = RenderJob::try_new(&mesh, &object_from_mesh, &recipe, BackendKind::Cpu).unwrap();
         let local = object_from_mesh.local_matrix(&mesh);
         let points: Vec<[f32; 3]> = (0..21_u8)
-            .map(|k| Vec3::new(f32::from(k) / 10.0 - 1.0, 0.0005, 0.0))
+            .map(|k| Vec3::new(f32::from(k) / 10.0 - 1.0, 0.002, 0.0))
             .map(|point| local.transform_point3(point).to_array())
             .collect();
         let normals = vec![[0.0, 0.0, 1.0]; points.len()];
