@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use serde::Serialize;
 
 use crate::builder::{BuildEvent, BuildOptions, build};
-use crate::error::{DatasetError, ManifestError, RecipeError, Result};
+use crate::error::{DatasetError, ManifestError, Result};
 use crate::manifest::{Manifest, ObjectEntry, SkippedObject};
 use crate::recipe::BuildRecipe;
 use crate::schema::ObjectId;
@@ -96,12 +96,7 @@ pub fn rebuild(
             parent: expected.parent.clone().unwrap_or_default(),
         }));
     }
-    let recipe: BuildRecipe = serde_json::from_value(expected.recipe.clone()).map_err(|source| {
-        DatasetError::Recipe(RecipeError::Json {
-            path: meshes.to_owned(),
-            source,
-        })
-    })?;
+    let recipe = BuildRecipe::of(expected, meshes)?;
     let source = Source::from_manifest(expected, meshes)?;
     let options = BuildOptions {
         part: expected.part,

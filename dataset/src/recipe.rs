@@ -1,12 +1,15 @@
 //! [`BuildRecipe`]: all settings that determine the content of a dataset. Equal source, recipe and adapter
 //! give equal bytes.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
+use tap_render::{Channels, MaterialChoice, Normals, RenderRecipe, UpAxis};
 
 use crate::error::{DatasetError, RecipeError, Result};
 use crate::image::MAX_IMAGE_SIZE_PX;
+use crate::manifest::Manifest;
 use crate::schema::{ColumnSet, Columns, ObjectId, RowLayout};
 use crate::surface::Sampler;
 
@@ -14,6 +17,8 @@ use crate::surface::Sampler;
 pub const DEFAULT_NUM_POINTS: usize = 1024;
 /// Objects per shard: the work lost at most when a build is killed.
 pub const DEFAULT_ROWS_PER_SHARD: usize = 128;
+/// Schema version since which smooth normals are those of the file; before it, they were averaged.
+const FILE_NORMALS_SINCE: u32 = 4;
 /// Limit on points per object.
 const MAX_NUM_POINTS: usize = 1 << 18;
 /// Limit on objects per shard.
@@ -177,6 +182,25 @@ impl BuildRecipe {
                 (true, MaterialChoice::Own) => columns.with(ColumnSet::GbufferAlbedo),
             },
         }
+    }
+
+    /// The recipe that a dataset in `dir` was built with.
+    ///
+    /// # Errors
+    /// When the manifest holds none of this program.
+    pub(crate) fn of(manifest: &Manifest, dir: &Path) -> Result<Self> {
+        let recipe: Result<Self, _> = serde_json::from_value(manifest.recipe.clone());
+        let mut recipe = recipe.map_err(|source| {
+            DatasetError::Recipe(RecipeError::Json {
+                path: dir.to_owned(),
+                source,
+            })
+        })?;
+        let normals = &mut recipe.render.lighting.normals;
+        if manifest.schema_version < FILE_NORMALS_SINCE && normals.is_smooth() {
+            *normals = Normals::Averaged;
+        }
+        Ok(recipe)
     }
 
     /// Whether materials and textures are seen.

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 
 use tap_render::{Lighting, MaterialChoice, Normals, relight_antialiased};
 
-use super::{RelightReport, recipe_of, require_views};
+use super::{RelightReport, require_views};
 use crate::builder::{BuildEvent, encode_color, to_value};
 use crate::error::{BuildError, DatasetError, ManifestError, RelightError, Result, ShardError};
 use crate::manifest::{Manifest, ObjectEntry, ShardEntry, SkippedObject};
@@ -54,7 +54,7 @@ pub fn relight(
     lighting.validate()?;
     let manifest = Manifest::read(parent)?;
     let sha256 = manifest.complete_sha256(parent)?.to_owned();
-    let recipe = recipe_of(&manifest, parent)?;
+    let recipe = BuildRecipe::of(&manifest, parent)?;
     check(lighting, &recipe, manifest.layout.columns, parent)?;
     let rendered_under = recipe.render.lighting.clone();
     let columns = if options.images_only {
@@ -121,15 +121,16 @@ fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &P
             path: path(),
         })
     };
-    match (lighting.normals, recipe.render.lighting.normals) {
-        (Normals::Smooth, Normals::Flat) => {
+    let [shown, stored] = [lighting.normals, recipe.render.lighting.normals].map(Normals::is_smooth);
+    match (shown, stored) {
+        (true, false) => {
             return Err(insufficient(
                 "smooth normals",
                 "flat ones",
                 "--set render.lighting.normals=smooth",
             ));
         }
-        (Normals::Flat, Normals::Smooth) => {
+        (false, true) => {
             return Err(insufficient(
                 "flat normals",
                 "smooth ones",

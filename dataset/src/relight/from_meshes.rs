@@ -6,10 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use tap_render::Lighting;
 
-use super::{RelightReport, recipe_of, require_views};
+use super::{RelightReport, require_views};
 use crate::builder::{BuildEvent, BuildOptions, build_child};
 use crate::error::{DatasetError, RelightError, Result};
 use crate::manifest::Manifest;
+use crate::recipe::BuildRecipe;
 use crate::schema::{Sample, SampleView};
 use crate::shard::{ShardReader, ViewSelection};
 use crate::source::Source;
@@ -31,7 +32,7 @@ pub fn relight_from_meshes(
     let manifest = Manifest::read(parent)?;
     let sha256 = manifest.complete_sha256(parent)?.to_owned();
     require_views(manifest.layout.columns, parent)?;
-    let mut recipe = recipe_of(&manifest, parent)?;
+    let mut recipe = BuildRecipe::of(&manifest, parent)?;
     recipe.render.lighting = lighting.clone();
     let source = Source::from_manifest(&manifest, meshes)?;
     let summary = build_child(&source, &recipe, options, Some(&sha256), cancel, on_event)?;

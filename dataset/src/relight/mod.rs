@@ -11,9 +11,7 @@ use serde::Serialize;
 pub use from_gbuffer::{RelightOptions, relight};
 pub use from_meshes::relight_from_meshes;
 
-use crate::error::{DatasetError, RecipeError, RelightError, Result};
-use crate::manifest::Manifest;
-use crate::recipe::BuildRecipe;
+use crate::error::{DatasetError, RelightError, Result};
 use crate::schema::{ColumnSet, Columns};
 
 /// Outcome of relighting.
@@ -27,15 +25,6 @@ pub struct RelightReport {
     pub num_rows: usize,
     /// Number of shards.
     pub num_shards: usize,
-}
-
-fn recipe_of(manifest: &Manifest, dir: &Path) -> Result<BuildRecipe> {
-    serde_json::from_value(manifest.recipe.clone()).map_err(|source| {
-        DatasetError::Recipe(RecipeError::Json {
-            path: dir.to_owned(),
-            source,
-        })
-    })
 }
 
 fn require_views(columns: Columns, dir: &Path) -> Result<()> {

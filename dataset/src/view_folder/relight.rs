@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 use glam::{Mat3, Mat4, Vec3};
 use png::ColorType;
 use tap_render::{
-    ColorImage, ColorKind, Lighting, Mask, MaterialChoice, Normals, PoseDegrees, RenderRecipe, View,
-    ViewMatrices, relight_antialiased,
+    ColorImage, ColorKind, Lighting, Mask, MaterialChoice, PoseDegrees, RenderRecipe, View, ViewMatrices,
+    relight_antialiased,
 };
 
 use super::error::{Result, ViewFolderError};
@@ -288,10 +288,11 @@ impl StoredViews {
             warnings.push(LIT_WHITE);
         }
         possible.normals = self.recipe.lighting.normals;
-        if lighting.normals != possible.normals {
-            warnings.push(match possible.normals {
-                Normals::Flat => LIT_FLAT,
-                Normals::Smooth => LIT_SMOOTH,
+        if lighting.normals.is_smooth() != possible.normals.is_smooth() {
+            warnings.push(if possible.normals.is_smooth() {
+                LIT_SMOOTH
+            } else {
+                LIT_FLAT
             });
         }
         (possible, warnings)

@@ -79,8 +79,18 @@ pub enum Normals {
     /// Face normals.
     #[default]
     Flat,
-    /// Area-weighted vertex normals; edges of more than 60 degrees stay sharp.
+    /// Those that the file has at the corners of its faces; without any, as [`Self::Averaged`].
     Smooth,
+    /// Area-weighted vertex normals; edges of more than 60 degrees stay sharp.
+    Averaged,
+}
+
+impl Normals {
+    /// Whether normals differ within a face.
+    #[must_use]
+    pub fn is_smooth(self) -> bool {
+        self != Self::Flat
+    }
 }
 
 /// What the color channel shows.

@@ -59,7 +59,7 @@ impl Lighting {
         let (ambient, diffuse) = MVCNN_2015;
         let (sin, cos) = CAMLIGHT_DEG.to_radians().sin_cos();
         Self {
-            normals: Normals::Smooth,
+            normals: Normals::Averaged,
             ambient: Rgb::gray(ambient),
             diffuse,
             lights: vec![Light::directional([sin * cos, sin, cos * cos], Space::View)],

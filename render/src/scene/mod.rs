@@ -55,8 +55,11 @@ impl Scene {
         let appearance = mesh
             .appearance()
             .filter(|_| lighting.material == MaterialChoice::Own);
-        let smooth =
-            (lighting.normals == Normals::Smooth).then(|| smooth_normals(mesh, object_from_local, &geometry));
+        let smooth = match lighting.normals {
+            Normals::Flat => None,
+            Normals::Smooth => Some(smooth_normals(mesh, object_from_local, &geometry)),
+            Normals::Averaged => Some(corner_normals(&geometry.points, &geometry.triangles)),
+        };
         let material_of = |source: u32| {
             mesh.appearance()
                 .map_or(0, |s| s.material_of_triangle[source as usize])

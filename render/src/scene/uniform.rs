@@ -7,7 +7,7 @@ use tap_shaders::{
 };
 
 use crate::camera::{Rays, ViewMatrices};
-use crate::lighting::{Lighting, MaterialChoice, Normals, Rgb, Show};
+use crate::lighting::{Lighting, MaterialChoice, Rgb, Show};
 
 /// `has_appearance` is `false` for a mesh that is white whatever the lighting says.
 pub(crate) fn view_uniform(
@@ -28,7 +28,7 @@ pub(crate) fn view_uniform(
             has_appearance && lighting.material == MaterialChoice::Own,
             OWN_MATERIAL,
         ),
-        (lighting.normals == Normals::Smooth, SMOOTH_NORMALS),
+        (lighting.normals.is_smooth(), SMOOTH_NORMALS),
         (lighting.two_sided, TWO_SIDED),
         (lighting.show == Show::Normals, SHOW_NORMALS),
         (lighting.specular > 0.0, SPECULAR),
