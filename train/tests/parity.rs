@@ -4,6 +4,8 @@
 //! the folder named by `TAP_PARITY_DIR`, see `parity/reference.rs`. Everything runs in `compat = code`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "parity/point_mae.rs"]
+mod point_mae;
 #[path = "parity/reference.rs"]
 mod reference;
 #[path = "parity/weight.rs"]
@@ -832,6 +834,7 @@ fn clouds_are_normalized_scaled_and_turned() {
         scale: [1.0, 1.0],
         height: HeightFrom::Scaled,
         normalize: true,
+        shift: 0.0,
         rotate_y: false,
     };
     let apply =

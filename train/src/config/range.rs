@@ -23,6 +23,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&PHASES, &["warmup_fraction"], PART),
     (&PHASES, &["ema_decay"], BELOW_ONE),
     (&PHASES, &["scale"], POSITIVE),
+    (&PHASES, &["shift"], NOT_NEGATIVE),
     (&["loss"], &["label_smoothing"], PART),
     (
         &["loss"],
@@ -67,6 +68,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&["photograph"], &["token_keep"], POSITIVE_PART),
     (&["photograph"], &["distance", "depth"], FINITE),
     (&["decoder"], &["channels"], SIZE),
+    (&["method"], &["decoder_blocks"], SIZE),
     // The output padding of a transposed convolution, one pixel, is less than its stride.
     (&["decoder"], &["stride"], STRIDE),
     (&["decoder"], &["last_bias"], FINITE),
@@ -230,6 +232,16 @@ fn check_encoder(encoder: &EncoderConfig, num_points: usize) -> Result<(), Strin
             "encoder.num_heads = {}, expected a divisor of encoder.channels = {}",
             config.num_heads, config.channels
         )),
+        EncoderConfig::PointMae(config) if config.channels % config.num_heads != 0 => Err(format!(
+            "encoder.num_heads = {}, expected a divisor of encoder.channels = {}",
+            config.num_heads, config.channels
+        )),
+        EncoderConfig::PointMae(config) if config.num_neighbors.max(config.num_groups) > num_points => {
+            Err(format!(
+                "encoder.num_groups = {} and num_neighbors = {}, expected at most the number of points, {num_points}",
+                config.num_groups, config.num_neighbors
+            ))
+        }
         EncoderConfig::Dgcnn(config) if config.num_neighbors > config.num_points.unwrap_or(num_points) => {
             Err(format!(
                 "encoder.num_neighbors = {}, expected at most the number of points, {}",

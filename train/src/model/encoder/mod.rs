@@ -38,6 +38,14 @@ macro_rules! backbones {
         }
 
         impl EncoderConfig {
+            /// What configurations call it.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$Network(_) => stringify!($module),)+
+                }
+            }
+
             /// Builds the backbone with fresh weights under `vs`, by convention `root / "encoder"`.
             ///
             /// Weights are drawn from the default generator of the CPU: call `tch::manual_seed` before.
@@ -60,6 +68,8 @@ macro_rules! backbones {
 backbones! {
     /// A standard Transformer over groups of points, as in Point-BERT.
     transformer: Transformer(TransformerConfig),
+    /// The Transformer of Point-MAE, which can leave groups out.
+    point_mae: PointMae(PointMaeConfig),
     /// PointNet++, single-scale grouping.
     point_net2: PointNet2(PointNet2Config),
     /// PointMLP, and its elite variant.
@@ -124,6 +134,10 @@ pub trait Encoder: Debug + Send {
         self.token_channels()
     }
 
+    /// Adds what the global feature has beyond the weights of pre-training, under `vs`, by convention `root / "prediction"`:
+    /// nothing, unless the backbone begins to have a class token here. Called once, before the first classification.
+    fn add_class_token(&mut self, _vs: &nn::Path<'_>) {}
+
     /// One feature a cloud, for a classification head.
     ///
     /// # Shapes
@@ -163,10 +177,11 @@ mod tests {
 
     const NUM_POINTS: i64 = 512;
 
-    fn minis() -> [EncoderConfig; 5] {
+    fn minis() -> [EncoderConfig; 6] {
         [
             EncoderConfig::point_net2_mini(),
             TransformerConfig::mini().into(),
+            PointMaeConfig::mini().into(),
             PointMlpConfig::mini().into(),
             DgcnnConfig::mini().into(),
             // The published ball query takes the first points of a ball; with room for all of them none is first.
@@ -249,12 +264,14 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_were_published() {
-        let sizes: [(EncoderConfig, usize); 5] = [
+        let sizes: [(EncoderConfig, usize); 6] = [
             (PointMlpConfig::default().into(), 12_570_624),
             // 0.72 million with three input channels and a head of 512 and 256 for 40 classes.
             (PointMlpConfig::elite().into(), 441_536),
             (DgcnnConfig::default().into(), 617_984),
             (EncoderConfig::transformer(), 21_858_816),
+            // 22,099,752 with a class token, its position, and a head of 256 and 256 for 40 classes.
+            (PointMaeConfig::default().into(), 22_099_752 - 2 * 384 - 273_960),
             // 1.367 million with a head of 512 and 256 for 15 classes.
             (PointNextConfig::default().into(), 1_367_119 - 398_607),
         ];
