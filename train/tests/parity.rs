@@ -4,6 +4,8 @@
 //! the folder named by `TAP_PARITY_DIR`, see `parity/reference.rs`. Everything runs in `compat = code`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "parity/point_m2ae.rs"]
+mod point_m2ae;
 #[path = "parity/point_mae.rs"]
 mod point_mae;
 #[path = "parity/reference.rs"]

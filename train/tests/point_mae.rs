@@ -1,4 +1,4 @@
-//! Point-MAE on real shards: the loss falls, a resumed run is an unbroken one, and fine-tuning, part segmentation and
+//! Point-MAE and Point-M2AE on real shards: the loss falls, a resumed run is an unbroken one, and fine-tuning, part segmentation and
 //! probes start from what was pre-trained.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -12,6 +12,8 @@ use std::sync::atomic::AtomicBool;
 
 use small::turn;
 use tap_train::config::Config;
+use tap_train::method::MethodKind;
+use tap_train::method::point_m2ae::PointM2aeKind;
 use tap_train::method::point_mae::PointMaeKind;
 use tap_train::model::{EncoderConfig, MaskedAutoencoder, MaskedAutoencoderConfig, PointMaeConfig};
 use tap_train::run::Existing;
@@ -134,6 +136,56 @@ fn the_loss_falls_and_downstream_tasks_start_from_the_encoder() {
         .filter(|note| note.starts_with("encoder from"))
         .collect();
     assert_eq!(from.len(), 2, "both say what they start from: {notes:?}");
+}
+
+#[test]
+fn a_hierarchy_learns_and_is_fine_tuned() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let (data, pretrained) = (folder.path().join("data"), folder.path().join("pretrained"));
+    shape::write(&data, 6, 16, 96);
+    let level = |num_groups: usize, channels: usize| {
+        format!("{{num_groups={num_groups},num_neighbors=4,channels={channels},num_blocks=1}}")
+    };
+    let levels = [level(24, 12), level(12, 24), level(6, 48)].join(",");
+    let levels = format!("encoder.levels=[{levels}]");
+    let own = [
+        levels.as_str(),
+        "encoder.group_widths=[16,32]",
+        "encoder.num_heads=2",
+        "method.mask_ratio=0.5",
+        "finetune.steps=12",
+        "finetune.batch_size=6",
+    ];
+    let settings = [&RUN[..], &own].concat().into_iter().map(String::from);
+    let config = Config::load(Some("mini-point-m2ae"), &settings.collect::<Vec<_>>()).unwrap();
+    let options = small::options(&data, pretrained.clone(), Existing::Refuse, 1);
+    let (result, losses) = small::run_with(&PointM2aeKind, &config, &options, u64::MAX);
+    let result = result.unwrap();
+    assert!(
+        result.get("validation_loss") < result.get("center_loss"),
+        "better than no idea of a shape: {result:?}"
+    );
+    assert!(losses[59].1 < 0.7 * losses[0].1, "the loss falls: {losses:?}");
+    assert!(pretrained.join("samples").is_dir(), "images of clouds");
+    let options = small::options(&data, folder.path().join("tuned"), Existing::Refuse, 1);
+    let cancel = AtomicBool::new(false);
+    let init = Some(pretrained.as_path());
+    let tuned = finetune::<Classify>(&config, &options, 0, init, &cancel, &mut |_| ());
+    assert!(
+        tuned.unwrap().unwrap().score.accuracy > 0.0,
+        "it names some classes"
+    );
+    let one_level = config
+        .with_settings(&[format!("encoder.levels=[{}]", level(24, 12))])
+        .unwrap();
+    let options = small::options(&data, folder.path().join("other"), Existing::Refuse, 1);
+    let error = pretrain(&one_level, &options, None, &cancel, &mut |_| ()).unwrap_err();
+    assert!(
+        error.to_string().contains("at least two encoder.levels"),
+        "{error}"
+    );
+    assert_eq!(PointM2aeKind.name(), "point-m2ae", "as configurations call it");
 }
 
 #[test]

@@ -23,11 +23,13 @@ macro_rules! preset {
 pub const PRESETS: Presets = Presets(&[
     preset!("mini"),
     preset!("mini-dgcnn"),
+    preset!("mini-point-m2ae"),
     preset!("mini-point-mae"),
     preset!("mini-point-mlp"),
     preset!("mini-point-next"),
     preset!("mini-transformer"),
     preset!("paper-dgcnn"),
+    preset!("paper-point-m2ae"),
     preset!("paper-point-mae"),
     preset!("paper-point-mlp"),
     preset!("paper-point-mlp-elite"),

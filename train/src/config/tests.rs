@@ -5,8 +5,8 @@
 use super::*;
 use crate::method;
 use crate::model::{
-    Compat, DgcnnConfig, PhotographConfig, PointMaeConfig, PointMlpConfig, PointNet2Config, PointNextConfig,
-    TapConfig, TransformerConfig,
+    Compat, DgcnnConfig, PhotographConfig, PointM2aeConfig, PointMaeConfig, PointMlpConfig, PointNet2Config,
+    PointNextConfig, TapConfig, TransformerConfig,
 };
 
 fn dataset_info(image_size_px: u32) -> DatasetInfo {
@@ -110,14 +110,16 @@ fn point_mae_follows_its_table() {
 
 #[test]
 fn each_backbone_has_its_presets() {
-    let encoders: [(&str, EncoderConfig); 12] = [
+    let encoders: [(&str, EncoderConfig); 14] = [
         ("mini", PointNet2Config::mini().into()),
         ("mini-dgcnn", DgcnnConfig::mini().into()),
+        ("mini-point-m2ae", PointM2aeConfig::mini().into()),
         ("mini-point-mae", PointMaeConfig::mini().into()),
         ("mini-point-mlp", PointMlpConfig::mini().into()),
         ("mini-point-next", PointNextConfig::mini().into()),
         ("mini-transformer", TransformerConfig::mini().into()),
         ("paper-dgcnn", DgcnnConfig::default().into()),
+        ("paper-point-m2ae", PointM2aeConfig::default().into()),
         ("paper-point-mae", PointMaeConfig::default().into()),
         ("paper-point-mlp", PointMlpConfig::default().into()),
         ("paper-point-mlp-elite", PointMlpConfig::elite().into()),

@@ -163,6 +163,10 @@ pub fn normalize(points: &mut [[f32; 3]]) {
     }
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
 fn is_zero(number: &f64) -> bool {
     *number == 0.0
 }

@@ -1,10 +1,13 @@
 //! What standard Transformers over points share (`docs/method.md`, "Transformer"): a stack of pre-norm blocks, the
 //! embedding of positions, and the class token.
 
-use tch::{Tensor, nn};
+use tch::{Kind, Tensor, nn};
 
 use super::layer::{Init, LayerNorm, Linear, drop_path};
 use super::mode::Mode;
+
+/// Added to the logit of a token that is not attended to.
+const HIDDEN_LOGIT: f64 = -1e5;
 
 /// Sizes of the blocks of a stack.
 #[derive(Debug, Clone, Copy)]
@@ -17,32 +20,49 @@ pub(super) struct BlockSizes {
     pub(super) mlp_ratio: i64,
 }
 
+/// The probability to drop a residual branch of each of `num_blocks` blocks: from 0 in the first linearly to `last`.
+pub(super) fn rising_drop_path(num_blocks: i64, last: f64) -> Vec<f64> {
+    let steps = (num_blocks - 1).max(1) as f64;
+    (0..num_blocks).map(|i| last * i as f64 / steps).collect()
+}
+
+/// What is added to the logits of attention: nothing where a token is attended to, and elsewhere so little is left that it
+/// does not count.
+///
+/// # Shapes
+/// - `is_attended`: B,1,T or 1,T flags
+/// - returns B,1,T or 1,T
+pub(super) fn attention_bias(is_attended: &Tensor) -> Tensor {
+    is_attended.logical_not().to_kind(Kind::Float) * HIDDEN_LOGIT
+}
+
 /// Blocks in a row; the position embedding is added in front of every one.
 #[derive(Debug)]
 pub(super) struct Blocks(Vec<Block>);
 
 impl Blocks {
-    /// `num_blocks` blocks at `vs / 0`, `vs / 1`, ... The probability to drop a residual branch rises linearly from 0 in the
-    /// first to `last_drop_path` in the last.
-    pub(super) fn new(
-        vs: &nn::Path<'_>,
-        sizes: BlockSizes,
-        num_blocks: i64,
-        last_drop_path: f64,
-        init: Init,
-    ) -> Self {
-        let build = |i: i64| {
-            let drop_path = last_drop_path * i as f64 / (num_blocks - 1).max(1) as f64;
-            Block::new(&(vs / i), sizes, drop_path, init)
-        };
-        Self((0..num_blocks).map(build).collect())
+    /// Blocks at `vs / 0`, `vs / 1`, ..., one for each probability to drop its residual branches.
+    pub(super) fn new(vs: &nn::Path<'_>, sizes: BlockSizes, drop_path: &[f64], init: Init) -> Self {
+        let build = |(i, &drop_path): (usize, &f64)| Block::new(&(vs / i), sizes, drop_path, init);
+        Self(drop_path.iter().enumerate().map(build).collect())
     }
 
     /// # Shapes
     /// - `x`, `position`: B,T,C
     /// - returns B,T,C
     pub(super) fn forward(&self, x: &Tensor, position: &Tensor, mode: Mode) -> Tensor {
-        let add = |x: Tensor, block: &Block| block.forward(&(x + position), mode);
+        self.forward_with(x, position, None, mode)
+    }
+
+    /// The same, with an [`attention_bias`].
+    pub(super) fn forward_with(
+        &self,
+        x: &Tensor,
+        position: &Tensor,
+        bias: Option<&Tensor>,
+        mode: Mode,
+    ) -> Tensor {
+        let add = |x: Tensor, block: &Block| block.forward(&(x + position), bias, mode);
         self.0.iter().fold(x.shallow_clone(), add)
     }
 
@@ -55,7 +75,7 @@ impl Blocks {
         let mut x = x.shallow_clone();
         let mut behind_block = Vec::new();
         for block in &self.0 {
-            x = block.forward(&(&x + position), mode);
+            x = block.forward(&(&x + position), None, mode);
             behind_block.push(x.shallow_clone());
         }
         [1, 2, 3].map(|third| {
@@ -96,11 +116,11 @@ impl Block {
     }
 
     /// # Shapes
-    /// - `x`: B,T,C
+    /// - `x`: B,T,C; `bias`: as [`attention_bias`]
     /// - returns B,T,C
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+    fn forward(&self, x: &Tensor, bias: Option<&Tensor>, mode: Mode) -> Tensor {
         let x = x + drop_path(
-            self.attn.forward(&self.norm1.forward(x), mode),
+            self.attn.forward(&self.norm1.forward(x), bias, mode),
             self.drop_path,
             mode,
         );
@@ -128,9 +148,9 @@ impl Attention {
     }
 
     /// # Shapes
-    /// - `x`: B,T,C
+    /// - `x`: B,T,C; `bias`: as [`attention_bias`]
     /// - returns B,T,C
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
+    fn forward(&self, x: &Tensor, bias: Option<&Tensor>, mode: Mode) -> Tensor {
         let (batch, num_tokens, channels) = x.size3().expect("tokens are B,T,C");
         let width = channels / self.num_heads;
         let qkv = self
@@ -139,16 +159,7 @@ impl Attention {
             .view([batch, num_tokens, 3, self.num_heads, width])
             .permute([2, 0, 3, 1, 4]);
         let (query, key, value) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let mixed = Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            None::<Tensor>,
-            0.0,
-            false,
-            None,
-            false,
-        );
+        let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, bias, 0.0, false, None, false);
         self.proj.forward(
             &mixed.transpose(1, 2).reshape([batch, num_tokens, channels]),
             mode,

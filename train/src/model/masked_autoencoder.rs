@@ -3,7 +3,7 @@
 
 use tch::{Tensor, nn};
 
-use super::block::{Blocks, PositionEmbedding};
+use super::block::{Blocks, PositionEmbedding, rising_drop_path};
 use super::encoder::point_mae::{Groups, POSITION_HIDDEN, PointMae};
 use super::encoder::{Cloud, PointMaeConfig};
 use super::group_mask::GroupMask;
@@ -60,8 +60,7 @@ impl MaskedAutoencoder {
                 blocks: Blocks::new(
                     &(&decoder / "blocks"),
                     encoder.block_sizes(),
-                    config.decoder_blocks,
-                    config.decoder_drop_path,
+                    &rising_drop_path(config.decoder_blocks, config.decoder_drop_path),
                     Init::Xavier,
                 ),
                 norm: LayerNorm::new(&decoder / "norm", channels),
@@ -89,7 +88,6 @@ impl MaskedAutoencoder {
     ///
     /// # Shapes
     /// - returns B,V,C
-    #[must_use]
     pub fn encode(&self, groups: &Groups, mask: &GroupMask, mode: Mode) -> Tensor {
         let visible = ops::gather(&self.mae_encoder.embed(groups, mode), &mask.visible);
         let centers = ops::gather(&groups.centers, &mask.visible);
@@ -100,10 +98,9 @@ impl MaskedAutoencoder {
     ///
     /// # Shapes
     /// - returns B,M,K,3
-    #[must_use]
     pub fn reconstruct(&self, groups: &Groups, mask: &GroupMask, mode: Mode) -> Tensor {
         let visible = self.encode(groups, mask, mode);
-        let (batch, num_masked) = mask.masked.size2().expect("masks are B,M");
+        let (batch, num_masked) = (mask.masked.size()[0], mask.masked.size()[1]);
         let masked = self.mask_token.expand([batch, num_masked, -1], false);
         let order = Tensor::cat(&[&mask.visible, &mask.masked], 1);
         let position = self
@@ -164,6 +161,7 @@ mod tests {
             run(&Groups {
                 centers: centers.shallow_clone(),
                 points: points.shallow_clone(),
+                neighbors: groups.neighbors.shallow_clone(),
             })
         };
         assert!(

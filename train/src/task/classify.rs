@@ -83,7 +83,7 @@ impl Task for Classify {
         let num_classes = data.dataset.classes().len();
         let mut encoder = plan.encoder.build(&(&root / "encoder"));
         tch::manual_seed(torch_seed(plan.seed, "head", 0));
-        encoder.add_class_token(&(&root / "prediction"));
+        encoder.add_global_weights(&(&root / "prediction"));
         let head = ClassifierHead::new(
             &(&root / "prediction"),
             encoder.global_channels(),

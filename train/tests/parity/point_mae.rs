@@ -91,7 +91,7 @@ fn point_mae_finetuning() {
     let vs = nn::VarStore::new(Device::Cpu);
     let mut encoder = EncoderConfig::from(encoder()).build(&(vs.root() / "encoder"));
     let prediction = vs.root() / "prediction";
-    encoder.add_class_token(&prediction);
+    encoder.add_global_weights(&prediction);
     let config = HeadConfig {
         widths: vec![256, 256],
         dropout: 0.0,
@@ -108,7 +108,7 @@ fn point_mae_finetuning() {
 }
 
 /// The released code has encoder, class token and head side by side, and the head as one sequence.
-fn published_name(name: &str) -> String {
+pub(crate) fn published_name(name: &str) -> String {
     if let Some(of_encoder) = name.strip_prefix("encoder.") {
         return of_encoder.to_owned();
     }

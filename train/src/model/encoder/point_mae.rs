@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn, no_grad};
 
 use super::{Cloud, Encoder, Tokens};
-use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding};
+use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding, rising_drop_path};
 use crate::model::group_embedding::GroupEmbedding;
 use crate::model::layer::{Init, LayerNorm, SMALL_DEVIATION, normal};
 use crate::model::mode::Mode;
@@ -87,6 +87,8 @@ pub struct Groups {
     pub centers: Tensor,
     /// B,G,K,3 relative to the center, nearest first.
     pub points: Tensor,
+    /// B,G,K indices of the points.
+    pub neighbors: Tensor,
 }
 
 impl Groups {
@@ -102,6 +104,7 @@ impl Groups {
             Self {
                 points: ops::gather(xyz, &neighbors) - centers.unsqueeze(2),
                 centers,
+                neighbors,
             }
         })
     }
@@ -112,11 +115,12 @@ impl Groups {
     /// - `index`: B,S of `i64` in 0..G
     #[must_use]
     pub fn select(&self, index: &Tensor) -> Self {
-        let (batch, num_groups, num_neighbors, _) = self.points.size4().expect("groups are B,G,K,3");
-        let rows = self.points.reshape([batch, num_groups, 3 * num_neighbors]);
+        let num_neighbors = self.points.size()[2];
+        let rows = self.points.flatten(2, 3);
         Self {
             centers: ops::gather(&self.centers, index),
-            points: ops::gather(&rows, index).view([batch, -1, num_neighbors, 3]),
+            points: ops::gather(&rows, index).unflatten(2, [num_neighbors, 3]),
+            neighbors: ops::gather(&self.neighbors, index),
         }
     }
 }
@@ -141,8 +145,7 @@ impl PointMae {
             blocks: Blocks::new(
                 &(vs / "blocks" / "blocks"),
                 config.block_sizes(),
-                config.num_blocks,
-                config.drop_path,
+                &rising_drop_path(config.num_blocks, config.drop_path),
                 init,
             ),
             norm: LayerNorm::new(vs / "norm", channels),
@@ -203,7 +206,7 @@ impl Encoder for PointMae {
         DENSE_TAPS * self.config.channels
     }
 
-    fn add_class_token(&mut self, vs: &nn::Path<'_>) {
+    fn add_global_weights(&mut self, vs: &nn::Path<'_>) {
         let token = |name: &str| normal(vs, name, &[1, 1, self.config.channels], SMALL_DEVIATION);
         self.class_token = Some(ClassToken {
             cls_token: token("cls_token"),
@@ -258,7 +261,7 @@ mod tests {
             )),
             "mean and maximum"
         );
-        encoder.add_class_token(&(vs.root() / "prediction"));
+        encoder.add_global_weights(&(vs.root() / "prediction"));
         assert_eq!(vs.len(), num_pretrained + 2, "the token and its position");
         let feature = encoder.global_feature(&cloud, Mode::EVAL);
         assert_eq!(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
 use super::{Cloud, Encoder, NeighborRule, Tokens};
-use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding};
+use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding, rising_drop_path};
 use crate::model::group_embedding::GroupEmbedding;
 use crate::model::layer::{Init, LayerNorm, Linear, normal};
 use crate::model::mode::Mode;
@@ -129,8 +129,7 @@ impl Transformer {
             blocks: Blocks::new(
                 &(vs / "blocks" / "blocks"),
                 sizes,
-                config.num_blocks,
-                config.drop_path,
+                &rising_drop_path(config.num_blocks, config.drop_path),
                 init,
             ),
             norm: LayerNorm::new(vs / "norm", channels),

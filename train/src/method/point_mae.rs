@@ -1,11 +1,9 @@
 //! Point-MAE: reconstruct the points of masked groups from the visible ones (`docs/method.md`, "Point-MAE").
 
-mod image;
-
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor, nn};
+use tch::{Tensor, nn};
 
-use self::image::reconstruction_grid;
+use super::masked::{self, CHAMFER, Reconstruction};
 use super::{Baselines, CpuBatches, Method, MethodKind, plan_of, settings};
 use crate::config::{Config, DatasetInfo, MethodPlan, Plan, invalid};
 use crate::data::batch::{Batch, CpuBatch};
@@ -14,18 +12,13 @@ use crate::error::TrainError;
 use crate::model::{
     EncoderConfig, GroupMask, Groups, MaskedAutoencoder, MaskedAutoencoderConfig, Mode, PointMaeConfig,
 };
-use crate::ops::{ChamferNorm, chamfer, gather};
+use crate::ops::{ChamferNorm, gather};
 use crate::optim::ParameterGroup;
 use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
-use crate::seed::Stream;
 
 /// What configurations call the method.
 const NAME: &str = "point-mae";
-/// The one term of the loss, over masked groups.
-const CHAMFER: &str = "chamfer";
-/// Both distances, as evaluations report them.
-const REPORTED: [(&str, ChamferNorm); 2] = [("chamfer_l1", ChamferNorm::L1), ("chamfer_l2", ChamferNorm::L2)];
 
 /// Which groups are masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,29 +58,6 @@ impl Default for PointMaeSettings {
     }
 }
 
-impl PointMaeSettings {
-    /// Masked groups of `num_groups`.
-    fn num_masked(&self, num_groups: i64) -> i64 {
-        (self.mask_ratio * num_groups as f64) as i64
-    }
-
-    fn contradiction(&self) -> Option<String> {
-        if !(self.mask_ratio > 0.0 && self.mask_ratio < 1.0) {
-            return Some(format!(
-                "mask_ratio = {}, expected a number above 0 and below 1",
-                self.mask_ratio
-            ));
-        }
-        if !(0.0..1.0).contains(&self.decoder_drop_path) {
-            return Some(format!(
-                "decoder_drop_path = {}, expected a number of at least 0 and below 1",
-                self.decoder_drop_path
-            ));
-        }
-        None
-    }
-}
-
 /// Point-MAE, by its name.
 #[derive(Debug)]
 pub struct PointMaeKind;
@@ -99,36 +69,17 @@ impl MethodKind for PointMaeKind {
 
     fn plan(&self, config: &Config) -> Result<MethodPlan, TrainError> {
         let settings: PointMaeSettings = config.method.parse().map_err(invalid)?;
-        match settings.contradiction() {
-            Some(contradiction) => Err(invalid(format!("method.{contradiction}"))),
-            None => plan_of::<PointMaeSettings>(config),
-        }
+        masked::check_settings(settings.mask_ratio, settings.decoder_drop_path)?;
+        plan_of::<PointMaeSettings>(config)
     }
 
     fn check(&self, plan: &Plan, _data: &DatasetInfo) -> Result<(), TrainError> {
-        let (num_groups, settings) = (encoder(plan)?.num_groups, settings::<PointMaeSettings>(plan)?);
-        let num_masked = settings.num_masked(num_groups);
-        if num_masked == 0 {
-            return Err(invalid(format!(
-                "method.mask_ratio = {} masks none of encoder.num_groups = {num_groups}",
-                settings.mask_ratio
-            )));
-        }
-        Ok(())
+        let settings = settings::<PointMaeSettings>(plan)?;
+        masked::check_mask(settings.mask_ratio, encoder(plan)?.num_groups)
     }
 
     fn build(&self, vs: &nn::Path<'_>, plan: &Plan) -> Result<Box<dyn Method>, TrainError> {
-        let (encoder, settings) = (encoder(plan)?, settings::<PointMaeSettings>(plan)?);
-        let config = MaskedAutoencoderConfig {
-            encoder: encoder.clone(),
-            decoder_blocks: settings.decoder_blocks,
-            decoder_drop_path: settings.decoder_drop_path,
-        };
-        Ok(Box::new(PointMaeMethod {
-            autoencoder: MaskedAutoencoder::new(vs, &config),
-            num_groups: encoder.num_groups,
-            settings,
-        }))
+        Ok(Box::new(PointMaeMethod::new(vs, encoder(plan)?, settings(plan)?)))
     }
 }
 
@@ -139,10 +90,7 @@ impl MethodKind for PointMaeKind {
 fn encoder(plan: &Plan) -> Result<&PointMaeConfig, TrainError> {
     match &plan.encoder {
         EncoderConfig::PointMae(encoder) => Ok(encoder),
-        other => Err(invalid(format!(
-            "the method {NAME} hides groups of points from the encoder, which encoder.kind = \"{}\" cannot leave out; set encoder.kind = \"point_mae\"",
-            other.kind()
-        ))),
+        other => Err(masked::cannot_mask(NAME, other.kind(), "point_mae")),
     }
 }
 
@@ -154,42 +102,27 @@ struct PointMaeMethod {
     settings: PointMaeSettings,
 }
 
-/// The masked groups of a batch.
-struct Reconstruction {
-    groups: Groups,
-    mask: GroupMask,
-    /// B,M,K,3, relative to the centers.
-    points: Tensor,
-}
-
-impl Reconstruction {
-    /// Summed over masked groups.
-    fn distance(&self, norm: ChamferNorm) -> Tensor {
-        distance(&self.points, &self.groups.select(&self.mask.masked).points, norm)
-    }
-}
-
-/// The Chamfer distance of corresponding groups, summed over them.
-///
-/// # Shapes
-/// - `points`: B,M,L,3; `truth`: B,M,K,3
-/// - returns a scalar
-fn distance(points: &Tensor, truth: &Tensor, norm: ChamferNorm) -> Tensor {
-    let [points, truth] = [points, truth].map(|groups| groups.flatten(0, 1));
-    let num_groups = truth.size()[0] as f64;
-    chamfer(&points, &truth, norm) * num_groups
-}
-
 impl PointMaeMethod {
-    fn num_masked(&self) -> i64 {
-        self.settings.num_masked(self.num_groups)
+    fn new(vs: &nn::Path<'_>, encoder: &PointMaeConfig, settings: PointMaeSettings) -> Self {
+        let config = MaskedAutoencoderConfig {
+            encoder: encoder.clone(),
+            decoder_blocks: settings.decoder_blocks,
+            decoder_drop_path: settings.decoder_drop_path,
+        };
+        Self {
+            autoencoder: MaskedAutoencoder::new(vs, &config),
+            num_groups: encoder.num_groups,
+            settings,
+        }
     }
 
-    /// Groups and mask of a batch. The mask of a sample is a function of the seed of the run, the epoch and the sample.
+    fn num_masked(&self) -> i64 {
+        masked::num_masked(self.settings.mask_ratio, self.num_groups)
+    }
+
     fn mask(&self, batch: &Batch) -> (Groups, GroupMask) {
         let groups = self.autoencoder.groups(&batch.cloud);
-        let stream = |&seed: &u64| Stream::new(seed, "mask", 0, "");
-        let mut streams: Vec<Stream> = batch.sample_seeds.iter().map(stream).collect();
+        let mut streams = masked::streams(batch);
         let mask = match self.settings.mask {
             MaskRule::Random => GroupMask::random(self.num_groups, self.num_masked(), &mut streams)
                 .to_device(groups.centers.device()),
@@ -200,10 +133,10 @@ impl PointMaeMethod {
 
     fn reconstruct(&self, batch: &Batch, mode: Mode) -> Reconstruction {
         let (groups, mask) = self.mask(batch);
+        let points = self.autoencoder.reconstruct(&groups, &mask, mode);
         Reconstruction {
-            points: self.autoencoder.reconstruct(&groups, &mask, mode),
-            groups,
-            mask,
+            points: points.flatten(0, 1),
+            truth: groups.select(&mask.masked).points.flatten(0, 1),
         }
     }
 }
@@ -225,69 +158,41 @@ impl Method for PointMaeMethod {
         MaskedAutoencoder::ENCODER_PREFIX
     }
 
-    /// Tokens do not decay.
     fn parameter_group(&self, name: &str, tensor: &Tensor) -> ParameterGroup {
-        let group = ParameterGroup::of(name, tensor);
-        ParameterGroup {
-            decays: group.decays && !name.contains("token"),
-            ..group
-        }
+        masked::parameter_group(name, tensor)
     }
 
-    /// All points of a group at its center.
     fn baselines(
         &self,
         _training: CpuBatches<'_>,
         evaluation: CpuBatches<'_>,
     ) -> Result<Baselines, TrainError> {
-        let mut sums = Sums::default();
-        for batch in evaluation {
-            let batch = batch?.to_tensors(tch::Device::Cpu);
-            let (groups, mask) = self.mask(&batch);
-            let truth = groups.select(&mask.masked).points;
-            let at_center = truth.narrow(2, 0, 1).zeros_like();
-            let sum = distance(&at_center, &truth, self.settings.chamfer).double_value(&[]);
-            sums.add(CHAMFER, &[sum, self.normalizer(&batch).at(CHAMFER, 0)]);
-        }
-        let loss = sums.mean(CHAMFER);
-        Ok(Baselines {
-            scalars: Scalars::default().with("center_loss", loss),
-            note: Some(format!("{loss:.4} (all points of a group at its center)")),
+        masked::center_baseline(evaluation, self.settings.chamfer, |batch| {
+            let (groups, mask) = self.mask(batch);
+            groups.select(&mask.masked).points.flatten(0, 1)
         })
     }
 
     fn evaluate(&self, batch: &Batch, sums: &mut Sums) {
-        let reconstruction = self.reconstruct(batch, Mode::EVAL);
-        let count = self.normalizer(batch).at(CHAMFER, 0);
-        for (name, norm) in REPORTED {
-            let sum = reconstruction.distance(norm).double_value(&[]);
-            sums.add(name, &[sum, count]);
-        }
+        self.reconstruct(batch, Mode::EVAL).add_to(sums);
     }
 
     fn scalars(&self, sums: &Sums) -> Scalars {
-        let of_loss = |(_, norm): &&(&str, ChamferNorm)| *norm == self.settings.chamfer;
-        let loss = REPORTED
-            .iter()
-            .find(of_loss)
-            .map_or(f64::NAN, |(name, _)| sums.mean(name));
-        let scalars = Scalars::default().with("loss", loss);
-        REPORTED
-            .iter()
-            .fold(scalars, |scalars, (name, _)| scalars.with(*name, sums.mean(name)))
+        masked::scalars(sums, self.settings.chamfer)
     }
 
     /// For each object the cloud, its visible groups, and these with the reconstructed ones.
     fn images(&self, _cpu_batch: &CpuBatch, batch: &Batch) -> Option<ImageGrid> {
-        let Reconstruction { groups, mask, points } = self.reconstruct(batch, Mode::EVAL);
+        let (groups, mask) = self.mask(batch);
+        let points = self.autoencoder.reconstruct(&groups, &mask, Mode::EVAL);
         let placed = |points: &Tensor, index: &Tensor| {
             (points + gather(&groups.centers, index).unsqueeze(2)).flatten(1, 2)
         };
         let visible = placed(&groups.select(&mask.visible).points, &mask.visible);
         let whole = Tensor::cat(&[&visible, &placed(&points, &mask.masked)], 1);
-        Some(reconstruction_grid(
-            &[&batch.cloud.xyz, &visible, &whole].map(|xyz| xyz.to_kind(Kind::Float)),
-        ))
+        let row = |object: i64| Vec::from([&batch.cloud.xyz, &visible, &whole].map(|xyz| xyz.get(object)));
+        let rows: Vec<Vec<Tensor>> = (0..batch.len() as i64).map(row).collect();
+        Some(masked::cloud_grid(&rows))
     }
 }
 
@@ -295,7 +200,7 @@ impl Method for PointMaeMethod {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use tch::{Device, nn};
+    use tch::{Device, Kind};
 
     use super::*;
     use crate::model::Cloud;
@@ -306,16 +211,7 @@ mod tests {
             num_neighbors: 6,
             ..PointMaeConfig::mini()
         };
-        let config = MaskedAutoencoderConfig {
-            decoder_blocks: settings.decoder_blocks,
-            decoder_drop_path: settings.decoder_drop_path,
-            encoder,
-        };
-        PointMaeMethod {
-            autoencoder: MaskedAutoencoder::new(&vs.root(), &config),
-            num_groups: config.encoder.num_groups,
-            settings,
-        }
+        PointMaeMethod::new(&vs.root(), &encoder, settings)
     }
 
     fn batch(num_samples: i64) -> Batch {

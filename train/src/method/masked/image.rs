@@ -16,19 +16,14 @@ const FAR: f32 = 200.0;
 const AZIMUTH_RAD: f32 = std::f32::consts::FRAC_PI_6;
 const ELEVATION_RAD: f32 = std::f32::consts::FRAC_PI_6;
 
-/// One row an object, one column an entry of `clouds`.
+/// Rows of clouds.
 ///
 /// # Shapes
-/// - `clouds`: B,N,3 each, N may differ
-pub(super) fn reconstruction_grid(clouds: &[Tensor]) -> ImageGrid {
-    let num_objects = clouds.first().map_or(0, |cloud| cloud.size()[0]);
-    let images: Vec<Vec<Vec<u8>>> = (0..num_objects)
-        .map(|object| {
-            clouds
-                .iter()
-                .map(|cloud| draw(&points(&cloud.get(object))))
-                .collect()
-        })
+/// - `rows`: N,3 each, N may differ
+pub(in crate::method) fn cloud_grid(rows: &[Vec<Tensor>]) -> ImageGrid {
+    let images: Vec<Vec<Vec<u8>>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cloud| draw(&points(cloud))).collect())
         .collect();
     let rows: Vec<Vec<&[u8]>> = images
         .iter()
@@ -61,9 +56,9 @@ fn draw(points: &[[f32; 3]]) -> Vec<u8> {
     in_view.sort_by(|a, b| a[2].total_cmp(&b[2]));
     let mut pixels = vec![BACKGROUND; SIZE_PX * SIZE_PX];
     for [x, y, depth] in in_view {
-        let nearness = ((depth + 1.0) / 2.0).clamp(0.0, 1.0);
+        let nearness = f32::midpoint(depth, 1.0).clamp(0.0, 1.0);
         let gray = (FAR + (NEAR - FAR) * nearness) as u8;
-        let place = |along: f32| (along + 1.0) / 2.0 * (SIZE_PX - POINT_PX) as f32;
+        let place = |along: f32| f32::midpoint(along, 1.0) * (SIZE_PX - POINT_PX) as f32;
         // Negative numbers become 0: a point outside lies at the border.
         let (left, top) = (place(x) as usize, place(-y) as usize);
         let within = |first: usize| first.min(SIZE_PX - POINT_PX);
@@ -105,8 +100,8 @@ mod tests {
 
     #[test]
     fn a_row_shows_the_clouds_of_one_object() {
-        let cloud = |num: i64| Tensor::zeros([2, num, 3], (tch::Kind::Float, Device::Cpu));
-        let grid = reconstruction_grid(&[cloud(5), cloud(3)]);
+        let cloud = |num: i64| Tensor::zeros([num, 3], (tch::Kind::Float, Device::Cpu));
+        let grid = cloud_grid(&[vec![cloud(5), cloud(3)], vec![cloud(5), cloud(2)]]);
         assert_eq!(
             (grid.width_px, grid.height_px),
             (2 * 98 + 2, 2 * 98 + 2),
