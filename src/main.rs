@@ -21,7 +21,10 @@ fn main() -> ExitCode {
     silence_device_select();
     open_files::raise_limit();
     logging::start();
-    exit_code::report(Cli::parse().run())
+    match Cli::try_parse() {
+        Ok(cli) => exit_code::report(cli.run()),
+        Err(error) => exit_code::of_parser(&error),
+    }
 }
 
 /// Mesa's device-select layer asks a Wayland display for its default GPU and prints an error where there is no display.

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tap_cli::ui::printable;
 
 /// Colors of light and dark mode.
 pub(crate) const COLORS: &str = "
@@ -15,9 +16,10 @@ pub(crate) const COLORS: &str = "
 pub(crate) const ALONE: &str = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; \
                                 style-src 'unsafe-inline'; script-src 'unsafe-inline'\">";
 
-/// Escapes text for HTML.
+/// Escapes text for HTML, which has no control characters.
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
+    printable(text)
+        .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
@@ -46,6 +48,7 @@ mod tests {
     #[test]
     fn nothing_foreign_becomes_html() {
         assert_eq!(escape("<b a='\"'>&"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;");
+        assert_eq!(escape("\x1b[2J\0"), "\\u{1b}[2J\\u{0}");
         let json = embedded_json(&"</script><!-- &").unwrap();
         assert!(!json.contains(['<', '>', '&']), "{json}");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), "</script><!-- &");

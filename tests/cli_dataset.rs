@@ -75,6 +75,48 @@ fn meshes_become_shards_that_verify_and_sum_up() {
 }
 
 #[test]
+fn meshes_become_points_alone_without_a_device() {
+    let place = TestDir::new();
+    place.synthesize(2, 3);
+    let build = [
+        "dataset",
+        "build",
+        "meshes",
+        "--no-views",
+        "--backend",
+        "wgpu",
+        "--out",
+        "data",
+    ];
+    let outcome = place.run_with("VK_DRIVER_FILES", "/nonexistent", &build);
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    place.run(&["dataset", "verify", "data"]).succeeds();
+    let text = place
+        .run(&["dataset", "inspect", "data"])
+        .succeeds()
+        .stdout
+        .clone();
+    assert!(
+        text.contains("nothing rendered") && text.contains("1024 points, no views"),
+        "{text}"
+    );
+    place
+        .run(&["dataset", "preview", "data", "--out", "preview.html"])
+        .succeeds();
+    place
+        .run(&[
+            "dataset",
+            "relight",
+            "data",
+            "--lighting",
+            "hemisphere",
+            "--add",
+            "sky",
+        ])
+        .fails_with(&["no views to relight"]);
+}
+
+#[test]
 fn the_number_of_workers_leaves_no_trace() {
     let place = TestDir::new();
     place.synthesize(2, 5);
@@ -259,7 +301,7 @@ fn a_broken_mesh_is_listed_and_counted() {
         .run(&[&build[..], &["--max-skipped", "1"]].concat())
         .succeeds();
 
-    let manifest: serde_json::Value = serde_json::from_slice(&place.files("data")["manifest.json"]).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&place.files("data")["_manifest.json"]).unwrap();
     let skipped = manifest["skipped"].as_array().unwrap();
     assert_eq!(skipped.len(), 1, "{manifest:#}");
     assert_eq!(
@@ -267,6 +309,39 @@ fn a_broken_mesh_is_listed_and_counted() {
         (Some("box/nan"), Some("non-finite"))
     );
     place.run(&["dataset", "verify", "data"]).succeeds();
+}
+
+#[test]
+fn what_is_left_out_is_said_by_kind_and_counted() {
+    let place = TestDir::new();
+    place.write("meshes/class/train/whole.obj", CUBE);
+    for number in 0..5 {
+        place.write(&format!("meshes/class/extra/{number}.obj"), CUBE);
+    }
+    let small = ["--size", "16", "--num-points", "32"];
+    let build = [&["dataset", "build", "meshes", "--out", "data"], &small[..]].concat();
+    let plan = [&["dataset", "plan", "meshes", "--json"], &small[..]].concat();
+    for command in [&build, &plan] {
+        let outcome = place.run(command).succeeds();
+        let shown = outcome.stderr.matches("skipped class/extra/").count();
+        assert_eq!(shown, 3, "{outcome:#?}");
+        assert!(
+            outcome.stderr.contains("skipped 2 more, not-in-layout"),
+            "{outcome:#?}"
+        );
+    }
+    assert_eq!(place.run(&plan).json()["left_out"]["not-in-layout"], 5);
+    place
+        .run(&[
+            "dataset",
+            "build",
+            "nowhere",
+            "--out",
+            "x",
+            "--set",
+            "render.lighting.foo=1",
+        ])
+        .exits_with_2();
 }
 
 #[test]
@@ -295,7 +370,7 @@ fn a_build_is_planned_reported_and_rebuilt() {
     let rebuild = [
         "dataset",
         "rebuild",
-        "data/manifest.json",
+        "data/_manifest.json",
         "--meshes",
         "meshes",
         "--out",
@@ -351,13 +426,13 @@ fn a_dataset_is_lit_anew() {
         .succeeds();
     let [mut relit_files, mut fresh] = ["relit", "fresh"].map(|name| place.files(name));
     let manifest: serde_json::Value =
-        serde_json::from_slice(&relit_files.remove("manifest.json").unwrap()).unwrap();
+        serde_json::from_slice(&relit_files.remove("_manifest.json").unwrap()).unwrap();
     assert_eq!(
         manifest["parent"], relit["parent"],
         "the manifest names its parent"
     );
     assert!(
-        fresh.remove("manifest.json").is_some() && relit_files == fresh,
+        fresh.remove("_manifest.json").is_some() && relit_files == fresh,
         "other shards than a fresh build's"
     );
     place.run(&["dataset", "verify", "relit", "--deep"]).succeeds();
@@ -404,7 +479,8 @@ fn a_dataset_is_lit_anew_without_its_meshes() {
     let report = place.run(&relit).succeeds().json();
     assert_eq!(report["num_rows"], 8, "{report:#}");
     place.run(&["dataset", "verify", "relit", "--deep"]).succeeds();
-    let manifest: serde_json::Value = serde_json::from_slice(&place.files("relit")["manifest.json"]).unwrap();
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&place.files("relit")["_manifest.json"]).unwrap();
     assert_eq!(
         manifest["parent"], report["parent"],
         "the manifest names its parent"
@@ -489,7 +565,7 @@ fn images_are_added_to_a_dataset() {
         .run(&[&preview[..], &["sea", "--force"]].concat())
         .fails_with(&["sea", "there are: sky"]);
     place
-        .run(&["dataset", "verify", "data/images/sky"])
+        .run(&["dataset", "verify", "data/__images/sky"])
         .fails_with(&["images for the rows of another dataset"]);
 }
 
@@ -578,10 +654,10 @@ fn damage_is_found_and_named() {
 
     fs::write(&shard, bytes).unwrap();
     verify().succeeds();
-    let manifest = String::from_utf8(files["manifest.json"].clone()).unwrap();
+    let manifest = String::from_utf8(files["_manifest.json"].clone()).unwrap();
     place.write(
-        "data/manifest.json",
-        manifest.replacen("\"schema_version\": 3", "\"schema_version\": 99", 1),
+        "data/_manifest.json",
+        manifest.replacen("\"schema_version\": 4", "\"schema_version\": 99", 1),
     );
     verify().fails_with(&["schema version 99", "build"]);
     place
@@ -630,18 +706,18 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
         assert!(place.files("") == before, "nothing was touched: {words:?}");
     };
     for manifest in ["", "{", "{}", "{\"name\": \"my app\"}", "[1]"] {
-        place.write("data/manifest.json", manifest);
-        refused(&build("32", &["--force"]), &["data", "manifest.json"]);
+        place.write("data/_manifest.json", manifest);
+        refused(&build("32", &["--force"]), &["data", "_manifest.json"]);
     }
     fs::remove_dir_all(place.path("data")).unwrap();
 
     place.run(&build("32", &[])).succeeds();
     place.run(&build("48", &[])).fails_with(&["another dataset"]);
     place.write("data/thesis.txt", "my thesis");
-    place.write("data/images/cat/photo.png", "a cat");
-    refused(&build("48", &["--force"]), &["thesis.txt", "images/cat"]);
+    place.write("data/__images/cat/photo.png", "a cat");
+    refused(&build("48", &["--force"]), &["thesis.txt", "__images/cat"]);
     fs::remove_file(place.path("data/thesis.txt")).unwrap();
-    fs::remove_dir_all(place.path("data/images")).unwrap();
+    fs::remove_dir_all(place.path("data/__images")).unwrap();
 
     // Nor what is read.
     let inputs: [&[&str]; 4] = [
@@ -659,7 +735,7 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
         &[
             "dataset",
             "rebuild",
-            "data/manifest.json",
+            "data/_manifest.json",
             "--meshes",
             "meshes",
             "--out",
@@ -696,13 +772,13 @@ fn by_force_only_what_a_build_wrote_is_replaced() {
     refused(&beside, &["val-00000-of-00001.parquet"]);
 
     // Whole, half-built, cut off or of another version, a dataset gives way.
-    let manifest = fs::read_to_string(place.path("data/manifest.json")).unwrap();
+    let manifest = fs::read_to_string(place.path("data/_manifest.json")).unwrap();
     for changed in [
         manifest.clone(),
         manifest[..manifest.len() / 2].to_owned(),
         manifest.replacen("\"schema_version\": ", "\"schema_version\": 99", 1),
     ] {
-        place.write("data/manifest.json", changed);
+        place.write("data/_manifest.json", changed);
         place.run(&build("48", &["--force"])).succeeds();
         place.run(&["dataset", "verify", "data"]).succeeds();
     }
@@ -748,6 +824,59 @@ fn by_force_only_synthetic_objects_are_replaced() {
         !place.path("meshes/03001627/chair_0001").exists(),
         "it was of the larger set"
     );
+}
+
+#[test]
+fn datasets_are_made_from_others() {
+    let place = TestDir::new();
+    place.synthesize(3, 4);
+    let run = |line: &str| place.run(&line.split(' ').collect::<Vec<_>>());
+    run("dataset build meshes --out shards --no-views --num-points 64").succeeds();
+    let says = |outcome: Outcome, text: &str| {
+        let outcome = outcome.succeeds();
+        assert!(outcome.stdout.contains(text), "{outcome:#?}");
+    };
+    let of_category =
+        |condition, out| place.run(&["dataset", "select", "shards", "--where", condition, "--out", out]);
+    says(
+        of_category("category = 'lamp'", "lamps"),
+        "4 rows (train 4) of 1 classes in 1 shards, 8 left out",
+    );
+    says(
+        of_category("category like '%ab%' or category = 'sofa'", "tables"),
+        "4 rows",
+    );
+    says(
+        run("dataset join lamps tables --out furniture"),
+        "8 rows (train 8) of 2 classes",
+    );
+    says(
+        run("dataset resplit furniture --split-fractions 0.5,0.5 --out halves"),
+        "(test 4, train 4)",
+    );
+    says(
+        run("dataset relabel furniture --map lamp=thing --map table=thing --out one"),
+        "of 1 classes",
+    );
+    says(run("dataset verify one"), "valid: 8 objects");
+
+    fs::create_dir(place.path("plain")).unwrap();
+    fs::copy(
+        place.path("lamps/train-00000-of-00001.parquet"),
+        place.path("plain/test.parquet"),
+    )
+    .unwrap();
+    says(
+        run("dataset adopt plain --of shards --out again"),
+        "4 rows (test 4)",
+    );
+
+    let refused = of_category("colour = 'red'", "x").fails_with(&["no column \"colour\"", "category"]);
+    assert!(!place.path("x").exists(), "{refused:#?}");
+    let usage = of_category("category = red", "x").exits_with_2();
+    assert!(usage.stderr.contains("character 12"), "{usage:#?}");
+    run("dataset select shards --out x").exits_with_2();
+    run("dataset relabel shards --map sofa=x --out x").fails_with(&["sofa", "chair, lamp, table"]);
 }
 
 #[test]

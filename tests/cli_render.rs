@@ -41,6 +41,52 @@ fn twelve_views_with_their_poses_and_a_sheet() {
 }
 
 #[test]
+fn warnings_are_shown_by_kind_and_counted() {
+    let place = TestDir::new();
+    for name in ["a", "b", "c", "d", "e"] {
+        let material = format!("newmtl {name}\nmap_Kd {name}.png\n");
+        place.write(&format!("meshes/{name}.mtl"), material);
+        place.write(
+            &format!("meshes/{name}.obj"),
+            format!("mtllib {name}.mtl\nvt 0 0\nusemtl {name}\n{CUBE}"),
+        );
+    }
+    place.write("meshes/old.fbx", "");
+    let outcome = place
+        .run(&[
+            "render",
+            "meshes",
+            "--out",
+            "views",
+            "--size",
+            "16",
+            "--lighting",
+            "textured",
+        ])
+        .succeeds();
+    assert_eq!(
+        outcome.stderr.matches(".obj: the texture").count(),
+        3,
+        "{outcome:#?}"
+    );
+    assert!(
+        outcome.stderr.contains("and 2 more, in views.json"),
+        "{outcome:#?}"
+    );
+    assert!(outcome.stderr.contains("1 .fbx"), "{outcome:#?}");
+}
+
+#[test]
+fn a_folder_of_empty_pictures_is_a_failure() {
+    let place = TestDir::new();
+    place.write("rod.obj", "v -1 0 0\nv 1 0.3 0.2\nv 1 0.3001 0.2\nf 1 2 3\n");
+    place
+        .run(&["render", "rod.obj", "--out", "views", "--size", "16"])
+        .fails_with(&["nothing is seen in any view", "--size"]);
+    assert!(place.path("views/rod/view_001.png").is_file(), "there they are");
+}
+
+#[test]
 fn the_time_is_told_stage_by_stage() {
     let place = TestDir::new();
     place.write("cube.obj", CUBE);

@@ -187,7 +187,7 @@ fn what_a_store_refuses_is_said_in_one_line() {
     ])
     .fails_with(&["no bucket s3://nowhere"]);
     run(&["dataset", "verify", "s3://nowhere/a"]).fails_with(&["no bucket s3://nowhere"]);
-    run(&["dataset", "verify", "s3://bucket/empty"]).fails_with(&["no manifest.json", "s3://bucket/empty"]);
+    run(&["dataset", "verify", "s3://bucket/empty"]).fails_with(&["no _manifest.json", "s3://bucket/empty"]);
     store.request("PUT", "/bucket/foreign/thesis.txt", b"my thesis");
     run(&[
         "dataset",

@@ -87,7 +87,7 @@ fn a_page_holds_all_and_loads_nothing() {
             "thesis.html",
             "<!doctype html>\n<html lang='en'><head><title>My thesis</title></head></html>",
         ),
-        ("data/manifest.json", ""),
+        ("data/_manifest.json", ""),
     ] {
         if !content.is_empty() {
             place.write(name, content);
@@ -102,7 +102,7 @@ fn a_page_holds_all_and_loads_nothing() {
     assert!(smaller.len() < page.len(), "fewer objects");
     place
         .run(&["dataset", "preview", "meshes", "--out", "x.html"])
-        .fails_with(&["manifest.json"]);
+        .fails_with(&["_manifest.json"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Exit codes: 0 done, 1 failed, 2 a wrong command line, 130 interrupted.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -41,6 +42,22 @@ pub fn report(outcome: anyhow::Result<ExitCode>) -> ExitCode {
         ExitCode::from(USAGE)
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Prints what the parser of the command line has to say, a help text among it, and gives the exit code.
+#[must_use]
+pub fn of_parser(error: &clap::Error) -> ExitCode {
+    let printed = error.print();
+    if error.use_stderr() {
+        return ExitCode::from(USAGE);
+    }
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            ui::error(&anyhow::Error::new(error).context("could not write to stdout"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

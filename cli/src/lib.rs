@@ -5,6 +5,7 @@
 //! | [`settings`] | TOML tables: presets, files, `--set KEY=VALUE`; no command-line parser |
 //! | [`flag`] | flags of several commands |
 //! | [`ui`] | results on stdout, everything else on stderr, progress bars |
+//! | [`grouped`] | messages by kind: the first in full, the others counted |
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`logging`] | the libraries' log on stderr |
 //! | [`open_files`] | the limit of open files |
@@ -12,6 +13,7 @@
 
 pub mod exit_code;
 pub mod flag;
+pub mod grouped;
 pub mod interrupt;
 pub mod logging;
 pub mod open_files;

@@ -1,6 +1,6 @@
 //! The libraries' log, on stderr.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +16,8 @@ pub fn start() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // A log in a file has no escape codes.
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
 }

@@ -251,11 +251,31 @@ pub fn resolve<T: DeserializeOwned>(
             path: path.to_owned(),
         });
     }
-    let mut table = base;
+    let mut table = base.clone();
     for setting in settings {
         setting.apply(&mut table, expand)?;
     }
-    deserialize(&table).map_err(SettingsError::setting)
+    deserialize(&table).map_err(|problem| match first_wrong::<T>(base, settings, expand) {
+        Some(wrong) => SettingsError::setting(wrong),
+        None => SettingsError::setting(problem),
+    })
+}
+
+/// What is wrong with the first setting that does not fit, which is named as it was given.
+fn first_wrong<T: DeserializeOwned>(
+    base: Table,
+    settings: &[Setting],
+    expand: &dyn Fn(&str, &Value) -> Option<Value>,
+) -> Option<String> {
+    let mut table = base;
+    for setting in settings {
+        setting.apply(&mut table, expand).ok()?;
+        if let Err(error) = parse_as::<T>(&table) {
+            let Setting { key, value } = setting;
+            return Some(format!("invalid setting `{key} = {value}`: {}", error.message));
+        }
+    }
+    None
 }
 
 /// Reads a TOML file.
@@ -279,11 +299,40 @@ fn parse_table(text: &str, path: &Path) -> Result<Table, SettingsError> {
 }
 
 fn deserialize<T: DeserializeOwned>(table: &Table) -> Result<T, String> {
+    parse_as(table).map_err(|ParseError { line, message }| format!("invalid setting `{line}`: {message}"))
+}
+
+/// Why a table does not fit, and the line of its text that is at fault.
+struct ParseError {
+    line: String,
+    message: String,
+}
+
+fn parse_as<T: DeserializeOwned>(table: &Table) -> Result<T, ParseError> {
     // By way of the text: the deserializer of a `Table` names no key where a value is wrong.
-    let text = toml::to_string(table).map_err(|error| error.to_string())?;
+    let text = toml::to_string(table).map_err(|error| ParseError {
+        line: String::new(),
+        message: error.to_string(),
+    })?;
     toml::from_str(&text).map_err(|error| {
-        let line = text.lines().nth(line_index(&text, &error)).unwrap_or_default();
-        format!("invalid setting `{line}`: {}", error.message())
+        let line_idx = line_index(&text, &error);
+        let line = text.lines().nth(line_idx).unwrap_or_default();
+        ParseError {
+            line: format!("{}{line}", table_of_line(&text, line_idx)),
+            message: error.message().to_owned(),
+        }
+    })
+}
+
+/// What stands before the key of a line in a dotted key: the table that it is in, and a dot.
+fn table_of_line(text: &str, line_idx: usize) -> String {
+    let before: Vec<&str> = text.lines().take(line_idx).collect();
+    let heading = before.iter().rev().find(|line| line.starts_with('['));
+    heading.map_or_else(String::new, |heading| {
+        format!(
+            "{}.",
+            heading.trim_matches(|bracket| bracket == '[' || bracket == ']')
+        )
     })
 }
 
@@ -407,9 +456,11 @@ mod tests {
     fn what_is_wrong_is_named() {
         let error = resolved(Table::new(), None, &["render.sise_px=64"]).unwrap_err();
         assert!(
-            error.is_of_command_line() && error.to_string().contains("sise_px"),
+            error.is_of_command_line() && error.to_string().contains("`render.sise_px = 64`"),
             "{error}"
         );
+        let error = resolved(Table::new(), None, &["seed=3", "lighting.foo=1"]).unwrap_err();
+        assert!(error.to_string().contains("`lighting.foo = 1`"), "{error}");
         let error = resolved(Table::new(), None, &["seed=many"]).unwrap_err();
         assert!(error.to_string().contains("seed = \"many\""), "{error}");
         let error = PRESETS.get_or_read("mini").unwrap_err();

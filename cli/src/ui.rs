@@ -1,7 +1,8 @@
 //! All that a user sees: results on stdout, everything else on stderr, progress bars only where stderr is a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::open_files;
+
+/// What a full disk or an exhausted quota is called.
+const NO_SPACE: &str = "not enough disk space";
 
 /// How often a bar is redrawn while nothing happens.
 const TICK: Duration = Duration::from_millis(200);
@@ -23,10 +27,36 @@ pub fn is_stdout_broken() -> bool {
     STDOUT_IS_BROKEN.load(Ordering::Relaxed)
 }
 
-/// Prints a result on stdout. A reader that closed its pipe (`| head`) is not an error; any other failure is reported
+/// Text without control characters but tabs and line breaks, which are written as in Rust (`\u{1b}`): a file's name could
+/// otherwise write anywhere on a terminal.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let is_control = |char: char| char.is_control() && !matches!(char, '\n' | '\t');
+    if !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_control(char) {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    Cow::Owned(printable)
+}
+
+/// Prints a result on stdout, on a terminal without control characters. A reader that closed its pipe (`| head`) is not an error; any other failure is reported
 /// once, and makes the program fail ([`crate::exit_code::report`]).
 pub fn result(text: impl Display) {
-    let Err(error) = writeln!(io::stdout().lock(), "{text}") else {
+    let mut stdout = io::stdout().lock();
+    let text = text.to_string();
+    let text = if stdout.is_terminal() {
+        printable(&text)
+    } else {
+        Cow::Borrowed(text.as_str())
+    };
+    let Err(error) = writeln!(stdout, "{text}") else {
         return;
     };
     if error.kind() != ErrorKind::BrokenPipe && !STDOUT_IS_BROKEN.swap(true, Ordering::Relaxed) {
@@ -43,18 +73,29 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Prints a line on stderr.
+/// Prints a line on stderr, without control characters.
 pub fn note(text: impl Display) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
 /// Prints an error and its causes in one line on stderr, with the way out where we know one.
 pub fn error(error: &anyhow::Error) {
-    let message = format!("{error:#}");
-    match open_files::way_out(&message) {
-        Some(way_out) => note(format_args!("error: {message}; {way_out}")),
-        None => note(format_args!("error: {message}")),
+    note(format_args!("error: {}", error_line(error)));
+}
+
+fn error_line(error: &anyhow::Error) -> String {
+    let mut line = format!("{error:#}");
+    let is_disk_full = error.chain().any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    });
+    if is_disk_full && !line.contains(NO_SPACE) {
+        line = format!("{NO_SPACE}: {line}");
     }
+    if let Some(way_out) = open_files::way_out(&line) {
+        line = format!("{line}; {way_out}");
+    }
+    line
 }
 
 /// A progress bar with rate and time left; hidden where stderr is not a terminal.
@@ -110,7 +151,7 @@ impl Bar {
 
     /// Shows a text behind the bar.
     pub fn message(&self, text: impl Display) {
-        self.0.set_message(text.to_string());
+        self.0.set_message(printable(&text.to_string()).into_owned());
     }
 
     /// Prints a result, on stdout, above the bar.
@@ -198,6 +239,26 @@ mod tests {
             text,
             "stage           time\n------------  ------\nbuild         12.0 s\na longer one     1 s"
         );
+    }
+
+    #[test]
+    fn a_full_disk_is_named_once() {
+        let full = || io::Error::from(ErrorKind::StorageFull);
+        let line = error_line(&anyhow::Error::new(full()).context("cannot write a.toml"));
+        assert!(
+            line.starts_with("not enough disk space: cannot write a.toml: "),
+            "{line}"
+        );
+        let named = anyhow::Error::new(full()).context("not enough disk space: a.toml");
+        assert_eq!(error_line(&named).matches(NO_SPACE).count(), 1, "{named:#}");
+        let other = anyhow::Error::new(io::Error::from(ErrorKind::NotFound)).context("cannot read a.toml");
+        assert!(error_line(&other).starts_with("cannot read"), "{other:#}");
+    }
+
+    #[test]
+    fn names_cannot_write_on_a_terminal() {
+        assert_eq!(printable("a\tb\nc"), "a\tb\nc");
+        assert_eq!(printable("a\x1b[2Jb\r\u{9b}"), "a\\u{1b}[2Jb\\r\\u{9b}");
     }
 
     #[test]

@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tap_dataset::{
-    Columns, Dataset, Mask1Bit, ObjectId, RowLayout, Sample, SampleView, ShardHeader, Split, ViewSelection,
-    decode_gray_png, encode_gray_png, write_samples,
+    Columns, Dataset, Mask1Bit, MeshStats, ObjectId, RowLayout, Sample, SampleView, ShardHeader, Split,
+    ViewSelection, decode_gray_png, encode_gray_png, write_samples,
 };
 
 const LAYOUT: RowLayout = RowLayout {
     num_points: 1024,
     num_views: 12,
     image_size_px: 224,
-    columns: Columns::Plain,
+    columns: Columns::DEFAULT,
 };
 const NUM_ROWS: usize = 128;
 /// View selections of a typical training loader.
@@ -60,17 +60,19 @@ fn write(dir: &Path) {
         points: (0..LAYOUT.num_points)
             .map(|i| [(i + row) as f32 * 1e-4; 3])
             .collect(),
-        normals: vec![[0.0, 1.0, 0.0]; LAYOUT.num_points],
+        normals: Some(vec![[0.0, 1.0, 0.0]; LAYOUT.num_points]),
         part_labels: None,
         views: (0..LAYOUT.num_views).map(|v| view(row * 12 + v)).collect(),
+        coverage_min: Some(0.4),
         object_from_mesh: [0.5; 16],
-        num_triangles: 1,
-        surface_area: 1.0,
-        is_watertight: true,
-        coverage_min: 0.4,
         source_sha256: "0".repeat(64),
         assets_sha256: None,
-        issues: None,
+        mesh: Some(MeshStats {
+            num_triangles: 1,
+            surface_area: 1.0,
+            is_watertight: true,
+            issues: None,
+        }),
     };
     let header = ShardHeader {
         layout: LAYOUT,

@@ -69,6 +69,7 @@ fn main() {
     assert_eq!(dataset.classes(), ["cone", "prism"]);
     let sample = dataset.read(Split::Test, 1, ViewSelection::All).expect("a row");
     assert_eq!((sample.id.as_str(), sample.label), ("prism/6", 1));
-    assert!(sample.is_watertight, "its caps close it");
-    assert_eq!((sample.num_triangles, sample.views.len()), (2 * 4 + 6 * 2, 12));
+    let mesh = sample.mesh.expect("it is made from a mesh");
+    assert!(mesh.is_watertight, "its caps close it");
+    assert_eq!((mesh.num_triangles, sample.views.len()), (2 * 4 + 6 * 2, 12));
 }

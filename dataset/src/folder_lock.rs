@@ -217,9 +217,19 @@ fn write(file: &mut File, kind: &str) -> io::Result<()> {
     if !old.is_empty() && serde_json::from_str::<Holder>(&old).is_err() {
         return Err(io::Error::other("the file is another program's"));
     }
-    file.set_len(0)?;
+    let written = overwrite(file, &json);
+    if written.is_err() {
+        // The disk is full: the old content, which had its place, still marks the folder.
+        let _ = overwrite(file, old.as_bytes());
+    }
+    written
+}
+
+/// Writes over the content of a file, which keeps its place on the disk.
+fn overwrite(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     file.rewind()?;
-    file.write_all(&json)?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
     file.sync_all()
 }
 

@@ -1,30 +1,48 @@
 //! Image sets: alternative images for the rows of a dataset, such as another lighting.
 //!
-//! `DIR/images/NAME/` is a folder of shards with its own manifest, whose parent is the dataset. Each of its
-//! shards has the name and the rows of a shard of the dataset, with the columns `id` and `images` only.
+//! `DIR/__images/NAME/` is a folder of shards with its own manifest, whose parent is the dataset. Each of its
+//! shards has the name (but for the extension) and the rows of a shard of the dataset, with the columns `id` and
+//! `images` only.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{DatasetError, ImageSetError, ManifestError, Result};
-use crate::manifest::{MANIFEST_FILE_NAME, Manifest};
-use crate::schema::{Columns, ObjectId};
+use crate::manifest::{Manifest, image_shard_file_name, is_manifest_name};
+use crate::schema::ObjectId;
 use crate::store;
 
-/// Subfolder of a dataset that holds its image sets.
-pub(crate) const IMAGE_SETS: &str = "images";
+/// Subfolder of a dataset that holds its image sets. Parquet readers that are given the dataset do not enter it: pyarrow
+/// and Spark because of one underscore, Hugging Face `datasets` because of two.
+const IMAGE_SETS: &str = "__images";
+/// Its name up to schema version 3.
+const OLD_IMAGE_SETS: &str = "images";
+/// Subfolders of a dataset in which image sets are looked for.
+pub(crate) const IMAGE_SET_FOLDERS: [&str; 2] = [IMAGE_SETS, OLD_IMAGE_SETS];
 
-/// Folder of an image set.
+/// Folder of an image set, whether it exists or not.
 ///
 /// # Errors
-/// When the name is not valid as a folder name.
+/// When the name is not valid as a folder name, or the folder cannot be read.
 pub fn image_set_dir(dir: &Path, name: &str) -> Result<PathBuf> {
     // Ids and folder names follow the same rules.
-    match ObjectId::try_new(IMAGE_SETS, name) {
-        Ok(_) => Ok(dir.join(IMAGE_SETS).join(name)),
-        Err(_) => Err(DatasetError::ImageSet(ImageSetError::Name {
+    if ObjectId::try_new(IMAGE_SETS, name).is_err() {
+        return Err(DatasetError::ImageSet(ImageSetError::Name {
             name: name.to_owned(),
-        })),
+        }));
     }
+    for sets in IMAGE_SET_FOLDERS {
+        let set_dir = dir.join(sets).join(name);
+        if has_manifest(&set_dir)? {
+            return Ok(set_dir);
+        }
+    }
+    Ok(dir.join(IMAGE_SETS).join(name))
+}
+
+fn has_manifest(dir: &Path) -> Result<bool> {
+    let files = store::list(dir)?;
+    Ok(files.iter().any(|file| is_manifest_name(&file.name)))
 }
 
 /// Names of all image sets, complete or not, sorted.
@@ -32,19 +50,18 @@ pub fn image_set_dir(dir: &Path, name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When the folder cannot be read.
 pub fn image_sets(dir: &Path) -> Result<Vec<String>> {
-    let dir = dir.join(IMAGE_SETS);
-    let mut names = Vec::new();
-    for found in store::list(&dir)? {
-        let Some(name) = found.name.strip_suffix('/') else {
-            continue;
-        };
-        let files = store::list(&dir.join(name))?;
-        if files.iter().any(|file| file.name == MANIFEST_FILE_NAME) {
-            names.push(name.to_owned());
+    let mut names = BTreeSet::new();
+    for sets in IMAGE_SET_FOLDERS.map(|sets| dir.join(sets)) {
+        for found in store::list(&sets)? {
+            let Some(name) = found.name.strip_suffix('/') else {
+                continue;
+            };
+            if has_manifest(&sets.join(name))? {
+                names.insert(name.to_owned());
+            }
         }
     }
-    names.sort();
-    Ok(names)
+    Ok(names.into_iter().collect())
 }
 
 /// Folder and manifest of a complete image set.
@@ -66,11 +83,13 @@ pub(crate) fn read_image_set(dir: &Path, name: &str, parent: &Manifest) -> Resul
     set.complete_sha256(&set_dir)?;
     let rows = |manifest: &Manifest| -> Vec<(String, usize)> {
         let shards = manifest.shards.iter();
-        shards.map(|shard| (shard.file.clone(), shard.rows)).collect()
+        shards
+            .map(|shard| (image_shard_file_name(&shard.file), shard.rows))
+            .collect()
     };
     let is_of_parent = set.parent.is_some()
         && set.parent == parent.sha256
-        && set.layout.columns == Columns::Images
+        && set.layout.columns.is_image_set()
         && rows(&set) == rows(parent);
     if is_of_parent {
         Ok((set_dir, set))

@@ -8,6 +8,8 @@ pub mod atomic_file;
 mod audit;
 #[cfg(feature = "build")]
 mod builder;
+#[cfg(feature = "build")]
+mod derive;
 mod error;
 mod folder_lock;
 mod image;
@@ -17,6 +19,7 @@ mod manifest;
 mod merge;
 mod owned_folder;
 mod pipeline;
+pub mod predicate;
 mod reader;
 #[cfg(feature = "build")]
 mod rebuild;
@@ -56,9 +59,14 @@ pub use builder::{
     BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
     build, plan,
 };
+#[cfg(feature = "build")]
+pub use derive::{
+    ClassRule, DeriveEvent, DeriveOptions, DeriveReport, ForeignReport, RowRules, SplitRule, derive,
+    open_foreign,
+};
 pub use error::{
-    BuildError, DatasetError, ImageError, ImageSetError, ManifestError, NameError, RecipeError, RelightError,
-    Result, ShardError, SourceError, StoreError, ThreadError,
+    BuildError, DatasetError, DeriveError, ImageError, ImageSetError, ManifestError, NameError, RecipeError,
+    RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
@@ -68,7 +76,7 @@ pub use image::{
 pub use image_set::{image_set_dir, image_sets};
 pub use manifest::{
     BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
-    SourceDescription, shard_file_name,
+    SourceDescription, is_manifest_name, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
@@ -81,8 +89,9 @@ pub use recipe::{BuildRecipe, DEFAULT_NUM_POINTS, DEFAULT_ROWS_PER_SHARD, Normal
 pub use relight::{RelightOptions, RelightReport, relight, relight_from_meshes};
 pub use reprojection::{MIN_POINTS_IN_MASK, points_in_mask};
 pub use schema::{
-    Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, OLDEST_SCHEMA_VERSION, ObjectId,
-    PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView, ShardHeader, Split,
+    ColumnSet, Columns, GENERATOR, MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues, MeshStats,
+    OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView,
+    ShardHeader, Split,
 };
 pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]

@@ -3,6 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+#[cfg(all(unix, feature = "build"))]
+use std::time::Duration;
+#[cfg(feature = "build")]
+use std::time::SystemTime;
 
 /// Reads a file of at most `limit_bytes`.
 pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
@@ -20,6 +24,22 @@ pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>>
         ));
     }
     Ok(bytes)
+}
+
+/// When a file last changed: its content, or its place in a folder (a file moved there keeps the time of its content).
+#[cfg(feature = "build")]
+pub(crate) fn changed(path: &Path) -> Option<SystemTime> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let modified = metadata.modified().ok()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let seconds = u64::try_from(metadata.ctime()).ok()?;
+        let nanoseconds = u32::try_from(metadata.ctime_nsec()).ok()?;
+        Some(modified.max(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)))
+    }
+    #[cfg(not(unix))]
+    Some(modified)
 }
 
 /// Reads at a position without moving a shared cursor.

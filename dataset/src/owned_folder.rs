@@ -17,9 +17,10 @@ use crate::store::is_url;
 const MAX_NAMED: usize = 4;
 
 /// The files of a training run, for the trainer and for those whose folders hold runs.
-pub const RUN_FILES: [&str; 10] = [
+pub const RUN_FILES: [&str; 11] = [
     LOCK_FILE_NAME,
     "config.toml",
+    "request.toml",
     "metrics.jsonl",
     "result.json",
     "encoder.safetensors",

@@ -1,14 +1,20 @@
 //! [`Dataset`]: random access to the rows of a complete dataset.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::error::{DatasetError, ImageSetError, Result, ShardError};
+use crate::error::{DatasetError, DeriveError, ImageSetError, Result, ShardError};
 use crate::image_set::read_image_set;
 use crate::manifest::{Manifest, ShardEntry};
+use crate::predicate::{Predicate, ValueKind};
+use crate::schema::column;
 use crate::schema::{Columns, ObjectId, RowLayout, Sample, Split};
 use crate::sha256;
-use crate::shard::{ShardReader, ViewSelection};
-use crate::store;
+use crate::shard::{RowStats, SPLIT, ShardReader, ViewSelection};
+use crate::store::FileCache;
+
+/// Shards whose files are open at a time; the footers of all are kept in memory.
+const MAX_OPEN_FILES: usize = 16;
 
 /// An open dataset. `Send` and `Sync`: loader threads share one.
 #[derive(Debug)]
@@ -17,6 +23,7 @@ pub struct Dataset {
     manifest: Manifest,
     splits: [SplitShards; Split::ALL.len()],
     sha256: String,
+    files: Arc<FileCache>,
 }
 
 #[derive(Debug, Default)]
@@ -38,18 +45,15 @@ impl Dataset {
     pub fn open(dir: &Path) -> Result<Self> {
         let manifest = Manifest::read(dir)?;
         let sha256 = manifest.complete_sha256(dir)?.to_owned();
-        let mut splits = Split::ALL.map(|_| SplitShards {
-            shards: Vec::new(),
-            images: Vec::new(),
-            starts: vec![0],
-        });
-        if manifest.layout.columns == Columns::Images {
+        let mut splits = empty_splits();
+        if manifest.layout.columns.is_image_set() {
             return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
                 path: dir.to_owned(),
             }));
         }
+        let files = Arc::new(FileCache::new(MAX_OPEN_FILES));
         for entry in &manifest.shards {
-            let shard = open_shard(dir, entry, &manifest)?;
+            let shard = open_shard(&files, dir, entry, &manifest)?;
             let split = &mut splits[entry.split as usize];
             split.starts.push(split.len() + shard.num_rows());
             split.shards.push(shard);
@@ -59,6 +63,7 @@ impl Dataset {
             manifest,
             splits,
             sha256,
+            files,
         })
     }
 
@@ -72,12 +77,43 @@ impl Dataset {
             split.images.clear();
         }
         for entry in &set.shards {
-            let shard = open_shard(&set_dir, entry, &set)?;
+            let shard = open_shard(&self.files, &set_dir, entry, &set)?;
             self.splits[entry.split as usize].images.push(shard);
         }
         let names = [&self.manifest, &set].map(|manifest| manifest.sha256.clone().unwrap_or_default());
         self.sha256 = sha256::of_bytes(names.join(" "));
         Ok(self)
+    }
+
+    /// Shards that no manifest lists, read as this one says.
+    #[cfg(feature = "build")]
+    pub(crate) fn of_foreign(dir: &Path, manifest: Manifest, shards: Vec<(Split, PathBuf)>) -> Result<Self> {
+        let files = Arc::new(FileCache::new(MAX_OPEN_FILES));
+        let mut splits = empty_splits();
+        let mut hashes = Vec::new();
+        for (split, path) in shards {
+            let open_error = DatasetError::io("open the shard", &path);
+            let file = files.file(&path).map_err(open_error)?;
+            let (hash, _) = sha256::of_file(&path).map_err(DatasetError::io("read", &path))?;
+            hashes.push(hash);
+            let shard = ShardReader::from_foreign(file, &path, &manifest)?;
+            let split = &mut splits[split as usize];
+            split.starts.push(split.len() + shard.num_rows());
+            split.shards.push(shard);
+        }
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            splits,
+            sha256: sha256::of_bytes(hashes.join(" ")),
+            files,
+        })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The manifest: contents and provenance.
@@ -104,7 +140,13 @@ impl Dataset {
         self.manifest.layout
     }
 
-    /// V: views per object.
+    /// Sets of columns that the rows have.
+    #[must_use]
+    pub fn columns(&self) -> Columns {
+        self.manifest.layout.columns
+    }
+
+    /// V: views per object; 0 without views.
     #[must_use]
     pub fn num_views(&self) -> usize {
         self.manifest.layout.num_views
@@ -116,7 +158,7 @@ impl Dataset {
         self.manifest.layout.num_points
     }
 
-    /// Width and height of a view in pixels.
+    /// Width and height of a view in pixels; 0 without views.
     #[must_use]
     pub fn image_size_px(&self) -> u32 {
         self.manifest.layout.image_size_px
@@ -139,12 +181,7 @@ impl Dataset {
     /// # Errors
     /// When a shard is damaged.
     pub fn labels(&self, split: Split) -> Result<Vec<i64>> {
-        let per_shard: Vec<_> = self.splits[split as usize]
-            .shards
-            .iter()
-            .map(ShardReader::labels)
-            .collect::<Result<_>>()?;
-        Ok(per_shard.concat())
+        self.concat(split, ShardReader::labels)
     }
 
     /// Ids of a split in row order, which is sorted. Reads only that column.
@@ -152,12 +189,52 @@ impl Dataset {
     /// # Errors
     /// When a shard is damaged.
     pub fn ids(&self, split: Split) -> Result<Vec<ObjectId>> {
-        let per_shard: Vec<_> = self.splits[split as usize]
-            .shards
-            .iter()
-            .map(ShardReader::ids)
-            .collect::<Result<_>>()?;
-        Ok(per_shard.concat())
+        self.concat(split, ShardReader::ids)
+    }
+
+    /// Columns that a [`Predicate`] may name.
+    #[must_use]
+    pub fn comparable_columns(&self) -> Vec<(&'static str, ValueKind)> {
+        let stored = column::stored(self.columns(), self.manifest.schema_version);
+        let comparable = stored.filter_map(|column| Some((column.name, column.value_kind()?)));
+        comparable.chain([(SPLIT, ValueKind::Text)]).collect()
+    }
+
+    /// Rows of a split of which a predicate is true, in order. Reads only the columns that it names.
+    ///
+    /// # Errors
+    /// When it names a column that the rows do not have, or a shard is damaged.
+    pub fn matching(&self, split: Split, predicate: &Predicate) -> Result<Vec<usize>> {
+        predicate
+            .check(&self.comparable_columns())
+            .map_err(DeriveError::from)?;
+        let shards = &self.splits[split as usize];
+        let mut rows = Vec::new();
+        for (shard, start) in shards.shards.iter().zip(&shards.starts) {
+            rows.extend(
+                shard
+                    .matching(split, predicate)?
+                    .into_iter()
+                    .map(|row| start + row),
+            );
+        }
+        Ok(rows)
+    }
+
+    /// Small columns of a split in row order.
+    ///
+    /// # Errors
+    /// When a shard is damaged.
+    pub fn stats(&self, split: Split) -> Result<Vec<RowStats>> {
+        self.concat(split, ShardReader::stats)
+    }
+
+    fn concat<T>(&self, split: Split, read: fn(&ShardReader) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let mut rows = Vec::with_capacity(self.len(split));
+        for shard in &self.splits[split as usize].shards {
+            rows.extend(read(shard)?);
+        }
+        Ok(rows)
     }
 
     /// Reads one row with the selected views. Reads only that row's pages and decodes no image.
@@ -194,10 +271,25 @@ impl Dataset {
     }
 }
 
+fn empty_splits() -> [SplitShards; Split::ALL.len()] {
+    Split::ALL.map(|_| SplitShards {
+        shards: Vec::new(),
+        images: Vec::new(),
+        starts: vec![0],
+    })
+}
+
 /// Opens a shard and checks it against the manifest.
-fn open_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest) -> Result<ShardReader> {
+fn open_shard(
+    files: &Arc<FileCache>,
+    dir: &Path,
+    entry: &ShardEntry,
+    manifest: &Manifest,
+) -> Result<ShardReader> {
     let path = dir.join(&entry.file);
-    let file = store::open(&path).map_err(DatasetError::io("open the shard", &path))?;
+    let file = files
+        .file(&path)
+        .map_err(DatasetError::io("open the shard", &path))?;
     let found = file.len();
     if found != entry.bytes {
         return Err(DatasetError::Shard(ShardError::Length {
@@ -206,7 +298,7 @@ fn open_shard(dir: &Path, entry: &ShardEntry, manifest: &Manifest) -> Result<Sha
             path,
         }));
     }
-    let shard = ShardReader::from_file(file, &path)?;
+    let shard = ShardReader::from_file(file, &path, Some(manifest))?;
     let invalid = |detail: String| {
         DatasetError::Shard(ShardError::Invalid {
             detail,

@@ -7,7 +7,7 @@ use tap_render::{Channels, MaterialChoice, RenderRecipe, UpAxis};
 
 use crate::error::{DatasetError, RecipeError, Result};
 use crate::image::MAX_IMAGE_SIZE_PX;
-use crate::schema::{Columns, ObjectId, RowLayout};
+use crate::schema::{ColumnSet, Columns, ObjectId, RowLayout};
 use crate::surface::Sampler;
 
 /// Points per object (TAP, section 4.1).
@@ -22,9 +22,19 @@ const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 /// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of a recipe's file")]
 pub struct BuildRecipe {
     /// Views and lighting.
     pub render: RenderRecipe,
+    /// Whether to render and store views. Without them nothing is rendered, and no object is skipped for how it looks.
+    #[serde(skip_serializing_if = "is_true")]
+    pub views: bool,
+    /// Whether to store the normals of the points.
+    #[serde(skip_serializing_if = "is_true")]
+    pub normals: bool,
+    /// Whether to examine the meshes and store their statistics and issues.
+    #[serde(skip_serializing_if = "is_true")]
+    pub mesh_stats: bool,
     /// Whether to store a G-buffer for relighting without meshes. Its normals are flat or smooth as in the
     /// lighting; albedo is stored if the lighting shows it.
     pub gbuffer: bool,
@@ -40,6 +50,20 @@ pub struct BuildRecipe {
     pub normalization: Normalization,
     /// Objects per shard; skipped ones leave it shorter.
     pub rows_per_shard: usize,
+    /// Objects that cover less than this fraction of one of their images are left out; 0 keeps all.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub min_coverage: f32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f32) -> bool {
+    *number == 0.0
+}
+
+/// Settings that leave out columns came later: the default is not written, so that recipes without them stay the same.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_true(setting: &bool) -> bool {
+    *setting
 }
 
 /// Translation and scale into object space.
@@ -59,6 +83,9 @@ impl Default for BuildRecipe {
     fn default() -> Self {
         Self {
             render: RenderRecipe::default(),
+            views: true,
+            normals: true,
+            mesh_stats: true,
             gbuffer: false,
             num_points: DEFAULT_NUM_POINTS,
             sampler: Sampler::default(),
@@ -66,6 +93,7 @@ impl Default for BuildRecipe {
             up: UpAxis::default(),
             normalization: Normalization::default(),
             rows_per_shard: DEFAULT_ROWS_PER_SHARD,
+            min_coverage: 0.0,
         }
     }
 }
@@ -79,23 +107,33 @@ impl BuildRecipe {
         // Exhaustive: a new field must be checked or listed here.
         let Self {
             render,
-            gbuffer: _,
+            views,
+            normals: _,
+            mesh_stats: _,
+            gbuffer,
             num_points,
             sampler: _,
             seed: _,
             up: _,
             normalization: _,
             rows_per_shard,
+            min_coverage,
         } = self;
         render.validate()?;
         let out_of_range = |key, value: String, rule| {
             Err(DatasetError::Recipe(RecipeError::OutOfRange { key, value, rule }))
         };
+        if *gbuffer && !views {
+            return out_of_range("gbuffer", gbuffer.to_string(), "false without views");
+        }
         if !(1..=MAX_NUM_POINTS).contains(num_points) {
             return out_of_range("num_points", num_points.to_string(), "1 to 262144");
         }
         if !(1..=MAX_ROWS_PER_SHARD).contains(rows_per_shard) {
             return out_of_range("rows_per_shard", rows_per_shard.to_string(), "1 to 1048576");
+        }
+        if !(0.0..=1.0).contains(min_coverage) {
+            return out_of_range("min_coverage", min_coverage.to_string(), "0 to 1");
         }
         if render.size_px > MAX_IMAGE_SIZE_PX {
             return out_of_range("render.size_px", render.size_px.to_string(), "at most 4096");
@@ -112,16 +150,43 @@ impl BuildRecipe {
 
     /// Row dimensions.
     pub(crate) fn row_layout(&self) -> RowLayout {
+        let left_out = [
+            (self.views, ColumnSet::Views),
+            (self.normals, ColumnSet::Normals),
+            (self.mesh_stats, ColumnSet::Mesh),
+        ];
+        let columns = left_out
+            .into_iter()
+            .filter(|(is_stored, _)| !is_stored)
+            .fold(Columns::DEFAULT, |columns, (_, set)| columns.without(set));
+        if !self.views {
+            return RowLayout {
+                num_points: self.num_points,
+                num_views: 0,
+                image_size_px: 0,
+                columns,
+            };
+        }
         RowLayout {
             num_points: self.num_points,
             num_views: self.render.rig.num_views(),
             image_size_px: self.render.size_px,
             columns: match (self.gbuffer, self.render.lighting.material) {
-                (false, _) => Columns::Plain,
-                (true, MaterialChoice::White) => Columns::Gbuffer,
-                (true, MaterialChoice::Own) => Columns::GbufferWithAlbedo,
+                (false, _) => columns,
+                (true, MaterialChoice::White) => columns.with(ColumnSet::Gbuffer),
+                (true, MaterialChoice::Own) => columns.with(ColumnSet::GbufferAlbedo),
             },
         }
+    }
+
+    /// Whether materials and textures are seen.
+    pub(crate) fn needs_appearance(&self) -> bool {
+        self.views && self.render.needs_appearance()
+    }
+
+    /// Whether the normals of the file are seen.
+    pub(crate) fn needs_normals(&self) -> bool {
+        self.views && self.render.needs_normals()
     }
 
     /// Render recipe with all channels that a row stores.
@@ -169,10 +234,29 @@ mod tests {
                 num_points: 1024,
                 num_views: 12,
                 image_size_px: 224,
-                columns: Columns::Plain,
+                columns: Columns::DEFAULT,
             }
         );
         serde_json::from_str::<BuildRecipe>("{\"num_point\": 3}").unwrap_err();
+    }
+
+    #[test]
+    fn what_is_left_out_has_no_column_and_what_is_stored_no_key() {
+        let json = serde_json::to_value(BuildRecipe::default()).unwrap();
+        for key in ["views", "normals", "mesh_stats"] {
+            assert!(json.get(key).is_none(), "{key}");
+        }
+        let points: BuildRecipe =
+            serde_json::from_str("{\"views\": false, \"normals\": false, \"mesh_stats\": false}").unwrap();
+        let layout = points.row_layout();
+        assert_eq!((layout.num_views, layout.image_size_px), (0, 0));
+        let sets: Vec<ColumnSet> = layout.columns.sets().collect();
+        assert_eq!(sets, [ColumnSet::Points, ColumnSet::Parts]);
+        let gbuffer = BuildRecipe {
+            gbuffer: true,
+            ..points
+        };
+        assert!(gbuffer.validate().unwrap_err().to_string().contains("gbuffer"));
     }
 
     #[test]

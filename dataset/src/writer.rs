@@ -6,17 +6,17 @@
 //! listed shards whose hash does not match are rebuilt.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{BuildError, DatasetError, ManifestError, Result, ShardError, StoreError};
-use crate::image_set::IMAGE_SETS;
+use crate::image_set::IMAGE_SET_FOLDERS;
 use crate::manifest::{
-    BuildPart, JOURNAL_SUFFIX, JournalEntry, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest, ObjectEntry,
-    ShardCount, ShardEntry, SkipReason, SkippedObject, SourceDescription, shard_file_name,
+    BuildPart, JOURNAL_SUFFIX, JournalEntry, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest,
+    OLD_MANIFEST_FILE_NAME, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
+    SourceDescription, image_shard_file_name, is_manifest_name, manifest_file, shard_file_name, shard_stem,
 };
 use crate::owned_folder::{refuse_foreign, refuse_link};
 use crate::pipeline::{num_threads, parallel_map};
@@ -91,6 +91,19 @@ impl DatasetWriter {
     /// When `dir` holds a dataset with another plan (unless `force` is set) or unrelated files (with `force` too, beside a
     /// dataset), is locked by another program, or is not writable.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
+        Self::open_checked(dir, plan, force, &|_| true)
+    }
+
+    /// As [`open`](Self::open); intact shards of an earlier run are kept if they are current.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_checked(
+        dir: &Path,
+        plan: &DatasetPlan,
+        force: bool,
+        is_current: &(dyn Fn(&ShardEntry) -> bool + Sync),
+    ) -> Result<Self> {
         if force {
             check_replaceable(dir)?;
         }
@@ -116,9 +129,12 @@ impl DatasetWriter {
             Err(e) => return Err(e),
         };
         let planned = manifest.planned_shards();
-        let damaged = manifest.drop_damaged_shards(dir, &planned)?;
+        let damaged = manifest.drop_damaged_shards(dir, &planned, is_current)?;
         for shard in &damaged {
-            tracing::warn!(shard, "the shard is missing or damaged and is rebuilt");
+            tracing::debug!(
+                shard,
+                "the shard is missing, damaged or out of date and is rebuilt"
+            );
         }
         let plan_indices = manifest.plan_indices(&planned).map_err(|detail| {
             DatasetError::Manifest(ManifestError::Invalid {
@@ -457,9 +473,14 @@ pub(crate) fn num_shards(rows_per_shard: usize, num_objects: impl Fn(Split) -> u
 }
 
 impl Manifest {
-    /// Removes entries of shards that are missing or damaged, and returns their names.
-    fn drop_damaged_shards(&mut self, dir: &Path, planned: &[(Split, String)]) -> Result<Vec<String>> {
-        let is_intact = verify_shards(dir, &self.shards)?;
+    /// Removes entries of shards that are missing, damaged or not current, and returns their names.
+    fn drop_damaged_shards(
+        &mut self,
+        dir: &Path,
+        planned: &[(Split, String)],
+        is_current: &(dyn Fn(&ShardEntry) -> bool + Sync),
+    ) -> Result<Vec<String>> {
+        let is_intact = verify_shards(dir, &self.shards, is_current)?;
         let damaged: Vec<String> = self
             .shards
             .iter()
@@ -480,11 +501,15 @@ impl Manifest {
     }
 }
 
-/// Whether each shard matches the manifest. Hashed in parallel, because a resumed build waits for it.
-fn verify_shards(dir: &Path, shards: &[ShardEntry]) -> Result<Vec<bool>> {
+/// Whether each shard matches the manifest and is current. Hashed in parallel, because a resumed build waits for it.
+fn verify_shards(
+    dir: &Path,
+    shards: &[ShardEntry],
+    is_current: &(dyn Fn(&ShardEntry) -> bool + Sync),
+) -> Result<Vec<bool>> {
     let is_intact = |i: usize| {
         let shard = &shards[i];
-        store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256)
+        store::is_intact(&dir.join(&shard.file), shard.bytes, &shard.sha256) && is_current(shard)
     };
     parallel_map(num_threads(0), shards.len(), is_intact, || {})
 }
@@ -595,7 +620,7 @@ fn compare(path: &str, found: &Value, expected: &Value, differences: &mut Vec<St
 /// Refuses a folder that contains unrelated files.
 fn check_no_foreign_files(dir: &Path) -> Result<()> {
     let found = store::list(dir)?;
-    let is_foreign = |name: &str| !is_dataset_file(name) || is_foreign_shard(dir, name);
+    let is_foreign = |name: &str| !is_dataset_file(name) || is_foreign(dir, name);
     match found.into_iter().find(|found| is_foreign(&found.name)) {
         Some(foreign) => Err(DatasetError::Store(StoreError::ForeignFiles {
             name: foreign.name.trim_end_matches('/').to_owned(),
@@ -611,33 +636,30 @@ fn check_replaceable(dir: &Path) -> Result<()> {
     if !store::is_url(dir) {
         refuse_link(dir)?;
     }
-    let path = dir.join(MANIFEST_FILE_NAME);
-    let listed = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
-        Ok(bytes) => match listed_shards(&bytes) {
-            Some(listed) => listed,
-            None => {
-                return Err(DatasetError::Store(StoreError::NotOurs {
-                    what: format!("its {MANIFEST_FILE_NAME} is not the manifest of a dataset"),
-                    path: dir.to_owned(),
-                }));
-            }
-        },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
-        Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
+    let listed = match manifest_file(dir)? {
+        Some((path, bytes)) => listed_shards(&bytes).ok_or_else(|| {
+            let name = path.file_name().unwrap_or_default().display();
+            DatasetError::Store(StoreError::NotOurs {
+                what: format!("its {name} is not the manifest of a dataset"),
+                path: dir.to_owned(),
+            })
+        })?,
+        None => BTreeSet::new(),
     };
     let mut foreign = Vec::new();
     for found in store::list(dir)? {
         let name = found.name.as_str();
-        if name.strip_suffix('/') == Some(IMAGE_SETS) {
-            let sets = dir.join(IMAGE_SETS);
+        let folder = name.strip_suffix('/');
+        if let Some(folder) = folder.filter(|folder| IMAGE_SET_FOLDERS.contains(folder)) {
+            let sets = dir.join(folder);
             for set in store::list(&sets)? {
-                let manifest = sets.join(&set.name).join(MANIFEST_FILE_NAME);
-                let bytes = store::read_bounded(&manifest, MAX_MANIFEST_BYTES);
-                if !bytes.is_ok_and(|bytes| listed_shards(&bytes).is_some()) {
-                    foreign.push(format!("{IMAGE_SETS}/{}", set.name));
+                let manifest = manifest_file(&sets.join(&set.name));
+                let is_ours = |bytes: &[u8]| listed_shards(bytes).is_some();
+                if !manifest.is_ok_and(|found| found.is_some_and(|(_, bytes)| is_ours(&bytes))) {
+                    foreign.push(format!("{folder}/{}", set.name));
                 }
             }
-        } else if !is_dataset_file(name) || (!listed.contains(name) && is_foreign_shard(dir, name)) {
+        } else if !is_dataset_file(name) || (!listed.contains(name) && is_foreign(dir, name)) {
             foreign.push(found.name);
         }
     }
@@ -666,12 +688,16 @@ fn listed_shards(manifest: &[u8]) -> Option<BTreeSet<String>> {
     Some(names.map(str::to_owned).collect())
 }
 
-/// Whether it is a complete Parquet file of another program: others name shards in the same way.
-fn is_foreign_shard(dir: &Path, name: &str) -> bool {
+/// Whether it is a complete Parquet file or a manifest of another program: others use the same names.
+fn is_foreign(dir: &Path, name: &str) -> bool {
+    let path = dir.join(name);
+    if name == OLD_MANIFEST_FILE_NAME {
+        let bytes = store::read_bounded(&path, MAX_MANIFEST_BYTES);
+        return !bytes.is_ok_and(|bytes| listed_shards(&bytes).is_some());
+    }
     if !is_shard_name(name) {
         return false;
     }
-    let path = dir.join(name);
     let is_parquet = store::open(&path).is_ok_and(|file| {
         let len = file.len();
         len > 2 * PARQUET_MAGIC.len() as u64
@@ -685,13 +711,13 @@ fn is_foreign_shard(dir: &Path, name: &str) -> bool {
 /// Whether a dataset writer creates files with this name.
 fn is_dataset_file(name: &str) -> bool {
     let whole = name.strip_suffix(".partial").unwrap_or(name);
-    whole == MANIFEST_FILE_NAME || is_shard_name(whole.strip_suffix(JOURNAL_SUFFIX).unwrap_or(whole))
+    is_manifest_name(whole) || is_shard_name(whole.strip_suffix(JOURNAL_SUFFIX).unwrap_or(whole))
 }
 
-/// `<split>-<5 digits>-of-<5 digits>.parquet`
+/// `<split>-<5 digits>-of-<5 digits>`, with the extension of a shard or of an image set's shard.
 fn is_shard_name(name: &str) -> bool {
     let parse = || {
-        let (split, rest) = name.strip_suffix(".parquet")?.split_once('-')?;
+        let (split, rest) = shard_stem(name)?.split_once('-')?;
         let (shard_idx, num_shards) = rest.split_once("-of-")?;
         let split = Split::ALL.into_iter().find(|s| s.as_str() == split)?;
         Some(shard_file_name(
@@ -700,7 +726,7 @@ fn is_shard_name(name: &str) -> bool {
             num_shards.parse().ok()?,
         ))
     };
-    parse().as_deref() == Some(name)
+    parse().is_some_and(|shard| shard == name || image_shard_file_name(&shard) == name)
 }
 
 /// Removes dataset files that the manifest does not list; refuses where one is another program's shard.
@@ -711,7 +737,7 @@ fn remove_stale_files(dir: &Path, manifest: &Manifest) -> Result<()> {
     let is_stale =
         |name: &&str| is_dataset_file(name) && *name != MANIFEST_FILE_NAME && !listed.contains(name);
     let stale: Vec<&str> = names.filter(is_stale).collect();
-    match stale.iter().find(|name| is_foreign_shard(dir, name)) {
+    match stale.iter().find(|name| is_foreign(dir, name)) {
         Some(foreign) => Err(DatasetError::Store(StoreError::ForeignFiles {
             name: (*foreign).to_owned(),
             path: dir.to_owned(),

@@ -56,12 +56,13 @@ fn a_source_becomes_a_dataset_that_verifies() {
     .concat();
     assert_eq!(ids, done, "events come in the order of the rows");
     let sample = dataset.read(Split::Train, 9, ViewSelection::All).unwrap();
+    let mesh = sample.mesh.as_ref().unwrap();
     assert_eq!(
-        (sample.category.as_str(), sample.label, sample.num_triangles),
+        (sample.category.as_str(), sample.label, mesh.num_triangles),
         ("plank", 1, 12)
     );
     assert!(
-        sample.is_watertight && sample.part_labels.is_none(),
+        mesh.is_watertight && sample.part_labels.is_none(),
         "a closed box without parts"
     );
     // Points lie on the box of the mesh file, transformed to object space.
@@ -72,10 +73,33 @@ fn a_source_becomes_a_dataset_that_verifies() {
         .fold(0.0, f32::max);
     assert!((farthest - 1.0).abs() < 1e-5, "{farthest}");
     assert!(
-        !fs::read_to_string(out.path().join("manifest.json"))
+        !fs::read_to_string(out.path().join("_manifest.json"))
             .unwrap()
             .contains(source.path().to_str().unwrap())
     );
+}
+
+#[test]
+fn a_compressed_mesh_gives_the_row_of_the_mesh() {
+    let dir = tempfile::tempdir().unwrap();
+    let obj = box_obj(1.0, 0.5, 0.3);
+    let row = |source: &str, name: &str, content: &[u8]| {
+        let folder = dir.path().join(source).join("crate");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), content).unwrap();
+        let out = dir.path().join(format!("{source} out"));
+        run(&dir.path().join(source), &out, 1).unwrap();
+        Dataset::open(&out)
+            .unwrap()
+            .read(Split::Train, 0, ViewSelection::All)
+            .unwrap()
+    };
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, obj.as_bytes()).unwrap();
+    let mut packed = row("packed", "a.obj.gz", &encoder.finish().unwrap());
+    let plain = row("plain", "a.obj", obj.as_bytes());
+    packed.source_sha256.clone_from(&plain.source_sha256);
+    assert_eq!(packed, plain);
 }
 
 #[test]
@@ -163,7 +187,7 @@ fn named_groups_become_part_labels() {
         "{labels:?}"
     );
     // `body` holds the faces with normals along z.
-    for (normal, label) in sample.normals.iter().zip(&labels) {
+    for (normal, label) in sample.normals.iter().flatten().zip(&labels) {
         assert_eq!(normal[2].abs() > 0.9, *label == 1, "{normal:?}");
     }
 }
@@ -210,7 +234,7 @@ fn cancelled_anywhere_and_resumed_gives_the_bytes_of_an_unbroken_build() {
             "not in the manifest",
         )
         .unwrap();
-        fs::write(out.path().join("manifest.json.partial"), "{").unwrap();
+        fs::write(out.path().join("_manifest.json.partial"), "{").unwrap();
         let summary = run(source.path(), out.path(), 1).unwrap();
         assert!(summary.is_complete, "resumed");
         assert_eq!(bytes(out.path()), expected, "stopped after {stop_after}");
@@ -464,7 +488,7 @@ mod full_disk {
             matches!(error, DatasetError::Build(BuildError::NotEnoughDiskSpace { .. })),
             "foreseen: {error}"
         );
-        assert_eq!(names(&out), ["manifest.json"], "and nothing was begun");
+        assert_eq!(names(&out), ["_manifest.json"], "and nothing was begun");
         let error = attempt(true).unwrap_err();
         let mut text = error.to_string();
         text += &std::error::Error::source(&error)
@@ -507,4 +531,48 @@ mod full_disk {
     fn eprintln_skipped() {
         eprintln!("skipped: mounting a small disk is not allowed here");
     }
+}
+
+#[test]
+fn without_views_nothing_is_rendered_and_the_points_are_the_same() {
+    let (source, out) = (boxes(), tempfile::tempdir().unwrap());
+    let with_views = run(source.path(), &out.path().join("views"), 2).unwrap().manifest;
+    let points_only = BuildRecipe {
+        views: false,
+        ..recipe()
+    };
+    let no_device = BuildOptions {
+        renderer: RendererOptions {
+            backend: BackendChoice::Wgpu,
+            adapter: AdapterChoice::Name("none of this name".to_owned()),
+            ..RendererOptions::default()
+        },
+        ..options(&out.path().join("points"), 2)
+    };
+    let summary = run_with(source.path(), &points_only, &no_device).unwrap();
+    let manifest = summary.manifest;
+    assert!(manifest.adapter.is_null(), "{}", manifest.adapter);
+    let report = verify(&no_device.out, VerifyOptions::default(), &mut |_| {}).unwrap();
+    assert!(report.is_ok(), "{:?}", report.problems);
+    assert_eq!((report.num_rows, report.num_images), (14, 0));
+    let points = |manifest: &tap_dataset::Manifest| -> Vec<String> {
+        let objects = manifest.shards.iter().flat_map(|shard| shard.objects.clone());
+        objects.map(|object| object.row.unwrap().points_sha256).collect()
+    };
+    assert_eq!(points(&manifest), points(&with_views));
+    assert!(
+        with_views.recipe.get("views").is_none(),
+        "recipes with views are what they were"
+    );
+
+    let fewer = BuildRecipe {
+        normals: false,
+        mesh_stats: false,
+        ..points_only
+    };
+    let fewer_out = options(&out.path().join("fewer"), 1);
+    run_with(source.path(), &fewer, &fewer_out).unwrap();
+    let dataset = Dataset::open(&fewer_out.out).unwrap();
+    let sample = dataset.read(Split::Train, 0, ViewSelection::All).unwrap();
+    assert!(sample.normals.is_none() && sample.mesh.is_none() && sample.views.is_empty());
 }

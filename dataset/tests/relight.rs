@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use boxes::{box_obj, bytes, options, recipe, run_with};
 use tap_dataset::{
-    BuildError, BuildEvent, BuildRecipe, Columns, Dataset, DatasetError, GbufferPixels, Manifest,
+    BuildError, BuildEvent, BuildRecipe, ColumnSet, Columns, Dataset, DatasetError, GbufferPixels, Manifest,
     RelightOptions, RelightReport, Sample, SampleView, Split, VerifyOptions, ViewSelection, decode_gray_png,
     image_set_dir, image_sets, relight, verify,
 };
@@ -25,6 +25,8 @@ const ONE_ROUGH_IN: usize = 40;
 
 /// First shard of the boxes.
 const SHARD: &str = "train-00000-of-00003.parquet";
+/// Its images in an image set.
+const IMAGE_SHARD: &str = "train-00000-of-00003.pq";
 
 /// Boxes of two colors, one of them broken.
 fn colored_boxes() -> tempfile::TempDir {
@@ -318,7 +320,7 @@ fn what_was_relit_is_relit_again() {
     let columns = Manifest::read(&white).unwrap().layout.columns;
     assert_eq!(
         columns,
-        Columns::GbufferWithAlbedo,
+        Columns::DEFAULT.with(ColumnSet::GbufferAlbedo),
         "colors stay, though none are seen"
     );
     assert_eq!(rows(&white)[0].views[0].image_png[25], 0, "white is gray");
@@ -388,9 +390,44 @@ fn images_are_added_beside_the_rows() {
     let length = |file: PathBuf| fs::metadata(file).unwrap().len();
     let set = image_set_dir(&stored, "night").unwrap();
     assert!(
-        length(set.join(SHARD)) * 3 < length(stored.join(SHARD)),
+        length(set.join(IMAGE_SHARD)) * 3 < length(stored.join(SHARD)),
         "images only"
     );
+}
+
+/// Gives a folder the names, and its manifest the form, of schema version 3.
+fn rename_to_version_3(dir: &Path) {
+    let mut manifest = Manifest::read(dir).unwrap();
+    manifest.schema_version = 3;
+    for shard in &mut manifest.shards {
+        let old = shard.file.replace(".pq", ".parquet");
+        fs::rename(dir.join(&shard.file), dir.join(&old)).unwrap();
+        shard.file = old;
+    }
+    manifest.sha256 = Some(manifest.shards_sha256());
+    let json = serde_json::to_vec(&manifest).unwrap();
+    fs::write(dir.join("manifest.json"), json).unwrap();
+    fs::remove_file(dir.join("_manifest.json")).unwrap();
+}
+
+#[test]
+fn a_dataset_is_read_under_the_names_of_earlier_versions() {
+    let out = tempfile::tempdir().unwrap();
+    let stored = stored_boxes(out.path());
+    add_images(&stored, "night", false).unwrap();
+    rename_to_version_3(&image_set_dir(&stored, "night").unwrap());
+    fs::rename(stored.join("__images"), stored.join("images")).unwrap();
+    rename_to_version_3(&stored);
+
+    assert_eq!(image_sets(&stored).unwrap(), ["night"]);
+    Dataset::open(&stored).unwrap().with_images("night").unwrap();
+    let report = verify(&stored, VerifyOptions { is_deep: true }, &mut |_| {}).unwrap();
+    assert_eq!(report.problems, []);
+
+    // Another set goes where sets are today; the build itself goes on under today's names.
+    add_images(&stored, "day", false).unwrap();
+    assert!(stored.join("__images/day").is_dir());
+    assert_eq!(image_sets(&stored).unwrap(), ["day", "night"]);
 }
 
 #[test]
@@ -399,7 +436,7 @@ fn damage_to_added_images_is_found_and_mended() {
     let stored = stored_boxes(out.path());
     add_images(&stored, "night", false).unwrap();
     let set = image_set_dir(&stored, "night").unwrap();
-    let shard = set.join(SHARD);
+    let shard = set.join(IMAGE_SHARD);
     let whole = fs::read(&shard).unwrap();
 
     let problems = || {
@@ -414,7 +451,7 @@ fn damage_to_added_images_is_found_and_mended() {
         let first = problems().first().map(|problem| problem.file.clone());
         assert_eq!(
             first,
-            Some(format!("images/night/{SHARD}")),
+            Some(format!("__images/night/{IMAGE_SHARD}")),
             "a bit of byte {place}"
         );
     }
@@ -443,7 +480,7 @@ fn damage_to_added_images_is_found_and_mended() {
         ..recipe_with(Lighting::textured(), true)
     };
     let other = build_with(colored_boxes().path(), &other, out.path().join("other"));
-    fs::rename(stored.join("images"), other.join("images")).unwrap();
+    fs::rename(stored.join("__images"), other.join("__images")).unwrap();
     fs::remove_dir_all(&stored).unwrap();
     fs::rename(other, &stored).unwrap();
     assert!(

@@ -6,15 +6,17 @@ mod fixture;
 use fixture::{header, sample};
 use proptest::prelude::*;
 use tap_dataset::{
-    Columns, Dataset, DatasetError, ManifestError, RowLayout, SCHEMA_VERSION, Sample, ShardError, Split,
-    StoreError, ViewSelection, decode_gray_png, write_samples,
+    ColumnSet, Columns, Dataset, DatasetError, ManifestError, RowLayout, SCHEMA_VERSION, Sample, ShardError,
+    Split, StoreError, ViewSelection, decode_gray_png, write_samples,
 };
 
+const GBUFFER: Columns = Columns::DEFAULT.with(ColumnSet::Gbuffer);
+const GBUFFER_WITH_ALBEDO: Columns = Columns::DEFAULT.with(ColumnSet::GbufferAlbedo);
 const LAYOUT: RowLayout = RowLayout {
     num_points: 33,
     num_views: 3,
     image_size_px: 13,
-    columns: Columns::Plain,
+    columns: Columns::DEFAULT,
 };
 
 fn samples(num: u64) -> Vec<(Split, Sample)> {
@@ -148,7 +150,7 @@ fn a_sample_that_breaks_the_layout_is_refused_and_nothing_half_written_stays() {
         .unwrap()
         .map(|e| e.unwrap().file_name())
         .collect();
-    assert_eq!(left, ["manifest.json"], "no shard, no partial file");
+    assert_eq!(left, ["_manifest.json"], "no shard, no partial file");
     assert!(
         matches!(
             Dataset::open(dir.path()),
@@ -206,7 +208,7 @@ fn stale_partial_and_unlisted_shards_are_swept() {
     for name in [
         "train-00000-of-00001.parquet.partial",
         "test-00000-of-00001.parquet",
-        "manifest.json.partial",
+        "_manifest.json.partial",
     ] {
         std::fs::write(broken.path().join(name), "cut").unwrap();
     }
@@ -274,7 +276,7 @@ fn a_truncated_a_missing_and_a_foreign_shard_are_named() {
 
 #[test]
 fn only_whoever_asks_reads_the_gbuffer() {
-    for columns in [Columns::Gbuffer, Columns::GbufferWithAlbedo] {
+    for columns in [GBUFFER, GBUFFER_WITH_ALBEDO] {
         let layout = RowLayout { columns, ..LAYOUT };
         let dir = tempfile::tempdir().unwrap();
         let expected = sample(layout, 3);
@@ -319,7 +321,7 @@ proptest! {
         num_rows in 1_u64..150,
         rows_per_shard in 1_usize..100,
     ) {
-        let layout = RowLayout { num_points, num_views, image_size_px, columns: Columns::Plain };
+        let layout = RowLayout { num_points, num_views, image_size_px, columns: Columns::DEFAULT };
         let dir = tempfile::tempdir().unwrap();
         let samples: Vec<_> = (0..num_rows).map(|seed| (Split::Train, sample(layout, seed))).collect();
         write_samples(dir.path(), &header(layout), rows_per_shard, samples.clone()).unwrap();

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use boxes::{boxes, open, options, recipe, run, run_with};
+use boxes::{boxes, bytes, open, options, recipe, run, run_with};
 use tap_dataset::{
-    BuildEvent, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, build, verify,
+    BuildEvent, BuildRecipe, BuildSummary, Dataset, SkipReason, Split, VerifyOptions, ViewSelection, build,
+    verify,
 };
 
 /// Builds while changing the source: before the first mesh is read, and after the first row.
@@ -144,5 +145,85 @@ fn restored_meshes_are_built_by_force() {
     };
     let again = run_with(source.path(), &recipe(), &by_force);
     assert_eq!(again.unwrap().num_failed(), 0);
-    assert_eq!(boxes::bytes(out.path()), boxes::bytes(whole.path()));
+    assert_eq!(bytes(out.path()), bytes(whole.path()));
+}
+
+/// A mesh moved in place, and a texture with other pixels, have the length that they had.
+#[test]
+fn a_build_goes_on_with_what_has_changed() {
+    let (source, out) = (boxes(), tempfile::tempdir().unwrap());
+    let events_of = |source: &Path, out: &Path, recipe: &BuildRecipe| {
+        let mut changed = Vec::new();
+        let mut num_done = 0;
+        build(
+            &open(source),
+            recipe,
+            &options(out, 2),
+            &AtomicBool::new(false),
+            &mut |event| match event {
+                BuildEvent::SourceChanged { objects, .. } => {
+                    changed.extend(objects.iter().map(ToString::to_string));
+                }
+                BuildEvent::ShardDamaged { file } => panic!("{file} is whole"),
+                BuildEvent::Done { .. } => num_done += 1,
+                _ => {}
+            },
+        )
+        .unwrap();
+        (changed, num_done)
+    };
+    let nothing = (Vec::new(), 0);
+    run(source.path(), out.path(), 2).unwrap();
+    let before = bytes(out.path());
+    assert_eq!(events_of(source.path(), out.path(), &recipe()), nothing);
+
+    let mesh = source.path().join("crate/02.obj");
+    let text = fs::read_to_string(&mesh).unwrap();
+    fs::write(&mesh, &text).unwrap();
+    assert_eq!(
+        events_of(source.path(), out.path(), &recipe()),
+        nothing,
+        "written anew, the same"
+    );
+    assert_eq!(bytes(out.path()), before);
+
+    fs::write(&mesh, text.replacen("v -1", "v -2", 1)).unwrap();
+    let (changed, num_done) = events_of(source.path(), out.path(), &recipe());
+    assert_eq!(
+        (changed, num_done),
+        (vec!["crate/02".to_owned()], 4),
+        "its shard has four rows"
+    );
+    let whole = tempfile::tempdir().unwrap();
+    run(source.path(), whole.path(), 1).unwrap();
+    assert_eq!(bytes(out.path()), bytes(whole.path()));
+    assert_eq!(events_of(source.path(), out.path(), &recipe()), nothing);
+
+    // A copy has other times, and the same content.
+    let copy = tempfile::tempdir().unwrap();
+    for (name, content) in bytes(out.path()) {
+        fs::write(copy.path().join(name), content).unwrap();
+    }
+    assert_eq!(events_of(source.path(), copy.path(), &recipe()), nothing);
+
+    let textured = tempfile::tempdir().unwrap();
+    let mut recipe = recipe();
+    recipe.render.lighting = tap_render::Lighting::textured();
+    let folder = source.path().join("crate");
+    let with_material = format!(
+        "mtllib m.mtl\nvt 0 0\nusemtl m\n{}",
+        fs::read_to_string(folder.join("00.obj")).unwrap()
+    );
+    fs::write(
+        folder.join("00.obj"),
+        with_material.replace("v -1 -0.8", "v -1 -0.9"),
+    )
+    .unwrap();
+    fs::write(folder.join("m.mtl"), "newmtl m\nKd 1 0 0\n").unwrap();
+    let all = |out: &Path| events_of(source.path(), out, &recipe);
+    assert_eq!(all(textured.path()).1, 14);
+    assert_eq!(all(textured.path()), nothing);
+    fs::write(folder.join("m.mtl"), "newmtl m\nKd 0 1 0\n").unwrap();
+    assert_eq!(all(textured.path()).0, ["crate/00"]);
+    assert_eq!(all(textured.path()), nothing);
 }

@@ -8,21 +8,23 @@ use std::path::Path;
 
 use fixture::{header, sample};
 use tap_dataset::{
-    Columns, Dataset, DatasetError, GbufferPixels, Manifest, ManifestError, RowLayout, Sample, ShardReader,
-    Split, VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect, verify,
-    write_samples,
+    ColumnSet, Columns, Dataset, DatasetError, GbufferPixels, Manifest, ManifestError, RowLayout, Sample,
+    ShardReader, Split, VerifyOptions, VerifyReport, ViewGbuffer, ViewSelection, encode_gray_png, inspect,
+    verify, write_samples,
 };
 
 const DEEP: VerifyOptions = VerifyOptions { is_deep: true };
+const GBUFFER: Columns = Columns::DEFAULT.with(ColumnSet::Gbuffer);
+const GBUFFER_WITH_ALBEDO: Columns = Columns::DEFAULT.with(ColumnSet::GbufferAlbedo);
 const LAYOUT: RowLayout = RowLayout {
     num_points: 64,
     num_views: 2,
     image_size_px: 16,
-    columns: Columns::Plain,
+    columns: Columns::DEFAULT,
 };
 
 fn write(dir: &Path, change: impl FnOnce(&mut Vec<(Split, Sample)>)) -> Manifest {
-    write_with(Columns::Plain, dir, change)
+    write_with(Columns::DEFAULT, dir, change)
 }
 
 fn write_with(columns: Columns, dir: &Path, change: impl FnOnce(&mut Vec<(Split, Sample)>)) -> Manifest {
@@ -99,19 +101,19 @@ fn each_violation_is_named() {
         ("not rigid", |s| s.views[0].view_from_object[0] *= 1.5),
         ("clip_from_view", |s| s.views[0].clip_from_view[2] = f32::NAN),
         ("unit ball", |s| s.points[3] = [f32::NAN, 0.0, 0.0]),
-        ("length 1", |s| s.normals[0] = [0.0; 3]),
+        ("length 1", |s| s.normals.as_mut().unwrap()[0] = [0.0; 3]),
         ("label", |s| s.label = 2),
         ("label", |s| s.label = -1),
         ("names no part", |s| s.part_labels = Some(vec![7; 64])),
-        ("coverage_min", |s| s.coverage_min = 0.1),
-        ("no triangle", |s| s.num_triangles = 0),
+        ("coverage_min", |s| s.coverage_min = Some(0.1)),
+        ("no triangle", |s| s.mesh.as_mut().unwrap().num_triangles = 0),
         ("background", |s| {
             s.views[1].image_png = encode_gray_png(16, &[255; 256]).unwrap();
         }),
         ("PNG", |s| s.views[1].image_png.truncate(40)),
     ];
     for (expected, change) in cases {
-        let detail = problem_of(Columns::Plain, change);
+        let detail = problem_of(Columns::DEFAULT, change);
         assert!(detail.contains(expected), "{expected}: {detail}");
     }
 }
@@ -150,21 +152,21 @@ fn gbuffer_problems_are_named() {
         }),
     ];
     for (expected, change) in cases {
-        let detail = problem_of(Columns::GbufferWithAlbedo, change);
+        let detail = problem_of(GBUFFER_WITH_ALBEDO, change);
         assert!(
             detail.contains("view 1") && detail.contains(expected),
             "{expected}: {detail}"
         );
     }
     let dir = tempfile::tempdir().unwrap();
-    write_with(Columns::Gbuffer, dir.path(), |_| {});
+    write_with(GBUFFER, dir.path(), |_| {});
     assert!(report(dir.path()).is_ok(), "{:?}", report(dir.path()).problems);
 }
 
 /// 200 random bit flips: each is found in its shard, and no reader panics.
 #[test]
 fn one_flipped_bit_anywhere_is_found() {
-    for columns in [Columns::Plain, Columns::GbufferWithAlbedo] {
+    for columns in [Columns::DEFAULT, GBUFFER_WITH_ALBEDO] {
         flip_bits(columns);
     }
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tap_dataset::view_folder::{
-    Existing, Input, Outcome, Output, RelightViewsOptions, Request, ViewFolderError, ViewFolderEvent,
-    ViewOptions, ViewRecipe, ViewsFile, find_meshes, find_views, relight, render,
+    Existing, Input, Outcome, Output, RelightViewsOptions, Request, SearchNote, ViewFolderError,
+    ViewFolderEvent, ViewOptions, ViewRecipe, ViewsFile, find_meshes, find_views, relight, render,
 };
 use tap_render::{BackendChoice, Lighting, RenderRecipe, RendererOptions, UpAxis};
 
@@ -161,4 +161,100 @@ fn a_recipe_that_contradicts_itself_is_refused() {
     without_color.render.channels.color = false;
     let error = without_color.validate().unwrap_err();
     assert!(matches!(error, ViewFolderError::SheetWithoutColor), "{error}");
+}
+
+/// The request decides nothing about a picture: ShapeNet's textures lie beside the folder of the mesh.
+#[test]
+fn a_mesh_has_its_textures_however_it_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let models = dir.path().join("set/02/id/models");
+    let images = dir.path().join("set/02/id/images");
+    fs::create_dir_all(&models).unwrap();
+    fs::create_dir_all(&images).unwrap();
+    let textured = "mtllib m.mtl\nvt 0 0\nvt 1 0\nvt 0 1\nusemtl m\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1/1 3/3 2/2\nf 1/1 2/2 4/3\n";
+    fs::write(models.join("model.obj"), textured).unwrap();
+    fs::write(models.join("m.mtl"), "newmtl m\nmap_Kd ../images/t.png\n").unwrap();
+    let pixels = [[200, 10, 10]; 4];
+    fs::write(
+        images.join("t.png"),
+        tap_dataset::encode_rgb_png(2, &pixels).unwrap(),
+    )
+    .unwrap();
+    let set = dir.path().join("set");
+    let requests = [
+        set.clone(),
+        models.join("model.obj"),
+        set.join("*/*/models/model.obj"),
+        models.clone(),
+    ];
+    let recipe = ViewRecipe {
+        render: RenderRecipe {
+            lighting: Lighting::textured(),
+            ..recipe().render
+        },
+        ..recipe()
+    };
+    let mut pictures = Vec::new();
+    for (request_idx, mesh) in requests.into_iter().enumerate() {
+        let request = Request {
+            meshes: &[mesh],
+            list: None,
+            root: None,
+        };
+        let inputs = find_meshes(&request, &mut io::empty(), &mut |_| {}).unwrap();
+        let out = dir.path().join(format!("views {request_idx}"));
+        let run = outcomes(
+            &inputs,
+            &recipe,
+            &options(out.clone(), Existing::Refuse),
+            &AtomicBool::new(false),
+            9,
+        );
+        assert_eq!(run.unwrap(), (true, "w".to_owned()));
+        let folder = out.join(&inputs[0].name);
+        assert_eq!(
+            ViewsFile::read(&folder).unwrap().warnings,
+            [""; 0],
+            "{request_idx}"
+        );
+        pictures.push(fs::read(folder.join("view_001.png")).unwrap());
+    }
+    assert!(pictures.windows(2).all(|pair| pair[0] == pair[1]), "one picture");
+}
+
+#[test]
+fn compressed_meshes_long_names_and_unreadable_formats() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("meshes");
+    fs::create_dir_all(source.join("__MACOSX")).unwrap();
+    let long = "n".repeat(250);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    io::Write::write_all(&mut encoder, TETRAHEDRON.as_bytes()).unwrap();
+    fs::write(source.join("packed.obj.gz"), encoder.finish().unwrap()).unwrap();
+    fs::write(source.join(format!("{long}.obj")), TETRAHEDRON).unwrap();
+    fs::write(source.join("__MACOSX/._packed.obj"), "").unwrap();
+    fs::write(source.join("other.fbx"), "").unwrap();
+    let request = Request {
+        meshes: &[source],
+        list: None,
+        root: None,
+    };
+    let mut unreadable = Vec::new();
+    let inputs = find_meshes(&request, &mut io::empty(), &mut |note| {
+        if let SearchNote::Unreadable(path) = note {
+            unreadable.push(path.file_name().unwrap().to_owned());
+        }
+    });
+    let inputs = inputs.unwrap();
+    let names: Vec<&Path> = inputs.iter().map(|input| input.name.as_path()).collect();
+    assert_eq!(names, [Path::new(&long), Path::new("packed")]);
+    assert_eq!(unreadable, ["other.fbx"]);
+    let run = outcomes(
+        &inputs,
+        &recipe(),
+        &options(dir.path().join("views"), Existing::Refuse),
+        &AtomicBool::new(false),
+        9,
+    );
+    assert_eq!(run.unwrap(), (true, "ww".to_owned()));
 }

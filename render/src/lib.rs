@@ -95,13 +95,13 @@ pub use lighting::{
 pub use mesh::{
     Appearance, AppearanceError, DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, MAX_HALF_EXTENT, MAX_MATERIALS,
     MIN_HALF_EXTENT, Material, Mesh, MeshError, ObjectFromMesh, Parts, PointCloud, SurfelOptions, Texture,
-    UnknownUpAxis, UpAxis, Wrap,
+    UnknownUpAxis, UpAxis, WarningKind, Wrap,
 };
 pub use parse::ParseError;
 pub use queue::{QueueEvent, QueueStage, QueuedJob, run_render_queue};
 pub use recipe::{
     Channel, Channels, DEFAULT_SAMPLES, DEFAULT_SIZE_PX, MAX_SIZE_PX, MAX_VIEW_BYTES, RecipeError,
-    RenderRecipe,
+    RenderRecipe, SAMPLE_COUNTS,
 };
 pub use relight::{RelightError, relight, relight_antialiased};
 pub use renderer::{

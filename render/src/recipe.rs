@@ -6,15 +6,20 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::camera::{CameraError, Framing, Projection, RigSpec};
-use crate::lighting::{ColorKind, Lighting, LightingError, MaterialChoice};
+use crate::lighting::{ColorKind, Lighting, LightingError, MaterialChoice, Normals};
 use crate::parse::ParseError;
 
 /// Side of a view, in pixels: MVCNN's and TAP's (`docs/conventions.md`, "Two generations of pictures").
 pub const DEFAULT_SIZE_PX: u32 = 224;
 /// Samples per pixel.
 pub const DEFAULT_SAMPLES: u32 = 4;
-/// Largest side of a view, in pixels; every device supports it.
-pub const MAX_SIZE_PX: u32 = 2048;
+/// Largest side of a view, in pixels; every device supports it. Supersampled views are drawn larger, up to this size.
+pub const MAX_SIZE_PX: u32 = 4096;
+/// Samples per pixel that can be asked for. Devices have 1 and 4; more are drawn as several pixels of 4.
+pub const SAMPLE_COUNTS: [u32; 4] = [1, 4, 16, 64];
+/// Most samples of a pixel that is drawn.
+const MAX_DRAWN_SAMPLES: u32 = 4;
+const MIB: u64 = 1 << 20;
 
 /// Most bytes of all views of a mesh, which are in memory together.
 pub const MAX_VIEW_BYTES: u64 = 1 << 32;
@@ -31,7 +36,7 @@ pub struct RenderRecipe {
     pub projection: Projection,
     /// Side of a view, in pixels.
     pub size_px: u32,
-    /// Samples per pixel: 1 (no anti-aliasing) or 4.
+    /// Samples per pixel, one of [`SAMPLE_COUNTS`]: 1 (no anti-aliasing), 4, 16 or 64.
     pub samples: u32,
     /// The channels to render.
     pub channels: Channels,
@@ -53,8 +58,10 @@ pub enum RecipeError {
     },
     /// The views of one mesh exceed the memory limit.
     #[error(
-        "{num_views} views of {size_px} x {size_px} pixels take {needed_bytes} bytes with their channels, at most \
-         {limit_bytes} are allowed"
+        "{num_views} views of {size_px} x {size_px} pixels take {} MiB with their channels, at most {} MiB are allowed: \
+         ask for a smaller size, fewer views, channels or samples",
+        .needed_bytes / MIB,
+        .limit_bytes / MIB
     )]
     TooManyPixels {
         /// Views of the rig.
@@ -66,11 +73,21 @@ pub enum RecipeError {
         /// The limit.
         limit_bytes: u64,
     },
-    /// The number of samples per pixel is not one that every device supports.
-    #[error("samples per pixel must be 1 or 4, not {samples}")]
+    /// The number of samples per pixel is not one of [`SAMPLE_COUNTS`].
+    #[error("samples per pixel must be 1, 4, 16 or 64, not {samples}")]
     Samples {
         /// The number of samples.
         samples: u32,
+    },
+    /// The pixels of several samples that a view is drawn with are too many.
+    #[error("with {samples} samples per pixel the image size must be 1 to {limit} pixels, not {size_px}")]
+    SupersampledSize {
+        /// The number of samples.
+        samples: u32,
+        /// The size, in pixels.
+        size_px: u32,
+        /// The largest size with so many samples.
+        limit: u32,
     },
     /// No channel was requested.
     #[error("a recipe needs at least one channel")]
@@ -104,6 +121,26 @@ impl RenderRecipe {
         self.lighting.material == MaterialChoice::Own || self.channels.material
     }
 
+    /// Do views depend on the normals that the mesh's file has at its corners, so that an importer should read them?
+    #[must_use]
+    pub fn needs_normals(&self) -> bool {
+        self.lighting.normals == Normals::Smooth
+    }
+
+    /// A pixel is drawn as the square of this number of pixels.
+    pub(crate) fn supersampling(&self) -> u32 {
+        (self.samples / MAX_DRAWN_SAMPLES).max(1).isqrt()
+    }
+
+    /// The recipe of the views that are drawn, which [`Self::supersampling`] reduces to those of this recipe.
+    pub(crate) fn drawn(&self) -> Self {
+        Self {
+            size_px: self.size_px * self.supersampling(),
+            samples: self.samples.min(MAX_DRAWN_SAMPLES),
+            ..self.clone()
+        }
+    }
+
     /// # Errors
     ///
     /// A [`RecipeError`] that names the first setting that is out of range.
@@ -123,14 +160,23 @@ impl RenderRecipe {
                 limit: MAX_SIZE_PX,
             });
         }
-        if ![1, 4].contains(samples) {
+        if !SAMPLE_COUNTS.contains(samples) {
             return Err(RecipeError::Samples { samples: *samples });
+        }
+        let limit = MAX_SIZE_PX / self.supersampling();
+        if *size_px > limit {
+            return Err(RecipeError::SupersampledSize {
+                samples: *samples,
+                size_px: *size_px,
+                limit,
+            });
         }
         if channels.is_empty() {
             return Err(RecipeError::NoChannel);
         }
         let num_views = rig.num_views();
-        let num_pixels = num_views as u64 * u64::from(*size_px) * u64::from(*size_px);
+        let drawn_size_px = u64::from(size_px * self.supersampling());
+        let num_pixels = num_views as u64 * drawn_size_px * drawn_size_px;
         let needed_bytes = num_pixels * channels.bytes_of_pixel(lighting.color_kind());
         if needed_bytes > MAX_VIEW_BYTES {
             return Err(RecipeError::TooManyPixels {
@@ -398,7 +444,10 @@ mod tests {
         of(80, 1024, all).validate().unwrap();
         of(80, MAX_SIZE_PX, "color,mask").validate().unwrap();
         let error = of(999, MAX_SIZE_PX, all).validate().unwrap_err().to_string();
-        assert!(error.contains("999 views of 2048 x 2048 pixels"), "{error}");
+        assert!(
+            error.contains("999 views of 4096 x 4096 pixels take 399600 MiB"),
+            "{error}"
+        );
     }
 
     #[test]

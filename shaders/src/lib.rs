@@ -114,8 +114,8 @@ pub struct Triangle {
     pub b: u32,
     /// Index of the third corner.
     pub c: u32,
-    /// Padding.
-    pub pad: u32,
+    /// Start of its list of earlier triangles; 0 if it has none.
+    pub earlier: u32,
 }
 
 /// Attributes of a triangle's corner, as `surface.wgsl` reads them.
@@ -321,7 +321,7 @@ mod tests {
                     lights
                 } and { pad }
             );
-            assert_same_layout!(source, Triangle { normal, labels, a, b, c, pad } and {});
+            assert_same_layout!(source, Triangle { normal, labels, a, b, c, earlier } and {});
             assert_same_layout!(source, Corner { uv, normal, color } and {});
             assert_same_layout!(source, Material { base_color, texture, alpha_cutoff, pad } and {});
         }

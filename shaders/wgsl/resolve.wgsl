@@ -6,6 +6,12 @@ override NEEDS_COLOR: bool = true;
 // Is a channel of the G-buffer (depth, normal, albedo, labels) requested?
 override NEEDS_SURFACE: bool = true;
 
+// Does any triangle have a list of earlier ones?
+override HAS_EARLIER: bool = true;
+
+// Each list is its length and as many triangles: those of the same plane that come first in the file.
+@group(1) @binding(5) var<storage, read> earlier_triangles: array<u32>;
+
 // A single triangle that covers the viewport.
 @vertex
 fn vs_fullscreen(@builtin(vertex_index) index: u32) -> @builtin(position) vec4f {
@@ -48,6 +54,30 @@ fn unpack_rgb(color: u32) -> vec3f {
     return vec3f(vec3u(color, color >> 8u, color >> 16u) & vec3u(0xffu));
 }
 
+// How far beyond its edges an earlier triangle reaches, in barycentric coordinates: two that share an edge must not leave
+// a sample on it to the later one.
+const EDGE_TOLERANCE = 1e-5;
+
+// The first triangle of the plane of a sample's triangle that covers the sample. Where faces of one plane overlap, the
+// depth test has no say.
+fn first_coplanar(id: u32, pixel: vec2f, sample: u32) -> u32 {
+    let start = triangles[id - 1u].earlier;
+    if start == 0u {
+        return id;
+    }
+    var positions = SAMPLE_POSITIONS;
+    let position = pixel - 0.5 + positions[sample];
+    for (var i = start + 1u; i <= start + earlier_triangles[start]; i++) {
+        let earlier = earlier_triangles[i];
+        let bc = barycentric(view_triangle(triangles[earlier]), position);
+        let is_covered = min(min(bc.x, bc.y), 1.0 - bc.x - bc.y) >= -EDGE_TOLERANCE;
+        if is_covered && !fails_alpha_test(earlier, pixel) {
+            return earlier + 1u;
+        }
+    }
+    return id;
+}
+
 struct ResolveOutput {
     @location(0) color: vec4f,
     @location(1) depth: f32,
@@ -65,6 +95,9 @@ fn fs_resolve(@builtin(position) position: vec4f) -> ResolveOutput {
     var id = 0u;
     for (var sample = 0u; sample < NUM_SAMPLES; sample++) {
         ids[sample] = triangle_id_at(texel, sample);
+        if HAS_EARLIER && ids[sample] != 0u {
+            ids[sample] = first_coplanar(ids[sample], pixel, sample);
+        }
         id = select(id, ids[sample], id == 0u);
     }
     if id == 0u {

@@ -16,7 +16,8 @@ struct Triangle {
     a: u32,
     b: u32,
     c: u32,
-    pad: u32,
+    // Start of its list of earlier triangles; 0 if it has none.
+    earlier: u32,
 }
 
 struct Corner {
@@ -190,6 +191,12 @@ fn interpolate_uv(index: u32, bc: vec2f) -> vec2f {
 
 fn length_squared(step: vec2f) -> f32 {
     return dot(step, step);
+}
+
+// Is the material's alpha below its cutoff where the pixel's ray hits the triangle?
+fn fails_alpha_test(index: u32, pixel: vec2f) -> bool {
+    let alpha_cutoff = materials[triangles[index].labels >> 16u].alpha_cutoff;
+    return alpha_cutoff > 0.0 && material_color(index, view_triangle(triangles[index]), pixel).a < alpha_cutoff;
 }
 
 // RGBA of the triangle's own material where the pixel's ray hits it.

@@ -25,12 +25,8 @@ fn fs_visibility(in: VertexOutput) -> @location(0) vec2u {
 // Alpha test, evaluated once per pixel at its center.
 @fragment
 fn fs_visibility_alpha_test(in: VertexOutput) -> @location(0) vec2u {
-    let alpha_cutoff = materials[triangles[in.triangle].labels >> 16u].alpha_cutoff;
-    if alpha_cutoff > 0.0 {
-        let pixel = in.position.xy - vec2f(view.origin_px);
-        if material_color(in.triangle, view_triangle(triangles[in.triangle]), pixel).a < alpha_cutoff {
-            discard;
-        }
+    if fails_alpha_test(in.triangle, in.position.xy - vec2f(view.origin_px)) {
+        discard;
     }
     return pack_triangle_id(in.triangle);
 }

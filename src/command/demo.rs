@@ -303,12 +303,14 @@ fn files() -> Vec<String> {
         "meshes/taxonomy.json",
         "meshes/#/*_#/model.obj",
         "meshes/#/*_#/model.mtl",
+        "data/_manifest.json",
         "data/manifest.json",
         "data/*-#-of-#.parquet",
         "data/*-#-of-#.parquet.json",
         "probe/probe.json",
         "compare/.lock",
         "compare/compare.json",
+        "compare/request.toml",
     ];
     let of_runs = ["pretrain", "compare/arms/*"]
         .iter()

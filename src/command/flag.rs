@@ -31,10 +31,10 @@ pub(crate) struct ViewFlags {
     /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or a TOML file.
     #[arg(long, help_heading = "Views", value_name = "NAME|FILE.toml")]
     lighting: Option<String>,
-    /// Width and height of a view in pixels.
+    /// Width and height of a view in pixels, up to 4096; with 16 samples up to 2048, with 64 up to 1024.
     #[arg(long, help_heading = "Views", value_name = "PIXELS")]
     size: Option<u32>,
-    /// Samples per pixel: 1 or 4.
+    /// Samples per pixel: 1, 4, 16 or 64. More than 4 are drawn as several pixels, and take as many times as long.
     #[arg(long, help_heading = "Views", value_name = "N")]
     samples: Option<u32>,
 }

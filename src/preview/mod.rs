@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
-use tap_dataset::{Dataset, Manifest, RowStats, Sample, ShardReader, SkippedObject, Split, ViewSelection};
+use tap_dataset::{Dataset, Manifest, MeshStats, RowStats, Sample, SkippedObject, Split, ViewSelection};
 
 use crate::page::base64;
 
@@ -65,7 +65,7 @@ struct Object {
     cameras: Vec<[f32; 9]>,
     /// 16 bits per coordinate, 32767 for 1.
     points: String,
-    /// 8 bits per coordinate, 127 for 1.
+    /// 8 bits per coordinate, 127 for 1; empty without normals.
     normals: String,
     /// A byte per point.
     parts: Option<String>,
@@ -88,22 +88,13 @@ impl Preview {
             dataset = dataset.with_images(name)?;
         }
         let manifest = dataset.manifest().clone();
-        let shards = manifest.shards.iter();
-        let shards: Vec<ShardReader> = shards
-            .map(|entry| ShardReader::open(&dir.join(&entry.file)))
-            .collect::<Result<_, _>>()?;
         let mut rows: BTreeMap<String, Vec<(Split, usize, RowStats)>> = BTreeMap::new();
         let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
-        let mut num_rows_of = Split::ALL.map(|_| 0);
-        for (entry, shard) in manifest.shards.iter().zip(&shards) {
-            for facts in shard.stats()? {
+        for split in Split::ALL {
+            for (row, facts) in dataset.stats(split)?.into_iter().enumerate() {
                 let category = facts.id.category().to_owned();
-                counts.entry(category.clone()).or_default()[entry.split as usize] += 1;
-                let num_rows = &mut num_rows_of[entry.split as usize];
-                rows.entry(category)
-                    .or_default()
-                    .push((entry.split, *num_rows, facts));
-                *num_rows += 1;
+                counts.entry(category.clone()).or_default()[split as usize] += 1;
+                rows.entry(category).or_default().push((split, row, facts));
             }
         }
         let num_rows = rows.values().map(Vec::len).sum();
@@ -164,7 +155,7 @@ impl Object {
             .into_iter()
             .flat_map(|x| ((x.clamp(-1.0, 1.0) * 32767.0) as i16).to_le_bytes())
             .collect();
-        let normals: Vec<u8> = every(&sample.normals)
+        let normals: Vec<u8> = every(sample.normals.as_deref().unwrap_or_default())
             .into_iter()
             .map(|x| (x.clamp(-1.0, 1.0) * 127.0) as i8 as u8)
             .collect();
@@ -174,22 +165,22 @@ impl Object {
         });
         // The rows of a rigid transform are its axes: right, up and back.
         let axes = |m: &[f32; 16]| [m[0], m[1], m[2], m[4], m[5], m[6], m[8], m[9], m[10]];
-        let findings = facts.issues.as_ref();
-        let kinds = findings.map(|findings| {
-            findings
-                .kinds(facts.num_triangles)
-                .map(tap_dataset::MeshIssue::as_str)
-        });
-        let mut lines = vec![
-            ("triangles", facts.num_triangles.to_string()),
-            ("surface area", format!("{:.3}", facts.surface_area)),
-            (
-                "watertight",
-                if facts.is_watertight { "yes" } else { "no" }.to_owned(),
-            ),
-            ("minimum coverage", format!("{:.1} %", 100.0 * facts.coverage_min)),
-        ];
-        if let Some(findings) = findings {
+        let kinds = facts.mesh.as_ref().and_then(MeshStats::issue_kinds);
+        let kinds = kinds.into_iter().flatten().map(tap_dataset::MeshIssue::as_str);
+        let mut lines = Vec::new();
+        if let Some(mesh) = &facts.mesh {
+            lines.extend([
+                ("triangles", mesh.num_triangles.to_string()),
+                ("surface area", format!("{:.3}", mesh.surface_area)),
+                (
+                    "watertight",
+                    if mesh.is_watertight { "yes" } else { "no" }.to_owned(),
+                ),
+            ]);
+        }
+        let coverage = facts.coverage_min;
+        lines.extend(coverage.map(|coverage| ("minimum coverage", format!("{:.1} %", 100.0 * coverage))));
+        if let Some(findings) = facts.mesh.as_ref().and_then(|mesh| mesh.issues.as_ref()) {
             lines.extend([
                 ("open edges", findings.num_open_edges.to_string()),
                 ("non-manifold edges", findings.num_non_manifold_edges.to_string()),
@@ -210,13 +201,13 @@ impl Object {
                     .map(|warning| ("warning", warning.clone())),
             );
         }
-        lines.push(("mesh", facts.source_sha256.chars().take(16).collect()));
+        lines.push(("source", facts.source_sha256.chars().take(16).collect()));
         Self {
             id: sample.id.to_string(),
             name: sample.id.name().to_owned(),
             category: sample.category.clone(),
             split,
-            findings: kinds.into_iter().flatten().collect(),
+            findings: kinds.collect(),
             facts: lines,
             views: sample.views.iter().map(|view| base64(&view.image_png)).collect(),
             cameras: sample

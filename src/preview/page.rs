@@ -80,17 +80,23 @@ fn tiles(preview: &Preview) -> String {
     let Manifest { layout, shards, .. } = &preview.manifest;
     let num_rows: usize = shards.iter().map(|shard| shard.rows).sum();
     let bytes = shards.iter().map(|shard| shard.bytes).sum();
-    let tiles = [
+    let mut tiles = vec![
         (num_rows.to_string(), "objects"),
         (preview.categories.len().to_string(), "categories"),
-        (layout.num_views.to_string(), "views of each"),
-        (format!("{}²", layout.image_size_px), "pixels"),
+    ];
+    if layout.num_views > 0 {
+        tiles.push((layout.num_views.to_string(), "views of each"));
+        tiles.push((format!("{}²", layout.image_size_px), "pixels"));
+    }
+    tiles.extend([
         (layout.num_points.to_string(), "points"),
         (ui::bytes(bytes), "in shards"),
         (preview.num_skipped.to_string(), "left out"),
-    ];
-    let tiles = tiles.map(|(value, what)| format!("<li><b>{}</b><span>{what}</span></li>", escape(&value)));
-    format!("<ul class='tiles'>{}</ul>", tiles.concat())
+    ]);
+    let tile =
+        |(value, what): (String, &str)| format!("<li><b>{}</b><span>{what}</span></li>", escape(&value));
+    let tiles: String = tiles.into_iter().map(tile).collect();
+    format!("<ul class='tiles'>{tiles}</ul>")
 }
 
 fn categories(preview: &Preview) -> String {
@@ -124,12 +130,19 @@ fn categories(preview: &Preview) -> String {
 
 fn recipe(manifest: &Manifest) -> Result<String> {
     let json = |value| serde_json::to_string_pretty(value).context("could not write the recipe as JSON");
-    let adapter = manifest.adapter["name"].as_str().unwrap_or("an unnamed adapter");
+    let rendered = if manifest.adapter.is_null() {
+        String::new()
+    } else {
+        let adapter = manifest.adapter["name"].as_str();
+        format!(
+            ", rendered by {}",
+            escape(adapter.unwrap_or("an unnamed adapter"))
+        )
+    };
     Ok(format!(
-        "<p class='faint'>Made by {}, rendered by {}, from {} objects in the layout {}.</p>\n\
+        "<p class='faint'>Made by {}{rendered}, from {} objects in the layout {}.</p>\n\
          <details><summary>Recipe</summary><pre class='mono'>{}</pre></details>",
         escape(&manifest.generator),
-        escape(adapter),
         manifest.source.num_objects,
         escape(&manifest.source.layout),
         escape(&json(&manifest.recipe)?)
@@ -151,7 +164,7 @@ fn skipped(preview: &Preview) -> String {
     html.push_str("</table>");
     let more = preview.num_skipped - preview.skipped.len();
     if more > 0 {
-        let _ = write!(html, "<p class='faint'>and {more} more, in manifest.json</p>");
+        let _ = write!(html, "<p class='faint'>and {more} more, in _manifest.json</p>");
     }
     html
 }

@@ -22,7 +22,10 @@
     const image = make("img", "view");
     image.alt = object.id;
     image.loading = "lazy";
-    image.src = picture(object.views[0]);
+    const show = (k) => {
+      image.src = picture(object.views[k]);
+      [...ticks.children].forEach((tick, i) => tick.classList.toggle("on", i === k));
+    };
     const ticks = make("div", "ticks");
     object.views.forEach((_, k) => ticks.append(make("i", k ? "" : "on")));
     const label = make("div", "label");
@@ -32,18 +35,18 @@
       object.findings.forEach((finding) => tags.append(make("span", "tag", finding)));
       label.append(tags);
     }
-    card.append(image, ticks, label);
-    const show = (k) => {
-      image.src = picture(object.views[k]);
-      [...ticks.children].forEach((tick, i) => tick.classList.toggle("on", i === k));
-    };
-    // Moving over a card turns its object.
-    card.addEventListener("pointermove", (event) => {
-      const box = card.getBoundingClientRect();
-      const part = Math.min(0.999, Math.max(0, (event.clientX - box.left) / box.width));
-      show(Math.floor(part * object.views.length));
-    });
-    card.addEventListener("pointerleave", () => show(0));
+    if (object.views.length) {
+      card.append(image, ticks);
+      show(0);
+      // Moving over a card turns its object.
+      card.addEventListener("pointermove", (event) => {
+        const box = card.getBoundingClientRect();
+        const part = Math.min(0.999, Math.max(0, (event.clientX - box.left) / box.width));
+        show(Math.floor(part * object.views.length));
+      });
+      card.addEventListener("pointerleave", () => show(0));
+    }
+    card.append(label);
     card.addEventListener("click", () => viewer.open(object));
     grid.append(card);
     return { object, card };
@@ -166,7 +169,7 @@
       const tap = style.getPropertyValue("--tap").trim(), faint = style.getPropertyValue("--faint").trim();
       const scale = size * 0.235 * camera.zoom, middle = size / 2, far = 1.72;
       // Cameras that all look from above would push the object to the bottom of nothing: the scene is centered on both.
-      const lift = 0.5 * far * object.cameras.reduce((sum, axes) => sum + axes[7], 0) / object.cameras.length;
+      const lift = 0.5 * far * object.cameras.reduce((sum, axes) => sum + axes[7], 0) / Math.max(1, object.cameras.length);
       const cy = Math.cos(camera.yaw), sy = Math.sin(camera.yaw);
       const cp = Math.cos(camera.pitch), sp = Math.sin(camera.pitch);
       // Parallel: +x right, +y up, +z towards whoever looks. A picture in space is then an affine map of itself.
@@ -183,7 +186,8 @@
       const dark = matchMedia("(prefers-color-scheme: dark)").matches;
       for (let i = 0; i < count; i++) {
         const at = turn(xyz[3 * i] / 32767, xyz[3 * i + 1] / 32767, xyz[3 * i + 2] / 32767);
-        const facing = (sp * n[3 * i + 1] + cp * (sy * n[3 * i] + cy * n[3 * i + 2])) / 127;
+        // Without normals, what is nearer is lighter.
+        const facing = n.length ? (sp * n[3 * i + 1] + cp * (sy * n[3 * i] + cy * n[3 * i + 2])) / 127 : 0.5 + 0.5 * at[2];
         const light = Math.round((dark ? 38 : 26) + 34 * Math.abs(facing));
         const hue = parts ? hues(parts[i]) : 212;
         things.push([at[2], () => {
@@ -265,7 +269,7 @@
     addEventListener("resize", run);
     document.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-      if (!dialog.open || !step) return;
+      if (!dialog.open || !step || !object.views.length) return;
       look((chosen + step + object.views.length) % object.views.length);
       event.preventDefault();
     });

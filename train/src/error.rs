@@ -73,6 +73,14 @@ pub enum TrainError {
         /// The run folder or checkpoint.
         path: PathBuf,
     },
+    /// A run cannot be continued by another one.
+    #[error("cannot continue from this run: {reason}: {}", path.display())]
+    Continue {
+        /// What does not fit.
+        reason: String,
+        /// The folder of the run.
+        path: PathBuf,
+    },
     /// A file of tensors is damaged.
     #[error("not a readable safetensors file ({reason}): {}", path.display())]
     TensorFile {
@@ -86,6 +94,12 @@ pub enum TrainError {
     TorchFile {
         /// What is wrong with it.
         reason: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of PyTorch's stands where weights of this program are expected.
+    #[error("a file of PyTorch has to be read by `tap-train import FILE --out encoder.safetensors` first: {}", path.display())]
+    NotImported {
         /// The file.
         path: PathBuf,
     },

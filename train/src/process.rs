@@ -109,11 +109,25 @@ pub fn set_num_threads(num_threads: usize) -> usize {
         num_threads
     };
     tch::set_num_threads(num_threads as i32);
-    // A pool that exists already keeps its size; that can only happen in tests.
-    let _ = rayon::ThreadPoolBuilder::new()
-        .num_threads(num_threads)
-        .build_global();
+    start_pool(num_threads);
     num_threads
+}
+
+/// Starts rayon's threads: half as many, and so on, where the system refuses that many. A pool that exists already keeps its
+/// size; that can only happen in tests.
+fn start_pool(num_threads: usize) {
+    let pool = |num_threads| rayon::ThreadPoolBuilder::new().num_threads(num_threads);
+    let mut num_started = num_threads;
+    // Rayon gives its global pool one try only.
+    while num_started > 1 && pool(num_started).build().is_err() {
+        num_started /= 2;
+    }
+    if num_started < num_threads {
+        tracing::warn!(
+            "could only start {num_started} of {num_threads} threads; ask for fewer with --threads"
+        );
+    }
+    let _ = pool(num_started).build_global();
 }
 
 /// Loads libtorch's CUDA library from the folder of its CPU library, so that one program serves both.

@@ -11,6 +11,11 @@ fn score(record: &Record) -> String {
     let percent = |name| 100.0 * record.get(name);
     match record.kind.as_str() {
         Record::VALIDATION => format!("validation loss {:.4}", record.get("loss")),
+        Record::CONTINUATION => format!(
+            "goes on to step {}, at a learning rate of {:.2e}",
+            record.get("num_steps"),
+            record.get("learning_rate")
+        ),
         "evaluation" => format!("accuracy {:.1} %", percent("accuracy")),
         "segmentation" => format!(
             "mean IoU over objects {:.1} %, over classes {:.1} %",
@@ -32,16 +37,26 @@ fn score(record: &Record) -> String {
 pub(crate) struct Progress {
     bar: Option<Bar>,
     is_quiet: bool,
+    finished_before: bool,
 }
 
 impl Progress {
     /// `is_quiet` shows nothing at all.
     pub(crate) fn new(is_quiet: bool) -> Self {
-        Self { bar: None, is_quiet }
+        Self {
+            is_quiet,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the run was finished before, so that nothing was done.
+    pub(crate) fn finished_before(&self) -> bool {
+        self.finished_before
     }
 
     /// Shows an event.
     pub(crate) fn show(&mut self, event: &TrainEvent) {
+        self.finished_before |= matches!(event, TrainEvent::FinishedBefore { .. });
         if self.is_quiet {
             return;
         }
@@ -52,14 +67,24 @@ impl Progress {
                 num_parameters,
                 num_samples,
                 device,
+                num_threads,
             } => {
                 let from = if *first_step > 0 {
                     format!(", resumed at step {first_step}")
                 } else {
                     String::new()
                 };
+                let threads = match num_threads {
+                    1 => String::from("1 thread"),
+                    _ => format!("{num_threads} threads"),
+                };
+                let repeated = if device == "cpu" && *first_step == 0 {
+                    format!("; --threads {num_threads} repeats its losses bit for bit")
+                } else {
+                    String::new()
+                };
                 ui::note(format_args!(
-                    "{num_steps} steps over {num_samples} objects, {num_parameters} parameters, on {device}{from}"
+                    "{num_steps} steps over {num_samples} objects, {num_parameters} parameters, on {device} with {threads}{from}{repeated}"
                 ));
                 let bar = Bar::new("training", *num_steps);
                 bar.skip(*first_step);

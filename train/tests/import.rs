@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use tap_train::weights::safetensors::{read_metadata, read_tensors};
+use tap_train::weights::safetensors::{read_metadata, read_tensors, write_tensors};
 
 const ENCODER: [&str; 4] = [
     "encoder.kind=point_mlp",
@@ -125,6 +125,89 @@ fn what_does_not_fit_is_named_and_written_only_when_told_so() {
     assert!(error_line(&output).contains("none of the"), "{output:?}");
 }
 
+/// Every number of the encoder is the one that was saved.
+#[track_caller]
+fn assert_numbers(path: &Path) {
+    for (i, (name, tensor)) in read_tensors(path).unwrap().iter().enumerate() {
+        let values = Vec::<f32>::try_from(tensor.contiguous().view(-1)).unwrap();
+        let expected: Vec<f32> = (0..values.len()).map(|k| i as f32 + k as f32 / 256.0).collect();
+        assert_eq!(values, expected, "{name}");
+    }
+}
+
+#[test]
+fn whole_modules_and_torchscript_give_their_state() {
+    for (file, prefix, passed_over) in [
+        (
+            "module.pth",
+            "model.",
+            serde_json::json!(["arguments (posix.system)"]),
+        ),
+        ("script.pt", "", serde_json::json!([])),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = import(folder.path(), &fixture(file), &ENCODER, &["--json"]);
+        assert!(output.status.success(), "{output:?}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["prefix"], prefix, "{file}: {report}");
+        assert_eq!(report["passed_over"], passed_over, "{file}: {report}");
+        assert_numbers(&folder.path().join("encoder.safetensors"));
+        let files = std::fs::read_dir(folder.path()).unwrap();
+        assert_eq!(files.count(), 1, "{file}: nothing was run");
+    }
+}
+
+#[test]
+fn of_two_encoders_the_trained_one_is_taken_unless_one_is_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |more: &[&str]| import(folder.path(), &fixture("momentum.pth"), &ENCODER, more);
+    let output = run(&[]);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        "under '0.module.encoder_q.'",
+        "as many fit under '0.module.encoder_k.'; --prefix chooses",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_numbers(&folder.path().join("encoder.safetensors"));
+    let output = run(&["--force", "--json", "--prefix", "0.module.encoder_k"]);
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["prefix"], "0.module.encoder_k.", "{report}");
+    assert_eq!(report["other_prefixes"], serde_json::json!([]), "{report}");
+    let refused = error_line(&run(&["--force", "--prefix", "teacher"]));
+    assert!(refused.contains("under 'teacher'"), "{refused}");
+}
+
+#[test]
+fn a_file_of_which_nothing_fits_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.safetensors");
+    let float = (tch::Kind::Float, tch::Device::Cpu);
+    let write = |tensors: &[(&str, &[i64])]| {
+        let tensors = tensors
+            .iter()
+            .map(|(name, size)| ((*name).to_owned(), tch::Tensor::zeros(*size, float)));
+        write_tensors(&file, tensors.collect(), &BTreeMap::new()).unwrap();
+    };
+    let refused = || error_line(&import(folder.path(), &file, &ENCODER, &[]));
+    write(&[("backbone.embedding.net.0.weight", &[4, 9, 1]), ("fc.bias", &[3])]);
+    let text = refused();
+    for part in [
+        "none of the 2 tensors fits an encoder of mini",
+        "backbone.embedding.net.0.weight [4, 9, 1] of the file and embedding.net.0.weight [4, 4, 1] of an encoder",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    write(&[]);
+    assert!(
+        refused().contains("torch.save(model.state_dict()"),
+        "{}",
+        refused()
+    );
+}
+
 #[test]
 fn damaged_files_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -136,6 +219,12 @@ fn damaged_files_are_refused_in_one_line() {
     };
     assert!(refused(b"").contains("a.pth"), "nothing");
     assert!(refused(b"a text").contains("no ZIP archive"), "text");
+    assert!(
+        refused(b"<!DOCTYPE html><html>").contains("web page"),
+        "a failed download"
+    );
+    let pointer = b"version https://git-lfs.github.com/spec/v1\n";
+    assert!(refused(pointer).contains("git lfs pull"), "no file yet");
     assert!(
         refused(b"\x80\x02\x8a\nl\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.").contains("before 1.6"),
         "the old layout"
@@ -159,4 +248,17 @@ fn training_asks_for_an_import_first() {
     let error = tap_train::run::weights::read_encoder(&fixture("tiny.pth"));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("tap-train import"), "{error}");
+    // Whatever it is called.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.ckpt", "model.bin", "model.pth.tar", "model.safetensors"] {
+        let path = folder.path().join(name);
+        std::fs::copy(fixture("tiny.pth"), &path).unwrap();
+        let error = tap_train::run::weights::read_encoder(&path)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("tap-train import") && error.contains(name),
+            "{error}"
+        );
+    }
 }

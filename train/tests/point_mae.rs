@@ -258,7 +258,7 @@ fn the_encoder_of_a_published_checkpoint_is_found_and_whole() {
         (String::from("mini-transformer"), EncoderConfig::transformer()),
         (String::from("mini-point-mae"), config.encoder.into()),
     ];
-    let report = import(&file, &encoders).unwrap().report;
+    let report = import(&file, &encoders, None).unwrap().report;
     assert_eq!(
         (report.encoder.as_str(), report.prefix.as_str()),
         ("mini-point-mae", "module.MAE_encoder."),

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use serde_json::Value;
-use tap_dataset::{Dataset, ObjectId, RowLayout, Sample, ShardHeader, Split, ViewSelection, write_samples};
+use tap_dataset::{Dataset, ObjectId, Sample, ShardHeader, Split, ViewSelection, write_samples};
 use tap_train::config::Plan;
 use tap_train::run::weights::{RunWeights, WeightChoice};
 use tap_train::weights::safetensors::{read_metadata, read_tensors, write_tensors};
@@ -78,12 +78,7 @@ impl TestDir {
             }
         }
         let header = ShardHeader {
-            layout: RowLayout {
-                num_points: 96,
-                num_views: shape::NUM_VIEWS,
-                image_size_px: 16,
-                columns: tap_dataset::Columns::Plain,
-            },
+            layout: dataset.layout(),
             classes: classes.iter().map(|&class| class.to_owned()).collect(),
             parts: Vec::new(),
             recipe: serde_json::json!({}),

@@ -16,6 +16,7 @@ use tap_train::task::classify::Classify;
 use tap_train::task::finetune::{evaluate, finetune};
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 use tap_train::task::probe::{ProbeOptions, probe};
+use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
 
 use small::{options, run, turn};
@@ -276,6 +277,41 @@ fn data_that_does_not_fit_is_refused_in_one_line() {
         "a truncated shard is named"
     );
     assert!(!refusal.path("run").exists(), "nothing was written");
+}
+
+#[test]
+fn points_and_labels_alone_are_enough_for_all_but_a_method_that_wants_views() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    shape::write(&path("views"), 4, 16, 96);
+    shape::write_points(&path("points"), 4, 96, &shape::CLASSES);
+    let config = config(&["segment={batch_size=6,steps=2}", "pretrain.steps=2"]);
+    let views = options(&path("views"), path("tap"), Existing::Refuse, 1);
+    run(&config, &views, u64::MAX);
+
+    let on_points = |out: &str| options(&path("points"), path(out), Existing::Refuse, 1);
+    let cancel = AtomicBool::new(false);
+    let tap = path("tap");
+    let classified = finetune::<Classify>(&config, &on_points("a"), 0, Some(&tap), &cancel, &mut |_| {});
+    assert_eq!(classified.unwrap().unwrap().score.confusion.total(), 6);
+    let segmented = finetune::<Segment>(&config, &on_points("b"), 0, None, &cancel, &mut |_| {});
+    let score = segmented.unwrap().unwrap().score.score;
+    assert!((0.0..=1.0).contains(&score.point_accuracy), "{score:?}");
+    let probed = ProbeOptions {
+        random_inits: 1,
+        labels_per_class: vec![0],
+        seed: 0,
+    };
+    probe(&config, &on_points("c"), &tap, &probed, &mut |_| {}).unwrap();
+
+    let refused = pretrain(&config, &on_points("d"), None, &cancel, &mut |_| {}).unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("no views, which method tap needs") && text.contains("--no-views"),
+        "{text}"
+    );
+    assert!(!path("d").exists(), "nothing was written");
 }
 
 #[test]

@@ -1,19 +1,29 @@
-//! Surface distance of two point clouds after rigid-plus-scale registration: exhaustive rotation search, then
-//! point-to-plane ICP.
+//! Surface distance of two point clouds after rigid-plus-scale registration: the likely rotations, then point-to-plane ICP.
 
 use std::f32::consts::TAU;
 
 use glam::{Mat3, Quat, Vec3};
 
+use super::orientation::YAW_STEPS;
 use crate::spatial::KdLeaves;
 
 /// Source points per evaluation in the rotation search, and in ICP.
 const NUM_COARSE_POINTS: usize = 64;
 const NUM_FINE_POINTS: usize = 512;
-/// Rotations around the up axis in the search.
-const YAW_STEPS: usize = 24;
-/// ICP iterations.
-const MAX_ITERATIONS: usize = 6;
+/// Points that a normal is estimated from.
+const NUM_PLANE_POINTS: usize = 9;
+/// Steps of power iteration.
+const NUM_POWER_ITERATIONS: usize = 64;
+/// Distance by which refining the yaw may improve a guess: half a step moves a point by an eighth of its distance to the
+/// axis at most.
+const MAX_REFINEMENT: f32 = 0.13;
+/// ICP iterations with few points, after which most other shapes are told apart, and with all.
+const NUM_EARLY_ITERATIONS: usize = 3;
+const NUM_LATE_ITERATIONS: usize = 3;
+/// Source points of the early iterations.
+const NUM_EARLY_POINTS: usize = 128;
+/// Distance that rejects after the early iterations, of the one that rejects before them.
+const EARLY_REJECT_FRACTION: f32 = 0.5;
 /// Rotation vector, translation and scale.
 const NUM_UNKNOWNS: usize = 7;
 /// Largest rotation (radians) and relative scale change of one ICP step.
@@ -36,9 +46,11 @@ struct Correspondence {
 }
 
 impl PointCloud {
-    pub(crate) fn new(points: &[[f32; 3]], normals: &[[f32; 3]]) -> Self {
-        let [points, normals] =
-            [points, normals].map(|vectors| vectors.iter().map(|&v| Vec3::from(v)).collect::<Vec<_>>());
+    /// Normals are estimated where there are none.
+    pub(crate) fn new(points: &[[f32; 3]], normals: Option<&[[f32; 3]]>) -> Self {
+        let to_vectors = |vectors: &[[f32; 3]]| vectors.iter().map(|&v| Vec3::from(v)).collect::<Vec<_>>();
+        let points = to_vectors(points);
+        let normals = normals.map_or_else(|| estimate_normals(&points), to_vectors);
         let index = KdLeaves::new(&points);
         let step = points.len().div_ceil(NUM_COARSE_POINTS).max(1);
         let places = (0..points.len()).step_by(step);
@@ -56,31 +68,26 @@ impl PointCloud {
         }
     }
 
-    /// Symmetric mean surface distance after registration. If the distance after the rotation search exceeds
-    /// `reject_above`, ICP is skipped and that distance is returned.
-    pub(crate) fn distance_to(&self, other: &Self, reject_above: f32) -> f32 {
-        let rotations = rotations();
-        let coarse = |rotation: &Mat3| {
-            let transform = SimilarityTransform {
-                rotation: *rotation,
-                scale: 1.0,
-                translation: Vec3::ZERO,
-            };
-            other.residual(&self.correspondences(other, transform, NUM_COARSE_POINTS))
-        };
-        let best = rotations
-            .iter()
-            .map(|rotation| (coarse(rotation), *rotation))
-            .min_by(|a, b| a.0.total_cmp(&b.0));
-        let (_, mut rotation) = best.expect("there is a rotation");
+    /// Symmetric mean surface distance after registration, from the best of these rotations; infinite without one. If the
+    /// distance after the rotation search exceeds `reject_above`, ICP is skipped and that distance is returned; likewise
+    /// after a part of the iterations.
+    pub(crate) fn distance_to(&self, other: &Self, rotations: &[Mat3], reject_above: f32) -> f32 {
+        let mut best = (f32::INFINITY, Mat3::IDENTITY);
+        for &rotation in rotations {
+            self.improve(other, rotation, &mut best);
+        }
+        if best.0 > reject_above + MAX_REFINEMENT {
+            return best.0;
+        }
         // Refines the yaw by halving the step.
         for half in [0.5, 0.25, 0.125, 0.0625] {
             let step = half * TAU / YAW_STEPS as f32;
-            let near = [-step, 0.0, step].map(|angle| Mat3::from_rotation_y(angle) * rotation);
-            let better = near.into_iter().min_by(|a, b| coarse(a).total_cmp(&coarse(b)));
-            rotation = better.expect("there are three");
+            let rotation = best.1;
+            for angle in [-step, step] {
+                self.improve(other, Mat3::from_rotation_y(angle) * rotation, &mut best);
+            }
         }
-        let guess = coarse(&rotation);
+        let (guess, rotation) = best;
         if guess > reject_above {
             return guess;
         }
@@ -91,15 +98,52 @@ impl PointCloud {
             scale: 1.0,
             translation: Vec3::ZERO,
         };
-        for _ in 0..MAX_ITERATIONS {
-            let near = 4.0 * (self.spacing + other.spacing);
-            let mut correspondences = self.correspondences(other, transform, NUM_FINE_POINTS);
-            correspondences.retain(|m| m.from.distance(m.to) <= near);
-            transform = transform.point_to_plane_step(&correspondences);
+        for _ in 0..NUM_EARLY_ITERATIONS {
+            transform = self.icp_step(other, transform, NUM_EARLY_POINTS);
+        }
+        let early = other.residual(&self.correspondences(other, transform, NUM_EARLY_POINTS));
+        if early > EARLY_REJECT_FRACTION * reject_above {
+            return early;
+        }
+        for _ in 0..NUM_LATE_ITERATIONS {
+            transform = self.icp_step(other, transform, NUM_FINE_POINTS);
         }
         let there = other.residual(&self.correspondences(other, transform, NUM_FINE_POINTS));
         let here = self.residual(&other.correspondences(self, transform.inverse(), NUM_FINE_POINTS));
         there.max(here)
+    }
+
+    /// One iteration of ICP, over the correspondences that are near.
+    fn icp_step(&self, other: &Self, transform: SimilarityTransform, num: usize) -> SimilarityTransform {
+        let near = 4.0 * (self.spacing + other.spacing);
+        let mut correspondences = self.correspondences(other, transform, num);
+        correspondences.retain(|m| m.from.distance(m.to) <= near);
+        transform.point_to_plane_step(&correspondences)
+    }
+
+    /// Replaces the best coarse distance and its rotation if this one is closer; gives up as soon as it cannot be.
+    fn improve(&self, other: &Self, rotation: Mat3, best: &mut (f32, Mat3)) {
+        let step = self.points.len().div_ceil(NUM_COARSE_POINTS).max(1);
+        let num = self.points.len().div_ceil(step).max(1);
+        let mut sum = 0.0;
+        for &point in self.points.iter().step_by(step) {
+            sum += other.distance_of(&other.nearest(rotation * point));
+            if sum >= best.0 * num as f32 {
+                return;
+            }
+        }
+        *best = (sum / num as f32, rotation);
+    }
+
+    /// A point with the nearest one of this cloud.
+    fn nearest(&self, from: Vec3) -> Correspondence {
+        let nearest = self.index.nearest(from, None);
+        let nearest = nearest.expect("a cloud has points");
+        Correspondence {
+            from,
+            to: self.points[nearest],
+            normal: self.normals[nearest],
+        }
     }
 
     /// A subset of this cloud's points under `transform`, each with the nearest point of `other`.
@@ -110,41 +154,51 @@ impl PointCloud {
         num: usize,
     ) -> Vec<Correspondence> {
         let step = self.points.len().div_ceil(num).max(1);
-        let nearest = |from: Vec3| {
-            let nearest = other.index.nearest(from, None);
-            let nearest = nearest.expect("a cloud has points");
-            Correspondence {
-                from,
-                to: other.points[nearest],
-                normal: other.normals[nearest],
-            }
-        };
         let points = self.points.iter().step_by(step);
-        points.map(|&point| nearest(transform.apply(point))).collect()
+        points
+            .map(|&point| other.nearest(transform.apply(point)))
+            .collect()
     }
 
-    /// Mean distance to this surface: the normal component near a point, plus the distance beyond three
-    /// spacings.
+    /// Distance to this surface: the normal component near a point, plus the distance beyond three spacings.
+    fn distance_of(&self, m: &Correspondence) -> f32 {
+        let across = (m.from - m.to).dot(m.normal).abs();
+        across + (m.from.distance(m.to) - 3.0 * self.spacing).max(0.0)
+    }
+
+    /// Mean distance to this surface.
     fn residual(&self, correspondences: &[Correspondence]) -> f32 {
-        let distance_of = |m: &Correspondence| {
-            let across = (m.from - m.to).dot(m.normal).abs();
-            across + (m.from.distance(m.to) - 3.0 * self.spacing).max(0.0)
-        };
-        correspondences.iter().map(distance_of).sum::<f32>() / correspondences.len().max(1) as f32
+        let distances = correspondences.iter().map(|m| self.distance_of(m));
+        distances.sum::<f32>() / correspondences.len().max(1) as f32
     }
 }
 
-/// Search rotations: yaw around up, and each other axis turned up.
-fn rotations() -> Vec<Mat3> {
-    let axes = [Vec3::X, Vec3::NEG_X, Vec3::Y, Vec3::NEG_Y, Vec3::Z, Vec3::NEG_Z];
-    let yaws = |upright: Vec3| {
-        let aside = if upright.y.abs() > 0.5 { Vec3::X } else { Vec3::Y };
-        let to_upright = Mat3::from_cols(aside, upright, aside.cross(upright)).transpose();
-        // Fine yaw steps for the original up axis, quarter turns for the others.
-        let steps = if upright == Vec3::Y { YAW_STEPS } else { 4 };
-        (0..steps).map(move |k| Mat3::from_rotation_y(k as f32 / steps as f32 * TAU) * to_upright)
+/// Normals of the planes that fit each point and its nearest neighbors (Hoppe et al. 1992), of either sign.
+fn estimate_normals(points: &[Vec3]) -> Vec<Vec3> {
+    let normal = |&point: &Vec3| {
+        let mut near = points.to_vec();
+        let num_neighbors = NUM_PLANE_POINTS.min(near.len());
+        let by_distance =
+            |a: &Vec3, b: &Vec3| a.distance_squared(point).total_cmp(&b.distance_squared(point));
+        if num_neighbors < near.len() {
+            near.select_nth_unstable_by(num_neighbors, by_distance);
+        }
+        plane_normal(&near[..num_neighbors])
     };
-    axes.into_iter().flat_map(yaws).collect()
+    points.iter().map(normal).collect()
+}
+
+/// The direction in which points spread least: power iteration on their covariance, turned around by its trace.
+fn plane_normal(points: &[Vec3]) -> Vec3 {
+    let center = points.iter().sum::<Vec3>() / points.len().max(1) as f32;
+    let outer = |v: Vec3| Mat3::from_cols(v * v.x, v * v.y, v * v.z);
+    let covariance = points
+        .iter()
+        .fold(Mat3::ZERO, |sum, &point| sum + outer(point - center));
+    let trace = covariance.x_axis.x + covariance.y_axis.y + covariance.z_axis.z;
+    let turned = Mat3::from_diagonal(Vec3::splat(trace)) - covariance;
+    let start = Vec3::new(0.53, 0.61, 0.59);
+    (0..NUM_POWER_ITERATIONS).fold(start, |normal, _| (turned * normal).normalize_or(Vec3::Y))
 }
 
 /// Source to target: `scale * rotation * p + translation`.
@@ -228,13 +282,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn candidate_rotations_are_rotations() {
-        for rotation in rotations() {
-            assert!((rotation.determinant() - 1.0).abs() < 1e-5, "{rotation}");
-            assert!(
-                (rotation * rotation.transpose()).abs_diff_eq(Mat3::IDENTITY, 1e-5),
-                "{rotation}"
-            );
+    fn estimated_normals_are_those_of_the_surface() {
+        // A golden spiral on the unit sphere, whose normals are its points.
+        let points: Vec<Vec3> = (0..512_u16)
+            .map(|i| {
+                let y = 1.0 - (2.0 * f32::from(i) + 1.0) / 512.0;
+                let (sin, cos) = (f32::from(i) * 2.399_963).sin_cos();
+                let radius = (1.0 - y * y).sqrt();
+                Vec3::new(radius * cos, y, radius * sin)
+            })
+            .collect();
+        for (point, normal) in points.iter().zip(estimate_normals(&points)) {
+            assert!(point.dot(normal).abs() > 0.98, "{point} {normal}");
         }
     }
 }

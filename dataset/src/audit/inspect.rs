@@ -84,7 +84,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
     };
     let mut classes: Vec<ClassCount> = manifest.classes.iter().map(count).collect();
     for entry in &manifest.shards {
-        for label in ShardReader::open(&dir.join(&entry.file))?.labels()? {
+        for label in ShardReader::open_of(&manifest, &dir.join(&entry.file))?.labels()? {
             // Labels without a class are reported by `verify`.
             let Some(class) = usize::try_from(label)
                 .ok()

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::manifest::{Manifest, SkipReason};
-use crate::schema::{MeshIssue, ObjectId};
+use crate::schema::{MeshIssue, MeshStats, ObjectId};
 use crate::shard::ShardReader;
 
 /// Mesh quality of a dataset.
@@ -41,7 +41,7 @@ pub struct CategoryReport {
     pub skipped: BTreeMap<SkipReason, usize>,
     /// Total triangles.
     pub num_triangles: i64,
-    /// Smallest covered fraction of an image, 0 to 1.
+    /// Smallest covered fraction of an image, 0 to 1; `None` without views.
     pub coverage_min: Option<f32>,
 }
 
@@ -70,25 +70,21 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
     };
     let mut objects = Vec::new();
     for entry in &manifest.shards {
-        for row in ShardReader::open(&dir.join(&entry.file))?.stats()? {
+        for row in ShardReader::open_of(&manifest, &dir.join(&entry.file))?.stats()? {
             let category = categories.entry(row.id.category().to_owned()).or_default();
-            let kinds = row
-                .issues
-                .as_ref()
-                .map(|issues| issues.kinds(row.num_triangles).collect());
-            let kinds: Option<Vec<MeshIssue>> = kinds;
+            let kinds = row.mesh.as_ref().and_then(MeshStats::issue_kinds);
             for report in [category, &mut all] {
                 report.num_rows += 1;
-                report.num_triangles += row.num_triangles;
+                report.num_triangles += row.mesh.as_ref().map_or(0, |mesh| mesh.num_triangles);
                 report.num_unknown += usize::from(kinds.is_none());
                 report.num_clean += usize::from(kinds.as_ref().is_some_and(Vec::is_empty));
-                let smallest = report.coverage_min.unwrap_or(f32::INFINITY);
-                report.coverage_min = Some(smallest.min(row.coverage_min));
+                let coverages = [report.coverage_min, row.coverage_min].into_iter().flatten();
+                report.coverage_min = coverages.reduce(f32::min);
                 for &kind in kinds.iter().flatten() {
                     *report.issues.entry(kind).or_default() += 1;
                 }
             }
-            if let (Some(issues), Some(kinds)) = (row.issues, kinds)
+            if let (Some(issues), Some(kinds)) = (row.mesh.and_then(|mesh| mesh.issues), kinds)
                 && !kinds.is_empty()
             {
                 objects.push(ObjectReport {

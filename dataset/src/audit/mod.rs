@@ -4,6 +4,7 @@ mod icp;
 mod inspect;
 mod mesh_report;
 mod near_duplicates;
+mod orientation;
 mod verify;
 
 pub use inspect::{ClassCount, ImageSetSummary, Inspection, inspect};

@@ -3,8 +3,8 @@
 //!
 //! Equal meshes have equal hashes. A shape that was resampled, rotated or re-exported has another hash but
 //! nearly the same D2 shape distribution (Osada et al. 2002): quantiles of pairwise point distances, which
-//! sampling and rotation hardly change. Pairs with similar distributions are registered by ICP and compared
-//! by surface distance.
+//! sampling and rotation hardly change. Of pairs with similar distributions, those whose profiles agree in some orientation
+//! are registered by ICP and compared by surface distance.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,6 +13,7 @@ use glam::Vec3;
 use serde::Serialize;
 
 use crate::audit::icp::PointCloud;
+use crate::audit::orientation::{Orientations, Profile};
 use crate::error::Result;
 use crate::pipeline::{num_threads, parallel_map};
 use crate::reader::Dataset;
@@ -106,12 +107,13 @@ pub enum NearDuplicateEvent {
     Row,
 }
 
-/// Hashes and shape distribution of a row.
+/// Hashes and shape of a row.
 struct ShapeDescriptor {
     object: ObjectRef,
     source_sha256: String,
     points_sha256: String,
     quantiles: Vec<f32>,
+    profile: Profile,
 }
 
 /// Compares two datasets, or one with itself if `b` is `None`.
@@ -188,8 +190,10 @@ fn describe_rows(
         let (split, row) = rows[i];
         let sample = dataset.read(split, row, ViewSelection::None)?;
         let points_sha256 = sample.digest().points_sha256;
+        let points = vectors(&sample.points);
         let shape = ShapeDescriptor {
-            quantiles: shape_distribution(&vectors(&sample.points)),
+            quantiles: shape_distribution(&points),
+            profile: Profile::new(&points),
             source_sha256: sample.source_sha256,
             points_sha256,
             object: ObjectRef { id: sample.id, split },
@@ -236,14 +240,19 @@ fn duplicates_of(
     }
     let read = |dataset: &Dataset, (split, row)| -> Result<PointCloud> {
         let sample = dataset.read(split, row, ViewSelection::None)?;
-        Ok(PointCloud::new(&sample.points, &sample.normals))
+        Ok(PointCloud::new(&sample.points, sample.normals.as_deref()))
     };
     let cloud = read(other, (split, row))?;
+    let orientations = Orientations::new(&cloud.points);
     let mut near = Vec::new();
     for (_, other_idx) in candidates {
         let (row, other) = &duplicates[other_idx];
+        let rotations = orientations.onto(&other.profile);
+        if rotations.is_empty() {
+            continue;
+        }
         let reject_above = MIN_REJECT_DISTANCE.max(5.0 * max_distance) as f32;
-        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?, reject_above));
+        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?, &rotations, reject_above));
         if distance <= max_distance {
             near.push(pair(other, DuplicateKind::NearShape, distance));
         }
@@ -342,7 +351,7 @@ mod tests {
         let radius = points.iter().map(|point| point.length()).fold(0.0, f32::max);
         let points: Vec<_> = points.iter().map(|&point| (point / radius).to_array()).collect();
         let normals: Vec<_> = normals.iter().map(Vec3::to_array).collect();
-        PointCloud::new(&points, &normals)
+        PointCloud::new(&points, Some(&normals))
     }
 
     fn rotated(cloud: &PointCloud, rotation: Mat3) -> PointCloud {
@@ -352,7 +361,7 @@ mod tests {
                 .map(|&v| (rotation * v).to_array())
                 .collect::<Vec<_>>()
         };
-        PointCloud::new(&rotated(&cloud.points), &rotated(&cloud.normals))
+        PointCloud::new(&rotated(&cloud.points), Some(&rotated(&cloud.normals)))
     }
 
     #[test]
@@ -364,16 +373,20 @@ mod tests {
             distribution_distance(&shape_distribution(&a.points), &shape_distribution(&b.points))
         };
         assert!(apart(&cloud, &again).is_some(), "similar distributions");
-        let distance = f64::from(cloud.distance_to(&again, 1.0));
+        let distance_to = |other: &PointCloud| {
+            let rotations = Orientations::new(&cloud.points).onto(&Profile::new(&other.points));
+            f64::from(cloud.distance_to(other, &rotations, 1.0))
+        };
+        let distance = distance_to(&again);
         assert!(distance < DEFAULT_DUPLICATE_DISTANCE, "{distance}");
         for rotation in [Mat3::from_rotation_y(1.0), Mat3::from_rotation_z(TAU / 4.0)] {
             let rotated = rotated(&again, rotation);
             assert!(apart(&cloud, &rotated).is_some(), "similar distributions");
-            let distance = f64::from(cloud.distance_to(&rotated, 1.0));
+            let distance = distance_to(&rotated);
             assert!(distance < DEFAULT_DUPLICATE_DISTANCE, "rotated: {distance}");
         }
         let other = box_points(Vec3::new(1.0, 0.6, 0.3), 3, 1024);
-        let distance = f64::from(cloud.distance_to(&other, 1.0));
+        let distance = distance_to(&other);
         assert!(
             distance > DEFAULT_DUPLICATE_DISTANCE,
             "a tenth higher: {distance}"

@@ -1,6 +1,7 @@
 //! [`verify`]: checks a dataset from file hashes to the reprojection of each point.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -9,13 +10,13 @@ use serde::Serialize;
 
 use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::image::decode_gray_png;
-use crate::image_set::{IMAGE_SETS, image_sets, read_image_set};
+use crate::image_set::{image_set_dir, image_sets, read_image_set};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
-use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, points_in_mask};
-use crate::schema::{Columns, MeshIssues, ObjectId, Sample, SampleView};
+use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, is_thin, points_in_mask};
+use crate::schema::{MeshIssues, MeshStats, ObjectId, Sample, SampleView};
 use crate::shard::{ShardReader, ViewSelection};
-use crate::store;
+use crate::store::{self, SharedFile};
 
 /// Limit on listed problems; the rest are only counted.
 const MAX_PROBLEMS: usize = 100;
@@ -62,7 +63,7 @@ pub struct VerifyReport {
     pub num_images: usize,
     /// Whether every image was decoded.
     pub is_deep: bool,
-    /// Smallest fraction of an object's points inside one of its masks.
+    /// Smallest fraction of an object's points inside one of its masks; 1 without views.
     pub points_in_mask_min: f64,
     /// Number of problems found.
     pub num_problems: usize,
@@ -90,8 +91,18 @@ pub struct Problem {
     pub detail: String,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, row, detail } = self;
+        match row {
+            Some(row) => write!(f, "{file}, row {row}: {detail}"),
+            None => write!(f, "{file}: {detail}"),
+        }
+    }
+}
+
 /// Checks every byte and row of a dataset on all cores: hashes, schema, ids, value ranges, poses, masks, the
-/// reprojection of points into masks, optionally images, and all image sets.
+/// reprojection of points into masks, optionally images, and all image sets; of each row what its dataset declares.
 ///
 /// # Errors
 /// When the folder is not a complete dataset of a supported schema version. Problems inside are part of the
@@ -103,7 +114,7 @@ pub fn verify(
 ) -> Result<VerifyReport> {
     let manifest = Manifest::read(dir)?;
     let sha256 = manifest.complete_sha256(dir)?.to_owned();
-    if manifest.layout.columns == Columns::Images {
+    if manifest.layout.columns.is_image_set() {
         return Err(DatasetError::ImageSet(ImageSetError::NotADataset {
             path: dir.to_owned(),
         }));
@@ -111,10 +122,16 @@ pub fn verify(
     let mut sets = Vec::new();
     let mut problems = Vec::new();
     for name in image_sets(dir)? {
+        let set_dir = image_set_dir(dir, &name)?;
+        let folder = set_dir
+            .strip_prefix(dir)
+            .unwrap_or(&set_dir)
+            .display()
+            .to_string();
         match read_image_set(dir, &name, &manifest) {
-            Ok((set_dir, set)) => sets.push((format!("{IMAGE_SETS}/{name}"), set_dir, set)),
+            Ok((set_dir, set)) => sets.push((folder, set_dir, set)),
             Err(e) => problems.push(Problem {
-                file: format!("{IMAGE_SETS}/{name}/{MANIFEST_FILE_NAME}"),
+                file: format!("{folder}/{MANIFEST_FILE_NAME}"),
                 row: None,
                 detail: error_chain(&e),
             }),
@@ -184,7 +201,7 @@ struct ImageSetShard<'a> {
 impl<'a> ImageSetShard<'a> {
     fn open(name: &str, dir: &Path, set: &'a Manifest, shard_idx: usize) -> Self {
         let entry = &set.shards[shard_idx];
-        let (shard, mut messages) = open_shard(&dir.join(&entry.file), entry);
+        let (shard, mut messages) = open_shard(&dir.join(&entry.file), entry, set);
         match &shard {
             Ok(shard) if shard.num_rows() != entry.rows => {
                 messages.push(format!("{} rows instead of {}", shard.num_rows(), entry.rows));
@@ -226,8 +243,8 @@ impl<'a> ImageSetShard<'a> {
             check_manifest_entry(&sample, expected)?;
         }
         if options.is_deep {
-            for (view_idx, view) in sample.views.iter().enumerate() {
-                check_image(view).map_err(|detail| format!("{id}: view {view_idx} {detail}"))?;
+            for (view_number, view) in (1..).zip(&sample.views) {
+                check_image(view).map_err(|detail| format!("{id}: view {view_number} {detail}"))?;
             }
         }
         Ok(())
@@ -244,7 +261,7 @@ fn expected(entry: &ShardEntry) -> Vec<&ObjectEntry> {
 }
 
 /// Opens a shard and compares its bytes with the manifest.
-fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<String>) {
+fn open_shard(path: &Path, entry: &ShardEntry, manifest: &Manifest) -> (Result<ShardReader>, Vec<String>) {
     match store::fetch(path) {
         Ok((sha256, file)) => {
             let detail = if file.len() != entry.bytes {
@@ -254,7 +271,8 @@ fn open_shard(path: &Path, entry: &ShardEntry) -> (Result<ShardReader>, Vec<Stri
             } else {
                 None
             };
-            (ShardReader::from_file(file, path), detail.into_iter().collect())
+            let shard = ShardReader::from_file(SharedFile::Kept(file), path, Some(manifest));
+            (shard, detail.into_iter().collect())
         }
         Err(e) => (Err(DatasetError::io("read", path)(e)), Vec::new()),
     }
@@ -347,7 +365,7 @@ fn check_shard(
             detail,
         });
     };
-    let (shard, messages) = open_shard(&path, entry);
+    let (shard, messages) = open_shard(&path, entry, manifest);
     for detail in messages {
         problem(None, detail);
     }
@@ -434,7 +452,7 @@ fn check_sample(
     let mut points_in_mask_min = 1.0_f64;
     problems.extend(check_row(sample, manifest).err());
     problems.extend(expected.and_then(|expected| check_manifest_entry(sample, expected).err()));
-    for (view_idx, view) in sample.views.iter().enumerate() {
+    for (view_number, view) in (1..).zip(&sample.views) {
         let image_check = || {
             if options.is_deep {
                 check_image(view)
@@ -443,14 +461,14 @@ fn check_sample(
             }
         };
         if let Err(detail) = check_pose(view).and_then(|()| image_check()) {
-            problems.push(format!("view {view_idx} {detail}"));
+            problems.push(format!("view {view_number} {detail}"));
         }
         let fraction = points_in_mask(&sample.points, view);
         points_in_mask_min = points_in_mask_min.min(fraction);
-        if fraction < MIN_POINTS_IN_MASK {
+        if fraction < MIN_POINTS_IN_MASK && !is_thin(sample.mesh.as_ref()) {
             let percent = 100.0 * fraction;
             problems.push(format!(
-                "only {percent:.1} % of its points lie in mask {view_idx}"
+                "only {percent:.1} % of its points lie in the mask of view {view_number}"
             ));
         }
     }
@@ -466,17 +484,13 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         points,
         normals,
         part_labels,
-        views,
+        views: _,
+        coverage_min: _,
         object_from_mesh,
-        num_triangles,
-        surface_area,
-        is_watertight,
-        coverage_min,
         source_sha256,
         assets_sha256,
-        issues,
+        mesh,
     } = sample;
-    let ensure = |is_right: bool, detail: &str| if is_right { Ok(()) } else { Err(detail.to_owned()) };
     ensure(category == id.category(), "its category does not match its id")?;
     let class = usize::try_from(*label)
         .ok()
@@ -488,7 +502,10 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         "a point lies outside the unit ball or is not finite",
     )?;
     let is_unit = |n: &[f32; 3]| (n.iter().map(|x| x * x).sum::<f32>().sqrt() - 1.0).abs() <= UNIT_TOLERANCE;
-    ensure(normals.iter().all(is_unit), "a normal is not of length 1")?;
+    ensure(
+        normals.as_deref().unwrap_or_default().iter().all(is_unit),
+        "a normal is not of length 1",
+    )?;
     let max_part = part_labels.iter().flatten().max();
     ensure(
         max_part.is_none_or(|&max| usize::from(max) < manifest.parts.len()),
@@ -498,25 +515,43 @@ fn check_row(sample: &Sample, manifest: &Manifest) -> Result<(), String> {
         object_from_mesh.iter().all(|x| x.is_finite()),
         "object_from_mesh is not finite",
     )?;
-    ensure(*num_triangles > 0, "it has no triangle")?;
-    ensure(
-        surface_area.is_finite() && *surface_area > 0.0,
-        "its surface area is not positive",
-    )?;
-    let coverage = views
-        .iter()
-        .map(|view| view.mask.coverage())
-        .fold(f32::INFINITY, f32::min);
-    ensure(
-        (coverage - coverage_min).abs() <= f32::EPSILON,
-        "coverage_min does not match its masks",
-    )?;
-    ensure(*coverage_min > 0.0, "a mask is empty")?;
+    check_coverage(sample)?;
     let is_hash = |sha256: &String| sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
     ensure(is_hash(source_sha256), "source_sha256 is not a hash")?;
     ensure(
         assets_sha256.as_ref().is_none_or(is_hash),
         "assets_sha256 is not a hash",
+    )?;
+    mesh.as_ref().map_or(Ok(()), check_mesh)
+}
+
+fn ensure(is_right: bool, detail: &str) -> Result<(), String> {
+    if is_right { Ok(()) } else { Err(detail.to_owned()) }
+}
+
+fn check_coverage(sample: &Sample) -> Result<(), String> {
+    let coverages = sample.views.iter().map(|view| view.mask.coverage());
+    let is_right = match (coverages.reduce(f32::min), sample.coverage_min) {
+        (Some(coverage), Some(stored)) => (coverage - stored).abs() <= f32::EPSILON,
+        (coverage, stored) => coverage == stored,
+    };
+    ensure(is_right, "coverage_min does not match its masks")?;
+    let is_seen = sample.coverage_min.is_none_or(|coverage| coverage > 0.0);
+    ensure(is_seen || is_thin(sample.mesh.as_ref()), "a mask is empty")
+}
+
+fn check_mesh(mesh: &MeshStats) -> Result<(), String> {
+    // Exhaustive: a new field must be checked or listed here.
+    let MeshStats {
+        num_triangles,
+        surface_area,
+        is_watertight,
+        issues,
+    } = mesh;
+    ensure(*num_triangles > 0, "it has no triangle")?;
+    ensure(
+        surface_area.is_finite() && *surface_area > 0.0,
+        "its surface area is not positive",
     )?;
     ensure(
         issues

@@ -2,32 +2,37 @@
 //!
 //! The build is a job of the [pipeline](crate::pipeline): [`prepare`](prepare::prepare) a mesh, render it,
 //! [`encode`](encode::encode) a row, and write rows in plan order. The bytes therefore do not depend on the number
-//! of workers.
+//! of workers. Without views there is one stage, and no renderer ([`points`]).
 
 mod encode;
 mod plan;
+mod points;
 mod prepare;
 mod skip_reason;
+mod source_change;
+mod thin;
 mod timing;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use tap_render::{BackendKind, CpuRenderer, RenderError, Renderer, RendererOptions, View};
 
 use crate::error::{BuildError, DatasetError, Result, error_chain};
-use crate::manifest::{BuildPart, Manifest, SkipReason, SkippedObject};
-use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
+use crate::manifest::{BuildPart, Manifest, ShardEntry, SkipReason, SkippedObject};
+use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader, Split};
-use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
 pub(crate) use encode::encode_color;
 use plan::check_free_space;
+use points::PointsJob;
 use prepare::Prepared;
+use source_change::{Changed, SourceChanges};
 use timing::{Stage, StageClock};
 
 pub use plan::{PlanReport, plan};
@@ -83,8 +88,8 @@ pub enum BuildEvent {
     Started {
         /// Objects to process, including those finished by an earlier run.
         total: usize,
-        /// Adapter that renders.
-        adapter: String,
+        /// Adapter that renders; `None` if nothing is rendered.
+        adapter: Option<String>,
     },
     /// Objects finished by an earlier run.
     Resumed {
@@ -96,10 +101,24 @@ pub enum BuildEvent {
         /// File name.
         file: String,
     },
+    /// Meshes, or files that they refer to, have changed since an earlier run; their shards will be rebuilt.
+    SourceChanged {
+        /// Object ids, sorted.
+        objects: Vec<ObjectId>,
+        /// Number of shards.
+        num_shards: usize,
+    },
     /// An object became a row.
     Done {
         /// Object id.
         id: ObjectId,
+    },
+    /// An object becomes a row, but something about its mesh is wrong or was left out.
+    Warned {
+        /// Object id.
+        id: ObjectId,
+        /// As in [`MeshIssues::warnings`](crate::MeshIssues::warnings), never empty.
+        warnings: Vec<String>,
     },
     /// An object was skipped.
     Skipped {
@@ -147,7 +166,7 @@ impl BuildSummary {
     }
 }
 
-/// Builds a dataset, or resumes one: finished shards are kept.
+/// Builds a dataset, or resumes one: finished shards are kept if their sources have not changed since.
 ///
 /// Set `cancel` to stop at any time; the current shard is discarded.
 ///
@@ -186,11 +205,14 @@ pub(crate) fn build_child(
             reasons,
         }));
     }
-    let renderer = Renderer::try_new(&options.renderer)?;
-    let adapter = renderer.adapter();
+    let renderer = recipe
+        .views
+        .then(|| Renderer::try_new(&options.renderer))
+        .transpose()?;
+    let adapter = renderer.as_ref().map(Renderer::adapter);
     let plan = DatasetPlan {
         parent: parent.map(str::to_owned),
-        ..new_plan(source, recipe, to_value(adapter), options.part)
+        ..new_plan(source, recipe, to_value(&adapter), options.part)
     };
     let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
     let own = shards.iter().enumerate();
@@ -198,23 +220,13 @@ pub(crate) fn build_child(
     let total = own.map(|(_, objects)| objects.len()).sum();
     on_event(BuildEvent::Started {
         total,
-        adapter: adapter.to_string(),
+        adapter: adapter.map(ToString::to_string),
     });
 
-    let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
-    for SkippedObject {
-        id, reason, message, ..
-    } in source.skipped()
-    {
-        on_event(BuildEvent::Skipped {
-            id: id.clone(),
-            reason: *reason,
-            message: message.clone(),
-        });
-    }
-    for file in writer.damaged_shards() {
-        on_event(BuildEvent::ShardDamaged { file: file.clone() });
-    }
+    let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes);
+    let is_current = |shard: &ShardEntry| changes.is_current(&options.out, shard);
+    let mut writer = DatasetWriter::open_checked(&options.out, &plan, options.force, &is_current)?;
+    report_opened(source, &writer, changes.changed(), on_event);
     let shards: Vec<_> = writer
         .missing_shards()
         .map(|shard| shards[shard].clone())
@@ -233,30 +245,24 @@ pub(crate) fn build_child(
         source,
         recipe,
         objects: shards.iter().cloned().flatten().collect(),
-        backend_kind: renderer.backend_kind(),
         max_mesh_bytes: options.max_mesh_bytes,
         clock: &clock,
     };
     let mut outcomes = OutcomeWriter {
         writer: &mut writer,
+        changes: &changes,
+        out: &options.out,
         clock: &clock,
         shards: shards.iter().map(Range::len).collect(),
     };
-    let is_complete = render_all(
-        &job,
-        renderer,
-        &options.renderer,
-        options.num_workers(),
-        MAX_IN_FLIGHT_BYTES,
-        cancel,
-        &mut |delivery| match delivery {
-            Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
-            Delivery::Event(error) => {
-                tracing::warn!(error = error_chain(&error), "the device failed");
-                Ok(())
-            }
-        },
-    )?;
+    let mut deliver = |delivery: Delivery<Outcome, RenderError>| match delivery {
+        Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
+        Delivery::Event(error) => {
+            tracing::warn!(error = error_chain(&error), "the device failed");
+            Ok(())
+        }
+    };
+    let is_complete = run_job(&job, renderer, options, cancel, &mut deliver)?;
     let manifest = if is_complete {
         clock.time(Stage::Write, || writer.finish())?
     } else {
@@ -267,6 +273,68 @@ pub(crate) fn build_child(
         manifest,
         timings: clock.timings(options.num_workers()),
     })
+}
+
+/// Runs a build, with a renderer if it has views; `false` if cancelled.
+fn run_job(
+    job: &BuildJob<'_>,
+    renderer: Option<Renderer>,
+    options: &BuildOptions,
+    cancel: &AtomicBool,
+    deliver: &mut dyn FnMut(Delivery<Outcome, RenderError>) -> Result<()>,
+) -> Result<bool> {
+    let num_threads = options.num_workers();
+    let Some(renderer) = renderer else {
+        let limits = Limits {
+            num_threads,
+            max_items: 3 * num_threads,
+            max_bytes: MAX_IN_FLIGHT_BYTES,
+        };
+        return run(&PointsJob(job), limits, cancel, deliver);
+    };
+    let backend_kind = renderer.backend_kind();
+    render_all(
+        &RenderedJob { job, backend_kind },
+        renderer,
+        &options.renderer,
+        num_threads,
+        MAX_IN_FLIGHT_BYTES,
+        cancel,
+        deliver,
+    )
+}
+
+/// Reports what is left out unread, and which shards of an earlier run are rebuilt.
+fn report_opened(
+    source: &Source,
+    writer: &DatasetWriter,
+    changed: Changed,
+    on_event: &mut dyn FnMut(BuildEvent),
+) {
+    for SkippedObject {
+        id, reason, message, ..
+    } in source.skipped()
+    {
+        on_event(BuildEvent::Skipped {
+            id: id.clone(),
+            reason: *reason,
+            message: message.clone(),
+        });
+    }
+    let Changed { objects, shards } = changed;
+    for file in writer
+        .damaged_shards()
+        .iter()
+        .filter(|file| !shards.contains(*file))
+    {
+        on_event(BuildEvent::ShardDamaged { file: file.clone() });
+    }
+    if !objects.is_empty() {
+        on_event(BuildEvent::SourceChanged {
+            objects: objects.into_iter().collect(),
+            num_shards: shards.len(),
+        });
+    }
 }
 
 fn new_plan(
@@ -328,7 +396,6 @@ struct BuildJob<'a> {
     recipe: &'a BuildRecipe,
     /// Objects to process, in write order; shards of an earlier run leave gaps.
     objects: Vec<usize>,
-    backend_kind: BackendKind,
     max_mesh_bytes: u64,
     clock: &'a StageClock,
 }
@@ -340,35 +407,55 @@ impl BuildJob<'_> {
     fn object(&self, item: usize) -> &SourceObject {
         &self.source.objects()[self.objects[item]]
     }
+
+    fn size_bytes(&self, item: usize) -> u64 {
+        let object = self.object(item);
+        let bytes = object.bytes.map(|bytes| expected_bytes(&object.path, bytes));
+        bytes.unwrap_or(self.max_mesh_bytes)
+    }
 }
 
-impl MeshJob for BuildJob<'_> {
+/// An object whose processing panicked.
+fn crashed(message: String, source_sha256: Option<String>) -> Skip {
+    Skip {
+        reason: SkipReason::Crashed,
+        message,
+        source_sha256,
+    }
+}
+
+/// A build with views.
+struct RenderedJob<'a> {
+    job: &'a BuildJob<'a>,
+    backend_kind: BackendKind,
+}
+
+impl MeshJob for RenderedJob<'_> {
     type Prepared = Prepared;
     type Output = Outcome;
     type Error = DatasetError;
 
     fn num_items(&self) -> usize {
-        self.objects.len()
+        self.job.objects.len()
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        self.object(item).bytes.unwrap_or(self.max_mesh_bytes)
+        self.job.size_bytes(item)
     }
 
     fn prepare(&self, item: usize) -> Result<Prepared, Outcome> {
-        let Self {
+        let BuildJob {
             source,
             recipe,
-            backend_kind,
             max_mesh_bytes,
             clock,
             ..
-        } = *self;
+        } = *self.job;
         prepare::prepare(
             source,
-            self.object(item),
+            self.job.object(item),
             recipe,
-            backend_kind,
+            self.backend_kind,
             max_mesh_bytes,
             clock,
         )
@@ -376,26 +463,33 @@ impl MeshJob for BuildJob<'_> {
     }
 
     fn render_on_cpu(&self, renderer: &CpuRenderer, prepared: &mut Prepared) -> Vec<View> {
-        self.clock.time(Stage::Draw, || renderer.draw(&prepared.framed))
+        self.job.clock.time(Stage::Draw, || renderer.draw(&prepared.job))
     }
 
     fn finish(&self, item: usize, prepared: Prepared, views: &[View]) -> Result<Outcome> {
-        let source_sha256 = prepared.source_sha256.clone();
-        let columns = self.recipe.row_layout().columns;
-        let encoded = self.clock.time(Stage::Encode, || {
-            catch_panic(|| encode::encode(self.source, self.object(item), prepared, views, columns))
+        let BuildJob { source, recipe, .. } = *self.job;
+        let source_sha256 = Some(prepared.object.source_sha256.clone());
+        let columns = recipe.row_layout().columns;
+        let encoded = self.job.clock.time(Stage::Encode, || {
+            catch_panic(|| encode::encode(source, self.job.object(item), prepared, views, columns))
         });
+        let min_coverage = recipe.min_coverage;
+        let low_coverage = |coverage: f32| Skip {
+            reason: SkipReason::LowCoverage,
+            message: format!("it covers {coverage} of an image, less than {min_coverage}"),
+            source_sha256: source_sha256.clone(),
+        };
         Ok(match encoded {
+            Ok(Ok(Sample {
+                coverage_min: Some(coverage),
+                ..
+            })) if coverage < min_coverage => Err(low_coverage(coverage)),
             Ok(Ok(sample)) => Ok(Box::new(sample)),
             Ok(Err(skip)) => Err(Skip {
-                source_sha256: Some(source_sha256),
+                source_sha256,
                 ..skip
             }),
-            Err(message) => Err(Skip {
-                reason: SkipReason::Crashed,
-                message,
-                source_sha256: Some(source_sha256),
-            }),
+            Err(message) => Err(crashed(message, source_sha256)),
         })
     }
 
@@ -403,27 +497,25 @@ impl MeshJob for BuildJob<'_> {
         Err(Skip {
             reason: SkipReason::RenderFailed,
             message: error_chain(error),
-            source_sha256: Some(prepared.source_sha256),
+            source_sha256: Some(prepared.object.source_sha256),
         })
     }
 
     fn panicked(&self, _: usize, message: String) -> Outcome {
-        Err(Skip {
-            reason: SkipReason::Crashed,
-            message,
-            source_sha256: None,
-        })
+        Err(crashed(message, None))
     }
 
     fn on_device_thread<R>(&self, render: impl FnOnce() -> R) -> R {
         // Waiting for meshes costs no CPU time.
-        self.clock.time(Stage::Draw, render)
+        self.job.clock.time(Stage::Draw, render)
     }
 }
 
 /// Writes outcomes, which arrive in order.
 struct OutcomeWriter<'a, 'w> {
     writer: &'w mut DatasetWriter,
+    changes: &'a SourceChanges<'a>,
+    out: &'a Path,
     clock: &'a StageClock,
     /// Objects left of each missing shard.
     shards: VecDeque<usize>,
@@ -447,6 +539,7 @@ impl OutcomeWriter<'_, '_> {
         if *num_left == 0 {
             self.shards.pop_front();
             let entry = clock.time(Stage::Write, || writer.finish_shard())?;
+            self.changes.record(self.out, entry);
             on_event(BuildEvent::ShardWritten {
                 file: entry.file.clone(),
                 rows: entry.rows,
@@ -471,6 +564,17 @@ fn write(
     match outcome {
         Ok(sample) => {
             writer.append(&sample, file)?;
+            let warnings = sample
+                .mesh
+                .and_then(|mesh| mesh.issues)
+                .map(|issues| issues.warnings)
+                .unwrap_or_default();
+            if !warnings.is_empty() {
+                on_event(BuildEvent::Warned {
+                    id: sample.id.clone(),
+                    warnings,
+                });
+            }
             on_event(BuildEvent::Done { id: sample.id });
         }
         Err(skip) => {
@@ -500,6 +604,7 @@ mod tests {
             format: tap_render::import::MeshFormat::Obj,
             bytes: Some(1),
             relocated_to: None,
+            changed: None,
         };
         let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
         objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));

@@ -16,7 +16,7 @@ use crate::error::{BuildError, DatasetError, Result};
 use crate::image::Mask1Bit;
 use crate::manifest::SkippedObject;
 use crate::recipe::BuildRecipe;
-use crate::schema::RowLayout;
+use crate::schema::{ColumnSet, RowLayout};
 use crate::shard::ShardWriter;
 use crate::source::{Source, SourceObject};
 use crate::store;
@@ -62,8 +62,8 @@ pub struct PlanReport {
     pub peak_memory_bytes: Option<u64>,
     /// Free bytes at the output folder; `None` where the system does not report it.
     pub free_bytes: Option<u64>,
-    /// Adapter that renders.
-    pub adapter: String,
+    /// Adapter that renders; `None` if nothing is rendered.
+    pub adapter: Option<String>,
 }
 
 impl PlanReport {
@@ -95,7 +95,7 @@ pub fn plan(
     let num_sampled = ((num_objects as f64 * SAMPLE_FRACTION).ceil() as usize)
         .clamp(MIN_SAMPLE, MAX_SAMPLE)
         .min(num_objects);
-    let mut adapter = String::new();
+    let mut adapter = None;
     let mut started = Instant::now();
     let scratch = TempFolder::create()?;
     let sample = source.subset(&stratified_by_size(source, num_sampled));
@@ -224,8 +224,12 @@ fn max_row_bytes(layout: &RowLayout) -> u64 {
     let mask = Mask1Bit::num_bytes(image_size_px) as u64;
     // Normals and depth are four 16-bit planes, albedo three 8-bit ones.
     let mut num_planes = 1;
-    num_planes += if columns.has_gbuffer() { 8 } else { 0 };
-    num_planes += if columns.has_albedo() { 3 } else { 0 };
+    num_planes += if columns.has(ColumnSet::Gbuffer) { 8 } else { 0 };
+    num_planes += if columns.has(ColumnSet::GbufferAlbedo) {
+        3
+    } else {
+        0
+    };
     let view = num_planes * (plane + MAX_CODEC_OVERHEAD_BYTES) + mask + MAX_CODEC_OVERHEAD_BYTES + 128;
     num_points as u64 * 25 + num_views as u64 * view + MAX_ROW_OVERHEAD_BYTES
 }

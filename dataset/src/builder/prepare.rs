@@ -2,6 +2,7 @@
 
 use std::io;
 
+use glam::Vec3;
 use tap_render::import::{ImportOptions, import_object};
 use tap_render::{BackendKind, Mesh, ObjectFromMesh, QueuedJob, RenderJob, row_major};
 
@@ -10,34 +11,38 @@ use super::timing::{Stage, StageClock};
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
 use crate::recipe::{BuildRecipe, Normalization};
-use crate::schema::MeshIssues;
+use crate::schema::MeshStats;
 use crate::sha256;
 use crate::source::{Source, SourceObject};
 use crate::surface::sample_surface;
 use crate::topology::Topology;
 
-/// An object ready to render, with all of its row except the views.
+/// An object ready to render.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) framed: RenderJob,
+    pub(super) job: RenderJob,
+    pub(super) object: SampledObject,
+}
+
+/// All of a row except the views.
+#[derive(Debug)]
+pub(super) struct SampledObject {
     pub(super) points: Vec<[f32; 3]>,
     pub(super) normals: Vec<[f32; 3]>,
     pub(super) part_labels: Option<Vec<u8>>,
     pub(super) object_from_mesh: [f32; 16],
-    pub(super) num_triangles: i64,
-    pub(super) surface_area: f64,
-    pub(super) is_watertight: bool,
     pub(super) source_sha256: String,
     pub(super) assets_sha256: Option<String>,
-    pub(super) issues: MeshIssues,
+    pub(super) mesh: Option<MeshStats>,
 }
 
 impl QueuedJob for Prepared {
     fn job(&self) -> &RenderJob {
-        &self.framed
+        &self.job
     }
 }
 
+/// From the file to an object that is ready to render.
 pub(super) fn prepare(
     source: &Source,
     object: &SourceObject,
@@ -46,14 +51,32 @@ pub(super) fn prepare(
     max_mesh_bytes: u64,
     clock: &StageClock,
 ) -> Result<Prepared, Skip> {
+    let (mesh, object_from_mesh, object) = sample(source, object, recipe, max_mesh_bytes, clock)?;
+    let job = clock.time(Stage::Frame, || {
+        RenderJob::try_new(&mesh, &object_from_mesh, &recipe.rendered(), backend_kind)
+    });
+    match job {
+        Ok(job) => Ok(Prepared { job, object }),
+        Err(e) => Err(Skip {
+            reason: SkipReason::RenderFailed,
+            message: error_chain(&e),
+            source_sha256: Some(object.source_sha256),
+        }),
+    }
+}
+
+/// From the file to sampled points, with the mesh and its place in object space.
+pub(super) fn sample(
+    source: &Source,
+    object: &SourceObject,
+    recipe: &BuildRecipe,
+    max_mesh_bytes: u64,
+    clock: &StageClock,
+) -> Result<(Mesh, ObjectFromMesh, SampledObject), Skip> {
     let _span = tracing::debug_span!("object", id = %object.id).entered();
     let read = clock.time(Stage::Parse, || source.read(object, max_mesh_bytes));
     let bytes = read.map_err(|e| Skip {
-        reason: match e.kind() {
-            io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
-            io::ErrorKind::NotFound => SkipReason::Missing,
-            _ => SkipReason::Unreadable,
-        },
+        reason: reason_of(&e),
         message: e.to_string(),
         source_sha256: None,
     })?;
@@ -75,14 +98,20 @@ pub(super) fn prepare(
     }
     let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
     let options = ImportOptions {
-        appearance: recipe.render.needs_appearance(),
+        appearance: recipe.needs_appearance(),
+        normals: recipe.needs_normals(),
         ..ImportOptions::default()
     };
+    let content = clock.time(Stage::Parse, || {
+        crate::source::content(&object.path, &bytes, max_mesh_bytes)
+    });
+    let content = content.map_err(|e| skip((reason_of(&e), e.to_string())))?;
     let mesh = clock
         .time(Stage::Parse, || {
-            import_object(object.format, &bytes, &assets, &options)
+            import_object(object.format, &content, &assets, &options)
         })
         .map_err(|e| skip((SkipReason::from(&e), error_chain(&e))))?;
+    drop(content);
     drop(bytes);
 
     let samples = clock.time(Stage::Sample, || {
@@ -104,12 +133,13 @@ pub(super) fn prepare(
         .iter()
         .map(|&point| local.transform_point3(point))
         .collect();
-    let normals: Vec<_> = samples
+    let normals = samples
         .normals
         .iter()
-        .map(|&normal| local.transform_vector3(normal).normalize())
-        .collect();
-    if points.len() != recipe.num_points || !points.iter().chain(&normals).all(|v| v.is_finite()) {
+        .map(|&normal| local.transform_vector3(normal).normalize());
+    let normals: Vec<_> = normals.collect();
+    let mut vectors = points.iter().chain(&normals);
+    if points.len() != recipe.num_points || !vectors.all(|v| v.is_finite()) {
         return Err(skip((
             SkipReason::NonFinite,
             "its points can't be brought to unit size".to_owned(),
@@ -123,29 +153,42 @@ pub(super) fn prepare(
         )));
     }
     let part_labels = part_labels(source, object, &mesh, &samples.triangle).map_err(skip)?;
-    let framed = clock
-        .time(Stage::Frame, || {
-            RenderJob::try_new(&mesh, &object_from_mesh, &recipe.rendered(), backend_kind)
-        })
-        .map_err(|e| skip((SkipReason::RenderFailed, error_chain(&e))))?;
+    let mesh_stats = recipe
+        .mesh_stats
+        .then(|| clock.time(Stage::Frame, || mesh_stats(&mesh, &object_from_mesh)));
+    let to_arrays = |vectors: Vec<Vec3>| vectors.iter().map(Vec3::to_array).collect();
+    let sampled = SampledObject {
+        points: to_arrays(points),
+        normals: to_arrays(normals),
+        part_labels,
+        object_from_mesh: matrix,
+        source_sha256,
+        assets_sha256: assets.sha256(),
+        mesh: mesh_stats,
+    };
+    Ok((mesh, object_from_mesh, sampled))
+}
+
+fn mesh_stats(mesh: &Mesh, object_from_mesh: &ObjectFromMesh) -> MeshStats {
     let Topology {
         is_watertight,
         mut issues,
-    } = clock.time(Stage::Frame, || Topology::analyze(&mesh));
+    } = Topology::analyze(mesh);
     issues.warnings = mesh.warnings().to_vec();
-    Ok(Prepared {
-        framed,
-        points: points.iter().map(glam::Vec3::to_array).collect(),
-        normals: normals.iter().map(glam::Vec3::to_array).collect(),
-        part_labels,
-        object_from_mesh: matrix,
+    MeshStats {
         num_triangles: mesh.triangles().len() as i64,
         surface_area: mesh.surface_area() * object_from_mesh.scale() * object_from_mesh.scale(),
         is_watertight,
-        source_sha256,
-        assets_sha256: assets.sha256(),
-        issues,
-    })
+        issues: Some(issues),
+    }
+}
+
+fn reason_of(error: &io::Error) -> SkipReason {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => SkipReason::TooLarge,
+        io::ErrorKind::NotFound => SkipReason::Missing,
+        _ => SkipReason::Unreadable,
+    }
 }
 
 /// Part label per point, if the source lists parts for this category.

@@ -14,7 +14,10 @@ impl From<&ImportError> for SkipReason {
             | ImportError::Mesh(MeshError::TooManyVertices { .. }) => Self::TooLarge,
             ImportError::Asset(AssetError::Io { .. }) => Self::Unreadable,
             ImportError::Extension { .. } => Self::UnsupportedFormat,
-            ImportError::Mesh(MeshError::NoTriangles | MeshError::AllDegenerate { .. }) => Self::Empty,
+            ImportError::NoFaces { .. }
+            | ImportError::Mesh(
+                MeshError::NoTriangles | MeshError::AllDegenerate { .. } | MeshError::AllTooFine { .. },
+            ) => Self::Empty,
             ImportError::Mesh(MeshError::NonFinite { .. }) => Self::NonFinite,
             _ => Self::Malformed,
         }

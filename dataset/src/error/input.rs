@@ -20,6 +20,20 @@ pub enum NameError {
         /// Input string.
         text: String,
     },
+    /// Column sets that this version does not know.
+    #[error("the column sets {names} need a newer version of this program")]
+    UnknownColumns {
+        /// Names of the sets.
+        names: String,
+    },
+    /// Column sets without others that they require.
+    #[error("the column sets {names} require {missing} too")]
+    MissingColumns {
+        /// Names of the sets.
+        names: String,
+        /// Names of those required.
+        missing: String,
+    },
     /// A string that is not a part like `1/8`.
     #[error("invalid part \"{text}\", expected I/N, for example 1/8 for the first of eight")]
     Part {
@@ -51,8 +65,8 @@ pub enum SourceError {
     /// The source holds no objects.
     #[error("no objects found, {detail}: {}", .path.display())]
     NoObjects {
-        /// Expected path pattern.
-        detail: &'static str,
+        /// What was expected, and what is there instead.
+        detail: String,
         /// Source folder.
         path: PathBuf,
     },

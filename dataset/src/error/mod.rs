@@ -2,6 +2,7 @@
 //!
 //! A single bad mesh is not an error: it is skipped with a [`SkipReason`](crate::SkipReason) in the manifest.
 
+mod derive;
 mod input;
 mod run;
 mod storage;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use parquet::errors::ParquetError;
 
+pub use derive::DeriveError;
 pub use input::{NameError, RecipeError, SourceError};
 pub use run::{BuildError, RelightError, ThreadError};
 pub use storage::{ImageError, ImageSetError, ManifestError, ShardError, StoreError};
@@ -49,6 +51,9 @@ pub enum DatasetError {
     /// A build or merge as a whole.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A dataset made from others.
+    #[error(transparent)]
+    Derive(#[from] DeriveError),
     /// Relighting as a whole.
     #[error(transparent)]
     Relight(#[from] RelightError),

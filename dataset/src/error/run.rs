@@ -80,6 +80,12 @@ pub struct ThreadError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelightError {
+    /// The rows have no views, so there is nothing to relight.
+    #[error("the shards have no views to relight; build the dataset without --no-views: {}", .path.display())]
+    NoViews {
+        /// Dataset folder.
+        path: PathBuf,
+    },
     /// The shards have no G-buffer, which relighting needs.
     #[error(
         "the shards have no G-buffer: pass --meshes SRC to render the meshes again, or build the dataset with \

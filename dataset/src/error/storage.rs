@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use parquet::errors::ParquetError;
 
+use super::NameError;
+
 /// Reading and writing files on disk or in an object store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -138,7 +140,7 @@ pub enum ShardError {
 #[non_exhaustive]
 pub enum ManifestError {
     /// The folder holds no manifest.
-    #[error("no manifest.json: not a dataset, or its build never started: {}", .path.display())]
+    #[error("no _manifest.json: not a dataset, or its build never started: {}", .path.display())]
     NotFound {
         /// Folder.
         path: PathBuf,
@@ -160,10 +162,19 @@ pub enum ManifestError {
         /// Manifest file.
         path: PathBuf,
     },
+    /// Rows with columns that this version does not know, or that do not go together.
+    #[error("the rows cannot be read: {}", .path.display())]
+    Columns {
+        /// Manifest file.
+        path: PathBuf,
+        /// The column sets.
+        #[source]
+        source: NameError,
+    },
     /// Unsupported schema version.
     #[error(
-        "unsupported schema version {found}, expected {oldest} to {newest}; build the dataset \
-         again: {}",
+        "unsupported schema version {found}, expected {oldest} to {newest}; read it with a newer \
+         version of this program, or build the dataset again: {}",
         .path.display()
     )]
     SchemaVersion {

@@ -77,6 +77,12 @@ pub fn decode_rgb_planes(bytes: &[u8]) -> Result<Vec<u8>> {
     })
 }
 
+/// Width and height of a PNG; `None` if it is none.
+#[cfg(feature = "build")]
+pub(crate) fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    Some(open(bytes).ok()?.info().size())
+}
+
 /// Width, height, interleaved bytes, and channels (1 or 3).
 fn decode_bytes(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>, usize)> {
     let mut reader = open(bytes)?;

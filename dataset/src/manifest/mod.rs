@@ -1,4 +1,4 @@
-//! `manifest.json`: contents, provenance and skipped objects of a dataset.
+//! `_manifest.json`: contents, provenance and skipped objects of a dataset.
 //!
 //! The manifest is written when a build begins and when it ends. In between, each finished shard has a
 //! [`JournalEntry`] beside it, so the cost of progress does not grow with the number of shards; a shard that
@@ -11,28 +11,38 @@ pub use part::BuildPart;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
 use sha2::{Digest, Sha256};
 
 use crate::error::{DatasetError, ManifestError, Result};
-use crate::schema::{OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Split};
+use crate::schema::{
+    Columns, OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Split,
+};
 use crate::sha256;
 use crate::store;
 
-/// File name of the manifest.
-pub const MANIFEST_FILE_NAME: &str = "manifest.json";
+/// File name of the manifest. Parquet readers that are given a folder skip names with an underscore in front.
+pub const MANIFEST_FILE_NAME: &str = "_manifest.json";
+/// Its name up to version 3.
+pub(crate) const OLD_MANIFEST_FILE_NAME: &str = "manifest.json";
 
 /// Size limit for reading: millions of objects.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+/// Extension of shards.
+const SHARD_EXTENSION: &str = ".parquet";
+/// Extension of the shards of image sets.
+const IMAGE_SHARD_EXTENSION: &str = ".pq";
+/// Schema version that gave the shards of image sets their own extension.
+const IMAGE_SHARDS_SINCE: u32 = 4;
 /// Limit on planned shards, against damaged manifests.
 const MAX_SHARDS: usize = 300_000;
 /// Indentation depth: fields of a shard are indented, each of its objects is one line.
 const MAX_INDENT: usize = 4;
 
-/// Contents of `manifest.json`.
+/// Contents of `_manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -192,14 +202,18 @@ pub enum SkipReason {
     DuplicateId,
     /// Not in the split list: excluded on purpose.
     NotInSplits,
+    /// A mesh where the layout has none: excluded by the choice of layout.
+    NotInLayout,
     /// A part that the part list does not name.
     UnknownPart,
     /// Known to be published without a mesh.
     NotPublished,
     /// The renderer failed on it.
     RenderFailed,
-    /// A view in which nothing is visible.
+    /// A view in which nothing is visible, though the object is not thinner than a pixel.
     EmptyView,
+    /// It covers less of an image than the recipe asks for: excluded on purpose.
+    LowCoverage,
     /// Points do not reproject into the object's own masks.
     #[serde(rename = "pose-contract")]
     #[strum(to_string = "pose-contract")]
@@ -209,10 +223,14 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
-    /// Whether the object was lost unintentionally, rather than excluded by a split list or never published.
+    /// Whether the object was lost unintentionally, rather than excluded by a split list, the layout or the
+    /// recipe, or never published.
     #[must_use]
     pub fn is_failure(self) -> bool {
-        !matches!(self, Self::NotInSplits | Self::NotPublished)
+        !matches!(
+            self,
+            Self::NotInSplits | Self::NotInLayout | Self::NotPublished | Self::LowCoverage
+        )
     }
 }
 
@@ -222,15 +240,10 @@ impl Manifest {
     /// # Errors
     /// When it does not exist, has an unsupported schema version, or is damaged.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(MANIFEST_FILE_NAME);
-        let bytes = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(DatasetError::Manifest(ManifestError::NotFound {
-                    path: dir.to_owned(),
-                }));
-            }
-            Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
+        let Some((path, bytes)) = manifest_file(dir)? else {
+            return Err(DatasetError::Manifest(ManifestError::NotFound {
+                path: dir.to_owned(),
+            }));
         };
         let damaged = |source| {
             DatasetError::Manifest(ManifestError::Json {
@@ -252,6 +265,10 @@ impl Manifest {
                 newest: SCHEMA_VERSION,
                 path,
             }));
+        }
+        let columns = value.pointer("/layout/columns").and_then(Columns::from_json);
+        if let Some(Err(source)) = columns {
+            return Err(DatasetError::Manifest(ManifestError::Columns { path, source }));
         }
         let mut manifest: Self = serde_json::from_value(value).map_err(damaged)?;
         let check = |manifest: &Self| {
@@ -369,7 +386,6 @@ impl Manifest {
     }
 
     /// Metadata of every shard.
-    #[cfg(feature = "build")]
     pub(crate) fn header(&self) -> crate::schema::ShardHeader {
         crate::schema::ShardHeader {
             layout: self.layout,
@@ -409,9 +425,20 @@ impl Manifest {
     /// Split and file name of every planned shard, in order.
     #[must_use]
     pub fn planned_shards(&self) -> Vec<(Split, String)> {
+        let is_image_set = self.layout.columns.is_image_set() && self.schema_version >= IMAGE_SHARDS_SINCE;
         let of_split = |count: &ShardCount| {
             let ShardCount { split, shards } = *count;
-            (0..shards).map(move |i| (split, shard_file_name(split, i, shards)))
+            (0..shards).map(move |i| {
+                let name = shard_file_name(split, i, shards);
+                (
+                    split,
+                    if is_image_set {
+                        image_shard_file_name(&name)
+                    } else {
+                        name
+                    },
+                )
+            })
         };
         self.num_shards.iter().flat_map(of_split).collect()
     }
@@ -479,23 +506,27 @@ impl Manifest {
                 return Err("its hash does not match its shards".to_owned());
             }
         }
-        let RowLayout {
-            num_points,
-            num_views,
-            image_size_px,
-            columns: _,
-        } = self.layout;
-        if num_points == 0
-            || num_views == 0
-            || image_size_px == 0
-            || image_size_px > crate::image::MAX_IMAGE_SIZE_PX
-        {
-            return Err(format!(
-                "rows of {num_points} points and {num_views} views of {image_size_px} pixels"
-            ));
-        }
-        Ok(())
+        self.layout.check()
     }
+}
+
+/// Path and content of a folder's manifest, under its name of today or of earlier versions; `None` without one.
+pub(crate) fn manifest_file(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    for name in [MANIFEST_FILE_NAME, OLD_MANIFEST_FILE_NAME] {
+        let path = dir.join(name);
+        match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
+            Ok(bytes) => return Ok(Some((path, bytes))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a file has the name of a manifest, of today or of earlier versions.
+#[must_use]
+pub fn is_manifest_name(name: &str) -> bool {
+    [MANIFEST_FILE_NAME, OLD_MANIFEST_FILE_NAME].contains(&name)
 }
 
 /// Suffix of a journal entry's file name, after the shard's.
@@ -598,7 +629,22 @@ impl Formatter for DepthLimitedFormatter {
 /// File name of a shard.
 #[must_use]
 pub fn shard_file_name(split: Split, shard_idx: usize, num_shards: usize) -> String {
-    format!("{split}-{shard_idx:05}-of-{num_shards:05}.parquet")
+    format!("{split}-{shard_idx:05}-of-{num_shards:05}{SHARD_EXTENSION}")
+}
+
+/// File name of an image set's shard, for a shard of the dataset: with a short extension, which patterns such as
+/// `**/*.parquet` do not match. Image sets of earlier versions have the names of the dataset's shards.
+pub(crate) fn image_shard_file_name(shard: &str) -> String {
+    let stem = shard_stem(shard).unwrap_or(shard);
+    format!("{stem}{IMAGE_SHARD_EXTENSION}")
+}
+
+/// The name of a shard, of the dataset or of an image set, without its extension.
+pub(crate) fn shard_stem(shard: &str) -> Option<&str> {
+    let extensions = [SHARD_EXTENSION, IMAGE_SHARD_EXTENSION];
+    extensions
+        .iter()
+        .find_map(|extension| shard.strip_suffix(extension))
 }
 
 #[cfg(test)]
@@ -629,7 +675,7 @@ mod tests {
                 num_points: 4,
                 num_views: 2,
                 image_size_px: 8,
-                columns: crate::schema::Columns::Plain,
+                columns: Columns::DEFAULT,
             },
             classes: vec!["a".to_owned()],
             parts: Vec::new(),
@@ -761,6 +807,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
         assert_eq!(Manifest::read(dir.path()).unwrap().schema_version, 1);
+    }
+
+    #[test]
+    fn columns_of_a_later_version_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut value = serde_json::to_value(manifest()).unwrap();
+        value["layout"]["columns"] = serde_json::json!(["points", "boxes", "point-labels"]);
+        std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
+        let error = Manifest::read(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::Manifest(ManifestError::Columns { .. })),
+            "{error}"
+        );
+        let chain = crate::error::error_chain(&error);
+        assert!(
+            chain.contains("boxes, point-labels") && chain.contains("newer version"),
+            "{chain}"
+        );
     }
 
     #[test]

@@ -19,8 +19,8 @@ mod ordered;
 mod render;
 
 pub(crate) use map::{OneStage, parallel_map};
-#[cfg(feature = "build")]
-pub(crate) use ordered::catch_panic;
 pub(crate) use ordered::{Delivery, Limits, num_threads, run};
+#[cfg(feature = "build")]
+pub(crate) use ordered::{Job, Reporter, Step, catch_panic};
 #[cfg(feature = "build")]
 pub(crate) use render::{MeshJob, render_all};

@@ -10,13 +10,13 @@ use std::sync::atomic::AtomicBool;
 
 use tap_render::{Lighting, MaterialChoice, Normals, relight_antialiased};
 
-use super::{RelightReport, recipe_of};
+use super::{RelightReport, recipe_of, require_views};
 use crate::builder::{BuildEvent, encode_color, to_value};
 use crate::error::{BuildError, DatasetError, ManifestError, RelightError, Result, ShardError};
 use crate::manifest::{Manifest, ObjectEntry, ShardEntry, SkippedObject};
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
 use crate::recipe::BuildRecipe;
-use crate::schema::{Columns, RowLayout, Sample, ShardHeader};
+use crate::schema::{ColumnSet, Columns, RowLayout, Sample, ShardHeader};
 use crate::shard::{ShardReader, ViewSelection};
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped};
 
@@ -58,7 +58,7 @@ pub fn relight(
     check(lighting, &recipe, manifest.layout.columns, parent)?;
     let rendered_under = recipe.render.lighting.clone();
     let columns = if options.images_only {
-        Columns::Images
+        Columns::IMAGES
     } else {
         manifest.layout.columns
     };
@@ -66,7 +66,7 @@ pub fn relight(
     let total = manifest.shards.iter().map(|shard| shard.objects.len()).sum();
     on_event(BuildEvent::Started {
         total,
-        adapter: "the G-buffer".to_owned(),
+        adapter: Some("the G-buffer".to_owned()),
     });
 
     let mut writer = DatasetWriter::open(&options.out, &plan, options.force)?;
@@ -109,7 +109,8 @@ pub fn relight(
 /// Checks that the G-buffer stores everything the lighting needs.
 fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &Path) -> Result<()> {
     let path = || parent.to_owned();
-    if !columns.has_gbuffer() {
+    require_views(columns, parent)?;
+    if !columns.has(ColumnSet::Gbuffer) {
         return Err(DatasetError::Relight(RelightError::NoGbuffer { path: path() }));
     }
     let insufficient = |shown, held, remedy| {
@@ -137,7 +138,7 @@ fn check(lighting: &Lighting, recipe: &BuildRecipe, columns: Columns, parent: &P
         }
         _ => {}
     }
-    if lighting.material == MaterialChoice::Own && !columns.has_albedo() {
+    if lighting.material == MaterialChoice::Own && !columns.has(ColumnSet::GbufferAlbedo) {
         return Err(insufficient(
             "the meshes' own colors",
             "none",
@@ -196,7 +197,7 @@ impl Relighter<'_> {
         on_event: &mut dyn FnMut(BuildEvent),
     ) -> Result<bool> {
         let path = self.parent.join(&entry.file);
-        let shard = ShardReader::open(&path)?;
+        let shard = ShardReader::open_of(self.manifest, &path)?;
         let expected: Vec<&ObjectEntry> = entry
             .objects
             .iter()
@@ -292,7 +293,7 @@ impl Relighter<'_> {
                 .ok_or_else(|| damaged(format!("{} has no G-buffer", sample.id)))?;
             let color = relight_antialiased(&view_as_rendered, self.rendered_under, self.lighting)?;
             view.image_png = encode_color(view_as_rendered.size_px, &color)?;
-            if !self.columns.has_gbuffer() {
+            if !self.columns.has(ColumnSet::Gbuffer) {
                 view.gbuffer = None;
             }
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use tap_render::Lighting;
 
-use super::{RelightReport, recipe_of};
+use super::{RelightReport, recipe_of, require_views};
 use crate::builder::{BuildEvent, BuildOptions, build_child};
 use crate::error::{DatasetError, RelightError, Result};
 use crate::manifest::Manifest;
@@ -30,6 +30,7 @@ pub fn relight_from_meshes(
 ) -> Result<Option<RelightReport>> {
     let manifest = Manifest::read(parent)?;
     let sha256 = manifest.complete_sha256(parent)?.to_owned();
+    require_views(manifest.layout.columns, parent)?;
     let mut recipe = recipe_of(&manifest, parent)?;
     recipe.render.lighting = lighting.clone();
     let source = Source::from_manifest(&manifest, meshes)?;
@@ -50,7 +51,7 @@ pub fn relight_from_meshes(
                 of_child.file, of_child.rows, of_parent.rows
             )));
         }
-        let before = ShardReader::open(&parent.join(&of_parent.file))?;
+        let before = ShardReader::open_of(&manifest, &parent.join(&of_parent.file))?;
         let after = ShardReader::open(&options.out.join(&of_child.file))?;
         for row in 0..of_child.rows {
             let [before, after] = [&before, &after].map(|shard| shard.read(row, ViewSelection::All));
@@ -77,7 +78,7 @@ fn without_images(sample: &Sample) -> Sample {
         image_png.clear();
     }
     sample.assets_sha256 = None;
-    if let Some(issues) = &mut sample.issues {
+    if let Some(issues) = sample.mesh.as_mut().and_then(|mesh| mesh.issues.as_mut()) {
         issues.warnings.clear();
     }
     sample

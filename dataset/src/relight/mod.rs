@@ -11,9 +11,10 @@ use serde::Serialize;
 pub use from_gbuffer::{RelightOptions, relight};
 pub use from_meshes::relight_from_meshes;
 
-use crate::error::{DatasetError, RecipeError, Result};
+use crate::error::{DatasetError, RecipeError, RelightError, Result};
 use crate::manifest::Manifest;
 use crate::recipe::BuildRecipe;
+use crate::schema::{ColumnSet, Columns};
 
 /// Outcome of relighting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,4 +36,12 @@ fn recipe_of(manifest: &Manifest, dir: &Path) -> Result<BuildRecipe> {
             source,
         })
     })
+}
+
+fn require_views(columns: Columns, dir: &Path) -> Result<()> {
+    if columns.has(ColumnSet::Views) {
+        return Ok(());
+    }
+    let path = dir.to_owned();
+    Err(DatasetError::Relight(RelightError::NoViews { path }))
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::NameError;
 use crate::image::{Mask1Bit, ViewGbuffer};
-use crate::schema::MeshIssues;
+use crate::schema::MeshStats;
 use crate::sha256;
 
 /// Length limit of an id component in bytes, as in common file systems.
@@ -149,7 +149,7 @@ impl FromStr for Split {
     }
 }
 
-/// One object: a row.
+/// One object: a row. What the columns of its dataset leave out is absent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
     /// Unique id; determines the row order.
@@ -161,32 +161,26 @@ pub struct Sample {
     /// N surface points in object space: +y up, +z front, within the unit ball.
     pub points: Vec<[f32; 3]>,
     /// N unit surface normals.
-    pub normals: Vec<[f32; 3]>,
+    pub normals: Option<Vec<[f32; 3]>>,
     /// Part label per point, numbered over all categories; `None` without parts.
     pub part_labels: Option<Vec<u8>>,
     /// Selected views, in the selected order; all of them when writing.
     pub views: Vec<SampleView>,
-    /// Row-major; `object = object_from_mesh * (x, y, z, 1)` for coordinates of the mesh file.
-    pub object_from_mesh: [f32; 16],
-    /// Triangles with non-zero area.
-    pub num_triangles: i64,
-    /// Surface area in object space.
-    pub surface_area: f64,
-    /// Whether every edge has exactly two triangles.
-    pub is_watertight: bool,
     /// Smallest covered fraction of an image over all views, 0 to 1.
-    pub coverage_min: f32,
-    /// SHA-256 of the mesh file, in hexadecimal.
+    pub coverage_min: Option<f32>,
+    /// Row-major; `object = object_from_mesh * (x, y, z, 1)` for coordinates of the source, be it a mesh or points.
+    pub object_from_mesh: [f32; 16],
+    /// SHA-256 of what the row was made from, such as the mesh file, in hexadecimal.
     pub source_sha256: String,
     /// SHA-256 over the files the mesh refers to; `None` if it read none.
     pub assets_sha256: Option<String>,
-    /// Mesh issues; `None` if not made from a mesh, or in shards of version 1.
-    pub issues: Option<MeshIssues>,
+    /// Statistics of the mesh.
+    pub mesh: Option<MeshStats>,
 }
 
 impl Sample {
     /// Hashes of the row: one over sampled points, one over rendered views. All views must be present with
-    /// everything stored about them.
+    /// everything stored about them. The hash of no views is that of no bytes.
     #[must_use]
     pub fn digest(&self) -> RowDigest {
         // Exhaustive: a new field must be hashed or listed here.
@@ -198,17 +192,14 @@ impl Sample {
             normals,
             part_labels,
             views,
-            object_from_mesh,
-            num_triangles: _,
-            surface_area: _,
-            is_watertight: _,
             coverage_min: _,
+            object_from_mesh,
             source_sha256: _,
             assets_sha256: _,
-            issues: _,
+            mesh: _,
         } = self;
         let mut points_hasher = Sha256::new();
-        for vectors in [points, normals] {
+        for vectors in [Some(points), normals.as_ref()].into_iter().flatten() {
             points_hasher.update(little_endian(vectors.as_flattened()));
         }
         points_hasher.update(part_labels.as_deref().unwrap_or_default());

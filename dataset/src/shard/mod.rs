@@ -1,10 +1,20 @@
 //! One Parquet file of samples.
 
-mod column;
+mod decode;
+mod encode;
+mod float_order;
+#[cfg(feature = "build")]
+mod infer;
 mod reader;
+mod value;
 mod writer;
 
-pub use column::RowStats;
+pub use decode::RowStats;
+#[cfg(feature = "build")]
+pub(crate) use infer::{InferredShard, infer_shard};
+pub(crate) use reader::SPLIT;
+#[cfg(feature = "build")]
+pub(crate) use reader::metadata_header;
 pub use reader::{ShardReader, ViewSelection};
 pub use writer::{ShardDigest, ShardWriter};
 

@@ -1,28 +1,35 @@
 //! [`ShardReader`]: random access to the rows of one shard.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
-use arrow_array::{Array as _, RecordBatch};
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
 use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::column::{RowStats, images_from_batch, sample_from_batch, stats_from_batch};
-use crate::error::{DatasetError, ManifestError, Result, ShardError};
-use crate::schema::{
-    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column,
-    key,
+use super::decode::{
+    RowStats, comparable_from_batch, id_from_batch, images_from_batch, label_from_batch, sample_from_batch,
+    stats_from_batch,
 };
-use crate::store;
+use crate::error::{DatasetError, ManifestError, Result, ShardError};
+use crate::manifest::Manifest;
+use crate::predicate::{Predicate, Value};
+use crate::schema::column::{self, Column};
+use crate::schema::{
+    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, Split, arrow_schema, key,
+};
+use crate::store::{self, SharedFile, StoreFile};
+
+/// What a predicate calls the split of a row, which is no column of the shard.
+pub(crate) const SPLIT: &str = "split";
 
 /// Views to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,14 +48,15 @@ pub enum ViewSelection<'a> {
 #[derive(Debug)]
 pub struct ShardReader {
     path: PathBuf,
-    file: store::StoreFile,
+    file: SharedFile,
     metadata: ArrowReaderMetadata,
     header: ShardHeader,
     /// First row of each row group.
     row_group_starts: Vec<usize>,
     num_rows: usize,
-    points_only: ProjectionMask,
+    without_views: ProjectionMask,
     without_gbuffer: ProjectionMask,
+    all: ProjectionMask,
 }
 
 impl ShardReader {
@@ -57,30 +65,56 @@ impl ShardReader {
     /// # Errors
     /// When it is not a complete Parquet file, or its schema or schema version is unsupported.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_file(
-            store::open(path).map_err(DatasetError::io("open the shard", path))?,
-            path,
-        )
+        let file = store::open(path).map_err(DatasetError::io("open the shard", path))?;
+        Self::from_file(SharedFile::Kept(file), path, None)
+    }
+
+    /// Opens a shard of a dataset. A file that another program wrote again, and that no longer says what it holds, is read
+    /// as the manifest says.
+    ///
+    /// # Errors
+    /// As [`ShardReader::open`].
+    pub fn open_of(manifest: &Manifest, path: &Path) -> Result<Self> {
+        let file = store::open(path).map_err(DatasetError::io("open the shard", path))?;
+        Self::from_file(SharedFile::Kept(file), path, Some(manifest))
     }
 
     /// Opens a shard from an open file.
-    pub(crate) fn from_file(file: store::StoreFile, path: &Path) -> Result<Self> {
-        catch_decoder_panic(path, || Self::from_file_unchecked(file, path))
+    pub(crate) fn from_file(file: SharedFile, path: &Path, manifest: Option<&Manifest>) -> Result<Self> {
+        catch_decoder_panic(path, || {
+            Self::with_header(file, path, |footer| header(footer, path, manifest))
+        })
     }
 
-    fn from_file_unchecked(file: store::StoreFile, path: &Path) -> Result<Self> {
-        // Files of other writers may lack the offset index, which only makes them slower to read.
-        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
-        let metadata = ArrowReaderMetadata::load(&file, options)
-            .map_err(DatasetError::parquet("read the shard", path))?;
-        let (version, header) = header(&metadata, path)?;
+    /// Opens a file of another program, which holds what a manifest says, whatever it says of itself.
+    #[cfg(feature = "build")]
+    pub(crate) fn from_foreign(file: SharedFile, path: &Path, manifest: &Manifest) -> Result<Self> {
+        catch_decoder_panic(path, || {
+            Self::with_header(file, path, |_| Ok((manifest.schema_version, manifest.header())))
+        })
+    }
+
+    fn with_header(
+        file: SharedFile,
+        path: &Path,
+        header: impl FnOnce(&ParquetMetaData) -> Result<(u32, ShardHeader)>,
+    ) -> Result<Self> {
+        let parquet = DatasetError::parquet("read the shard", path);
+        let footer = ParquetMetaDataReader::new()
+            // Files of other writers may lack the offset index, which only makes them slower to read.
+            .with_offset_index_policy(PageIndexPolicy::Optional)
+            .parse_and_finish(&open(&file, path)?)
+            .map_err(parquet)?;
+        let (version, header) = header(&footer)?;
         let invalid = |detail: String| {
             DatasetError::Shard(ShardError::Invalid {
                 detail,
                 path: path.to_owned(),
             })
         };
-        check_schema(&metadata, &header.layout, version).map_err(invalid)?;
+        header.layout.check().map_err(invalid)?;
+        let metadata = arrow_metadata(footer, &header.layout, version, path)?;
+        check_columns(&metadata, &header.layout, version).map_err(invalid)?;
 
         let mut num_rows = 0_usize;
         let mut row_group_starts = Vec::new();
@@ -93,17 +127,20 @@ impl ShardReader {
                 .filter(|&num_rows| num_rows as u64 <= file.len())
                 .ok_or_else(|| invalid("more rows than its length allows".to_owned()))?;
         }
-        let points_only = project_roots(&metadata, |root| !column::VIEW_COLUMNS.contains(&root));
-        let without_gbuffer = project_roots(&metadata, |root| !column::GBUFFER_COLUMNS.contains(&root));
+        let columns = header.layout.columns;
+        let project = |is_chosen: fn(&Column) -> bool| {
+            project(&metadata, |column| column.is_of(columns) && is_chosen(column))
+        };
         Ok(Self {
             path: path.to_owned(),
+            without_views: project(|column| !column.is_per_view()),
+            without_gbuffer: project(|column| !column.is_gbuffer()),
+            all: project(|_| true),
             file,
             metadata,
             header,
             row_group_starts,
             num_rows,
-            points_only,
-            without_gbuffer,
         })
     }
 
@@ -126,12 +163,12 @@ impl ShardReader {
     pub fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
         let view_indices = &*self.view_indices(views)?;
         let projection = match views {
-            _ if view_indices.is_empty() => self.points_only.clone(),
-            ViewSelection::WithGbuffer => ProjectionMask::all(),
-            _ => self.without_gbuffer.clone(),
+            _ if view_indices.is_empty() => &self.without_views,
+            ViewSelection::WithGbuffer => &self.all,
+            _ => &self.without_gbuffer,
         };
         catch_decoder_panic(&self.path, || {
-            let batch = self.read_row(row, projection)?;
+            let batch = self.read_row(row, projection.clone())?;
             sample_from_batch(&batch, 0, &self.header.layout, view_indices)
                 .map_err(|detail| self.invalid(detail))
         })
@@ -147,8 +184,8 @@ impl ShardReader {
         views: ViewSelection<'_>,
     ) -> Result<(ObjectId, Vec<Vec<u8>>)> {
         let view_indices = &*self.view_indices(views)?;
-        let projection = project_roots(&self.metadata, |root| {
-            [column::ID, column::IMAGES].contains(&root)
+        let projection = project(&self.metadata, |column| {
+            [column::ID, column::IMAGES].contains(&column.name)
         });
         catch_decoder_panic(&self.path, || {
             let batch = self.read_row(row, projection)?;
@@ -170,19 +207,16 @@ impl ShardReader {
         }
     }
 
-    /// Scalar columns of all rows, in row order.
+    /// Small columns of all rows, in row order.
     ///
     /// # Errors
     /// When the shard is damaged.
     pub fn stats(&self) -> Result<Vec<RowStats>> {
-        let mut stats = Vec::new();
-        self.for_each_batch(&column::STATS_COLUMNS, |batch| {
-            for row in 0..batch.num_rows() {
-                stats.push(stats_from_batch(batch, row).map_err(|detail| self.invalid(detail))?);
-            }
-            Ok(())
-        })?;
-        Ok(stats)
+        let columns = self.header.layout.columns;
+        self.for_each_row(
+            |column| column.is_of(columns) && !column.is_large(),
+            stats_from_batch,
+        )
     }
 
     /// Labels of all rows, in row order.
@@ -190,16 +224,30 @@ impl ShardReader {
     /// # Errors
     /// When the shard is damaged.
     pub fn labels(&self) -> Result<Vec<i64>> {
-        let mut labels = Vec::with_capacity(self.num_rows());
-        self.for_each_batch(&[column::LABEL], |batch| {
-            let column = batch.column(0).as_primitive::<Int64Type>();
-            if column.null_count() > 0 {
-                return Err(self.invalid(format!("{} is null", column::LABEL)));
+        self.for_each_row(|column| column.name == column::LABEL, label_from_batch)
+    }
+
+    /// Rows of which a predicate is true, in order. Reads only the columns that it names.
+    ///
+    /// # Errors
+    /// When the shard is damaged.
+    pub(crate) fn matching(&self, split: Split, predicate: &Predicate) -> Result<Vec<usize>> {
+        let columns = predicate.columns();
+        // A projection without columns has no rows.
+        let is_read = |column: &Column| column.name == column::ID || columns.contains(column.name);
+        let stored = columns.iter().copied().filter(|&name| name != SPLIT);
+        let matches = self.for_each_row(is_read, |batch, row| {
+            let mut values = BTreeMap::from([(SPLIT, Value::Text(split.to_string()))]);
+            for name in stored.clone() {
+                values.extend(comparable_from_batch(batch, row, name)?.map(|value| (name, value)));
             }
-            labels.extend_from_slice(column.values());
-            Ok(())
+            Ok(predicate.matches(&|name| values.get(name).cloned()))
         })?;
-        Ok(labels)
+        let rows = matches.into_iter().enumerate();
+        Ok(rows
+            .filter(|&(_, is_match)| is_match)
+            .map(|(row, _)| row)
+            .collect())
     }
 
     /// Ids of all rows, in row order.
@@ -207,14 +255,7 @@ impl ShardReader {
     /// # Errors
     /// When the shard is damaged.
     pub fn ids(&self) -> Result<Vec<ObjectId>> {
-        let mut ids = Vec::with_capacity(self.num_rows());
-        self.for_each_batch(&[column::ID], |batch| {
-            for id in batch.column(0).as_string::<i32>() {
-                ids.push(id.unwrap_or_default().parse()?);
-            }
-            Ok(())
-        })?;
-        Ok(ids)
+        self.for_each_row(|column| column.name == column::ID, id_from_batch)
     }
 
     fn read_row(&self, row: usize, projection: ProjectionMask) -> Result<RecordBatch> {
@@ -225,7 +266,7 @@ impl ShardReader {
         let row_in_group = row - self.row_group_starts[row_group];
         let selection = RowSelection::from(vec![RowSelector::skip(row_in_group), RowSelector::select(1)]);
         let mut batches =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
+            ParquetRecordBatchReaderBuilder::new_with_metadata(self.open_file()?, self.metadata.clone())
                 .with_projection(projection)
                 .with_row_groups(vec![row_group])
                 .with_row_selection(selection)
@@ -239,30 +280,32 @@ impl ShardReader {
         }
     }
 
-    /// Reads whole columns batch by batch.
-    fn for_each_batch(
+    /// What `read` takes from some columns of each row, in row order.
+    fn for_each_row<T>(
         &self,
-        columns: &[&str],
-        mut visit: impl FnMut(&RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        catch_decoder_panic(&self.path, || self.visit_batches(columns, &mut visit))
+        is_chosen: impl Fn(&Column) -> bool,
+        read: impl Fn(&RecordBatch, usize) -> Result<T, String>,
+    ) -> Result<Vec<T>> {
+        catch_decoder_panic(&self.path, || {
+            let batches =
+                ParquetRecordBatchReaderBuilder::new_with_metadata(self.open_file()?, self.metadata.clone())
+                    .with_projection(project(&self.metadata, is_chosen))
+                    .build()
+                    .map_err(DatasetError::parquet("read the shard", &self.path))?;
+            let mut rows = Vec::with_capacity(self.num_rows());
+            for batch in batches {
+                let batch =
+                    batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?;
+                for row in 0..batch.num_rows() {
+                    rows.push(read(&batch, row).map_err(|detail| self.invalid(detail))?);
+                }
+            }
+            Ok(rows)
+        })
     }
 
-    fn visit_batches(
-        &self,
-        columns: &[&str],
-        visit: &mut dyn FnMut(&RecordBatch) -> Result<()>,
-    ) -> Result<()> {
-        let batches =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-                .with_projection(project_roots(&self.metadata, |root| columns.contains(&root)))
-                .build()
-                .map_err(DatasetError::parquet("read the shard", &self.path))?;
-        for batch in batches {
-            let batch = batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?;
-            visit(&batch)?;
-        }
-        Ok(())
+    fn open_file(&self) -> Result<StoreFile> {
+        open(&self.file, &self.path)
     }
 
     fn invalid(&self, detail: String) -> DatasetError {
@@ -271,6 +314,18 @@ impl ShardReader {
             path: self.path.clone(),
         })
     }
+}
+
+fn open(file: &SharedFile, path: &Path) -> Result<StoreFile> {
+    file.open().map_err(DatasetError::io("open the shard", path))
+}
+
+/// What a file says of itself; `None` if it is of another program, or of another version.
+#[cfg(feature = "build")]
+pub(crate) fn metadata_header(file: &StoreFile, path: &Path) -> Result<Option<ShardHeader>> {
+    let footer = ParquetMetaDataReader::new().parse_and_finish(file);
+    let footer = footer.map_err(DatasetError::parquet("read the shard", path))?;
+    Ok(header(&footer, path, None).ok().map(|(_, header)| header))
 }
 
 /// Turns a panic while decoding untrusted bytes into an error: the Parquet and Arrow crates do not promise
@@ -284,24 +339,27 @@ fn catch_decoder_panic<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Re
     })
 }
 
-/// Projection to the root columns that satisfy `is_chosen`.
-fn project_roots(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&str) -> bool) -> ProjectionMask {
+/// Projection to the columns of this program that satisfy `is_chosen`.
+fn project(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&Column) -> bool) -> ProjectionMask {
     let fields = metadata.schema().fields().iter().enumerate();
     let chosen = fields
-        .filter(|(_, field)| is_chosen(field.name()))
+        .filter(|(_, field)| column::find(field.name()).is_some_and(&is_chosen))
         .map(|(root_idx, _)| root_idx);
     ProjectionMask::roots(metadata.parquet_schema(), chosen)
 }
 
-/// Schema version and metadata of the file.
-fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<(u32, ShardHeader)> {
-    let pairs = metadata.metadata().file_metadata().key_value_metadata();
+/// Schema version and metadata of the file; if it has none, those of its dataset.
+fn header(footer: &ParquetMetaData, path: &Path, manifest: Option<&Manifest>) -> Result<(u32, ShardHeader)> {
+    let pairs = footer.file_metadata().key_value_metadata();
     let pairs = pairs
         .into_iter()
         .flatten()
         .filter_map(|pair| Some((pair.key.as_str(), pair.value.as_deref()?)));
     let pairs: HashMap<&str, &str> = pairs.collect();
     let version = pairs.get(key::SCHEMA_VERSION);
+    if let (None, Some(manifest)) = (version, manifest) {
+        return Ok((manifest.schema_version, manifest.header()));
+    }
     let readable = OLDEST_SCHEMA_VERSION..=SCHEMA_VERSION;
     let parsed = version.and_then(|version| version.parse::<u32>().ok());
     let Some(version) = parsed.filter(|version| readable.contains(version)) else {
@@ -322,35 +380,47 @@ fn header(metadata: &ArrowReaderMetadata, path: &Path) -> Result<(u32, ShardHead
     Ok((version, header))
 }
 
-/// Checks names, order, types and nullability of the columns.
-fn check_schema(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u32) -> Result<(), String> {
-    let expected = arrow_schema(layout, version);
-    let found = metadata.schema();
-    if found.fields().len() != expected.fields().len() {
-        return Err(format!(
-            "{} columns instead of {}",
-            found.fields().len(),
-            expected.fields().len()
-        ));
-    }
-    for (found, expected) in found.fields().iter().zip(expected.fields()) {
-        if found.name() != expected.name() {
-            return Err(format!("column {} instead of {}", found.name(), expected.name()));
+/// How to read the file as Arrow arrays: in exactly the types of this program if it wrote the file, and else in those
+/// that follow from the Parquet file alone, which are few. What another program had in memory, and wrote into the file for
+/// its own use, is ignored.
+fn arrow_metadata(
+    footer: ParquetMetaData,
+    layout: &RowLayout,
+    version: u32,
+    path: &Path,
+) -> Result<ArrowReaderMetadata> {
+    let footer = Arc::new(footer);
+    let own = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new());
+    match own {
+        Ok(own) if own.schema().fields() == arrow_schema(layout, version).fields() => Ok(own),
+        _ => {
+            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+            ArrowReaderMetadata::try_new(footer, options)
+                .map_err(DatasetError::parquet("read the shard", path))
         }
-        if found.data_type() != expected.data_type() || found.is_nullable() != expected.is_nullable() {
-            return Err(format!("column {} has an unexpected type", found.name()));
+    }
+}
+
+/// Checks that the columns of the layout are there, once each. Their types are checked as they are read.
+fn check_columns(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u32) -> Result<(), String> {
+    for column in column::stored(layout.columns, version) {
+        let fields = metadata.schema().fields().iter();
+        match fields.filter(|field| field.name() == column.name).count() {
+            1 => {}
+            0 => return Err(format!("column {} is missing", column.name)),
+            num_columns => return Err(format!("{num_columns} columns {}", column.name)),
         }
     }
     Ok(())
 }
 
-impl Length for store::StoreFile {
+impl Length for StoreFile {
     fn len(&self) -> u64 {
         self.len()
     }
 }
 
-impl ChunkReader for store::StoreFile {
+impl ChunkReader for StoreFile {
     type T = store::Cursor;
 
     fn get_read(&self, start: u64) -> ParquetResult<store::Cursor> {

@@ -5,16 +5,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
-use parquet::basic::{Compression, Encoding};
+use parquet::basic::Encoding;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::SchemaDescriptor;
 use sha2::{Digest, Sha256};
 
-use super::{ROW_GROUP_ROWS, column};
-use crate::error::{DatasetError, Result};
-use crate::schema::{RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column as name};
+use super::float_order::FloatOrder;
+use super::{ROW_GROUP_ROWS, encode};
+use crate::error::{DatasetError, Result, ShardError};
+use crate::schema::{RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column};
 use crate::sha256;
 use crate::store;
 
@@ -37,7 +39,7 @@ pub struct ShardWriter {
     path: PathBuf,
     layout: RowLayout,
     schema: SchemaRef,
-    writer: ArrowWriter<HashingFile>,
+    writer: ArrowWriter<FloatOrder<HashingFile>>,
     rows: usize,
 }
 
@@ -45,9 +47,13 @@ impl ShardWriter {
     /// Creates the shard `dir/file_name`.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// When the layout's dimensions are not those of its columns, or the file cannot be created.
     pub fn create(dir: &Path, file_name: &str, header: &ShardHeader) -> Result<Self> {
         let path = dir.join(file_name);
+        header.layout.check().map_err(|detail| {
+            let path = path.clone();
+            DatasetError::Shard(ShardError::Invalid { detail, path })
+        })?;
         // In the Parquet metadata for general tools, and in the Arrow schema for Arrow readers such as
         // `datasets`.
         let metadata = header
@@ -56,8 +62,10 @@ impl ShardWriter {
             .map(|(key, value)| (key.to_owned(), value));
         let metadata: HashMap<String, String> = metadata.collect();
         let schema = Arc::new(arrow_schema(&header.layout, SCHEMA_VERSION).with_metadata(metadata));
+        let leaves = leaves(&schema);
         let file = HashingFile::new(store::create(&path)?);
-        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &schema)))
+        let file = FloatOrder::new(file, leaves.num_columns());
+        let writer = ArrowWriter::try_new(file, Arc::clone(&schema), Some(properties(header, &leaves)))
             .map_err(DatasetError::parquet("write", &path))?;
         Ok(Self {
             path,
@@ -73,7 +81,7 @@ impl ShardWriter {
     /// # Errors
     /// When the sample does not match the shard's layout, or the disk is full.
     pub fn append(&mut self, sample: &Sample) -> Result<()> {
-        let batch = column::sample_to_batch(sample, &self.layout, &self.schema)?;
+        let batch = encode::sample_to_batch(sample, &self.layout, &self.schema)?;
         self.writer
             .write(&batch)
             .map_err(DatasetError::parquet("write", &self.path))?;
@@ -89,9 +97,10 @@ impl ShardWriter {
         let Self {
             path, writer, rows, ..
         } = self;
-        let HashingFile { file, hasher, bytes } = writer
+        let file = writer
             .into_inner()
             .map_err(DatasetError::parquet("write", &path))?;
+        let HashingFile { file, hasher, bytes } = file.finish().map_err(DatasetError::io("write", &path))?;
         file.finish()?;
         Ok(ShardDigest {
             rows,
@@ -101,9 +110,15 @@ impl ShardWriter {
     }
 }
 
-/// One-row pages with an offset index for large columns, so a row can be read alone. Images are already
-/// compressed; masks shrink to a tenth; floats do not compress. The rest is strings and scalars.
-fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
+/// The columns as Parquet counts them, without nesting.
+fn leaves(schema: &Schema) -> SchemaDescriptor {
+    ArrowSchemaConverter::new()
+        .convert(schema)
+        .expect("the schema is of types that Parquet has")
+}
+
+/// Pages, compression and statistics of each column; a page of one row has an offset index, so that it can be read alone.
+fn properties(header: &ShardHeader, leaves: &SchemaDescriptor) -> WriterProperties {
     let metadata = header
         .to_metadata()
         .into_iter()
@@ -114,20 +129,14 @@ fn properties(header: &ShardHeader, schema: &SchemaRef) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_dictionary_enabled(false)
         .set_encoding(Encoding::PLAIN)
-        .set_compression(Compression::UNCOMPRESSED)
         .set_statistics_enabled(EnabledStatistics::Chunk);
-    let leaves = ArrowSchemaConverter::new()
-        .convert(schema)
-        .expect("the schema is of types that Parquet has");
     for leaf in leaves.columns() {
-        let root = leaf.path().parts()[0].as_str();
-        if name::ONE_ROW_PAGES.contains(&root) {
+        let column = column::find(&leaf.path().parts()[0]).expect("the schema is made of known columns");
+        properties = properties.set_column_compression(leaf.path().clone(), column.compression());
+        if column.is_large() {
             properties = properties
                 .set_column_data_page_row_count_limit(leaf.path().clone(), 1)
                 .set_column_statistics_enabled(leaf.path().clone(), EnabledStatistics::None);
-        }
-        if root == name::MASKS {
-            properties = properties.set_column_compression(leaf.path().clone(), Compression::LZ4_RAW);
         }
     }
     properties.build()

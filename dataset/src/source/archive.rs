@@ -8,13 +8,27 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use zip::ZipArchive;
+use deflate64::Deflate64Decoder;
+use flate2::Crc;
+use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
 
-use super::{DirEntry, modelnet, normalize_within, shapenet, slash_path};
+use super::walk::is_clutter;
+use super::{DirEntry, listing, mesh_file, normalize_within, slash_path};
 use crate::error::{DatasetError, Result, SourceError};
 use crate::local_file;
 
+/// Methods that cannot be read, with their names.
+const UNREADABLE_METHODS: [(CompressionMethod, &str); 6] = [
+    (CompressionMethod::IMPLODE, "implode"),
+    (CompressionMethod::BZIP2, "bzip2"),
+    (CompressionMethod::LZMA, "LZMA"),
+    (CompressionMethod::ZSTD, "Zstandard"),
+    (CompressionMethod::XZ, "XZ"),
+    (CompressionMethod::PPMD, "PPMd"),
+];
 /// Limit on entries per archive.
 const MAX_ENTRIES: usize = 20_000_000;
 
@@ -28,6 +42,8 @@ pub(super) struct Archives {
     folder: PathBuf,
     /// Whether lists may lie beside the archives.
     has_sidecar_files: bool,
+    /// When the newest archive last changed.
+    last_change: Option<SystemTime>,
 }
 
 impl Archives {
@@ -41,12 +57,13 @@ impl Archives {
             dirs: BTreeSet::new(),
             folder: folder.unwrap_or_default(),
             has_sidecar_files,
+            last_change: paths.iter().filter_map(|path| local_file::changed(path)).max(),
         };
         for path in paths {
             tree.add(path)?;
         }
         if paths.len() == 1 {
-            tree.strip_single_root();
+            tree.enter_lone_folder();
         }
         tree.dirs = tree.files.keys().flat_map(|path| folders_of(path)).collect();
         Ok(tree)
@@ -79,39 +96,21 @@ impl Archives {
         Ok(())
     }
 
-    /// Strips a single top-level folder, unless it is a category.
-    fn strip_single_root(&mut self) {
-        let Some((first, _)) = self.files.keys().next().and_then(|path| path.split_once('/')) else {
+    /// Makes the folder around the whole set the root; files beside it, such as lists, stay where they are.
+    fn enter_lone_folder(&mut self) {
+        let mut meshes = self.walk(usize::MAX - 1);
+        meshes.retain(|path| mesh_file::is_mesh(path));
+        let Some(folder) = listing::lone_folder(&meshes) else {
             return;
         };
-        let prefix = format!("{first}/");
-        let is_single = self.files.keys().all(|path| path.starts_with(&prefix));
-        let within: BTreeSet<&str> = self
-            .files
-            .keys()
-            .filter_map(|path| path.strip_prefix(&prefix)?.split_once('/'))
-            .map(|(folder, _)| folder)
-            .collect();
-        let has_meshes = self
-            .files
-            .keys()
-            .filter_map(|path| path.strip_prefix(&prefix))
-            .any(|name| {
-                let entry = DirEntry {
-                    name: name.to_owned(),
-                    is_dir: false,
-                };
-                !name.contains('/') && entry.is_mesh()
-            });
-        let is_category = has_meshes
-            || shapenet::is_synset(first)
-            || modelnet::SPLIT_FOLDERS
-                .iter()
-                .any(|(split, _)| within.contains(split));
-        if is_single && !within.is_empty() && !is_category {
-            let files = std::mem::take(&mut self.files);
-            let strip = |(path, place): (String, _)| (path[prefix.len()..].to_owned(), place);
-            self.files = files.into_iter().map(strip).collect();
+        let prefix = slash_path(&folder) + "/";
+        let files = std::mem::take(&mut self.files);
+        let (within, beside): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(path, _)| path.starts_with(&prefix));
+        let strip = |(path, place): (String, _)| (path[prefix.len()..].to_owned(), place);
+        self.files = within.into_iter().map(strip).collect();
+        for (path, place) in beside {
+            self.files.entry(path).or_insert(place);
         }
     }
 
@@ -132,7 +131,7 @@ impl Archives {
             let (name, is_dir) = rest
                 .split_once('/')
                 .map_or((rest, false), |(name, _)| (name, true));
-            if !name.starts_with('.') && name != "__MACOSX" {
+            if !is_clutter(name) {
                 *entries.entry(name).or_default() |= is_dir;
             }
         }
@@ -147,8 +146,7 @@ impl Archives {
     pub(super) fn walk(&self, max_depth: usize) -> Vec<PathBuf> {
         let is_visible = |path: &&String| {
             let names = || path.split('/');
-            names().count() <= max_depth + 1
-                && names().all(|name| !name.starts_with('.') && name != "__MACOSX")
+            names().count() <= max_depth + 1 && !names().any(is_clutter)
         };
         self.files.keys().filter(is_visible).map(PathBuf::from).collect()
     }
@@ -166,6 +164,10 @@ impl Archives {
         let is_name = path.components().count() == 1;
         let path = self.folder.join(path);
         (self.has_sidecar_files && is_name && path.is_file()).then_some(path)
+    }
+
+    pub(super) fn last_change(&self) -> Option<SystemTime> {
+        self.last_change
     }
 
     pub(super) fn file_bytes(&self, path: &Path) -> io::Result<u64> {
@@ -188,9 +190,28 @@ impl Archives {
         }
         // The index is shared; each clone has its own cursor.
         let mut archive = self.indices[archive].clone();
-        let file = archive.by_index(entry).map_err(io::Error::other)?;
-        let mut bytes = Vec::new();
-        file.take(claimed_bytes + 1).read_to_end(&mut bytes)?;
+        let method = archive
+            .by_index_raw(entry)
+            .map_err(io::Error::other)?
+            .compression();
+        let bytes = if method == CompressionMethod::DEFLATE64 {
+            // What Windows Explorer packs large files with; the `zip` crate of this version leaves it to others.
+            let file = archive.by_index_raw(entry).map_err(io::Error::other)?;
+            let sum = file.crc32();
+            let bytes = read_to(claimed_bytes, Deflate64Decoder::new(file))?;
+            let mut crc = Crc::new();
+            crc.update(&bytes);
+            if crc.sum() != sum {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "Invalid checksum"));
+            }
+            bytes
+        } else {
+            let file = archive.by_index(entry).map_err(|error| match error {
+                ZipError::UnsupportedArchive(detail) => unreadable(method, detail),
+                error => io::Error::other(error),
+            })?;
+            read_to(claimed_bytes, file)?
+        };
         if bytes.len() as u64 == claimed_bytes {
             Ok(bytes)
         } else {
@@ -198,6 +219,28 @@ impl Archives {
             Err(io::Error::new(io::ErrorKind::InvalidData, message))
         }
     }
+}
+
+/// At most one byte more than an entry claims to have.
+fn read_to(claimed_bytes: u64, file: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(claimed_bytes + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(method: CompressionMethod, detail: &str) -> io::Error {
+    let named = UNREADABLE_METHODS
+        .iter()
+        .find(|(unreadable, _)| *unreadable == method);
+    let message = match named {
+        Some((_, name)) => {
+            format!(
+                "packed with {name}, which is not read in place: unpack the archive, or pack it with deflate"
+            )
+        }
+        None => format!("not read in place, unpack the archive: {detail}"),
+    };
+    io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
 /// Parent folders of a path, nearest first.

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tap_render::import::MeshFormat;
-
-use super::{ObjectReader as _, PartTable, Source, SourceObject, Tree, normalize_within};
+use super::{ObjectReader as _, PartTable, Source, SourceObject, Tree, listing, mesh_file, normalize_within};
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::manifest::Manifest;
 use crate::sha256;
@@ -29,7 +27,13 @@ impl Source {
                 path: meshes.to_owned(),
             })
         };
-        let tree = Tree::open(meshes)?;
+        let mut tree = Tree::open(meshes)?;
+        let first = manifest.shards.iter().find_map(|shard| shard.objects.first());
+        if first.is_some_and(|object| !tree.is_file(Path::new(&object.path)))
+            && let Some(lone_folder) = listing::lone_folder(&tree.meshes()?.files)
+        {
+            tree = tree.enter(&lone_folder);
+        }
         let mut objects = Vec::new();
         let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
         for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
@@ -41,8 +45,7 @@ impl Source {
             }
             let path = normalize_within(Path::new(&entry.path))
                 .ok_or_else(|| damaged(format!("the path of {} leads out of the source", entry.id)))?;
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            let format = MeshFormat::from_extension(extension.unwrap_or_default())
+            let format = mesh_file::format_of(&path)
                 .ok_or_else(|| damaged(format!("the mesh of {} is of no format", entry.id)))?;
             if let Some(sha256) = &entry.sha256
                 && !tree.is_file(&path)
@@ -56,6 +59,7 @@ impl Source {
                 format,
                 bytes: (entry.bytes > 0).then_some(entry.bytes),
                 relocated_to: None,
+                changed: None,
             });
         }
         if objects.is_empty() {

@@ -19,6 +19,8 @@ mod archive;
 mod asset;
 mod folders;
 mod from_manifest;
+mod listing;
+mod mesh_file;
 mod modelnet;
 mod objaverse;
 mod object_reader;
@@ -29,23 +31,28 @@ mod split_list;
 mod split_ratios;
 mod table;
 mod tree;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use strum::VariantNames as _;
 use tap_render::import::MeshFormat;
 
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
+use listing::Listing;
+pub(crate) use mesh_file::{content, expected_bytes, format_of, is_readable, is_unreadable, stem};
 pub use object_reader::{ListedObject, ObjectReader, ReadError};
 pub use part_table::PartTable;
-use split_list::SplitList;
+pub(crate) use split_list::SplitList;
 pub use split_ratios::SplitRatios;
+pub(crate) use table::read_classes;
 use tree::Tree;
+pub(crate) use walk::{Links, Walk, walk};
 
 use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::manifest::{SkipReason, SkippedObject, SourceDescription};
@@ -54,11 +61,6 @@ use crate::sha256;
 
 /// Default split list in the source folder.
 const SPLITS_FILE_NAME: &str = "split.csv";
-/// Known mesh formats without an importer: reported, unlike other files beside meshes.
-const UNSUPPORTED_EXTENSIONS: [&str; 18] = [
-    "3ds", "3mf", "abc", "blend", "dae", "fbx", "iges", "igs", "lwo", "off.gz", "skp", "step", "stp", "usd",
-    "usda", "usdc", "usdz", "wrl",
-];
 
 /// Layout of a source folder.
 #[derive(
@@ -74,7 +76,7 @@ pub enum Layout {
     Shapenet,
     /// `ModelNet`: `<class>/{train,test}/*.off`.
     Modelnet,
-    /// `<category>/*.{obj,off,glb,gltf}`.
+    /// `<category>/**/*.{obj,off,ply,stl,glb,gltf}`, `<split>/<category>/...`, or meshes in no folder.
     Folders,
     /// SHREC 2016's numbering of `ShapeNet55`: `{train,val,test}/model_000003.obj`, with lists of synsets.
     Shrec16,
@@ -117,6 +119,8 @@ pub struct SourceObject {
     pub bytes: Option<u64>,
     /// Actual path in another copy of the meshes, if not `path`.
     pub(crate) relocated_to: Option<PathBuf>,
+    /// When the mesh file last changed, before it was read; `None` if the source does not tell.
+    pub(crate) changed: Option<SystemTime>,
 }
 
 impl SourceObject {
@@ -147,6 +151,14 @@ pub struct Source {
     has_scanned_lengths: bool,
 }
 
+/// What is found in a source, before names and paths are checked.
+#[derive(Debug, Default)]
+struct Found {
+    candidates: Vec<Candidate>,
+    notes: Vec<String>,
+    publication: Option<String>,
+}
+
 /// A mesh found by a layout.
 #[derive(Debug, Default)]
 struct Candidate {
@@ -161,58 +173,128 @@ struct Candidate {
     skip: Option<(SkipReason, String)>,
 }
 
+impl Candidate {
+    fn is_out_of_layout(&self) -> bool {
+        matches!(self.skip, Some((SkipReason::NotInLayout, _)))
+    }
+}
+
 impl Source {
-    /// Scans a folder, a zip archive or a folder of archives (or reads a table, for [`Layout::Csv`]).
+    /// Scans a folder, a zip archive or a folder of archives; reads a table, for [`Layout::Csv`]; or takes a single mesh.
+    ///
+    /// Every mesh of a folder or archive becomes an object or is [skipped](Self::skipped) with a reason.
     ///
     /// # Errors
     /// When the source cannot be read or has no objects, or its split list or part list is malformed.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
-        let mut notes = Vec::new();
-        let is_table = path.is_file() && !tree::is_archive(path);
-        let tree = if options.layout == Layout::Csv || (options.layout == Layout::Auto && is_table) {
-            Tree::Folder(canonicalize_dir(
-                path.parent().unwrap_or(Path::new("")),
-                "open the source",
-            )?)
+        let is_plain_file = path.is_file() && !tree::is_archive(path);
+        if options.layout != Layout::Csv && is_plain_file && mesh_file::is_mesh(path) {
+            Self::of_mesh(path, options)
+        } else if options.layout == Layout::Csv || (options.layout == Layout::Auto && is_plain_file) {
+            Self::of_table(path, options)
         } else {
-            Tree::open(path)?
+            Self::of_tree(path, options)
+        }
+    }
+
+    fn of_mesh(path: &Path, options: &SourceOptions) -> Result<Self> {
+        let mesh = path
+            .canonicalize()
+            .map_err(DatasetError::io("open the mesh", path))?;
+        let (tree, folder) = Tree::of_mesh_folder(mesh.parent().unwrap_or(Path::new("")));
+        let in_tree = folder.join(mesh.file_name().unwrap_or_default());
+        let found = Found {
+            candidates: vec![folders::find_one(&mesh, &in_tree)],
+            notes: vec!["the source is a single mesh".to_owned()],
+            ..Found::default()
         };
+        Self::resolve_found(path, Layout::Folders, tree, found, options)
+    }
+
+    fn of_table(path: &Path, options: &SourceOptions) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let tree = Tree::of_folder(canonicalize_dir(folder, "open the source")?);
+        let note = format!("layout {}: the source is a file", Layout::Csv);
+        let found = Found {
+            candidates: table::find(path, &tree)?,
+            notes: (options.layout == Layout::Auto)
+                .then_some(note)
+                .into_iter()
+                .collect(),
+            ..Found::default()
+        };
+        Self::resolve_found(path, Layout::Csv, tree, found, options)
+    }
+
+    fn of_tree(path: &Path, options: &SourceOptions) -> Result<Self> {
+        let tree = Tree::open(path)?;
+        if matches!(tree, Tree::Folder(_)) && !tree.folder().is_dir() {
+            return Err(DatasetError::Source(SourceError::NoObjects {
+                detail: "not a folder".to_owned(),
+                path: path.to_owned(),
+            }));
+        }
+        let listing = Listing::of_tree(tree, path)?;
+        let mut notes: Vec<String> = listing
+            .lone_folder
+            .iter()
+            .map(|folder| format!("all meshes are in the folder {}", folder.display()))
+            .collect();
         let layout = match options.layout {
             Layout::Auto => {
-                let (layout, why) = if is_table {
-                    (Layout::Csv, "the source is a file".to_owned())
-                } else {
-                    detect_layout(&tree)?
-                };
+                let (layout, why) = detect_layout(&listing)?;
                 notes.push(format!("layout {layout}: {why}"));
                 layout
             }
             layout => layout,
         };
-        if let Tree::Folder(root) = &tree
-            && !root.is_dir()
-        {
-            return Err(DatasetError::Source(SourceError::NoObjects {
-                detail: "not a folder",
-                path: path.to_owned(),
-            }));
-        }
+        notes.extend(listing.unopened());
         let mut publication = None;
-        let candidates = match layout {
+        let mut candidates = match layout {
             Layout::Shapenet => {
-                let listing = shapenet::find(&tree)?;
+                let listing = shapenet::find(&listing)?;
                 publication = listing.publication;
                 listing.candidates
             }
-            Layout::Shrec16 => shrec16::find(&tree)?,
-            Layout::Modelnet => modelnet::find(&tree)?,
-            Layout::Objaverse => objaverse::find(&tree)?,
-            Layout::Folders | Layout::Auto => folders::find(&tree)?,
-            Layout::Csv => table::find(path)?,
+            Layout::Shrec16 => shrec16::find(&listing.tree)?,
+            Layout::Modelnet => modelnet::find(&listing),
+            Layout::Objaverse => objaverse::find(&listing)?,
+            Layout::Folders | Layout::Auto | Layout::Csv => {
+                let candidates = folders::find(&listing);
+                notes.extend(folders::describe(&listing, &candidates));
+                candidates
+            }
         };
-        if let Some(publication) = &publication {
-            notes.push(publication.clone());
+        let left = listing.left_by(layout, &candidates);
+        if candidates.is_empty() && left.iter().all(Candidate::is_out_of_layout) {
+            return Err(DatasetError::Source(SourceError::NoObjects {
+                detail: absence(layout, &listing),
+                path: path.to_owned(),
+            }));
         }
+        candidates.extend(left);
+        notes.extend(publication.clone());
+        let found = Found {
+            candidates,
+            notes,
+            publication,
+        };
+        Self::resolve_found(path, layout, listing.tree, found, options)
+    }
+
+    /// Splits, parts and order of what a layout found.
+    fn resolve_found(
+        path: &Path,
+        layout: Layout,
+        tree: Tree,
+        found: Found,
+        options: &SourceOptions,
+    ) -> Result<Self> {
+        let Found {
+            candidates,
+            mut notes,
+            publication,
+        } = found;
         let splits = match options.split_ratios {
             Some(_) => None,
             None => SplitList::select(options.splits.as_deref(), &tree, layout)?,
@@ -230,23 +312,14 @@ impl Source {
         };
         source.resolve_all(candidates, splits);
         if let Some(split_ratios) = &options.split_ratios {
-            split_ratios.assign(&mut source.objects);
+            let objects = source.objects.iter_mut();
+            split_ratios.assign(objects.map(|object| (&object.id, &mut object.split)).collect());
             source.notes.push(format!("splits by {split_ratios}"));
         }
         source.sort_objects();
         if source.objects.is_empty() && source.skipped.is_empty() {
-            let detail = match layout {
-                Layout::Shapenet => {
-                    "no <synset>/<id>/model.obj and no <synset>/<id>/models/model_normalized.obj"
-                }
-                Layout::Shrec16 => "no train/model_000000.obj",
-                Layout::Modelnet => "no <class>/train/*.off and no <class>/test/*.off",
-                Layout::Objaverse => "no glbs/000-000/*.glb",
-                Layout::Csv => "the table has no row",
-                Layout::Folders | Layout::Auto => "no <category>/*.{obj,off,ply,stl,glb,gltf}",
-            };
             return Err(DatasetError::Source(SourceError::NoObjects {
-                detail,
+                detail: "the table has no row".to_owned(),
                 path: path.to_owned(),
             }));
         }
@@ -271,7 +344,7 @@ impl Source {
         source.sort_objects();
         if source.objects.is_empty() && source.skipped.is_empty() {
             return Err(DatasetError::Source(SourceError::NoObjects {
-                detail: "the list is empty",
+                detail: "the list is empty".to_owned(),
                 path: PathBuf::from(layout),
             }));
         }
@@ -307,6 +380,11 @@ impl Source {
     /// Length of the mesh when this source was scanned; `None` if it was not, or the length is unknown.
     pub(crate) fn scanned_bytes(&self, object: &SourceObject) -> Option<u64> {
         object.bytes.filter(|_| self.has_scanned_lengths)
+    }
+
+    /// When any file of the source last changed; `None` if it does not tell.
+    pub(crate) fn last_change(&self) -> Option<SystemTime> {
+        self.reader.last_change()
     }
 
     /// Assets that the mesh of an object may read.
@@ -382,6 +460,7 @@ impl Source {
                 format: _,
                 bytes: _,
                 relocated_to: _,
+                changed: _,
             } = object;
             listing.update(format!("{split} {id} {bytes} {}\n", slash_path(path)));
         }
@@ -460,12 +539,8 @@ impl Source {
         split: Split,
         path_of_id: &BTreeMap<ObjectId, PathBuf>,
     ) -> Result<SourceObject, (SkipReason, String)> {
-        let extension = candidate
-            .path
-            .extension()
-            .and_then(OsStr::to_str)
-            .unwrap_or_default();
-        let Some(format) = MeshFormat::from_extension(extension) else {
+        let Some(format) = format_of(&candidate.path) else {
+            let extension = mesh_file::extension_of(&candidate.path);
             return Err((
                 SkipReason::UnsupportedFormat,
                 format!("meshes of format \"{extension}\" can't be read"),
@@ -499,12 +574,14 @@ impl Source {
             format,
             bytes,
             relocated_to: None,
+            changed: self.reader.changed(&candidate.path),
         })
     }
 }
 
 /// Detects the layout, with the reason.
-fn detect_layout(tree: &Tree) -> Result<(Layout, String)> {
+fn detect_layout(listing: &Listing) -> Result<(Layout, String)> {
+    let tree = &listing.tree;
     let taxonomy = Path::new(shapenet::TAXONOMY_FILE_NAME);
     if shrec16::matches_layout(tree)? {
         return Ok((
@@ -512,18 +589,28 @@ fn detect_layout(tree: &Tree) -> Result<(Layout, String)> {
             "meshes are numbered as for SHREC 2016".to_owned(),
         ));
     }
-    if tree.is_file(taxonomy) {
+    if tree.has_list(taxonomy) {
         return Ok((Layout::Shapenet, format!("there is a {}", taxonomy.display())));
     }
-    let folders = tree.entries(Path::new(""))?;
-    let folders = folders
-        .into_iter()
-        .filter(|entry| entry.is_dir)
-        .collect::<Vec<_>>();
-    if !folders.is_empty() && folders.iter().all(|folder| shapenet::is_synset(&folder.name)) {
+    let folders = listing.top_folders();
+    let (synsets, others): (Vec<&str>, Vec<&str>) =
+        folders.iter().partition(|folder| shapenet::is_synset(folder));
+    let has_objects = synsets
+        .iter()
+        .any(|synset| shapenet::holds_objects(listing, synset));
+    if !synsets.is_empty() && others.is_empty() && has_objects {
         return Ok((Layout::Shapenet, "all folders are named like synsets".to_owned()));
     }
-    if let Some(root) = objaverse::mesh_root(tree)? {
+    if synsets.len() > others.len() && has_objects {
+        let why = format!(
+            "{} of {} folders are named like synsets, not {}",
+            synsets.len(),
+            folders.len(),
+            others.join(", ")
+        );
+        return Ok((Layout::Shapenet, why));
+    }
+    if let Some(root) = objaverse::mesh_root(listing) {
         let root = if root.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -534,22 +621,47 @@ fn detect_layout(tree: &Tree) -> Result<(Layout, String)> {
             format!("the folders in {} are numbered like Objaverse's", root.display()),
         ));
     }
-    let has_splits = |folder: &&DirEntry| {
-        let folder = Path::new(&folder.name);
-        modelnet::SPLIT_FOLDERS
-            .iter()
-            .any(|s| tree.is_dir(&folder.join(s.0)))
-    };
-    if let Some(folder) = folders.iter().find(has_splits) {
+    if let Some(class) = modelnet::class_with_splits(listing) {
         return Ok((
             Layout::Modelnet,
-            format!("{} has folders for training and test", folder.name),
+            format!("{class} has folders for training and test"),
         ));
     }
-    Ok((
-        Layout::Folders,
-        format!("{} folders, one a category", folders.len()),
-    ))
+    let is_one_deep = listing.meshes.iter().all(|mesh| mesh.components().count() == 2);
+    let why = if is_one_deep {
+        format!("{} folders, one a category", folders.len())
+    } else {
+        format!("{} meshes in {} folders", listing.meshes.len(), folders.len())
+    };
+    let of_synsets = if has_objects {
+        format!(
+            "; {} are named like synsets, --layout shapenet takes those alone",
+            synsets.len()
+        )
+    } else {
+        String::new()
+    };
+    Ok((Layout::Folders, why + &of_synsets))
+}
+
+/// What is missing of a layout, and which meshes there are instead.
+fn absence(layout: Layout, listing: &Listing) -> String {
+    if listing.meshes.is_empty() {
+        let extensions = MeshFormat::EXTENSIONS.join(", ");
+        return format!("no mesh is in it or below it ({extensions} files are meshes)");
+    }
+    let expected = match layout {
+        Layout::Shapenet => "no <synset>/<id>/model.obj and no <synset>/<id>/models/model_normalized.obj",
+        Layout::Shrec16 => "no train/model_000000.obj",
+        Layout::Modelnet => "no <class>/train/*.off and no <class>/test/*.off",
+        Layout::Objaverse => "no glbs/000-000/*.glb",
+        Layout::Folders | Layout::Auto | Layout::Csv => "no mesh",
+    };
+    format!(
+        "{expected}, but {} meshes elsewhere ({}): leave out --layout",
+        listing.meshes.len(),
+        listing::examples(&listing.meshes)
+    )
 }
 
 /// A directory entry.
@@ -562,22 +674,12 @@ struct DirEntry {
 impl DirEntry {
     /// File name without extension.
     fn stem(&self) -> &str {
-        Path::new(&self.name)
-            .file_stem()
-            .and_then(OsStr::to_str)
-            .unwrap_or(&self.name)
+        stem(Path::new(&self.name)).unwrap_or(&self.name)
     }
 
     /// Whether it is a mesh, in a supported or unsupported format.
     fn is_mesh(&self) -> bool {
-        let extension = Path::new(&self.name)
-            .extension()
-            .and_then(OsStr::to_str)
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        !self.is_dir
-            && (MeshFormat::EXTENSIONS.contains(&extension.as_str())
-                || UNSUPPORTED_EXTENSIONS.contains(&extension.as_str()))
+        !self.is_dir && mesh_file::is_mesh(Path::new(&self.name))
     }
 }
 

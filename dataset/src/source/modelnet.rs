@@ -1,40 +1,43 @@
-//! Layout `modelnet`: `<class>/{train,test}/*.off`.
+//! Layout `modelnet`: `<class>/{train,test}/*.off`; meshes deeper in a split's folder are named after their path.
 
-use std::path::{Path, PathBuf};
-
-use super::{Candidate, Tree};
-use crate::error::Result;
+use super::folders::SEPARATOR;
+use super::listing::{Listing, names};
+use super::{Candidate, mesh_file};
 use crate::schema::Split;
 
-/// Split folders within a class.
-pub(super) const SPLIT_FOLDERS: [(&str, Split); 3] = [
-    ("train", Split::Train),
-    ("val", Split::Val),
-    ("test", Split::Test),
-];
+/// Split of a folder within a class.
+pub(super) fn split_of(folder: &str) -> Option<Split> {
+    Split::ALL.into_iter().find(|split| split.as_str() == folder)
+}
 
-pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
+/// A class with folders for splits, if the source has one.
+pub(super) fn class_with_splits(listing: &Listing) -> Option<&str> {
+    let mut meshes = listing.meshes.iter().map(|mesh| names(mesh));
+    meshes.find_map(|names| match names.as_slice() {
+        [class, split, _, ..] if split_of(split).is_some() && split_of(class).is_none() => Some(*class),
+        _ => None,
+    })
+}
+
+pub(super) fn find(listing: &Listing) -> Vec<Candidate> {
     let mut candidates = Vec::new();
-    for class in tree
-        .entries(Path::new(""))?
-        .into_iter()
-        .filter(|entry| entry.is_dir)
-    {
-        for (folder, split) in SPLIT_FOLDERS {
-            let dir = PathBuf::from(&class.name).join(folder);
-            if !tree.is_dir(&dir) {
-                continue;
-            }
-            for file in tree.entries(&dir)?.into_iter().filter(super::DirEntry::is_mesh) {
-                candidates.push(Candidate {
-                    category: class.name.clone(),
-                    name: file.stem().to_owned(),
-                    path: dir.join(&file.name),
-                    split: Some(split),
-                    ..Candidate::default()
-                });
-            }
-        }
+    for mesh in &listing.meshes {
+        let names = names(mesh);
+        let [class, folder, rest @ .., _] = names.as_slice() else {
+            continue;
+        };
+        let Some(split) = split_of(folder) else {
+            continue;
+        };
+        let mut name = rest.to_vec();
+        name.extend(mesh_file::stem(mesh));
+        candidates.push(Candidate {
+            category: (*class).to_owned(),
+            name: name.join(SEPARATOR),
+            path: mesh.clone(),
+            split: Some(split),
+            ..Candidate::default()
+        });
     }
-    Ok(candidates)
+    candidates
 }

@@ -1,10 +1,13 @@
-//! Layout `objaverse`: `glbs/000-023/<uid>.glb`, as Objaverse is downloaded. `lvis-annotations.json`, an
+//! Layout `objaverse`: `glbs/000-023/<uid>.glb`, as Objaverse is downloaded, and beside them the folders of other sources of
+//! Objaverse-XL, whose meshes are named after their path. `lvis-annotations.json`, an
 //! object of categories with lists of ids, gives categories to the objects it names.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Candidate, Tree};
+use super::folders::SEPARATOR;
+use super::listing::{Listing, names};
+use super::{Candidate, Tree, mesh_file};
 use crate::error::{DatasetError, Result, SourceError};
 
 /// Possible parents of the mesh folders.
@@ -16,21 +19,32 @@ const MAX_ANNOTATIONS_BYTES: u64 = 1 << 30;
 /// Category of objects without annotation.
 const UNCATEGORIZED: &str = "object";
 
-/// Parent of the mesh folders, if the tree has this layout.
-pub(super) fn mesh_root(tree: &Tree) -> Result<Option<PathBuf>> {
-    for root in MESH_ROOTS.map(Path::new) {
-        if root.as_os_str().is_empty() || tree.is_dir(root) {
-            let folders: Vec<_> = tree
-                .entries(root)?
-                .into_iter()
-                .filter(|entry| entry.is_dir)
-                .collect();
-            if !folders.is_empty() && folders.iter().all(|folder| is_batch(&folder.name)) {
-                return Ok(Some(root.to_owned()));
-            }
+/// Whether a folder directly in the source is one of Objaverse's.
+pub(super) fn is_root(folder: &str) -> bool {
+    MESH_ROOTS.iter().any(|root| Path::new(root).starts_with(folder))
+}
+
+/// Parent of the mesh folders, if the source has this layout.
+pub(super) fn mesh_root(listing: &Listing) -> Option<PathBuf> {
+    let is_there = |root: &&Path| {
+        let mut meshes = listing.below(root).map(|mesh| is_in_batch(mesh, root));
+        if root.as_os_str().is_empty() {
+            !listing.meshes.is_empty() && meshes.all(|is_in_batch| is_in_batch)
+        } else {
+            meshes.any(|is_in_batch| is_in_batch)
         }
-    }
-    Ok(None)
+    };
+    MESH_ROOTS
+        .map(Path::new)
+        .iter()
+        .copied()
+        .find(is_there)
+        .map(Path::to_owned)
+}
+
+fn is_in_batch(mesh: &Path, root: &Path) -> bool {
+    let within = mesh.strip_prefix(root).map(names).unwrap_or_default();
+    within.len() == 2 && is_batch(within[0])
 }
 
 /// `ddd-ddd`
@@ -42,25 +56,29 @@ fn is_batch(name: &str) -> bool {
     })
 }
 
-pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
-    let mut candidates = Vec::new();
-    let Some(root) = mesh_root(tree)? else {
-        return Ok(candidates);
+pub(super) fn find(listing: &Listing) -> Result<Vec<Candidate>> {
+    let Some(root) = mesh_root(listing) else {
+        return Ok(Vec::new());
     };
-    let category_of = categories(tree)?;
-    for batch in tree.entries(&root)?.into_iter().filter(|entry| entry.is_dir) {
-        let dir = root.join(&batch.name);
-        for file in tree.entries(&dir)?.into_iter().filter(super::DirEntry::is_mesh) {
-            let category = category_of.get(file.stem()).map_or(UNCATEGORIZED, String::as_str);
-            candidates.push(Candidate {
-                category: category.to_owned(),
-                name: file.stem().to_owned(),
-                path: dir.join(&file.name),
-                ..Candidate::default()
-            });
+    let category_of = categories(&listing.tree)?;
+    let candidates = listing.meshes.iter().map(|mesh| {
+        // The numbered folders mean nothing, those of other sources (`smithsonian/objects`) do.
+        let name = if is_in_batch(mesh, &root) {
+            mesh_file::stem(mesh).unwrap_or_default().to_owned()
+        } else {
+            let mut name = mesh.parent().map(names).unwrap_or_default();
+            name.extend(mesh_file::stem(mesh));
+            name.join(SEPARATOR)
+        };
+        let category = category_of.get(&name).map_or(UNCATEGORIZED, String::as_str);
+        Candidate {
+            category: category.to_owned(),
+            name,
+            path: mesh.clone(),
+            ..Candidate::default()
         }
-    }
-    Ok(candidates)
+    });
+    Ok(candidates.collect())
 }
 
 /// Category of each annotated object; if several, the first in sorted order.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::{Candidate, normalize_within};
 use crate::manifest::SkipReason;
@@ -32,6 +33,13 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
         self.read(path, limit_bytes)
     }
 
+    /// Folders within this one that hold textures by their names (`images`, `textures`, ...): a texture that is not where
+    /// a mesh says is searched for in those beside the mesh. None unless overridden.
+    fn texture_folders(&self, folder: &Path) -> Vec<PathBuf> {
+        let _ = folder;
+        Vec::new()
+    }
+
     /// Length of a mesh in bytes, asked once when the source is listed; `None` (the default) if only reading tells.
     ///
     /// Known lengths let more meshes be in flight at once: an unknown one counts as the size limit of a mesh. They also
@@ -42,6 +50,20 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
     fn file_bytes(&self, path: &Path) -> Result<Option<u64>, ReadError> {
         let _ = path;
         Ok(None)
+    }
+
+    /// When a mesh last changed, if it can change and the reader knows.
+    ///
+    /// A resumed build trusts its finished rows while the times of the meshes are what they were, and reads meshes again to
+    /// compare them where not. `None` (the default) says that the same path always gives the same bytes.
+    fn changed(&self, path: &Path) -> Option<SystemTime> {
+        let _ = path;
+        None
+    }
+
+    /// When any file that a mesh may refer to last changed; `None` (the default) as for [`changed`](Self::changed).
+    fn last_change(&self) -> Option<SystemTime> {
+        None
     }
 }
 

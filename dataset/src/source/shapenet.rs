@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Candidate, Tree};
+use super::listing::Listing;
+use super::{Candidate, Tree, mesh_file};
 use crate::error::{DatasetError, Result, SourceError};
 use crate::manifest::SkipReason;
 
@@ -41,7 +42,8 @@ pub(super) struct ShapenetListing {
     pub(super) publication: Option<String>,
 }
 
-pub(super) fn find(tree: &Tree) -> Result<ShapenetListing> {
+pub(super) fn find(listing: &Listing) -> Result<ShapenetListing> {
+    let tree = &listing.tree;
     let names = category_names(tree)?;
     let mut candidates = Vec::new();
     let mut num_of_version = [0; MESH_PATHS.len()];
@@ -50,18 +52,26 @@ pub(super) fn find(tree: &Tree) -> Result<ShapenetListing> {
         .into_iter()
         .filter(|entry| entry.is_dir)
     {
+        let is_named = is_synset(&synset.name) || names.contains_key(&synset.name);
+        if !is_named && !holds_objects(listing, &synset.name) {
+            continue;
+        }
         let category = names.get(&synset.name).unwrap_or(&synset.name);
         let objects = tree.entries(Path::new(&synset.name))?;
         for object in objects.into_iter().filter(|entry| entry.is_dir) {
             let dir = PathBuf::from(&synset.name).join(&object.name);
-            let mesh = MESH_PATHS
+            let published = MESH_PATHS
                 .iter()
                 .map(|path| dir.join(path))
                 .enumerate()
-                .find(|(_, path)| tree.is_file(path));
-            if let Some((version, _)) = &mesh {
+                .find(|(_, path)| listing.has_mesh(path));
+            if let Some((version, _)) = &published {
                 num_of_version[*version] += 1;
             }
+            let mesh = match published {
+                Some((_, path)) => Some(path),
+                None => only_mesh(listing, &dir),
+            };
             let skip = match &mesh {
                 Some(_) => None,
                 None => Some((SkipReason::Missing, describe_folder(tree, &dir)?)),
@@ -70,7 +80,7 @@ pub(super) fn find(tree: &Tree) -> Result<ShapenetListing> {
                 category: category.clone(),
                 category_alias: Some(synset.name.clone()),
                 name: object.name,
-                path: mesh.map_or(dir, |(_, path)| path),
+                path: mesh.unwrap_or(dir),
                 split: None,
                 skip,
             });
@@ -102,6 +112,22 @@ pub(super) fn find(tree: &Tree) -> Result<ShapenetListing> {
     })
 }
 
+/// Whether a folder has a mesh where an object folder has it.
+pub(super) fn holds_objects(listing: &Listing, folder: &str) -> bool {
+    let is_published = |mesh: &PathBuf| {
+        let in_object: PathBuf = mesh.iter().skip(2).collect();
+        MESH_PATHS.iter().any(|path| in_object == Path::new(path))
+    };
+    listing.below(Path::new(folder)).any(is_published)
+}
+
+/// The mesh of an object folder that has one, in another place than the published ones.
+fn only_mesh(listing: &Listing, dir: &Path) -> Option<PathBuf> {
+    let mut meshes = listing.below(dir).filter(|mesh| !mesh_file::is_ambiguous(mesh));
+    let mesh = meshes.next()?.clone();
+    meshes.next().is_none().then_some(mesh)
+}
+
 /// Describes an object folder without a mesh.
 fn describe_folder(tree: &Tree, dir: &Path) -> Result<String> {
     let entries = tree.entries(dir)?;
@@ -113,7 +139,10 @@ fn describe_folder(tree: &Tree, dir: &Path) -> Result<String> {
     {
         "its folder holds pictures alone".to_owned()
     } else {
-        format!("neither {} nor {} is there", MESH_PATHS[0], MESH_PATHS[1])
+        format!(
+            "neither {} nor {} is there, nor one other mesh",
+            MESH_PATHS[0], MESH_PATHS[1]
+        )
     };
     Ok(detail)
 }

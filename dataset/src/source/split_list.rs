@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::table::Table;
+use super::tree::nfc;
 use super::{Candidate, Layout, SPLITS_FILE_NAME, Tree};
 use crate::error::Result;
-use crate::schema::Split;
+use crate::schema::{ObjectId, Split};
 
 /// Split per object, from a list.
 #[derive(Debug)]
-pub(super) struct SplitList {
+pub(crate) struct SplitList {
     path: PathBuf,
-    /// By category and name; the category is empty if the list has none.
+    /// By category and name, in normalization form C; the category is empty if the list has none.
     splits: BTreeMap<(String, String), (Split, bool)>,
 }
 
@@ -25,6 +26,10 @@ impl SplitList {
             None => None,
         };
         table.as_ref().map(Self::from_table).transpose()
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        Self::from_table(&Table::read(path)?)
     }
 
     fn from_table(table: &Table) -> Result<Self> {
@@ -43,7 +48,7 @@ impl SplitList {
             if let Some((of_id, rest)) = name.split_once('/') {
                 (category, name) = (if category.is_empty() { of_id } else { category }, rest);
             }
-            let key = (zero_padded(category), name.to_owned());
+            let key = (nfc(&zero_padded(category)), nfc(name));
             if let Some((other, _)) = splits.insert(key, (split, false))
                 && other != split
             {
@@ -54,6 +59,13 @@ impl SplitList {
             path: table.path().to_owned(),
             splits,
         })
+    }
+
+    /// Split of a row; `None` if not listed.
+    pub(crate) fn split_of_id(&self, id: &ObjectId) -> Option<Split> {
+        let categories = [id.category(), ""];
+        let splits = categories.map(|category| self.splits.get(&(category.to_owned(), id.name().to_owned())));
+        splits.into_iter().flatten().next().map(|(split, _)| *split)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -68,10 +80,7 @@ impl SplitList {
             Some(""),
         ];
         for category in categories.into_iter().flatten() {
-            if let Some((split, is_used)) = self
-                .splits
-                .get_mut(&(category.to_owned(), candidate.name.clone()))
-            {
+            if let Some((split, is_used)) = self.splits.get_mut(&(nfc(category), nfc(&candidate.name))) {
                 *is_used = true;
                 return Some(*split);
             }
@@ -83,6 +92,7 @@ impl SplitList {
     /// reported.
     pub(super) fn unused(&self, categories: &BTreeSet<String>) -> Vec<(String, Split)> {
         let unused = self.splits.iter().filter(|(_, (_, is_used))| !is_used);
+        let categories: BTreeSet<String> = categories.iter().map(|category| nfc(category)).collect();
         let unused = unused.filter(|((category, _), _)| category.is_empty() || categories.contains(category));
         unused
             .map(|((category, name), (split, _))| (format!("{category}/{name}"), *split))

@@ -5,9 +5,8 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use super::SourceObject;
 use crate::error::NameError;
-use crate::schema::Split;
+use crate::schema::{ObjectId, Split};
 
 /// Tolerance for the sum of the ratios.
 const TOLERANCE: f64 = 1e-6;
@@ -30,23 +29,23 @@ impl SplitRatios {
 
     /// Assigns splits. In each category objects are ranked by a hash of seed and id, so ratios are as exact
     /// as possible and independent of other categories.
-    pub(super) fn assign(&self, objects: &mut [SourceObject]) {
-        let rank = |object: &SourceObject| {
+    pub(crate) fn assign<'a>(&self, mut objects: Vec<(&'a ObjectId, &'a mut Split)>) {
+        let rank = |id: &ObjectId| {
             let hash = Sha256::new()
                 .chain_update(self.seed.to_le_bytes())
-                .chain_update(object.id.as_str());
+                .chain_update(id.as_str());
             <[u8; 32]>::from(hash.finalize())
         };
-        objects.sort_by_cached_key(|object| (object.id.category().to_owned(), rank(object)));
-        for category in objects.chunk_by_mut(|a, b| a.id.category() == b.id.category()) {
+        objects.sort_by_cached_key(|(id, _)| (id.category(), rank(id)));
+        for category in objects.chunk_by_mut(|(a, _), (b, _)| a.category() == b.category()) {
             let num_objects = category.len() as f64;
             let mut cumulative = 0.0;
             let mut begin = 0;
             for (split, ratio) in Split::ALL.into_iter().zip(self.ratios) {
                 cumulative += ratio;
                 let end = ((cumulative * num_objects).round() as usize).clamp(begin, category.len());
-                for object in &mut category[begin..end] {
-                    object.split = split;
+                for (_, assigned) in &mut category[begin..end] {
+                    **assigned = split;
                 }
                 begin = end;
             }

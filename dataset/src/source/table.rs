@@ -1,7 +1,8 @@
 //! Layout `csv`: a table, CSV or Parquet, with columns `path` and `category` and optionally `split` and `id`.
-//! Paths are relative to the table's folder and must stay within it.
+//! Paths are relative to the table's folder, or absolute, and must stay within it; they may be written with backslashes.
+//! Cells are separated by commas, semicolons or tabs; text is UTF-8, or UTF-16 with a byte order mark.
 
-use std::ffi::OsStr;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use arrow_array::Array;
@@ -10,16 +11,16 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Candidate, Tree, normalize_within};
-use crate::error::{DatasetError, Result, SourceError};
+use super::{Candidate, Tree, mesh_file, normalize_within};
+use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::local_file;
 use crate::manifest::SkipReason;
-use crate::schema::Split;
+use crate::schema::{ObjectId, Split};
 
 /// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;
 
-pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
+pub(super) fn find(path: &Path, tree: &Tree) -> Result<Vec<Candidate>> {
     let table = Table::read(path)?;
     let path_column = table.column(&["path"])?;
     let category_column = table.column(&["category", "label", "class"])?;
@@ -29,8 +30,8 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
     for (line, row) in &table.rows {
         let cell = |column: usize| row.get(column).unwrap_or_default();
         let category = cell(category_column).to_owned();
-        let relative = PathBuf::from(cell(path_column));
-        let stem = relative.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let relative = path_in_tree(cell(path_column), tree);
+        let stem = mesh_file::stem(&relative).unwrap_or_default();
         let name = id_column.map(cell).filter(|id| !id.is_empty()).unwrap_or(stem);
         // The id may include the category.
         let name = name
@@ -59,6 +60,53 @@ pub(super) fn find(path: &Path) -> Result<Vec<Candidate>> {
         });
     }
     Ok(candidates)
+}
+
+/// Class per object, from a table with the columns `id` and `category`.
+///
+/// # Errors
+/// When it cannot be read, an id is invalid, or an object is listed with two classes.
+pub(crate) fn read_classes(path: &Path) -> Result<BTreeMap<ObjectId, String>> {
+    let table = Table::read(path)?;
+    let id_column = table.column(&["id"])?;
+    let category_column = table.column(&["category", "label", "class"])?;
+    let mut classes = BTreeMap::new();
+    for (line, row) in &table.rows {
+        let cell = |column: usize| row.get(column).unwrap_or_default();
+        let id: ObjectId = cell(id_column)
+            .parse()
+            .map_err(|e: NameError| table.malformed(*line, e.to_string()))?;
+        let class = cell(category_column).to_owned();
+        if let Some(other) = classes.insert(id.clone(), class.clone())
+            && other != class
+        {
+            return Err(table.malformed(*line, format!("{id} is both {other} and {class}")));
+        }
+    }
+    Ok(classes)
+}
+
+/// The path of a cell, relative to the tree where it leads into it.
+fn path_in_tree(cell: &str, tree: &Tree) -> PathBuf {
+    let as_written = PathBuf::from(cell);
+    if tree.is_file(&as_written) && as_written.is_relative() {
+        return as_written;
+    }
+    let path = PathBuf::from(cell.replace('\\', "/"));
+    if path.is_absolute() {
+        let folder = tree.folder();
+        let below = |path: &Path| path.strip_prefix(folder).map(Path::to_owned);
+        // The folder may be known by another name, through a link.
+        let below = below(&path).or_else(|_| below(&path.canonicalize().unwrap_or_default()));
+        return below.unwrap_or(path);
+    }
+    let Some(inside) = normalize_within(&path) else {
+        return path;
+    };
+    if tree.is_file(&inside) {
+        return inside;
+    }
+    tree.find_normalized(&inside).unwrap_or(inside)
 }
 
 /// An in-memory table of strings.
@@ -93,8 +141,11 @@ impl Table {
             let (headers, rows) = parquet_rows(bytes, &path)?;
             return Ok(Self { path, headers, rows });
         }
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+        let bytes = to_utf8(bytes);
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(delimiter_of(&bytes))
+            .trim(csv::Trim::All)
+            .from_reader(bytes.as_slice());
         let malformed = |source: csv::Error| {
             DatasetError::Source(SourceError::Csv {
                 path: path.clone(),
@@ -120,10 +171,15 @@ impl Table {
                 .iter()
                 .position(|header| header.eq_ignore_ascii_case(name))
         };
-        names
-            .iter()
-            .find_map(place)
-            .ok_or_else(|| self.malformed(1, format!("there is no column \"{}\"", names[0])))
+        names.iter().find_map(place).ok_or_else(|| {
+            let found: Vec<String> = self
+                .headers
+                .iter()
+                .map(|header| format!("\"{header}\""))
+                .collect();
+            let message = format!("there is no column \"{}\" among {}", names[0], found.join(", "));
+            self.malformed(1, message)
+        })
     }
 
     pub(super) fn malformed(&self, line: u64, detail: String) -> DatasetError {
@@ -133,6 +189,37 @@ impl Table {
             path: self.path.clone(),
         })
     }
+}
+
+/// Text as UTF-8 without a byte order mark; Excel writes UTF-16 with one.
+fn to_utf8(bytes: Vec<u8>) -> Vec<u8> {
+    let decode = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes[2..]
+            .chunks_exact(2)
+            .map(|pair| unit([pair[0], pair[1]]))
+            .collect();
+        String::from_utf16_lossy(&units).into_bytes()
+    };
+    match bytes.as_slice() {
+        [0xff, 0xfe, ..] => decode(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => decode(u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, rest @ ..] => rest.to_vec(),
+        _ => bytes,
+    }
+}
+
+/// The delimiter that the heading has most of, outside of quotes; a comma if none.
+fn delimiter_of(text: &[u8]) -> u8 {
+    let heading = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let outside_of_quotes = || heading.split(|byte| *byte == b'"').step_by(2).flatten();
+    let count = |delimiter: u8| outside_of_quotes().filter(|byte| **byte == delimiter).count();
+    let mut delimiter = b',';
+    for other in [b';', b'\t'] {
+        if count(other) > count(delimiter) {
+            delimiter = other;
+        }
+    }
+    delimiter
 }
 
 type Rows = (csv::StringRecord, Vec<(u64, csv::StringRecord)>);

@@ -583,3 +583,244 @@ fn a_walk_finds_visible_files_and_stays_within_the_tree() {
     assert_eq!(walk(5), ["x/a/b/one.obj", "y/three.obj"].map(PathBuf::from));
     assert_eq!(walk(1), [PathBuf::from("y/three.obj")]);
 }
+
+#[test]
+fn every_mesh_becomes_an_object_or_is_listed() {
+    let mixed = folder(
+        &[
+            "anise/anise_001/Scan/Scan.obj",
+            "apple/apple_001/Scan/Scan.obj",
+            "lone/a.obj",
+            "lone/b.fbx",
+            "top.obj",
+            "logs/log.txt",
+            "packed/more.zip",
+        ],
+        &[],
+    );
+    let source = open(mixed.path(), &SourceOptions::default());
+    let top = mixed.path().file_name().unwrap().to_str().unwrap();
+    let found =
+        |source: &Source| -> Vec<String> { source.objects().iter().map(|o| o.id.to_string()).collect() };
+    let mut expected = vec![
+        "anise/anise_001-Scan-Scan".to_owned(),
+        "apple/apple_001-Scan-Scan".to_owned(),
+        "lone/a".to_owned(),
+        format!("{top}/top"),
+    ];
+    expected.sort();
+    assert_eq!(found(&source), expected);
+    assert_eq!(skipped(&source), ["lone/b unsupported-format"]);
+    assert!(
+        source
+            .notes()
+            .iter()
+            .any(|note| note.contains("in no folder (1)") && note.contains("anise/anise_001-Scan-Scan")),
+        "{:?}",
+        source.notes()
+    );
+    assert!(
+        source.notes().iter().any(|note| note.contains("packed/more.zip")),
+        "{:?}",
+        source.notes()
+    );
+
+    let modelnet = folder(&["chair/train/a.off", "chair/extra/b.off", "c.off"], &[]);
+    let source = open(modelnet.path(), &SourceOptions::default());
+    assert_eq!(found(&source), ["chair/a"]);
+    assert_eq!(
+        skipped(&source),
+        ["/c not-in-layout", "chair/extra/b not-in-layout"]
+    );
+    assert_eq!(source.describe().num_objects, 1, "a layout leaves out on purpose");
+
+    let splits = folder(&["train/chair/a.obj", "test/chair/b.obj", "test/lamp/c.obj"], &[]);
+    let source = open(splits.path(), &SourceOptions::default());
+    let of_splits: Vec<String> = source
+        .objects()
+        .iter()
+        .map(|o| format!("{} {}", o.split, o.id))
+        .collect();
+    assert_eq!(of_splits, ["train chair/a", "test chair/b", "test lamp/c"]);
+}
+
+#[test]
+fn a_flat_folder_or_a_mesh_is_of_one_category() {
+    let dir = folder(
+        &[
+            "flat/x.obj",
+            "flat/y.obj",
+            "gso/Cup/meshes/model.obj",
+            "gso/Shoe/meshes/model.obj",
+            "id/models/m.obj",
+        ],
+        &[],
+    );
+    let ids = |path: &str| -> Vec<String> {
+        let source = open(&dir.path().join(path), &SourceOptions::default());
+        source.objects().iter().map(|o| o.id.to_string()).collect()
+    };
+    assert_eq!(ids("flat"), ["flat/x", "flat/y"]);
+    assert_eq!(ids("gso"), ["gso/Cup", "gso/Shoe"]);
+    assert_eq!(ids("flat/x.obj"), ["flat/x"]);
+    assert_eq!(ids("gso/Cup/meshes/model.obj"), ["gso/Cup"]);
+    let zip = dir.path().join("set.zip");
+    archive(&zip, &[("x.obj", ""), ("y.obj", "")]);
+    assert_eq!(ids("set.zip"), ["set/x", "set/y"]);
+}
+
+#[test]
+fn clutter_and_a_folder_around_the_set_hide_no_layout() {
+    let synsets = [
+        "02691156/aa/models/model_normalized.obj",
+        "03001627/bb/models/model_normalized.obj",
+    ];
+    let beside = [
+        vec!["__MACOSX/02691156/._x.obj"],
+        vec!["logs/a.txt", "Thumbs.db", ".DS_Store"],
+        vec!["mine/other.obj"],
+    ];
+    for clutter in beside {
+        let dir = folder(&[&synsets[..], &clutter].concat(), &[]);
+        let source = open(dir.path(), &SourceOptions::default());
+        assert_eq!(source.layout(), Layout::Shapenet.to_string(), "{clutter:?}");
+        assert_eq!(source.objects().len(), 2, "{clutter:?}");
+        let explicit = SourceOptions {
+            layout: Layout::Shapenet,
+            ..SourceOptions::default()
+        };
+        assert_eq!(
+            open(dir.path(), &explicit).skipped(),
+            source.skipped(),
+            "{clutter:?}"
+        );
+        assert!(
+            source
+                .skipped()
+                .iter()
+                .all(|s| s.reason == SkipReason::NotInLayout),
+            "{clutter:?}"
+        );
+    }
+    let nested = folder(
+        &[
+            "ShapeNetCore.v2/02691156/aa/models/model_normalized.obj",
+            "readme.txt",
+        ],
+        &[(
+            "taxonomy.json",
+            r#"[{"synsetId": "02691156", "name": "airplane"}]"#,
+        )],
+    );
+    let source = open(nested.path(), &SourceOptions::default());
+    assert_eq!(
+        found(&source),
+        ["train airplane/aa 02691156/aa/models/model_normalized.obj"]
+    );
+
+    let zip = nested.path().join("mac.zip");
+    archive(
+        &zip,
+        &[
+            ("set/a/x.obj", ""),
+            ("set/b/y.obj", ""),
+            ("__MACOSX/set/a/._x.obj", ""),
+        ],
+    );
+    assert_eq!(open(&zip, &SourceOptions::default()).classes(), ["a", "b"]);
+}
+
+#[test]
+fn objaverse_xl_has_folders_beside_the_numbered_ones() {
+    let dir = folder(
+        &[
+            "hf-objaverse-v1/glbs/000-023/bbb.glb",
+            "smithsonian/objects/aaa.glb",
+            "github/github.parquet",
+        ],
+        &[],
+    );
+    let source = open(dir.path(), &SourceOptions::default());
+    let ids: Vec<String> = source.objects().iter().map(|o| o.id.to_string()).collect();
+    assert_eq!(ids, ["object/bbb", "object/smithsonian-objects-aaa"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn linked_folders_are_visited_once_and_never_left() {
+    use std::os::unix::fs::symlink;
+
+    let dir = folder(&["set/a/x.obj", "set/b/y.obj", "else/z.obj"], &[]);
+    let set = dir.path().join("set");
+    for (target, link) in [("set/b", "a/to_b"), ("set/a", "b/to_a"), ("else", "c")] {
+        symlink(dir.path().join(target), set.join(link)).unwrap();
+    }
+    let source = open(&set, &SourceOptions::default());
+    assert_eq!(found(&source), ["train a/x a/x.obj", "train b/y b/y.obj"]);
+    assert_eq!(skipped(&source), ["/c outside-source"]);
+}
+
+#[test]
+fn tables_are_read_as_spreadsheets_write_them() {
+    let dir = folder(&["sub/x.obj", "u\u{308}ber.obj"], &[]);
+    let root = dir.path().canonicalize().unwrap();
+    let table = dir.path().join("list.csv");
+    let ids = |content: &[u8]| -> Vec<String> {
+        fs::write(&table, content).unwrap();
+        let source = open(&table, &SourceOptions::default());
+        assert!(source.skipped().is_empty(), "{:?}", source.skipped());
+        source.objects().iter().map(|o| o.id.to_string()).collect()
+    };
+    assert_eq!(ids(b"path;category\nsub/x.obj;a,b\n"), ["a,b/x"]);
+    assert_eq!(ids(b"path\tcategory\nsub/x.obj\ta\n"), ["a/x"]);
+    assert_eq!(ids(b"path,category\nsub\\x.obj,a\n"), ["a/x"]);
+    let absolute = format!("path,category\n{}/sub/x.obj,a\n", root.display());
+    assert_eq!(ids(absolute.as_bytes()), ["a/x"]);
+    let utf16: Vec<u8> = "\u{feff}path,category\nsub/x.obj,a\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert_eq!(ids(&utf16), ["a/x"]);
+    let composed = "path,category,id\n\u{fc}ber.obj,a,o\n";
+    assert_eq!(
+        ids(composed.as_bytes()),
+        ["a/o"],
+        "macOS writes the name decomposed"
+    );
+    fs::write(&table, "file;category\nx;a\n").unwrap();
+    let error = Source::open(&table, &SourceOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("\"file\", \"category\""), "{error}");
+}
+
+#[test]
+fn split_lists_and_names_compare_in_one_normalization() {
+    let list = "id,category,split\n\u{e4},st\u{fc}hle,test\n";
+    let dir = folder(&["stu\u{308}hle/a\u{308}.obj"], &[("split.csv", list)]);
+    let source = open(dir.path(), &SourceOptions::default());
+    assert_eq!(source.objects()[0].split, Split::Test);
+    assert!(source.skipped().is_empty(), "{:?}", source.skipped());
+}
+
+#[test]
+fn archives_packed_by_windows_explorer_are_read_and_others_say_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("set.zip");
+    archive(&path, &[("chair/a.obj", "v 0 0 0, and no byte twice")]);
+    let original = fs::read(&path).unwrap();
+    // Deflate64 differs in long repetitions alone. The method stands 8 bytes into a local header, 10 into a central one.
+    let repacked = |method: u8| {
+        let mut bytes = original.clone();
+        for (magic, offset) in [(b"PK\x03\x04", 8), (b"PK\x01\x02", 10)] {
+            let place = bytes.windows(4).position(|window| window == magic).unwrap();
+            bytes[place + offset] = method;
+        }
+        fs::write(&path, bytes).unwrap();
+        let source = open(&path, &SourceOptions::default());
+        source.read(&source.objects()[0], 1000)
+    };
+    assert_eq!(repacked(9).unwrap(), b"v 0 0 0, and no byte twice");
+    let error = repacked(95).unwrap_err().to_string();
+    assert!(error.contains("XZ") && error.contains("unpack"), "{error}");
+}

@@ -6,24 +6,84 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use unicode_normalization::UnicodeNormalization as _;
 use walkdir::WalkDir;
 
 use super::archive::Archives;
-use super::{DirEntry, ObjectReader, ReadError, canonicalize_dir, normalize_within};
+use super::walk::{Links, Walk, is_clutter, walk};
+use super::{DirEntry, ObjectReader, ReadError, canonicalize_dir, mesh_file, normalize_within};
 use crate::error::{DatasetError, Result};
 use crate::local_file;
 
 /// A folder or archives.
 #[derive(Debug, Clone)]
 pub(super) enum Tree {
-    /// Canonical path.
-    Folder(PathBuf),
+    Folder(Folder),
     Archives(Arc<Archives>),
 }
 
+/// A folder on disk. All paths are canonical.
+#[derive(Debug, Clone)]
+pub(super) struct Folder {
+    root: PathBuf,
+    /// Folders below which files may be read, after links are resolved: the root, unless it is that of one mesh.
+    given: Vec<PathBuf>,
+    /// The folder around the root, if that was given: lists may lie there too.
+    around: Option<PathBuf>,
+}
+
+/// Names of folders for textures beside a mesh's folder, in lower case.
+pub(super) const TEXTURE_FOLDERS: [&str; 6] = ["images", "maps", "materials", "texture", "textures", "tex"];
+
 impl Tree {
-    /// Opens a folder, an archive, or a folder that holds archives and no folders.
+    /// A folder on disk, by its canonical path.
+    pub(super) fn of_folder(root: PathBuf) -> Self {
+        Self::Folder(Folder {
+            given: vec![root.clone()],
+            around: None,
+            root,
+        })
+    }
+
+    /// What is given with a single mesh, by the canonical path of its folder: that folder, and the folders for textures
+    /// beside it, as in `ShapeNet` (`models` and `images`). Also the path of the folder in this tree.
+    pub(super) fn of_mesh_folder(folder: &Path) -> (Self, PathBuf) {
+        let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) else {
+            return (Self::of_folder(folder.to_owned()), PathBuf::new());
+        };
+        let mut given = vec![folder.to_owned()];
+        for name in TEXTURE_FOLDERS {
+            let (first, rest) = name.split_at(1);
+            let capitalized = first.to_uppercase() + rest;
+            given.extend([name.to_owned(), capitalized, name.to_uppercase()].map(|name| root.join(name)));
+        }
+        let tree = Self::Folder(Folder {
+            root: root.to_owned(),
+            given,
+            around: None,
+        });
+        (tree, PathBuf::from(name))
+    }
+
+    /// The folder around a whole set becomes a sidecar of the set.
+    pub(super) fn enter(self, lone_folder: &Path) -> Self {
+        match self {
+            Self::Folder(Folder { root, .. }) => {
+                let inner = root.join(lone_folder);
+                Self::Folder(Folder {
+                    given: vec![inner.clone()],
+                    around: Some(root),
+                    root: inner,
+                })
+            }
+            // It was entered when the archive was opened.
+            archives @ Self::Archives(_) => archives,
+        }
+    }
+
+    /// Opens a folder, an archive, or a folder that holds archives and no mesh.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let root = canonicalize_dir(path, "open the source")?;
         if is_archive(&root) && root.is_file() {
@@ -36,11 +96,11 @@ impl Tree {
                 .map(|entry| root.join(&entry.name))
                 .filter(|path| is_archive(path) && path.is_file())
                 .collect();
-            if !archives.is_empty() && entries.iter().all(|entry| !entry.is_dir) {
+            if !archives.is_empty() && Self::of_folder(root.clone()).meshes()?.files.is_empty() {
                 return Archives::open(&archives, Some(root)).map(Self::from_archives);
             }
         }
-        Ok(Self::Folder(root))
+        Ok(Self::of_folder(root))
     }
 
     fn from_archives(archives: Archives) -> Self {
@@ -50,29 +110,50 @@ impl Tree {
     /// The root folder, or the folder of the archives.
     pub(super) fn folder(&self) -> &Path {
         match self {
-            Self::Folder(root) => root,
+            Self::Folder(folder) => &folder.root,
             Self::Archives(archives) => archives.folder(),
         }
     }
 
-    /// Entries of a folder, sorted by name, without hidden ones.
+    /// Entries of a folder, sorted by name, without hidden ones and clutter.
     pub(super) fn entries(&self, dir: &Path) -> Result<Vec<DirEntry>> {
         match self {
-            Self::Folder(root) => read_dir_sorted(&root.join(dir)),
+            Self::Folder(folder) => read_dir_sorted(&folder.root.join(dir)),
             Self::Archives(archives) => Ok(archives.entries(dir)),
         }
     }
 
-    /// All files at most `max_depth` folders deep, sorted by path, without hidden ones. Follows links that stay within
+    /// Names in a folder, in any order; none if it cannot be read.
+    fn names(&self, dir: &Path) -> Vec<String> {
+        match self {
+            Self::Folder(folder) => {
+                let entries = fs::read_dir(folder.root.join(dir))
+                    .into_iter()
+                    .flatten()
+                    .flatten();
+                entries
+                    .filter_map(|entry| entry.file_name().into_string().ok())
+                    .collect()
+            }
+            Self::Archives(archives) => archives
+                .entries(dir)
+                .into_iter()
+                .map(|entry| entry.name)
+                .collect(),
+        }
+    }
+
+    /// All files at most `max_depth` folders deep, sorted by path, without hidden ones and clutter. Follows links that stay within
     /// the tree.
     pub(super) fn walk(&self, max_depth: usize) -> Result<Vec<PathBuf>> {
-        let root = match self {
-            Self::Folder(root) => root,
+        let folder = match self {
+            Self::Folder(folder) => folder,
             Self::Archives(archives) => return Ok(archives.walk(max_depth)),
         };
+        let root = &folder.root;
         let is_visible = |entry: &walkdir::DirEntry| {
-            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-            !is_hidden && (!entry.path_is_symlink() || inside(root, entry.path()).is_ok())
+            !is_clutter(&entry.file_name().to_string_lossy())
+                && (!entry.path_is_symlink() || folder.inside(entry.path()).is_ok())
         };
         let entries = WalkDir::new(root)
             .min_depth(1)
@@ -98,16 +179,52 @@ impl Tree {
         Ok(files)
     }
 
+    /// All meshes, by their names, in formats that can be read or not; paths are relative to the tree.
+    pub(super) fn meshes(&self) -> Result<Walk> {
+        self.files(&mesh_file::is_mesh)
+    }
+
+    /// All files for which `is_wanted`; paths are relative to the tree.
+    pub(super) fn files(&self, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Walk> {
+        let root = match self {
+            Self::Folder(folder) => &folder.root,
+            Self::Archives(archives) => {
+                let mut files = archives.walk(usize::MAX - 1);
+                files.retain(|path| is_wanted(path));
+                // Strings are sorted otherwise than paths.
+                files.sort();
+                return Ok(Walk {
+                    files,
+                    ..Walk::default()
+                });
+            }
+        };
+        let mut found =
+            walk(root, Links::Inside, is_wanted).map_err(DatasetError::io("read the folder", root))?;
+        let Walk {
+            files,
+            unreadable,
+            outside,
+        } = &mut found;
+        for path in files.iter_mut().chain(unreadable).chain(outside) {
+            *path = path
+                .strip_prefix(root)
+                .expect("it was found below the root")
+                .to_owned();
+        }
+        Ok(found)
+    }
+
     pub(super) fn is_file(&self, path: &Path) -> bool {
         match self {
-            Self::Folder(root) => root.join(path).is_file(),
+            Self::Folder(folder) => folder.root.join(path).is_file(),
             Self::Archives(archives) => archives.is_file(path),
         }
     }
 
     pub(super) fn is_dir(&self, path: &Path) -> bool {
         match self {
-            Self::Folder(root) => root.join(path).is_dir(),
+            Self::Folder(folder) => folder.root.join(path).is_dir(),
             Self::Archives(archives) => archives.is_dir(path),
         }
     }
@@ -119,20 +236,43 @@ impl Tree {
         action: &'static str,
         limit_bytes: u64,
     ) -> Result<Option<Vec<u8>>> {
-        if !self.is_file(path) {
-            return Ok(None);
+        if self.is_file(path) {
+            let read = self.read(path, limit_bytes).map(Some);
+            return read.map_err(|error| DatasetError::io(action, &self.folder().join(path))(error.into()));
         }
-        self.read(path, limit_bytes)
-            .map(Some)
-            .map_err(|error| DatasetError::io(action, &self.folder().join(path))(error.into()))
+        match self {
+            Self::Folder(Folder {
+                around: Some(around), ..
+            }) => Self::of_folder(around.clone()).read_list(path, action, limit_bytes),
+            _ => Ok(None),
+        }
     }
+
+    /// Whether there is a list of this name.
+    pub(super) fn has_list(&self, path: &Path) -> bool {
+        let is_around = |folder: &Folder| {
+            let around = folder.around.as_ref();
+            around.is_some_and(|around| around.join(path).is_file())
+        };
+        self.is_file(path) || matches!(self, Self::Folder(folder) if is_around(folder))
+    }
+
+    /// The file of this name in any Unicode normalization: macOS writes an umlaut as two characters.
+    pub(super) fn find_normalized(&self, path: &Path) -> Option<PathBuf> {
+        find_folded(self, path, &nfc)
+    }
+}
+
+/// The text in normalization form C.
+pub(super) fn nfc(text: &str) -> String {
+    text.nfc().collect()
 }
 
 impl ObjectReader for Tree {
     fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let path = normalize_within(path).ok_or(ReadError::Outside)?;
         match self {
-            Self::Folder(root) => Ok(local_file::read_bounded(&inside(root, &path)?, limit_bytes)?),
+            Self::Folder(folder) => Ok(local_file::read_bounded(&folder.inside(&path)?, limit_bytes)?),
             Self::Archives(archives) => Ok(archives.read(&path, limit_bytes)?),
         }
     }
@@ -141,7 +281,7 @@ impl ObjectReader for Tree {
     fn read_asset(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
         match self.read(path, limit_bytes) {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
-                match find_case_insensitive(self, path) {
+                match find_folded(self, path, &str::to_lowercase) {
                     Some(path) => self.read(&path, limit_bytes),
                     None => Err(error.into()),
                 }
@@ -150,11 +290,19 @@ impl ObjectReader for Tree {
         }
     }
 
+    fn texture_folders(&self, folder: &Path) -> Vec<PathBuf> {
+        let mut names = self.names(folder);
+        names.retain(|name| TEXTURE_FOLDERS.contains(&name.to_lowercase().as_str()));
+        names.sort();
+        let folders = names.into_iter().map(|name| folder.join(name));
+        folders.filter(|folder| self.is_dir(folder)).collect()
+    }
+
     /// Follows links that stay within the tree.
     fn file_bytes(&self, path: &Path) -> Result<Option<u64>, ReadError> {
         match self {
-            Self::Folder(root) => {
-                let metadata = inside(root, path)?.metadata()?;
+            Self::Folder(folder) => {
+                let metadata = folder.inside(path)?.metadata()?;
                 if metadata.is_file() {
                     Ok(Some(metadata.len()))
                 } else {
@@ -164,10 +312,31 @@ impl ObjectReader for Tree {
             Self::Archives(archives) => Ok(Some(archives.file_bytes(path)?)),
         }
     }
+
+    fn changed(&self, path: &Path) -> Option<SystemTime> {
+        match self {
+            Self::Folder(folder) => local_file::changed(&folder.inside(path).ok()?),
+            Self::Archives(archives) => archives.last_change(),
+        }
+    }
+
+    /// Of files and folders, and so of files that were removed.
+    fn last_change(&self) -> Option<SystemTime> {
+        match self {
+            Self::Folder(folder) => {
+                let entries = folder.given.iter().flat_map(WalkDir::new);
+                entries
+                    .flatten()
+                    .filter_map(|entry| local_file::changed(entry.path()))
+                    .max()
+            }
+            Self::Archives(archives) => archives.last_change(),
+        }
+    }
 }
 
-/// Case-insensitive lookup, as on the systems where many meshes are made; the first match in sorted order.
-fn find_case_insensitive(tree: &Tree, relative: &Path) -> Option<PathBuf> {
+/// The file whose names are equal after `fold`, such as lower case; the first match in sorted order.
+fn find_folded(tree: &Tree, relative: &Path, fold: &dyn Fn(&str) -> String) -> Option<PathBuf> {
     let mut found = PathBuf::new();
     for part in relative.components() {
         let exact = found.join(part);
@@ -175,20 +344,22 @@ fn find_case_insensitive(tree: &Tree, relative: &Path) -> Option<PathBuf> {
             found = exact;
             continue;
         }
-        let wanted = part.as_os_str().to_str()?.to_lowercase();
-        let names = tree.entries(&found).ok()?.into_iter().map(|entry| entry.name);
-        found.push(names.filter(|name| name.to_lowercase() == wanted).min()?);
+        let wanted = fold(part.as_os_str().to_str()?);
+        let names = tree.names(&found).into_iter();
+        found.push(names.filter(|name| fold(name) == wanted).min()?);
     }
     Some(found)
 }
 
-/// Canonical path of a file; links must not leave `root`.
-fn inside(root: &Path, path: &Path) -> Result<PathBuf, ReadError> {
-    let path = root.join(path).canonicalize()?;
-    if path.starts_with(root) {
-        Ok(path)
-    } else {
-        Err(ReadError::Outside)
+impl Folder {
+    /// Canonical path of a file; links must not leave what is given.
+    fn inside(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        let path = self.root.join(path).canonicalize()?;
+        if self.given.iter().any(|given| path.starts_with(given)) {
+            Ok(path)
+        } else {
+            Err(ReadError::Outside)
+        }
     }
 }
 
@@ -197,7 +368,7 @@ pub(super) fn is_archive(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("zip"))
 }
 
-/// Entries of a folder on disk, sorted by name, without hidden ones.
+/// Entries of a folder on disk, sorted by name, without hidden ones and clutter.
 pub(super) fn read_dir_sorted(dir: &Path) -> Result<Vec<DirEntry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(dir).map_err(DatasetError::io("read the folder", dir))? {
@@ -208,7 +379,7 @@ pub(super) fn read_dir_sorted(dir: &Path) -> Result<Vec<DirEntry>> {
             tracing::warn!(name, "ignored: the name is not UTF-8");
             continue;
         };
-        if !name.starts_with('.') {
+        if !is_clutter(name) {
             // Follows links; a dangling link counts as a file, and fails when read.
             entries.push(DirEntry {
                 name: name.to_owned(),

@@ -4,6 +4,7 @@
 //! Files appear under their name completely or not at all: by rename on disk, by a single request in an
 //! object store.
 
+mod file_cache;
 mod url;
 // Both files have the same items; without the feature URLs are refused.
 #[cfg(not(feature = "object-store"))]
@@ -28,6 +29,7 @@ use crate::local_file;
 use crate::sha256;
 use remote::{Location, RemoteFile, Upload, Version};
 
+pub(crate) use file_cache::{FileCache, SharedFile};
 pub(crate) use url::is_url;
 
 /// How long to wait for another build to release its lock.
@@ -331,7 +333,8 @@ impl WriteLock {
     }
 }
 
-fn lock_dir(dir: &Path) -> Result<Option<File>> {
+/// Locks a folder on disk until the file is dropped; `None` where the file system has no locks.
+pub(crate) fn lock_dir(dir: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(dir) else {
         return Ok(None);
     };

@@ -61,6 +61,12 @@ pub enum ViewFolderError {
         /// Folder that was searched.
         path: PathBuf,
     },
+    /// Another process writes to the output folder.
+    #[error("another tap writes views there; wait for it, or choose another --out: {}", .path.display())]
+    Locked {
+        /// Output folder.
+        path: PathBuf,
+    },
     /// An output folder exists.
     #[error("there are views already ({remedy}): {}", .path.display())]
     Exists {

@@ -1,5 +1,6 @@
 //! The folder of a mesh's views: complete when it appears, and recognized by later runs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use super::views_file::{POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, View
 use super::{npy, pose_file};
 use crate::error::error_chain;
 use crate::owned_folder::OwnedFolder;
+use crate::sha256;
 
 /// Last chunk of a PNG: `IEND`, empty, with its checksum.
 const PNG_END: &[u8; 12] = b"\0\0\0\0IEND\xae\x42\x60\x82";
@@ -19,6 +21,11 @@ const PNG_END: &[u8; 12] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 /// Names in the folder, and bytes.
 pub(super) type Files = Vec<(String, Vec<u8>)>;
 
+/// Longest name, in bytes, that is part of the name of a folder that is not complete; in place of longer ones there is a
+/// hash.
+const MAX_PLAIN_LEN: usize = 120;
+/// Digits of the hash.
+const HASH_LEN: usize = 16;
 /// Name patterns of images.
 const IMAGES: [&str; 3] = ["view_#.png", "view_#_*.png", "view_#_depth.npy"];
 /// Start of `views.json`, without white space.
@@ -141,12 +148,18 @@ fn affects_all_folders(error: &io::Error) -> bool {
     )
 }
 
-/// Temporary name of a folder; hidden, so that searches for meshes ignore it.
+/// Temporary name of a folder; hidden, so that searches for meshes ignore it, and short where the folder's own name is as
+/// long as a name may be.
 fn partial_path(folder: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(folder.file_name().unwrap_or_default());
-    name.push(".partial");
-    folder.with_file_name(name)
+    let name = folder.file_name().unwrap_or_default();
+    let mut partial = OsString::from(".");
+    if name.len() <= MAX_PLAIN_LEN {
+        partial.push(name);
+    } else {
+        partial.push(&sha256::of_bytes(name.as_encoded_bytes())[..HASH_LEN]);
+    }
+    partial.push(".partial");
+    folder.with_file_name(partial)
 }
 
 /// `views.json` of a folder that is complete and was made with this recipe. Of which mesh is not checked.

@@ -13,7 +13,7 @@ use tap_render::import::MeshFormat;
 
 use super::error::{Result, ViewFolderError};
 use super::glob;
-use super::views_file::VIEWS_FILE_NAME;
+use crate::source::{Links, Walk, is_readable, is_unreadable, stem, walk};
 
 /// A mesh to render, or a folder of views to relight.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Input {
     /// Mesh file or folder of views.
     pub path: PathBuf,
     /// Folder of the files that a mesh may refer to.
+    ///
+    /// If it is the mesh's own, the folders for textures beside it count too: `images`, `textures` and the like.
     pub root: PathBuf,
     /// Folder of its views, relative to the output folder.
     pub name: PathBuf,
@@ -37,37 +39,50 @@ pub struct Request<'a> {
     pub root: Option<&'a Path>,
 }
 
+/// What a search has to say besides its result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SearchNote<'a> {
+    /// A folder of the request has no mesh.
+    Empty(&'a Path),
+    /// A file of a folder is a mesh in a known format that cannot be read; it is left out.
+    Unreadable(&'a Path),
+}
+
+/// Receives notes of a search.
+type OnNote<'a> = dyn FnMut(SearchNote<'_>) + 'a;
+
 /// A file, and the folder in which it was searched for.
 struct Found {
     path: PathBuf,
     below: Option<PathBuf>,
 }
 
-/// Finds meshes in the order of the request; within a folder they are sorted. Calls `on_empty` for each folder of the
-/// request without meshes.
+/// Finds meshes in the order of the request; within a folder they are sorted. Calls `on_note` for what is left
+/// out.
 ///
 /// # Errors
 /// When a list or a folder cannot be read, when nothing is found, or when two meshes would share a folder.
 pub fn find_meshes(
     request: &Request<'_>,
     stdin: &mut dyn Read,
-    on_empty: &mut dyn FnMut(&Path),
+    on_note: &mut OnNote<'_>,
 ) -> Result<Vec<Input>> {
     let mut found = Vec::new();
     let mut has_list = false;
     for path in request.meshes {
         if path == Path::new("-") {
             has_list = true;
-            add_list(path, stdin, &mut found, on_empty)?;
+            add_list(path, stdin, &mut found, on_note)?;
         } else if glob::is_pattern(path.as_os_str()) && !path.exists() {
-            add_pattern(path, &mut found)?;
+            add_pattern(path, &mut found, on_note)?;
         } else {
-            add(path, &mut found, on_empty)?;
+            add(path, &mut found, on_note)?;
         }
     }
     if let Some(list) = request.list {
         has_list = true;
-        add_list(list, stdin, &mut found, on_empty)?;
+        add_list(list, stdin, &mut found, on_note)?;
     }
     let mut seen = BTreeSet::new();
     found.retain(|found| seen.insert(lexical(&found.path)));
@@ -94,17 +109,8 @@ pub(super) fn extensions() -> String {
     MeshFormat::EXTENSIONS.join(", ").to_uppercase()
 }
 
-/// Whether it is a mesh by its name. Ambiguous extensions such as `txt` count only where a file is given by name.
-fn is_mesh(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| {
-        let extension = extension.to_ascii_lowercase();
-        MeshFormat::EXTENSIONS.contains(&extension.as_str())
-    })
-}
-
 /// Adds all meshes of a folder, or a file whatever its name.
-fn add(path: &Path, found: &mut Vec<Found>, on_empty: &mut dyn FnMut(&Path)) -> Result<()> {
+fn add(path: &Path, found: &mut Vec<Found>, on_note: &mut OnNote<'_>) -> Result<()> {
     if !path.is_dir() {
         found.push(Found {
             path: path.to_owned(),
@@ -113,20 +119,20 @@ fn add(path: &Path, found: &mut Vec<Found>, on_empty: &mut dyn FnMut(&Path)) -> 
         return Ok(());
     }
     let num_before = found.len();
-    walk(path, path, found).map_err(ViewFolderError::io("read the folder", path))?;
+    search(path, path, found, on_note).map_err(ViewFolderError::io("read the folder", path))?;
     if found.len() == num_before {
-        on_empty(path);
+        on_note(SearchNote::Empty(path));
     }
     Ok(())
 }
 
-fn add_pattern(pattern: &Path, found: &mut Vec<Found>) -> Result<()> {
+fn add_pattern(pattern: &Path, found: &mut Vec<Found>, on_note: &mut OnNote<'_>) -> Result<()> {
     let (base, paths) = glob::expand(pattern);
     let num_before = found.len();
     for path in paths {
         if path.is_dir() {
-            walk(&path, &base, found).map_err(ViewFolderError::io("read the folder", &path))?;
-        } else if is_mesh(&path) {
+            search(&path, &base, found, on_note).map_err(ViewFolderError::io("read the folder", &path))?;
+        } else if is_readable(&path) {
             found.push(Found {
                 path,
                 below: Some(base.clone()),
@@ -147,7 +153,7 @@ fn add_list(
     list: &Path,
     stdin: &mut dyn Read,
     found: &mut Vec<Found>,
-    on_empty: &mut dyn FnMut(&Path),
+    on_note: &mut OnNote<'_>,
 ) -> Result<()> {
     let mut bytes = Vec::new();
     if list == Path::new("-") {
@@ -158,7 +164,7 @@ fn add_list(
         bytes = fs::read(list).map_err(ViewFolderError::io("read the list", list))?;
     }
     for path in paths_of_lines(&bytes) {
-        add(&path, found, on_empty)?;
+        add(&path, found, on_note)?;
     }
     Ok(())
 }
@@ -183,50 +189,29 @@ fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// Finds all meshes below a folder, sorted by name; ignores hidden entries and folders of views, whose depth arrays would
-/// be taken for points. Follows links, except to a folder above. A folder that cannot be read is itself found, in place
-/// of its meshes.
-fn walk(folder: &Path, below: &Path, found: &mut Vec<Found>) -> io::Result<()> {
-    if folder.join(VIEWS_FILE_NAME).is_file() {
-        return Ok(());
-    }
-    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
+/// Finds all meshes below a folder, sorted by path. A folder that cannot be read is itself found, in place of its meshes:
+/// it becomes a failed input, since nobody knows how many meshes are lost with it.
+fn search(folder: &Path, below: &Path, found: &mut Vec<Found>, on_note: &mut OnNote<'_>) -> io::Result<()> {
+    let Walk {
+        files: mut paths,
+        unreadable,
+        outside: _,
+    } = walk(folder, Links::Anywhere, &|path| {
+        is_readable(path) || is_unreadable(path)
+    })?;
+    paths.retain(|path| {
+        if is_unreadable(path) {
+            on_note(SearchNote::Unreadable(path));
         }
-        if path.is_dir() {
-            let leads_back = path.is_symlink() && leads_back(folder, &path);
-            let walked = if leads_back {
-                Ok(())
-            } else {
-                walk(&path, below, found)
-            };
-            // It becomes a failed input: nobody knows how many meshes are lost with it.
-            if walked.is_err() {
-                found.push(Found {
-                    path,
-                    below: Some(below.to_owned()),
-                });
-            }
-        } else if is_mesh(&path) {
-            found.push(Found {
-                path,
-                below: Some(below.to_owned()),
-            });
-        }
-    }
+        is_readable(path)
+    });
+    paths.extend(unreadable);
+    paths.sort();
+    found.extend(paths.into_iter().map(|path| Found {
+        path,
+        below: Some(below.to_owned()),
+    }));
     Ok(())
-}
-
-/// Whether a link's target is a folder above the link, or unknown.
-fn leads_back(folder: &Path, link: &Path) -> bool {
-    match (folder.canonicalize(), link.canonicalize()) {
-        (Ok(folder), Ok(target)) => folder.starts_with(target),
-        _ => true,
-    }
 }
 
 /// Names a folder for each mesh; none is equal to another or inside another.
@@ -272,7 +257,9 @@ fn below<'a>(path: &'a Path, root: &Path) -> Result<&'a Path> {
 /// The path without its extension; with it where the rest would be `.` or `..`.
 fn without_extension(path: &Path) -> PathBuf {
     let is_name = |stem: &OsStr| stem != "." && stem != "..";
-    if path.file_stem().is_some_and(is_name) {
+    if let Some(stem) = stem(path).filter(|stem| is_name(OsStr::new(stem))) {
+        path.with_file_name(stem)
+    } else if path.file_stem().is_some_and(is_name) {
         path.with_extension("")
     } else {
         path.to_owned()

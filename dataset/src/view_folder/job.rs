@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
-use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
+use tap_render::import::{AssetError, AssetResolver, ImportOptions, import_object};
 use tap_render::{
     BackendKind, Material, Mesh, ObjectFromMesh, Projection, QueueStage, QueuedJob, RenderJob, RenderRecipe,
     UpAxis, View,
@@ -24,7 +24,7 @@ use super::{image_file, view_file};
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
 use crate::sha256;
-use crate::source::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
+use crate::source::{self, DEFAULT_MAX_MESH_BYTES, FolderAssets};
 
 /// All settings that the files of a folder of views depend on, besides the mesh.
 #[derive(Debug, Clone, PartialEq)]
@@ -239,6 +239,8 @@ pub struct WrittenViews {
     pub warnings: Vec<String>,
     /// Number of views.
     pub num_views: usize,
+    /// Number of views in which nothing is visible, as far as there are masks.
+    pub num_empty: usize,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -252,14 +254,10 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     if fs::metadata(&input.path).map_err(unreadable)?.is_dir() {
         return Err(unreadable_folder(&input.path));
     }
-    let format = input
-        .path
-        .extension()
-        .and_then(|extension| MeshFormat::from_extension(extension.to_str()?))
-        .ok_or_else(|| {
-            let message = format!("not a mesh format that can be read ({})", input::extensions());
-            Failure::new(SkipReason::UnsupportedFormat, message)
-        })?;
+    let format = source::format_of(&input.path).ok_or_else(|| {
+        let message = format!("not a mesh format that can be read ({})", input::extensions());
+        Failure::new(SkipReason::UnsupportedFormat, message)
+    })?;
     let bytes = read(&input.path)?;
     let source_sha256 = sha256::of_bytes(&bytes);
     let open_assets = || RecordingAssets::open(input, DEFAULT_MAX_MESH_BYTES - bytes.len() as u64);
@@ -270,10 +268,13 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     timings.read_s = clock.lap();
     let options = ImportOptions {
         appearance: recipe.render.needs_appearance(),
+        normals: recipe.render.needs_normals(),
         ..ImportOptions::default()
     };
-    let mesh = import_object(format, &bytes, &assets, &options)
+    let content = source::content(&input.path, &bytes, DEFAULT_MAX_MESH_BYTES).map_err(unreadable)?;
+    let mesh = import_object(format, &content, &assets, &options)
         .map_err(|error| Failure::new(SkipReason::from(&error), error_chain(&error)))?;
+    drop(content);
     drop(bytes);
     timings.parse_s = clock.lap();
     let object_from_mesh = ObjectFromMesh::from_surface(&mesh, recipe.up);
@@ -403,11 +404,13 @@ pub(super) fn finish(
     if let Some(points) = &points {
         files.push((POINTS_FILE_NAME.to_owned(), point::encode(points, views)?));
     }
-    let empty = entries
-        .iter()
-        .enumerate()
+    let empty = (1..)
+        .zip(&entries)
         .filter(|(_, entry)| entry.coverage == Some(0.0));
-    let empty = empty.map(|(view_idx, _)| format!("nothing is seen in view {}", view_idx + 1));
+    let empty: Vec<String> = empty
+        .map(|(view_number, _)| format!("nothing is seen in view {view_number}"))
+        .collect();
+    let num_empty = empty.len();
     let warnings: Vec<String> = warnings.into_iter().chain(empty).collect();
     let views_file = ViewsFile {
         source: input
@@ -437,6 +440,7 @@ pub(super) fn finish(
     Ok(published.map(|()| WrittenViews {
         warnings,
         num_views: views.len(),
+        num_empty,
         timings,
     }))
 }
@@ -500,14 +504,16 @@ impl RecordingAssets {
         };
         let root = folder(&input.root)?;
         let parent = folder(input.path.parent().unwrap_or(Path::new("")))?;
-        // A mesh behind a link out of the root may read from its own folder only.
-        let (root, below) = match parent.strip_prefix(&root) {
-            Ok(below) => (root.clone(), below.to_owned()),
-            Err(_) => (parent, PathBuf::new()),
+        let name = input.path.file_name().unwrap_or_default();
+        let inner = match parent.strip_prefix(&root) {
+            Ok(below) if !below.as_os_str().is_empty() => {
+                FolderAssets::new(&root, &below.join(name), limit_bytes)
+            }
+            // Named alone, or behind a link out of the root.
+            _ => FolderAssets::of_mesh(&parent.join(name), limit_bytes),
         };
-        let mesh_path = below.join(input.path.file_name().unwrap_or_default());
         Ok(Self {
-            inner: FolderAssets::new(&root, &mesh_path, limit_bytes),
+            inner,
             requested: RefCell::default(),
         })
     }

@@ -15,6 +15,7 @@ mod image_file;
 mod input;
 mod job;
 mod npy;
+mod out_lock;
 mod point;
 mod pose_file;
 mod relight;
@@ -25,7 +26,7 @@ mod views_file;
 
 pub use error::{Result, RigFileError, ViewFolderError};
 pub use image_file::DepthRange;
-pub use input::{Input, Request, find_meshes};
+pub use input::{Input, Request, SearchNote, find_meshes};
 pub use job::{Failure, Timings, ViewRecipe, WrittenViews};
 pub use relight::{RelightViewsOptions, find_views, relight};
 pub use render::{Existing, Outcome, ViewFolderEvent, ViewOptions, render};

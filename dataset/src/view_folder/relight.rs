@@ -18,6 +18,7 @@ use super::error::{Result, ViewFolderError};
 use super::folder::{self, Files};
 use super::input::Input;
 use super::job::{Clock, Failure, Timings, WrittenViews};
+use super::out_lock::OutLock;
 use super::render::{Outcome, ViewFolderEvent};
 use super::views_file::{
     NormalSpace, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile,
@@ -61,6 +62,7 @@ pub fn relight(
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(ViewFolderEvent<'_>),
 ) -> Result<bool> {
+    let _lock = OutLock::take(&options.out)?;
     check_existing(inputs, options)?;
     let num_threads = num_threads(options.workers);
     let limits = Limits {
@@ -192,6 +194,7 @@ fn relight_folder(
     Ok(published.map(|()| WrittenViews {
         warnings,
         num_views: images.len(),
+        num_empty: 0,
         timings,
     }))
 }

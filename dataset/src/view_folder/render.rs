@@ -10,11 +10,13 @@ use super::error::{Result, ViewFolderError};
 use super::folder;
 use super::input::Input;
 use super::job::{self, Clock, Failure, Preparation, PreparedMesh, RunSettings, ViewRecipe, WrittenViews};
+use super::out_lock::OutLock;
 use crate::builder::to_value;
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
 use crate::owned_folder::refuse_inputs;
 use crate::pipeline::{Delivery, MeshJob, catch_panic, num_threads, render_all};
+use crate::source::expected_bytes;
 
 /// Limit on the total size of mesh files in flight.
 const MAX_IN_FLIGHT_BYTES: u64 = 256 << 20;
@@ -94,7 +96,7 @@ impl From<Result<WrittenViews, Failure>> for Outcome {
 /// Renders the views of meshes, a folder each; `false` if cancelled. Files do not depend on the number of workers.
 ///
 /// # Errors
-/// When the recipe contradicts itself, an output folder must not be replaced, no adapter can render, or nothing can be
+/// When the recipe contradicts itself, another process writes to the output, a folder must not be replaced, no adapter can render, or nothing can be
 /// written or rendered any more. A bad mesh is an [`Outcome`].
 pub fn render(
     inputs: &[Input],
@@ -104,6 +106,7 @@ pub fn render(
     on_event: &mut dyn FnMut(ViewFolderEvent<'_>),
 ) -> Result<bool> {
     recipe.validate()?;
+    let _lock = OutLock::take(&options.out)?;
     check_existing(inputs, recipe, options)?;
     let mut clock = Clock::start();
     let renderer = Renderer::try_new(&options.renderer).map_err(ViewFolderError::Renderer)?;
@@ -190,7 +193,8 @@ impl MeshJob for ViewFolderJob<'_> {
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
-        fs::metadata(&self.inputs[item].path).map_or(0, |file| file.len())
+        let path = &self.inputs[item].path;
+        fs::metadata(path).map_or(0, |file| expected_bytes(path, file.len()))
     }
 
     fn prepare(&self, item: usize) -> Result<PreparedMesh, Outcome> {
@@ -206,7 +210,6 @@ impl MeshJob for ViewFolderJob<'_> {
         let in_parallel = || renderer.draw_in_parallel(&prepared.render_job);
         let views = match self.splits_views.then(|| catch_panic(in_parallel)) {
             Some(Ok(views)) => views,
-            // Also where no more threads can be started.
             Some(Err(_)) | None => renderer.draw(&prepared.render_job),
         };
         prepared.timings.draw_s = clock.lap();

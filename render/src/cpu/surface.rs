@@ -11,6 +11,10 @@ use super::rgba;
 use super::texture::MipmappedTexture;
 use crate::scene::{Headlight, Scene};
 
+/// How far beyond its edges an earlier triangle of a plane reaches, in barycentric coordinates: two that share an edge
+/// must not leave a sample on it to a later one.
+const EDGE_TOLERANCE: f32 = 1e-5;
+
 /// A scene in one view.
 #[derive(Debug)]
 pub(crate) struct ShadingContext<'a> {
@@ -68,6 +72,22 @@ impl<'a> ShadingContext<'a> {
             depends_on_normal_only: !has_point && view.flags & (OWN_MATERIAL | SMOOTH_NORMALS) == 0,
             headlight: Headlight::from_uniform(view),
         }
+    }
+
+    /// Does any triangle have an earlier one of its plane?
+    pub(crate) fn has_earlier(&self) -> bool {
+        !self.scene.earlier.is_empty()
+    }
+
+    /// The first triangle of the plane of a sample's triangle that covers the sample.
+    pub(crate) fn first_coplanar(&self, index: u32, sample: Vec2, pixel: Vec2) -> u32 {
+        let covers = |earlier: &u32| {
+            let bc = self.barycentric(&self.view_triangle(*earlier), sample);
+            bc.x.min(bc.y).min(1.0 - bc.x - bc.y) >= -EDGE_TOLERANCE
+                && !self.fails_alpha_test(*earlier, pixel)
+        };
+        let mut earlier = self.scene.earlier.of(index).iter().copied();
+        earlier.find(covers).unwrap_or(index)
     }
 
     /// Does any material have an alpha cutoff?

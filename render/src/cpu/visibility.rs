@@ -108,6 +108,27 @@ impl VisibilityPass {
             self.viewport
                 .draw(meshlets, &self.projected, project, &mut depth_test);
         }
+        if context.has_earlier() {
+            self.show_first_coplanar(context);
+        }
+    }
+
+    /// Where faces of one plane overlap, the depth test has no say: the first in the file is visible.
+    fn show_first_coplanar(&mut self, context: &ShadingContext<'_>) {
+        let stride = self.viewport.stride;
+        let columns = self.viewport.cells_of(&self.columns);
+        for row in 0..self.viewport.rows.len() {
+            for cell in row * stride + columns.start..row * stride + columns.end {
+                for lane in 0..LANES {
+                    let triangle = &mut self.buffer.triangles[cell][lane];
+                    if *triangle != NO_TRIANGLE {
+                        let [sample, center] =
+                            [self.viewport.sample(cell, lane), self.viewport.center(cell, lane)];
+                        *triangle = context.first_coplanar(*triangle, sample, center);
+                    }
+                }
+            }
+        }
     }
 
     /// Samples per pixel.

@@ -11,13 +11,16 @@ use super::timestamp::TimestampQueries;
 use crate::job::{DrawBuffers, RenderJob};
 use crate::scene::Scene;
 
+/// Storage buffers of a scene.
+const NUM_SCENE_BUFFERS: usize = 6;
+
 /// The buffers of one mesh in flight.
 #[derive(Debug)]
 pub(super) struct FrameResources {
     vertices: GrowingBuffer,
     indices: GrowingBuffer,
     /// The scene's storage buffers, in the order of their bindings.
-    scene: [GrowingBuffer; 5],
+    scene: [GrowingBuffer; NUM_SCENE_BUFFERS],
     views: GrowingBuffer,
     pub(super) readback: GrowingBuffer,
     /// Bytes of `readback` that the current mesh uses.
@@ -37,7 +40,15 @@ impl FrameResources {
         Self {
             vertices: buffer("vertices", Usage::VERTEX | Usage::COPY_DST),
             indices: buffer("indices", Usage::INDEX | Usage::COPY_DST),
-            scene: ["points", "triangles", "corners", "materials", "textures"].map(storage),
+            scene: [
+                "points",
+                "triangles",
+                "corners",
+                "materials",
+                "textures",
+                "earlier triangles",
+            ]
+            .map(storage),
             views: buffer("views", Usage::UNIFORM | Usage::COPY_DST),
             readback: buffer("readback", Usage::MAP_READ | Usage::COPY_DST),
             read_bytes: 0,
@@ -66,12 +77,13 @@ impl FrameResources {
         if pipelines.resolve.is_some() {
             self.vertices
                 .write(gpu, bytemuck::cast_slice(&draw_buffers.vertices));
-            let arrays: [&[u8]; 5] = [
+            let arrays: [&[u8]; NUM_SCENE_BUFFERS] = [
                 bytemuck::cast_slice(&scene.points),
                 bytemuck::cast_slice(&draw_buffers.triangles),
                 bytemuck::cast_slice(&scene.corners),
                 bytemuck::cast_slice(&scene.materials),
                 bytemuck::cast_slice(&scene.textures),
+                bytemuck::cast_slice(&scene.earlier.lists),
             ];
             for (buffer, bytes) in self.scene.iter_mut().zip(arrays) {
                 buffer.write(gpu, bytes);
@@ -112,7 +124,8 @@ impl FrameResources {
         let view = self.views.binding(0, size_of::<ViewUniform>() as u64);
         let view_group = bind_group("view", &pipelines.view_layout, &[view]);
         let scene_group = pipelines.resolve.as_ref().map(|_| {
-            let arrays: [_; 5] = std::array::from_fn(|i| self.scene[i].used_binding(i as u32));
+            let arrays: [_; NUM_SCENE_BUFFERS] =
+                std::array::from_fn(|i| self.scene[i].used_binding(i as u32));
             bind_group("scene", &pipelines.scene_layout, &arrays)
         });
         let background = job.recipe.lighting.background;

@@ -69,6 +69,8 @@ pub(crate) struct PendingGpuViews {
     mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
     layout: ReadbackLayout,
     views: Vec<(Pose, ViewMatrices)>,
+    /// Drawn pixels per side of a pixel.
+    supersampling: u32,
 }
 
 impl GpuRenderer {
@@ -187,6 +189,7 @@ impl GpuRenderer {
             mapped,
             layout,
             views: job.views.clone(),
+            supersampling: job.supersampling,
         })
     }
 
@@ -213,6 +216,7 @@ impl GpuRenderer {
             mapped,
             layout,
             views,
+            supersampling,
         } = pending;
         let mapped = mapped.recv().map_err(|_| DeviceError::Lost {
             reason: "no answer".to_owned(),
@@ -226,7 +230,10 @@ impl GpuRenderer {
         let views = views
             .into_iter()
             .enumerate()
-            .map(|(view_idx, (pose, matrices))| layout.decode(&bytes, view_idx, pose, matrices))
+            .map(|(view_idx, (pose, matrices))| {
+                let view = layout.decode(&bytes, view_idx, pose, matrices);
+                view.downsample(supersampling)
+            })
             .collect();
         self.device_time = frame.timestamps.as_ref().map(|_| {
             let times = bytes.len() - TimestampQueries::NUM_BYTES as usize;
@@ -274,6 +281,7 @@ fn check_sizes(
         size_of_val(&*draw_buffers.triangles),
         size_of_val(&*scene.corners),
         size_of_val(&*scene.textures),
+        size_of_val(&*scene.earlier.lists),
     ];
     let stored_bytes = stored.into_iter().max().unwrap_or_default() as u64;
     let drawn_bytes = size_of_val(&*draw_buffers.vertices).max(size_of_val(&*draw_buffers.indices)) as u64;

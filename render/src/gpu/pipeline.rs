@@ -49,7 +49,7 @@ impl Pipelines {
         let view_layout = bind_group_layout(device, "view", &[buffer_entry(0, both, Uniform, true)]);
         let read_only = Storage { read_only: true };
         let fragment = wgpu::ShaderStages::FRAGMENT;
-        let arrays = [0, 1, 2, 3, 4].map(|binding| buffer_entry(binding, fragment, read_only, false));
+        let arrays = [0, 1, 2, 3, 4, 5].map(|binding| buffer_entry(binding, fragment, read_only, false));
         let scene_layout = bind_group_layout(device, "scene", &arrays);
         let geometry = if key.target.is_forward {
             forward_pipeline(device, key, &view_layout)
@@ -153,6 +153,7 @@ impl Resolve {
         constants.extend([
             ("NEEDS_COLOR", to_constant(channels.color)),
             ("NEEDS_SURFACE", to_constant(key.target.needs_surface())),
+            ("HAS_EARLIER", to_constant(key.has_earlier)),
         ]);
         let desc = PipelineDesc {
             label: "resolve",

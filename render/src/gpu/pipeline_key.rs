@@ -22,6 +22,8 @@ pub(super) struct PipelineKey {
     pub(super) is_headlight: bool,
     /// Does any material have an alpha cutoff?
     pub(super) has_alpha_test: bool,
+    /// Does any triangle have a list of earlier ones of its plane?
+    pub(super) has_earlier: bool,
 }
 
 /// Selects attachments. It does not depend on the mesh, so a run over many meshes keeps them.
@@ -74,6 +76,7 @@ impl PipelineKey {
             is_headlight: lighting.color_kind() == ColorKind::Gray
                 && Headlight::from_uniform(uniform).is_some(),
             has_alpha_test: job.scene.has_alpha_test,
+            has_earlier: !job.scene.earlier.is_empty(),
         }
     }
 }

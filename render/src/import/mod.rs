@@ -6,6 +6,7 @@
 //! Materials, textures and vertex colors are read if [`ImportOptions::appearance`] asks for them, so that white
 //! renderings decode no images. A missing MTL or texture is not an error but a line in [`Mesh::warnings`].
 
+mod color;
 mod gltf;
 mod mtl;
 mod npy;
@@ -18,8 +19,8 @@ mod polygon;
 mod stl;
 mod text;
 mod texture;
+mod token;
 mod triangle_soup;
-mod warning;
 mod xyz;
 
 use std::{fmt, io};
@@ -186,7 +187,7 @@ pub enum ImportError {
         path: String,
     },
     /// The glTF requires an unsupported extension that affects geometry.
-    #[error("the glTF needs the extension `{name}`, which is not supported")]
+    #[error("the glTF needs the extension `{name}`, which is not supported: export it again without it")]
     Extension {
         /// The extension's name.
         name: String,
@@ -196,6 +197,12 @@ pub enum ImportError {
     NoPoints {
         /// The format.
         format: MeshFormat,
+    },
+    /// The file has other elements than faces.
+    #[error("the mesh has no faces, only {found}")]
+    NoFaces {
+        /// What it has, with numbers.
+        found: String,
     },
     /// A file that the geometry depends on cannot be read.
     #[error(transparent)]
@@ -213,6 +220,7 @@ impl ImportError {
             Self::Line { .. } | Self::File { .. } | Self::Json { .. } | Self::Schema { .. } => "malformed",
             Self::Extension { .. } => "unsupported",
             Self::NoPoints { .. } => "no_points",
+            Self::NoFaces { .. } => "no_faces",
             Self::Asset(AssetError::NotFound { .. }) => "missing_file",
             Self::Asset(AssetError::Outside { .. }) => "outside_folder",
             Self::Asset(AssetError::TooLarge { .. }) => "too_large",
@@ -228,6 +236,8 @@ pub struct ImportOptions {
     /// Materials, textures and vertex colors. Without them the mesh is white, and neither its MTL nor an image is
     /// opened.
     pub appearance: bool,
+    /// The normals at corners, for smooth lighting; without them they are averaged from the faces.
+    pub normals: bool,
     /// Limit of a texture's longer side; larger textures are downsampled.
     pub max_texture_side_px: u32,
     /// How point clouds become meshes.
@@ -239,6 +249,7 @@ impl Default for ImportOptions {
     fn default() -> Self {
         Self {
             appearance: false,
+            normals: false,
             max_texture_side_px: DEFAULT_MAX_TEXTURE_SIDE_PX,
             surfels: SurfelOptions::default(),
         }
@@ -269,6 +280,11 @@ pub fn import_object(
     options: &ImportOptions,
 ) -> Result<Mesh, ImportError> {
     match read(format, bytes, assets, options)? {
+        Content::Triangles(soup) if soup.triangles.is_empty() && !soup.undrawn().is_empty() => {
+            Err(ImportError::NoFaces {
+                found: soup.undrawn(),
+            })
+        }
         Content::Triangles(soup) => Ok(soup.into_mesh()?),
         Content::Points(cloud) => Ok(cloud.to_mesh(&options.surfels)?),
     }
@@ -319,7 +335,7 @@ fn read(
         MeshFormat::Off => Content::Triangles(Box::new(off::read(bytes, options.appearance)?)),
         MeshFormat::Gltf => Content::Triangles(Box::new(gltf::read(bytes, assets, options)?)),
         MeshFormat::Ply => ply::read(bytes, assets, options)?,
-        MeshFormat::Stl => Content::Triangles(Box::new(stl::read(bytes)?)),
+        MeshFormat::Stl => Content::Triangles(Box::new(stl::read(bytes, options.appearance)?)),
         MeshFormat::Xyz => Content::Points(xyz::read(bytes, options.appearance)?),
         MeshFormat::Npy => Content::Points(npy::read(bytes, options.appearance)?),
     })

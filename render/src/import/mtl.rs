@@ -14,7 +14,7 @@ use super::{
     texture::{Decoder, Request},
     triangle_soup::TriangleSoup,
 };
-use crate::mesh::{Material, Wrap};
+use crate::mesh::{Material, WarningKind, Wrap};
 
 /// Alpha cutoff of textures with transparency.
 pub(super) const DEFAULT_ALPHA_CUTOFF: f32 = 0.5;
@@ -29,6 +29,8 @@ pub(super) struct MtlMaterial {
     opacity: Option<f64>,
     map: Option<Map>,
     opacity_map: Option<Map>,
+    /// Is there a map of the ambient color, which is not drawn?
+    has_ambient_map: bool,
 }
 
 /// A texture map statement.
@@ -84,6 +86,7 @@ pub(super) fn parse(library: &str, bytes: &[u8]) -> Vec<MtlMaterial> {
             b"kd" => definition.diffuse = color(rest).or(definition.diffuse),
             b"d" => definition.opacity = number().or(definition.opacity),
             b"tr" => definition.opacity = definition.opacity.or(number().map(|number| 1.0 - number)),
+            b"map_ka" => definition.has_ambient_map = true,
             b"map_kd" => definition.map = map(rest).or(definition.map.take()),
             b"map_d" | b"map_opacity" => {
                 definition.opacity_map = map(rest).or(definition.opacity_map.take());
@@ -162,6 +165,15 @@ impl MtlMaterial {
             texture: None,
             alpha_cutoff: None,
         };
+        if self.has_ambient_map && self.map.is_none() {
+            soup.warnings.push(
+                WarningKind::Material,
+                format!(
+                    "the material \"{}\" has a map of its ambient color only (map_Ka, no map_Kd): it is not drawn",
+                    self.name
+                ),
+            );
+        }
         let Some(map) = self.map.as_ref().or(self.opacity_map.as_ref()) else {
             return (material, UvTransform::IDENTITY);
         };

@@ -1,5 +1,5 @@
-//! Wavefront OBJ: `v`, `vt`, `f`, `g`, `o`, `usemtl` and `mtllib`; other statements (normals, lines, points, curves)
-//! are ignored.
+//! Wavefront OBJ: `v`, `vt`, `vn`, `f`, `g`, `o`, `usemtl` and `mtllib`; other statements (lines, points, curves) are
+//! ignored.
 //!
 //! This is not the `tobj` crate, which reads `l` elements as faces, triangulates concave faces as fans, overflows on
 //! out-of-range texture indices, rejects text that is not UTF-8, and takes several times as long.
@@ -7,14 +7,14 @@
 
 use std::{cell::RefCell, collections::HashMap};
 
-use glam::{DVec3, Vec2};
+use glam::{DVec3, Vec2, Vec3};
 
 use super::{
-    AssetResolver, ImportError, ImportOptions, MeshFormat, mtl, number, polygon, text,
+    AssetResolver, ImportError, ImportOptions, MeshFormat, color, mtl, number, polygon, text,
     texture::{self, Decoder},
-    triangle_soup::{self, TriangleAttributes, TriangleSoup},
+    triangle_soup::{TriangleAttributes, TriangleSoup},
 };
-use crate::mesh::Material;
+use crate::mesh::{Material, WarningKind};
 
 /// Index of a corner without texture coordinates, and of a face without a material.
 const NONE: u32 = u32::MAX;
@@ -70,19 +70,55 @@ impl ObjAppearance {
             number.is_finite().then_some(number.max(0.0))
         };
         if let (Some(r), Some(g), Some(b)) = (channel(), channel(), channel()) {
-            self.colors.resize(vertex, triangle_soup::NO_COLOR);
+            self.colors.resize(vertex, color::NO_COLOR);
             self.colors.push([r, g, b]);
         }
     }
+}
 
-    fn uv_index(&self, index: Option<&[u8]>) -> u32 {
-        let index = match index.and_then(number::parse_i64) {
-            Some(index @ 1..) => index - 1,
-            Some(back @ ..=-1) => self.uvs.len() as i64 + back,
-            _ => return NONE,
-        };
-        u32::try_from(index).unwrap_or(NONE)
+/// Normals of the file; empty if they are not read.
+#[derive(Default)]
+struct ObjNormals {
+    normals: Vec<Vec3>,
+    /// Per corner, an index into `normals`.
+    of_corner: Vec<u32>,
+}
+
+impl ObjNormals {
+    /// A malformed normal still takes an index.
+    fn push<'a>(&mut self, mut words: impl Iterator<Item = &'a [u8]>) {
+        let mut number = || Some(number::parse_f64(words.next()?)? as f32);
+        let normal = number().zip(number()).zip(number());
+        self.normals
+            .push(normal.map_or(Vec3::ZERO, |((x, y), z)| Vec3::new(x, y, z)));
     }
+
+    /// `None` if no corner has one.
+    fn of_corners(&self, corners: [usize; 3]) -> Option<[Vec3; 3]> {
+        let normal = |corner: usize| self.normals.get(*self.of_corner.get(corner)? as usize);
+        let normals = corners.map(normal);
+        normals
+            .iter()
+            .any(Option::is_some)
+            .then(|| normals.map(|normal| normal.copied().unwrap_or_default()))
+    }
+}
+
+/// The index that a corner states into a list of `len` elements; [`NONE`] if it states none that may be in a list.
+fn attribute_index(index: Option<&[u8]>, len: usize) -> u32 {
+    let index = match index.and_then(number::parse_i64) {
+        Some(index @ 1..) => index - 1,
+        Some(back @ ..=-1) => len as i64 + back,
+        _ => return NONE,
+    };
+    u32::try_from(index).unwrap_or(NONE)
+}
+
+/// What is read besides shapes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reads {
+    appearance: bool,
+    normals: bool,
 }
 
 /// Reads an OBJ. A group is a part; faces outside of any group belong to a part named after their object.
@@ -91,13 +127,18 @@ pub(super) fn read(
     assets: &dyn AssetResolver,
     options: &ImportOptions,
 ) -> Result<TriangleSoup, ImportError> {
+    let reads = Reads {
+        appearance: options.appearance,
+        normals: options.normals,
+    };
     let File {
         mut soup,
         corners,
         faces,
         appearance,
+        normals,
         ..
-    } = File::read(&text::decode(bytes), options.appearance, true)?;
+    } = File::read(&text::decode(bytes), reads, true)?;
     let resolver = options
         .appearance
         .then(|| MaterialResolver::new(&mut soup, appearance, &faces, assets, options));
@@ -119,6 +160,9 @@ pub(super) fn read(
                     );
                 }
                 None => soup.push(vertices, face.part),
+            }
+            if let Some(normals) = normals.of_corners(triangle.map(|corner| of_face.start + corner)) {
+                soup.set_normals(normals);
             }
         };
         if corners
@@ -149,7 +193,8 @@ struct File {
     corners: Vec<u32>,
     faces: Vec<Face>,
     appearance: ObjAppearance,
-    reads_appearance: bool,
+    normals: ObjNormals,
+    reads: Reads,
     object: String,
     part: Option<u16>,
     material: u32,
@@ -157,10 +202,10 @@ struct File {
 
 impl File {
     /// `use_fast_path` does not change the result.
-    fn read(text: &[u8], reads_appearance: bool, use_fast_path: bool) -> Result<Self, ImportError> {
+    fn read(text: &[u8], reads: Reads, use_fast_path: bool) -> Result<Self, ImportError> {
         let file = RefCell::new(Self {
             material: NONE,
-            reads_appearance,
+            reads,
             ..Self::default()
         });
         let fast_path = |line, text: &[u8]| {
@@ -195,6 +240,7 @@ impl File {
                 }
                 self.corners.truncate(start);
                 self.appearance.uv_of_corner.truncate(start);
+                self.normals.of_corner.truncate(start);
                 0
             }
             _ => 0,
@@ -227,7 +273,7 @@ impl File {
             let (index, len) = number::scan_u32(&text[at..])?;
             at += len;
             self.corners.push(index.checked_sub(1)?);
-            let mut uv = NONE;
+            let (mut uv, mut normal) = (NONE, NONE);
             if text.get(at) == Some(&b'/') {
                 at += 1;
                 if let Some((index, len)) = number::scan_u32(&text[at..]) {
@@ -236,11 +282,17 @@ impl File {
                 }
                 if text.get(at) == Some(&b'/') {
                     at += 1;
-                    at += number::scan_u32(&text[at..]).map_or(0, |(_, len)| len);
+                    if let Some((index, len)) = number::scan_u32(&text[at..]) {
+                        normal = index.wrapping_sub(1);
+                        at += len;
+                    }
                 }
             }
-            if self.reads_appearance {
+            if self.reads.appearance {
                 self.appearance.uv_of_corner.push(uv);
+            }
+            if self.reads.normals {
+                self.normals.of_corner.push(normal);
             }
             text.get(at).filter(|byte| byte.is_ascii_whitespace())?;
         }
@@ -253,7 +305,7 @@ impl File {
                 let mut coordinate = || number::parse_f64(words.next()?);
                 let position = coordinate().zip(coordinate()).zip(coordinate());
                 let ((x, y), z) = position.ok_or("a vertex needs three numbers")?;
-                if self.reads_appearance {
+                if self.reads.appearance {
                     self.appearance.push_color(self.soup.positions.len(), words);
                 }
                 self.soup.positions.push(DVec3::new(x, y, z));
@@ -268,11 +320,16 @@ impl File {
                 self.object = name_after(text, 1);
                 self.part = None;
             }
-            Some(b"vt") if self.reads_appearance => self.appearance.push_uv(words),
-            Some(b"usemtl") if self.reads_appearance => self.material = self.appearance.material(&text[6..]),
-            Some(b"mtllib") if self.reads_appearance && self.appearance.libraries.len() < MAX_LIBRARIES => {
+            Some(b"vt") if self.reads.appearance => self.appearance.push_uv(words),
+            Some(b"vn") if self.reads.normals => self.normals.push(words),
+            Some(b"usemtl") if self.reads.appearance => self.material = self.appearance.material(&text[6..]),
+            Some(b"mtllib") if self.reads.appearance && self.appearance.libraries.len() < MAX_LIBRARIES => {
                 self.appearance.libraries.push(text::name(&text[6..]));
             }
+            Some(b"p") => self.soup.count_undrawn("points"),
+            Some(b"l") => self.soup.count_undrawn("lines"),
+            Some(b"curv" | b"curv2") => self.soup.count_undrawn("curves"),
+            Some(b"surf") => self.soup.count_undrawn("free-form surfaces"),
             _ => {}
         }
         Ok(())
@@ -294,14 +351,21 @@ impl File {
             };
             let index = u32::try_from(index).map_err(|_| "a face refers to a vertex that does not exist")?;
             self.corners.push(index);
-            if self.reads_appearance {
-                let uv = self.appearance.uv_index(indices.next());
+            let (uv, normal) = (indices.next(), indices.next());
+            if self.reads.appearance {
+                let uv = attribute_index(uv, self.appearance.uvs.len());
                 self.appearance.uv_of_corner.push(uv);
+            }
+            if self.reads.normals {
+                let normal = attribute_index(normal, self.normals.normals.len());
+                self.normals.of_corner.push(normal);
             }
         }
         if self.corners.len() - start < 3 {
+            self.soup.count_undrawn("faces of fewer than three corners");
             self.corners.truncate(start);
             self.appearance.uv_of_corner.truncate(start);
+            self.normals.of_corner.truncate(start);
         } else {
             self.end_face(line);
         }
@@ -375,8 +439,10 @@ impl MaterialResolver {
                 definition.load(soup, &mut decoder)
             } else {
                 if !name.is_empty() {
-                    soup.warnings
-                        .push(format!("no library defines the material \"{name}\": it is white"));
+                    soup.warnings.push(
+                        WarningKind::Material,
+                        format!("no library defines the material \"{name}\": it is white"),
+                    );
                 }
                 let material = Material {
                     name,
@@ -389,7 +455,7 @@ impl MaterialResolver {
         Self {
             uvs: appearance.uvs,
             uv_of_corner: appearance.uv_of_corner,
-            colors: triangle_soup::bytes_of_colors(&appearance.colors),
+            colors: color::bytes_of_colors(&appearance.colors),
             materials,
             default_material,
         }
@@ -402,12 +468,7 @@ impl MaterialResolver {
         };
         let uv = |corner: usize| self.uvs.get(self.uv_of_corner[corner] as usize);
         let uvs = corners.map(uv);
-        let color = |vertex: u32| {
-            self.colors
-                .get(vertex as usize)
-                .copied()
-                .unwrap_or(triangle_soup::WHITE)
-        };
+        let color = |vertex: u32| self.colors.get(vertex as usize).copied().unwrap_or(color::WHITE);
         TriangleAttributes {
             material,
             uvs: uvs
@@ -446,14 +507,17 @@ fn read_libraries(
                     definitions.extend(mtl::parse(name, &bytes));
                     num_read += 1;
                 }
-                Err(error) => soup
-                    .warnings
-                    .push(format!("the material library \"{name}\" is left out: {error}")),
+                Err(error) => soup.warnings.push(
+                    WarningKind::Material,
+                    format!("the material library \"{name}\" is left out: {error}"),
+                ),
             }
         }
         if num_read == 0 {
-            soup.warnings
-                .push(format!("the material library \"{line}\" is left out: {error}"));
+            soup.warnings.push(
+                WarningKind::Material,
+                format!("the material library \"{line}\" is left out: {error}"),
+            );
         }
     }
     definitions
@@ -592,6 +656,80 @@ mod tests {
         );
         let latin1 = [b"# caf\xe9\ng caf\xe9\n", SQUARE.as_bytes(), b"f 1 2 3"].concat();
         assert!(import_mesh(MeshFormat::Obj, &latin1, &NoAssets).is_ok());
+    }
+
+    #[test]
+    fn what_there_is_instead_of_faces_is_said() {
+        for (text, says) in [
+            (
+                "v 0 0 0\nv 1 0 0\nl 1 2\nl 2 1\np 1",
+                "the mesh has no faces, only 2 lines, 1 points, 2 vertices",
+            ),
+            (
+                "v 0 0 0\ncurv 0 1 1 1\nsurf 0 1 0 1 1",
+                "only 1 curves, 1 free-form surfaces, 1 vertices",
+            ),
+            (
+                "v 0 0 0\nf 1 1",
+                "only 1 faces of fewer than three corners, 1 vertices",
+            ),
+        ] {
+            let error = import(text).unwrap_err();
+            assert!(
+                error.to_string().contains(says) && error.code() == "no_faces",
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn maps_that_cannot_be_drawn_are_warnings() {
+        let text = format!("mtllib a b.mtl\n{SQUARE}usemtl a\nf 1 2 3\nf 1 3 4\nusemtl b\nf 1 2 4");
+        let mesh = import_painted(&text, "newmtl a\nmap_Kd my map.png\nnewmtl b\nmap_Ka my map.png");
+        assert_eq!(
+            mesh.warning_kinds(),
+            [WarningKind::Material, WarningKind::Texture]
+        );
+        assert!(
+            mesh.warnings()[1].contains("2 triangles of the material \"a\" have no coordinates"),
+            "{:?}",
+            mesh.warnings()
+        );
+    }
+
+    #[test]
+    fn normals_are_read_if_asked_for() {
+        let text =
+            format!("vn 0 0 1\nvn 0 1 x\nvn 1 0 0\n{SQUARE}f 1//1 2//2 3//-1\nf 1 3 4\nf 1//9 2//3 4//1");
+        let options = ImportOptions {
+            normals: true,
+            ..ImportOptions::default()
+        };
+        let mesh = import_object(MeshFormat::Obj, text.as_bytes(), &NoAssets, &options).unwrap();
+        let expected = [
+            [Vec3::Z, Vec3::ZERO, Vec3::X],
+            [Vec3::ZERO; 3],
+            [Vec3::ZERO, Vec3::X, Vec3::Z],
+        ];
+        assert_eq!(mesh.file_normals(), expected);
+        assert!(import(&text).unwrap().file_normals().is_empty());
+    }
+
+    #[test]
+    fn lines_end_in_any_way() {
+        let text = format!("# old\n{SQUARE}g a\nf 1 2 3\nf 1 3 4\n");
+        for text in [text.replace('\n', "\r"), text.replace('\n', "\r\n"), text] {
+            let mesh = import(&text).unwrap();
+            assert_eq!(mesh.triangles(), [[0, 1, 2], [0, 2, 3]], "{text:?}");
+        }
+        let mesh = import_painted(
+            &format!("mtllib a b.mtl\n{SQUARE}usemtl b\nf 1 2 3").replace('\n', "\r"),
+            "newmtl a\rKd 1 0 0\rnewmtl b\rKd 0 1 0\r",
+        );
+        assert_eq!(
+            mesh.appearance().unwrap().materials[0].base_color,
+            [0, 255, 0, 255]
+        );
     }
 
     #[test]
@@ -739,7 +877,8 @@ mod tests {
             appearance: true,
             ..ImportOptions::default()
         };
-        let text = format!("mtllib ../looks/chair.mtl\n{SQUARE}usemtl a\nf 1 2 3\nusemtl b\nf 1 3 4");
+        let faces = "vt 0 0\nusemtl a\nf 1/1 2/1 3/1\nusemtl b\nf 1/1 3/1 4/1";
+        let text = format!("mtllib ../looks/chair.mtl\n{SQUARE}{faces}");
         let mesh = import_object(MeshFormat::Obj, text.as_bytes(), &Tree, &options).unwrap();
         assert_eq!(mesh.warnings(), [""; 0]);
         let textures = mesh.appearance().unwrap().textures.iter();
@@ -821,9 +960,11 @@ mod tests {
         ) {
             let text = words.concat();
             let told = |use_fast_path: bool| {
-                File::read(text.as_bytes(), reads_appearance, use_fast_path)
+                let reads = Reads { appearance: reads_appearance, normals: reads_appearance };
+                File::read(text.as_bytes(), reads, use_fast_path)
                     .map(|file| (
                         file.soup.positions, file.corners, file.faces, file.appearance.uv_of_corner, file.appearance.uvs,
+                        file.normals.of_corner,
                     ))
                     .map_err(|error| error.to_string())
             };

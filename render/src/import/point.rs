@@ -6,7 +6,7 @@
 
 use glam::{DVec3, Vec3};
 
-use super::{ImportError, triangle_soup};
+use super::{ImportError, color};
 use crate::mesh::{MeshError, PointCloud};
 
 /// Columns that are considered: position, normal, color, and one intensity or label in between.
@@ -15,6 +15,9 @@ pub(super) const MAX_COLUMNS: usize = 10;
 const NUM_SAMPLES: usize = 1000;
 /// Tolerance of a normal's length, for rounding in the file.
 const UNIT_TOLERANCE: f64 = 0.02;
+
+/// Largest channel of colors from 0 to 1: rounding may make it a little more than 1.
+const BRIGHTEST: f64 = 1.01;
 
 /// A row, padded with zeros.
 pub(super) type Row = [f64; MAX_COLUMNS];
@@ -40,7 +43,7 @@ impl Columns {
         let is_color = |at: usize| {
             let all = |fits: fn(f64) -> bool| triples(at).flatten().all(fits);
             triples(at).len() > 0
-                && (all(|channel| (0.0..=1.0).contains(&channel))
+                && (all(|channel| (0.0..=BRIGHTEST).contains(&channel))
                     || all(|channel| (0.0..=255.0).contains(&channel) && channel.fract() == 0.0))
         };
         let after = if intensity_first { [4, 3] } else { [3, 4] };
@@ -86,7 +89,7 @@ pub(super) fn cloud(
     normals: Vec<Vec3>,
     colors: &[[f32; 3]],
 ) -> Result<PointCloud, MeshError> {
-    PointCloud::try_new(positions, normals, triangle_soup::bytes_of_colors(colors))
+    PointCloud::try_new(positions, normals, color::bytes_of_colors(colors))
 }
 
 #[cfg(test)]

@@ -2,8 +2,28 @@
 
 use std::borrow::Cow;
 
-/// The bytes as ASCII-compatible text: files with a byte-order mark are converted to UTF-8.
+/// The bytes as ASCII-compatible text: files with a byte-order mark are converted to UTF-8, and lines that end in a
+/// carriage return alone end in a line feed.
 pub(super) fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let text = without_mark(bytes);
+    if !has_lone_return(&text) {
+        return text;
+    }
+    let mut text = text.into_owned();
+    for at in 0..text.len() {
+        if text[at] == b'\r' && text.get(at + 1) != Some(&b'\n') {
+            text[at] = b'\n';
+        }
+    }
+    Cow::Owned(text)
+}
+
+fn has_lone_return(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'\r', text).any(|at| text.get(at + 1) != Some(&b'\n'))
+}
+
+/// The bytes behind a byte-order mark, as ASCII-compatible text.
+pub(super) fn without_mark(bytes: &[u8]) -> Cow<'_, [u8]> {
     let utf16 = |unit: fn([u8; 2]) -> u16| {
         let units = bytes[2..].chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
         let text: String = char::decode_utf16(units)
@@ -70,7 +90,7 @@ pub(super) fn for_each_line<E>(
                 continue;
             }
         }
-        let end = rest.iter().position(|&byte| byte == b'\n');
+        let end = memchr::memchr(b'\n', rest);
         let line = rest[..end.unwrap_or(rest.len())].trim_ascii();
         match (line.strip_suffix(b"\\"), first_line) {
             (Some(part), Some(_)) => joined.extend_from_slice(part),
@@ -123,6 +143,17 @@ mod tests {
             lines("# C:\\\\\nf 1 2 \\\r\n 3\nend\\"),
             [line(1, "# C:\\\\"), line(2, "f 1 2  3"), line(4, "end")]
         );
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_line() {
+        for (text, expected) in [
+            ("a\rb\r", "a\nb\n"),
+            ("a\r\nb\r\n", "a\r\nb\r\n"),
+            ("a\r\rb\r\nc", "a\n\nb\r\nc"),
+        ] {
+            assert_eq!(decode(text.as_bytes()).as_ref(), expected.as_bytes());
+        }
     }
 
     #[test]

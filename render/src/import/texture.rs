@@ -6,7 +6,7 @@ use std::{collections::HashMap, io::Cursor};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
 use super::{AssetError, AssetResolver, ImportError, triangle_soup::TriangleSoup};
-use crate::mesh::{Texture, Wrap};
+use crate::mesh::{Texture, WarningKind, Wrap};
 
 /// Most bytes of a decoded image: 8192 x 8192 RGBA texels.
 const MAX_DECODED_BYTES: u64 = 1 << 28;
@@ -103,16 +103,20 @@ impl<'a> Decoder<'a> {
         read: impl FnOnce() -> Result<Vec<u8>, TextureError>,
     ) -> Option<Loaded> {
         let Ok(index) = u16::try_from(soup.appearance.textures.len()) else {
-            soup.warnings
-                .push("more than 65,536 textures: the rest is left out".to_owned());
+            soup.warnings.push(
+                WarningKind::Texture,
+                "more than 65,536 textures: the rest is left out".to_owned(),
+            );
             return None;
         };
         let name = &request.name;
         let mut image = match read().and_then(|bytes| self.decode(name, &bytes)) {
             Ok(image) => image,
             Err(problem) => {
-                soup.warnings
-                    .push(format!("the texture \"{name}\" is left out: {problem}"));
+                soup.warnings.push(
+                    WarningKind::Texture,
+                    format!("the texture \"{name}\" is left out: {problem}"),
+                );
                 return None;
             }
         };
@@ -127,9 +131,10 @@ impl<'a> Decoder<'a> {
                         image.whiten();
                     }
                 }
-                Err(problem) => soup
-                    .warnings
-                    .push(format!("the opacity map \"{opacity}\" is left out: {problem}")),
+                Err(problem) => soup.warnings.push(
+                    WarningKind::Texture,
+                    format!("the opacity map \"{opacity}\" is left out: {problem}"),
+                ),
             }
         }
         self.texels_left -= image.texels.len().min(self.texels_left);

@@ -1,17 +1,13 @@
 //! [`TriangleSoup`]: the triangles that an importer collects, not validated yet.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use glam::{DVec3, Vec2};
+use glam::{DVec3, Vec2, Vec3};
 
-use super::warning::Warnings;
-use crate::mesh::{Appearance, MAX_MATERIALS, Material, Mesh, MeshError, Parts};
-
-/// Default color.
-pub(super) const WHITE: [u8; 4] = [u8::MAX; 4];
-
-/// Placeholder in a list of colors.
-pub(super) const NO_COLOR: [f32; 3] = [f32::NAN; 3];
+use super::color::WHITE;
+use crate::mesh::{
+    Appearance, MAX_MATERIALS, Material, Mesh, MeshError, NO_NORMALS, Parts, WarningKind, Warnings,
+};
 
 /// Triangles and their parts, and their appearance if it is read.
 #[derive(Debug, Default)]
@@ -20,9 +16,15 @@ pub(super) struct TriangleSoup {
     pub(super) triangles: Vec<[u32; 3]>,
     parts: Parts,
     part_by_name: HashMap<String, u16>,
+    /// Normals at the corners of each triangle; may be shorter than the triangles, the rest has none.
+    normals: Vec<[Vec3; 3]>,
     /// Its lists may be shorter than the triangles; the rest is white.
     pub(super) appearance: Appearance,
     pub(super) warnings: Warnings,
+    /// By textured material, how many triangles have no texture coordinates.
+    without_uvs: BTreeMap<u16, usize>,
+    /// Numbers of elements that are no faces, by kind.
+    undrawn: BTreeMap<&'static str, usize>,
 }
 
 /// Material and corner attributes of a triangle.
@@ -60,10 +62,35 @@ impl TriangleSoup {
         materials.len() as u16 - 1
     }
 
+    /// Counts an element that is no face.
+    pub(super) fn count_undrawn(&mut self, kind: &'static str) {
+        *self.undrawn.entry(kind).or_default() += 1;
+    }
+
+    /// What there is instead of faces: `12 lines, 8 vertices`. Empty if there is nothing.
+    pub(super) fn undrawn(&self) -> String {
+        let mut counts: Vec<(&str, usize)> =
+            self.undrawn.iter().map(|(kind, count)| (*kind, *count)).collect();
+        if !self.positions.is_empty() {
+            counts.push(("vertices", self.positions.len()));
+        }
+        let counts: Vec<String> = counts
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        counts.join(", ")
+    }
+
     /// Adds a triangle without attributes.
     pub(super) fn push(&mut self, triangle: [u32; 3], part: u16) {
         self.triangles.push(triangle);
         self.parts.of_triangle.push(part);
+    }
+
+    /// Sets the normals at the corners of the triangle that was added last.
+    pub(super) fn set_normals(&mut self, normals: [Vec3; 3]) {
+        self.normals.resize(self.triangles.len() - 1, NO_NORMALS);
+        self.normals.push(normals);
     }
 
     /// Adds a triangle with attributes.
@@ -75,9 +102,12 @@ impl TriangleSoup {
             appearance.material_of_triangle.resize(index, 0);
             appearance.material_of_triangle.push(paint.material);
         }
+        let material = appearance.materials.get(usize::from(paint.material));
         if let Some(uvs) = paint.uvs {
             appearance.uvs.resize(index, [Vec2::ZERO; 3]);
             appearance.uvs.push(uvs);
+        } else if material.is_some_and(|material| material.texture.is_some()) {
+            *self.without_uvs.entry(paint.material).or_default() += 1;
         }
         if let Some(colors) = paint.colors {
             appearance.colors.resize(index, [WHITE; 3]);
@@ -88,9 +118,13 @@ impl TriangleSoup {
     pub(super) fn into_mesh(mut self) -> Result<Mesh, MeshError> {
         let parts = Some(self.parts);
         let num_triangles = self.triangles.len();
+        let mut normals = self.normals;
+        if !normals.is_empty() {
+            normals.resize(num_triangles, NO_NORMALS);
+        }
         let appearance = &mut self.appearance;
         let mesh = if appearance.materials.is_empty() && appearance.colors.is_empty() {
-            Mesh::try_new(&self.positions, self.triangles, parts)?
+            Mesh::try_build(&self.positions, self.triangles, parts, None, normals)?
         } else {
             if appearance.materials.is_empty() {
                 appearance.materials.push(Material::white());
@@ -108,6 +142,15 @@ impl TriangleSoup {
             if !appearance.colors.is_empty() {
                 appearance.colors.resize(num_triangles, [WHITE; 3]);
             }
+            for (material, num_triangles) in self.without_uvs {
+                let name = &appearance.materials[usize::from(material)].name;
+                self.warnings.push(
+                    WarningKind::Texture,
+                    format!(
+                        "{num_triangles} triangles of the material \"{name}\" have no coordinates in its texture"
+                    ),
+                );
+            }
             let mut num_broken = 0;
             for uv in appearance
                 .uvs
@@ -119,28 +162,14 @@ impl TriangleSoup {
                 num_broken += 1;
             }
             if num_broken > 0 {
-                self.warnings.push(format!(
-                    "{num_broken} texture coordinates are not finite numbers: taken for 0"
-                ));
+                self.warnings.push(
+                    WarningKind::Attribute,
+                    format!("{num_broken} texture coordinates are not finite numbers: taken for 0"),
+                );
             }
-            Mesh::try_with_appearance(&self.positions, self.triangles, parts, self.appearance)?
+            let appearance = Some(self.appearance);
+            Mesh::try_build(&self.positions, self.triangles, parts, appearance, normals)?
         };
-        Ok(mesh.with_warnings(self.warnings.into_sentences()))
+        Ok(mesh.with_warnings(self.warnings))
     }
-}
-
-/// Colors of a file: 0 to 1, or 0 to 255 if any number is larger than 1. Placeholders become white.
-pub(super) fn bytes_of_colors(colors: &[[f32; 3]]) -> Vec<[u8; 4]> {
-    let is_byte = colors.as_flattened().iter().any(|&channel| channel > 1.0);
-    let factor = if is_byte { 1.0 } else { 255.0 };
-    colors
-        .iter()
-        .map(|color| {
-            if color.iter().any(|channel| channel.is_nan()) {
-                return WHITE;
-            }
-            let [r, g, b] = color.map(|channel| (channel * factor).round() as u8);
-            [r, g, b, u8::MAX]
-        })
-        .collect()
 }

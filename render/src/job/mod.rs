@@ -13,8 +13,8 @@ use crate::camera::{Camera, Framing, Pose, ViewMatrices, Window};
 use crate::cpu::raster::Meshlets;
 use crate::cpu::silhouette::Silhouette;
 use crate::error::{ObjectError, RenderError};
-use crate::mesh::{Mesh, ObjectFromMesh, bounds_of};
-use crate::recipe::RenderRecipe;
+use crate::mesh::{CoplanarFaces, Mesh, ObjectFromMesh, bounds_of};
+use crate::recipe::{Channels, RenderRecipe};
 use crate::scene::{Geometry, ProvokingVertices, Scene};
 use cull::SampleCuller;
 
@@ -26,6 +26,9 @@ const MVCNN_AREA_FRACTION: f64 = 0.3;
 /// `box`: longer side of the silhouette's box, as a fraction of the image side.
 const BOX_FRACTION: f64 = 200.0 / 224.0;
 
+/// Samples of a pixel that find the thinnest parts.
+const MAX_SAMPLES: u32 = 4;
+
 /// Smaller meshes are not culled: that would cost more than drawing them.
 const MIN_CULLED_TRIANGLES: usize = 32_000;
 
@@ -35,7 +38,10 @@ const MIN_CULLED_TRIANGLES: usize = 32_000;
 /// the device.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RenderJob {
+    /// That of the views that are drawn, [`RenderRecipe::drawn`].
     pub(crate) recipe: RenderRecipe,
+    /// Drawn pixels per side of a pixel.
+    pub(crate) supersampling: u32,
     pub(crate) views: Vec<(Pose, ViewMatrices)>,
     pub(crate) scene: Scene,
     pub(crate) meshlets: Meshlets,
@@ -81,13 +87,14 @@ impl RenderJob {
         backend_kind: BackendKind,
     ) -> Result<Self, RenderError> {
         recipe.validate()?;
-        // Of coplanar duplicates only the first is drawn, so that its material wins in every view.
-        let duplicates = if recipe.needs_appearance() {
-            mesh.coplanar_duplicates()
+        // Of coplanar faces the first is visible, so that its material wins in every view; in white they look alike.
+        let CoplanarFaces { duplicates, overlaps } = if recipe.needs_appearance() {
+            mesh.coplanar_faces()
         } else {
-            Vec::new()
+            CoplanarFaces::default()
         };
-        let geometry = Geometry::new(mesh, &object_from_mesh.local_matrix(mesh), &duplicates);
+        let object_from_local = object_from_mesh.local_matrix(mesh);
+        let geometry = Geometry::new(mesh, &object_from_local, &duplicates);
         let rig = recipe.rig.rig();
         let look_at = LookAt::new(&geometry.points, recipe.framing);
         let mut views = Vec::with_capacity(rig.poses().len());
@@ -100,9 +107,10 @@ impl RenderJob {
             })?;
             views.push((*pose, matrices));
         }
-        let scene = Scene::new(mesh, geometry, &recipe.lighting);
+        let scene = Scene::new(mesh, &object_from_local, geometry, &overlaps, &recipe.lighting);
         let mut job = Self {
-            recipe: recipe.clone(),
+            recipe: recipe.drawn(),
+            supersampling: recipe.supersampling(),
             views,
             scene,
             meshlets,
@@ -112,6 +120,25 @@ impl RenderJob {
             job.draw_buffers = Some(DrawBuffers::try_new(&job, backend_kind)?);
         }
         Ok(job)
+    }
+
+    /// Some of the views as masks of another size and nothing else, for the CPU backend.
+    #[must_use]
+    pub fn masks_alone(&self, view_idxs: &[usize], size_px: u32) -> Self {
+        Self {
+            recipe: RenderRecipe {
+                size_px,
+                samples: MAX_SAMPLES,
+                channels: Channels {
+                    mask: true,
+                    ..Channels::NONE
+                },
+                ..self.recipe.clone()
+            },
+            views: view_idxs.iter().map(|&view_idx| self.views[view_idx]).collect(),
+            draw_buffers: None,
+            ..self.clone()
+        }
     }
 
     /// Number of views, that of the rig's poses.
@@ -167,16 +194,16 @@ impl DrawBuffers {
             .map(|range| Some(range.start.try_into().ok()?..range.end.try_into().ok()?))
             .collect::<Option<_>>();
         let bytes_of = |num_indices: usize| (num_indices * size_of::<u32>()) as u64;
-        let triangles = scene.triangles.iter().zip(&scene.normals).zip(&scene.labels);
+        let triangles = (0..).zip(&scene.triangles).zip(&scene.normals).zip(&scene.labels);
         Ok(Self {
             triangles: triangles
-                .map(|((&[a, b, c], normal), &labels)| Triangle {
+                .map(|(((index, &[a, b, c]), normal), &labels)| Triangle {
                     normal: normal.to_array(),
                     labels,
                     a,
                     b,
                     c,
-                    pad: 0,
+                    earlier: scene.earlier.start_of(index),
                 })
                 .collect(),
             index_ranges: index_ranges.ok_or(ObjectError::MeshTooLarge {

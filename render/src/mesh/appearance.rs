@@ -7,6 +7,8 @@
 
 use glam::Vec2;
 
+use super::drop_indices;
+
 /// Most materials of a mesh: the largest `u16` stands for "no triangle" in views.
 pub const MAX_MATERIALS: usize = u16::MAX as usize;
 
@@ -244,19 +246,9 @@ impl Appearance {
 
     /// Removes triangles, given by ascending indices, from all lists.
     pub(crate) fn drop_triangles(&mut self, dropped: &[usize]) {
-        fn keep<T>(list: &mut Vec<T>, dropped: &[usize]) {
-            let (mut index, mut dropped) = (0, dropped.iter().peekable());
-            list.retain(|_| {
-                let is_dropped = dropped.next_if_eq(&&index).is_some();
-                index += 1;
-                !is_dropped
-            });
-        }
-        if !dropped.is_empty() {
-            keep(&mut self.material_of_triangle, dropped);
-            keep(&mut self.uvs, dropped);
-            keep(&mut self.colors, dropped);
-        }
+        drop_indices(&mut self.material_of_triangle, dropped);
+        drop_indices(&mut self.uvs, dropped);
+        drop_indices(&mut self.colors, dropped);
     }
 }
 

@@ -8,6 +8,8 @@ mod appearance;
 mod coplanar;
 mod smooth_normal;
 mod surfel;
+mod visible;
+mod warning;
 
 use std::{fmt, str::FromStr};
 
@@ -15,18 +17,18 @@ use glam::{DMat3, DMat4, DVec3, Mat4, Vec3};
 use serde::{Deserialize, Serialize};
 
 pub use appearance::{Appearance, AppearanceError, MAX_MATERIALS, Material, Texture, Wrap};
+pub(crate) use coplanar::CoplanarFaces;
 use coplanar::coplanar_duplicates;
 pub(crate) use smooth_normal::corner_normals;
 pub use surfel::{DEFAULT_MAX_SURFELS, DEFAULT_NUM_NEIGHBORS, PointCloud, SurfelOptions};
+use visible::VisibleTriangles;
+pub use warning::WarningKind;
+pub(crate) use warning::Warnings;
 
 /// Largest half extent that is accepted, in file units: areas and squared lengths then stay finite in `f32`.
 pub const MAX_HALF_EXTENT: f64 = 1e15;
 /// Smallest half extent that is accepted, in file units: squared distances stay normal numbers in `f32`.
 pub const MIN_HALF_EXTENT: f64 = 1e-15;
-
-/// A triangle is degenerate if its height is at most this fraction of its largest coordinate, so that rounding to `f32`
-/// alone may have made it (half a unit in the last place at each of two corners).
-const DEGENERATE_HEIGHT: f64 = 1.0 / (1u64 << 23) as f64;
 
 /// Why triangles do not make a [`Mesh`].
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -40,6 +42,17 @@ pub enum MeshError {
     AllDegenerate {
         /// Number of triangles before they were dropped.
         num_triangles: usize,
+    },
+    /// Every triangle is finer than single precision within the mesh's extent.
+    #[error(
+        "all {num_triangles} triangles of the mesh are finer than single precision resolves over its {extent:e} units: \
+         is a face far away from the others?"
+    )]
+    AllTooFine {
+        /// Number of triangles before they were dropped.
+        num_triangles: usize,
+        /// Longest side of the bounding box.
+        extent: f64,
     },
     /// A corner of a triangle is NaN or infinite.
     #[error("vertex {vertex} has a coordinate that is not a finite number (NaN or infinity)")]
@@ -88,7 +101,7 @@ impl MeshError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoTriangles => "no_faces",
-            Self::AllDegenerate { .. } => "all_degenerate",
+            Self::AllDegenerate { .. } | Self::AllTooFine { .. } => "all_degenerate",
             Self::NonFinite { .. } => "non_finite",
             Self::IndexOutOfRange { .. } => "index_out_of_range",
             Self::TooManyVertices { .. } => "too_large",
@@ -98,6 +111,9 @@ impl MeshError {
         }
     }
 }
+
+/// Entry of a triangle without normals in a list of the file's normals.
+pub(crate) const NO_NORMALS: [Vec3; 3] = [Vec3::ZERO; 3];
 
 /// Named parts (OBJ groups, glTF nodes) and which triangle belongs to which.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,7 +136,8 @@ pub struct Mesh {
     part_names: Vec<String>,
     num_degenerate: usize,
     appearance: Option<Appearance>,
-    warnings: Vec<String>,
+    normals: Vec<[Vec3; 3]>,
+    warnings: Warnings,
 }
 
 impl Mesh {
@@ -137,7 +154,7 @@ impl Mesh {
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
     ) -> Result<Self, MeshError> {
-        Self::try_build(positions, triangles, parts, None)
+        Self::try_build(positions, triangles, parts, None, Vec::new())
     }
 
     /// As [`Mesh::try_new`], with materials.
@@ -151,14 +168,16 @@ impl Mesh {
         parts: Option<Parts>,
         appearance: Appearance,
     ) -> Result<Self, MeshError> {
-        Self::try_build(positions, triangles, parts, Some(appearance))
+        Self::try_build(positions, triangles, parts, Some(appearance), Vec::new())
     }
 
-    fn try_build(
+    /// `normals` are those of the file, one entry per triangle, or empty.
+    pub(crate) fn try_build(
         positions: &[DVec3],
         triangles: Vec<[u32; 3]>,
         parts: Option<Parts>,
         appearance: Option<Appearance>,
+        normals: Vec<[Vec3; 3]>,
     ) -> Result<Self, MeshError> {
         let num_vertices = positions.len();
         if triangles.is_empty() {
@@ -185,45 +204,25 @@ impl Mesh {
             appearance.check(num_triangles)?;
         }
 
-        let (low, high) = bounding_box(positions, &triangles)?;
-        let half_extent = (high / 2.0 - low / 2.0).max_element();
-        if half_extent == 0.0 {
-            return Err(MeshError::AllDegenerate { num_triangles });
-        }
-        if !(MIN_HALF_EXTENT..=MAX_HALF_EXTENT).contains(&half_extent) {
-            return Err(MeshError::Extent {
-                extent: 2.0 * half_extent,
-            });
-        }
-        let origin = low / 2.0 + high / 2.0;
-
+        let VisibleTriangles { origin, dropped } = VisibleTriangles::try_new(positions, &triangles)?;
         let mut mesh = Self {
             origin,
             positions: Vec::new(),
-            triangles: Vec::with_capacity(num_triangles),
-            part_of_triangle: Vec::with_capacity(num_triangles),
+            triangles,
+            part_of_triangle: of_triangle,
             part_names: names,
-            num_degenerate: 0,
+            num_degenerate: dropped.len(),
             appearance,
-            warnings: Vec::new(),
+            normals,
+            warnings: Warnings::default(),
         };
-        let mut dropped = Vec::new();
-        let local = |index: u32| (positions[index as usize] - origin).as_vec3();
-        for (index, (triangle, part)) in triangles.into_iter().zip(of_triangle).enumerate() {
-            if is_degenerate(triangle.map(local)) {
-                dropped.push(index);
-            } else {
-                mesh.triangles.push(triangle);
-                mesh.part_of_triangle.push(part);
-            }
-        }
-        mesh.num_degenerate = dropped.len();
+        drop_indices(&mut mesh.triangles, &dropped);
+        drop_indices(&mut mesh.part_of_triangle, &dropped);
+        drop_indices(&mut mesh.normals, &dropped);
         if let Some(appearance) = &mut mesh.appearance {
             appearance.drop_triangles(&dropped);
         }
-        if mesh.triangles.is_empty() {
-            return Err(MeshError::AllDegenerate { num_triangles });
-        }
+        let local = |index: u32| (positions[index as usize] - origin).as_vec3();
         mesh.keep_used_vertices(num_vertices, local);
         Ok(mesh)
     }
@@ -285,14 +284,31 @@ impl Mesh {
         self.appearance.as_ref()
     }
 
-    /// What the importer ignored: a missing texture, an undefined material. Number and length are bounded.
+    /// The normals that the file has at the corners of each triangle, of any length, zero where it has none; empty if it
+    /// has none at all, or if they were not read.
     #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn file_normals(&self) -> &[[Vec3; 3]] {
+        &self.normals
     }
 
-    pub(crate) fn with_warnings(self, warnings: Vec<String>) -> Self {
-        Self { warnings, ..self }
+    /// What the importer ignored or mended: a missing texture, an undefined material, a wrong count. Number and length are
+    /// bounded.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        self.warnings.sentences()
+    }
+
+    /// The kind of each of [`Mesh::warnings`], in their order.
+    #[must_use]
+    pub fn warning_kinds(&self) -> &[WarningKind] {
+        self.warnings.kinds()
+    }
+
+    pub(crate) fn with_warnings(self, warnings: Warnings) -> Self {
+        Self {
+            warnings: warnings.complete(),
+            ..self
+        }
     }
 
     /// Center of the file's bounding box, in file coordinates; positions are relative to it.
@@ -361,13 +377,21 @@ impl Mesh {
     /// either way. Sorts positions and edges, which costs about as much as importing the mesh.
     #[must_use]
     pub fn coplanar_duplicates(&self) -> Vec<u32> {
+        coplanar_duplicates(&self.positions, &self.welded_triangles())
+    }
+
+    /// Coplanar duplicates, and faces that overlap in part.
+    pub(crate) fn coplanar_faces(&self) -> CoplanarFaces {
+        CoplanarFaces::new(&self.positions, &self.welded_triangles())
+    }
+
+    /// The triangles, with the smallest vertex index at each position.
+    fn welded_triangles(&self) -> Vec<[u32; 3]> {
         let welded = self.weld();
-        let triangles: Vec<[u32; 3]> = self
-            .triangles
-            .iter()
+        let triangles = self.triangles.iter();
+        triangles
             .map(|triangle| triangle.map(|vertex| welded[vertex as usize]))
-            .collect();
-        coplanar_duplicates(&self.positions, &triangles)
+            .collect()
     }
 
     /// For each vertex, the smallest vertex index at the same position.
@@ -390,26 +414,17 @@ impl Mesh {
     }
 }
 
-/// Bounding box of the vertices that triangles use. Validates indices and coordinates.
-fn bounding_box(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<(DVec3, DVec3), MeshError> {
-    let (mut low, mut high) = (DVec3::INFINITY, DVec3::NEG_INFINITY);
-    for (triangle, corners) in triangles.iter().enumerate() {
-        for &index in corners {
-            let position = *positions.get(index as usize).ok_or(MeshError::IndexOutOfRange {
-                triangle,
-                index,
-                num_vertices: positions.len(),
-            })?;
-            if !position.is_finite() {
-                return Err(MeshError::NonFinite {
-                    vertex: index as usize,
-                });
-            }
-            low = low.min(position);
-            high = high.max(position);
-        }
+/// Removes elements, given by ascending indices, from a list; an empty one stays empty.
+fn drop_indices<T>(list: &mut Vec<T>, dropped: &[usize]) {
+    if dropped.is_empty() {
+        return;
     }
-    Ok((low, high))
+    let (mut index, mut dropped) = (0, dropped.iter().peekable());
+    list.retain(|_| {
+        let is_dropped = dropped.next_if_eq(&&index).is_some();
+        index += 1;
+        !is_dropped
+    });
 }
 
 /// Minimum and maximum corner of a bounding box; infinite and inverted if there are no points.
@@ -420,23 +435,12 @@ pub(crate) fn bounds_of(points: impl Iterator<Item = Vec3>) -> (Vec3, Vec3) {
 }
 
 /// Twice the triangle's area, as a vector along its normal.
-pub(crate) fn double_area(corners: [Vec3; 3]) -> DVec3 {
-    let [a, b, c] = corners.map(Vec3::as_dvec3);
+fn double_area([a, b, c]: [DVec3; 3]) -> DVec3 {
     (b - a).cross(c - a)
 }
 
 fn area(corners: [Vec3; 3]) -> f64 {
-    double_area(corners).length() / 2.0
-}
-
-fn is_degenerate(corners: [Vec3; 3]) -> bool {
-    let [a, b, c] = corners.map(Vec3::as_dvec3);
-    let longest_edge = (b - a).length().max((c - b).length()).max((a - c).length());
-    let largest_coordinate = corners
-        .iter()
-        .map(|corner| f64::from(corner.abs().max_element()))
-        .fold(0.0, f64::max);
-    double_area(corners).length() <= longest_edge * largest_coordinate * DEGENERATE_HEIGHT
+    double_area(corners.map(Vec3::as_dvec3)).length() / 2.0
 }
 
 /// The file's up axis. In object space +y is up.

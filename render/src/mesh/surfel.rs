@@ -6,7 +6,7 @@
 
 use glam::{DMat3, DVec3, Vec3};
 
-use super::{Appearance, Material, Mesh, MeshError, bounds_of};
+use super::{Appearance, Material, Mesh, MeshError, WarningKind, Warnings, bounds_of};
 
 /// Neighbors that a normal is fitted to.
 pub const DEFAULT_NUM_NEIGHBORS: u16 = 12;
@@ -52,6 +52,7 @@ pub struct PointCloud {
     normals: Vec<Vec3>,
     colors: Vec<[u8; 4]>,
     num_dropped: usize,
+    warnings: Warnings,
 }
 
 impl PointCloud {
@@ -84,7 +85,12 @@ impl PointCloud {
             positions,
             normals,
             colors,
+            warnings: Warnings::default(),
         })
+    }
+
+    pub(crate) fn with_warnings(self, warnings: Warnings) -> Self {
+        Self { warnings, ..self }
     }
 
     /// In file units.
@@ -238,16 +244,22 @@ impl PointCloud {
                 colors.extend(std::iter::repeat_n([color; 3], num_triangles as usize));
             }
         }
-        let mut warnings = Vec::new();
+        let mut warnings = self.warnings.clone();
         if self.num_dropped > 0 {
-            warnings.push(format!("{} points are not finite: dropped", self.num_dropped));
+            warnings.push(
+                WarningKind::Points,
+                format!("{} points are not finite: dropped", self.num_dropped),
+            );
         }
         if self.positions.len() > options.max_surfels as usize {
-            warnings.push(format!(
-                "{} points are thinned to {} discs",
-                self.positions.len(),
-                discs.len()
-            ));
+            warnings.push(
+                WarningKind::Points,
+                format!(
+                    "{} points are thinned to {} discs",
+                    self.positions.len(),
+                    discs.len()
+                ),
+            );
         }
         let mesh = if colors.is_empty() {
             Mesh::try_new(&positions, triangles, None)?

@@ -1,7 +1,9 @@
 //! `CpuRenderer`: jobs in, views out, on the CPU backend. It pools the visibility buffers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
 use crate::adapter::{AdapterKind, AdapterReport};
@@ -57,9 +59,12 @@ impl CpuRenderer {
             .collect()
     }
 
-    /// Draws all views, in parallel on rayon's thread pool.
+    /// Draws all views, in parallel on rayon's thread pool where its threads can be started.
     #[must_use]
     pub fn draw_in_parallel(&self, job: &RenderJob) -> Vec<View> {
+        if !has_thread_pool() {
+            return self.draw(job);
+        }
         job.views
             .par_iter()
             .map_init(
@@ -68,6 +73,21 @@ impl CpuRenderer {
             )
             .collect()
     }
+}
+
+/// Rayon tries to start its threads once, and panics at each use where the system refused them.
+fn has_thread_pool() -> bool {
+    static HAS_POOL: OnceLock<bool> = OnceLock::new();
+    *HAS_POOL.get_or_init(|| match ThreadPoolBuilder::new().build_global() {
+        Ok(()) => true,
+        Err(error) => {
+            let exists_already = error.source().is_none();
+            if !exists_already {
+                tracing::warn!(%error, "could not start threads for the views of a mesh: they are drawn one by one");
+            }
+            exists_already
+        }
+    })
 }
 
 /// A [`VisibilityPass`] whose buffer returns to the pool when it is dropped.
@@ -82,9 +102,10 @@ impl BorrowedPass<'_> {
             recipe,
             scene,
             meshlets,
+            supersampling,
             ..
         } = job;
-        draw_view(recipe, scene, meshlets, pose, matrices, &mut self.visibility)
+        draw_view(recipe, scene, meshlets, pose, matrices, &mut self.visibility).downsample(*supersampling)
     }
 }
 

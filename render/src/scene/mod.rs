@@ -1,16 +1,18 @@
 //! `Scene`: geometry and appearance of a mesh, in the arrays that both backends shade from.
 
+mod earlier;
 mod geometry;
 mod headlight;
 mod uniform;
 
-use glam::Vec3;
+use glam::{Mat4, Vec3};
 use tap_shaders::{
     Corner, Material, NO_TEXTURE, TEXTURE_HEADER, WRAP_CLAMP, WRAP_MIRROR, WRAP_REPEAT, encode_octahedral,
 };
 
 use crate::lighting::{Lighting, MaterialChoice, Normals};
 use crate::mesh::{self, Appearance, Mesh, Texture, Wrap, corner_normals};
+pub(crate) use earlier::EarlierTriangles;
 pub(crate) use geometry::{Geometry, ProvokingVertices};
 pub(crate) use headlight::Headlight;
 pub(crate) use uniform::view_uniform;
@@ -33,6 +35,8 @@ pub(crate) struct Scene {
     pub(crate) materials: Vec<Material>,
     /// Headers, then texels.
     pub(crate) textures: Vec<u32>,
+    /// Of each triangle, the earlier ones of its plane that it overlaps.
+    pub(crate) earlier: EarlierTriangles,
     /// Does the lighting use the mesh's own materials?
     pub(crate) has_appearance: bool,
     /// Does any material have an alpha cutoff?
@@ -40,13 +44,19 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// The scene for a lighting.
-    pub(crate) fn new(mesh: &Mesh, geometry: Geometry, lighting: &Lighting) -> Self {
+    /// The scene for a lighting. `overlaps` is that of [`mesh::CoplanarFaces`].
+    pub(crate) fn new(
+        mesh: &Mesh,
+        object_from_local: &Mat4,
+        geometry: Geometry,
+        overlaps: &[[u32; 2]],
+        lighting: &Lighting,
+    ) -> Self {
         let appearance = mesh
             .appearance()
             .filter(|_| lighting.material == MaterialChoice::Own);
-        let smooth = (lighting.normals == Normals::Smooth)
-            .then(|| corner_normals(&geometry.points, &geometry.triangles));
+        let smooth =
+            (lighting.normals == Normals::Smooth).then(|| smooth_normals(mesh, object_from_local, &geometry));
         let material_of = |source: u32| {
             mesh.appearance()
                 .map_or(0, |s| s.material_of_triangle[source as usize])
@@ -73,6 +83,7 @@ impl Scene {
         });
         let has_alpha_test = materials.iter().any(|material| material.alpha_cutoff > 0.0);
         Self {
+            earlier: EarlierTriangles::new(overlaps, &geometry.sources),
             points: geometry.points,
             triangles: geometry.triangles,
             normals: geometry.normals,
@@ -84,6 +95,22 @@ impl Scene {
             has_alpha_test,
         }
     }
+}
+
+/// The file's normals where it has some, else normals averaged from the faces.
+fn smooth_normals(mesh: &Mesh, object_from_local: &Mat4, geometry: &Geometry) -> Vec<[Vec3; 3]> {
+    let mut normals = corner_normals(&geometry.points, &geometry.triangles);
+    if mesh.file_normals().is_empty() {
+        return normals;
+    }
+    for ((corners, face), source) in normals.iter_mut().zip(&geometry.normals).zip(&geometry.sources) {
+        for (normal, of_file) in corners.iter_mut().zip(mesh.file_normals()[*source as usize]) {
+            // Of either side, since many files disagree with the winding of their faces.
+            let of_file = object_from_local.transform_vector3(of_file).try_normalize();
+            *normal = of_file.map_or(*normal, |of_file| of_file * of_file.dot(*face).signum());
+        }
+    }
+    normals
 }
 
 fn white_material() -> (Vec<Material>, Vec<u32>) {
@@ -167,7 +194,29 @@ fn push_mip_levels(texture: &Texture, words: &mut Vec<u32>) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use glam::{DVec3, Quat};
+
     use super::*;
+
+    #[test]
+    fn normals_of_the_file_are_on_the_side_of_their_face() {
+        let positions = [DVec3::ZERO, DVec3::X, DVec3::Y];
+        let tilted = Vec3::new(0.6, 0.0, 0.8);
+        let normals = vec![[-tilted, Vec3::ZERO, 3.0 * tilted]];
+        let mesh = Mesh::try_build(&positions, vec![[0, 1, 2]], None, None, normals).unwrap();
+        let turned = Mat4::from_scale_rotation_translation(
+            Vec3::splat(0.1),
+            Quat::from_rotation_x(std::f32::consts::FRAC_PI_2),
+            Vec3::ONE,
+        );
+        let geometry = Geometry::new(&mesh, &turned, &[]);
+        let expected = [Vec3::new(0.6, -0.8, 0.0), Vec3::NEG_Y, Vec3::new(0.6, -0.8, 0.0)];
+        for (normal, expected) in smooth_normals(&mesh, &turned, &geometry)[0].iter().zip(expected) {
+            assert!((*normal - expected).length() < 1e-6, "{normal} is not {expected}");
+        }
+    }
 
     #[test]
     fn mip_levels_end_at_one_texel_and_keep_the_mean() {

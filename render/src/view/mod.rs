@@ -2,6 +2,7 @@
 //!
 //! Pixels are stored row by row from the top left; the center of pixel `(x, y)` is at `(x + 1/2, y + 1/2)`.
 
+mod downsample;
 mod point_visibility;
 
 use crate::camera::{Pose, ViewMatrices};

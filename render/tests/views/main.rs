@@ -17,6 +17,7 @@ mod pose;
 mod queue;
 mod ray_caster;
 mod shape;
+mod supersampling;
 
 use tap_render::{
     AdapterChoice, BackendChoice, Mask, Mesh, ObjectFromMesh, Projection, Renderer, RendererOptions, UpAxis,

@@ -1,5 +1,6 @@
 //! `tap dataset`: synthesize shapes, build shards, verify and summarize them.
 
+mod derive;
 mod merge;
 mod output;
 mod overlap;
@@ -9,20 +10,23 @@ mod rebuild;
 mod relight;
 mod report;
 
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tap_cli::exit_code::INTERRUPTED;
+use tap_cli::exit_code::{INTERRUPTED, usage};
 use tap_cli::flag::{MaxSkippedFlag, SettingFlags};
+use tap_cli::grouped::{Grouped, kind_of};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
-    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, Columns, Inspection,
-    Layout, Sampler, SkipReason, Source, SourceOptions, SplitRatios, SynthesizeEvent, SynthesizeOptions,
-    VerifyEvent, VerifyOptions, inspect, synthesizable_categories, synthesize, verify,
+    BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, ColumnSet, Inspection,
+    Layout, ObjectId, RowLayout, Sampler, SkipReason, SkippedObject, Source, SourceOptions, SplitRatios,
+    SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions, inspect, synthesizable_categories,
+    synthesize, verify,
 };
 use toml::Value;
 
@@ -48,13 +52,18 @@ Examples:
   tap dataset report shards                            issues of the meshes
   tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, overlap; see --help of each.";
+More: plan, rebuild, relight, overlap, select, join, resplit, relabel, adopt; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
     Synthesize(SynthesizeArguments),
     Build(Box<BuildArguments>),
     Merge(merge::Arguments),
+    Select(derive::SelectArguments),
+    Join(derive::JoinArguments),
+    Resplit(derive::ResplitArguments),
+    Relabel(derive::RelabelArguments),
+    Adopt(derive::AdoptArguments),
     Plan(Box<plan::Arguments>),
     Rebuild(rebuild::Arguments),
     Relight(relight::Arguments),
@@ -100,7 +109,7 @@ Examples:
 /// Build shards from a folder of meshes: views, poses, masks and points.
 ///
 /// A build may be killed at any moment: the same command resumes it, and the bytes are those of an uninterrupted build,
-/// whatever the number of threads. An unusable mesh is skipped and listed in manifest.json with a reason code.
+/// whatever the number of threads. An unusable mesh is skipped and listed in _manifest.json with a reason code.
 #[derive(Debug, Args)]
 #[command(after_help = BUILD_EXAMPLES)]
 struct BuildArguments {
@@ -131,16 +140,18 @@ Examples:
   tap dataset build ModelNet40 --layout modelnet --up z --out shards --threads 8
   tap dataset build meshes --splits split.csv --framing sphere --projection parallel --size 64 --out shards
   tap dataset build meshes --gbuffer --lighting textured --out shards      to relight it later
+  tap dataset build meshes --no-views --split-fractions 0.8,0.2 --out shards      points and labels alone
   tap dataset build meshes --config mini-data --split-fractions 0.8,0.2 --out shards
   tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
 
 /// Where the meshes are.
 #[derive(Debug, Args)]
 struct SourceFlags {
-    /// A folder of meshes, a zip archive or a folder of them, or a CSV or Parquet file with the columns path and category.
+    /// A folder of meshes, a zip archive or a folder of them, a mesh, or a CSV or Parquet file with the columns path and
+    /// category.
     #[arg(value_name = "SRC")]
     source: PathBuf,
-    /// Layout of the meshes: auto, shapenet, shrec16, modelnet, objaverse, folders or csv.
+    /// Layout of the meshes: auto, shapenet, shrec16, modelnet, objaverse, folders (CATEGORY/.../MESH) or csv.
     #[arg(long, value_name = "LAYOUT", default_value_t)]
     layout: Layout,
     /// Splits of the objects: a CSV file with the columns id, category and split.
@@ -190,6 +201,13 @@ struct RecipeFlags {
     /// Also store normals, depth and colors per pixel (a G-buffer), to relight the shards without the meshes.
     #[arg(long)]
     gbuffer: bool,
+    /// Store no views: points, normals and mesh statistics alone. Nothing is rendered, and no mesh is skipped for how it
+    /// looks. `--set normals=false` and `--set mesh_stats=false` leave out those.
+    #[arg(long, conflicts_with = "gbuffer")]
+    no_views: bool,
+    /// Leave out objects that cover less than this fraction of one of their images, as wires and sheets do; 0 keeps all.
+    #[arg(long, value_name = "FRACTION")]
+    min_coverage: Option<f32>,
     #[command(flatten)]
     up: UpFlag,
     #[command(flatten)]
@@ -238,6 +256,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
         DatasetCommand::Merge(arguments) => merge::run(arguments),
+        DatasetCommand::Select(arguments) => derive::select(arguments),
+        DatasetCommand::Join(arguments) => derive::join(arguments),
+        DatasetCommand::Resplit(arguments) => derive::resplit(arguments),
+        DatasetCommand::Relabel(arguments) => derive::relabel(arguments),
+        DatasetCommand::Adopt(arguments) => derive::adopt(arguments),
         DatasetCommand::Plan(arguments) => plan::run(arguments),
         DatasetCommand::Rebuild(arguments) => rebuild::run(arguments),
         DatasetCommand::Relight(arguments) => relight::run(arguments),
@@ -401,7 +424,9 @@ impl RecipeFlags {
     fn resolve(&self) -> Result<BuildRecipe> {
         let mut settings = self.settings()?;
         settings.extend_from_slice(&self.settings.set);
-        recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)
+        let recipe: BuildRecipe = recipe::resolve(BUILD_PRESETS, self.settings.config.as_deref(), &settings)?;
+        recipe.validate().map_err(usage)?;
+        Ok(recipe)
     }
 
     /// The flags that are settings of the recipe.
@@ -423,6 +448,12 @@ impl RecipeFlags {
         }
         if self.gbuffer {
             settings.push(Setting::new("gbuffer", true));
+        }
+        if self.no_views {
+            settings.push(Setting::new("views", false));
+        }
+        if let Some(min_coverage) = self.min_coverage {
+            settings.push(Setting::new("min_coverage", f64::from(min_coverage)));
         }
         if let Some(up) = self.up.up {
             settings.push(Setting::new("up", up.to_string()));
@@ -447,27 +478,54 @@ pub(super) fn build_with_bar(
     Ok(summary.is_complete.then_some(summary))
 }
 
-/// Progress bar of a build.
-struct BuildBar(ui::Bar);
+/// Changed objects that are named.
+const NUM_NAMED: usize = 3;
+
+/// Progress bar of a build. What is left out is shown by kind, the first of each; the rest is counted at the end.
+struct BuildBar {
+    bar: ui::Bar,
+    skips: RefCell<Grouped>,
+    warnings: RefCell<Grouped>,
+    num_not_in_splits: Cell<usize>,
+}
 
 impl BuildBar {
     fn new(verb: &'static str, num_objects: usize) -> Self {
-        Self(ui::Bar::new(verb, num_objects as u64))
+        Self {
+            bar: ui::Bar::new(verb, num_objects as u64),
+            skips: RefCell::default(),
+            warnings: RefCell::default(),
+            num_not_in_splits: Cell::default(),
+        }
     }
 
     /// Prints the notes of a source.
     fn notes(&self, source: &Source) {
         for note in source.notes() {
-            self.0.note(format_args!("note: {note}"));
+            self.bar.note(format_args!("note: {note}"));
+        }
+    }
+
+    /// Prints what is left out without being read. A build reports it by itself.
+    fn left_out(&self, source: &Source) {
+        for SkippedObject {
+            id, reason, message, ..
+        } in source.skipped()
+        {
+            self.show(BuildEvent::Skipped {
+                id: id.clone(),
+                reason: *reason,
+                message: message.clone(),
+            });
         }
     }
 
     fn show(&self, event: BuildEvent) {
-        let bar = &self.0;
+        let bar = &self.bar;
         match event {
             BuildEvent::Started { total, adapter } => {
                 bar.set_length(total as u64);
-                bar.message(adapter);
+                bar.message(adapter.unwrap_or_else(|| "no renderer".to_owned()));
             }
             BuildEvent::Resumed { objects } => {
                 bar.skip(objects as u64);
@@ -476,17 +534,58 @@ impl BuildBar {
             BuildEvent::ShardDamaged { file } => {
                 bar.note(format_args!("note: {file} is missing or damaged and is rebuilt"));
             }
+            BuildEvent::SourceChanged { objects, num_shards } => {
+                let named: Vec<&str> = objects.iter().take(NUM_NAMED).map(ObjectId::as_str).collect();
+                let more = if objects.len() > NUM_NAMED { ", ..." } else { "" };
+                bar.note(format_args!(
+                    "note: {} meshes or their textures have changed ({}{more}), {num_shards} shards are rebuilt",
+                    objects.len(),
+                    named.join(", ")
+                ));
+            }
             BuildEvent::Done { .. } => bar.advance(),
-            // Left out on purpose, and not counted by the bar.
+            BuildEvent::Warned { id, warnings } => {
+                for warning in warnings {
+                    if self.warnings.borrow_mut().count(kind_of(&warning)) {
+                        bar.note(format_args!("note: {id}: {warning}"));
+                    }
+                }
+            }
             BuildEvent::Skipped {
                 reason: SkipReason::NotInSplits,
                 ..
-            } => {}
+            } => self.num_not_in_splits.update(|num| num + 1),
             BuildEvent::Skipped { id, reason, message } => {
-                bar.note(format_args!("skipped {id}, {reason}: {message}"));
-                bar.advance();
+                if self.skips.borrow_mut().count(reason.to_string()) {
+                    bar.note(format_args!("skipped {id}, {reason}: {message}"));
+                }
+                // What is left out on purpose is not counted by the bar.
+                if reason.is_failure() {
+                    bar.advance();
+                }
             }
             _ => {}
+        }
+    }
+}
+
+impl Drop for BuildBar {
+    fn drop(&mut self) {
+        for (reason, num_more) in self.skips.borrow().not_shown() {
+            self.bar.note(format_args!(
+                "skipped {num_more} more, {reason}: see manifest.json"
+            ));
+        }
+        for (kind, num_more) in self.warnings.borrow().not_shown() {
+            self.bar.note(format_args!(
+                "note: and {num_more} more, see tap dataset report --objects: {kind}"
+            ));
+        }
+        let num_not_in_splits = self.num_not_in_splits.get();
+        if num_not_in_splits > 0 {
+            self.bar.note(format_args!(
+                "note: {num_not_in_splits} meshes are not in the list of splits and left out"
+            ));
         }
     }
 }
@@ -507,32 +606,31 @@ fn run_verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     }
     let Some(first) = report.problems.first() else {
         if !arguments.json {
+            let in_masks = format!(
+                "at least {:.1} % of an object's points are inside its masks; ",
+                100.0 * report.points_in_mask_min
+            );
             ui::result(format_args!(
-                "valid: {} objects, {} images, {} shards; at least {:.1} % of an object's points are inside its \
-                 masks; {}",
+                "valid: {} objects, {} images, {} shards; {}{}",
                 report.num_rows,
                 report.num_images,
                 report.num_shards,
-                100.0 * report.points_in_mask_min,
+                if report.num_images > 0 {
+                    in_masks.as_str()
+                } else {
+                    ""
+                },
                 report.sha256
             ));
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let describe = |problem: &tap_dataset::Problem| match problem.row {
-        Some(row) => format!("{}, row {row}: {}", problem.file, problem.detail),
-        None => format!("{}: {}", problem.file, problem.detail),
-    };
     if !arguments.json {
-        report
-            .problems
-            .iter()
-            .for_each(|problem| ui::result(describe(problem)));
+        report.problems.iter().for_each(ui::result);
     }
     bail!(
-        "{} problems, build the dataset again; the first is {}",
-        report.num_problems,
-        describe(first)
+        "{} problems, build the dataset again; the first is {first}",
+        report.num_problems
     );
 }
 
@@ -544,6 +642,39 @@ fn run_inspect(arguments: &InspectArguments) -> Result<ExitCode> {
         print(&inspection);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a row has, and what it lacks of what most have.
+fn describe_row(layout: &RowLayout, num_parts: usize) -> String {
+    let RowLayout {
+        num_points,
+        num_views,
+        image_size_px,
+        columns,
+    } = layout;
+    let has = |set| columns.has(set);
+    let mut parts = vec![format!("{num_points} points")];
+    parts.push(if has(ColumnSet::Views) {
+        format!("{num_views} views of {image_size_px} pixels")
+    } else {
+        "no views".to_owned()
+    });
+    parts.push(format!("{num_parts} part labels"));
+    let others = [
+        (
+            has(ColumnSet::GbufferAlbedo),
+            "normals, depth and colors of each pixel",
+        ),
+        (
+            has(ColumnSet::Gbuffer) && !has(ColumnSet::GbufferAlbedo),
+            "normals and depth of each pixel",
+        ),
+        (!has(ColumnSet::Normals), "no normals"),
+        (!has(ColumnSet::Mesh), "no mesh statistics"),
+    ];
+    let others = others.into_iter().filter(|(is_said, _)| *is_said);
+    parts.extend(others.map(|(_, what)| what.to_owned()));
+    parts.join(", ")
 }
 
 fn print(inspection: &Inspection) {
@@ -568,10 +699,12 @@ fn print(inspection: &Inspection) {
         None => format!("unfinished, {num_shards} of {num_shards_planned} shards"),
     };
     ui::result(format_args!("data       {state}"));
-    ui::result(format_args!(
-        "made by    {generator}, {}",
-        adapter["name"].as_str().unwrap_or("an unnamed adapter")
-    ));
+    let adapter = match adapter["name"].as_str() {
+        Some(adapter) => adapter,
+        None if adapter.is_null() => "nothing rendered",
+        None => "an unnamed adapter",
+    };
+    ui::result(format_args!("made by    {generator}, {adapter}"));
     ui::result(format_args!(
         "source     {} objects, layout {}",
         source.num_objects, source.layout
@@ -580,17 +713,7 @@ fn print(inspection: &Inspection) {
         "objects    {num_rows} in {num_shards} shards, {}",
         ui::bytes(*bytes)
     ));
-    ui::result(format_args!(
-        "a row      {} points, {} views of {} pixels, {num_parts} part labels{}",
-        layout.num_points,
-        layout.num_views,
-        layout.image_size_px,
-        match layout.columns {
-            Columns::Gbuffer => ", normals and depth of each pixel",
-            Columns::GbufferWithAlbedo => ", normals, depth and colors of each pixel",
-            Columns::Plain | Columns::Images => "",
-        }
-    ));
+    ui::result(format_args!("a row      {}", describe_row(layout, *num_parts)));
     for set in image_sets {
         let state = if set.sha256.is_some() { "" } else { ", unfinished" };
         ui::result(format_args!(

@@ -1,5 +1,6 @@
 //! `tap dataset plan`: estimates a build from a sample.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ struct Planned<'a> {
     #[serde(flatten)]
     report: &'a PlanReport,
     fits: bool,
+    /// Number of meshes that are left out unread, by reason.
+    left_out: BTreeMap<String, usize>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -51,6 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let cancel = interrupt::listen()?;
     let bar = BuildBar::new("sampling", source.objects().len());
     bar.notes(&source);
+    bar.left_out(&source);
     let report = plan(&source, &recipe, &options, &cancel, &mut |event| bar.show(event))?;
     drop(bar);
     let Some(report) = report else {
@@ -61,6 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         ui::json(&Planned {
             report: &report,
             fits,
+            left_out: count_left_out(&source),
         })?;
     } else {
         print(&report);
@@ -74,6 +79,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn count_left_out(source: &Source) -> BTreeMap<String, usize> {
+    let mut num_of_reason = BTreeMap::new();
+    for skipped in source.skipped() {
+        *num_of_reason.entry(skipped.reason.to_string()).or_default() += 1;
+    }
+    num_of_reason
 }
 
 fn print(report: &PlanReport) {
@@ -106,8 +119,11 @@ fn print(report: &PlanReport) {
         known(free_bytes)
     ));
     ui::result(format_args!(
-        "time       {}, {objects_per_s:.1} objects per second on {adapter}",
-        ui::seconds(*elapsed_s)
+        "time       {}, {objects_per_s:.1} objects per second{}",
+        ui::seconds(*elapsed_s),
+        adapter
+            .as_ref()
+            .map_or_else(String::new, |adapter| format!(" on {adapter}"))
     ));
     ui::result(format_args!("memory     {}", known(peak_memory_bytes)));
 }

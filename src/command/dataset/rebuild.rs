@@ -1,11 +1,12 @@
 //! `tap dataset rebuild`: a dataset again from its manifest, with its differences.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use tap_dataset::{MANIFEST_FILE_NAME, Manifest, RebuildReport, rebuild};
+use tap_dataset::{Manifest, RebuildReport, is_manifest_name, rebuild};
 
 use super::BuildBar;
 use super::output::OutputFlags;
@@ -34,15 +35,17 @@ pub(super) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  tap dataset rebuild manifest.json --meshes ShapeNetCore.v2 --out shards
+  tap dataset rebuild _manifest.json --meshes ShapeNetCore.v2 --out shards
   tap dataset rebuild published/ --meshes ShapeNetCore.v2 --out shards --json";
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let folder = match arguments.manifest.parent() {
-        Some(folder) if arguments.manifest.ends_with(MANIFEST_FILE_NAME) => folder,
-        _ => arguments.manifest.as_path(),
-    };
-    let inputs = [arguments.manifest.as_path(), &arguments.meshes];
+    let manifest = arguments.manifest.as_path();
+    let is_file = manifest
+        .file_name()
+        .and_then(OsStr::to_str)
+        .is_some_and(is_manifest_name);
+    let folder = manifest.parent().filter(|_| is_file).unwrap_or(manifest);
+    let inputs = [manifest, &arguments.meshes];
     arguments.output.refuse_inputs(inputs)?;
     let manifest = Manifest::read(folder)?;
     let options = arguments.output.build_options();

@@ -17,7 +17,7 @@ use tap_cli::{interrupt, ui};
 /// Relight a dataset; only its images change.
 ///
 /// A dataset that was built with --gbuffer is relit from its G-buffer; --add writes an image set beside its own images, in
-/// DIR/images/NAME, for `data.images = "NAME"` of a training and for tap dataset preview --images NAME. With --meshes the
+/// DIR/__images/NAME, for `data.images = "NAME"` of a training and for tap dataset preview --images NAME. With --meshes the
 /// meshes are rendered again under the new lighting, and each row is compared with the old one. The new manifest names
 /// its parent. It may be killed at any moment: the same command resumes it.
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 pub(super) mod relight;
 mod report;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,8 +16,8 @@ use tap_cli::flag::{MaxSkippedFlag, SettingFlags, ThreadsFlag};
 use tap_cli::settings::Setting;
 use tap_cli::{interrupt, ui};
 use tap_dataset::view_folder::{
-    self, DepthFormat, Existing, NormalFormat, NormalSpace, Output, Request, ViewFolderError, ViewOptions,
-    ViewRecipe,
+    self, DepthFormat, Existing, NormalFormat, NormalSpace, Output, Request, SearchNote, ViewFolderError,
+    ViewOptions, ViewRecipe,
 };
 use tap_render::pose_format::PoseFormat;
 use tap_render::{Channels, RenderRecipe};
@@ -42,7 +43,8 @@ pub(crate) struct Arguments {
     /// Folder for the folders of views.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Folder that names are relative to and that textures may be in.
+    /// Folder that names are relative to and that textures may be in. Without it a mesh reads below the folder that it was
+    /// found in, or, named by itself, its own folder and those for textures beside it (../images, ../textures, ...).
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     #[command(flatten)]
@@ -102,6 +104,7 @@ Examples:
   tap render chair.obj --out views --rig turntable:36:0,30,60 --poses opencv,nerf,colmap
   tap render table.obj --out tables --rig views/chair/views.json
   tap render part.off --up z --channels color,mask,depth,normal --depth-format npy --out views
+  tap render car/car.obj --root . --lighting textured --out views      textures in other folders below .
   tap render car.glb --lighting textured --channels color,mask,depth,normal,albedo,part --out views
 
 Folders: DIR/NAME for NAME.obj. Where meshes come from a folder, a pattern or a list, or two have
@@ -156,9 +159,14 @@ enum NormalSpaceArgument {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let recipe = arguments.view_recipe()?;
-    let inputs = view_folder::find_meshes(&arguments.request(), &mut io::stdin(), &mut |folder| {
-        ui::note(format_args!("note: no mesh is in {}", folder.display()));
-    })?;
+    let mut unreadable: Vec<PathBuf> = Vec::new();
+    let inputs = view_folder::find_meshes(&arguments.request(), &mut io::stdin(), &mut |note| match note {
+        SearchNote::Empty(folder) => ui::note(format_args!("note: no mesh is in {}", folder.display())),
+        SearchNote::Unreadable(mesh) => unreadable.push(mesh.to_owned()),
+        _ => {}
+    });
+    note_unreadable(&unreadable);
+    let inputs = inputs?;
     let cancel = interrupt::listen()?;
     let mut report = Report::new(
         Command::Render,
@@ -182,6 +190,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     drop(report);
     ui::note("stopped; run the same command with --resume to continue");
     Ok(ExitCode::from(INTERRUPTED))
+}
+
+/// Says which meshes are left out because their formats cannot be read.
+fn note_unreadable(meshes: &[PathBuf]) {
+    let Some(first) = meshes.first() else {
+        return;
+    };
+    let mut num_of: BTreeMap<String, usize> = BTreeMap::new();
+    for mesh in meshes {
+        let extension = mesh
+            .extension()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        *num_of.entry(extension).or_default() += 1;
+    }
+    let formats: Vec<String> = num_of
+        .iter()
+        .map(|(extension, num)| format!("{num} .{extension}"))
+        .collect();
+    ui::note(format_args!(
+        "note: left out, in formats that can't be read: {} (such as {})",
+        formats.join(", "),
+        first.display()
+    ));
 }
 
 impl Arguments {

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
+use tap_cli::grouped::{Grouped, kind_of};
 use tap_cli::ui;
+use tap_dataset::SkipReason;
 use tap_dataset::view_folder::{Failure, Input, Outcome, Timings, ViewFolderEvent};
 
 /// Number of meshes named under a reason.
@@ -107,6 +109,7 @@ pub(super) struct Report<'a> {
     /// First meshes under each reason.
     names: BTreeMap<String, Vec<String>>,
     only_failure: Option<String>,
+    warnings: Grouped,
 }
 
 impl<'a> Report<'a> {
@@ -131,6 +134,7 @@ impl<'a> Report<'a> {
             },
             names: BTreeMap::new(),
             only_failure: None,
+            warnings: Grouped::default(),
         }
     }
 
@@ -169,7 +173,10 @@ impl<'a> Report<'a> {
                     self.timings.first_s = self.started.elapsed().as_secs_f64();
                 }
                 self.summary.num_rendered += 1;
-                self.summary.num_with_warnings += usize::from(!written.warnings.is_empty());
+                self.warn(input, &written.warnings);
+                if written.num_empty > 0 && written.num_empty == written.num_views {
+                    self.fail(input, &all_empty());
+                }
                 self.timings.num_views += written.num_views;
                 self.timings.stages.add(&written.timings);
                 line.warnings = &written.warnings;
@@ -198,6 +205,18 @@ impl<'a> Report<'a> {
             self.bar.skip(1);
         } else {
             self.bar.advance();
+        }
+    }
+
+    /// Shows the first warnings of each kind.
+    fn warn(&mut self, input: &Input, warnings: &[String]) {
+        self.summary.num_with_warnings += usize::from(!warnings.is_empty());
+        for warning in warnings {
+            if self.warnings.count(kind_of(warning)) {
+                let way_out = way_out(warning);
+                self.bar
+                    .note(format_args!("note: {}: {warning}{way_out}", input.path.display()));
+            }
         }
     }
 
@@ -230,6 +249,7 @@ impl<'a> Report<'a> {
             mut summary,
             names,
             only_failure,
+            warnings,
         } = self;
         drop(bar);
         timings.elapsed_s = started.elapsed().as_secs_f64();
@@ -250,6 +270,9 @@ impl<'a> Report<'a> {
             reasons,
             timings: _,
         } = summary;
+        for (kind, num_more) in warnings.not_shown() {
+            ui::note(format_args!("note: and {num_more} more, in views.json: {kind}"));
+        }
         if num_with_warnings > 0 {
             let meshes = if num_with_warnings == 1 {
                 "mesh has"
@@ -286,6 +309,23 @@ impl<'a> Report<'a> {
             (None, false) => {}
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The folder is written, but a user who does not look at it should know.
+fn all_empty() -> Failure {
+    Failure {
+        reason: SkipReason::EmptyView.to_string(),
+        message: "nothing is seen in any view, thinner than a pixel: raise --size or --samples".to_owned(),
+    }
+}
+
+/// What to do about a warning, where we know something.
+fn way_out(warning: &str) -> &'static str {
+    if warning.contains("outside of its folder") {
+        "; --root DIR lets meshes read below DIR"
+    } else {
+        ""
     }
 }
 

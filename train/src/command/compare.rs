@@ -16,11 +16,13 @@ use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
 use tap_train::process::num_cores;
+use tap_train::run::request::REQUEST_FILE;
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
 use tap_train::task::comparison::{Arms, Comparison};
 use tap_train::task::provenance::labels_note;
 
+use super::comparison_request::ComparisonRequest;
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels, require_inputs};
 
 /// The results, within the folder.
@@ -35,23 +37,24 @@ const LOCK_KIND: &str = "comparison";
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  tap-train compare --data out/real --init out/tap --labels-per-class 5,10 --seeds 5 --out out/compare")]
+  tap-train compare --data out/real --init out/tap --labels-per-class 5,10 --seeds 5 --out out/compare
+  tap-train compare --out out/compare --resume")]
 pub(crate) struct Compare {
-    /// A data set of shards.
-    #[arg(long)]
-    data: PathBuf,
-    /// The pre-trained encoder: a run or a safetensors file.
-    #[arg(long, value_name = "RUN_OR_FILE")]
-    init: PathBuf,
+    /// A data set of shards; with --resume that of the comparison, unless given.
+    #[arg(long, required_unless_present = "resume")]
+    pub(super) data: Option<PathBuf>,
+    /// The pre-trained encoder: a run or a safetensors file; with --resume that of the comparison, unless given.
+    #[arg(long, value_name = "RUN_OR_FILE", required_unless_present = "resume")]
+    pub(super) init: Option<PathBuf>,
     /// The folder for `compare.json` and the runs of the arms.
     #[arg(long)]
-    out: PathBuf,
-    /// Labels a class, numbers or `all`.
-    #[arg(long, value_delimiter = ',', default_value = "5,10", value_parser = parse_labels)]
-    labels_per_class: Vec<usize>,
-    /// Number of pairs.
-    #[arg(long, default_value_t = 5)]
-    seeds: u64,
+    pub(super) out: PathBuf,
+    /// Labels a class, numbers or `all`; 5,10, or with --resume those of the comparison, unless given.
+    #[arg(long, value_delimiter = ',', value_parser = parse_labels)]
+    pub(super) labels_per_class: Vec<usize>,
+    /// Number of pairs; 5, or with --resume that of the comparison, unless given.
+    #[arg(long)]
+    pub(super) seeds: Option<u64>,
     /// Arms that train at once, each with one thread; one per core unless given.
     #[arg(
         long,
@@ -61,17 +64,17 @@ pub(crate) struct Compare {
         alias = "workers"
     )]
     jobs: usize,
-    /// `auto`, `cpu` or `cuda:N`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
-    /// Keep arms that are finished and continue the others.
+    /// `auto`, `cpu` or `cuda:N`; cpu, or with --resume that of the comparison, unless given.
+    #[arg(long)]
+    pub(super) device: Option<String>,
+    /// Keep arms that are finished and continue the others; nothing else needs to be given.
     #[arg(long, conflicts_with = "force")]
-    resume: bool,
+    pub(super) resume: bool,
     /// Replace an earlier comparison; refused where the folder holds anything else, or an input.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    config: ConfigArgs,
+    pub(super) config: ConfigArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -89,26 +92,30 @@ struct Arm {
 impl Compare {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         // Refuse wrong paths and a wrong configuration before any arm starts.
-        require_inputs([
-            ("--data", Some(self.data.as_path())),
-            ("--init", Some(&self.init)),
-        ])?;
-        let first_seed = self.config.load_for(Some(&self.init))?.seed;
-        self.refuse_what_is_there()?;
+        let request = ComparisonRequest::of(&self)?;
+        if let Some(comparison) = self.finished(&request)? {
+            ui::note(format_args!(
+                "finished already, nothing is left to do: {}",
+                self.out.display()
+            ));
+            return self.report(&comparison);
+        }
+        let ComparisonRequest { data, init, .. } = &request;
+        require_inputs([("--data", Some(data.as_path())), ("--init", Some(init))])?;
+        let first_seed = request.config()?.load_for(Some(init))?.seed;
+        self.refuse_what_is_there(&request)?;
         let _lock = FolderLock::take(&self.out, LOCK_KIND)?;
+        // Results of other arms would be taken for those of this comparison.
+        remove_if_present(&self.out.join(COMPARISON_FILE))?;
+        request.write(&self.out)?;
         let cancel = interrupt::listen()?;
-        let seeds: Vec<u64> = (first_seed..first_seed + self.seeds).collect();
+        let seeds: Vec<u64> = (first_seed..first_seed + request.seeds).collect();
         let mut arms = Vec::new();
-        for &labels_per_class in &self.labels_per_class {
+        for &labels_per_class in &request.labels_per_class {
             for &seed in &seeds {
                 for is_scratch in [true, false] {
-                    let name = format!(
-                        "{}-{}-seed{seed}",
-                        if is_scratch { "scratch" } else { "tap" },
-                        labels_name(labels_per_class)
-                    );
                     arms.push(Arm {
-                        folder: self.out.join(ARMS).join(name),
+                        folder: self.arm_folder(is_scratch, labels_per_class, seed),
                         labels_per_class,
                         seed,
                         is_scratch,
@@ -116,11 +123,11 @@ impl Compare {
                 }
             }
         }
-        if !self.run_arms(&arms, &cancel)? {
+        if !self.run_arms(&request, &arms, &cancel)? {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let mut groups = Vec::new();
-        for &labels_per_class in &self.labels_per_class {
+        for &labels_per_class in &request.labels_per_class {
             let results = |is_scratch: bool| {
                 let of_setting = arms
                     .iter()
@@ -137,17 +144,48 @@ impl Compare {
         }
         let comparison = Comparison::new(&groups).context("there is nothing to compare")?;
         write_json(&self.out.join(COMPARISON_FILE), &comparison)?;
+        self.report(&comparison)
+    }
+
+    fn report(&self, comparison: &Comparison) -> anyhow::Result<ExitCode> {
         if self.json {
-            ui::json(&comparison)?;
+            ui::json(comparison)?;
         } else {
-            print(&comparison);
+            print(comparison);
         }
         Ok(ExitCode::SUCCESS)
     }
 
+    fn arm_folder(&self, is_scratch: bool, labels_per_class: usize, seed: u64) -> PathBuf {
+        let start = if is_scratch { "scratch" } else { "tap" };
+        let name = format!("{start}-{}-seed{seed}", labels_name(labels_per_class));
+        self.out.join(ARMS).join(name)
+    }
+
+    /// The results of a comparison that is resumed though it is finished, with all its arms, and asked for as before.
+    fn finished(&self, request: &ComparisonRequest) -> anyhow::Result<Option<Comparison>> {
+        if !self.resume || ComparisonRequest::read(&self.out)?.as_ref() != Some(request) {
+            return Ok(None);
+        }
+        let results = std::fs::read(self.out.join(COMPARISON_FILE)).ok();
+        let comparison: Option<Comparison> = results.and_then(|json| serde_json::from_slice(&json).ok());
+        let has_arms = |comparison: &Comparison| {
+            comparison.settings.iter().all(|setting| {
+                let mut seeds = setting.seeds.iter();
+                seeds.all(|&seed| {
+                    [true, false].into_iter().all(|is_scratch| {
+                        let folder = self.arm_folder(is_scratch, setting.labels_per_class, seed);
+                        folder.join(RESULT_FILE).is_file()
+                    })
+                })
+            })
+        };
+        Ok(comparison.filter(has_arms))
+    }
+
     /// Refuses a folder that holds a comparison, unless it is to be resumed or replaced, and what is
     /// not surely one. Nothing is changed.
-    fn refuse_what_is_there(&self) -> anyhow::Result<()> {
+    fn refuse_what_is_there(&self, request: &ComparisonRequest) -> anyhow::Result<()> {
         let arms = self.out.join(ARMS);
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         anyhow::ensure!(
@@ -157,31 +195,38 @@ impl Compare {
         );
         let results = self.out.join(COMPARISON_FILE);
         refuse_foreign_file(&results, |file| is_result_file(file, &COMPARISON_KEYS))?;
+        let is_request = |_: &Path| ComparisonRequest::read(&self.out).is_ok_and(|request| request.is_some());
+        refuse_foreign_file(&self.out.join(REQUEST_FILE), is_request)?;
         if !self.force {
             return Ok(());
         }
         let inputs = [
-            Some(self.data.as_path()),
-            Some(&self.init),
+            Some(request.data.as_path()),
+            Some(&request.init),
             self.config.settings.file(),
         ];
         refuse_inputs(&self.out, inputs.into_iter().flatten())?;
         // Each arm proves its own folder again when it replaces it.
         let of_arms = RUN_FILES.map(|file| format!("{ARMS}/*/{file}"));
-        let patterns = [LOCK_FILE_NAME, COMPARISON_FILE].map(str::to_owned);
+        let patterns = [LOCK_FILE_NAME, COMPARISON_FILE, REQUEST_FILE].map(str::to_owned);
         OwnedFolder::survey(&self.out, &[&patterns[..], &of_arms].concat())?;
         Ok(())
     }
 
     /// Runs all arms, `jobs` at once; false where it was interrupted. Arms are then asked to write their checkpoint and end.
-    fn run_arms(&self, arms: &[Arm], cancel: &AtomicBool) -> anyhow::Result<bool> {
+    fn run_arms(
+        &self,
+        request: &ComparisonRequest,
+        arms: &[Arm],
+        cancel: &AtomicBool,
+    ) -> anyhow::Result<bool> {
         let num_jobs = if self.jobs == 0 { num_cores() } else { self.jobs };
         let (mut running, mut waiting): (Vec<RunningArm<'_>>, _) = (Vec::new(), arms.iter());
         let (mut num_done, mut is_stopping) = (0, false);
         loop {
             while running.len() < num_jobs && !cancel.load(Ordering::Relaxed) {
                 let Some(arm) = waiting.next() else { break };
-                running.push(self.start(arm)?);
+                running.push(self.start(request, arm)?);
             }
             if running.is_empty() {
                 return Ok(num_done == arms.len());
@@ -228,7 +273,7 @@ impl Compare {
         }
     }
 
-    fn start<'a>(&self, arm: &'a Arm) -> anyhow::Result<RunningArm<'a>> {
+    fn start<'a>(&self, request: &ComparisonRequest, arm: &'a Arm) -> anyhow::Result<RunningArm<'a>> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = std::process::Command::new(program);
         command.args([
@@ -239,27 +284,27 @@ impl Compare {
             "1",
             "--json",
             "--device",
-            &self.device,
+            &request.device,
             "--parent",
             &std::process::id().to_string(),
         ]);
         command
             .arg("--data")
-            .arg(&self.data)
+            .arg(&request.data)
             .arg("--out")
             .arg(&arm.folder);
         command.args(["--labels-per-class", &labels_name(arm.labels_per_class)]);
-        if let Some(config) = &self.config.settings.config {
+        if let Some(config) = &request.config {
             command.args(["--config", config]);
         }
-        for setting in &self.config.settings.set {
-            command.args(["--set", &setting.to_string()]);
+        for setting in &request.set {
+            command.args(["--set", setting]);
         }
         // Scratch gets the architecture of the encoder that it is compared with, not its weights.
         if arm.is_scratch {
-            command.arg("--like").arg(&self.init);
+            command.arg("--like").arg(&request.init);
         } else {
-            command.arg("--init").arg(&self.init);
+            command.arg("--init").arg(&request.init);
         }
         command.args(["--seed", &arm.seed.to_string()]);
         // An arm that was not begun is begun by --resume too.
@@ -309,6 +354,15 @@ impl RunningArm<'_> {
         } else {
             line.to_owned()
         }
+    }
+}
+
+fn remove_if_present(file: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
+        _ => Ok(()),
     }
 }
 

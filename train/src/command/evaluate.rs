@@ -66,7 +66,9 @@ pub(crate) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
-        let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
+        let options = self
+            .device
+            .options(&self.data, &self.run, Existing::Resume, None)?;
         let votes = Votes {
             count: self.votes,
             seed: self.votes_seed,

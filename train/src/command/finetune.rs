@@ -7,12 +7,16 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
+use tap_train::config::Task;
+use tap_train::engine::trainer::RunOptions;
+use tap_train::run::request::Request;
 use tap_train::task::classify::Classify;
 use tap_train::task::finetune::finetune;
 use tap_train::task::provenance::Provenance;
 use tap_train::task::segment::{Segment, SegmentResult};
 
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, parse_labels, require_inputs};
+use super::begun::Begun;
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, finished_line, parse_labels, require_inputs};
 use crate::progress::Progress;
 
 /// What to fine-tune for.
@@ -24,32 +28,45 @@ enum TaskName {
     Segment,
 }
 
+impl TaskName {
+    /// The task of a run that goes on; classification of a new one.
+    fn of(begun: Option<&Request>) -> Self {
+        match begun {
+            Some(request) if request.task == Task::Segment => Self::Segment,
+            _ => Self::Classify,
+        }
+    }
+}
+
 /// Arguments of `finetune`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tap-train finetune --task classify --data out/real --out out/scratch --labels-per-class 5
   tap-train finetune --task classify --data out/real --out out/tuned --init out/tap --labels-per-class 5 --seed 1
   tap-train finetune --task classify --data out/real --out out/tuned --init encoder.safetensors --set finetune.steps=600
-  tap-train finetune --task segment --data out/shapes --out out/parts --init out/tap --set segment.steps=600")]
+  tap-train finetune --task segment --data out/shapes --out out/parts --init out/tap --set segment.steps=600
+  tap-train finetune --out out/tuned --resume
+  tap-train finetune --continue-from out/tuned --out out/longer --set finetune.steps=900")]
 pub(crate) struct Finetune {
-    /// The task.
-    #[arg(long, value_enum, default_value = "classify")]
-    task: TaskName,
-    /// A data set of shards.
-    #[arg(long)]
-    data: PathBuf,
+    /// The task; classify, or with --resume or --continue-from that of the run, unless given.
+    #[arg(long, value_enum)]
+    task: Option<TaskName>,
+    /// A data set of shards; with --resume or --continue-from that of the run, unless given.
+    #[arg(long, required_unless_present_any = ["resume", "continue_from"])]
+    data: Option<PathBuf>,
     /// The run folder to write.
     #[arg(long)]
     out: PathBuf,
     /// Start from the encoder of a run or of a safetensors file; from scratch if absent.
-    #[arg(long, value_name = "RUN_OR_FILE")]
+    #[arg(long, value_name = "RUN_OR_FILE", conflicts_with = "continue_from")]
     init: Option<PathBuf>,
     /// From scratch, but with the encoder's sizes and the points of this run.
-    #[arg(long, value_name = "RUN", conflicts_with = "init")]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["init", "continue_from"])]
     like: Option<PathBuf>,
-    /// Labels a class to learn from, drawn by the seed: a number or `all`.
-    #[arg(long, default_value = "all", value_parser = parse_labels)]
-    labels_per_class: usize,
+    /// Labels a class to learn from, drawn by the seed: a number or `all`; all, or with --resume those of the run, unless
+    /// given.
+    #[arg(long, value_parser = parse_labels)]
+    labels_per_class: Option<usize>,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -66,27 +83,40 @@ pub(crate) struct Finetune {
 
 impl Finetune {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let begun = Begun::read(&self.existing, &self.out)?;
+        begun.require_pretraining(false)?;
+        let begun_request = begun.request.as_ref();
+        let data = begun.data(self.data.clone())?;
+        let continue_from = self.existing.continue_from.as_deref();
         require_inputs([
-            ("--data", Some(self.data.as_path())),
             ("--init", self.init.as_deref()),
             ("--like", self.like.as_deref()),
+            ("--continue-from", continue_from),
         ])?;
         let run = self.init.as_deref().or(self.like.as_deref());
-        let inputs = [run, self.config.settings.file()];
+        let inputs = [run, continue_from, self.config.settings.file()];
         let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
-        let config = self.config.load_for(run)?;
-        let options = self.device.options(&self.data, &self.out, existing)?;
+        let config = match begun_request {
+            Some(_) if self.like.is_none() => self.config.load_on(begun_request)?,
+            _ => self.config.load_for(run)?,
+        };
+        let options = RunOptions {
+            continue_from: self.existing.continue_from.clone(),
+            ..self.device.options(&data, &self.out, existing, begun_request)?
+        };
         let cancel = interrupt::listen()?;
         if let Some(parent) = self.parent {
             interrupt::stop_with_parent(parent, &cancel);
         }
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
-        let (labels, init) = (self.labels_per_class, self.init.as_deref());
-        match self.task {
+        let labels_of_run = begun_request.map(|request| request.labels_per_class);
+        let labels = self.labels_per_class.or(labels_of_run).unwrap_or(0);
+        let init = self.init.as_deref();
+        match self.task.unwrap_or_else(|| TaskName::of(begun_request)) {
             TaskName::Classify => {
                 let result = finetune::<Classify>(&config, &options, labels, init, &cancel, &mut on_event)?;
-                self.report(result, |result| {
+                self.report(result, &progress, |result| {
                     format!(
                         "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, no voting){}",
                         100.0 * result.score.accuracy,
@@ -99,7 +129,7 @@ impl Finetune {
             }
             TaskName::Segment => {
                 let result = finetune::<Segment>(&config, &options, labels, init, &cancel, &mut on_event)?;
-                self.report(result, segment_line)
+                self.report(result, &progress, segment_line)
             }
         }
     }
@@ -108,6 +138,7 @@ impl Finetune {
     fn report<R: Serialize>(
         &self,
         result: Option<R>,
+        progress: &Progress,
         line: impl FnOnce(&R) -> String,
     ) -> anyhow::Result<ExitCode> {
         let Some(result) = result else {
@@ -115,6 +146,8 @@ impl Finetune {
         };
         if self.json {
             ui::json(&result)?;
+        } else if progress.finished_before() {
+            ui::result(finished_line(&self.out, &line(&result)));
         } else {
             ui::result(line(&result));
             ui::result(format_args!("{}", self.out.display()));

@@ -48,7 +48,9 @@ impl Generate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
         replace_file(&self.out, self.force, &[&self.data, &self.run], is_generated)?;
-        let options = self.device.options(&self.data, &self.run, Existing::Resume)?;
+        let options = self
+            .device
+            .options(&self.data, &self.run, Existing::Resume, None)?;
         let mut progress = Progress::new(false);
         let ids = generate(
             &options,

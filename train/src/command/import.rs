@@ -16,11 +16,13 @@ use super::{load_config, replace_file, require_inputs};
 #[command(after_help = "Examples:
   tap-train import pointmlp_clean.pth --out encoder.safetensors
   tap-train import checkpoint.pth --config paper-transformer --out encoder.safetensors
+  tap-train import moco.pth --config paper-dgcnn --prefix module.encoder_q --out encoder.safetensors
   tap-train finetune --data out/real --out out/tuned --init encoder.safetensors --config paper-transformer
 
 The file is read without running any of the code that a .pth file can hold.")]
 pub(crate) struct Import {
-    /// A checkpoint of PyTorch (1.6 or newer) or a safetensors file.
+    /// A checkpoint of PyTorch (1.6 or newer): a state dict, alone or among other things, a whole module or a `TorchScript`
+    /// archive. Or a safetensors file.
     file: PathBuf,
     /// The safetensors file to write, for `--init`.
     #[arg(long)]
@@ -31,6 +33,10 @@ pub(crate) struct Import {
     /// Change one setting of it, as in `--set encoder.num_groups=128`; may be given again.
     #[arg(long, value_name = "KEY=VALUE", requires = "config")]
     set: Vec<String>,
+    /// Where the encoder lies in the file: how the names of its tensors begin. Found by looking if absent; of two that fit
+    /// equally the one that is trained is taken, not its slow copy (momentum, teacher, average).
+    #[arg(long)]
+    prefix: Option<String>,
     /// Write the tensors that fit even where some are missing, left over or of another shape.
     #[arg(long)]
     partial: bool,
@@ -46,7 +52,7 @@ impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         require_inputs([("FILE", Some(self.file.as_path()))])?;
         replace_file(&self.out, self.force, &[&self.file], is_imported)?;
-        let imported = import(&self.file, &self.encoders()?)?;
+        let imported = import(&self.file, &self.encoders()?, self.prefix.as_deref())?;
         let is_written = imported.report.is_exact() || self.partial;
         if self.json {
             ui::json(&imported.report)?;
@@ -88,6 +94,17 @@ fn show(report: &ImportReport) {
         "{} tensors fit the encoder of {}, {from}",
         report.num_fitting, report.encoder
     ));
+    if !report.other_prefixes.is_empty() {
+        let others: Vec<String> = report
+            .other_prefixes
+            .iter()
+            .map(|prefix| format!("'{prefix}'"))
+            .collect();
+        ui::result(format_args!(
+            "as many fit under {}; --prefix chooses",
+            others.join(", ")
+        ));
+    }
     for (what, names) in [
         ("missing in the file", &report.missing),
         ("of another shape", &report.differing),

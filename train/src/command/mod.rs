@@ -1,6 +1,8 @@
 //! The subcommands, one file each, and the flags that they share.
 
+mod begun;
 mod compare;
+mod comparison_request;
 mod doctor;
 mod evaluate;
 mod finetune;
@@ -9,17 +11,18 @@ mod import;
 mod pretrain;
 mod probe;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use tap_cli::flag::{SettingFlags, ThreadsFlag};
+use tap_cli::flag::SettingFlags;
 use tap_cli::settings::SettingsError;
 use tap_dataset::{refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
 use tap_train::process;
+use tap_train::run::request::{Request, is_url};
 use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
 
@@ -63,27 +66,45 @@ impl Command {
     }
 }
 
-/// Device.
+/// Where to compute.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// `auto`, `cpu` or `cuda:N`.
-    #[arg(long, default_value = "auto")]
-    pub(crate) device: String,
-    #[command(flatten)]
-    pub(crate) threads: ThreadsFlag,
+    /// `auto`, `cpu` or `cuda:N`; `auto`, or with --resume that of the run, unless given.
+    #[arg(long)]
+    pub(crate) device: Option<String>,
+    /// Threads; one per core, or with --resume as many as the run had, unless given. Losses depend on the number in their
+    /// last digits, since sums are split among threads: --threads 1 gives the same on every machine of a kind.
+    #[arg(long, value_name = "N", alias = "workers")]
+    pub(crate) threads: Option<usize>,
 }
 
 impl DeviceArgs {
-    /// Sets the number of threads and selects the device.
-    pub(crate) fn options(&self, data: &Path, out: &Path, existing: Existing) -> anyhow::Result<RunOptions> {
-        let num_threads = process::set_num_threads(self.threads.threads);
+    /// Sets the number of threads and selects the device; what is left open is as it was in the run that goes on, where
+    /// this machine has it.
+    pub(crate) fn options(
+        &self,
+        data: &Path,
+        out: &Path,
+        existing: Existing,
+        begun: Option<&Request>,
+    ) -> anyhow::Result<RunOptions> {
+        let threads_of_run = begun.map(|request| request.num_threads.min(process::num_cores()));
+        let num_threads = process::set_num_threads(self.threads.or(threads_of_run).unwrap_or(0));
+        let device = match (&self.device, begun) {
+            (Some(name), _) => process::parse_device(name)?,
+            (None, Some(request)) => {
+                process::parse_device(&request.device).or_else(|_| process::parse_device("auto"))?
+            }
+            (None, None) => process::parse_device("auto")?,
+        };
         Ok(RunOptions {
             data: data.to_owned(),
             out: out.to_owned(),
             existing,
-            device: process::parse_device(&self.device)?,
+            device,
             loader_threads: num_threads.clamp(1, MAX_LOADER_THREADS),
             num_threads,
+            continue_from: None,
         })
     }
 }
@@ -102,6 +123,18 @@ impl ConfigArgs {
     /// Loads it.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         load_config(self.settings.config.as_deref(), &self.settings())
+    }
+
+    /// Loads it for a run that goes on: unless `--config` is given, what the run was begun with counts, below what `--set`
+    /// says.
+    pub(crate) fn load_on(&self, begun: Option<&Request>) -> anyhow::Result<Config> {
+        match begun {
+            Some(request) if self.settings.config.is_none() => {
+                let config = &request.config;
+                config.with_settings(&self.settings()).map_err(of_command_line)
+            }
+            _ => self.load(),
+        }
     }
 
     /// Loads it for an encoder: unless `--config` is given, the preset, the sizes and the points of the encoder's run count,
@@ -145,12 +178,18 @@ fn of_command_line(error: TrainError) -> anyhow::Error {
 /// Flags for an existing run.
 #[derive(Debug, Args)]
 pub(crate) struct ExistingArgs {
-    /// Continue the run that is in the folder.
+    /// Continue the run that is in the folder, with its own data and settings: nothing else needs to be given. What is
+    /// given changes nothing but cache, log intervals, threads and device; another setting is refused.
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
     /// Replace the run that is in the folder; refused where the folder holds anything else, or an input.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Train on from the newest checkpoint of this run, with its data and settings, its weights and its optimizer, but
+    /// with other steps, another learning rate or another optimizer, as --set says. Steps are counted from its beginning.
+    /// That run stays as it is; the new one says what it continues.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) continue_from: Option<PathBuf>,
 }
 
 impl ExistingArgs {
@@ -171,11 +210,19 @@ impl ExistingArgs {
     }
 }
 
+/// What is printed of a run that was finished before it was resumed.
+fn finished_line(out: &Path, score: &str) -> String {
+    format!(
+        "finished already, nothing is left to do: {score}: {}",
+        out.display()
+    )
+}
+
 /// Refuses paths of inputs at which there is nothing, each with the flag or setting that gave it. Data sets may lie in an
 /// object store, which is asked when they are opened.
 fn require_inputs<'a>(inputs: impl IntoIterator<Item = (&'a str, Option<&'a Path>)>) -> anyhow::Result<()> {
     for (name, path) in inputs {
-        let missing = path.filter(|path| !path.exists() && !path.to_string_lossy().contains("://"));
+        let missing = path.filter(|path| !path.exists() && !is_url(path));
         if let Some(path) = missing {
             anyhow::bail!("{name}: there is no such file or folder: {}", path.display());
         }

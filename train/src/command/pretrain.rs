@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
+use tap_train::engine::trainer::RunOptions;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, require_inputs};
+use super::begun::Begun;
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, finished_line, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `pretrain`.
@@ -17,16 +19,17 @@ use crate::progress::Progress;
   tap-train pretrain --data out/real --out out/tap
   tap-train pretrain --data out/real --out out/tap --set pretrain.steps=1000 --seed 1
   tap-train pretrain --data out/shapes224 --out out/paper --config paper-transformer --set compat=code --device cuda:0
-  tap-train pretrain --data out/real --out out/tap --resume")]
+  tap-train pretrain --out out/tap --resume
+  tap-train pretrain --continue-from out/tap --out out/tap-longer --set pretrain.steps=2000")]
 pub(crate) struct Pretrain {
-    /// A data set of shards.
-    #[arg(long)]
-    data: PathBuf,
+    /// A data set of shards; with --resume or --continue-from that of the run, unless given.
+    #[arg(long, required_unless_present_any = ["resume", "continue_from"])]
+    data: Option<PathBuf>,
     /// The run folder to write.
     #[arg(long)]
     out: PathBuf,
     /// Start from the encoder of a run or of a safetensors file.
-    #[arg(long, value_name = "RUN_OR_FILE")]
+    #[arg(long, value_name = "RUN_OR_FILE", conflicts_with = "continue_from")]
     init: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgs,
@@ -41,18 +44,27 @@ pub(crate) struct Pretrain {
 
 impl Pretrain {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let config = self.config.load()?;
+        let begun = Begun::read(&self.existing, &self.out)?;
+        begun.require_pretraining(true)?;
+        let config = self.config.load_on(begun.request.as_ref())?;
+        let data = begun.data(self.data)?;
+        let continue_from = self.existing.continue_from.as_deref();
         require_inputs([
-            ("--data", Some(self.data.as_path())),
             ("--init", self.init.as_deref()),
+            ("--continue-from", continue_from),
             (
                 "loss.perceptual_network",
                 config.loss.perceptual_network.as_deref(),
             ),
         ])?;
-        let inputs = [self.init.as_deref(), self.config.settings.file()];
+        let inputs = [self.init.as_deref(), continue_from, self.config.settings.file()];
         let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
-        let options = self.device.options(&self.data, &self.out, existing)?;
+        let options = RunOptions {
+            continue_from: self.existing.continue_from.clone(),
+            ..self
+                .device
+                .options(&data, &self.out, existing, begun.request.as_ref())?
+        };
         let cancel = interrupt::listen()?;
         let mut progress = Progress::new(false);
         let result = pretrain(&config, &options, self.init.as_deref(), &cancel, &mut |event| {
@@ -61,16 +73,19 @@ impl Pretrain {
         let Some(result) = result else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
+        let score = format!(
+            "validation loss {:.4} on {} after {} steps ({}, no selection)",
+            result.get("validation_loss"),
+            result.evaluation_split,
+            result.num_steps,
+            result.selection
+        );
         if self.json {
             ui::json(&result)?;
+        } else if progress.finished_before() {
+            ui::result(finished_line(&self.out, &score));
         } else {
-            ui::result(format_args!(
-                "validation loss {:.4} on {} after {} steps ({}, no selection)",
-                result.get("validation_loss"),
-                result.evaluation_split,
-                result.num_steps,
-                result.selection
-            ));
+            ui::result(score);
             if let Some(baselines) = baselines(&result) {
                 ui::result(baselines);
             }

@@ -65,7 +65,9 @@ impl Probe {
         })?;
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("cannot create {}", self.out.display()))?;
-        let options = self.device.options(&self.data, &self.out, Existing::Refuse)?;
+        let options = self
+            .device
+            .options(&self.data, &self.out, Existing::Refuse, None)?;
         let what = ProbeOptions {
             random_inits: self.random_inits,
             labels_per_class: self.labels_per_class.clone(),

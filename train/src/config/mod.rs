@@ -3,6 +3,7 @@
 //! A configuration is a preset, a file that may name a preset to start from, and `--set key=value` on top, merged as
 //! TOML tables. The plan has a value for everything and is written to `config.toml` of the run.
 
+mod difference;
 mod method;
 mod plan;
 mod range;
@@ -26,9 +27,10 @@ use crate::model::loss::{PhotographWeights, PixelDistance};
 use crate::model::{Compat, DecoderConfig, EncoderConfig, HeadConfig};
 use crate::optim::schedule::ScheduleUnit;
 
+pub use difference::{Difference, listed};
 pub use method::{MethodConfig, MethodPlan, TAP};
 pub(crate) use plan::micro_batch_size;
-pub use plan::{DataPlan, DatasetInfo, LogPlan, PartPlan, PhasePlan, Plan, Task};
+pub use plan::{ContinuedFrom, DataPlan, DatasetInfo, LogPlan, PartPlan, PhasePlan, Plan, Task};
 pub use read::{DEFAULT_PRESET, PRESETS};
 
 /// Tables with the settings of one phase of training.

@@ -133,6 +133,22 @@ pub struct Plan {
     pub encoder: EncoderConfig,
     /// The pre-training method, which also stands in the plan of a fine-tuning.
     pub method: MethodPlan,
+    /// The run that this one continues with other steps or another learning rate.
+    pub continued_from: Option<ContinuedFrom>,
+}
+
+/// The checkpoint of another run that a run goes on from, with weights, moments and step, and what it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContinuedFrom {
+    /// Steps that the checkpoint was trained for.
+    pub step: u64,
+    /// SHA-256 of the other run's plan.
+    pub config_sha256: String,
+    /// SHA-256 of the file of weights.
+    pub weights_sha256: String,
+    /// What is changed, each as `key (before, now after)`.
+    pub changed: Vec<String>,
 }
 
 /// A plan as `config.toml` has it. Names and order are those of all versions: the hash of a plan depends on them.
@@ -158,6 +174,8 @@ struct PlanFile {
     encoder: Option<EncoderConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     method: Option<MethodConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    continued_from: Option<ContinuedFrom>,
 }
 
 impl From<Plan> for PlanFile {
@@ -177,6 +195,7 @@ impl From<Plan> for PlanFile {
             head,
             encoder,
             method,
+            continued_from,
         } = plan;
         let (tap, encoder, method) = match method {
             MethodPlan::Tap { photograph, decoder } => {
@@ -205,6 +224,7 @@ impl From<Plan> for PlanFile {
             tap,
             encoder,
             method,
+            continued_from,
         }
     }
 }
@@ -229,6 +249,7 @@ impl TryFrom<PlanFile> for Plan {
             tap,
             encoder,
             method,
+            continued_from,
         } = file;
         let (encoder, method) = match (tap, encoder, method) {
             (Some(tap), None, None) => {
@@ -257,6 +278,7 @@ impl TryFrom<PlanFile> for Plan {
             head,
             encoder,
             method,
+            continued_from,
         })
     }
 }
@@ -322,7 +344,7 @@ pub struct PartPlan {
 }
 
 /// Logging, intervals in steps; 0 is never.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogPlan {
     /// Interval of step records.
@@ -412,20 +434,31 @@ impl Plan {
             task,
             encoder: config.encoder.clone(),
             method,
+            continued_from: None,
         })
     }
 
     /// Which weights a run gives.
     #[must_use]
     pub fn selection(&self) -> String {
-        String::from(if self.phase.ema_decay > 0.0 {
-            "last step, moving average"
-        } else {
-            "last step"
-        })
+        let mut parts = vec![String::from("last step")];
+        if self.phase.ema_decay > 0.0 {
+            parts.push(String::from("moving average"));
+        }
+        if let Some(ContinuedFrom { step, .. }) = self.continued_from {
+            parts.push(format!("continued from step {step} of another run"));
+        }
+        parts.join(", ")
     }
 
-    /// SHA-256 of the plan: equal for equal runs.
+    /// SHA-256 of what the numbers of a run depend on, which is what results and weights name: cache, log and the name of
+    /// the preset leave it as it is.
+    #[must_use]
+    pub fn identity_sha256(&self) -> String {
+        self.numbers().sha256()
+    }
+
+    /// SHA-256 of the whole plan, which earlier versions named in results and weights.
     ///
     /// # Panics
     /// Never: a plan is plain data.

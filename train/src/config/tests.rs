@@ -439,6 +439,51 @@ fn plans_of_earlier_versions_keep_their_hash() {
 }
 
 #[test]
+fn what_changes_no_number_is_not_in_the_identity() {
+    let plan = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        resolve(&Config::load(None, &settings).unwrap(), Task::Pretrain, 0, 64).unwrap()
+    };
+    let begun = plan(&[]);
+    for neutral in [
+        "data.cache_mib=1",
+        "log.record_every_steps=3",
+        "log.checkpoint_every=3",
+        "log.keep_checkpoints=3",
+        "log.validate_every=3",
+        "log.images_every=3",
+        "log.num_images=3",
+    ] {
+        let now = plan(&[neutral]);
+        assert_eq!(now.identity_sha256(), begun.identity_sha256(), "{neutral}");
+        assert_eq!(begun.differences_of_numbers(&now), [], "{neutral}");
+        assert_eq!(
+            begun.differences(&now).len(),
+            1,
+            "{neutral} is a difference nevertheless"
+        );
+    }
+    for (setting, difference) in [
+        ("seed=5", "seed (0, now 5)"),
+        ("data.num_points=256", "data.num_points (512, now 256)"),
+        ("data.images=normals", "data.images (none, now \"normals\")"),
+    ] {
+        let now = plan(&[setting]);
+        assert_ne!(now.identity_sha256(), begun.identity_sha256(), "{setting}");
+        assert_eq!(listed(&begun.differences_of_numbers(&now)), difference);
+    }
+    for schedule in [
+        "pretrain.steps=9",
+        "pretrain.learning_rate=1e-5",
+        "pretrain.weight_decay=0.5",
+    ] {
+        let now = plan(&[schedule]);
+        assert_ne!(begun.differences_of_numbers(&now), [], "{schedule}");
+        assert_eq!(now.with_schedule_of(&begun), begun, "{schedule}");
+    }
+}
+
+#[test]
 fn a_method_is_named_by_a_word_or_a_table() {
     let load = |setting: &str| Config::load(None, &[setting.to_owned()]).unwrap().method;
     assert_eq!(

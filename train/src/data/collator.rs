@@ -71,7 +71,8 @@ pub struct LoaderOptions {
     pub augmentation: Augmentation,
     /// Unit normals of the points.
     pub normals: bool,
-    /// Part labels and normals, and their augmentation; without part labels if absent.
+    /// Part labels and normals, and their augmentation; without part labels if absent. Normals are zero where the data has
+    /// none.
     pub parts: Option<PartAugmentation>,
     /// Largest size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
@@ -267,7 +268,15 @@ impl Collator {
         };
         let (mut normals, mut part_labels) = (Vec::new(), Vec::new());
         if self.options.normals || self.options.parts.is_some() {
-            normals = chosen.iter().map(|&point| sample.normals[point]).collect();
+            normals = match &sample.normals {
+                Some(of_points) => chosen.iter().map(|&point| of_points[point]).collect(),
+                // What a segmenter gets where normals are withheld.
+                None if self.options.parts.is_some() => vec![[0.0; 3]; num_points],
+                None => {
+                    let reason = format!("{} has no normals", sample.id);
+                    return Err(TrainError::Config { reason });
+                }
+            };
         }
         if self.options.parts.is_some() {
             let Some(of_points) = &sample.part_labels else {

@@ -16,10 +16,10 @@ pub trait SampleSource: Send + Sync {
     /// Labels of all rows, in row order.
     fn labels(&self) -> &[i64];
 
-    /// Number of views of a row.
+    /// Number of views of a row; 0 without views.
     fn num_views(&self) -> usize;
 
-    /// Pixels along a side of a view.
+    /// Pixels along a side of a view; 0 without views.
     fn image_size_px(&self) -> u32;
 
     /// One row with the views that are asked for, in the order asked.

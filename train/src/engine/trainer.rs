@@ -27,7 +27,7 @@ use crate::run::event::{OnEvent, Record, TrainEvent};
 use crate::run::{Existing, RunFolder};
 use crate::scalar::{Scalars, Sums};
 use crate::seed::torch_seed;
-use crate::weights::checkpoint::{self, Checkpoint, CheckpointState};
+use crate::weights::checkpoint::{self, Checkpoint, CheckpointState, ComputeSpan};
 use crate::weights::safetensors::first_non_finite;
 
 /// Interval at which records are flushed, in seconds.
@@ -48,6 +48,8 @@ pub struct RunOptions {
     pub loader_threads: usize,
     /// Threads that torch computes with, for the record.
     pub num_threads: usize,
+    /// The run that this one continues, with other steps or another learning rate.
+    pub continue_from: Option<PathBuf>,
 }
 
 /// Summary of a session of training.
@@ -67,6 +69,8 @@ pub struct TrainingSummary {
     pub samples_per_s: f64,
     /// Views a second of this session's steps alone, without evaluation.
     pub views_per_s: f64,
+    /// What the steps were computed with, earlier sessions included.
+    pub compute: Vec<ComputeSpan>,
 }
 
 /// A network with its data, ready to train.
@@ -83,7 +87,7 @@ pub struct Training<'a> {
     pub parameter_group: &'a dyn Fn(&str, &Tensor) -> ParameterGroup,
     /// Metadata of every checkpoint: what it was trained on, and which tensors are the encoder.
     pub metadata: BTreeMap<String, String>,
-    /// The checkpoint to resume from.
+    /// The checkpoint to go on from, of this run or of the one that it continues.
     pub checkpoint: Option<Checkpoint>,
 }
 
@@ -131,7 +135,7 @@ impl Training<'_> {
             batches,
             ..
         } = self;
-        let (mut optimizer, mut ema, mut state) = self.begin()?;
+        let (mut optimizer, mut ema, mut state) = self.begin(on_event)?;
         let mut folder = RunFolder::open(&options.out, plan, state.step)?;
         on_event(TrainEvent::Started {
             num_steps: plan.phase.num_steps,
@@ -139,7 +143,9 @@ impl Training<'_> {
             num_parameters: optimizer.num_parameters(),
             num_samples: batches.sampler().num_rows,
             device: device_name(options.device),
+            num_threads: options.num_threads,
         });
+        self.record_continuation(&mut folder, state.step, on_event)?;
         let clock = SessionClock::start(&state);
         let (mut total_throughput, mut throughput, mut flushed_s) =
             (Throughput::default(), Throughput::default(), 0.0);
@@ -223,20 +229,47 @@ impl Training<'_> {
             cpu_s: clock.cpu_s(),
             samples_per_s,
             views_per_s,
+            compute: state.compute,
         })
     }
 
-    /// Optimizer, average and state of the checkpoint, or of a new run.
-    fn begin(&self) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
-        let Self { plan, store, .. } = self;
+    /// The first record of a run that continues another.
+    fn record_continuation(
+        &self,
+        folder: &mut RunFolder,
+        step: u64,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        if self.plan.continued_from.is_none() || !folder.is_new() {
+            return Ok(());
+        }
+        let PhasePlan {
+            num_steps, schedule, ..
+        } = &self.plan.phase;
+        let epoch = step / self.batches.sampler().steps_per_epoch().max(1);
+        let scalars = Scalars::default()
+            .with("num_steps", *num_steps as f64)
+            .with("learning_rate", schedule.rate(step, epoch));
+        report(folder, Record::new(Record::CONTINUATION, step, scalars), on_event)
+    }
+
+    /// Optimizer, average and state of the checkpoint, or of a new run. A note says where it was computed otherwise so far.
+    fn begin(&self, on_event: OnEvent<'_>) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
+        let Self {
+            plan, store, options, ..
+        } = self;
         let mut optimizer = AdamW::with_groups(
             plan.phase.optimizer.clone(),
             store.variables(),
             self.parameter_group,
         );
-        let mut state = CheckpointState::start(plan.sha256(), plan.seed);
-        if let Some(Checkpoint { path, .. }) = &self.checkpoint {
-            state = checkpoint::load(path, &plan.sha256(), store, &mut optimizer)?;
+        let mut state = CheckpointState::start(plan.identity_sha256(), plan.seed);
+        if let Some(Checkpoint { path, state: of, .. }) = &self.checkpoint {
+            state = checkpoint::load(path, &of.plan_sha256, store, &mut optimizer)?;
+            state.plan_sha256 = plan.identity_sha256();
+        }
+        if let Some(note) = state.compute_with(options.num_threads, &device_name(options.device)) {
+            on_event(TrainEvent::Note(note));
         }
         let mut ema = (plan.phase.ema_decay > 0.0).then(|| Ema::new(store, plan.phase.ema_decay, state.step));
         if let (Some(ema), Some(Checkpoint { path, .. })) = (&mut ema, &self.checkpoint) {

@@ -11,8 +11,8 @@ use crate::scalar::Scalars;
 /// The kinds are open: methods and tasks add scalars and kinds of their own, and readers show those that they know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// `step`, `validation` (pre-training on held-out objects), `evaluation` (classification), `segmentation`, or one of
-    /// another task.
+    /// `step`, `validation` (pre-training on held-out objects), `evaluation` (classification), `segmentation`,
+    /// `continuation` (of another run), or one of another task.
     pub kind: String,
     /// Steps taken, this one included.
     pub step: u64,
@@ -29,6 +29,8 @@ impl Record {
     pub const STEP: &'static str = "step";
     /// The kind of losses on held-out objects.
     pub const VALIDATION: &'static str = "validation";
+    /// The kind of the first record of a run that continues another.
+    pub const CONTINUATION: &'static str = "continuation";
 
     /// A record after `step` steps.
     #[must_use]
@@ -70,6 +72,13 @@ pub enum TrainEvent {
         num_samples: usize,
         /// Device.
         device: String,
+        /// Threads of torch.
+        num_threads: usize,
+    },
+    /// The run that is resumed has taken all its steps: nothing is done.
+    FinishedBefore {
+        /// Steps taken.
+        step: u64,
     },
     /// A record was written to `metrics.jsonl`.
     Recorded(Record),

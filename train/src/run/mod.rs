@@ -1,8 +1,10 @@
-//! The run folder: `config.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`, `encoder.safetensors`, `result.json`,
-//! and `.lock`, which one process holds at a time and which marks the folder as a run's.
+//! The run folder: `config.toml`, `request.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`,
+//! `encoder.safetensors`, `result.json`, and `.lock`, which one process holds at a time and which marks the folder as a
+//! run's.
 
 pub mod event;
 pub mod image_grid;
+pub mod request;
 pub mod tensorboard;
 pub mod weights;
 
@@ -11,18 +13,20 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tap_dataset::atomic_file::partial_path;
 use tap_dataset::{
     DatasetError, FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, StoreError, locked_kind, refuse_inputs,
 };
 
-use crate::config::Plan;
+use crate::config::{Plan, Task};
 use crate::error::TrainError;
 use crate::run::event::Record;
 use crate::run::image_grid::ImageGrid;
+use crate::run::request::{REQUEST_FILE, Request};
 use crate::run::tensorboard::{EncodedImage, TensorBoardWriter};
-use crate::weights::checkpoint::{self, ENCODER_FILE, MODEL_FILE};
-use crate::weights::safetensors::write_atomic;
+use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, MODEL_FILE};
+use crate::weights::safetensors::{check_hash_of, write_atomic};
 
 /// The resolved configuration, as TOML.
 pub const CONFIG_FILE: &str = "config.toml";
@@ -30,6 +34,8 @@ pub const CONFIG_FILE: &str = "config.toml";
 pub const METRICS_FILE: &str = "metrics.jsonl";
 /// Scalars that are left out of TensorBoard.
 const NOT_PLOTTED: [&str; 3] = ["views_per_s", "elapsed_s", "loss_plain"];
+/// The folder of checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 /// The results of a finished run, as JSON.
 pub const RESULT_FILE: &str = "result.json";
 
@@ -51,6 +57,7 @@ pub struct RunFolder {
     path: PathBuf,
     metrics: BufWriter<File>,
     events: TensorBoardWriter,
+    is_new: bool,
     /// Steps of the checkpoint that this session read or wrote last.
     pub(crate) checkpoint_step: Option<u64>,
 }
@@ -77,16 +84,42 @@ pub fn lock(path: &Path, existing: Existing, inputs: &[&Path]) -> Result<FolderL
     Ok(FolderLock::take(path, LOCK_KIND)?)
 }
 
-/// Prepares `path` for a run: empty, or the same run to be continued. Writes nothing yet.
+/// Prepares `path` for a run: a run in it is removed, if it is to be replaced. Writes nothing yet.
 ///
 /// # Errors
-/// As for [`check`], or where an old run cannot be removed.
-pub fn prepare(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
-    check(path, existing, plan)?;
+/// Where the folder holds something that `existing` does not allow for, or an old run cannot be removed.
+pub fn prepare(path: &Path, existing: Existing) -> Result<(), TrainError> {
+    look(path, existing)?;
     if existing == Existing::Replace {
         OwnedFolder::survey(path, &RUN_FILES)?.remove_contents()?;
     }
     Ok(())
+}
+
+/// The plan of the run in a folder; none where none was begun.
+///
+/// # Errors
+/// Where it cannot be read or is damaged.
+pub fn read_plan(path: &Path) -> Result<Option<Plan>, TrainError> {
+    is_run(path)
+        .then(|| Plan::read(&path.join(CONFIG_FILE)))
+        .transpose()
+}
+
+/// The result of a run that is finished: its last step is taken, and its weights and its result are whole.
+#[must_use]
+pub fn finished<R: DeserializeOwned>(path: &Path, plan: &Plan) -> Option<R> {
+    let weights = match plan.task {
+        Task::Pretrain => ENCODER_FILE,
+        Task::Classify | Task::Segment | Task::Other(_) => MODEL_FILE,
+    };
+    let result = serde_json::from_slice(&fs::read(path.join(RESULT_FILE)).ok()?).ok()?;
+    check_hash_of(&path.join(weights)).ok()?;
+    // Checkpoints of a finished run may have been removed to save space.
+    let newest = Checkpoint::newest(&path.join(CHECKPOINTS)).ok()?;
+    newest
+        .is_none_or(|newest| newest.state.step == plan.phase.num_steps)
+        .then_some(result)
 }
 
 /// Content of a folder that a run may be written to.
@@ -129,11 +162,13 @@ fn look(path: &Path, existing: Existing) -> Result<Found, TrainError> {
 }
 
 /// Refuses a folder that is not surely a run's: each entry must be one that runs write, and the proof is the
-/// configuration or, where that was not written yet or is another version's, the lock.
+/// configuration or, where that was not written yet or is another version's, the lock or the request.
 fn refuse_what_is_no_run(path: &Path) -> Result<(), TrainError> {
     let survey = OwnedFolder::survey(path, &RUN_FILES);
+    let is_marked = locked_kind(path).as_deref() == Some(LOCK_KIND)
+        || Request::read(path).is_ok_and(|request| request.is_some());
     let mut reason = match Plan::read(&path.join(CONFIG_FILE)) {
-        _ if locked_kind(path).as_deref() == Some(LOCK_KIND) => return Ok(survey.map(drop)?),
+        _ if is_marked => return Ok(survey.map(drop)?),
         Ok(_) => return Ok(survey.map(drop)?),
         Err(TrainError::Io { .. }) => String::from("it has no config.toml"),
         Err(_) => String::from("its config.toml is not one of a run"),
@@ -147,69 +182,25 @@ fn refuse_what_is_no_run(path: &Path) -> Result<(), TrainError> {
     })
 }
 
-/// Refuses what [`prepare`] would refuse, and changes nothing.
-///
-/// # Errors
-/// Where the folder holds something else, or a run of another plan.
-pub fn check(path: &Path, existing: Existing, plan: &Plan) -> Result<(), TrainError> {
-    if look(path, existing)? == Found::Nothing || existing != Existing::Resume {
-        return Ok(());
-    }
-    let begun = Plan::read(&path.join(CONFIG_FILE))?;
-    if begun == *plan {
-        return Ok(());
-    }
-    let reason = format!(
-        "the run was begun with another {}",
-        first_difference(&begun, plan)
-    );
-    Err(TrainError::Resume {
-        reason,
-        path: path.to_owned(),
-    })
-}
-
-/// The first key in which two plans differ.
-fn first_difference(begun: &Plan, now: &Plan) -> String {
-    fn walk(name: &str, begun: &toml::Value, now: &toml::Value) -> Option<String> {
-        match (begun, now) {
-            (toml::Value::Table(begun), toml::Value::Table(now)) => begun
-                .iter()
-                .find_map(|(key, value)| match now.get(key) {
-                    Some(other) => walk(&format!("{name}.{key}"), value, other),
-                    None => Some(format!("{name}.{key}")),
-                })
-                .or_else(|| {
-                    now.keys()
-                        .find(|key| !begun.contains_key(*key))
-                        .map(|key| format!("{name}.{key}"))
-                }),
-            _ if begun == now => None,
-            _ => Some(format!("{name} ({begun}, now {now})")),
-        }
-    }
-    let (begun, now) = (toml::Value::try_from(begun), toml::Value::try_from(now));
-    begun
-        .ok()
-        .zip(now.ok())
-        .and_then(|(begun, now)| walk("", &begun, &now))
-        .map_or_else(
-            || String::from("configuration"),
-            |name| name.trim_start_matches('.').to_owned(),
-        )
-}
-
 impl RunFolder {
     /// Opens a prepared folder at `first_step`: drops later records of an interrupted session and deletes partial files.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn open(path: &Path, plan: &Plan, first_step: u64) -> Result<Self, TrainError> {
-        for folder in ["checkpoints", "samples", "events"] {
+        for folder in [CHECKPOINTS, "samples", "events"] {
             fs::create_dir_all(path.join(folder)).map_err(TrainError::io("create", path.join(folder)))?;
         }
-        checkpoint::remove_partial(&path.join("checkpoints"))?;
-        for name in [CONFIG_FILE, METRICS_FILE, RESULT_FILE, ENCODER_FILE, MODEL_FILE] {
+        checkpoint::remove_partial(&path.join(CHECKPOINTS))?;
+        let names = [
+            REQUEST_FILE,
+            CONFIG_FILE,
+            METRICS_FILE,
+            RESULT_FILE,
+            ENCODER_FILE,
+            MODEL_FILE,
+        ];
+        for name in names {
             remove_file(&partial_path(&path.join(name)))?;
         }
         remove_partial_images(&path.join("samples"))?;
@@ -227,14 +218,21 @@ impl RunFolder {
             path: path.to_owned(),
             metrics: BufWriter::new(metrics),
             events,
+            is_new: kept.is_empty(),
             checkpoint_step: (first_step > 0).then_some(first_step),
         })
+    }
+
+    /// Whether it had no records yet when it was opened.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The folder of checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(CHECKPOINTS)
     }
 
     /// The folder itself.

@@ -11,9 +11,11 @@ use tch::Tensor;
 use crate::config::Plan;
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
-use crate::run::CONFIG_FILE;
 use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::request::Request;
+use crate::run::{CHECKPOINTS, CONFIG_FILE};
 use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX, MODEL_FILE, STATE_FILE};
+use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::{read_metadata, read_weights};
 
 /// Where files of weights keep the class names, as JSON.
@@ -115,7 +117,7 @@ impl RunWeights {
             reason,
             path: run.to_owned(),
         };
-        let folder = run.join("checkpoints");
+        let folder = run.join(CHECKPOINTS);
         let newest = || {
             Checkpoint::newest(&folder)?.ok_or_else(|| {
                 none(String::from(
@@ -171,7 +173,8 @@ impl RunWeights {
         };
         let metadata = read_metadata(&file)?;
         let of_plan = metadata.get("config_sha256").or(metadata.get("plan_sha256"));
-        if of_plan.is_some_and(|sha256| *sha256 != plan.sha256()) {
+        let request = Request::read(run)?;
+        if of_plan.is_some_and(|sha256| !is_named(plan, request.as_ref(), sha256)) {
             return Err(TrainError::NoWeights {
                 reason: format!("the weights are of another configuration than {CONFIG_FILE} of the run"),
                 path: file,
@@ -185,6 +188,12 @@ impl RunWeights {
             selection,
         })
     }
+}
+
+/// Whether a file of weights or a checkpoint that names `sha256` is of a run with this plan.
+pub(crate) fn is_named(plan: &Plan, request: Option<&Request>, sha256: &str) -> bool {
+    let earlier = request.and_then(|request| request.earlier_config_sha256.as_deref());
+    plan.identity_sha256() == sha256 || plan.sha256() == sha256 || earlier == Some(sha256)
 }
 
 /// Where files of weights keep how the names of the encoder's tensors begin; empty where the file holds nothing else.
@@ -224,12 +233,8 @@ pub fn read_encoder(path: &Path) -> Result<EncoderWeights, TrainError> {
     } else {
         (path.to_owned(), Vec::new())
     };
-    if file
-        .extension()
-        .is_some_and(|extension| extension == "pth" || extension == "pt")
-    {
-        let reason = String::from("bring it over with `tap-train import`");
-        return Err(TrainError::TorchFile { reason, path: file });
+    if matches!(FileKind::of(&file)?, FileKind::Zip | FileKind::Pickle) {
+        return Err(TrainError::NotImported { path: file });
     }
     let tensors = read_weights(&file)?;
     let prefix = match read_metadata(&file)?.remove(ENCODER_PREFIX_KEY) {
@@ -262,11 +267,10 @@ fn file_of_run(folder: &Path) -> Result<(PathBuf, Vec<String>), TrainError> {
     if let Some(file) = finished.into_iter().find(|file| file.is_file()) {
         return Ok((file, Vec::new()));
     }
-    let checkpoint =
-        Checkpoint::newest(&folder.join("checkpoints"))?.ok_or_else(|| TrainError::NoWeights {
-            reason: String::from("neither encoder.safetensors nor a checkpoint; was this run pre-trained?"),
-            path: folder.to_owned(),
-        })?;
+    let checkpoint = Checkpoint::newest(&folder.join(CHECKPOINTS))?.ok_or_else(|| TrainError::NoWeights {
+        reason: String::from("neither encoder.safetensors nor a checkpoint; was this run pre-trained?"),
+        path: folder.to_owned(),
+    })?;
     let step = checkpoint.state.step;
     let num_steps = Plan::read(&folder.join(CONFIG_FILE)).map(|plan| plan.phase.num_steps);
     let file = checkpoint.weights_file();

@@ -20,11 +20,9 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
 use super::provenance::{self, FinetunedRun, Provenance};
+use super::session::{Session, Wanted};
 use super::vote::Votes;
-use super::{
-    OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, require_finite,
-    train_batches,
-};
+use super::{OpenData, evaluation_batches, require_exact, require_finite, train_batches};
 use crate::config::{self, Config, Plan};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::data::collator::ViewSampling;
@@ -130,19 +128,30 @@ pub fn finetune<T: Task>(
     cancel: &AtomicBool,
     on_event: OnEvent<'_>,
 ) -> Result<Option<Scored<T::Score>>, TrainError> {
-    let inputs: Vec<&Path> = [options.data.as_path()].into_iter().chain(init).collect();
-    let _lock = run::lock(&options.out, options.existing, &inputs)?;
-    let checkpoint = checkpoint_to_resume(options, on_event)?;
-    let data = OpenData::open(&options.data)?;
-    let (init, init_sha256) = read_init(init, on_event)?;
-    let (plan, train) = data.plan(
-        None,
+    let inputs: Vec<&Path> = [options.data.as_path()]
+        .into_iter()
+        .chain(init)
+        .chain(options.continue_from.as_deref())
+        .collect();
+    let task = config::Task::named(T::NAME);
+    let wanted = Wanted {
+        task: task.clone(),
         config,
-        config::Task::named(T::NAME),
         labels_per_class,
-        &init_sha256,
-    )?;
-    run::check(&options.out, options.existing, &plan)?;
+        init,
+        inputs: &inputs,
+    };
+    let mut session = Session::open(&wanted, options, on_event)?;
+    if let Some(result) = session.finished_as_asked(on_event) {
+        return Ok(Some(result));
+    }
+    let data = session.open_data("")?;
+    let (init, init_sha256) = session.read_init(on_event)?;
+    let (mut plan, train) = data.plan(None, config, task, labels_per_class, &init_sha256)?;
+    session.settle(&mut plan, on_event)?;
+    if let Some(result) = session.finished(on_event) {
+        return Ok(Some(result));
+    }
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let (store, task) = build::<T>(&plan, &data, options.device)?;
     if let Some(encoder) = &init {
@@ -150,7 +159,7 @@ pub fn finetune<T: Task>(
         let file = encoder.file.display();
         on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
     }
-    run::prepare(&options.out, options.existing, &plan)?;
+    let checkpoint = session.begin()?;
     let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(T::ENCODER_PREFIX, &plan.encoder));

@@ -13,6 +13,7 @@ use crate::data::collator::ViewSampling;
 use crate::data::source::SampleSource;
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
+use crate::method::Inputs;
 use crate::method::tap::{comparison_grid, draw_views, gray_bytes, tap_config};
 use crate::model::{Mode, Tap};
 use crate::run::CONFIG_FILE;
@@ -57,6 +58,11 @@ pub fn generate(
         on_event(TrainEvent::Note(format!("drawn with the {}", weights.selection)));
     }
     let data = OpenData::with_images(&options.data, &plan.data.images)?;
+    let views = Inputs {
+        views: true,
+        normals: false,
+    };
+    data.require(views, "drawing views")?;
     let store = VarStore::new(options.device);
     let tap = Tap::new(&store.root(), &tap_config(&plan)?);
     require_exact(copy_weights(&store, &weights.tensors, ""), &weights.file)?;

@@ -1,7 +1,8 @@
 //! Import of encoder weights from checkpoints of PyTorch, with a report on all tensors of the file.
 //!
 //! Where the encoder lies in the file (`model.encoder.`, `base_model.module.transformer_q.` ...) is found by trying: of
-//! all prefixes of names in the file, the one under which most tensors have the name and shape of the network.
+//! all prefixes of names in the file, the one under which most tensors have the name and shape of the network. Where
+//! several are as good, it is the encoder that is trained, and not its slow copy: a momentum encoder, a teacher, an average.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,9 +10,11 @@ use std::path::Path;
 use serde::Serialize;
 use tch::{Device, Tensor, nn};
 
+use super::mismatch;
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
 use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
+use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::{
     file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors,
 };
@@ -26,6 +29,8 @@ pub struct ImportReport {
     pub encoder: String,
     /// Prefix of the encoder's names in the file.
     pub prefix: String,
+    /// Other prefixes under which as many tensors fit.
+    pub other_prefixes: Vec<String>,
     /// Tensors that fit.
     pub num_fitting: usize,
     /// Tensors of the network that are missing in the file.
@@ -78,22 +83,27 @@ pub fn is_imported(path: &Path) -> bool {
     read_metadata(path).is_ok_and(|metadata| METADATA_KEYS.iter().all(|key| metadata.contains_key(*key)))
 }
 
-/// Reads the encoder out of a PyTorch or safetensors file, for that of the named encoders that fits best.
+/// Reads the encoder out of a PyTorch or safetensors file, for that of the named encoders that fits best; from under
+/// `prefix`, if one is given.
 ///
 /// # Errors
 /// Where the file cannot be read, or no tensor in it fits any of them.
-pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Imported, TrainError> {
-    let is_safetensors = path
-        .extension()
-        .is_some_and(|extension| extension == "safetensors");
-    let (tensors, passed_over) = if is_safetensors {
+pub fn import(
+    path: &Path,
+    encoders: &[(String, EncoderConfig)],
+    prefix: Option<&str>,
+) -> Result<Imported, TrainError> {
+    let (tensors, passed_over) = if FileKind::of(path)? == FileKind::Safetensors {
         (read_tensors(path)?, Vec::new())
     } else {
         let file = torch_file::read(path)?;
         (file.tensors, file.passed_over)
     };
-    let prefixes = prefixes(tensors.keys());
-    let mut best: Option<(usize, &str, &str, &EncoderConfig)> = None;
+    let prefixes = match prefix {
+        Some(prefix) => vec![as_prefix(prefix)],
+        None => prefixes(tensors.keys()),
+    };
+    let mut best: Option<Fit<'_>> = None;
     for (name, config) in encoders {
         let network = shapes(config);
         for prefix in &prefixes {
@@ -102,29 +112,41 @@ pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Impor
                 found.is_some_and(|tensor| tensor.size() == *size)
             };
             let count = network.iter().filter(|entry| fits(entry)).count();
-            // A smaller network all of whose tensors fit is no worse than a larger one that has as many.
-            if best.is_none_or(|(most, ..)| count > most) {
-                best = Some((count, name, prefix, config));
+            match &mut best {
+                Some(best) if count == best.count && name == best.name => best.prefixes.push(prefix),
+                // A smaller network all of whose tensors fit is no worse than a larger one that has as many.
+                Some(best) if count <= best.count => {}
+                _ => {
+                    best = Some(Fit {
+                        count,
+                        name,
+                        config,
+                        prefixes: vec![prefix],
+                    });
+                }
             }
         }
     }
-    let Some((1.., name, prefix, config)) = best else {
-        let names: Vec<&str> = encoders.iter().map(|(name, _)| name.as_str()).collect();
+    let Some(fit) = best.filter(|fit| fit.count > 0) else {
         return Err(TrainError::Weights {
-            report: format!(
-                "none of the {} tensors fits an encoder of {}",
-                tensors.len(),
-                names.join(", ")
-            ),
+            report: mismatch::nothing_fits(&tensors, encoders, prefix, &passed_over),
             path: path.to_owned(),
         });
     };
+    let Fit {
+        name,
+        config,
+        mut prefixes,
+        ..
+    } = fit;
+    prefixes.sort_by_key(|prefix| (is_slow_copy(prefix), prefix.len()));
+    let prefix = prefixes.remove(0);
     let store = nn::VarStore::new(Device::Cpu);
     let _ = config.build(&(store.root() / "encoder"));
     let (mut of_encoder, mut elsewhere) = (BTreeMap::new(), BTreeMap::new());
     let known: BTreeSet<&str> = ["generator", "decoder", "prediction"].into();
     for (full_name, tensor) in tensors {
-        match full_name.strip_prefix(prefix) {
+        match full_name.strip_prefix(prefix.as_str()) {
             // An encoder without a prefix may lie beside the other parts of a model.
             Some(rest) if !(prefix.is_empty() && known.contains(first_part(rest))) => {
                 of_encoder.insert(rest.to_owned(), tensor);
@@ -150,7 +172,8 @@ pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Impor
     let report = ImportReport {
         source_sha256: file_sha256(path)?,
         encoder: name.to_owned(),
-        prefix: prefix.to_owned(),
+        prefix: prefix.clone(),
+        other_prefixes: prefixes.into_iter().cloned().collect(),
         num_fitting: fit.num_copied,
         missing: fit.missing,
         differing: fit.differing,
@@ -161,8 +184,35 @@ pub fn import(path: &Path, encoders: &[(String, EncoderConfig)]) -> Result<Impor
     Ok(Imported { tensors, report })
 }
 
+/// The places in a file where most tensors of an encoder are.
+struct Fit<'a> {
+    count: usize,
+    name: &'a str,
+    config: &'a EncoderConfig,
+    prefixes: Vec<&'a String>,
+}
+
+/// Words in the names of encoders that follow another one and are not trained themselves.
+const SLOW_COPIES: [&str; 8] = [
+    "ema", "momentum", "teacher", "target", "key", "k", "swa", "averaged",
+];
+
+fn is_slow_copy(prefix: &str) -> bool {
+    let mut words = prefix.split(['.', '_']);
+    words.any(|word| SLOW_COPIES.contains(&word.to_ascii_lowercase().as_str()))
+}
+
+/// A prefix as typed, with the dot at its end.
+fn as_prefix(typed: &str) -> String {
+    if typed.is_empty() || typed.ends_with('.') {
+        typed.to_owned()
+    } else {
+        format!("{typed}.")
+    }
+}
+
 /// Names and shapes of an encoder's tensors.
-fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
+pub(super) fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
     let store = nn::VarStore::new(Device::Cpu);
     let _ = config.build(&store.root());
     let mut shapes: Vec<_> = store

@@ -5,17 +5,19 @@ pub mod comparison;
 pub mod finetune;
 pub mod generate;
 pub mod import;
+mod mismatch;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
 pub mod segment;
+mod session;
 pub mod svm;
 pub mod vote;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tap_dataset::{Dataset, Split};
+use tap_dataset::{ColumnSet, Dataset, Split};
 use tch::Tensor;
 
 use crate::config::{Config, DataPlan, DatasetInfo, Plan};
@@ -24,13 +26,11 @@ use crate::data::batch::CpuBatch;
 use crate::data::collator::{Collator, LoaderOptions, RowContent};
 use crate::data::sampler::{BatchSampler, LastBatch};
 use crate::data::source::{SampleSource, ShardSource};
-use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::method::{self, MethodKind};
-use crate::run::Existing;
+use crate::method::{self, Inputs, MethodKind};
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::weights::{EncoderWeights, read_encoder};
-use crate::weights::checkpoint::{Checkpoint, WeightReport};
+use crate::weights::checkpoint::WeightReport;
 use crate::weights::safetensors::{file_sha256, is_finite};
 
 /// An open data set and its folder.
@@ -65,6 +65,27 @@ impl OpenData {
         Ok(Self {
             dataset: Arc::new(dataset),
             path: path.to_owned(),
+        })
+    }
+
+    /// Refuses data that lacks what is read beside points. `reader` says what reads it, as in "method tap".
+    ///
+    /// # Errors
+    /// What is missing, and how to get it.
+    pub fn require(&self, inputs: Inputs, reader: &str) -> Result<(), TrainError> {
+        let columns = self.dataset.columns();
+        let (missing, remedy) = if inputs.views && !columns.has(ColumnSet::Views) {
+            ("views", "without --no-views")
+        } else if inputs.normals && !columns.has(ColumnSet::Normals) {
+            ("normals", "with --set normals=true")
+        } else {
+            return Ok(());
+        };
+        Err(TrainError::UnsuitableData {
+            reason: format!(
+                "the data set has no {missing}, which {reader} needs; build it from its meshes {remedy}"
+            ),
+            path: self.path.clone(),
         })
     }
 
@@ -181,22 +202,6 @@ pub fn evaluation_batches(
         shuffle: None,
     };
     Arc::new(Collator::new(source, sampler, loader_options(plan, content)))
-}
-
-/// The checkpoint to resume from, if the run is to be resumed. Verified before anything else is done: a damaged
-/// checkpoint is noted, and it is an error if none is intact.
-fn checkpoint_to_resume(
-    options: &RunOptions,
-    on_event: OnEvent<'_>,
-) -> Result<Option<Checkpoint>, TrainError> {
-    if options.existing != Existing::Resume {
-        return Ok(None);
-    }
-    let checkpoint = Checkpoint::newest(&options.out.join("checkpoints"))?;
-    if let Some(note) = checkpoint.as_ref().and_then(Checkpoint::damage_note) {
-        on_event(TrainEvent::Note(note));
-    }
-    Ok(checkpoint)
 }
 
 /// The encoder to start from, where there is one, and the hash of its file, or "none".

@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
-use super::{OpenData, checkpoint_to_resume, evaluation_batches, read_init, require_exact, train_batches};
-use crate::config::{Config, Plan, Task, invalid};
+use super::session::{Session, Wanted};
+use super::{evaluation_batches, require_exact, train_batches};
+use crate::config::{Config, ContinuedFrom, Plan, Task, invalid};
 use crate::data::collator::{Collator, RowContent, ViewSampling};
 use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
@@ -28,7 +29,7 @@ use crate::run::image_grid::ImageGrid;
 use crate::run::weights::{EncoderWeights, TrainedOn, encoder_metadata};
 use crate::scalar::{Scalars, Sums};
 use crate::seed::torch_seed;
-use crate::weights::checkpoint::{ENCODER_FILE, copy_weights, encoder_tensors};
+use crate::weights::checkpoint::{ComputeSpan, ENCODER_FILE, copy_weights, encoder_tensors};
 use crate::weights::safetensors::write_tensors;
 
 /// Objects of a validation batch, at most; each comes with all its views.
@@ -41,7 +42,7 @@ const MAX_BASELINE_ROWS: usize = 2048;
 pub struct PretrainResult {
     /// SHA-256 of the data.
     pub data_sha256: String,
-    /// SHA-256 of the resolved configuration.
+    /// SHA-256 of what the resolved configuration says about the numbers.
     pub config_sha256: String,
     /// Its preset.
     pub preset: String,
@@ -67,10 +68,16 @@ pub struct PretrainResult {
     pub elapsed_s: f64,
     /// CPU seconds.
     pub cpu_s: f64,
-    /// Threads of torch.
+    /// Threads of torch, of the last session.
     pub num_threads: usize,
     /// Device.
     pub device: String,
+    /// What the steps were computed with, all sessions included.
+    #[serde(default)]
+    pub compute: Vec<ComputeSpan>,
+    /// The run that this one continued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_from: Option<ContinuedFrom>,
 }
 
 impl PretrainResult {
@@ -121,14 +128,27 @@ pub fn pretrain_with(
     let inputs: Vec<&Path> = [options.data.as_path()]
         .into_iter()
         .chain(init)
+        .chain(options.continue_from.as_deref())
         .chain(vgg_file)
         .collect();
-    let _lock = run::lock(&options.out, options.existing, &inputs)?;
-    let checkpoint = checkpoint_to_resume(options, on_event)?;
-    let data = OpenData::with_images(&options.data, &config.data.images)?;
-    let (init, init_sha256) = read_init(init, on_event)?;
-    let (plan, train) = data.plan(Some(kind), config, Task::Pretrain, 0, &init_sha256)?;
-    run::check(&options.out, options.existing, &plan)?;
+    let wanted = Wanted {
+        task: Task::Pretrain,
+        config,
+        labels_per_class: 0,
+        init,
+        inputs: &inputs,
+    };
+    let mut session = Session::open(&wanted, options, on_event)?;
+    if let Some(result) = session.finished_as_asked(on_event) {
+        return Ok(Some(result));
+    }
+    let data = session.open_data(&config.data.images)?;
+    let (init, init_sha256) = session.read_init(on_event)?;
+    let (mut plan, train) = data.plan(Some(kind), config, Task::Pretrain, 0, &init_sha256)?;
+    session.settle(&mut plan, on_event)?;
+    if let Some(result) = session.finished(on_event) {
+        return Ok(Some(result));
+    }
     let split = plan.data.evaluation_split;
     if plan.data.train_splits.contains(&split) {
         on_event(TrainEvent::Note(format!(
@@ -143,6 +163,7 @@ pub fn pretrain_with(
     if let Some(EncoderWeights { tensors, file, .. }) = &init {
         require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
+    data.require(method.inputs(), &format!("method {}", kind.name()))?;
     let Inputs { views, normals } = method.inputs();
     let (random, all) = if views {
         let num_views = data.dataset.num_views();
@@ -167,8 +188,7 @@ pub fn pretrain_with(
     }
 
     let batches = train_batches(&plan, train, random);
-    // From here on the folder is written to; what could be refused has been.
-    run::prepare(&options.out, options.existing, &plan)?;
+    let checkpoint = session.begin()?;
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(method.encoder_prefix(), &plan.encoder));
     let training = Training {
@@ -192,7 +212,7 @@ pub fn pretrain_with(
         return Ok(None);
     };
     let mut metadata = BTreeMap::from([
-        (String::from("config_sha256"), plan.sha256()),
+        (String::from("config_sha256"), plan.identity_sha256()),
         (String::from("data_sha256"), plan.data_sha256.clone()),
         (String::from("num_steps"), summary.step.to_string()),
     ]);
@@ -219,7 +239,7 @@ fn result(
     let baselines = baselines.map(|(name, value)| (name.to_owned(), value));
     Some(PretrainResult {
         data_sha256: plan.data_sha256.clone(),
-        config_sha256: plan.sha256(),
+        config_sha256: plan.identity_sha256(),
         preset: plan.preset.clone(),
         seed: plan.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
@@ -233,6 +253,8 @@ fn result(
         cpu_s: summary.cpu_s,
         num_threads: options.num_threads,
         device: device_name(options.device),
+        compute: summary.compute.clone(),
+        continued_from: plan.continued_from.clone(),
     })
 }
 

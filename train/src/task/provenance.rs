@@ -8,14 +8,14 @@ use tch::nn::VarStore;
 
 use super::vote::{VoteRule, Votes};
 use super::{OpenData, require_exact};
-use crate::config::{Plan, Task};
+use crate::config::{ContinuedFrom, Plan, Task};
 use crate::engine::trainer::{RunOptions, TrainingSummary};
 use crate::error::TrainError;
 use crate::process::device_name;
 use crate::run::CONFIG_FILE;
 use crate::run::event::OnEvent;
 use crate::run::weights::{RunWeights, TrainedOn, WeightChoice};
-use crate::weights::checkpoint::{MODEL_FILE, copy_weights};
+use crate::weights::checkpoint::{ComputeSpan, MODEL_FILE, copy_weights};
 use crate::weights::safetensors::write_tensors;
 
 /// Provenance of a score: everything that it depends on.
@@ -23,7 +23,7 @@ use crate::weights::safetensors::write_tensors;
 pub struct Provenance {
     /// SHA-256 of the data.
     pub data_sha256: String,
-    /// SHA-256 of the resolved configuration.
+    /// SHA-256 of what the resolved configuration says about the numbers.
     pub config_sha256: String,
     /// Its preset.
     pub preset: String,
@@ -55,17 +55,23 @@ pub struct Provenance {
     pub elapsed_s: f64,
     /// CPU seconds of training; 0 for an evaluation alone.
     pub cpu_s: f64,
-    /// Threads of torch.
+    /// Threads of torch, of the last session.
     pub num_threads: usize,
     /// Device.
     pub device: String,
+    /// What the steps were computed with, all sessions included; empty for an evaluation alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compute: Vec<ComputeSpan>,
+    /// The run that this one continued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued_from: Option<ContinuedFrom>,
 }
 
 impl Provenance {
     fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
         Self {
             data_sha256: data.dataset.sha256().to_owned(),
-            config_sha256: plan.sha256(),
+            config_sha256: plan.identity_sha256(),
             preset: plan.preset.clone(),
             seed: plan.seed,
             init_sha256: plan.init_sha256.clone(),
@@ -82,6 +88,8 @@ impl Provenance {
             cpu_s: 0.0,
             num_threads: options.num_threads,
             device: device_name(options.device),
+            compute: Vec::new(),
+            continued_from: plan.continued_from.clone(),
         }
     }
 
@@ -98,6 +106,7 @@ impl Provenance {
             num_steps: summary.step,
             elapsed_s: summary.elapsed_s,
             cpu_s: summary.cpu_s,
+            compute: summary.compute.clone(),
             ..Self::new(plan, data, options, plan.data.evaluation_split, Votes::default())
         }
     }
@@ -131,7 +140,7 @@ pub(super) fn save(
     store: &VarStore,
     mut metadata: BTreeMap<String, String>,
 ) -> Result<(), TrainError> {
-    metadata.insert(String::from("config_sha256"), plan.sha256());
+    metadata.insert(String::from("config_sha256"), plan.identity_sha256());
     metadata.insert(String::from("data_sha256"), plan.data_sha256.clone());
     write_tensors(
         &options.out.join(MODEL_FILE),

@@ -24,8 +24,8 @@ use crate::weights::safetensors::{
     NO_HASH, file_sha256, read_tensors, read_weights, write_atomic, write_tensors,
 };
 
-/// The version of the checkpoint's layout. Version 1, without hashes, is read too.
-const FORMAT_VERSION: u32 = 2;
+/// The version of the checkpoint's layout. Version 1, without hashes, and version 2, without threads, are read too.
+const FORMAT_VERSION: u32 = 3;
 /// The file of all weights, of a checkpoint and of a finished fine-tuning.
 pub const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -38,6 +38,25 @@ pub const ENCODER_FILE: &str = "encoder.safetensors";
 pub const ENCODER_PREFIX: &str = "encoder.";
 /// Suffix of the name of a checkpoint while it is written.
 const PARTIAL: &str = ".partial";
+
+/// Steps that were computed with the same threads and device. With others, sums are split elsewhere and differ in their
+/// last bits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComputeSpan {
+    /// Steps taken before its first one.
+    pub first_step: u64,
+    /// Threads of torch.
+    pub num_threads: usize,
+    /// Device.
+    pub device: String,
+}
+
+impl std::fmt::Display for ComputeSpan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.num_threads == 1 { "" } else { "s" };
+        write!(f, "{} with {} thread{plural}", self.device, self.num_threads)
+    }
+}
 
 /// State of a checkpoint beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +78,9 @@ pub struct CheckpointState {
     pub cpu_s: f64,
     /// Lowest validation loss so far; reported, never selected by.
     pub best_validation_loss: Option<f64>,
+    /// What the steps were computed with, in order; empty where an earlier version did not record it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compute: Vec<ComputeSpan>,
     /// SHA-256 of each file beside it; only in the file itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<String, String>,
@@ -80,9 +102,33 @@ impl CheckpointState {
             elapsed_s: 0.0,
             cpu_s: 0.0,
             best_validation_loss: None,
+            compute: Vec::new(),
             files: BTreeMap::new(),
             state_sha256: String::new(),
         }
+    }
+
+    /// Records what the following steps are computed with. Returns a note where the steps so far were computed with
+    /// something else.
+    pub fn compute_with(&mut self, num_threads: usize, device: &str) -> Option<String> {
+        let first_step = self.step;
+        self.compute.retain(|span| span.first_step < first_step);
+        let now = ComputeSpan {
+            first_step,
+            num_threads,
+            device: device.to_owned(),
+        };
+        let before = self.compute.last().map(ComputeSpan::to_string);
+        if before.as_ref() == Some(&now.to_string()) {
+            return None;
+        }
+        let note = before.map(|before| {
+            format!(
+                "up to step {first_step} the run was computed on {before}, from here on {now}: the losses are not those of an unbroken run bit for bit"
+            )
+        });
+        self.compute.push(now);
+        note
     }
 
     fn without_hashes(self) -> Self {
@@ -282,29 +328,15 @@ pub fn save(
     keep: usize,
     metadata: &BTreeMap<String, String>,
 ) -> Result<PathBuf, TrainError> {
-    let path = folder.join(format!("step-{:010}", state.step));
+    let path = path_of(folder, state.step);
     let partial = folder.join(format!("step-{:010}{PARTIAL}", state.step));
     remove_folder(&partial)?;
-    fs::create_dir_all(&partial).map_err(TrainError::io("create", &partial))?;
-    let mut metadata = metadata.clone();
-    metadata.insert(String::from("plan_sha256"), state.plan_sha256.clone());
-    let mut files = BTreeMap::new();
-    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
-        let file = partial.join(name);
-        write_tensors(&file, tensors, &metadata)?;
-        files.insert(name.to_owned(), file_sha256(&file)?);
-        Ok(())
-    };
-    write(MODEL_FILE, store.variables().into_iter().collect())?;
-    write(OPTIMIZER_FILE, optimizer.state())?;
-    if let Some(ema) = ema {
-        write(EMA_FILE, ema.state())?;
+    let written = write_files(&partial, state, store, optimizer, ema, metadata);
+    if written.is_err() {
+        // On a full disk half a checkpoint is in the way; where it cannot be removed, the next session does it.
+        let _ = remove_folder(&partial);
     }
-    let json = state
-        .to_json(files)
-        .map_err(|error| TrainError::io("write", partial.join(STATE_FILE))(error.into()))?;
-    write_atomic(&partial.join(STATE_FILE), json.as_bytes())?;
-    sync_dir(&partial).map_err(TrainError::io("sync", &partial))?;
+    written?;
     // A run that was resumed from an older checkpoint may come by here again.
     remove_folder(&path)?;
     fs::rename(&partial, &path).map_err(TrainError::io("rename", &partial))?;
@@ -316,6 +348,36 @@ pub fn save(
         remove_folder(&old)?;
     }
     Ok(path)
+}
+
+fn write_files(
+    folder: &Path,
+    state: &CheckpointState,
+    store: &VarStore,
+    optimizer: &AdamW,
+    ema: Option<&Ema>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<(), TrainError> {
+    fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+    let mut metadata = metadata.clone();
+    metadata.insert(String::from("plan_sha256"), state.plan_sha256.clone());
+    let mut files = BTreeMap::new();
+    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
+        let file = folder.join(name);
+        write_tensors(&file, tensors, &metadata)?;
+        files.insert(name.to_owned(), file_sha256(&file)?);
+        Ok(())
+    };
+    write(MODEL_FILE, store.variables().into_iter().collect())?;
+    write(OPTIMIZER_FILE, optimizer.state())?;
+    if let Some(ema) = ema {
+        write(EMA_FILE, ema.state())?;
+    }
+    let json = state
+        .to_json(files)
+        .map_err(|error| TrainError::io("write", folder.join(STATE_FILE))(error.into()))?;
+    write_atomic(&folder.join(STATE_FILE), json.as_bytes())?;
+    sync_dir(folder).map_err(TrainError::io("sync", folder))
 }
 
 /// Removes partially written checkpoints.
@@ -381,6 +443,11 @@ pub fn read_state(path: &Path) -> Result<CheckpointState, TrainError> {
 /// Where there are none, or the file is damaged.
 pub fn read_ema(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
     read_tensors(&path.join(EMA_FILE))
+}
+
+/// Where the checkpoint of a step lies in a folder of checkpoints.
+pub(crate) fn path_of(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("step-{step:010}"))
 }
 
 /// The step in the name of a checkpoint's folder.
@@ -664,6 +731,33 @@ mod tests {
         );
         let nothing = Checkpoint::newest(&folder.path().join("none")).unwrap();
         assert!(nothing.is_none(), "a run that has only begun");
+    }
+
+    #[test]
+    fn other_threads_are_noted_from_their_step_on() {
+        let mut state = CheckpointState::start(String::from("p"), 1);
+        assert_eq!(state.compute_with(2, "cpu"), None, "a new run");
+        state.step = 4;
+        assert_eq!(state.compute_with(2, "cpu"), None, "as before");
+        let note = state.compute_with(1, "cpu").unwrap();
+        assert!(
+            note.contains("step 4") && note.contains("2 threads, from here on cpu with 1 thread:"),
+            "{note}"
+        );
+        // That session took no step.
+        state.compute_with(3, "cuda:0").unwrap();
+        let steps: Vec<_> = state
+            .compute
+            .iter()
+            .map(|span| (span.first_step, span.num_threads))
+            .collect();
+        assert_eq!(steps, [(0, 2), (4, 3)]);
+        state.compute.clear();
+        assert_eq!(
+            state.compute_with(1, "cpu"),
+            None,
+            "of an earlier version nothing is known"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Tensors in files: checkpoints, safetensors, and what PyTorch saves.
 
 pub mod checkpoint;
+pub mod file_kind;
 pub mod pickle;
 pub mod safetensors;
 pub mod torch_file;

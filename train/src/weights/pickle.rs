@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a stack machine, and a hostile one may call any function of Python. This machine knows no
 //! functions. It builds numbers, text, lists, tuples and dictionaries; a call becomes a [`Value::Call`] that holds the
-//! name and the arguments, and the caller handles the few names that it knows.
+//! name, the arguments and the state that the object would get, and the caller handles the few names that it knows.
 //!
 //! Memory is bounded by the size of the file: every instruction adds a bounded amount, and lengths are checked against
 //! the bytes that remain.
@@ -10,10 +10,13 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Largest depth of nested dictionaries.
-const MAX_DEPTH: usize = 16;
+/// Largest depth of nested containers.
+const MAX_DEPTH: usize = 32;
 /// Largest number of entries: ten times that of the largest networks.
 const MAX_ENTRIES: usize = 1 << 20;
+
+/// The attributes in which a module of PyTorch keeps its tensors and its parts.
+pub const MODULE_ATTRIBUTES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
 /// The content of a pickle. All containers are in one list, so that nesting depth and cycles do no harm.
 #[derive(Debug)]
@@ -30,7 +33,11 @@ pub struct Pickle {
 enum Node {
     Items(Vec<Value>),
     Entries(Vec<(Value, Value)>),
-    Call { callee: Value, arguments: Value },
+    Call {
+        callee: Value,
+        arguments: Value,
+        state: Option<Value>,
+    },
     Persistent(Value),
 }
 
@@ -101,6 +108,11 @@ impl Value {
         }
     }
 
+    /// Whether it can hold other values.
+    fn is_container(&self) -> bool {
+        matches!(self, Self::Items(_) | Self::Dict(_) | Self::Call(_))
+    }
+
     /// The integer, if it is one.
     #[must_use]
     pub fn as_int(&self) -> Option<i64> {
@@ -144,7 +156,22 @@ impl Pickle {
                 Node::Call {
                     callee: Value::Global(name),
                     arguments,
+                    ..
                 } => Some((name, self.items(arguments).unwrap_or_default())),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The attributes that the object of a call would get.
+    #[must_use]
+    pub fn attributes(&self, value: &Value) -> Option<&[(Value, Value)]> {
+        match value {
+            Value::Call(id) => match &self.nodes[*id] {
+                Node::Call {
+                    state: Some(state), ..
+                } => self.entries(state),
                 _ => None,
             },
             _ => None,
@@ -163,8 +190,10 @@ impl Pickle {
         }
     }
 
-    /// Calls `visit` with the dotted path of every entry of nested dictionaries, and does not go into an entry for which
-    /// it returns true. Entries that lie too deep, or beyond a million, are not visited.
+    /// Calls `visit` with the dotted path of every entry of nested dictionaries, of every member of lists and tuples that
+    /// can hold something, and of every attribute, and does not go into a value for which it returns true. The
+    /// attributes in which PyTorch's modules keep their tensors and parts have no name in paths, as in a state dict.
+    /// Values that lie too deep, or beyond a million, are not visited.
     pub fn walk<'a>(&'a self, visit: &mut impl FnMut(&str, &'a Value) -> bool) {
         let mut budget = MAX_ENTRIES;
         self.walk_from("", &self.root, 0, &mut budget, visit);
@@ -178,20 +207,32 @@ impl Pickle {
         budget: &mut usize,
         visit: &mut impl FnMut(&str, &'a Value) -> bool,
     ) {
-        let Some(entries) = self.entries(value).filter(|_| depth < MAX_DEPTH) else {
+        if depth >= MAX_DEPTH {
             return;
-        };
-        for (key, value) in entries {
-            // A dictionary may stand in many places, so the file's size does not bound the walk.
+        }
+        let entries = self.entries(value).or_else(|| self.attributes(value));
+        let entries = entries.unwrap_or_default().iter().filter_map(|(key, value)| {
+            Some(match key {
+                Value::Text(text) => (text.to_string(), value),
+                Value::Int(int) => (int.to_string(), value),
+                _ => return None,
+            })
+        });
+        let items = self.items(value).unwrap_or_default().iter().enumerate();
+        let items = items
+            .filter(|(_, value)| value.is_container())
+            .map(|(idx, value)| (idx.to_string(), value));
+        let is_object = matches!(value, Value::Call(_));
+        for (name, value) in entries.chain(items) {
+            // A container may stand in many places, so the file's size does not bound the walk.
             if *budget == 0 {
                 return;
             }
             *budget -= 1;
-            let name = match key {
-                Value::Text(text) => text.to_string(),
-                Value::Int(int) => int.to_string(),
-                _ => continue,
-            };
+            if is_object && MODULE_ATTRIBUTES.contains(&name.as_str()) {
+                self.walk_from(path, value, depth + 1, budget, visit);
+                continue;
+            }
             let path = if path.is_empty() {
                 name
             } else {
@@ -358,8 +399,7 @@ impl<'a> Machine<'a> {
             b'1' => return Ok(self.above_mark().map(drop)),
             b'a' | b'e' | 0x90 => return Ok(self.append(code)),
             b's' | b'u' => return Ok(self.set_items(code)),
-            // An object's state is of no use without the object.
-            b'b' => return Ok(self.pop().map(drop)),
+            b'b' => return Ok(self.set_state()),
             _ => self.compose(code),
         };
         Ok(value.map(|value| self.stack.push(value)))
@@ -449,6 +489,17 @@ impl<'a> Machine<'a> {
         Some(())
     }
 
+    /// The state of the object below it, which is kept beside the call.
+    fn set_state(&mut self) -> Option<()> {
+        let new = self.pop()?;
+        if let Some(Value::Call(id)) = self.stack.last()
+            && let Node::Call { state, .. } = &mut self.nodes[*id]
+        {
+            *state = Some(new);
+        }
+        Some(())
+    }
+
     fn node(&mut self, node: Node) -> usize {
         self.nodes.push(node);
         self.nodes.len() - 1
@@ -466,15 +517,38 @@ impl<'a> Machine<'a> {
         Value::Persistent(self.node(Node::Persistent(name)))
     }
 
-    /// A call as a value. Two are harmless because they are made here: dictionaries by other names.
+    /// A call as a value. Some are harmless because they are made here: dictionaries by other names, and sets.
     fn call(&mut self, callee: Value, arguments: Value) -> Value {
-        if let Value::Global(name) = &callee
-            && matches!(&**name, "collections.OrderedDict" | "collections.defaultdict")
-        {
-            let entries = self.given_entries(&arguments).unwrap_or_default();
-            return self.dict(entries);
+        let name = match &callee {
+            Value::Global(name) => &**name,
+            _ => "",
+        };
+        match name {
+            "collections.OrderedDict" | "collections.defaultdict" => {
+                let entries = self.given_entries(&arguments).unwrap_or_default();
+                return self.dict(entries);
+            }
+            "__builtin__.set" | "builtins.set" | "__builtin__.frozenset" | "builtins.frozenset" => {
+                return self.first_item(&arguments).unwrap_or(arguments);
+            }
+            _ => {}
         }
-        Value::Call(self.node(Node::Call { callee, arguments }))
+        Value::Call(self.node(Node::Call {
+            callee,
+            arguments,
+            state: None,
+        }))
+    }
+
+    /// The list that a set is made of.
+    fn first_item(&self, arguments: &Value) -> Option<Value> {
+        let Value::Items(id) = arguments else {
+            return None;
+        };
+        match &self.nodes[*id] {
+            Node::Items(items) => items.first().cloned(),
+            _ => None,
+        }
     }
 
     /// The pairs that a dictionary by another name is made of, as old pickles have them.
@@ -610,6 +684,41 @@ mod tests {
             Some("touch /tmp/owned"),
             "and its arguments"
         );
+    }
+
+    #[test]
+    fn lists_and_the_attributes_of_modules_are_walked() {
+        // ({'a': 1}, Net() with _parameters = {'w': 2}, _modules = {'sub': {'x': 3}} and other = 4, 5)
+        let text = |text: &str| {
+            let mut bytes = vec![b'U', text.len() as u8];
+            bytes.extend(text.as_bytes());
+            bytes
+        };
+        let bytes = [
+            b"(}(".to_vec(),
+            text("a"),
+            b"K\x01ucm\nNet\n)\x81}(".to_vec(),
+            text("_parameters"),
+            b"}(".to_vec(),
+            text("w"),
+            b"K\x02u".to_vec(),
+            text("_modules"),
+            b"}(".to_vec(),
+            text("sub"),
+            b"}(".to_vec(),
+            text("x"),
+            b"K\x03uu".to_vec(),
+            text("other"),
+            b"K\x04ubK\x05t.".to_vec(),
+        ]
+        .concat();
+        let pickle = read(&bytes).unwrap();
+        let mut ints = Vec::new();
+        pickle.walk(&mut |path, value| {
+            ints.extend(value.as_int().map(|int| format!("{path}={int}")));
+            false
+        });
+        assert_eq!(ints, ["0.a=1", "1.w=2", "1.sub.x=3", "1.other=4"]);
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn write_tensors(
 /// Where the file cannot be read or is damaged: a file that carries its hash is checked against it.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, TrainError> {
     // The check of the header's length comes first: it is what a damaged file gets wrong.
-    check_hash(path, Header::read(path)?)?;
+    check_hash_of(path)?;
     let tensors = Tensor::read_safetensors(path).map_err(|error| TrainError::TensorFile {
         reason: error.to_string(),
         path: path.to_owned(),
@@ -192,6 +192,14 @@ impl Header {
             .collect();
         Ok(Self { file, text, metadata })
     }
+}
+
+/// Checks that a file has a header, and the hash that it was written with, if it has one.
+///
+/// # Errors
+/// Where it cannot be read or is damaged.
+pub(crate) fn check_hash_of(path: &Path) -> Result<(), TrainError> {
+    check_hash(path, Header::read(path)?)
 }
 
 /// Verifies the hash in a file, if it has one.

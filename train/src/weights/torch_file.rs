@@ -2,8 +2,9 @@
 //!
 //! Such a file is an uncompressed ZIP archive: `NAME/data.pkl`, a pickle whose tensors refer to `NAME/data/KEY`, one file
 //! of raw numbers each. The pickle goes through [`super::pickle`], which makes no calls; of all names the
-//! handful below are recognized, and everything else is skipped and listed by name. Files from before PyTorch 1.6 have another
-//! layout and are refused.
+//! handful below are recognized, and everything else is skipped and listed by name. A whole module that was pickled
+//! (`torch.save(model)`) and a `TorchScript` archive give the tensors of their state dict. Files from before PyTorch 1.6 have
+//! another layout and are refused.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,14 +15,15 @@ use tch::{Kind, Tensor};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::TrainError;
-use crate::weights::pickle::{self, Pickle, Value};
+use crate::weights::file_kind::FileKind;
+use crate::weights::pickle::{self, MODULE_ATTRIBUTES, Pickle, Value};
 
 /// Limit on the pickle: a network of some hundred thousand tensors.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 /// Tensors together may be so many times as large as the file, since some share their numbers.
 const MAX_SHARING: u64 = 4;
-/// How files from before PyTorch 1.6 begin: a pickled number.
-const LEGACY_START: [u8; 2] = [0x80, 0x02];
+/// Beginning of the class names of `TorchScript`.
+const TORCH_SCRIPT: &str = "__torch__.";
 
 /// Content of a file.
 #[derive(Debug)]
@@ -43,14 +45,19 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
         reason,
         path: path.to_owned(),
     };
-    let mut file = File::open(path).map_err(TrainError::io("open", path))?;
-    let num_bytes = file.metadata().map_err(TrainError::io("open", path))?.len();
-    let mut start = [0; 2];
-    if file.read_exact(&mut start).is_ok() && start == LEGACY_START {
-        return Err(damaged(String::from(
-            "written by PyTorch before 1.6, or a bare pickle; load and save it with a newer PyTorch",
-        )));
+    let not_torch = match FileKind::of(path)? {
+        FileKind::Pickle => Some(
+            "written by PyTorch before 1.6, or a bare pickle; in a newer PyTorch: torch.save(torch.load('old.pth'), 'new.pth')",
+        ),
+        FileKind::Html => Some("it is a web page, as a failed download leaves it"),
+        FileKind::LfsPointer => Some("it is a pointer of Git LFS; `git lfs pull` fetches the file itself"),
+        FileKind::Safetensors | FileKind::Zip | FileKind::Other => None,
+    };
+    if let Some(reason) = not_torch {
+        return Err(damaged(reason.to_owned()));
     }
+    let file = File::open(path).map_err(TrainError::io("open", path))?;
+    let num_bytes = file.metadata().map_err(TrainError::io("open", path))?.len();
     let archive = ZipArchive::new(BufReader::new(file));
     let mut reader = Reader {
         archive: archive.map_err(|error| damaged(format!("no ZIP archive: {error}")))?,
@@ -77,7 +84,11 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
     pickle.walk(&mut |name, value| {
         if let Some(tensor) = stored_tensor(&pickle, value) {
             found.push((name.to_owned(), tensor));
-        } else if let Some((callee, _)) = pickle.call(value) {
+            return true;
+        }
+        if let Some((callee, _)) = pickle.call(value)
+            && !is_module(&pickle, value)
+        {
             passed_over.push(format!("{name} ({callee})"));
         }
         false
@@ -90,6 +101,18 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
         tensors.insert(name, tensor);
     }
     Ok(TorchFile { tensors, passed_over })
+}
+
+/// Whether it is a module, the tensors of which are taken: of Python or of `TorchScript`.
+fn is_module(pickle: &Pickle, value: &Value) -> bool {
+    let is_script = pickle
+        .call(value)
+        .is_some_and(|(class, _)| class.starts_with(TORCH_SCRIPT));
+    let has = |wanted: &str| {
+        let attributes = pickle.attributes(value).unwrap_or_default();
+        attributes.iter().any(|(name, _)| name.as_text() == Some(wanted))
+    };
+    is_script || MODULE_ATTRIBUTES.into_iter().all(has)
 }
 
 /// A tensor as the pickle describes it.
@@ -106,7 +129,10 @@ struct StoredTensor {
 fn stored_tensor(pickle: &Pickle, value: &Value) -> Option<StoredTensor> {
     let (name, arguments) = pickle.call(value)?;
     match name {
-        "torch._utils._rebuild_parameter" => stored_tensor(pickle, arguments.first()?),
+        // With the attributes that somebody gave it, or without.
+        "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => {
+            stored_tensor(pickle, arguments.first()?)
+        }
         "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor" => {
             let integers = |value: &Value| -> Option<Vec<i64>> {
                 pickle.items(value)?.iter().map(Value::as_int).collect()
@@ -185,13 +211,11 @@ impl Reader {
         let StoredTensor {
             offset, size, stride, ..
         } = stored;
-        // The last element that is reached, in numbers that cannot overflow.
+        // The last element that is reached, in numbers that cannot overflow. A stride of 0 repeats a number.
         let is_plain = size.len() == stride.len()
             && *offset >= 0
-            && size
-                .iter()
-                .chain(stride)
-                .all(|&length| (0..=num_elements).contains(&length));
+            && size.iter().all(|&size| size >= 0)
+            && stride.iter().all(|&stride| (0..=num_elements).contains(&stride));
         let last = size
             .iter()
             .zip(stride)
@@ -203,11 +227,12 @@ impl Reader {
         let num_claimed = size
             .iter()
             .try_fold(1_i64, |product, &size| product.checked_mul(size));
-        let num_claimed = num_claimed.filter(|&claimed| claimed <= num_elements);
-        if !is_plain || !(is_empty || (last < i128::from(num_elements) && num_claimed.is_some())) {
+        let fits = is_plain && (is_empty || last < i128::from(num_elements));
+        let Some(num_claimed) = num_claimed.filter(|_| fits) else {
             return Err(format!("shape {size:?} leaves its {num_elements} numbers"));
-        }
-        self.claimed_bytes += num_claimed.unwrap_or(0) as u64 * stored.kind.elt_size_in_bytes() as u64;
+        };
+        let num_bytes = (num_claimed as u64).saturating_mul(stored.kind.elt_size_in_bytes() as u64);
+        self.claimed_bytes = self.claimed_bytes.saturating_add(num_bytes);
         if self.claimed_bytes > MAX_SHARING * self.num_bytes {
             return Err(String::from("its tensors together claim many times the file"));
         }

@@ -1,5 +1,7 @@
 """Writes `tiny.pth`, a checkpoint as training code of this field saves them, and `hostile.pth`, one that runs a command
-when PyTorch loads it trustingly. `python make.py`, with any PyTorch since 1.6.
+when PyTorch loads it trustingly. Then the same encoder in other ways: `module.pth`, a whole module, `script.pt`, a
+TorchScript archive, and `momentum.pth`, a tuple with a trained encoder and its slow copy. `python make.py`, with PyTorch 2
+or newer (before, a parameter is saved without the attributes that it was given).
 
 Element k (in row-major order) of tensor i (in the order of sorted names) has the value i + k / 256."""
 
@@ -59,3 +61,36 @@ class Owned:
 
 checkpoint["arguments"] = Owned()
 torch.save(checkpoint, "hostile.pth")
+
+
+class Part(torch.nn.Module):
+    """A module with the encoder's tensors under their names."""
+
+    def forward(self, x):
+        return x
+
+
+encoder = Part()
+for i, name in enumerate(sorted(shapes)):
+    numel = torch.Size(shapes[name]).numel()
+    tensor = (i + torch.arange(numel) / 256).reshape(shapes[name])
+    *path, last = name.split(".")
+    part = encoder
+    for step in path:
+        if not hasattr(part, step):
+            part.add_module(step, Part())
+        part = getattr(part, step)
+    if last.startswith("running"):
+        part.register_buffer(last, tensor)
+    else:
+        part.register_parameter(last, torch.nn.Parameter(tensor))
+torch.save({"model": encoder, "epoch": 7, "arguments": Owned()}, "module.pth")
+torch.jit.save(torch.jit.script(encoder), "script.pt")
+
+both = collections.OrderedDict()
+for name, tensor in encoder.state_dict().items():
+    both[f"module.encoder_k.{name}"] = tensor + 1
+    parameter = torch.nn.Parameter(tensor)
+    parameter.no_weight_decay = True
+    both[f"module.encoder_q.{name}"] = parameter
+torch.save((both, {"scale": torch.ones(1).expand(64)}), "momentum.pth")

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use tap_dataset::{
-    Columns, Mask1Bit, ObjectId, PartName, RowLayout, Sample, SampleView, ShardHeader, Split,
+    ColumnSet, Columns, Mask1Bit, ObjectId, PartName, RowLayout, Sample, SampleView, ShardHeader, Split,
     encode_gray_png, write_samples,
 };
 use tap_train::seed::Stream;
@@ -26,6 +26,39 @@ pub(crate) fn write_parts(
     num_points: usize,
     classes_with_parts: &[&str],
 ) {
+    let layout = RowLayout {
+        num_points,
+        num_views: NUM_VIEWS,
+        image_size_px: size_px,
+        columns: Columns::DEFAULT.without(ColumnSet::Mesh),
+    };
+    let samples = samples(per_class, size_px, num_points, classes_with_parts);
+    write_rows(dir, layout, classes_with_parts, samples);
+}
+
+/// The same objects, but points and labels alone.
+pub(crate) fn write_points(dir: &Path, per_class: usize, num_points: usize, classes_with_parts: &[&str]) {
+    let layout = RowLayout {
+        num_points,
+        num_views: 0,
+        image_size_px: 0,
+        columns: Columns::POINTS.with(ColumnSet::Parts),
+    };
+    let mut samples = samples(per_class, 16, num_points, classes_with_parts);
+    for (_, sample) in &mut samples {
+        sample.normals = None;
+        sample.views.clear();
+        sample.coverage_min = None;
+    }
+    write_rows(dir, layout, classes_with_parts, samples);
+}
+
+fn samples(
+    per_class: usize,
+    size_px: u32,
+    num_points: usize,
+    classes_with_parts: &[&str],
+) -> Vec<(Split, Sample)> {
     let mut samples = Vec::new();
     for (label, class) in CLASSES.iter().enumerate() {
         for object in 0..per_class + per_class.div_ceil(2) {
@@ -42,13 +75,12 @@ pub(crate) fn write_parts(
             samples.push((split, sample));
         }
     }
+    samples
+}
+
+fn write_rows(dir: &Path, layout: RowLayout, classes_with_parts: &[&str], samples: Vec<(Split, Sample)>) {
     let header = ShardHeader {
-        layout: RowLayout {
-            num_points,
-            num_views: NUM_VIEWS,
-            image_size_px: size_px,
-            columns: Columns::Plain,
-        },
+        layout,
         classes: CLASSES.map(String::from).to_vec(),
         parts: classes_with_parts.iter().flat_map(|class| parts(class)).collect(),
         recipe: serde_json::json!({}),
@@ -80,19 +112,16 @@ fn sample(class: &str, label: usize, object: usize, size_px: u32, num_points: us
         category: class.to_owned(),
         label: label as i64,
         points,
-        normals,
+        normals: Some(normals),
         part_labels: None,
         views,
+        coverage_min: Some(0.1),
         object_from_mesh: [
             1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0,
         ],
-        num_triangles: 1,
-        surface_area: 1.0,
-        is_watertight: true,
-        coverage_min: 0.1,
         source_sha256: String::from("0000000000000000000000000000000000000000000000000000000000000000"),
         assets_sha256: None,
-        issues: None,
+        mesh: None,
     }
 }
 

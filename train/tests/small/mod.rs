@@ -58,6 +58,7 @@ pub(crate) fn options(data: &Path, out: PathBuf, existing: Existing, loader_thre
         device: Device::Cpu,
         loader_threads,
         num_threads: 1,
+        continue_from: None,
     }
 }
 

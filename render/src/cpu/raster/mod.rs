@@ -293,6 +293,14 @@ impl Viewport {
         let y = self.rows.start as usize + row;
         Vec2::new(x as f32 + 0.5, y as f32 + 0.5)
     }
+
+    /// The position of the sample of a lane, in pixels.
+    pub(crate) fn sample(&self, cell: usize, lane: usize) -> Vec2 {
+        let (row, column) = (cell / self.stride, cell % self.stride);
+        let x = column as i32 * self.pattern.cell_width + self.pattern.x[lane];
+        let y = (self.rows.start as i32 + row as i32) * SUBPIXELS + self.pattern.y[lane];
+        Vec2::new(x as f32, y as f32) / SUBPIXELS as f32
+    }
 }
 
 /// Evaluates a linear function (an edge function or depth) incrementally over cells.

@@ -25,7 +25,7 @@ use crate::{
         texture::{Decoder, Loaded, Request, TextureError, read_beside},
         triangle_soup::TriangleSoup,
     },
-    mesh::{Material, Wrap},
+    mesh::{Material, WarningKind, Wrap},
 };
 
 /// Material and vertex attributes of a primitive.
@@ -85,15 +85,19 @@ impl<'a> MaterialResolver<'a> {
                         .uv_transform
                         .transform_point2(Vec2::new(u as f32, v as f32))
                 })),
-                Err(error) => soup
-                    .warnings
-                    .push(format!("texture coordinates are left out: {error}")),
+                Err(error) => soup.warnings.push(
+                    WarningKind::Attribute,
+                    format!("texture coordinates are left out: {error}"),
+                ),
             }
         }
         let colors = match vertex_colors(reader, primitive) {
             Ok(colors) => colors,
             Err(error) => {
-                soup.warnings.push(format!("vertex colors are left out: {error}"));
+                soup.warnings.push(
+                    WarningKind::Attribute,
+                    format!("vertex colors are left out: {error}"),
+                );
                 Vec::new()
             }
         };
@@ -188,11 +192,12 @@ impl<'a> MaterialResolver<'a> {
         let Some((source, image)) = found else {
             let index = info.index.value();
             let extensions = texture.map(extensions_of).unwrap_or_default();
-            soup.warnings.push(if extensions.is_empty() {
+            let sentence = if extensions.is_empty() {
                 format!("the texture {index} has no image that can be read")
             } else {
                 format!("the texture {index} is left out: only {extensions} has its image")
-            });
+            };
+            soup.warnings.push(WarningKind::Texture, sentence);
             return None;
         };
         let wrap = texture

@@ -6,12 +6,13 @@
 
 mod accessor;
 mod container;
+mod instance;
 mod material;
 mod scene;
 
-use glam::{DMat4, DVec3};
+use glam::{DMat3, DMat4, DVec3, Vec3};
 use gltf::{
-    Document, Primitive, Semantic,
+    Document, Node, Primitive, Semantic,
     json::{self, Root, validation::Validate},
     mesh::Mode,
 };
@@ -25,18 +26,23 @@ use self::{
 };
 use super::{
     AssetResolver, ImportError, ImportOptions, MeshFormat,
+    color::WHITE,
+    text,
     texture::Decoder,
-    triangle_soup::{TriangleAttributes, TriangleSoup, WHITE},
+    triangle_soup::{TriangleAttributes, TriangleSoup},
 };
-use crate::mesh::MeshError;
+use crate::mesh::{MeshError, WarningKind};
 
 /// A document may instance one mesh many times. More vertices or triangles than this (or one per byte, if that is more)
 /// are refused.
 const MAX_ELEMENTS: usize = 1 << 22;
 
-/// Extensions that don't affect geometry, by prefix; any other required extension is an error.
-const IGNORABLE_EXTENSIONS: [&str; 7] = [
+/// Extensions that are read, or don't affect geometry, by prefix; any other required extension is an error.
+const IGNORABLE_EXTENSIONS: [&str; 10] = [
     "KHR_mesh_quantization",
+    instance::NAME,
+    "EXT_mesh_features",
+    "EXT_instance_features",
     "KHR_materials_",
     "KHR_texture_",
     "KHR_lights_",
@@ -58,7 +64,8 @@ pub(super) fn read(
     assets: &dyn AssetResolver,
     options: &ImportOptions,
 ) -> Result<TriangleSoup, ImportError> {
-    let (json, blob) = container::split(bytes)?;
+    let bytes = text::without_mark(bytes);
+    let (json, blob) = container::split(&bytes)?;
     let root: Root = json::deserialize::from_slice(json).map_err(|source| {
         if is_version_1(json) {
             return file_error("it is of version 1, and only version 2 is read");
@@ -75,6 +82,12 @@ pub(super) fn read(
         .iter()
         .find(|name| name.contains("compression"))
         .cloned();
+    let undrawn_extensions: Vec<String> = root
+        .extensions_used
+        .iter()
+        .filter(|name| is_geometric(name) && !is_ignorable(name))
+        .cloned()
+        .collect();
     let document = Document::from_json_without_validation(root);
     let tree = NodeTree::try_new(&document)?;
     let max_elements = MAX_ELEMENTS.max(bytes.len());
@@ -87,13 +100,15 @@ pub(super) fn read(
         .then(|| MaterialResolver::new(Decoder::new(assets, options.max_texture_side_px)));
 
     let mut soup = TriangleSoup::default();
+    for name in &undrawn_extensions {
+        soup.warnings.push(
+            WarningKind::Unsupported,
+            format!("the extension `{name}` is not read: what it describes is not drawn"),
+        );
+    }
     for node in tree.shown(&document) {
         let Some(mesh) = node.mesh() else { continue };
-        let pose = match node.skin() {
-            // The transform of a skinned node itself is ignored, as the specification demands.
-            Some(skin) => Pose::Skinned(tree.skin_matrices(&skin, &mut reader)?),
-            None => Pose::Rigid(tree.world_from_node[node.index()]),
-        };
+        let poses = poses(&document, &tree, &node, &mut reader)?;
         let name = node
             .name()
             .or(mesh.name())
@@ -102,24 +117,26 @@ pub(super) fn read(
         let weights = node.weights().or(mesh.weights()).unwrap_or_default();
         for primitive in mesh.primitives() {
             if !is_surface(&primitive) {
+                soup.count_undrawn(undrawn_kind(primitive.mode()));
                 continue;
             }
             let attributes = resolver
                 .as_mut()
                 .map(|resolver| resolver.attributes(&mut soup, &mut reader, &document, &primitive));
-            push_primitive(
-                &mut soup,
-                &mut reader,
-                &primitive,
-                &pose,
-                weights,
-                part,
-                attributes.as_ref(),
-            )?;
-            if soup.positions.len().max(soup.triangles.len()) > max_elements {
-                return Err(file_error(
-                    "it shows its meshes so many times that they don't fit in memory",
-                ));
+            for pose in &poses {
+                let shown = ShownMesh {
+                    pose,
+                    morph_weights: weights,
+                    part,
+                    attributes: attributes.as_ref(),
+                    has_normals: options.normals,
+                };
+                push_primitive(&mut soup, &mut reader, &primitive, &shown)?;
+                if soup.positions.len().max(soup.triangles.len()) > max_elements {
+                    return Err(file_error(
+                        "it shows its meshes so many times that they don't fit in memory",
+                    ));
+                }
             }
         }
     }
@@ -146,8 +163,56 @@ enum Pose {
     Skinned(Vec<DMat4>),
 }
 
+/// A node's mesh is drawn once for each.
+fn poses(
+    document: &Document,
+    tree: &NodeTree,
+    node: &Node<'_>,
+    reader: &mut Reader<'_>,
+) -> Result<Vec<Pose>, ImportError> {
+    if let Some(skin) = node.skin() {
+        // The transform of a skinned node itself is ignored, as the specification demands.
+        return Ok(vec![Pose::Skinned(tree.skin_matrices(&skin, reader)?)]);
+    }
+    let world_from_node = tree.world_from_node[node.index()];
+    let instances = instance::node_from_instances(document, node, reader)?;
+    let instances = instances.unwrap_or_else(|| vec![DMat4::IDENTITY]);
+    let poses = instances.into_iter();
+    Ok(poses
+        .map(|node_from_instance| Pose::Rigid(world_from_node * node_from_instance))
+        .collect())
+}
+
+fn is_ignorable(extension: &str) -> bool {
+    IGNORABLE_EXTENSIONS
+        .iter()
+        .any(|prefix| extension.starts_with(prefix))
+}
+
+/// Does an extension, by its name, describe shapes? Compressed ones are found when their data are read.
+fn is_geometric(extension: &str) -> bool {
+    [
+        "_mesh_",
+        "_primitive",
+        "_splat",
+        "_node_visibility",
+        "_geometry",
+        "_instancing",
+    ]
+    .iter()
+    .any(|word| extension.contains(word))
+}
+
+/// What a primitive without a surface consists of.
+fn undrawn_kind(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Points => "sets of points",
+        Mode::Lines | Mode::LineLoop | Mode::LineStrip => "sets of lines",
+        Mode::Triangles | Mode::TriangleStrip | Mode::TriangleFan => "primitives without positions",
+    }
+}
+
 fn check_extensions(root: &Root) -> Result<(), ImportError> {
-    let is_ignorable = |name: &str| IGNORABLE_EXTENSIONS.iter().any(|prefix| name.starts_with(prefix));
     match root.extensions_required.iter().find(|name| !is_ignorable(name)) {
         Some(name) => Err(ImportError::Extension { name: name.clone() }),
         None => Ok(()),
@@ -210,15 +275,30 @@ fn is_surface(primitive: &Primitive<'_>) -> bool {
     is_filled && primitive.get(&Semantic::Positions).is_some()
 }
 
+/// What the primitives of a mesh have in common where a node shows it.
+struct ShownMesh<'a> {
+    pose: &'a Pose,
+    morph_weights: &'a [f32],
+    part: u16,
+    attributes: Option<&'a VertexAttributes>,
+    /// Are normals read?
+    has_normals: bool,
+}
+
 fn push_primitive(
     soup: &mut TriangleSoup,
     reader: &mut Reader<'_>,
     primitive: &Primitive<'_>,
-    pose: &Pose,
-    morph_weights: &[f32],
-    part: u16,
-    attributes: Option<&VertexAttributes>,
+    shown: &ShownMesh<'_>,
 ) -> Result<(), ImportError> {
+    let &ShownMesh {
+        pose,
+        morph_weights,
+        part,
+        attributes,
+        ..
+    } = shown;
+    let normals = normals(soup, reader, primitive, shown);
     let Some(accessor) = primitive.get(&Semantic::Positions) else {
         return Ok(());
     };
@@ -264,6 +344,9 @@ fn push_primitive(
             Some(attributes) => soup.push_with_attributes(vertices, part, attributes.triangle(triangle)),
             None => soup.push(vertices, part),
         }
+        if !normals.is_empty() {
+            soup.set_normals(triangle.map(|index| normals.get(index as usize).copied().unwrap_or_default()));
+        }
         Ok(())
     };
     match primitive.mode() {
@@ -285,6 +368,34 @@ fn push_primitive(
         }
     }
     Ok(())
+}
+
+/// Normals of the vertices, of any length; none if they are not read, or if skin or morph targets turn them.
+fn normals(
+    soup: &mut TriangleSoup,
+    reader: &mut Reader<'_>,
+    primitive: &Primitive<'_>,
+    shown: &ShownMesh<'_>,
+) -> Vec<Vec3> {
+    let (Pose::Rigid(world_from_mesh), true) = (shown.pose, shown.has_normals) else {
+        return Vec::new();
+    };
+    let is_morphed = shown.morph_weights.iter().any(|weight| *weight != 0.0);
+    let Some(accessor) = primitive.get(&Semantic::Normals).filter(|_| !is_morphed) else {
+        return Vec::new();
+    };
+    let normal_matrix = DMat3::from_mat4(*world_from_mesh).inverse().transpose();
+    match reader.vectors(&accessor) {
+        Ok(normals) => {
+            let normals = normals.into_iter();
+            normals.map(|normal| (normal_matrix * normal).as_vec3()).collect()
+        }
+        Err(error) => {
+            soup.warnings
+                .push(WarningKind::Attribute, format!("normals are left out: {error}"));
+            Vec::new()
+        }
+    }
 }
 
 impl VertexAttributes {

@@ -688,3 +688,115 @@ proptest! {
         let _ = import(&[b"glTF".as_slice(), &noise].concat());
     }
 }
+
+#[test]
+fn instances_are_drawn() {
+    let mut builder = Builder::default();
+    let position = builder.vectors(&[[0., 0., 0.], [1., 0., 0.], [0., 1., 0.]]);
+    let translation = builder.vectors(&[[0., 0., 0.], [5., 0., 0.]]);
+    let half = f32::sqrt(0.5);
+    let rotations = [[0., 0., 0., 1.], [0., 0., half, half]];
+    let rotation = builder.accessor(F32, "VEC4", 2, &floats(rotations.as_flattened()));
+    let scale = builder.vectors(&[[1., 1., 1.], [2., -3., 1.]]);
+    let attributes = json!({"TRANSLATION": translation, "ROTATION": rotation, "SCALE": scale});
+    let node = |attributes: &Value| json!({"translation": [0, 0, 7], "extensions": {"EXT_mesh_gpu_instancing": {"attributes": attributes}}});
+    let primitive = json!({"attributes": {"POSITION": position}});
+    let mesh = import(&builder.one(&primitive, node(&attributes))).unwrap();
+    let places: Vec<DVec3> = mesh
+        .positions()
+        .iter()
+        .map(|p| p.as_dvec3() + mesh.origin())
+        .collect();
+    let expected =
+        [[0., 0.], [1., 0.], [0., 1.], [5., 0.], [5., 2.], [8., 0.]].map(|[x, y]| DVec3::new(x, y, 7.0));
+    for (place, expected) in places.iter().zip(expected) {
+        assert!((place - expected).length() < 1e-5, "{place} is not {expected}");
+    }
+    assert_eq!(
+        mesh.triangles(),
+        [[0, 1, 2], [3, 5, 4]],
+        "a mirrored instance keeps its front"
+    );
+
+    let differing = json!({"TRANSLATION": translation, "SCALE": position});
+    assert!(message(&builder.one(&primitive, node(&differing))).contains("differ in number"));
+    let missing = json!({"TRANSLATION": 99});
+    assert!(message(&builder.one(&primitive, node(&missing))).contains("does not exist"));
+}
+
+#[test]
+fn quantized_positions_are_read() {
+    let mut builder = Builder::default();
+    let numbers = |numbers: &[i16]| {
+        numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let corners = [0, 0, 0, 0, i16::MAX, 0, 0, 0, 0, i16::MIN, 0, 0];
+    let view = builder.view(&numbers(&corners));
+    builder.views[view]["byteStride"] = json!(8);
+    for normalized in [false, true] {
+        builder.accessors.push(json!({
+            "bufferView": view, "componentType": I16, "type": "VEC3", "count": 3, "normalized": normalized,
+        }));
+    }
+    for (accessor, unit) in [(0, 32767.0), (1, 1.0)] {
+        let primitive = json!({"attributes": {"POSITION": accessor}});
+        let document = json!({
+            "extensionsUsed": ["KHR_mesh_quantization"], "extensionsRequired": ["KHR_mesh_quantization"],
+            "meshes": [{"primitives": [primitive]}], "nodes": [{"mesh": 0}],
+        });
+        let mesh = import(&builder.glb(document)).unwrap();
+        assert!(
+            (mesh.surface_area() / (unit * unit) - 0.5).abs() < 1e-3,
+            "{}",
+            mesh.surface_area()
+        );
+        assert!(mesh.warnings().is_empty());
+    }
+}
+
+#[test]
+fn extensions_of_geometry_are_named() {
+    let mut builder = Builder::default();
+    let position = builder.vectors(&[[0., 0., 0.], [1., 0., 0.], [0., 1., 0.]]);
+    let document = json!({
+        "extensionsUsed": ["KHR_node_visibility", "KHR_materials_unlit", "EXT_mesh_gpu_instancing"],
+        "meshes": [
+            {"primitives": [{"attributes": {"POSITION": position}}, {"attributes": {"POSITION": position}, "mode": 0}]},
+        ],
+        "nodes": [{"mesh": 0}],
+    });
+    let mesh = import(&builder.glb(document)).unwrap();
+    assert_eq!(mesh.warning_kinds(), [crate::mesh::WarningKind::Unsupported]);
+    assert!(
+        mesh.warnings()[0].contains("KHR_node_visibility"),
+        "{:?}",
+        mesh.warnings()
+    );
+    let points = builder.one(
+        &json!({"attributes": {"POSITION": position}, "mode": 0}),
+        json!({}),
+    );
+    assert_eq!(message(&points), "the mesh has no faces, only 1 sets of points");
+}
+
+#[test]
+fn normals_turn_with_their_node() {
+    let mut builder = Builder::default();
+    let position = builder.vectors(&[[0., 0., 0.], [1., 0., 0.], [0., 1., 0.]]);
+    let normal = builder.vectors(&[[0., 0., 1.], [0., 1., 1.], [1., 0., 0.]]);
+    let primitive = json!({"attributes": {"POSITION": position, "NORMAL": normal}});
+    let glb = builder.one(&primitive, json!({"scale": [1, 2, 1], "rotation": [0, 0, 1, 0]}));
+    let options = ImportOptions {
+        normals: true,
+        ..ImportOptions::default()
+    };
+    let mesh = import_object(MeshFormat::Gltf, &glb, &NoAssets, &options).unwrap();
+    let expected = [Vec3::Z, Vec3::new(0.0, -0.5, 1.0), Vec3::NEG_X];
+    for (normal, expected) in mesh.file_normals()[0].iter().zip(expected) {
+        assert!((*normal - expected).length() < 1e-6, "{normal} is not {expected}");
+    }
+    assert!(import(&glb).unwrap().file_normals().is_empty());
+}

@@ -2,6 +2,9 @@
 
 use super::{ImportError, error, text};
 
+/// Count of an element that has as many rows as there are.
+const OPEN: u64 = u64::MAX;
+
 /// Most elements and properties of a header, against hostile files.
 const MAX_ENTRIES: usize = 4096;
 
@@ -20,19 +23,23 @@ pub(super) enum Scalar {
     U16,
     I32,
     U32,
+    I64,
+    U64,
     F32,
     F64,
 }
 
 impl Scalar {
     fn from_name(name: &[u8]) -> Option<Self> {
-        Some(match name {
+        Some(match name.strip_suffix(b"_t").unwrap_or(name) {
             b"char" | b"int8" => Self::I8,
             b"uchar" | b"uint8" => Self::U8,
             b"short" | b"int16" => Self::I16,
             b"ushort" | b"uint16" => Self::U16,
             b"int" | b"int32" => Self::I32,
             b"uint" | b"uint32" => Self::U32,
+            b"int64" | b"long" => Self::I64,
+            b"uint64" | b"ulong" => Self::U64,
             b"float" | b"float32" => Self::F32,
             b"double" | b"float64" => Self::F64,
             _ => return None,
@@ -44,7 +51,7 @@ impl Scalar {
             Self::I8 | Self::U8 => 1,
             Self::I16 | Self::U16 => 2,
             Self::I32 | Self::U32 | Self::F32 => 4,
-            Self::F64 => 8,
+            Self::I64 | Self::U64 | Self::F64 => 8,
         }
     }
 
@@ -58,7 +65,7 @@ impl Scalar {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Property {
     pub(super) name: String,
     pub(super) item: Scalar,
@@ -67,20 +74,59 @@ pub(super) struct Property {
 }
 
 impl Property {
+    /// Does a face's list of this name hold its vertices?
+    fn names_vertices(&self) -> bool {
+        let name = self.name.to_ascii_lowercase().replace('_', "");
+        let is_known = [
+            "vertexindices",
+            "vertexindex",
+            "vertexindexes",
+            "vertexids",
+            "vertices",
+        ]
+        .contains(&name.as_str());
+        self.list_len.is_some() && is_known
+    }
+
     /// Fewest bytes that it takes in a binary file.
     fn min_size(&self) -> usize {
         self.list_len.unwrap_or(self.item).size()
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Element {
     pub(super) name: String,
+    /// Number of rows, or [`OPEN`].
     pub(super) count: u64,
+    /// Does the count follow from the length of the file, instead of from its header?
+    pub(super) is_recounted: bool,
     pub(super) properties: Vec<Property>,
 }
 
-#[derive(Debug)]
+impl Element {
+    /// May it end anywhere?
+    pub(super) fn is_open(&self) -> bool {
+        self.count == OPEN
+    }
+
+    /// The property of a face or a strip that lists its vertices: the one of a known name, or the only list of integers.
+    pub(super) fn vertex_list(&self) -> Option<usize> {
+        let is_list = |property: &Property| {
+            property.list_len.is_some() && !matches!(property.item, Scalar::F32 | Scalar::F64)
+        };
+        let mut lists = (0..)
+            .zip(&self.properties)
+            .filter(|(_, property)| is_list(property));
+        let named = self.properties.iter().position(Property::names_vertices);
+        named.or_else(|| match (lists.next(), lists.next()) {
+            (Some((only, _)), None) => Some(only),
+            _ => None,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
 pub(super) struct Header {
     pub(super) encoding: Encoding,
     pub(super) elements: Vec<Element>,
@@ -100,9 +146,11 @@ impl Header {
         };
         let mut has_format = false;
         let mut num_entries = 0;
+        header.len = bytes.len() - bytes.trim_ascii_start().len();
+        let line_end = line_end(bytes.trim_ascii_start());
         loop {
             let rest = &bytes[header.len..];
-            let Some(line_len) = rest.iter().position(|&byte| byte == b'\n') else {
+            let Some(line_len) = rest.iter().position(|&byte| byte == line_end) else {
                 return Err(error(if bytes.is_empty() {
                     "the file is empty"
                 } else {
@@ -113,7 +161,7 @@ impl Header {
             header.len += line_len + 1;
             header.num_lines += 1;
             if header.num_lines == 1 {
-                if line != b"ply" {
+                if !line.eq_ignore_ascii_case(b"ply") {
                     return Err(error("a PLY begins with the word ply"));
                 }
                 continue;
@@ -147,6 +195,7 @@ impl Header {
                     header.elements.push(Element {
                         name: text::string(name),
                         count: count.unsigned_abs(),
+                        is_recounted: false,
                         properties: Vec::new(),
                     });
                     num_entries += 1;
@@ -171,14 +220,16 @@ impl Header {
         if !has_format {
             return Err(error("its header names no format"));
         }
-        header.check_counts(bytes.len() - header.len)?;
         Ok(header)
     }
 
-    /// Can `body_len` bytes hold the declared counts?
-    fn check_counts(&self, body_len: usize) -> Result<(), ImportError> {
+    /// Can `body_len` bytes hold the declared counts? That of the last element may be mended by the length.
+    pub(super) fn check_counts(&self, body_len: usize) -> Result<(), ImportError> {
         let mut claimed = 0_u64;
-        for element in &self.elements {
+        let [elements @ .., _] = self.elements.as_slice() else {
+            return Ok(());
+        };
+        for element in elements {
             let min_size: usize = match self.encoding {
                 // A digit and a space per property; the last line may end without.
                 Encoding::Text => 2 * element.properties.len(),
@@ -190,6 +241,43 @@ impl Header {
             return Err(error("its counts are larger than the file"));
         }
         Ok(())
+    }
+
+    /// Headers with one other count: that which makes the rows as many as there are lines. From the last element on,
+    /// which is the likeliest to be cut off or appended to. None of a header whose counts are beyond any such text.
+    pub(super) fn recounted_by_lines(&self, num_lines: u64, max_count: u64) -> impl Iterator<Item = Self> {
+        let has_rows = |element: &&Element| !element.properties.is_empty();
+        let elements = self.elements.iter().filter(has_rows);
+        let num_rows = elements.fold(0_u64, |sum, element| sum.saturating_add(element.count));
+        let is_sane = self.elements.iter().all(|element| element.count <= max_count);
+        let elements = if is_sane { 0..self.elements.len() } else { 0..0 };
+        elements.rev().filter_map(move |index| {
+            let of_others = num_rows.checked_sub(self.elements[index].count)?;
+            Some(self.recounted(index, num_lines.checked_sub(of_others)?))
+        })
+    }
+
+    /// The header with as many rows of the last element as there are.
+    pub(super) fn recounted_by_length(&self) -> Option<Self> {
+        let last = self.elements.len().checked_sub(1)?;
+        Some(self.recounted(last, OPEN))
+    }
+
+    fn recounted(&self, element: usize, count: u64) -> Self {
+        let mut header = self.clone();
+        header.elements[element].count = count;
+        for element in &mut header.elements {
+            element.is_recounted = true;
+        }
+        header
+    }
+}
+
+/// What ends the lines of a header: a carriage return alone in old files, or else a line feed.
+fn line_end(header: &[u8]) -> u8 {
+    match header.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+        Some(end) if header[end] == b'\r' && header.get(end + 1) != Some(&b'\n') => b'\r',
+        _ => b'\n',
     }
 }
 

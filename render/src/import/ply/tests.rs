@@ -240,6 +240,124 @@ fn refuses_by_name() {
     }
 }
 
+/// Two triangles as vertices and faces, in text.
+const ROWS: [&str; 6] = ["0 0 0", "1 0 0", "1 1 0", "0 1 0", "3 0 1 2", "3 0 2 3"];
+
+fn header(format: &str, num_vertices: usize, num_faces: usize, list: &str) -> String {
+    format!(
+        "ply\nformat {format} 1.0\nelement vertex {num_vertices}\nproperty float x\nproperty float y\nproperty float z\n\
+         element face {num_faces}\nproperty list {list}\nend_header\n"
+    )
+}
+
+#[test]
+fn rows_need_not_be_lines() {
+    let header = header("ascii", 4, 2, "uchar int vertex_indices");
+    for rows in [
+        ROWS.join("\n"),
+        ROWS.join("\n").replace(' ', "\n"),
+        ROWS.join(" "),
+        ROWS.join(" 9 9\n"),
+        [&ROWS[..4].join(" "), "\n", &ROWS[4..].join(" ")].concat(),
+        [
+            &ROWS[..4].join("\n").replacen(" 0", "\n 0", 3),
+            "\n",
+            &ROWS[4..].join("\n"),
+        ]
+        .concat(),
+    ] {
+        let text = format!("{header}{rows}\n");
+        for text in [
+            text.replace('\n', "\r"),
+            text.replace('\n', "\r\n"),
+            format!("\u{feff} {text}"),
+        ] {
+            let mesh = import(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(mesh.triangles(), [[0, 1, 2], [0, 2, 3]], "{text}");
+            assert!(mesh.warnings().is_empty(), "{text}: {:?}", mesh.warnings());
+        }
+    }
+}
+
+#[test]
+fn the_length_corrects_the_counts() {
+    for counts in [[4, 0], [4, 1], [4, 7], [3, 2], [9, 2]] {
+        let text = header("ascii", counts[0], counts[1], "uchar int vertex_indices") + &ROWS.join("\n");
+        let mesh = import(text.as_bytes()).unwrap_or_else(|error| panic!("{counts:?}: {error}"));
+        assert_eq!(mesh.triangles(), [[0, 1, 2], [0, 2, 3]], "{counts:?}");
+        assert_eq!(mesh.warning_kinds(), [WarningKind::Count], "{counts:?}");
+    }
+    let binary = |num_faces: usize, cut: usize| {
+        let mut bytes =
+            header("binary_little_endian", 4, num_faces, "uchar uchar vertex_indices").into_bytes();
+        bytes.extend(
+            VERTICES
+                .as_flattened()
+                .iter()
+                .flat_map(|number| number.to_le_bytes()),
+        );
+        bytes.extend([3, 0, 1, 2, 3, 0, 2, 3]);
+        bytes.truncate(bytes.len() - cut);
+        bytes
+    };
+    for num_faces in [0, 1, 3, 999] {
+        let mesh = import(&binary(num_faces, 0)).unwrap();
+        assert_eq!(
+            (mesh.triangles().len(), mesh.warning_kinds()),
+            (2, &[WarningKind::Count][..])
+        );
+    }
+    for cut in [1, 8] {
+        assert!(import(&binary(2, cut)).is_err(), "cut off by {cut}");
+    }
+    let mesh = import(&[binary(2, 0), b"more".to_vec()].concat()).unwrap();
+    assert_eq!(
+        (mesh.triangles().len(), mesh.warning_kinds()),
+        (2, &[WarningKind::Trailing][..])
+    );
+}
+
+#[test]
+fn normals_of_faces_are_read_if_asked_for() {
+    let text = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n\
+        property float nx\nproperty float ny\nproperty float nz\nelement face 1\nproperty list uchar int vertex_index\n\
+        end_header\n0 0 0 0 0 1\n1 0 0 1 0 0\n0 1 0 0 1 0\n3 0 1 2\n";
+    let options = ImportOptions {
+        normals: true,
+        ..ImportOptions::default()
+    };
+    let mesh = import_object(MeshFormat::Ply, text.as_bytes(), &NoAssets, &options).unwrap();
+    assert_eq!(mesh.file_normals(), [[Vec3::Z, Vec3::X, Vec3::Y]]);
+    assert!(import(text.as_bytes()).unwrap().file_normals().is_empty());
+}
+
+#[test]
+fn lists_of_all_names_and_types() {
+    for list in [
+        "uchar int vertex_index",
+        "uint8 uint32 vertex_indices",
+        "uint8_t int64 vertex_indices",
+        "int64 uint64 Vertex_Index",
+        "uchar int corners",
+    ] {
+        let text = header("ascii", 4, 2, list) + &ROWS.join("\n");
+        assert_eq!(import(text.as_bytes()).unwrap().triangles().len(), 2, "{list}");
+    }
+    let mut bytes = header("binary_big_endian", 4, 2, "int64 uint64 vertex_indices").into_bytes();
+    bytes.extend(
+        VERTICES
+            .as_flattened()
+            .iter()
+            .flat_map(|number| number.to_be_bytes()),
+    );
+    bytes.extend(
+        [3, 0, 1, 2, 3, 0, 2, 3_u64]
+            .iter()
+            .flat_map(|number| number.to_be_bytes()),
+    );
+    assert_eq!(import(&bytes).unwrap().triangles().len(), 2);
+}
+
 proptest! {
     #[test]
     fn never_panics(

@@ -19,6 +19,7 @@ use crate::model::loss::{pixel_counts, pixel_sums};
 use crate::model::{Compat, DecoderConfig, Mode, PhotographConfig, RayDirection, Tap, TapConfig, Vgg};
 use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
+use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::read_weights;
 use crate::weights::torch_file;
 
@@ -59,7 +60,8 @@ impl MethodKind for TapKind {
 
     fn check(&self, plan: &Plan, data: &DatasetInfo) -> Result<(), TrainError> {
         let image_size_px = tap_config(plan)?.image_size_px();
-        if image_size_px != i64::from(data.image_size_px) {
+        // Views that are not there have no size: the task refuses them by name.
+        if data.num_views > 0 && image_size_px != i64::from(data.image_size_px) {
             return Err(invalid(format!(
                 "the generator draws {image_size_px}x{image_size_px} pixels and the data has {0}x{0}; build the data set with that size (64: `tap dataset build --config mini-data`), or take a preset for its size (224: --config paper-transformer or another paper-…), or change [photograph.query] grid and [decoder]",
                 data.image_size_px
@@ -272,13 +274,9 @@ fn perceptual_network(loss: &LossConfig, device: Device) -> Result<Option<Vgg>, 
     else {
         return Ok(None);
     };
-    let is_safetensors = path
-        .extension()
-        .is_some_and(|extension| extension == "safetensors");
-    let tensors: BTreeMap<String, Tensor> = if is_safetensors {
-        read_weights(path)?
-    } else {
-        torch_file::read(path)?.tensors
+    let tensors: BTreeMap<String, Tensor> = match FileKind::of(path)? {
+        FileKind::Safetensors => read_weights(path)?,
+        _ => torch_file::read(path)?.tensors,
     };
     let vgg = Vgg::try_new(&tensors, device).map_err(|report| TrainError::Weights {
         report,

@@ -1,10 +1,13 @@
-//! Coplanar duplicates: flat faces that coincide with an earlier face, and would cause z-fighting.
+//! Coplanar faces, which would cause z-fighting: duplicates of an earlier face, and those that overlap one in part
+//! (`overlap.rs`).
 //!
 //! A *patch* is a flat connected piece of the surface: triangles joined at edges that belong to no third triangle.
 //! Which points of its plane it covers, and how often, follows from its outline alone (as the winding number of the
 //! outline around the point), however the patch is triangulated. So of several patches with the same outline the first
 //! is enough. Where a sheet is doubled, four triangles meet at an edge between two faces and two at one within a face:
 //! each face is a patch, whichever diagonal splits it. A triangle on top of another is the simplest case.
+
+mod overlap;
 
 use std::collections::BTreeMap;
 
@@ -18,24 +21,34 @@ const RELATIVE_THICKNESS: f64 = 1e-5;
 /// From one vertex to another.
 type Edge = [u32; 2];
 
-/// The triangles of all patches but the first of each outline, in ascending order. Vertices at equal positions must
-/// share an index, and triangles must have an area.
+/// What a renderer of materials needs to know, so that the first face in the order of the file is visible in every view.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CoplanarFaces {
+    /// The triangles of all patches but the first of each outline, in ascending order.
+    pub(crate) duplicates: Vec<u32>,
+    /// A triangle and an earlier one that it overlaps in part, in ascending order, without duplicates.
+    pub(crate) overlaps: Vec<[u32; 2]>,
+}
+
+impl CoplanarFaces {
+    /// Vertices at equal positions must share an index, and triangles must have an area.
+    pub(crate) fn new(positions: &[Vec3], triangles: &[[u32; 3]]) -> Self {
+        let mut patches = Patches::new(positions, triangles);
+        let duplicates = patches.duplicates();
+        let mut is_duplicate = vec![false; triangles.len()];
+        for &triangle in &duplicates {
+            is_duplicate[triangle as usize] = true;
+        }
+        Self {
+            overlaps: overlap::overlaps(&mut patches, &is_duplicate),
+            duplicates,
+        }
+    }
+}
+
+/// The triangles of all patches but the first of each outline, as of [`CoplanarFaces`].
 pub(crate) fn coplanar_duplicates(positions: &[Vec3], triangles: &[[u32; 3]]) -> Vec<u32> {
-    let shape = PatchFinder {
-        positions,
-        triangles,
-        thickness: RELATIVE_THICKNESS * largest_coordinate(positions),
-    };
-    let mut coincident: Vec<u32> = shape
-        .patches_by_outline()
-        .into_values()
-        .flat_map(|duplicates| {
-            let flat = duplicates.into_iter().filter(|patch| shape.is_flat(patch));
-            flat.skip(1).flatten()
-        })
-        .collect();
-    coincident.sort_unstable();
-    coincident
+    Patches::new(positions, triangles).duplicates()
 }
 
 fn largest_coordinate(positions: &[Vec3]) -> f64 {
@@ -45,31 +58,70 @@ fn largest_coordinate(positions: &[Vec3]) -> f64 {
     f64::from(largest.max_element())
 }
 
-struct PatchFinder<'a> {
+/// A mesh, divided into patches.
+struct Patches<'a> {
     positions: &'a [Vec3],
     triangles: &'a [[u32; 3]],
+    largest_coordinate: f64,
     /// Largest thickness of a flat patch.
     thickness: f64,
+    /// Triangles joined to patches.
+    sets: DisjointSets,
+    /// Which half-edges (three per triangle) lie inside a patch.
+    is_interior: Vec<bool>,
 }
 
-impl PatchFinder<'_> {
+impl<'a> Patches<'a> {
+    fn new(positions: &'a [Vec3], triangles: &'a [[u32; 3]]) -> Self {
+        let largest_coordinate = largest_coordinate(positions);
+        let mut patches = Self {
+            positions,
+            triangles,
+            largest_coordinate,
+            thickness: RELATIVE_THICKNESS * largest_coordinate,
+            sets: DisjointSets::new(triangles.len()),
+            is_interior: vec![false; 3 * triangles.len()],
+        };
+        patches.join();
+        patches
+    }
+
+    fn duplicates(&mut self) -> Vec<u32> {
+        let mut coincident: Vec<u32> = self
+            .by_outline()
+            .into_values()
+            .flat_map(|duplicates| {
+                let flat = duplicates
+                    .into_iter()
+                    .filter(|patch| self.is_flat(&patch.iter().copied()));
+                flat.skip(1).flatten().collect::<Vec<_>>()
+            })
+            .collect();
+        coincident.sort_unstable();
+        coincident
+    }
+
+    /// Each triangle behind the first one of its patch, patch by patch.
+    fn group(&mut self) -> Vec<(u32, u32)> {
+        let mut grouped: Vec<(u32, u32)> = (0..self.triangles.len() as u32)
+            .map(|triangle| (self.sets.find(triangle), triangle))
+            .collect();
+        grouped.sort_unstable();
+        grouped
+    }
+
     /// Patches, as lists of triangles, grouped by outline, in the order of their first triangles. Patches with a unique
     /// outline may be missing.
-    fn patches_by_outline(&self) -> BTreeMap<Vec<Edge>, Vec<Vec<u32>>> {
-        let (mut sets, is_interior) = self.join();
+    fn by_outline(&mut self) -> BTreeMap<Vec<Edge>, Vec<Vec<u32>>> {
         // Different outlines rarely hash alike, so most patches of most meshes are ruled out here.
         let mut hashes = vec![0_u64; self.triangles.len()];
-        for (half_edge, _) in is_interior
-            .iter()
-            .enumerate()
-            .filter(|(_, is_interior)| !**is_interior)
-        {
-            let patch = sets.find((half_edge / 3) as u32);
+        for half_edge in (0..self.is_interior.len()).filter(|&half_edge| !self.is_interior[half_edge]) {
+            let patch = self.sets.find((half_edge / 3) as u32);
             let hash = &mut hashes[patch as usize];
             *hash = hash.wrapping_add(hash_edge(undirected(self.edge(half_edge))));
         }
         let mut by_hash: Vec<(u64, u32)> = (0..self.triangles.len() as u32)
-            .filter(|triangle| sets.find(*triangle) == *triangle)
+            .filter(|triangle| self.sets.find(*triangle) == *triangle)
             .map(|patch| (hashes[patch as usize], patch))
             .collect();
         by_hash.sort_unstable();
@@ -81,7 +133,7 @@ impl PatchFinder<'_> {
             return BTreeMap::new();
         }
         for triangle in 0..self.triangles.len() as u32 {
-            if let Some(triangles) = patches.get_mut(&sets.find(triangle)) {
+            if let Some(triangles) = patches.get_mut(&self.sets.find(triangle)) {
                 triangles.push(triangle);
             }
         }
@@ -92,7 +144,7 @@ impl PatchFinder<'_> {
                 first..first + 3
             });
             let outline = half_edges
-                .filter(|&half_edge| !is_interior[half_edge])
+                .filter(|&half_edge| !self.is_interior[half_edge])
                 .map(|half_edge| self.edge(half_edge));
             by_outline
                 .entry(canonical_outline(outline.collect()))
@@ -102,11 +154,9 @@ impl PatchFinder<'_> {
         by_outline
     }
 
-    /// Joins triangles to patches. The flags say which half-edges (three per triangle) lie inside a patch.
-    fn join(&self) -> (DisjointSets, Vec<bool>) {
+    /// Joins triangles to patches.
+    fn join(&mut self) {
         let num_half_edges = 3 * self.triangles.len();
-        let mut sets = DisjointSets::new(self.triangles.len());
-        let mut is_interior = vec![false; num_half_edges];
         // Groups half-edges by edge: bucketed by the lower vertex, then sorted by the upper.
         let mut ends = vec![0; self.positions.len() + 1];
         for half_edge in 0..num_half_edges {
@@ -132,13 +182,12 @@ impl PatchFinder<'_> {
                 if let &[(_, one), (_, other)] = uses
                     && self.is_coplanar_at(one, other)
                 {
-                    is_interior[one] = true;
-                    is_interior[other] = true;
-                    sets.union((one / 3) as u32, (other / 3) as u32);
+                    self.is_interior[one] = true;
+                    self.is_interior[other] = true;
+                    self.sets.union((one / 3) as u32, (other / 3) as u32);
                 }
             }
         }
-        (sets, is_interior)
     }
 
     fn edge(&self, half_edge: usize) -> Edge {
@@ -163,18 +212,18 @@ impl PatchFinder<'_> {
     }
 
     /// Are all triangles of a patch in one plane? On a finely curved surface neighbors pass the pairwise test.
-    fn is_flat(&self, patch: &[u32]) -> bool {
-        let corners = || patch.iter().map(|&triangle| self.corners(triangle as usize));
+    fn is_flat(&self, patch: &(impl Iterator<Item = u32> + Clone)) -> bool {
+        let corners = || patch.clone().map(|triangle| self.corners(triangle as usize));
         let normal = corners().map(double_area).sum::<DVec3>().normalize_or_zero();
-        let heights = corners().flatten().map(|corner| normal.dot(corner.as_dvec3()));
+        let heights = corners().flatten().map(|corner| normal.dot(corner));
         let (low, high) = heights.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), height| {
             (low.min(height), high.max(height))
         });
         high - low <= 2.0 * self.thickness
     }
 
-    fn corners(&self, triangle: usize) -> [Vec3; 3] {
-        self.triangles[triangle].map(|vertex| self.positions[vertex as usize])
+    fn corners(&self, triangle: usize) -> [DVec3; 3] {
+        self.triangles[triangle].map(|vertex| self.positions[vertex as usize].as_dvec3())
     }
 }
 
@@ -183,9 +232,12 @@ fn undirected([from, to]: Edge) -> Edge {
     [from.min(to), from.max(to)]
 }
 
-/// Hash of an edge (the finalizer of `SplitMix64`).
 fn hash_edge([from, to]: Edge) -> u64 {
-    let number = u64::from(from) << 32 | u64::from(to);
+    mix(u64::from(from) << 32 | u64::from(to))
+}
+
+/// The finalizer of `SplitMix64`.
+fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)

@@ -1,0 +1,159 @@
+//! Whether the finished shards of an earlier run still show what is in the source.
+//!
+//! A shard's file has the modification time of the newest file that it was made from: a name for that state of the
+//! source, in no byte of the data set. Where the source's newest time is another one, the shard's meshes and the files
+//! that they refer to are read and their hashes compared with the manifest's. Times are compared for equality alone, so a
+//! copy of a data set, or a clock that is wrong, costs hashing and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tap_render::import::{ImportOptions, MeshFormat, import_object};
+
+use crate::manifest::{ObjectEntry, ShardEntry};
+use crate::recipe::BuildRecipe;
+use crate::schema::ObjectId;
+use crate::sha256;
+use crate::source::{Source, SourceObject, content};
+use crate::store;
+
+/// Compares finished shards with the source.
+pub(super) struct SourceChanges<'a> {
+    source: &'a Source,
+    recipe: &'a BuildRecipe,
+    max_mesh_bytes: u64,
+    object_of_id: BTreeMap<&'a ObjectId, &'a SourceObject>,
+    /// When anything in the source last changed, if meshes refer to other files.
+    last_change: Option<SystemTime>,
+    changed: Mutex<Changed>,
+}
+
+/// What has changed since the shards were written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Changed {
+    pub(super) objects: BTreeSet<ObjectId>,
+    pub(super) shards: BTreeSet<String>,
+}
+
+impl<'a> SourceChanges<'a> {
+    /// Before the first mesh is read, so that what changes meanwhile is found the next time.
+    pub(super) fn new(source: &'a Source, recipe: &'a BuildRecipe, max_mesh_bytes: u64) -> Self {
+        let objects = source.objects();
+        let refers = |object: &SourceObject| refers_to_files(recipe, object);
+        Self {
+            source,
+            recipe,
+            max_mesh_bytes,
+            object_of_id: objects.iter().map(|object| (&object.id, object)).collect(),
+            last_change: objects.iter().any(refers).then(|| source.last_change()).flatten(),
+            changed: Mutex::default(),
+        }
+    }
+
+    /// Whether a shard shows what is in the source now. Sources that tell no times are trusted.
+    pub(super) fn is_current(&self, dir: &Path, shard: &ShardEntry) -> bool {
+        let Some(newest) = self.newest(shard) else {
+            return true;
+        };
+        if modified(&dir.join(&shard.file)) == Some(newest) {
+            return true;
+        }
+        let changed: BTreeSet<ObjectId> = shard
+            .objects
+            .iter()
+            .filter(|entry| !self.is_same(entry))
+            .map(|entry| entry.id.clone())
+            .collect();
+        if changed.is_empty() {
+            self.record(dir, shard);
+            return true;
+        }
+        let mut all = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.objects.extend(changed);
+        all.shards.insert(shard.file.clone());
+        false
+    }
+
+    /// Notes on a finished shard which state of the source it shows.
+    pub(super) fn record(&self, dir: &Path, shard: &ShardEntry) {
+        let path = dir.join(&shard.file);
+        let (Some(newest), false) = (self.newest(shard), store::is_url(&path)) else {
+            return;
+        };
+        let recorded = File::options()
+            .append(true)
+            .open(path)
+            .and_then(|file| file.set_modified(newest));
+        if let Err(error) = recorded {
+            tracing::debug!(%error, "the next run reads the shard's meshes again");
+        }
+    }
+
+    /// What was found to have changed.
+    pub(super) fn changed(&self) -> Changed {
+        self.changed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The newest change of a file that the shard was made from; `None` if the source tells no times, or the manifest, of
+    /// version 1, no objects.
+    fn newest(&self, shard: &ShardEntry) -> Option<SystemTime> {
+        let mut newest = None;
+        for entry in &shard.objects {
+            let object = self.object_of_id.get(&entry.id)?;
+            newest = newest.max(Some(object.changed?));
+            if refers_to_files(self.recipe, object) {
+                newest = newest.max(Some(self.last_change?));
+            }
+        }
+        newest
+    }
+
+    /// Whether an object's mesh and the files it refers to have the hashes of the manifest.
+    fn is_same(&self, entry: &ObjectEntry) -> bool {
+        let Some(object) = self.object_of_id.get(&entry.id) else {
+            return false;
+        };
+        let Ok(bytes) = self.source.read(object, self.max_mesh_bytes) else {
+            return entry.sha256.is_none();
+        };
+        if entry.sha256 != Some(sha256::of_bytes(&bytes)) {
+            return false;
+        }
+        // A skipped object says nothing about other files.
+        if entry.row.is_none() || !refers_to_files(self.recipe, object) {
+            return true;
+        }
+        let assets_sha256 = self.assets_sha256(object, &bytes);
+        assets_sha256.is_ok_and(|assets_sha256| assets_sha256 == entry.assets_sha256)
+    }
+
+    /// Which files a mesh refers to only its importer knows.
+    fn assets_sha256(&self, object: &SourceObject, bytes: &[u8]) -> io::Result<Option<String>> {
+        let assets = self
+            .source
+            .assets(object, self.max_mesh_bytes - bytes.len() as u64);
+        let content = content(&object.path, bytes, self.max_mesh_bytes)?;
+        let options = ImportOptions {
+            appearance: self.recipe.render.needs_appearance(),
+            ..ImportOptions::default()
+        };
+        import_object(object.format, &content, &assets, &options).map_err(io::Error::other)?;
+        Ok(assets.sha256())
+    }
+}
+
+/// Whether a row may depend on more files than the mesh: materials and textures, or the buffers of a glTF.
+fn refers_to_files(recipe: &BuildRecipe, object: &SourceObject) -> bool {
+    recipe.render.needs_appearance() || object.format == MeshFormat::Gltf
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
+}

@@ -1,0 +1,299 @@
+//! Arrow columns to samples.
+//!
+//! Columns are taken by name, and values for what they are: other programs store the same numbers as other types.
+
+use arrow_array::{Array, BinaryArray, RecordBatch};
+
+use super::value;
+use crate::error::NameError;
+use crate::image::{Mask1Bit, ViewGbuffer};
+use crate::predicate::{Value, ValueKind};
+use crate::schema::{
+    ColumnSet, MeshIssue, MeshIssues, MeshStats, ObjectId, RowLayout, Sample, SampleView, column,
+};
+
+/// The sample in row `row` of a batch, with the selected views.
+///
+/// The batch holds the columns of the layout, view columns only if a view is selected. List lengths and nulls, which types
+/// alone do not guarantee, are checked.
+pub(super) fn sample_from_batch(
+    batch: &RecordBatch,
+    row: usize,
+    layout: &RowLayout,
+    view_indices: &[usize],
+) -> Result<Sample, String> {
+    let batch = Row { batch, row };
+    let has = |set| layout.columns.has(set);
+    let normals = || batch.arrays(column::NORMALS, layout.num_points);
+    let views = if view_indices.is_empty() {
+        Vec::new()
+    } else {
+        batch.views(layout, view_indices)?
+    };
+    let [object_from_mesh] = batch.arrays::<16>(column::OBJECT_FROM_MESH, 1)?[..] else {
+        return Err(format!("{} is not one matrix", column::OBJECT_FROM_MESH));
+    };
+    Ok(Sample {
+        id: batch.id()?,
+        category: batch.string(column::CATEGORY)?,
+        label: batch.integer(column::LABEL)?,
+        points: batch.arrays(column::POINTS, layout.num_points)?,
+        normals: has(ColumnSet::Normals).then(normals).transpose()?,
+        part_labels: batch.part_labels(layout.num_points)?,
+        views,
+        coverage_min: batch.coverage_min()?,
+        object_from_mesh,
+        source_sha256: batch.string(column::SOURCE_SHA256)?,
+        assets_sha256: batch.assets_sha256()?,
+        mesh: batch.mesh()?,
+    })
+}
+
+/// Id and selected images in row `row` of a batch.
+pub(super) fn images_from_batch(
+    batch: &RecordBatch,
+    row: usize,
+    layout: &RowLayout,
+    view_indices: &[usize],
+) -> Result<(ObjectId, Vec<Vec<u8>>), String> {
+    let row = Row { batch, row };
+    let pngs = row.images(layout.num_views)?;
+    let pngs = view_indices.iter().map(|&view_idx| pngs.value(view_idx).to_vec());
+    Ok((row.id()?, pngs.collect()))
+}
+
+/// Columns of a row that are small enough to be read for all rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowStats {
+    /// Object id.
+    pub id: ObjectId,
+    /// Smallest covered fraction of an image over all views, 0 to 1; `None` without views.
+    pub coverage_min: Option<f32>,
+    /// SHA-256 of what the row was made from, in hexadecimal.
+    pub source_sha256: String,
+    /// Statistics of the mesh, if stored.
+    pub mesh: Option<MeshStats>,
+}
+
+/// Small columns in row `row` of a batch.
+pub(super) fn stats_from_batch(batch: &RecordBatch, row: usize) -> Result<RowStats, String> {
+    let row = Row { batch, row };
+    Ok(RowStats {
+        id: row.id()?,
+        coverage_min: row.coverage_min()?,
+        source_sha256: row.string(column::SOURCE_SHA256)?,
+        mesh: row.mesh()?,
+    })
+}
+
+/// The value of a column in row `row` of a batch, to be compared with others; `None` for null.
+pub(super) fn comparable_from_batch(
+    batch: &RecordBatch,
+    row: usize,
+    name: &str,
+) -> Result<Option<Value>, String> {
+    let row = Row { batch, row };
+    let Some(kind) = column::find(name).and_then(|column| column.value_kind()) else {
+        return Err(format!("no column {name}"));
+    };
+    if row.find(name).is_none() {
+        return Ok(None);
+    }
+    let value = match kind {
+        ValueKind::Number => Value::Number(row.get(name, value::number)?),
+        ValueKind::Text => Value::Text(row.string(name)?),
+        ValueKind::Bool => Value::Bool(row.get(name, value::boolean)?),
+        ValueKind::Texts => Value::Texts(row.strings(name)?),
+    };
+    Ok(Some(value))
+}
+
+/// The label in row `row` of a batch.
+pub(super) fn label_from_batch(batch: &RecordBatch, row: usize) -> Result<i64, String> {
+    Row { batch, row }.integer(column::LABEL)
+}
+
+/// The id in row `row` of a batch.
+pub(super) fn id_from_batch(batch: &RecordBatch, row: usize) -> Result<ObjectId, String> {
+    Row { batch, row }.id()
+}
+
+/// One row of a batch.
+struct Row<'a> {
+    batch: &'a RecordBatch,
+    row: usize,
+}
+
+impl Row<'_> {
+    /// `None` where the batch has no such column, or null there.
+    fn find(&self, name: &str) -> Option<&dyn Array> {
+        let column = self.batch.column_by_name(name)?;
+        column.is_valid(self.row).then_some(column.as_ref())
+    }
+
+    /// The value of a column, taken by `read`.
+    fn get<T>(&self, name: &str, read: impl Fn(&dyn Array, usize) -> Option<T>) -> Result<T, String> {
+        if self.batch.column_by_name(name).is_none() {
+            return Err(format!("no column {name}"));
+        }
+        let column = self.find(name).ok_or_else(|| format!("{name} is null"))?;
+        read(column, self.row).ok_or_else(|| format!("{name} is of another type, {}", column.data_type()))
+    }
+
+    fn id(&self) -> Result<ObjectId, String> {
+        let id = self.string(column::ID)?;
+        id.parse().map_err(|e: NameError| e.to_string())
+    }
+
+    fn string(&self, name: &str) -> Result<String, String> {
+        self.get(name, |array, row| value::text(array, row).map(str::to_owned))
+    }
+
+    fn integer(&self, name: &str) -> Result<i64, String> {
+        self.get(name, value::integer)
+    }
+
+    /// `num` arrays of `L` numbers each.
+    fn arrays<const L: usize>(&self, name: &str, num: usize) -> Result<Vec<[f32; L]>, String> {
+        let list = self.get(name, value::list)?;
+        let numbers = value::numbers(list, L).ok_or_else(|| format!("{name} is not made of numbers"))?;
+        let (arrays, []) = numbers.values().as_chunks::<L>() else {
+            return Err(format!("{name} is not made of arrays of {L} numbers"));
+        };
+        if arrays.len() == num {
+            Ok(arrays.to_vec())
+        } else {
+            Err(format!("{name} holds {} arrays instead of {num}", arrays.len()))
+        }
+    }
+
+    fn part_labels(&self, num_points: usize) -> Result<Option<Vec<u8>>, String> {
+        if self.find(column::PART_LABELS).is_none() {
+            return Ok(None);
+        }
+        let list = self.get(column::PART_LABELS, value::list)?;
+        let labels =
+            value::bytes(&list).ok_or_else(|| "part labels that are no numbers below 256".to_owned())?;
+        if labels.len() == num_points {
+            Ok(Some(labels))
+        } else {
+            Err(format!("{} part labels instead of {num_points}", labels.len()))
+        }
+    }
+
+    fn coverage_min(&self) -> Result<Option<f32>, String> {
+        if self.find(column::COVERAGE_MIN).is_none() {
+            return Ok(None);
+        }
+        let coverage = self.get(column::COVERAGE_MIN, value::number)?;
+        Ok(Some(coverage as f32))
+    }
+
+    /// `None` if null, and in shards of version 1.
+    fn assets_sha256(&self) -> Result<Option<String>, String> {
+        let is_there = self.find(column::ASSETS_SHA256).is_some();
+        is_there.then(|| self.string(column::ASSETS_SHA256)).transpose()
+    }
+
+    /// `None` where the dataset has no mesh statistics.
+    fn mesh(&self) -> Result<Option<MeshStats>, String> {
+        if self.batch.column_by_name(column::NUM_TRIANGLES).is_none() {
+            return Ok(None);
+        }
+        let mesh = MeshStats {
+            num_triangles: self.integer(column::NUM_TRIANGLES)?,
+            surface_area: self.get(column::SURFACE_AREA, value::number)?,
+            is_watertight: self.get(column::IS_WATERTIGHT, value::boolean)?,
+            issues: self.issues()?,
+        };
+        // Stored for filtering by other readers; derived from the counts here.
+        let Some(kinds) = mesh.issue_kinds() else {
+            return Ok(Some(mesh));
+        };
+        let kinds: Vec<_> = kinds.into_iter().map(MeshIssue::as_str).collect();
+        if self.strings(column::FINDINGS)? == kinds {
+            Ok(Some(mesh))
+        } else {
+            Err(format!("{} do not follow from the counts", column::FINDINGS))
+        }
+    }
+
+    /// `None` if not counted.
+    fn issues(&self) -> Result<Option<MeshIssues>, String> {
+        if self.find(column::NUM_OPEN_EDGES).is_none() {
+            return Ok(None);
+        }
+        Ok(Some(MeshIssues {
+            num_open_edges: self.integer(column::NUM_OPEN_EDGES)?,
+            num_non_manifold_edges: self.integer(column::NUM_NON_MANIFOLD_EDGES)?,
+            num_flipped_edges: self.integer(column::NUM_FLIPPED_EDGES)?,
+            num_coincident_triangles: self.integer(column::NUM_COINCIDENT_TRIANGLES)?,
+            num_degenerate_triangles: self.integer(column::NUM_DEGENERATE_TRIANGLES)?,
+            is_inside_out: self.get(column::IS_INSIDE_OUT, value::boolean)?,
+            warnings: self.strings(column::WARNINGS)?,
+        }))
+    }
+
+    fn strings(&self, name: &str) -> Result<Vec<String>, String> {
+        let list = self.get(name, value::list)?;
+        let string = |i| {
+            let text = value::text(&list, i).map(str::to_owned);
+            text.ok_or_else(|| format!("{name} holds null, or no text"))
+        };
+        (0..list.len()).map(string).collect()
+    }
+
+    fn views(&self, layout: &RowLayout, view_indices: &[usize]) -> Result<Vec<SampleView>, String> {
+        let num_views = layout.num_views;
+        let pngs = self.images(num_views)?;
+        let masks = self.binaries(column::MASKS, num_views)?;
+        let view_from_object = self.arrays::<16>(column::VIEW_FROM_OBJECT, num_views)?;
+        let clip_from_view = self.arrays::<16>(column::CLIP_FROM_VIEW, num_views)?;
+        let of_gbuffer = |name| {
+            let is_read = self.batch.column_by_name(name).is_some();
+            is_read.then(|| self.binaries(name, num_views)).transpose()
+        };
+        let normals = of_gbuffer(column::GBUFFER_NORMALS)?;
+        let depth = of_gbuffer(column::GBUFFER_DEPTH)?;
+        let albedo = of_gbuffer(column::GBUFFER_ALBEDO)?;
+        let view = |&view_idx: &usize| {
+            let mask = Mask1Bit::from_bytes(layout.image_size_px, masks.value(view_idx).to_vec());
+            Ok(SampleView {
+                image_png: pngs.value(view_idx).to_vec(),
+                mask: mask.map_err(|e| e.to_string())?,
+                view_from_object: view_from_object[view_idx],
+                clip_from_view: clip_from_view[view_idx],
+                gbuffer: normals
+                    .as_ref()
+                    .zip(depth.as_ref())
+                    .map(|(normals, depth)| ViewGbuffer {
+                        normals_png: normals.value(view_idx).to_vec(),
+                        depth_png: depth.value(view_idx).to_vec(),
+                        albedo_png: albedo.as_ref().map(|albedo| albedo.value(view_idx).to_vec()),
+                    }),
+            })
+        };
+        view_indices.iter().map(view).collect()
+    }
+
+    /// The PNG of each view, with or without a file name beside it.
+    fn images(&self, num_views: usize) -> Result<BinaryArray, String> {
+        let images = self.get(column::IMAGES, value::list)?;
+        per_view(column::IMAGES, value::images(&images), num_views)
+    }
+
+    /// One value per view.
+    fn binaries(&self, name: &str, num_views: usize) -> Result<BinaryArray, String> {
+        let list = self.get(name, value::list)?;
+        per_view(name, value::binaries(&list), num_views)
+    }
+}
+
+fn per_view(name: &str, values: Option<BinaryArray>, num_views: usize) -> Result<BinaryArray, String> {
+    let values = values.ok_or_else(|| format!("{name} is not made of bytes"))?;
+    if values.len() == num_views && values.null_count() == 0 {
+        Ok(values)
+    } else {
+        Err(format!("{} {name} instead of {num_views}, or null", values.len()))
+    }
+}

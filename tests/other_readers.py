@@ -1,0 +1,49 @@
+"""Reads a data set folder with everybody else's Parquet readers: `other_readers.py FOLDER IMAGE_SET`.
+
+Prints one line a reader, `NAME: ROWS`; tests/other_readers.rs holds what they say.
+"""
+
+import os
+import sys
+import tempfile
+
+os.environ["HF_HOME"] = tempfile.mkdtemp()
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import datasets
+import duckdb
+import pandas
+import polars
+import pyarrow.dataset
+import pyarrow.parquet as pq
+
+folder, image_set = sys.argv[1:]
+
+
+def say(reader, rows):
+    print(f"{reader}: {rows}")
+
+
+def rows_by_split(shards):
+    return sum(shards[split].num_rows for split in shards)
+
+
+say("pyarrow table", pq.read_table(folder).num_rows)
+say("pyarrow dataset", pyarrow.dataset.dataset(folder).count_rows())
+say("pandas", len(pandas.read_parquet(folder)))
+for pattern in ["*.parquet", "**/*.parquet"]:
+    say(f"polars {pattern}", polars.scan_parquet(f"{folder}/{pattern}").select("points").collect().height)
+    say(f"duckdb {pattern}", duckdb.sql(f"SELECT count(points) FROM '{folder}/{pattern}'").fetchall()[0][0])
+say("datasets", rows_by_split(datasets.load_dataset(folder)))
+say("datasets parquet", rows_by_split(datasets.load_dataset("parquet", data_dir=folder)))
+streamed = datasets.load_dataset(folder, streaming=True)
+say("datasets streaming", sum(1 for split in streamed for _ in streamed[split]))
+
+train = datasets.load_dataset(folder)["train"]
+say("size of a view", train[0]["images"][3].size)
+say("class names", train.features["label"].names)
+
+images = f"{folder}/__images/{image_set}"
+say("image set, pyarrow", pq.read_table(images).num_rows)
+say("image set, polars", polars.read_parquet(f"{images}/*.pq").height)
+say("image set, datasets", datasets.load_dataset("parquet", data_files=f"{images}/*.pq")["train"].num_rows)

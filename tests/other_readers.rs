@@ -1,0 +1,59 @@
+//! A data set folder in other people's readers: pyarrow, pandas, polars, DuckDB, Hugging Face `datasets`, as
+//! `docs/formats.md`, "Other readers", says. `scripts/test` lays them, and names their folder in `TAP_READERS`.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod util;
+
+use std::path::Path;
+use std::process::Command;
+
+use util::TestDir;
+
+#[test]
+fn a_folder_of_shards_is_a_parquet_dataset_for_every_reader() {
+    let Some(readers) = std::env::var_os("TAP_READERS") else {
+        assert!(
+            std::env::var_os("TAP_REQUIRE_READERS").is_none(),
+            "TAP_READERS does not name the folder of Python packages"
+        );
+        util::skip("no other readers: TAP_READERS names no folder of Python packages");
+        return;
+    };
+    let place = TestDir::new();
+    place.synthesize(3, 4);
+    let build = "dataset build meshes --out shards --size 32 --num-points 64 --gbuffer --split-fractions 0.5,0.25,0.25";
+    place.run(&build.split(' ').collect::<Vec<_>>()).succeeds();
+    let relight = "dataset relight shards --lighting hemisphere --add sky";
+    place.run(&relight.split(' ').collect::<Vec<_>>()).succeeds();
+
+    let output = Command::new(Path::new(&readers).join("python"))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/other_readers.py"))
+        .args([place.path("shards").as_os_str(), "sky".as_ref()])
+        .env("PYTHONPATH", &readers)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let expected = "\
+pyarrow table: 12
+pyarrow dataset: 12
+pandas: 12
+polars *.parquet: 12
+duckdb *.parquet: 12
+polars **/*.parquet: 12
+duckdb **/*.parquet: 12
+datasets: 12
+datasets parquet: 12
+datasets streaming: 12
+size of a view: (32, 32)
+class names: ['chair', 'lamp', 'table']
+image set, pyarrow: 12
+image set, polars: 12
+image set, datasets: 12
+";
+    assert_eq!(said, expected);
+}

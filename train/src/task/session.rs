@@ -1,0 +1,371 @@
+//! How a session of training begins: anew, from the newest checkpoint of the run in the folder, or from that of another
+//! run, which the new one continues with other steps or another learning rate.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use tap_dataset::FolderLock;
+
+use super::{OpenData, read_init};
+use crate::config::{Config, ContinuedFrom, Difference, Plan, Task, listed};
+use crate::engine::trainer::RunOptions;
+use crate::error::TrainError;
+use crate::process::device_name;
+use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::request::{Request, is_url, noted};
+use crate::run::weights::{EncoderWeights, is_named};
+use crate::run::{self, CHECKPOINTS, Existing};
+use crate::weights::checkpoint::{self, Checkpoint, MODEL_FILE};
+use crate::weights::safetensors::file_sha256;
+
+/// What a session is asked to train.
+pub(super) struct Wanted<'a> {
+    pub(super) task: Task,
+    pub(super) config: &'a Config,
+    pub(super) labels_per_class: usize,
+    /// The encoder to start from; of a run that is resumed or continued, its own if absent.
+    pub(super) init: Option<&'a Path>,
+    /// Paths that are read, the data set among them.
+    pub(super) inputs: &'a [&'a Path],
+}
+
+/// A run that another one continues.
+struct Parent {
+    path: PathBuf,
+    plan: Plan,
+    checkpoint: Checkpoint,
+}
+
+/// The run folder before anything is trained in it.
+pub(super) struct Session<'a, R> {
+    options: &'a RunOptions,
+    init: Option<&'a Path>,
+    request: Request,
+    /// Of the run that is resumed.
+    begun: Option<Plan>,
+    earlier_request: Option<Request>,
+    parent: Option<Parent>,
+    checkpoint: Option<Checkpoint>,
+    /// The result of a run that is finished. Nothing is written to it then, not even the lock.
+    finished: Option<R>,
+    _lock: Option<FolderLock>,
+}
+
+impl<'a, R: DeserializeOwned> Session<'a, R> {
+    /// Locks the folder, unless its run is finished, and finds the checkpoint to go on from. Damaged checkpoints are
+    /// noted. Nothing else is changed.
+    ///
+    /// # Errors
+    /// Where the folder holds something that the options do not allow for, another process is at work in it, or no
+    /// checkpoint is intact.
+    pub(super) fn open(
+        wanted: &Wanted<'a>,
+        options: &'a RunOptions,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, TrainError> {
+        let out = &options.out;
+        let is_resumed = options.existing == Existing::Resume;
+        let begun = is_resumed.then(|| run::read_plan(out)).transpose()?.flatten();
+        let earlier_request = is_resumed.then(|| Request::read(out)).transpose()?.flatten();
+        let request = request(wanted, options, begun.as_ref(), earlier_request.as_ref());
+        let finished = begun.as_ref().and_then(|plan| run::finished(out, plan));
+        let is_open = finished.is_none();
+        let lock = is_open
+            .then(|| run::lock(out, options.existing, wanted.inputs))
+            .transpose()?;
+        let checkpoint = if is_open && is_resumed {
+            newest(out, on_event)?
+        } else {
+            None
+        };
+        let parent = match &request.continue_from {
+            Some(path) if is_open && checkpoint.is_none() => {
+                let from = begun.as_ref().and_then(|plan| plan.continued_from.as_ref());
+                Some(Parent::open(Path::new(path), from, on_event)?)
+            }
+            _ => None,
+        };
+        Ok(Self {
+            options,
+            init: wanted.init,
+            request,
+            begun,
+            earlier_request,
+            parent,
+            checkpoint,
+            finished,
+            _lock: lock,
+        })
+    }
+
+    /// The result of a run that is finished, if nothing else is asked for than what it was begun with; then there is no
+    /// need to read any data.
+    pub(super) fn finished_as_asked(&mut self, on_event: OnEvent<'_>) -> Option<R> {
+        let earlier = self.earlier_request.as_ref()?;
+        self.request
+            .is_same(earlier)
+            .then(|| self.finished(on_event))
+            .flatten()
+    }
+
+    /// The result of a run that is finished.
+    pub(super) fn finished(&mut self, on_event: OnEvent<'_>) -> Option<R> {
+        let result = self.finished.take()?;
+        let step = self.begun.as_ref()?.phase.num_steps;
+        on_event(TrainEvent::FinishedBefore { step });
+        Some(result)
+    }
+
+    /// Opens the data set, with the images of an image set if one is named.
+    ///
+    /// # Errors
+    /// Where there is none, or it is damaged.
+    pub(super) fn open_data(&self, images: &str) -> Result<OpenData, TrainError> {
+        let data = &self.options.data;
+        let is_gone = !is_url(data) && !data.exists();
+        if self.earlier_request.is_some() && is_gone {
+            return Err(TrainError::UnsuitableData {
+                reason: String::from(
+                    "the data of the run is not there any more; pass --data with where it is now",
+                ),
+                path: data.clone(),
+            });
+        }
+        OpenData::with_images(data, images)
+    }
+
+    /// The encoder to start from, and the hash of its file, or "none". Where there is a checkpoint to go on from, the
+    /// encoder of the run need not be there any more.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is not the one that the run was begun with.
+    pub(super) fn read_init(
+        &self,
+        on_event: OnEvent<'_>,
+    ) -> Result<(Option<EncoderWeights>, String), TrainError> {
+        let plan = self
+            .begun
+            .as_ref()
+            .or(self.parent.as_ref().map(|parent| &parent.plan));
+        let has_checkpoint = self.checkpoint.is_some() || self.parent.is_some() || self.finished.is_some();
+        if let (None, Some(plan), true) = (self.init, plan, has_checkpoint) {
+            return Ok((None, plan.init_sha256.clone()));
+        }
+        let own = self.request.init.as_ref().map(Path::new);
+        read_init(self.init.or(own), on_event)
+    }
+
+    /// Compares the plan with that of the run that is resumed or continued. What changes no number may change; what the
+    /// plan cannot know of itself is filled in.
+    ///
+    /// # Errors
+    /// Where a setting differs that changes numbers; a run that continues another may change steps, learning rate and
+    /// optimizer.
+    pub(super) fn settle(&mut self, plan: &mut Plan, on_event: OnEvent<'_>) -> Result<(), TrainError> {
+        match (self.begun.take(), self.parent.take()) {
+            (Some(begun), parent) => {
+                self.resume(&begun, parent, plan, on_event)?;
+                self.begun = Some(begun);
+                Ok(())
+            }
+            (None, Some(parent)) => self.continue_run(parent, plan, on_event),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn resume(
+        &mut self,
+        begun: &Plan,
+        parent: Option<Parent>,
+        plan: &mut Plan,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        let refused = |reason: String| TrainError::Resume {
+            reason,
+            path: self.options.out.clone(),
+        };
+        if self.options.continue_from.is_some() && begun.continued_from.is_none() {
+            return Err(refused(String::from("the run was begun without --continue-from")));
+        }
+        plan.continued_from.clone_from(&begun.continued_from);
+        plan.preset.clone_from(&begun.preset);
+        let differences = begun.differences_of_numbers(plan);
+        if !differences.is_empty() {
+            let is_schedule = begun
+                .differences_of_numbers(&plan.with_schedule_of(begun))
+                .is_empty();
+            let way_out = if is_schedule {
+                "train on with other steps or another learning rate in a run that continues this one: --continue-from RUN --out ANOTHER"
+            } else {
+                "settings that change its numbers make another run: --out ANOTHER"
+            };
+            let differences = listed(&differences);
+            return Err(refused(format!(
+                "the run was begun with another {differences}; {way_out}"
+            )));
+        }
+        if self.finished.is_some() {
+            return Ok(());
+        }
+        note_changes(&begun.differences(plan), on_event);
+        if let Some(checkpoint) = &self.checkpoint
+            && !is_named(
+                begun,
+                self.earlier_request.as_ref(),
+                &checkpoint.state.plan_sha256,
+            )
+        {
+            return Err(refused(String::from(
+                "the checkpoint is of another configuration",
+            )));
+        }
+        if self.checkpoint.is_some() {
+            return Ok(());
+        }
+        match (&begun.continued_from, parent) {
+            (None, _) => Ok(()),
+            (Some(from), Some(parent)) if *from == parent.continued(from.changed.clone())? => {
+                self.checkpoint = Some(parent.checkpoint);
+                Ok(())
+            }
+            (Some(ContinuedFrom { step, .. }), _) => Err(refused(format!(
+                "the run has no checkpoint yet, and that of step {step} of the run that it continues is not there any more"
+            ))),
+        }
+    }
+
+    fn continue_run(
+        &mut self,
+        parent: Parent,
+        plan: &mut Plan,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        let refused = |reason: String| TrainError::Continue {
+            reason,
+            path: parent.path.clone(),
+        };
+        plan.continued_from.clone_from(&parent.plan.continued_from);
+        let others = parent
+            .plan
+            .differences_of_numbers(&plan.with_schedule_of(&parent.plan));
+        if !others.is_empty() {
+            return Err(refused(format!(
+                "the run was begun with another {}; steps, learning rate and optimizer may change, and --init starts another run from its encoder",
+                listed(&others)
+            )));
+        }
+        let (step, num_steps) = (parent.checkpoint.state.step, plan.phase.num_steps);
+        if num_steps <= step {
+            return Err(refused(format!(
+                "the run has taken {step} steps, and this one is to end after {num_steps}, counted from its beginning; set more steps"
+            )));
+        }
+        let changed = parent.plan.differences_of_numbers(plan);
+        on_event(TrainEvent::Note(format!(
+            "continues {} from step {step}{}",
+            parent.path.display(),
+            if changed.is_empty() {
+                String::new()
+            } else {
+                format!(", with another {}", listed(&changed))
+            }
+        )));
+        let changed = changed.iter().map(Difference::to_string).collect();
+        plan.continued_from = Some(parent.continued(changed)?);
+        self.checkpoint = Some(parent.checkpoint);
+        Ok(())
+    }
+
+    /// Makes the folder ready to be written to, and returns the checkpoint to go on from. What could be refused has been.
+    ///
+    /// # Errors
+    /// Where an old run cannot be removed, or the folder cannot be written to.
+    pub(super) fn begin(&mut self) -> Result<Option<Checkpoint>, TrainError> {
+        run::prepare(&self.options.out, self.options.existing)?;
+        self.request.write(&self.options.out)?;
+        Ok(self.checkpoint.take())
+    }
+}
+
+impl Parent {
+    /// Opens its newest checkpoint or, where the run that continues it was begun before, the one that this went on from.
+    fn open(path: &Path, from: Option<&ContinuedFrom>, on_event: OnEvent<'_>) -> Result<Self, TrainError> {
+        let unusable = |reason: &str| TrainError::Continue {
+            reason: reason.to_owned(),
+            path: path.to_owned(),
+        };
+        let plan = run::read_plan(path)?.ok_or_else(|| unusable("the folder holds no run"))?;
+        let own = from.map(|from| checkpoint::path_of(&path.join(CHECKPOINTS), from.step));
+        let checkpoint = match own.filter(|own| own.is_dir()) {
+            Some(own) => Some(Checkpoint::open(&own)?),
+            None => newest(path, on_event)?,
+        };
+        let checkpoint = checkpoint.ok_or_else(|| unusable("the run has no checkpoint to go on from"))?;
+        if !is_named(
+            &plan,
+            Request::read(path)?.as_ref(),
+            &checkpoint.state.plan_sha256,
+        ) {
+            return Err(unusable("its checkpoint is of another configuration"));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            plan,
+            checkpoint,
+        })
+    }
+
+    /// What a plan says of it.
+    fn continued(&self, changed: Vec<String>) -> Result<ContinuedFrom, TrainError> {
+        Ok(ContinuedFrom {
+            step: self.checkpoint.state.step,
+            config_sha256: self.plan.identity_sha256(),
+            weights_sha256: file_sha256(&self.checkpoint.path.join(MODEL_FILE))?,
+            changed,
+        })
+    }
+}
+
+/// The request of a session; what it leaves open is that of the run before it.
+fn request(
+    wanted: &Wanted<'_>,
+    options: &RunOptions,
+    begun: Option<&Plan>,
+    earlier: Option<&Request>,
+) -> Request {
+    let noted_or = |path: Option<&Path>, before: fn(&Request) -> &Option<String>| {
+        path.and_then(noted).or_else(|| before(earlier?).clone())
+    };
+    Request {
+        task: wanted.task.clone(),
+        data: noted(&options.data),
+        init: noted_or(wanted.init, |request| &request.init),
+        continue_from: noted_or(options.continue_from.as_deref(), |request| &request.continue_from),
+        labels_per_class: wanted.labels_per_class,
+        device: device_name(options.device),
+        num_threads: options.num_threads,
+        earlier_config_sha256: match earlier {
+            Some(earlier) => earlier.earlier_config_sha256.clone(),
+            None => begun.map(Plan::sha256),
+        },
+        config: wanted.config.clone(),
+    }
+}
+
+/// The newest intact checkpoint of a run; a damaged one that is passed over is noted.
+fn newest(run: &Path, on_event: OnEvent<'_>) -> Result<Option<Checkpoint>, TrainError> {
+    let checkpoint = Checkpoint::newest(&run.join(CHECKPOINTS))?;
+    if let Some(note) = checkpoint.as_ref().and_then(Checkpoint::damage_note) {
+        on_event(TrainEvent::Note(note));
+    }
+    Ok(checkpoint)
+}
+
+fn note_changes(differences: &[Difference], on_event: OnEvent<'_>) {
+    if !differences.is_empty() {
+        let changes = listed(differences);
+        on_event(TrainEvent::Note(format!(
+            "changed for the rest of the run: {changes}"
+        )));
+    }
+}
