@@ -1,5 +1,5 @@
-//! Point-MAE and Point-M2AE on real shards: the loss falls, a resumed run is an unbroken one, and fine-tuning, part segmentation and
-//! probes start from what was pre-trained.
+//! Point-MAE and Point-M2AE on real shards, most of them of points alone: the loss falls, a resumed run is an unbroken one,
+//! and fine-tuning, part segmentation and probes start from what was pre-trained.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -69,7 +69,7 @@ fn the_loss_falls_and_downstream_tasks_start_from_the_encoder() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let (data, pretrained) = (folder.path().join("data"), folder.path().join("pretrained"));
-    shape::write_parts(&data, 6, 16, 96, &shape::CLASSES);
+    shape::write_points(&data, 6, 96, &shape::CLASSES);
     let config = config(&[
         "finetune.steps=12",
         "finetune.batch_size=6",
@@ -143,7 +143,7 @@ fn a_hierarchy_learns_and_is_fine_tuned() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let (data, pretrained) = (folder.path().join("data"), folder.path().join("pretrained"));
-    shape::write(&data, 6, 16, 96);
+    shape::write_points(&data, 6, 96, &[]);
     let level = |num_groups: usize, channels: usize| {
         format!("{{num_groups={num_groups},num_neighbors=4,channels={channels},num_blocks=1}}")
     };
