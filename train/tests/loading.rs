@@ -30,6 +30,7 @@ fn options(seed: u64, cache_bytes: u64) -> LoaderOptions {
             scale: [0.9, 1.1],
             height: HeightFrom::Scaled,
             normalize: false,
+            shift: 0.0,
             rotate_y: true,
         },
         parts: None,
@@ -129,6 +130,7 @@ fn a_reader_that_leaves_early_ends_the_threads() {
         scale: [1.0, 1.0],
         height: HeightFrom::Scaled,
         normalize: false,
+        shift: 0.0,
         rotate_y: false,
     };
     let options = LoaderOptions {

@@ -4,6 +4,10 @@
 //! the folder named by `TAP_PARITY_DIR`, see `parity/reference.rs`. Everything runs in `compat = code`.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "parity/point_m2ae.rs"]
+mod point_m2ae;
+#[path = "parity/point_mae.rs"]
+mod point_mae;
 #[path = "parity/reference.rs"]
 mod reference;
 #[path = "parity/weight.rs"]
@@ -35,14 +39,18 @@ const TRAINING: Training = Training {
     gradient: 2e-2,
     loss: LOSS,
     buffer: 1e-4,
+    flipped_rows: 0.0,
 };
-/// Graphs of DGCNN are built from features that were normalized by the batch: a near-tie between two neighbors falls
-/// one way or the other with the order of a sum, and everything behind it moves.
+/// Graphs of DGCNN are built from features: a near-tie between two neighbors falls one way or the other with the order
+/// of a sum, and everything behind it moves.
 const DGCNN: Training = Training {
     gradient: 5e-2,
     loss: 5e-3,
     buffer: 1e-2,
+    flipped_rows: 0.05,
 };
+/// The row in the middle, whatever a few others are off by.
+const MEDIAN: f64 = 5e-6;
 /// One near-tie of a maximum over a group that falls the other way moves a whole gradient further than its norm.
 const FULL_GRADIENT_FACTOR: f64 = 2.5;
 /// Gradients smaller than this share of the largest are noise: biases in front of a batch norm have none in theory.
@@ -63,6 +71,113 @@ struct Training {
     loss: f64,
     /// Buffers after one forward: means are small against the values they are taken over.
     buffer: f64,
+    /// Part of the rows of a tensor that may be off in evaluation, because another neighbor was chosen for them.
+    flipped_rows: f64,
+}
+
+/// What evaluation is held to.
+#[derive(Clone, Copy)]
+struct Evaluation {
+    forward: f64,
+    loss: f64,
+    gradient: f64,
+    step: f64,
+}
+
+impl Evaluation {
+    const EXACT: Self = Self {
+        forward: FORWARD,
+        loss: LOSS,
+        gradient: GRADIENT_EVAL,
+        step: STEP,
+    };
+    /// Behind some tokens with other neighbors, seen to be isolated.
+    const FLIPPED: Self = Self {
+        forward: 5e-3,
+        loss: 1e-3,
+        gradient: 5e-2,
+        step: 1e-3,
+    };
+}
+
+/// How far a tensor is from the reference, row by row; errors are relative to the length of a row, quadratic mean.
+struct RowErrors {
+    median: f64,
+    /// Part of the rows that are off by more than [`FORWARD`].
+    off: f64,
+}
+
+impl RowErrors {
+    /// # Shapes
+    /// - `got`, `expected`: ...,`row_len`
+    fn of(got: &Tensor, expected: &Tensor, row_len: i64) -> Self {
+        assert_eq!(got.size(), expected.size(), "shapes to compare");
+        let rows = |t: &Tensor| t.detach().to_kind(Kind::Double).reshape([-1, row_len]);
+        let lengths = |rows: &Tensor| rows.square().sum_dim_intlist(1, false, Kind::Double);
+        let typical = lengths(&rows(expected))
+            .mean(Kind::Double)
+            .double_value(&[])
+            .sqrt();
+        let mut errors = values(&(lengths(&(rows(got) - rows(expected))).sqrt() / typical));
+        errors.sort_by(f64::total_cmp);
+        let num_off = errors.iter().filter(|&&error| error > FORWARD).count();
+        Self {
+            median: errors[errors.len() / 2],
+            off: num_off as f64 / errors.len() as f64,
+        }
+    }
+
+    fn is_accepted(&self, training: Training) -> bool {
+        self.median <= MEDIAN && self.off <= training.flipped_rows
+    }
+}
+
+/// Compares the first tensor behind the graphs, where the folder has it, and says what everything behind it is held to.
+#[expect(clippy::print_stdout, reason = "a test's captured output")]
+fn compare_rows(run: &Run, name: &str, got: &Tensor, row_len: i64, training: Training) -> Evaluation {
+    let Some(expected) = run.get(name) else {
+        return Evaluation::EXACT;
+    };
+    let got = if got.dim() == 3 {
+        got.slice(1, 0, None, got.size()[1] / expected.size()[1])
+    } else {
+        got.shallow_clone()
+    };
+    let errors = RowErrors::of(&got, expected, row_len);
+    if errors.off == 0.0 || training.flipped_rows == 0.0 {
+        compare(run, name, &got, FORWARD);
+        return Evaluation::EXACT;
+    }
+    let (median, percent) = (errors.median, 100.0 * errors.off);
+    println!(
+        "{:<24} {percent:.2} % of the rows are off, median {median:.2e}  {name}",
+        run.name
+    );
+    assert!(
+        errors.is_accepted(training),
+        "{}: {name}: {percent:.2} % of the rows are off, the median by {median:.3e}",
+        run.name
+    );
+    Evaluation::FLIPPED
+}
+
+#[test]
+fn a_few_tokens_may_have_another_neighbor() {
+    tch::manual_seed(0);
+    let expected = Tensor::randn([2, 64, 16], (Kind::Float, Device::Cpu));
+    let noise = Tensor::randn([2, 64, 16], (Kind::Float, Device::Cpu));
+    let errors = |num_off: i64, of_others: f64| {
+        let size = Tensor::full([128, 1], of_others, (Kind::Float, Device::Cpu));
+        let _ = size.narrow(0, 0, num_off).fill_(1e-2);
+        RowErrors::of(&(&expected + &noise * size.view([2, 64, 1])), &expected, 16)
+    };
+    assert!(errors(4, 7e-7).is_accepted(DGCNN), "four of 128");
+    assert!(
+        !errors(4, 7e-7).is_accepted(TRAINING),
+        "not without graphs of features"
+    );
+    assert!(!errors(8, 7e-7).is_accepted(DGCNN), "no more than some");
+    assert!(!errors(0, 1e-5).is_accepted(DGCNN), "nor all of them by a little");
 }
 
 #[test]
@@ -227,7 +342,8 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
 
     let tokens = tap.encoder().tokens(&cloud, Mode::EVAL);
     compare_tokens(&run, "enc.coords", &tokens.centers, 0.0);
-    compare_tokens(&run, "enc.feats", &tokens.features, FORWARD);
+    let token_channels = tokens.features.size()[2];
+    let evaluation = compare_rows(&run, "enc.feats", &tokens.features, token_channels, training);
     compare(&run, "gen.query", &rays.query(), 1e-6);
     let plane = CodePlane::of(&rays, run.need("in.views"));
     compare(&run, "gen.scale", &plane.scale, PLANE);
@@ -236,18 +352,18 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
         &run,
         "gen.memory",
         &tap.generator().memory(&tokens, Mode::EVAL),
-        FORWARD,
+        evaluation.forward,
     );
     let features = tap.features(&tokens, &rays, Mode::EVAL);
-    compare(&run, "gen.feats_img", &features, FORWARD);
+    compare(&run, "gen.feats_img", &features, evaluation.forward);
     let image = tap.draw(&features, Mode::EVAL).flatten(0, 1);
     let ends = Tensor::stack(&[image.get(0), image.get(-1)], 0);
-    compare(&run, "dec.img_full", &ends, FORWARD);
+    compare(&run, "dec.img_full", &ends, evaluation.forward);
     compare(
         &run,
         "dec.img_sub",
         &image.slice(2, 0, None, 4).slice(3, 0, None, 4),
-        FORWARD,
+        evaluation.forward,
     );
 
     let step = |mode: Mode| {
@@ -259,10 +375,10 @@ fn pretraining(name: &str, encoder: EncoderConfig, training: Training) {
         loss
     };
     let loss = step(Mode::EVAL);
-    compare(&run, "loss", &loss.total, LOSS);
-    compare(&run, "loss_fg", &loss.foreground, LOSS);
-    compare(&run, "loss_bg", &loss.background, LOSS);
-    gradients(&run, &vs, "eval", GRADIENT_EVAL);
+    compare(&run, "loss", &loss.total, evaluation.loss);
+    compare(&run, "loss_fg", &loss.foreground, evaluation.loss);
+    compare(&run, "loss_bg", &loss.background, evaluation.loss);
+    gradients(&run, &vs, "eval", evaluation.gradient);
     let loss = step(Mode::TRAIN);
     compare_training_loss(&run, &loss.total, training);
     gradients(&run, &vs, "train", training.gradient);
@@ -282,8 +398,14 @@ fn finetuning(name: &str, config: &EncoderConfig, training: Training) {
 
     let (cloud, labels) = (cloud(&run), run.need("in.label"));
     let feature = encoder.global_feature(&cloud, Mode::EVAL);
-    compare(&run, "enc.global", &feature, FORWARD);
-    compare(&run, "logits", &head.forward(&feature, Mode::EVAL), FORWARD);
+    // A cloud has one row, so its channels are compared one by one.
+    let evaluation = compare_rows(&run, "enc.global", &feature, 1, training);
+    compare(
+        &run,
+        "logits",
+        &head.forward(&feature, Mode::EVAL),
+        evaluation.forward,
+    );
 
     let step = |encoder: &dyn Encoder, mode: Mode| {
         clear_gradients(&vs);
@@ -292,8 +414,8 @@ fn finetuning(name: &str, config: &EncoderConfig, training: Training) {
         loss.backward();
         loss
     };
-    compare(&run, "loss", &step(encoder.as_ref(), Mode::EVAL), LOSS);
-    gradients(&run, &vs, "eval", GRADIENT_EVAL);
+    compare(&run, "loss", &step(encoder.as_ref(), Mode::EVAL), evaluation.loss);
+    gradients(&run, &vs, "eval", evaluation.gradient);
     compare_training_loss(&run, &step(encoder.as_ref(), Mode::TRAIN), training);
     gradients(&run, &vs, "train", training.gradient);
     buffers(&run, &vs, training);
@@ -301,11 +423,11 @@ fn finetuning(name: &str, config: &EncoderConfig, training: Training) {
     // The forward in training moved the buffers; the step starts from the given weights again.
     assign_weights(&run, &vs);
     let logits = head.forward(&encoder.global_feature(&cloud, Mode::EVAL), Mode::EVAL);
-    optimizer_step(&run, &vs, &smooth_cross_entropy(&logits, labels, 0.3));
+    optimizer_step(&run, &vs, &smooth_cross_entropy(&logits, labels, 0.3), evaluation);
 }
 
 /// One step of the fine-tuning optimizer, gradient in evaluation, from the weights of the recipe.
-fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor) {
+fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor, evaluation: Evaluation) {
     let config = AdamWConfig {
         beta1: 0.9,
         beta2: 0.999,
@@ -322,7 +444,7 @@ fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor) {
         run,
         "step.total_grad_norm",
         (norm / expected - 1.0).abs(),
-        TOTAL_NORM,
+        TOTAL_NORM.max(evaluation.loss),
     );
     let expected = values(run.need("step.delta_l2"));
     for ((name, before), expected) in names.iter().zip(&before).zip(expected) {
@@ -334,7 +456,12 @@ fn optimizer_step(run: &Run, vs: &nn::VarStore, loss: &Tensor) {
         );
     }
     for name in run.with_prefix("step.after/") {
-        compare(run, &format!("step.after/{name}"), &variables[&name], STEP);
+        compare(
+            run,
+            &format!("step.after/{name}"),
+            &variables[&name],
+            evaluation.step,
+        );
     }
 }
 
@@ -355,24 +482,29 @@ fn cloud(run: &Run) -> Cloud {
 
 /// Names and shapes are those of the checkpoint, none missing and none more; then all get their values.
 fn assign_weights(run: &Run, vs: &nn::VarStore) {
-    let mut expected = run.state_dict();
+    assign_named(run, &run.state_dict(), vs.variables().into_iter().collect());
+}
+
+/// The same for tensors under their published names.
+fn assign_named(run: &Run, state_dict: &[(String, Vec<i64>)], mut tensors: Vec<(String, Tensor)>) {
+    let mut expected = state_dict.to_vec();
     expected.sort();
-    let variables = vs.variables();
-    let mut got: Vec<_> = variables
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let got: Vec<_> = tensors
         .iter()
         .map(|(name, tensor)| (name.clone(), tensor.size()))
         .collect();
-    got.sort();
     assert_eq!(got, expected, "{}: entries of the checkpoint", run.name);
-    for (name, shape) in &expected {
-        assert_eq!(&variables[name].size(), shape, "{name}: shape");
-        weight::assign(name, &variables[name], run.salt);
+    for (name, tensor) in &tensors {
+        weight::assign(name, tensor, run.salt);
     }
 }
 
-/// Norms of all gradients against those of a run in double precision, and some gradients in full.
+/// Norms of all gradients against those of a run in double precision, where there was one, and some gradients in full.
 fn gradients(run: &Run, vs: &nn::VarStore, mode: &str, tolerance: f64) {
-    let expected = values(run.need(&format!("grad.{mode}.l2_f64")));
+    let in_double = run.get(&format!("grad.{mode}.l2_f64"));
+    let norms = in_double.unwrap_or_else(|| run.need(&format!("grad.{mode}.l2")));
+    let expected = values(norms);
     let largest = expected
         .iter()
         .copied()
@@ -428,7 +560,8 @@ fn gradients(run: &Run, vs: &nn::VarStore, mode: &str, tolerance: f64) {
 }
 
 fn compare_training_loss(run: &Run, loss: &Tensor, training: Training) {
-    let expected = values(run.need("loss.train"))[1];
+    // In single precision and, where there is another number, in double.
+    let expected = *values(run.need("loss.train")).last().unwrap();
     record(
         run,
         "loss.train",
@@ -703,6 +836,7 @@ fn clouds_are_normalized_scaled_and_turned() {
         scale: [1.0, 1.0],
         height: HeightFrom::Scaled,
         normalize: true,
+        shift: 0.0,
         rotate_y: false,
     };
     let apply =

@@ -85,6 +85,17 @@ fn gradients_agree_with_finite_differences() {
             .square()
             .sum(Kind::Double)
     });
+    // A masked autoencoder: the visible groups of a cloud, and the loss of groups against true ones.
+    let visible = Tensor::from_slice(&[1_i64, 4, 5, 0, 2, 19]).view([2, 3]);
+    assert_gradient("visible tokens", &features, &|features| {
+        ops::gather(features, &visible).square().sum(Kind::Double)
+    });
+    let (rebuilt, truth) = (cloud(6, 5, 3), cloud(6, 8, 3));
+    for norm in [ChamferNorm::L1, ChamferNorm::L2] {
+        assert_gradient("groups of another size", &rebuilt, &|rebuilt| {
+            ops::chamfer(rebuilt, &truth, norm) * 6.0
+        });
+    }
     let nearest = ops::three_nearest(&points, &others);
     assert_gradient("interpolated features", &features, &|features| {
         ops::interpolate(features, &nearest).square().sum(Kind::Double)

@@ -279,6 +279,8 @@ pub struct PhaseConfig {
     pub scale: [f64; 2],
     /// Center and normalize after scaling.
     pub normalize: bool,
+    /// Then each axis of a cloud is moved by its own offset, up to this far either way.
+    pub shift: f64,
     /// When height is measured.
     pub height: HeightFrom,
     /// Turn clouds and their views by a random angle about y.
@@ -308,6 +310,7 @@ impl Default for PhaseConfig {
             last_batch: LastBatch::Drop,
             scale: DEFAULT_SCALE,
             normalize: true,
+            shift: 0.0,
             height: HeightFrom::Original,
             rotate_y: false,
         }

@@ -593,6 +593,7 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
             scale: phase.scale,
             height: phase.height,
             normalize: phase.normalize,
+            shift: phase.shift,
             rotate_y: phase.rotate_y,
         },
     }

@@ -6,8 +6,8 @@ use std::ops::{Bound, RangeBounds as _};
 use toml::{Table, Value};
 
 use super::{Config, PHASES};
-use crate::model::EncoderConfig;
 use crate::model::encoder::PointMlpStage;
+use crate::model::{EncoderConfig, PointM2aeConfig};
 
 /// Tables of a configuration, keys of numbers in them at any depth, and where those numbers lie. The first line with
 /// both counts; a number without a line has to be finite.
@@ -23,6 +23,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&PHASES, &["warmup_fraction"], PART),
     (&PHASES, &["ema_decay"], BELOW_ONE),
     (&PHASES, &["scale"], POSITIVE),
+    (&PHASES, &["shift"], NOT_NEGATIVE),
     (&["loss"], &["label_smoothing"], PART),
     (
         &["loss"],
@@ -43,6 +44,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
         &["radius", "radius_scaling", "unit", "bottleneck"],
         POSITIVE,
     ),
+    (&["encoder"], &["attention_radius"], NOT_NEGATIVE),
     (&["encoder"], &["num_pre_blocks", "num_pos_blocks"], SIZE_OR_NONE),
     (&["encoder"], &["num_points", "num_centers", "num_groups"], SIZE),
     (&["encoder"], &["num_neighbors", "num_heads", "num_blocks"], SIZE),
@@ -67,6 +69,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&["photograph"], &["token_keep"], POSITIVE_PART),
     (&["photograph"], &["distance", "depth"], FINITE),
     (&["decoder"], &["channels"], SIZE),
+    (&["method"], &["decoder_blocks"], SIZE),
     // The output padding of a transposed convolution, one pixel, is less than its stride.
     (&["decoder"], &["stride"], STRIDE),
     (&["decoder"], &["last_bias"], FINITE),
@@ -85,7 +88,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
 /// Lists in which something has to stand: a network without a layer has no output.
 const FULL_LISTS: &[(&str, &[&str])] = &[
     ("data", &["train_splits"]),
-    ("encoder", &["stages", "widths", "blocks"]),
+    ("encoder", &["stages", "widths", "blocks", "levels"]),
     ("decoder", &["layers"]),
 ];
 
@@ -230,6 +233,17 @@ fn check_encoder(encoder: &EncoderConfig, num_points: usize) -> Result<(), Strin
             "encoder.num_heads = {}, expected a divisor of encoder.channels = {}",
             config.num_heads, config.channels
         )),
+        EncoderConfig::PointMae(config) if config.channels % config.num_heads != 0 => Err(format!(
+            "encoder.num_heads = {}, expected a divisor of encoder.channels = {}",
+            config.num_heads, config.channels
+        )),
+        EncoderConfig::PointMae(config) if config.num_neighbors.max(config.num_groups) > num_points => {
+            Err(format!(
+                "encoder.num_groups = {} and num_neighbors = {}, expected at most the number of points, {num_points}",
+                config.num_groups, config.num_neighbors
+            ))
+        }
+        EncoderConfig::PointM2ae(config) => check_levels(config, num_points),
         EncoderConfig::Dgcnn(config) if config.num_neighbors > config.num_points.unwrap_or(num_points) => {
             Err(format!(
                 "encoder.num_neighbors = {}, expected at most the number of points, {}",
@@ -258,6 +272,27 @@ fn check_encoder(encoder: &EncoderConfig, num_points: usize) -> Result<(), Strin
         )),
         _ => Ok(()),
     }
+}
+
+/// Every level groups what the one before has.
+fn check_levels(config: &PointM2aeConfig, num_points: i64) -> Result<(), String> {
+    let mut num_below = num_points;
+    for level in &config.levels {
+        if level.channels % config.num_heads != 0 {
+            return Err(format!(
+                "encoder.num_heads = {}, expected a divisor of encoder.levels.channels = {}",
+                config.num_heads, level.channels
+            ));
+        }
+        if level.num_groups.max(level.num_neighbors) > num_below {
+            return Err(format!(
+                "encoder.levels has num_groups = {} and num_neighbors = {} over {num_below} points or groups, expected at most as many",
+                level.num_groups, level.num_neighbors
+            ));
+        }
+        num_below = level.num_groups;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

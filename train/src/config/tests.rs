@@ -5,8 +5,8 @@
 use super::*;
 use crate::method;
 use crate::model::{
-    Compat, DgcnnConfig, PhotographConfig, PointMlpConfig, PointNet2Config, PointNextConfig, TapConfig,
-    TransformerConfig,
+    Compat, DgcnnConfig, PhotographConfig, PointM2aeConfig, PointMaeConfig, PointMlpConfig, PointNet2Config,
+    PointNextConfig, TapConfig, TransformerConfig,
 };
 
 fn dataset_info(image_size_px: u32) -> DatasetInfo {
@@ -78,14 +78,49 @@ fn paper_presets_follow_their_table() {
 }
 
 #[test]
+fn point_mae_follows_its_table() {
+    let config = Config::load(Some("paper-point-mae"), &[]).unwrap();
+    // 128 objects a batch; the data may be without views.
+    let data = DatasetInfo {
+        num_views: 0,
+        image_size_px: 0,
+        ..dataset_info(0)
+    };
+    let resolve = |task| method::plan(None, &config, task, 0, "none", &data).unwrap();
+    let (plan, fine) = (resolve(Task::Pretrain), resolve(Task::Classify));
+    let settings: method::point_mae::PointMaeSettings = method::settings(&plan).unwrap();
+    assert_eq!(
+        settings,
+        method::point_mae::PointMaeSettings::default(),
+        "the method"
+    );
+    assert_eq!(plan.phase.num_steps, 1200, "300 epochs of 4 full batches");
+    assert!(plan.phase.optimizer.max_grad_norm.abs() < 1e-12, "no clipping");
+    let shift = |plan: &Plan| plan.phase.augmentation.shift;
+    assert!(
+        (shift(&plan) - 0.2).abs() < 1e-12 && (shift(&fine) - 0.2).abs() < 1e-12,
+        "clouds move"
+    );
+    assert!(
+        fine.head.bias && fine.loss.label_smoothing.abs() < 1e-12,
+        "its head and loss"
+    );
+    assert!(!fine.phase.augmentation.rotate_y, "clouds are not turned");
+}
+
+#[test]
 fn each_backbone_has_its_presets() {
-    let encoders: [(&str, EncoderConfig); 10] = [
+    let encoders: [(&str, EncoderConfig); 14] = [
         ("mini", PointNet2Config::mini().into()),
         ("mini-dgcnn", DgcnnConfig::mini().into()),
+        ("mini-point-m2ae", PointM2aeConfig::mini().into()),
+        ("mini-point-mae", PointMaeConfig::mini().into()),
         ("mini-point-mlp", PointMlpConfig::mini().into()),
         ("mini-point-next", PointNextConfig::mini().into()),
         ("mini-transformer", TransformerConfig::mini().into()),
         ("paper-dgcnn", DgcnnConfig::default().into()),
+        ("paper-point-m2ae", PointM2aeConfig::default().into()),
+        ("paper-point-mae", PointMaeConfig::default().into()),
         ("paper-point-mlp", PointMlpConfig::default().into()),
         ("paper-point-mlp-elite", PointMlpConfig::elite().into()),
         ("paper-point-net2", PointNet2Config::default().into()),

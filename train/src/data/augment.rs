@@ -27,6 +27,9 @@ pub struct Augmentation {
     pub height: HeightFrom,
     /// Then move the mean to the origin and the farthest point to distance 1.
     pub normalize: bool,
+    /// Then move along each axis by an offset of its own, uniform up to this distance either way; the views follow.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shift: f64,
     /// Then turn by a random angle about y; the views' rays turn along, so their images stay right.
     pub rotate_y: bool,
 }
@@ -37,6 +40,7 @@ impl Augmentation {
     pub fn without_randomness(&self) -> Self {
         Self {
             scale: [1.0, 1.0],
+            shift: 0.0,
             rotate_y: false,
             ..self.clone()
         }
@@ -65,6 +69,11 @@ impl Augmentation {
         };
         if self.normalize {
             normalize(points);
+        }
+        if self.shift > 0.0 {
+            let mut stream = Stream::new(seed, "shift", epoch, id);
+            let offset = [(); 3].map(|()| stream.uniform(-self.shift, self.shift));
+            translate(offset, points, view_from_object);
         }
         if let Some(angle_rad) = self.angle_rad(seed, epoch, id) {
             rotate_y(angle_rad, points, view_from_object);
@@ -154,6 +163,32 @@ pub fn normalize(points: &mut [[f32; 3]]) {
     }
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
+}
+
+/// Moves points by `offset`, and views back by it: they see the moved points as before.
+fn translate(offset: [f64; 3], points: &mut [[f32; 3]], view_from_object: &mut [[f32; 16]]) {
+    for (coordinate, offset) in points.iter_mut().flat_map(|point| point.iter_mut().zip(offset)) {
+        *coordinate += offset as f32;
+    }
+    for row in view_from_object
+        .iter_mut()
+        .flat_map(|matrix| matrix.chunks_exact_mut(4))
+    {
+        let moved: f64 = row
+            .iter()
+            .zip(offset)
+            .map(|(x, offset)| f64::from(*x) * offset)
+            .sum();
+        row[3] -= moved as f32;
+    }
+}
+
 /// Turns points by R about y, and views by its inverse: `view_from_object * R^-1` sees the turned points as before.
 pub fn rotate_y(angle_rad: f64, points: &mut [[f32; 3]], view_from_object: &mut [[f32; 16]]) {
     let (sin, cos) = angle_rad.sin_cos();
@@ -234,6 +269,35 @@ mod tests {
     }
 
     #[test]
+    fn shifted_points_look_the_same_in_shifted_views() {
+        let augmentation = Augmentation {
+            scale: [1.0, 1.0],
+            height: HeightFrom::Scaled,
+            normalize: false,
+            shift: 0.2,
+            rotate_y: false,
+        };
+        let (mut views, given) = ([IDENTITY_MOVED], [0.3, -0.4, 0.5]);
+        rotate_y(0.7, &mut [], &mut views);
+        let before = apply(&views[0], given);
+        let mut points = [given];
+        augmentation.apply(0, 0, "a", &mut points, &mut views);
+        let moved = [0, 1, 2].map(|axis| points[0][axis] - given[axis]);
+        assert!(
+            moved.iter().all(|x| *x != 0.0 && x.abs() <= 0.2),
+            "each axis on its own: {moved:?}"
+        );
+        for (a, b) in before.iter().zip(apply(&views[0], points[0])) {
+            assert!((a - b).abs() < 1e-5, "{before:?}");
+        }
+        let mut still = [given];
+        augmentation
+            .without_randomness()
+            .apply(0, 0, "a", &mut still, &mut []);
+        assert_eq!(still, [given], "not in evaluation");
+    }
+
+    #[test]
     fn a_quarter_turn_takes_front_to_right() {
         let mut points = [[0.0, 0.5, 1.0]];
         rotate_y(std::f64::consts::FRAC_PI_2, &mut points, &mut []);
@@ -249,6 +313,7 @@ mod tests {
             scale: [0.9, 1.1],
             height: HeightFrom::Scaled,
             normalize: true,
+            shift: 0.0,
             rotate_y: true,
         };
         let run = |seed, epoch, id: &str| {
@@ -268,6 +333,7 @@ mod tests {
             scale: [2.0, 2.0],
             height: HeightFrom::Original,
             normalize: true,
+            shift: 0.0,
             rotate_y: false,
         };
         let points = [[0.0, -0.5, 0.0], [0.0, 0.5, 0.1]];

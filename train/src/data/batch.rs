@@ -15,6 +15,8 @@ pub struct CpuBatch {
     pub epoch: u64,
     /// Sample ids, B.
     pub ids: Vec<String>,
+    /// A random number of each sample, B: a function of (seed, epoch, id), from which a method can draw.
+    pub sample_seeds: Vec<u64>,
     /// Class labels, B.
     pub labels: Vec<i64>,
     /// Number of points of a cloud, N.
@@ -56,6 +58,8 @@ pub fn num_channels(is_color: bool) -> usize {
 pub struct Batch {
     /// Point clouds.
     pub cloud: Cloud,
+    /// A random number of each sample, B: a function of (seed, epoch, id), from which a method can draw.
+    pub sample_seeds: Vec<u64>,
     /// B, int64.
     pub labels: Tensor,
     /// The views, where any were drawn.
@@ -101,6 +105,7 @@ impl Batch {
                 xyz: of(&self.cloud.xyz),
                 features: of(&self.cloud.features),
             },
+            sample_seeds: self.sample_seeds[start..start + length].to_vec(),
             labels: of(&self.labels),
             views: self.views.as_ref().map(|views| ViewBatch {
                 images: of(&views.images),
@@ -193,6 +198,7 @@ impl CpuBatch {
             normals,
             part_labels,
             cloud: Cloud { xyz, features },
+            sample_seeds: self.sample_seeds.clone(),
             labels: Tensor::from_slice(&self.labels).to_device(device),
             views,
         }

@@ -215,6 +215,9 @@ impl Collator {
         }
         batch.view_from_object.extend(matrices.iter().flatten());
         batch.view_indices.extend(drawn.iter().map(|&view| view as i64));
+        batch
+            .sample_seeds
+            .push(Stream::new(seed, "sample", epoch, id).bits());
         batch.ids.push(id.to_owned());
         batch.labels.push(kept.label);
         batch.points.extend(points.iter().flatten());

@@ -124,6 +124,7 @@ mod tests {
                     features: xyz.transpose(1, 2),
                     xyz: xyz.shallow_clone(),
                 },
+                sample_seeds: vec![0; 5],
                 labels: Tensor::zeros([5], (Kind::Int64, Device::Cpu)),
                 views: None,
                 normals: None,

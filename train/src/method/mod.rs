@@ -11,6 +11,9 @@
 //! Its settings are the table `[method]`, which it reads itself ([`MethodConfig::parse`]), with defaults and without
 //! accepting what it does not know.
 
+mod masked;
+pub mod point_m2ae;
+pub mod point_mae;
 pub mod tap;
 
 use std::fmt::Debug;
@@ -27,7 +30,11 @@ use crate::scalar::{Scalars, Sums};
 use crate::weights::checkpoint::ENCODER_PREFIX;
 
 /// The methods that a configuration can name.
-pub const METHODS: [&dyn MethodKind; 1] = [&tap::TapKind];
+pub const METHODS: [&dyn MethodKind; 3] = [
+    &tap::TapKind,
+    &point_mae::PointMaeKind,
+    &point_m2ae::PointM2aeKind,
+];
 
 /// Inputs of a method beside the points of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,6 +14,9 @@ pub struct HeadConfig {
     pub widths: Vec<i64>,
     /// Probability to drop an element behind each hidden layer.
     pub dropout: f64,
+    /// Give the hidden layers a bias, which the batch norm behind them takes out again; in published heads of Point-MAE.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bias: bool,
 }
 
 impl Default for HeadConfig {
@@ -21,6 +24,7 @@ impl Default for HeadConfig {
         Self {
             widths: vec![512, 256],
             dropout: 0.5,
+            bias: false,
         }
     }
 }
@@ -32,6 +36,7 @@ impl HeadConfig {
         Self {
             widths: vec![256],
             dropout: 0.5,
+            bias: false,
         }
     }
 }
@@ -54,7 +59,7 @@ impl ClassifierHead {
             // Dropout takes the odd places of the released sequence.
             let vs = &head / (2 * i);
             let layer = (
-                Linear::new(&vs / 0, channels, width, false),
+                Linear::new(&vs / 0, channels, width, config.bias),
                 BatchNorm::new(&vs / 1, width),
             );
             channels = width;

@@ -16,6 +16,8 @@ const BATCH_NORM_MOMENTUM: f64 = 0.1;
 /// model's groups the gradients lose four digits; for more rows than this, slower pairwise sums are used.
 const MAX_NAIVE_ROWS: i64 = 1 << 14;
 const LAYER_NORM_EPSILON: f64 = 1e-5;
+/// Of weights and tokens in vision Transformers.
+pub(super) const SMALL_DEVIATION: f64 = 0.02;
 
 /// U(-bound, bound), drawn on the CPU and stored under `name`.
 fn uniform(vs: &nn::Path<'_>, name: &str, shape: &[i64], bound: f64) -> Tensor {
@@ -23,9 +25,24 @@ fn uniform(vs: &nn::Path<'_>, name: &str, shape: &[i64], bound: f64) -> Tensor {
     vs.var_copy(name, &drawn)
 }
 
-/// N(0, 1), drawn on the CPU and stored under `name`.
-pub(super) fn normal(vs: &nn::Path<'_>, name: &str, shape: &[i64]) -> Tensor {
-    vs.var_copy(name, &Tensor::randn(shape, (Kind::Float, Device::Cpu)))
+/// N(0, `deviation`²), drawn on the CPU and stored under `name`.
+pub(super) fn normal(vs: &nn::Path<'_>, name: &str, shape: &[i64], deviation: f64) -> Tensor {
+    vs.var_copy(
+        name,
+        &(Tensor::randn(shape, (Kind::Float, Device::Cpu)) * deviation),
+    )
+}
+
+/// How the weights of a [`Linear`] start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Init {
+    /// PyTorch's default: weight and bias uniform within ±1/√in.
+    Uniform,
+    /// Weight normal with deviation [`SMALL_DEVIATION`], bias zero. (Published code cuts the draw off at ±2, a hundred
+    /// deviations away.)
+    Normal,
+    /// Weight uniform within ±√(6 / (in + out)), bias zero.
+    Xavier,
 }
 
 /// `x · weightᵀ + bias` over the last axis. The weight may carry the trailing ones of a 1×1 convolution.
@@ -45,7 +62,18 @@ impl Linear {
         out_channels: i64,
         bias: bool,
     ) -> Self {
-        Self::shaped(vs.borrow(), in_channels, out_channels, &[], bias)
+        Self::shaped(vs.borrow(), [in_channels, out_channels], &[], bias, Init::Uniform)
+    }
+
+    /// The same from another start.
+    pub(super) fn with_init<'a>(
+        vs: impl Borrow<nn::Path<'a>>,
+        in_channels: i64,
+        out_channels: i64,
+        bias: bool,
+        init: Init,
+    ) -> Self {
+        Self::shaped(vs.borrow(), [in_channels, out_channels], &[], bias, init)
     }
 
     /// A 1×1 convolution over `num_axes` axes, weight `[out, in, 1, ...]`.
@@ -56,15 +84,48 @@ impl Linear {
         num_axes: usize,
         bias: bool,
     ) -> Self {
-        Self::shaped(vs.borrow(), in_channels, out_channels, &vec![1; num_axes], bias)
+        let ones = vec![1; num_axes];
+        Self::shaped(
+            vs.borrow(),
+            [in_channels, out_channels],
+            &ones,
+            bias,
+            Init::Uniform,
+        )
     }
 
-    fn shaped(vs: &nn::Path<'_>, in_channels: i64, out_channels: i64, ones: &[i64], bias: bool) -> Self {
+    /// A 1×1 convolution over one axis from another start.
+    pub(super) fn pointwise_with_init<'a>(
+        vs: impl Borrow<nn::Path<'a>>,
+        in_channels: i64,
+        out_channels: i64,
+        init: Init,
+    ) -> Self {
+        Self::shaped(vs.borrow(), [in_channels, out_channels], &[1], true, init)
+    }
+
+    fn shaped(
+        vs: &nn::Path<'_>,
+        [in_channels, out_channels]: [i64; 2],
+        ones: &[i64],
+        bias: bool,
+        init: Init,
+    ) -> Self {
         // PyTorch's kaiming_uniform(a = √5) comes to 1/√fan_in for weight and bias alike.
-        let bound = 1.0 / (in_channels as f64).sqrt();
+        let default_bound = 1.0 / (in_channels as f64).sqrt();
         let shape = [&[out_channels, in_channels], ones].concat();
-        let weight = uniform(vs, "weight", &shape, bound);
-        let bias = bias.then(|| uniform(vs, "bias", &[out_channels], bound));
+        let weight = match init {
+            Init::Uniform => uniform(vs, "weight", &shape, default_bound),
+            Init::Normal => normal(vs, "weight", &shape, SMALL_DEVIATION),
+            Init::Xavier => {
+                let bound = (6.0 / (in_channels + out_channels) as f64).sqrt();
+                uniform(vs, "weight", &shape, bound)
+            }
+        };
+        let bias = bias.then(|| match init {
+            Init::Uniform => uniform(vs, "bias", &[out_channels], default_bound),
+            Init::Normal | Init::Xavier => vs.zeros("bias", &[out_channels]),
+        });
         Self {
             weight,
             bias,
@@ -333,6 +394,19 @@ mod tests {
             [400, 16, 1, 1],
             "the shape of the checkpoint"
         );
+        let xavier = Linear::with_init(vs.root() / "xavier", 100, 200, true, Init::Xavier);
+        let bound = xavier.weight.abs().max().double_value(&[]);
+        assert!(
+            bound <= 0.02_f64.sqrt() && bound > 0.1413,
+            "U(±√(6/300)), got up to {bound}"
+        );
+        let normal = Linear::with_init(vs.root() / "normal", 100, 200, true, Init::Normal);
+        let deviation = normal.weight.std(true).double_value(&[]);
+        assert!((deviation - 0.02).abs() < 5e-4, "N(0, 0.02²), got {deviation}");
+        for linear in [xavier, normal] {
+            let largest = linear.bias.map(|bias| bias.abs().max().double_value(&[]));
+            assert_eq!(largest, Some(0.0), "biases of zero");
+        }
         let conv = ConvTranspose::new(vs.root() / "up", 64, 16, 2);
         let bound = conv.weight.abs().max().double_value(&[]);
         assert!(

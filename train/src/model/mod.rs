@@ -2,16 +2,23 @@
 //!
 //! Points go through an [`Encoder`] to tokens; [`Rays`] turn poses into queries; the photograph module
 //! ([`PhotographConfig`]) lets the queries attend to the tokens; the 2D generator ([`DecoderConfig`]) decodes the image.
-//! [`Tap`] is the whole. A task head ([`ClassifierHead`]) takes the encoder's global feature instead.
+//! [`Tap`] is the whole. A [`MaskedAutoencoder`] leaves some groups of points out and reconstructs them from
+//! the others, a [`HierarchicalAutoencoder`] on several scales.
+//! A task head ([`ClassifierHead`]) takes the encoder's global feature instead.
 //! Nothing here reads a configuration file, a shard or a checkpoint.
 
 pub mod encoder;
 
+mod block;
 mod decoder;
 mod group;
+mod group_embedding;
+mod group_mask;
 mod head;
+mod hierarchical_autoencoder;
 mod layer;
 pub mod loss;
+mod masked_autoencoder;
 mod mode;
 mod photograph;
 mod query;
@@ -21,10 +28,13 @@ mod vgg;
 
 pub use decoder::{DecoderConfig, DecoderLayer};
 pub use encoder::{
-    Cloud, DgcnnConfig, Encoder, EncoderConfig, PointMlpConfig, PointNet2Config, PointNextConfig, Tokens,
-    TransformerConfig,
+    Cloud, DgcnnConfig, Encoder, EncoderConfig, Groups, PointM2aeConfig, PointM2aeLevel, PointMaeConfig,
+    PointMlpConfig, PointNet2Config, PointNextConfig, Tokens, TransformerConfig,
 };
+pub use group_mask::{GroupMask, MultiScaleMask};
 pub use head::{ClassifierHead, HeadConfig};
+pub use hierarchical_autoencoder::{HierarchicalAutoencoder, HierarchicalAutoencoderConfig};
+pub use masked_autoencoder::{MaskedAutoencoder, MaskedAutoencoderConfig};
 pub use mode::{Mode, Precision};
 pub use photograph::{Compat, FeatureProjection, Photograph, PhotographConfig, RayBiasConfig};
 pub use query::{

@@ -1,11 +1,13 @@
 //! Chamfer distance between two sets of points (`docs/method.md`, "Chamfer distance").
 
+use serde::{Deserialize, Serialize};
 use tch::{Tensor, no_grad};
 
 use super::{gather, nearest};
 
 /// Norm of the distance from a point to the nearest one of the other set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChamferNorm {
     /// Half the sum of both mean distances.
     L1,

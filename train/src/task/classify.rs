@@ -81,8 +81,9 @@ impl Task for Classify {
     fn build(plan: &Plan, data: &OpenData, store: &VarStore) -> Result<Self, TrainError> {
         let root = store.root();
         let num_classes = data.dataset.classes().len();
-        let encoder = plan.encoder.build(&(&root / "encoder"));
+        let mut encoder = plan.encoder.build(&(&root / "encoder"));
         tch::manual_seed(torch_seed(plan.seed, "head", 0));
+        encoder.add_global_weights(&(&root / "prediction"));
         let head = ClassifierHead::new(
             &(&root / "prediction"),
             encoder.global_channels(),

@@ -132,7 +132,12 @@ impl Run {
 
     /// Names and shapes of the checkpoint, without the batch counters, which nothing depends on.
     pub(crate) fn state_dict(&self) -> Vec<(String, Vec<i64>)> {
-        let entries = self.info["state_dict"].as_array().expect("a run lists its state");
+        self.state_dict_of("state_dict")
+    }
+
+    /// The same of the checkpoint that the manifest lists under `key`.
+    pub(crate) fn state_dict_of(&self, key: &str) -> Vec<(String, Vec<i64>)> {
+        let entries = self.info[key].as_array().expect("a run lists its state");
         let entry = |entry: &Value| {
             let name = entry[0].as_str().expect("a name").to_owned();
             let shape = numbers(&entry[1]).iter().map(|&n| n as i64).collect();

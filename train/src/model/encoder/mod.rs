@@ -38,6 +38,14 @@ macro_rules! backbones {
         }
 
         impl EncoderConfig {
+            /// What configurations call it.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$Network(_) => stringify!($module),)+
+                }
+            }
+
             /// Builds the backbone with fresh weights under `vs`, by convention `root / "encoder"`.
             ///
             /// Weights are drawn from the default generator of the CPU: call `tch::manual_seed` before.
@@ -60,6 +68,10 @@ macro_rules! backbones {
 backbones! {
     /// A standard Transformer over groups of points, as in Point-BERT.
     transformer: Transformer(TransformerConfig),
+    /// The hierarchical Transformer of Point-M2AE and I2P-MAE, which can leave groups out.
+    point_m2ae: PointM2ae(PointM2aeConfig),
+    /// The Transformer of Point-MAE, which can leave groups out.
+    point_mae: PointMae(PointMaeConfig),
     /// PointNet++, single-scale grouping.
     point_net2: PointNet2(PointNet2Config),
     /// PointMLP, and its elite variant.
@@ -124,6 +136,11 @@ pub trait Encoder: Debug + Send {
         self.token_channels()
     }
 
+    /// Adds the weights that the global feature has and pre-training has not, under `vs`, by convention
+    /// `root / "prediction"`: a class token, a norm; for most backbones nothing. Called once, before the first
+    /// classification.
+    fn add_global_weights(&mut self, _vs: &nn::Path<'_>) {}
+
     /// One feature a cloud, for a classification head.
     ///
     /// # Shapes
@@ -163,10 +180,12 @@ mod tests {
 
     const NUM_POINTS: i64 = 512;
 
-    fn minis() -> [EncoderConfig; 5] {
+    fn minis() -> [EncoderConfig; 7] {
         [
             EncoderConfig::point_net2_mini(),
             TransformerConfig::mini().into(),
+            PointM2aeConfig::mini().into(),
+            PointMaeConfig::mini().into(),
             PointMlpConfig::mini().into(),
             DgcnnConfig::mini().into(),
             // The published ball query takes the first points of a ball; with room for all of them none is first.
@@ -214,6 +233,11 @@ mod tests {
             assert_eq!(feature.size(), [2, encoder.global_channels()], "{config:?}");
             (feature.square().mean(Kind::Float) + tokens.features.square().mean(Kind::Float)).backward();
             for (name, parameter) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {
+                // The norms of finer levels are those of what the decoder of pre-training gets.
+                let is_of_decoder = ["encoder.encoder_norms.0.", "encoder.encoder_norms.1."];
+                if is_of_decoder.iter().any(|norm| name.starts_with(norm)) {
+                    continue;
+                }
                 let gradient = parameter.grad();
                 assert!(gradient.defined(), "{config:?}: no gradient for {name}");
                 assert!(
@@ -249,12 +273,20 @@ mod tests {
 
     #[test]
     fn sizes_are_those_that_were_published() {
-        let sizes: [(EncoderConfig, usize); 5] = [
+        let sizes: [(EncoderConfig, usize); 7] = [
             (PointMlpConfig::default().into(), 12_570_624),
             // 0.72 million with three input channels and a head of 512 and 256 for 40 classes.
             (PointMlpConfig::elite().into(), 441_536),
             (DgcnnConfig::default().into(), 617_984),
             (EncoderConfig::transformer(), 21_858_816),
+            // 12,921,935 with a head of 256 and 256 for 15 classes and a norm in front of it, and without the three norms of
+            // pre-training.
+            (
+                PointM2aeConfig::default().into(),
+                12_921_935 - 267_535 - 2 * 384 + 2 * (96 + 192 + 384),
+            ),
+            // 22,099,752 with a class token, its position, and a head of 256 and 256 for 40 classes.
+            (PointMaeConfig::default().into(), 22_099_752 - 2 * 384 - 273_960),
             // 1.367 million with a head of 512 and 256 for 15 classes.
             (PointNextConfig::default().into(), 1_367_119 - 398_607),
         ];

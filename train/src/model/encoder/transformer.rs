@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
 use super::{Cloud, Encoder, NeighborRule, Tokens};
-use crate::model::layer::{BatchNorm, LayerNorm, Linear, drop_path, normal};
+use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding, rising_drop_path};
+use crate::model::group_embedding::GroupEmbedding;
+use crate::model::layer::{Init, LayerNorm, Linear, normal};
 use crate::model::mode::Mode;
 use crate::ops;
 
+/// Width of the hidden layer of the position embedding.
+const POSITION_HIDDEN: i64 = 128;
 /// How many blocks' outputs make a token for part segmentation.
 const DENSE_TAPS: i64 = 3;
 
@@ -86,77 +90,79 @@ impl TransformerConfig {
 /// The network.
 #[derive(Debug)]
 pub(in crate::model) struct Transformer {
-    encoder: GroupEncoder,
+    encoder: GroupEmbedding,
     reduce_dim: Linear,
-    cls_token: Tensor,
-    cls_pos: Tensor,
-    pos_embed: (Linear, Linear),
-    blocks: Vec<Block>,
+    class_token: ClassToken,
+    pos_embed: PositionEmbedding,
+    blocks: Blocks,
     norm: LayerNorm,
     config: TransformerConfig,
 }
 
-/// Everything behind the last block.
-struct Output {
-    /// B,C.
-    class_token: Tensor,
-    /// B,G,C.
-    patch_tokens: Tensor,
+/// What the blocks get.
+struct Input {
+    /// B,1+G,C: the class token and those of the groups.
+    tokens: Tensor,
+    /// B,1+G,C.
+    position: Tensor,
     /// B,G,3.
     centers: Tensor,
 }
 
 impl Transformer {
     pub(super) fn new(vs: &nn::Path<'_>, config: &TransformerConfig) -> Self {
-        let channels = config.channels;
-        let blocks = vs / "blocks" / "blocks";
-        let build = |i: i64| {
-            let drop_path = config.drop_path * i as f64 / (config.num_blocks - 1).max(1) as f64;
-            Block::new(&(&blocks / i), config, drop_path)
+        let (channels, init) = (config.channels, Init::Uniform);
+        let group_channels = config.group_channels;
+        let sizes = BlockSizes {
+            channels,
+            num_heads: config.num_heads,
+            mlp_ratio: config.mlp_ratio,
         };
         Self {
-            encoder: GroupEncoder::new(&(vs / "encoder"), config),
-            reduce_dim: Linear::new(vs / "reduce_dim", config.group_channels, channels, true),
-            cls_token: vs.zeros("cls_token", &[1, 1, channels]),
-            cls_pos: normal(vs, "cls_pos", &[1, 1, channels]),
-            pos_embed: (
-                Linear::new(vs / "pos_embed" / 0, 3, 128, true),
-                Linear::new(vs / "pos_embed" / 2, 128, channels, true),
+            encoder: GroupEmbedding::new(&(vs / "encoder"), 3, config.group_widths, group_channels, init),
+            reduce_dim: Linear::new(vs / "reduce_dim", group_channels, channels, true),
+            class_token: ClassToken {
+                cls_token: vs.zeros("cls_token", &[1, 1, channels]),
+                cls_pos: normal(vs, "cls_pos", &[1, 1, channels], 1.0),
+            },
+            pos_embed: PositionEmbedding::new(&(vs / "pos_embed"), POSITION_HIDDEN, channels, init),
+            blocks: Blocks::new(
+                &(vs / "blocks" / "blocks"),
+                sizes,
+                &rising_drop_path(config.num_blocks, config.drop_path),
+                init,
             ),
-            blocks: (0..config.num_blocks).map(build).collect(),
             norm: LayerNorm::new(vs / "norm", channels),
             config: config.clone(),
         }
     }
 
-    fn forward(&self, cloud: &Cloud, mode: Mode) -> Output {
-        self.forward_with(cloud, mode, |_| ())
-    }
-
-    /// `after_block` sees what each block made.
-    fn forward_with(&self, cloud: &Cloud, mode: Mode, mut after_block: impl FnMut(&Tensor)) -> Output {
+    fn input(&self, cloud: &Cloud, mode: Mode) -> Input {
         let (centers, groups) = no_grad(|| self.groups(cloud));
         let tokens = self
             .reduce_dim
             .forward(&self.encoder.forward(&groups, mode), mode);
-        let position = self
-            .pos_embed
-            .1
-            .forward(&self.pos_embed.0.forward(&centers, mode).gelu("none"), mode);
-        let batch = tokens.size()[0];
-        let expand = |token: &Tensor| token.expand([batch, -1, -1], false);
-        let mut x = Tensor::cat(&[expand(&self.cls_token), tokens], 1);
-        let position = Tensor::cat(&[expand(&self.cls_pos), position], 1);
-        for block in &self.blocks {
-            x = block.forward(&(x + &position), mode);
-            after_block(&x);
-        }
-        let x = self.norm.forward(&x);
-        Output {
-            class_token: x.select(1, 0),
-            patch_tokens: x.narrow(1, 1, self.config.num_groups),
+        let position = self.pos_embed.forward(&centers, mode);
+        let (tokens, position) = self.class_token.prepend(&tokens, &position);
+        Input {
+            tokens,
+            position,
             centers,
         }
+    }
+
+    /// Normalized outputs of the last block, B,1+G,C, and the centers, B,G,3.
+    fn forward(&self, cloud: &Cloud, mode: Mode) -> (Tensor, Tensor) {
+        let input = self.input(cloud, mode);
+        let x = self.blocks.forward(&input.tokens, &input.position, mode);
+        (self.norm.forward(&x), input.centers)
+    }
+
+    /// # Shapes
+    /// - `x`: B,1+G,C
+    /// - returns B,G,C
+    fn without_class_token(&self, x: &Tensor) -> Tensor {
+        x.narrow(1, 1, self.config.num_groups)
     }
 
     /// # Shapes
@@ -182,10 +188,10 @@ impl Transformer {
 
 impl Encoder for Transformer {
     fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
-        let output = self.forward(cloud, mode);
+        let (x, centers) = self.forward(cloud, mode);
         Tokens {
-            features: output.patch_tokens,
-            centers: output.centers,
+            features: self.without_class_token(&x),
+            centers,
         }
     }
 
@@ -195,17 +201,12 @@ impl Encoder for Transformer {
 
     /// What stands behind a third, two thirds and all of the blocks, each normalized, as in Point-MAE.
     fn dense_tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
-        let num_blocks = self.config.num_blocks;
-        let taps = [1, 2, 3].map(|third| (num_blocks * third / DENSE_TAPS - 1).max(0));
-        let mut behind_block = Vec::new();
-        let output = self.forward_with(cloud, mode, |x| behind_block.push(x.shallow_clone()));
-        let tapped = taps.map(|i| {
-            let x = behind_block[i as usize].narrow(1, 1, self.config.num_groups);
-            self.norm.forward(&x)
-        });
+        let input = self.input(cloud, mode);
+        let taps = self.blocks.thirds(&input.tokens, &input.position, mode);
+        let taps = taps.map(|x| self.norm.forward(&self.without_class_token(&x)));
         Tokens {
-            features: Tensor::cat(&tapped, 2),
-            centers: output.centers,
+            features: Tensor::cat(&taps, 2),
+            centers: input.centers,
         }
     }
 
@@ -214,140 +215,12 @@ impl Encoder for Transformer {
     }
 
     fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
-        let output = self.forward(cloud, mode);
-        Tensor::cat(&[output.class_token, output.patch_tokens.amax(1, false)], 1)
+        let (x, _) = self.forward(cloud, mode);
+        let largest = self.without_class_token(&x).amax(1, false);
+        Tensor::cat(&[x.select(1, 0), largest], 1)
     }
 
     fn global_channels(&self) -> i64 {
         2 * self.config.channels
-    }
-}
-
-/// A small PointNet over the points of a group.
-#[derive(Debug)]
-struct GroupEncoder {
-    first_conv: (Linear, BatchNorm, Linear),
-    second_conv: (Linear, BatchNorm, Linear),
-}
-
-impl GroupEncoder {
-    fn new(vs: &nn::Path<'_>, config: &TransformerConfig) -> Self {
-        let [first, second] = config.group_widths;
-        let conv = |name: &str, [input, hidden, output]: [i64; 3]| {
-            let vs = vs / name;
-            (
-                Linear::pointwise(&vs / 0, input, hidden, 1, true),
-                BatchNorm::new(&vs / 1, hidden),
-                Linear::pointwise(&vs / 3, hidden, output, 1, true),
-            )
-        };
-        Self {
-            first_conv: conv("first_conv", [3, first, second]),
-            second_conv: conv("second_conv", [2 * second, 2 * second, config.group_channels]),
-        }
-    }
-
-    /// # Shapes
-    /// - `groups`: B,G,K,3
-    /// - returns B,G,C
-    fn forward(&self, groups: &Tensor, mode: Mode) -> Tensor {
-        let (conv, norm, conv_out) = &self.first_conv;
-        let local = conv_out.forward(&norm.forward_relu(&conv.forward(groups, mode), mode), mode);
-        let global = local.amax(2, true);
-        // The input of the second part is (global ‖ local), and the global half is the same for the whole group: its
-        // product is formed once a group and added.
-        let (conv, norm, conv_out) = &self.second_conv;
-        let of_global = conv.forward_part(&global, 0, mode) + conv.bias().expect("it was built with one");
-        let joined = conv.forward_part(&local, global.size()[3], mode) + of_global;
-        conv_out
-            .forward(&norm.forward_relu(&joined, mode), mode)
-            .amax(2, false)
-    }
-}
-
-/// Pre-norm attention and feed-forward, residual each.
-#[derive(Debug)]
-struct Block {
-    norm1: LayerNorm,
-    attn: Attention,
-    norm2: LayerNorm,
-    mlp: (Linear, Linear),
-    drop_path: f64,
-}
-
-impl Block {
-    fn new(vs: &nn::Path<'_>, config: &TransformerConfig, drop_path: f64) -> Self {
-        let (channels, hidden) = (config.channels, config.channels * config.mlp_ratio);
-        let mlp = vs / "mlp";
-        Self {
-            norm1: LayerNorm::new(vs / "norm1", channels),
-            attn: Attention::new(&(vs / "attn"), channels, config.num_heads),
-            norm2: LayerNorm::new(vs / "norm2", channels),
-            mlp: (
-                Linear::new(&mlp / "fc1", channels, hidden, true),
-                Linear::new(&mlp / "fc2", hidden, channels, true),
-            ),
-            drop_path,
-        }
-    }
-
-    /// # Shapes
-    /// - `x`: B,T,C
-    /// - returns B,T,C
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let x = x + drop_path(
-            self.attn.forward(&self.norm1.forward(x), mode),
-            self.drop_path,
-            mode,
-        );
-        let hidden = self.mlp.0.forward(&self.norm2.forward(&x), mode).gelu("none");
-        let update = self.mlp.1.forward(&hidden, mode);
-        x + drop_path(update, self.drop_path, mode)
-    }
-}
-
-/// Multi-head self-attention with one matrix for query, key and value.
-#[derive(Debug)]
-struct Attention {
-    qkv: Linear,
-    proj: Linear,
-    num_heads: i64,
-}
-
-impl Attention {
-    fn new(vs: &nn::Path<'_>, channels: i64, num_heads: i64) -> Self {
-        Self {
-            qkv: Linear::new(vs / "qkv", channels, 3 * channels, false),
-            proj: Linear::new(vs / "proj", channels, channels, true),
-            num_heads,
-        }
-    }
-
-    /// # Shapes
-    /// - `x`: B,T,C
-    /// - returns B,T,C
-    fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
-        let (batch, num_tokens, channels) = x.size3().expect("tokens are B,T,C");
-        let width = channels / self.num_heads;
-        let qkv = self
-            .qkv
-            .forward(x, mode)
-            .view([batch, num_tokens, 3, self.num_heads, width])
-            .permute([2, 0, 3, 1, 4]);
-        let (query, key, value) = (qkv.get(0), qkv.get(1), qkv.get(2));
-        let mixed = Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            None::<Tensor>,
-            0.0,
-            false,
-            None,
-            false,
-        );
-        self.proj.forward(
-            &mixed.transpose(1, 2).reshape([batch, num_tokens, channels]),
-            mode,
-        )
     }
 }
