@@ -1,4 +1,4 @@
-//! [`derive`]: a dataset from the rows of others: some of them, several datasets joined, other splits, other classes, or
+//! [`derive`](fn@derive): a dataset from the rows of others: some of them, several datasets joined, other splits, other classes, or
 //! shards that another program wrote again ([`open_foreign`]).
 //!
 //! Rows are copied as they are, but for label and part labels, which follow from the classes of the result. Nothing is
@@ -41,7 +41,7 @@ pub struct DeriveOptions {
     pub force: bool,
 }
 
-/// Progress events of [`derive`].
+/// Progress events of [`derive`](fn@derive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeriveEvent {

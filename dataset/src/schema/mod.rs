@@ -1,4 +1,4 @@
-//! Schema of a shard: its [columns](column), metadata keys and version.
+//! Schema of a shard: its [columns](mod@column), metadata keys and version.
 //!
 //! Other readers (pyarrow, `datasets`, `DuckDB`, polars) rely on it: any change increments
 //! [`SCHEMA_VERSION`].
