@@ -240,7 +240,7 @@ pub(super) fn adopt(arguments: &AdoptArguments) -> Result<ExitCode> {
     };
     print_losses(&files);
     let bar = ui::Bar::new("verifying", report.num_rows as u64);
-    let verified = verify(&flags.out, VerifyOptions { is_deep: false }, &mut |event| {
+    let verified = verify(&flags.out, VerifyOptions { is_deep: true }, &mut |event| {
         if let VerifyEvent::Row = event {
             bar.advance();
         }
@@ -248,7 +248,10 @@ pub(super) fn adopt(arguments: &AdoptArguments) -> Result<ExitCode> {
     drop(bar);
     if let Some(first) = verified.problems.first() {
         verified.problems.iter().for_each(ui::note);
-        bail!("{} problems; the first is {first}", verified.num_problems);
+        bail!(
+            "the dataset was written, but it has {} problems, the first of them: {first}",
+            verified.num_problems
+        );
     }
     if flags.json {
         ui::json(&Adopted {
