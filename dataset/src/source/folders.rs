@@ -87,18 +87,18 @@ pub(super) fn describe(listing: &Listing, candidates: &[Candidate]) -> Option<St
     let mut said = Vec::new();
     if num_direct > 0 {
         said.push(format!(
-            "in no folder ({num_direct}) get the category \"{}\"",
+            "meshes in no folder ({num_direct}) get the category \"{}\"",
             listing.name
         ));
     }
     if let Some(candidate) = deepest.and_then(|place| candidates.get(place)) {
         said.push(format!(
-            "deeper ones are named after their path, as {}/{}",
+            "meshes in deeper folders are named after their path, as {}/{}",
             candidate.category, candidate.name
         ));
     }
     (!said.is_empty()).then(|| {
         let said = said.join(", ");
-        format!("meshes {said}; a CSV file with the columns path and category names them otherwise")
+        format!("{said}; a CSV file with the columns path and category names them otherwise")
     })
 }
