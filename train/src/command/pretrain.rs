@@ -89,14 +89,23 @@ impl Pretrain {
             if let Some(baselines) = baselines(&result) {
                 ui::result(baselines);
             }
-            ui::result(format_args!(
-                "{:.0} samples/s, {:.0} views/s, {:.0} s, {:.0} CPU-s on {} threads",
-                result.samples_per_s, result.views_per_s, result.elapsed_s, result.cpu_s, result.num_threads
-            ));
+            ui::result(throughput(&result));
             ui::result(format_args!("{}", self.out.display()));
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn throughput(result: &PretrainResult) -> String {
+    let views = if result.views_per_s > 0.0 {
+        format!("{:.0} views/s, ", result.views_per_s)
+    } else {
+        String::new()
+    };
+    format!(
+        "{:.0} samples/s, {views}{:.0} s, {:.0} CPU-s on {} threads",
+        result.samples_per_s, result.elapsed_s, result.cpu_s, result.num_threads
+    )
 }
 
 /// The losses of trivial predictors, where the method knows some.
