@@ -832,6 +832,7 @@ fn datasets_are_made_from_others() {
     place.synthesize(3, 4);
     let run = |line: &str| place.run(&line.split(' ').collect::<Vec<_>>());
     run("dataset build meshes --out shards --no-views --num-points 64").succeeds();
+    run("dataset build meshes --out shards --no-views --num-points 64 --resume").succeeds();
     let says = |outcome: Outcome, text: &str| {
         let outcome = outcome.succeeds();
         assert!(outcome.stdout.contains(text), "{outcome:#?}");

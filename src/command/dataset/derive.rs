@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::output::ResumeFlag;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
@@ -28,6 +29,8 @@ struct DeriveFlags {
     /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    resume: ResumeFlag,
     /// Print JSON.
     #[arg(long)]
     json: bool,

@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use tap_dataset::{MergeEvent, merge, refuse_inputs};
 
+use super::output::ResumeFlag;
 use tap_cli::ui;
 
 /// Join the parts that several machines built: the bytes are those of one machine's build.
@@ -26,6 +27,8 @@ pub(super) struct Arguments {
     /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    resume: ResumeFlag,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -53,6 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         out,
         force,
         json,
+        ..
     } = arguments;
     if *force {
         refuse_inputs(out, parts.iter().map(PathBuf::as_path))?;

@@ -32,6 +32,15 @@ impl WorkFlags {
     }
 }
 
+/// `--resume`, which trainings and `tap render` need.
+#[derive(Debug, Args)]
+pub(super) struct ResumeFlag {
+    /// Resume what a killed run has left. Commands that write shards do so without it, since the manifest says what
+    /// belongs in the folder.
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+}
+
 /// Where shards are written, and how.
 #[derive(Debug, Args)]
 pub(super) struct OutputFlags {
@@ -41,6 +50,8 @@ pub(super) struct OutputFlags {
     /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     pub(super) force: bool,
+    #[command(flatten)]
+    resume: ResumeFlag,
     #[command(flatten)]
     pub(super) work: WorkFlags,
 }

@@ -11,7 +11,7 @@ use tap_dataset::{
 
 use super::super::flag;
 use super::BuildBar;
-use super::output::WorkFlags;
+use super::output::{ResumeFlag, WorkFlags};
 use tap_cli::{interrupt, ui};
 
 /// Relight a dataset; only its images change.
@@ -42,6 +42,8 @@ pub(super) struct Arguments {
     /// Overwrite another dataset in the folder; refused where it holds anything else, or an input.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    resume: ResumeFlag,
     #[command(flatten)]
     work: WorkFlags,
 }
