@@ -54,9 +54,7 @@ impl Dataset {
         let files = Arc::new(FileCache::new(MAX_OPEN_FILES));
         for entry in &manifest.shards {
             let shard = open_shard(&files, dir, entry, &manifest)?;
-            let split = &mut splits[entry.split as usize];
-            split.starts.push(split.len() + shard.num_rows());
-            split.shards.push(shard);
+            splits[entry.split as usize].push(shard);
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -97,9 +95,7 @@ impl Dataset {
             let (hash, _) = sha256::of_file(&path).map_err(DatasetError::io("read", &path))?;
             hashes.push(hash);
             let shard = ShardReader::from_foreign(file, &path, &manifest)?;
-            let split = &mut splits[split as usize];
-            split.starts.push(split.len() + shard.num_rows());
-            split.shards.push(shard);
+            splits[split as usize].push(shard);
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -322,6 +318,11 @@ fn open_shard(
 }
 
 impl SplitShards {
+    fn push(&mut self, shard: ShardReader) {
+        self.starts.push(self.len() + shard.num_rows());
+        self.shards.push(shard);
+    }
+
     fn len(&self) -> usize {
         *self.starts.last().expect("the list begins with 0")
     }

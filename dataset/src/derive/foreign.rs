@@ -8,11 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{DatasetError, DeriveError, ManifestError, Result, ShardError};
-use crate::manifest::{Manifest, SourceDescription, is_manifest_name};
+use crate::manifest::{Manifest, SourceDescription};
 use crate::reader::Dataset;
-use crate::schema::{ColumnSet, GENERATOR, ObjectId, RowLayout, SCHEMA_VERSION, ShardHeader, Split};
+use crate::schema::{ColumnSet, ObjectId, RowLayout, ShardHeader, Split};
 use crate::shard::{InferredShard, infer_shard, metadata_header};
 use crate::store;
+use crate::writer::{DatasetPlan, new_manifest};
 
 /// What foreign shards hold, and what they lack of the dataset that they come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,7 +109,7 @@ fn parquet_files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     let names = store::list(path)?.into_iter().map(|found| found.name);
     let mut files: Vec<PathBuf> = names
-        .filter(|name| name.ends_with(".parquet") && !name.starts_with(['.', '_']) && !is_manifest_name(name))
+        .filter(|name| name.ends_with(".parquet") && !name.starts_with(['.', '_']))
         .map(|name| path.join(name))
         .collect();
     files.sort();
@@ -211,20 +212,8 @@ fn header(files: &[PathBuf], layout: RowLayout, original: Option<&Manifest>) -> 
 
 /// Stands for the files while they are read; it is never written.
 fn manifest(path: &Path, header: ShardHeader, original: Option<&Manifest>) -> Manifest {
-    let ShardHeader {
-        layout,
-        classes,
-        parts,
-        recipe,
-        adapter,
-    } = header;
-    Manifest {
-        schema_version: SCHEMA_VERSION,
-        generator: GENERATOR.to_owned(),
-        sha256: None,
-        part: None,
-        parent: None,
-        is_relit: false,
+    let plan = DatasetPlan {
+        header,
         source: SourceDescription {
             layout: format!("adopt: {}", path.file_name().unwrap_or_default().display()),
             publication: None,
@@ -233,17 +222,18 @@ fn manifest(path: &Path, header: ShardHeader, original: Option<&Manifest>) -> Ma
             listing_sha256: String::new(),
             content_sha256: None,
         },
-        recipe,
-        adapter,
-        layout,
-        classes,
-        parts,
         num_shards: Vec::new(),
+        part: None,
+        parent: None,
+        is_relit: false,
+        skipped: Vec::new(),
+    };
+    Manifest {
         // For the paths of the meshes.
         shards: original
             .map(|original| original.shards.clone())
             .unwrap_or_default(),
-        skipped: Vec::new(),
+        ..new_manifest(&plan)
     }
 }
 
