@@ -64,6 +64,31 @@ impl LeafPoints<'_> {
             dx * dx + dy * dy + dz * dz
         })
     }
+
+    /// Smallest of [`Self::distances2`], in lanes that are compared side by side.
+    #[inline]
+    fn min_distance2(&self, point: Vec3) -> f32 {
+        const NUM_LANES: usize = 8;
+        let (x, last_x) = self.x.as_chunks::<NUM_LANES>();
+        let (y, last_y) = self.y.as_chunks::<NUM_LANES>();
+        let (z, last_z) = self.z.as_chunks::<NUM_LANES>();
+        let mut lanes = [f32::INFINITY; NUM_LANES];
+        for ((x, y), z) in x.iter().zip(y).zip(z) {
+            for (lane, min) in lanes.iter_mut().enumerate() {
+                let (dx, dy, dz) = (x[lane] - point.x, y[lane] - point.y, z[lane] - point.z);
+                let distance2 = dx * dx + dy * dy + dz * dz;
+                // Unlike `f32::min`, which looks for NaN, one instruction for all lanes.
+                *min = if distance2 < *min { distance2 } else { *min };
+            }
+        }
+        let last = Self {
+            x: last_x,
+            y: last_y,
+            z: last_z,
+            index: &[],
+        };
+        last.distances2(point).chain(lanes).fold(f32::INFINITY, f32::min)
+    }
 }
 
 impl KdLeaves {
@@ -119,6 +144,9 @@ impl KdLeaves {
     #[inline]
     fn visit(&self, leaf: &Leaf, query: Vec3, exclude: u32, best: &mut (f32, u32)) {
         let points = self.points_of(leaf);
+        if points.min_distance2(query) > best.0 {
+            return;
+        }
         for (distance2, &index) in points.distances2(query).zip(points.index) {
             if distance2 <= best.0 && (distance2 < best.0 || index < best.1) && index != exclude {
                 *best = (distance2, index);
