@@ -1,4 +1,7 @@
 //! Surface distance of two point clouds after rigid-plus-scale registration: the likely rotations, then point-to-plane ICP.
+//!
+//! Most candidates are other shapes, so a few points of a candidate, its [`Probes`], are registered first. Only where they
+//! come to lie near the surface is the candidate's whole cloud worth reading.
 
 use std::f32::consts::TAU;
 
@@ -7,18 +10,26 @@ use glam::{Mat3, Quat, Vec3};
 use super::orientation::YAW_STEPS;
 use crate::spatial::KdLeaves;
 
-/// Source points per evaluation in the rotation search, and in ICP.
+/// Points of the rotation search.
 const NUM_COARSE_POINTS: usize = 64;
+/// Points that are registered to reject a candidate.
+const NUM_PROBES: usize = 128;
+/// Points of the registration that counts.
 const NUM_FINE_POINTS: usize = 512;
 /// Points that a normal is estimated from.
 const NUM_PLANE_POINTS: usize = 9;
 /// Steps of power iteration.
 const NUM_POWER_ITERATIONS: usize = 64;
+/// Mean distance after the rotation search above which ICP is skipped.
+const MIN_REJECT_DISTANCE: f32 = 0.06;
 /// Distance by which refining the yaw may improve a guess: half a step moves a point by an eighth of its distance to the
 /// axis at most.
 const MAX_REFINEMENT: f32 = 0.13;
-/// ICP iterations.
-const MAX_ITERATIONS: usize = 6;
+/// ICP iterations of the probes, and of the whole cloud from where they are.
+const NUM_PROBE_ITERATIONS: usize = 4;
+const NUM_FINE_ITERATIONS: usize = 4;
+/// The distance of registered probes, in accepted distances, above which a candidate is another shape.
+const MAX_PROBE_DISTANCE: f32 = 2.0;
 /// Rotation vector, translation and scale.
 const NUM_UNKNOWNS: usize = 7;
 /// Largest rotation (radians) and relative scale change of one ICP step.
@@ -31,6 +42,21 @@ pub(crate) struct PointCloud {
     index: KdLeaves,
     /// Mean distance to the nearest neighbor.
     spacing: f32,
+}
+
+/// A few points of a shape.
+pub(crate) struct Probes(Vec<Vec3>);
+
+impl Probes {
+    pub(crate) fn new(points: &[Vec3]) -> Self {
+        Self(evenly(points, NUM_PROBES))
+    }
+}
+
+/// At most `num` of these points, at equal steps.
+fn evenly(points: &[Vec3], num: usize) -> Vec<Vec3> {
+    let step = points.len().div_ceil(num).max(1);
+    points.iter().copied().step_by(step).collect()
 }
 
 /// A source point with its nearest target point.
@@ -63,53 +89,78 @@ impl PointCloud {
         }
     }
 
-    /// Symmetric mean surface distance after registration, from the best of these rotations; infinite without one. If the
-    /// distance after the rotation search exceeds `reject_above`, ICP is skipped and that distance is returned.
-    pub(crate) fn distance_to(&self, other: &Self, rotations: &[Mat3], reject_above: f32) -> f32 {
+    /// Brings a shape's probes onto this surface, beginning at the best of these rotations of this cloud onto that shape.
+    /// `None` if they stay too far for a distance of at most `max_distance` between the two surfaces.
+    pub(crate) fn register_probes(
+        &self,
+        probes: &Probes,
+        rotations: &[Mat3],
+        max_distance: f32,
+    ) -> Option<SimilarityTransform> {
+        let reject_above = MIN_REJECT_DISTANCE.max(5.0 * max_distance);
         let mut best = (f32::INFINITY, Mat3::IDENTITY);
-        for &rotation in rotations {
-            self.improve(other, rotation, &mut best);
+        for rotation in rotations {
+            self.improve(probes, rotation.transpose(), &mut best);
         }
         if best.0 > reject_above + MAX_REFINEMENT {
-            return best.0;
+            return None;
         }
         // Refines the yaw by halving the step.
         for half in [0.5, 0.25, 0.125, 0.0625] {
             let step = half * TAU / YAW_STEPS as f32;
             let rotation = best.1;
             for angle in [-step, step] {
-                self.improve(other, Mat3::from_rotation_y(angle) * rotation, &mut best);
+                self.improve(probes, rotation * Mat3::from_rotation_y(angle), &mut best);
             }
         }
         let (guess, rotation) = best;
         if guess > reject_above {
-            return guess;
+            return None;
         }
         // Centroid and scale depend on the sampled points, and the rotation is known to a degree: ICP
         // estimates all of them.
-        let mut transform = SimilarityTransform {
+        let start = SimilarityTransform {
             rotation,
             scale: 1.0,
             translation: Vec3::ZERO,
         };
-        for _ in 0..MAX_ITERATIONS {
-            let near = 4.0 * (self.spacing + other.spacing);
-            let mut correspondences = self.correspondences(other, transform, NUM_FINE_POINTS);
-            correspondences.retain(|m| m.from.distance(m.to) <= near);
-            transform = transform.point_to_plane_step(&correspondences);
-        }
-        let there = other.residual(&self.correspondences(other, transform, NUM_FINE_POINTS));
-        let here = self.residual(&other.correspondences(self, transform.inverse(), NUM_FINE_POINTS));
+        let registered = self.registered(&probes.0, start, 2.0 * self.spacing, NUM_PROBE_ITERATIONS);
+        let distance = self.residual(&self.correspondences(&probes.0, registered));
+        (distance <= MAX_PROBE_DISTANCE * max_distance).then_some(registered)
+    }
+
+    /// Symmetric mean surface distance to a cloud after registration, which begins at where its probes were brought.
+    pub(crate) fn distance_to(&self, other: &Self, start: SimilarityTransform) -> f32 {
+        let spacing = self.spacing + other.spacing;
+        let [of_self, of_other] = [self, other].map(|cloud| evenly(&cloud.points, NUM_FINE_POINTS));
+        let transform = self.registered(&of_other, start, spacing, NUM_FINE_ITERATIONS);
+        let here = self.residual(&self.correspondences(&of_other, transform));
+        let there = other.residual(&other.correspondences(&of_self, transform.inverse()));
         there.max(here)
     }
 
+    /// The transform that point-to-plane ICP reaches from `start`, of points onto this surface.
+    fn registered(
+        &self,
+        points: &[Vec3],
+        start: SimilarityTransform,
+        spacing: f32,
+        num_iterations: usize,
+    ) -> SimilarityTransform {
+        (0..num_iterations).fold(start, |transform, _| {
+            let mut correspondences = self.correspondences(points, transform);
+            correspondences.retain(|m| m.from.distance(m.to) <= 4.0 * spacing);
+            transform.point_to_plane_step(&correspondences)
+        })
+    }
+
     /// Replaces the best coarse distance and its rotation if this one is closer; gives up as soon as it cannot be.
-    fn improve(&self, other: &Self, rotation: Mat3, best: &mut (f32, Mat3)) {
-        let step = self.points.len().div_ceil(NUM_COARSE_POINTS).max(1);
-        let num = self.points.len().div_ceil(step).max(1);
+    fn improve(&self, probes: &Probes, rotation: Mat3, best: &mut (f32, Mat3)) {
+        let step = probes.0.len().div_ceil(NUM_COARSE_POINTS).max(1);
+        let num = probes.0.len().div_ceil(step).max(1);
         let mut sum = 0.0;
-        for &point in self.points.iter().step_by(step) {
-            sum += other.distance_of(&other.nearest(rotation * point));
+        for &point in probes.0.iter().step_by(step) {
+            sum += self.distance_of(&self.nearest(rotation * point));
             if sum >= best.0 * num as f32 {
                 return;
             }
@@ -128,17 +179,11 @@ impl PointCloud {
         }
     }
 
-    /// A subset of this cloud's points under `transform`, each with the nearest point of `other`.
-    fn correspondences(
-        &self,
-        other: &Self,
-        transform: SimilarityTransform,
-        num: usize,
-    ) -> Vec<Correspondence> {
-        let step = self.points.len().div_ceil(num).max(1);
-        let points = self.points.iter().step_by(step);
+    /// Points under `transform`, each with the nearest point of this cloud.
+    fn correspondences(&self, points: &[Vec3], transform: SimilarityTransform) -> Vec<Correspondence> {
+        let points = points.iter();
         points
-            .map(|&point| other.nearest(transform.apply(point)))
+            .map(|&point| self.nearest(transform.apply(point)))
             .collect()
     }
 
@@ -185,7 +230,7 @@ fn plane_normal(points: &[Vec3]) -> Vec3 {
 
 /// Source to target: `scale * rotation * p + translation`.
 #[derive(Debug, Clone, Copy)]
-struct SimilarityTransform {
+pub(crate) struct SimilarityTransform {
     rotation: Mat3,
     scale: f32,
     translation: Vec3,

@@ -4,7 +4,7 @@
 //! Equal meshes have equal hashes. A shape that was resampled, rotated or re-exported has another hash but
 //! nearly the same D2 shape distribution (Osada et al. 2002): quantiles of pairwise point distances, which
 //! sampling and rotation hardly change. Of pairs with similar distributions, those whose profiles agree in some orientation
-//! are registered by ICP and compared by surface distance.
+//! are registered by ICP, first a few points and then all, and compared by surface distance.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::path::Path;
 use glam::Vec3;
 use serde::Serialize;
 
-use crate::audit::icp::PointCloud;
+use crate::audit::icp::{PointCloud, Probes};
 use crate::audit::orientation::{Orientations, Profile};
 use crate::error::Result;
 use crate::pipeline::{num_threads, parallel_map};
@@ -28,8 +28,6 @@ use crate::shard::ViewSelection;
 /// packs, or with additions (a cactus with flowers, a police car and a taxi); clearly different shapes begin
 /// at 0.004 (an apple and a round tree).
 pub const DEFAULT_DUPLICATE_DISTANCE: f64 = 0.012;
-/// Mean distance after the rotation search above which ICP is skipped.
-const MIN_REJECT_DISTANCE: f64 = 0.06;
 /// Points used for pairwise distances.
 const NUM_DISTRIBUTION_POINTS: usize = 384;
 /// Quantiles of pairwise distances, and of distances to the origin.
@@ -114,6 +112,7 @@ struct ShapeDescriptor {
     points_sha256: String,
     quantiles: Vec<f32>,
     profile: Profile,
+    probes: Probes,
 }
 
 /// Compares two datasets, or one with itself if `b` is `None`.
@@ -194,6 +193,7 @@ fn describe_rows(
         let shape = ShapeDescriptor {
             quantiles: shape_distribution(&points),
             profile: Profile::new(&points),
+            probes: Probes::new(&points),
             source_sha256: sample.source_sha256,
             points_sha256,
             object: ObjectRef { id: sample.id, split },
@@ -251,8 +251,10 @@ fn duplicates_of(
         if rotations.is_empty() {
             continue;
         }
-        let reject_above = MIN_REJECT_DISTANCE.max(5.0 * max_distance) as f32;
-        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?, &rotations, reject_above));
+        let Some(registered) = cloud.register_probes(&other.probes, &rotations, max_distance as f32) else {
+            continue;
+        };
+        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?, registered));
         if distance <= max_distance {
             near.push(pair(other, DuplicateKind::NearShape, distance));
         }
@@ -375,7 +377,8 @@ mod tests {
         assert!(apart(&cloud, &again).is_some(), "similar distributions");
         let distance_to = |other: &PointCloud| {
             let rotations = Orientations::new(&cloud.points).onto(&Profile::new(&other.points));
-            f64::from(cloud.distance_to(other, &rotations, 1.0))
+            let registered = cloud.register_probes(&Probes::new(&other.points), &rotations, 1.0);
+            f64::from(cloud.distance_to(other, registered.expect("no distance is too far")))
         };
         let distance = distance_to(&again);
         assert!(distance < DEFAULT_DUPLICATE_DISTANCE, "{distance}");
