@@ -98,7 +98,8 @@ pub fn num_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Sets how many threads torch and rayon compute with; 0 is all cores. Returns the number.
+/// Sets how many threads torch and rayon compute with; 0 is all cores. Returns the number, which is smaller where the
+/// system starts fewer.
 ///
 /// Call it once, before the first operation.
 #[expect(clippy::must_use_candidate, reason = "called for its effect")]
@@ -108,14 +109,15 @@ pub fn set_num_threads(num_threads: usize) -> usize {
     } else {
         num_threads
     };
-    tch::set_num_threads(num_threads as i32);
-    start_pool(num_threads);
-    num_threads
+    let num_started = start_pool(num_threads);
+    // Libtorch starts its threads later, and ends the program where the system refuses one.
+    tch::set_num_threads(num_started as i32);
+    num_started
 }
 
-/// Starts rayon's threads: half as many, and so on, where the system refuses that many. A pool that exists already keeps its
-/// size; that can only happen in tests.
-fn start_pool(num_threads: usize) {
+/// Starts rayon's threads: half as many, and so on, where the system refuses that many. Returns how many were started. A pool
+/// that exists already keeps its size; that can only happen in tests.
+fn start_pool(num_threads: usize) -> usize {
     let pool = |num_threads| rayon::ThreadPoolBuilder::new().num_threads(num_threads);
     let mut num_started = num_threads;
     // Rayon gives its global pool one try only.
@@ -128,6 +130,7 @@ fn start_pool(num_threads: usize) {
         );
     }
     let _ = pool(num_started).build_global();
+    num_started
 }
 
 /// Loads libtorch's CUDA library from the folder of its CPU library, so that one program serves both.
