@@ -11,6 +11,7 @@ mod builder;
 #[cfg(feature = "build")]
 mod derive;
 mod error;
+mod feature_set;
 mod folder_lock;
 mod image;
 mod image_set;
@@ -65,8 +66,12 @@ pub use derive::{
     open_foreign,
 };
 pub use error::{
-    BuildError, DatasetError, DeriveError, ImageError, ImageSetError, ManifestError, NameError, RecipeError,
-    RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
+    BuildError, DatasetError, DeriveError, FeatureSetError, ImageError, ImageSetError, ManifestError,
+    NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
+};
+pub use feature_set::{
+    FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
+    FeatureSetWriter, FeatureShard, FeatureViews, MissingShard, RowFeatures, feature_set_dir, feature_sets,
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
