@@ -51,9 +51,10 @@ pub mod view_folder;
 mod writer;
 
 pub use audit::{
-    CategoryReport, ClassCount, DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, ImageSetSummary,
-    Inspection, MeshReport, NearDuplicateEvent, NearDuplicateReport, ObjectRef, ObjectReport, Problem,
-    VerifyEvent, VerifyOptions, VerifyReport, find_near_duplicates, inspect, report, verify,
+    CategoryReport, ClassCount, DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, FeatureSetSummary,
+    ImageSetSummary, Inspection, MeshReport, NearDuplicateEvent, NearDuplicateReport, ObjectRef,
+    ObjectReport, Problem, VerifyEvent, VerifyOptions, VerifyReport, find_near_duplicates, inspect, report,
+    verify,
 };
 #[cfg(feature = "build")]
 pub use builder::{

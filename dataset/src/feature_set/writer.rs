@@ -3,6 +3,7 @@
 //! The manifest is replaced after every file, which is small beside it. A file that it does not list is removed on open,
 //! and one that it lists is hashed and written again where its content has changed.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use super::{
     HALF_BYTES, ID, RowFeatures, SALIENCY, feature_set_dir,
 };
 use crate::error::{DatasetError, FeatureSetError, Result, StoreError};
-use crate::manifest::shard_stem;
+use crate::manifest::{image_shard_file_name, shard_stem};
 use crate::pipeline::{num_threads, parallel_map};
 use crate::reader::Dataset;
 use crate::schema::{GENERATOR, Split};
@@ -315,7 +316,7 @@ fn schema(manifest: &FeatureManifest) -> SchemaRef {
         Field::new(SALIENCY, views(), true),
     ];
     let metadata = [(METADATA_KEY.to_owned(), metadata(manifest))];
-    Arc::new(Schema::new(fields).with_metadata(metadata.into()))
+    Arc::new(Schema::new(fields).with_metadata(HashMap::from(metadata)))
 }
 
 fn metadata(manifest: &FeatureManifest) -> String {
@@ -361,7 +362,8 @@ fn to_batch(row: &RowFeatures, layout: &FeatureLayout, schema: &SchemaRef) -> Re
 /// Whether a feature set has files of this name.
 pub(super) fn is_own_file(name: &str) -> bool {
     let whole = name.strip_suffix(PARTIAL).unwrap_or(name);
-    whole == FEATURE_MANIFEST_FILE_NAME || (whole.ends_with(".pq") && shard_stem(whole).is_some())
+    whole == FEATURE_MANIFEST_FILE_NAME
+        || (shard_stem(whole).is_some() && image_shard_file_name(whole) == whole)
 }
 
 fn refuse_foreign_files(dir: &Path) -> Result<()> {

@@ -115,7 +115,6 @@ pub fn position_of_pixel(pixel: [i64; 2]) -> [f32; 2] {
 /// - returns B,3,224,224, on the same device
 ///
 /// Summed on the CPU and in the order of the points on any device, so that a picture is a function of its cloud.
-#[must_use]
 pub fn depth_images(xyz: &Tensor) -> Tensor {
     let clouds = clouds(xyz);
     let num_pixels = DEPTH_SIZE_PX * DEPTH_SIZE_PX;
@@ -141,7 +140,6 @@ pub fn depth_images(xyz: &Tensor) -> Tensor {
 /// # Shapes
 /// - `xyz`: B,N,3
 /// - returns B,3,N,2, on the same device
-#[must_use]
 pub fn depth_positions(xyz: &Tensor) -> Tensor {
     let positions: Vec<f32> = clouds(xyz)
         .par_iter()

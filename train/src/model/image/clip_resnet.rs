@@ -15,6 +15,9 @@ const HEAD_CHANNELS: i64 = 64;
 const EXPANSION: i64 = 4;
 /// Pixels of the image by pixel of the last feature map.
 const PATCH_PX: i64 = 32;
+/// Limits, against damaged files.
+const MAX_WIDTH: i64 = 1 << 11;
+const MAX_BLOCKS: i64 = 1 << 9;
 const EPSILON: f64 = 1e-5;
 /// Sizes that have a name: width of the stem and bottlenecks by stage.
 const NAMES: [(i64, [i64; 4], &str); 5] = [
@@ -45,9 +48,10 @@ impl ClipResNet {
                 "a ResNet has neither blocks nor activations to choose; leave --layer and --activation out",
             ));
         }
-        let width = parameters.size_of("conv3.weight").map_or(0, |size| size[0]);
+        let width = parameters.length_of("conv3.weight", 0);
         let num_blocks = [1, 2, 3, 4].map(|stage| parameters.num_blocks(&format!("layer{stage}.")));
-        if width < 2 || num_blocks.contains(&0) {
+        let is_sound = |&count: &i64| (1..=MAX_BLOCKS).contains(&count);
+        if !(2..=MAX_WIDTH).contains(&width) || !num_blocks.iter().all(is_sound) {
             return Err(format!(
                 "a stem of {width} channels and stages of {num_blocks:?} blocks; expected CLIP's stem of three convolutions and four stages"
             ));
@@ -232,7 +236,7 @@ impl AttentionPool {
         let size = parameters
             .size_of("attnpool.positional_embedding")
             .unwrap_or_default();
-        let num_positions = size.first().map_or(0, |count| count - 1);
+        let num_positions = parameters.length_of("attnpool.positional_embedding", 0) - 1;
         if num_positions < 1 || num_positions.isqrt().pow(2) != num_positions || channels % HEAD_CHANNELS != 0
         {
             return Err(format!(
@@ -240,9 +244,7 @@ impl AttentionPool {
             ));
         }
         let positions = parameters.take("attnpool.positional_embedding", &[num_positions + 1, channels]);
-        let out_channels = parameters
-            .size_of("attnpool.c_proj.weight")
-            .map_or(0, |size| size[0]);
+        let out_channels = parameters.length_of("attnpool.c_proj.weight", 0);
         let mut take =
             |name: &str, out| Linear::take(parameters, &format!("attnpool.{name}"), [channels, out]);
         Ok(Self {

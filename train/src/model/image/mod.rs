@@ -1,12 +1,12 @@
 //! Frozen 2D networks: what CLIP, DINO or DINOv2 says of an image (`docs/method.md`, "2D networks").
 //!
 //! A network is built from the tensors that somebody published, under any of the names that they are published with
-//! ([`published`]), and is recognized by names and shapes alone: [`Vit`] for every vision Transformer, [`ClipResNet`] for
+//! (`published.rs`), and is recognized by names and shapes alone: [`Vit`] for every vision Transformer, [`ClipResNet`] for
 //! CLIP's ResNets. It is never trained.
 
 mod clip_resnet;
 mod parameter;
-pub mod published;
+mod published;
 mod vit;
 
 pub use clip_resnet::ClipResNet;
@@ -19,7 +19,8 @@ use strum::{Display, EnumString, VariantNames};
 use tch::{Device, Kind, Tensor};
 
 use parameter::Parameters;
-use published::{Naming, Published};
+pub use published::Naming;
+use published::Published;
 
 /// What a frozen network says of images.
 #[derive(Debug)]
@@ -74,13 +75,12 @@ impl Normalization {
     /// Of CLIP.
     pub const CLIP: Self = Self {
         mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-        deviation: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        deviation: [0.268_629_54, 0.261_302_6, 0.275_777_1],
     };
 
     /// # Shapes
     /// - `pixels`: B,3,H,W in 0 to 1
     /// - returns the same
-    #[must_use]
     pub fn apply(&self, pixels: &Tensor) -> Tensor {
         let channel = |values: &[f32]| {
             Tensor::from_slice(values)
@@ -153,7 +153,12 @@ pub fn recognize(
     let mut parameters = Parameters::new(published.tensors, device);
     let encoder: Box<dyn ImageEncoder> = match published.naming {
         Naming::ClipResNet => Box::new(ClipResNet::try_new(&mut parameters, options)?),
-        _ => Box::new(Vit::try_new(&mut parameters, options, published.is_by_openai)?),
+        _ => Box::new(Vit::try_new(
+            &mut parameters,
+            options,
+            published.naming,
+            published.is_by_openai,
+        )?),
     };
     let unused = parameters.finish(&published.names)?;
     Ok(Recognized {
@@ -223,11 +228,14 @@ impl Linear {
     }
 }
 
-/// How position embeddings are resized to a grid that the network was not trained on.
+/// How position embeddings are resized to a grid that the network was not trained on: as the code does whose names the tensors
+/// have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resizing {
     /// Bicubic, with a low-pass filter where the grid gets smaller: CLIP in `open_clip` and timm, DINOv2 with registers.
     Antialiased,
+    /// Bicubic: `transformers`.
+    Plain,
     /// Bicubic, for a grid that is taken to be a tenth of a patch larger than it is. Parity: DINO and DINOv2 do so against
     /// rounding, which moves every position by up to a tenth of a patch.
     TenthLarger,
@@ -249,6 +257,7 @@ impl Resizing {
         let grid = positions.view([1, side, side, channels]).permute([0, 3, 1, 2]);
         let resized = match self {
             Self::Antialiased => grid.internal_upsample_bicubic2d_aa([h, w], false, None, None),
+            Self::Plain => grid.upsample_bicubic2d([h, w], false, None, None),
             Self::TenthLarger => {
                 let scale = |size: i64| (size as f64 + DINO_OFFSET) / side as f64;
                 grid.upsample_bicubic2d([h, w], false, scale(h), scale(w))

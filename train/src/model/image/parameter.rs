@@ -31,6 +31,14 @@ impl Parameters {
         self.tensors.get(name).map(Tensor::size)
     }
 
+    /// Length of an axis of a tensor; 0 where there is none.
+    pub(super) fn length_of(&self, name: &str, axis: usize) -> i64 {
+        let tensor = self.tensors.get(name);
+        tensor
+            .and_then(|tensor| tensor.size().get(axis).copied())
+            .unwrap_or(0)
+    }
+
     /// How many blocks there are whose names begin with `prefix` and a number.
     pub(super) fn num_blocks(&self, prefix: &str) -> i64 {
         let numbers = self.tensors.keys().filter_map(|name| {
@@ -58,21 +66,30 @@ impl Parameters {
         self.tensors.contains_key(name).then(|| self.take(name, shape))
     }
 
-    /// The tensors that nobody took, by the names that `names` says they have in the file.
+    /// Whether everything so far fits.
     ///
     /// # Errors
     /// Where a tensor was missing or had another shape.
-    pub(super) fn finish(self, names: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
-        let named: Vec<&str> = self.problems.iter().take(MAX_NAMED).map(String::as_str).collect();
-        match self.problems.len() {
-            0 => {}
-            count @ 1..=MAX_NAMED => return Err(format!("{count} tensors do not fit: {}", named.join(", "))),
-            count => {
-                let others = count - MAX_NAMED;
-                let named = named.join(", ");
-                return Err(format!("{count} tensors do not fit: {named} and {others} more"));
-            }
+    pub(super) fn check(&self) -> Result<(), String> {
+        let count = self.problems.len();
+        if count == 0 {
+            return Ok(());
         }
+        let named = self.problems.iter().take(MAX_NAMED).map(String::as_str);
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = match count.saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Err(format!("{count} of its tensors do not fit: {named}{more}"))
+    }
+
+    /// The tensors that nobody took, by the names that `names` says they have in the file.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(super) fn finish(self, names: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+        self.check()?;
         let name_in_file = |name: &String| names.get(name).unwrap_or(name).clone();
         Ok(self.tensors.keys().map(name_in_file).collect())
     }

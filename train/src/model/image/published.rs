@@ -46,10 +46,7 @@ impl Naming {
         match self {
             Self::ClipResNet => ["attnpool.positional_embedding", "layer1.0.conv1.weight"],
             Self::OpenClip => ["class_embedding", "conv1.weight"],
-            Self::TransformersClip => [
-                "vision_model.embeddings.class_embedding",
-                "vision_model.embeddings.patch_embedding.weight",
-            ],
+            Self::TransformersClip => ["embeddings.class_embedding", "embeddings.patch_embedding.weight"],
             Self::TransformersVit => [
                 "embeddings.cls_token",
                 "embeddings.patch_embeddings.projection.weight",
@@ -86,31 +83,18 @@ impl Naming {
                 ("proj", TRANSPOSED_HEAD),
             ],
             Self::TransformersClip => &[
-                ("vision_model.embeddings.class_embedding", "cls_token"),
-                ("vision_model.embeddings.position_embedding.weight", "pos_embed"),
-                ("vision_model.embeddings.patch_embedding", "patch_embed.proj"),
-                ("vision_model.pre_layrnorm", "norm_pre"),
-                ("vision_model.encoder.layers.*.layer_norm1", "blocks.*.norm1"),
-                (
-                    "vision_model.encoder.layers.*.self_attn.q_proj",
-                    "blocks.*.attn.q",
-                ),
-                (
-                    "vision_model.encoder.layers.*.self_attn.k_proj",
-                    "blocks.*.attn.k",
-                ),
-                (
-                    "vision_model.encoder.layers.*.self_attn.v_proj",
-                    "blocks.*.attn.v",
-                ),
-                (
-                    "vision_model.encoder.layers.*.self_attn.out_proj",
-                    "blocks.*.attn.proj",
-                ),
-                ("vision_model.encoder.layers.*.layer_norm2", "blocks.*.norm2"),
-                ("vision_model.encoder.layers.*.mlp", "blocks.*.mlp"),
-                ("vision_model.post_layernorm", "norm"),
-                ("visual_projection", "head"),
+                ("embeddings.class_embedding", "cls_token"),
+                ("embeddings.position_embedding.weight", "pos_embed"),
+                ("embeddings.patch_embedding", "patch_embed.proj"),
+                ("pre_layrnorm", "norm_pre"),
+                ("encoder.layers.*.layer_norm1", "blocks.*.norm1"),
+                ("encoder.layers.*.self_attn.q_proj", "blocks.*.attn.q"),
+                ("encoder.layers.*.self_attn.k_proj", "blocks.*.attn.k"),
+                ("encoder.layers.*.self_attn.v_proj", "blocks.*.attn.v"),
+                ("encoder.layers.*.self_attn.out_proj", "blocks.*.attn.proj"),
+                ("encoder.layers.*.layer_norm2", "blocks.*.norm2"),
+                ("encoder.layers.*.mlp", "blocks.*.mlp"),
+                ("post_layernorm", "norm"),
             ],
             Self::TransformersVit => &[
                 ("embeddings.cls_token", "cls_token"),
@@ -123,6 +107,11 @@ impl Naming {
                 ("encoder.layer.*.attention.attention.key", "blocks.*.attn.k"),
                 ("encoder.layer.*.attention.attention.value", "blocks.*.attn.v"),
                 ("encoder.layer.*.attention.output.dense", "blocks.*.attn.proj"),
+                // In memory, since version 5.
+                ("encoder.layer.*.attention.q_proj", "blocks.*.attn.q"),
+                ("encoder.layer.*.attention.k_proj", "blocks.*.attn.k"),
+                ("encoder.layer.*.attention.v_proj", "blocks.*.attn.v"),
+                ("encoder.layer.*.attention.o_proj", "blocks.*.attn.proj"),
                 ("encoder.layer.*.layer_scale1.lambda1", "blocks.*.ls1.gamma"),
                 ("encoder.layer.*.layernorm_after", "blocks.*.norm2"),
                 ("encoder.layer.*.norm2", "blocks.*.norm2"),
@@ -154,6 +143,9 @@ impl Naming {
 
 /// A projection as a matrix that tokens are multiplied with from the left.
 const TRANSPOSED_HEAD: &str = "head.transposed";
+/// CLIP in `transformers`: the Transformer, and the projection beside it.
+const VISION_MODEL: &str = "vision_model.";
+const PROJECTION: &str = "visual_projection.weight";
 /// What the archives of OpenAI have beside the weights.
 const OPENAI_SIGNS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
@@ -205,15 +197,19 @@ impl Published {
         prefixes.sort_by_key(|prefix| (!prefix.contains("teacher"), prefix.len()));
         let prefix = prefixes.remove(0);
         let (mut tensors, mut names) = (BTreeMap::new(), BTreeMap::new());
-        let of_text = |rest: &str| rest.starts_with("text_model.") || rest.starts_with("text_projection");
+        // Beside the Transformer, not in it.
+        let projection = prefix
+            .strip_suffix(VISION_MODEL)
+            .map(|outer| format!("{outer}{PROJECTION}"));
         for (name, tensor) in file {
-            let Some(rest) = name.strip_prefix(&prefix).filter(|rest| !of_text(rest)) else {
-                continue;
+            let translated = match name.strip_prefix(&prefix) {
+                Some(rest) => naming.translate(rest),
+                None if Some(name) == projection.as_ref() => String::from("head.weight"),
+                None => continue,
             };
             if !is_finite(tensor) {
                 return Err(format!("'{name}' is not finite, so the weights are of no use"));
             }
-            let translated = naming.translate(rest);
             names.insert(translated.clone(), name.clone());
             tensors.insert(translated, tensor.shallow_clone());
         }

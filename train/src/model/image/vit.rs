@@ -4,6 +4,7 @@
 use tch::Tensor;
 
 use super::parameter::Parameters;
+use super::published::Naming;
 use super::{
     Activation, ImageEncoder, ImageEncoderOptions, ImageFeatures, Linear, Norm, Normalization, Resizing,
 };
@@ -24,6 +25,9 @@ const SIZES: [(i64, i64, &str); 9] = [
     (1536, 40, "g"),
     (1664, 48, "G"),
 ];
+/// Limits, against damaged files.
+const MAX_CHANNELS: i64 = 1 << 14;
+const MAX_BLOCKS: i64 = 1 << 10;
 const CLIP_EPSILON: f64 = 1e-5;
 const DINO_EPSILON: f64 = 1e-6;
 /// Patch of DINOv2, by which it is told from other networks with scaled residuals.
@@ -59,6 +63,7 @@ impl Vit {
     pub(super) fn try_new(
         parameters: &mut Parameters,
         options: ImageEncoderOptions,
+        naming: Naming,
         is_by_openai: bool,
     ) -> Result<Self, String> {
         let size = parameters.size_of("patch_embed.proj.weight").unwrap_or_default();
@@ -66,9 +71,10 @@ impl Vit {
             return Err(format!("the patch embedding is {size:?}, expected [C, 3, P, P]"));
         };
         let num_blocks = parameters.num_blocks("blocks.");
-        if patch_px != width_px || num_blocks == 0 {
+        let is_sound = (1..=MAX_CHANNELS).contains(&channels) && (1..=MAX_BLOCKS).contains(&num_blocks);
+        if patch_px != width_px || patch_px < 1 || !is_sound {
             return Err(format!(
-                "patches of {patch_px}x{width_px} px and {num_blocks} blocks; expected square patches and at least one block"
+                "patches of {width_px}x{patch_px} px, {channels} channels and {num_blocks} blocks; expected square patches and at least one block"
             ));
         }
         let head_channels = OTHER_HEAD_CHANNELS
@@ -91,7 +97,7 @@ impl Vit {
         let is_clip = parameters.size_of("norm_pre.weight").is_some();
         let activation = activation(options.activation, is_clip, is_by_openai)?;
         let epsilon = if is_clip { CLIP_EPSILON } else { DINO_EPSILON };
-        let num_positions = parameters.size_of("pos_embed").map_or(0, |size| size[1]);
+        let num_positions = parameters.length_of("pos_embed", 1);
         let positions = parameters.take("pos_embed", &[1, num_positions, channels]);
         let cls_token = parameters.take("cls_token", &[1, 1, channels]);
         // Parity: in timm's form of DINOv2 with registers the class token has its position in itself.
@@ -102,8 +108,9 @@ impl Vit {
                 "{num_positions} positions are no square grid, with or without a class token"
             ));
         }
-        let num_registers = parameters.size_of("reg_token").map_or(0, |size| size[1]);
+        let num_registers = parameters.length_of("reg_token", 1);
         let reg_token = parameters.take_if_present("reg_token", &[1, num_registers, channels]);
+        parameters.check()?;
         let has_layer_scale = parameters.size_of("blocks.0.ls1.gamma").is_some();
         let sizes = BlockSizes {
             channels,
@@ -119,16 +126,12 @@ impl Vit {
             ),
             patch_px,
             channels,
-            cls_token: if has_cls_position && positions.dim() == 3 {
+            cls_token: if has_cls_position {
                 cls_token + positions.narrow(1, 0, 1)
             } else {
                 cls_token
             },
-            resizing: if is_clip || reg_token.is_some() {
-                Resizing::Antialiased
-            } else {
-                Resizing::TenthLarger
-            },
+            resizing: resizing(naming, is_clip, reg_token.is_some()),
             reg_token,
             pos_embed: positions.narrow(1, i64::from(has_cls_position), num_patches),
             norm_pre: is_clip.then(|| Norm::take(parameters, "norm_pre", channels, epsilon)),
@@ -137,12 +140,10 @@ impl Vit {
                 .collect(),
             norm: Norm::take(parameters, "norm", channels, epsilon),
             // The head of other networks tells the classes of ImageNet apart.
-            projection: if is_clip {
-                let out_channels = parameters.size_of("head.weight").map(|size| size[0]);
-                out_channels.map(|out| Linear::take_with_any_bias(parameters, "head", [channels, out]))
-            } else {
-                None
-            },
+            projection: (is_clip && parameters.size_of("head.weight").is_some()).then(|| {
+                let out_channels = parameters.length_of("head.weight", 0);
+                Linear::take_with_any_bias(parameters, "head", [channels, out_channels])
+            }),
             layer,
             normalization: if is_clip {
                 Normalization::CLIP
@@ -214,7 +215,7 @@ impl ImageEncoder for Vit {
         let (last, before) = self.blocks.split_last().expect("a network has a block");
         let mut of_layer = None;
         for (i, block) in before.iter().enumerate() {
-            tokens = block.forward(tokens);
+            tokens = block.forward(&tokens);
             if self.layer == Some(i) {
                 of_layer = Some(tokens.shallow_clone());
             }
@@ -222,9 +223,9 @@ impl ImageEncoder for Vit {
         let saliency = last.class_attention(&tokens).narrow(1, first_patch, num_patches);
         let features = match of_layer {
             Some(tokens) => patches_of(&tokens),
-            None if self.layer.is_some() => patches_of(&last.forward(tokens)),
+            None if self.layer.is_some() => patches_of(&last.forward(&tokens)),
             None => {
-                let normalized = self.norm.forward(&patches_of(&last.forward(tokens)));
+                let normalized = self.norm.forward(&patches_of(&last.forward(&tokens)));
                 match &self.projection {
                     Some(projection) => projection.forward(&normalized),
                     None => normalized,
@@ -248,6 +249,15 @@ fn activation(asked: Option<Activation>, is_clip: bool, is_by_openai: bool) -> R
             "weights of CLIP in this form do not say their activation; pass --activation quick-gelu for those of OpenAI, \
              MetaCLIP or DFN and --activation gelu for those trained with open_clip",
         )),
+    }
+}
+
+fn resizing(naming: Naming, is_clip: bool, has_registers: bool) -> Resizing {
+    match naming {
+        _ if has_registers => Resizing::Antialiased,
+        Naming::TransformersClip | Naming::TransformersVit => Resizing::Plain,
+        _ if is_clip => Resizing::Antialiased,
+        _ => Resizing::TenthLarger,
     }
 }
 
@@ -313,10 +323,11 @@ impl Block {
     /// # Shapes
     /// - `x`: B,T,C
     /// - returns B,T,C
-    fn forward(&self, x: Tensor) -> Tensor {
-        let x = add_scaled(x, self.attention(&self.norm1.forward(&x)), self.ls1.as_ref());
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let update = self.attention(&self.norm1.forward(x));
+        let x = add_scaled(x, &update, self.ls1.as_ref());
         let update = self.mlp.forward(&self.norm2.forward(&x));
-        add_scaled(x, update, self.ls2.as_ref())
+        add_scaled(&x, &update, self.ls2.as_ref())
     }
 
     /// # Shapes
@@ -369,9 +380,9 @@ impl Block {
 }
 
 /// `x + update · scale`.
-fn add_scaled(x: Tensor, update: Tensor, scale: Option<&Tensor>) -> Tensor {
+fn add_scaled(x: &Tensor, update: &Tensor, scale: Option<&Tensor>) -> Tensor {
     match scale {
-        Some(scale) => x.addcmul(&update, scale),
+        Some(scale) => x.addcmul(update, scale),
         None => x + update,
     }
 }
@@ -389,10 +400,7 @@ struct Mlp {
 impl Mlp {
     fn take(parameters: &mut Parameters, name: &str, channels: i64, activation: Activation) -> Self {
         let [fc1, fc2] = ["fc1", "fc2"].map(|layer| format!("{name}.{layer}"));
-        let size = |layer: &str, axis: usize| {
-            let size = parameters.size_of(&format!("{layer}.weight"));
-            size.and_then(|size| size.get(axis).copied()).unwrap_or(0)
-        };
+        let size = |layer: &str, axis: usize| parameters.length_of(&format!("{layer}.weight"), axis);
         let (outer, inner) = (size(&fc1, 0), size(&fc2, 1));
         let is_gated = outer == 2 * inner && inner > 0;
         let inner = if is_gated { inner } else { outer };
