@@ -11,6 +11,7 @@ mod builder;
 #[cfg(feature = "build")]
 mod derive;
 mod error;
+mod feature_set;
 mod folder_lock;
 mod image;
 mod image_set;
@@ -50,9 +51,10 @@ pub mod view_folder;
 mod writer;
 
 pub use audit::{
-    CategoryReport, ClassCount, DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, ImageSetSummary,
-    Inspection, MeshReport, NearDuplicateEvent, NearDuplicateReport, ObjectRef, ObjectReport, Problem,
-    VerifyEvent, VerifyOptions, VerifyReport, find_near_duplicates, inspect, report, verify,
+    CategoryReport, ClassCount, DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, FeatureSetSummary,
+    ImageSetSummary, Inspection, MeshReport, NearDuplicateEvent, NearDuplicateReport, ObjectRef,
+    ObjectReport, Problem, VerifyEvent, VerifyOptions, VerifyReport, find_near_duplicates, inspect, report,
+    verify,
 };
 #[cfg(feature = "build")]
 pub use builder::{
@@ -65,8 +67,12 @@ pub use derive::{
     open_foreign,
 };
 pub use error::{
-    BuildError, DatasetError, DeriveError, ImageError, ImageSetError, ManifestError, NameError, RecipeError,
-    RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
+    BuildError, DatasetError, DeriveError, FeatureSetError, ImageError, ImageSetError, ManifestError,
+    NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
+};
+pub use feature_set::{
+    FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
+    FeatureSetWriter, FeatureShard, FeatureViews, MissingShard, RowFeatures, feature_set_dir, feature_sets,
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{

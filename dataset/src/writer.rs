@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{BuildError, DatasetError, ManifestError, Result, ShardError, StoreError};
+use crate::feature_set::{FEATURE_SETS, is_feature_set};
 use crate::image_set::IMAGE_SET_FOLDERS;
 use crate::manifest::{
     BuildPart, JOURNAL_SUFFIX, JournalEntry, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest,
@@ -631,7 +632,7 @@ fn check_no_foreign_files(dir: &Path) -> Result<()> {
 }
 
 /// Refuses to replace a folder that holds anything but a dataset of this program, complete or not. The proof is the
-/// manifest, which names the program; image sets may lie beside the shards.
+/// manifest, which names the program; image sets and feature sets may lie beside the shards.
 fn check_replaceable(dir: &Path) -> Result<()> {
     if !store::is_url(dir) {
         refuse_link(dir)?;
@@ -659,6 +660,11 @@ fn check_replaceable(dir: &Path) -> Result<()> {
                     foreign.push(format!("{folder}/{}", set.name));
                 }
             }
+        } else if folder == Some(FEATURE_SETS) {
+            let sets = dir.join(FEATURE_SETS);
+            let found = store::list(&sets)?.into_iter();
+            let others = found.filter(|set| !is_feature_set(&sets.join(&set.name)));
+            foreign.extend(others.map(|set| format!("{FEATURE_SETS}/{}", set.name)));
         } else if !is_dataset_file(name) || (!listed.contains(name) && is_foreign(dir, name)) {
             foreign.push(found.name);
         }

@@ -24,8 +24,13 @@ Examples:
   tap train finetune --task classify --data shards --init run --out run-classify";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    pass_on(&arguments.arguments)
+}
+
+/// Runs the trainer with these arguments.
+pub(super) fn pass_on<'a>(arguments: impl IntoIterator<Item = &'a OsString>) -> Result<ExitCode> {
     let mut command = trainer::command()?;
-    command.args(&arguments.arguments);
+    command.args(arguments);
     start(command)
 }
 

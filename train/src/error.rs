@@ -190,6 +190,14 @@ pub enum TrainError {
         /// The folder of checkpoints.
         path: PathBuf,
     },
+    /// A file holds no 2D network that is known, or a damaged one.
+    #[error("not the weights of a 2D network: {reason}: {}", path.display())]
+    ImageEncoder {
+        /// What it looks like, or what does not fit.
+        reason: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// The device that was asked for is not there.
     #[error("device '{device}' cannot be used: {reason}")]
     Device {

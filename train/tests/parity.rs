@@ -8,6 +8,8 @@
 mod point_m2ae;
 #[path = "parity/point_mae.rs"]
 mod point_mae;
+#[path = "parity/projection.rs"]
+mod projection;
 #[path = "parity/reference.rs"]
 mod reference;
 #[path = "parity/weight.rs"]

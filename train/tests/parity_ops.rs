@@ -96,6 +96,11 @@ fn gradients_agree_with_finite_differences() {
             ops::chamfer(rebuilt, &truth, norm) * 6.0
         });
     }
+    let maps = cloud(2, 3 * 4 * 6, 5).view([2, 3, 4, 6, 5]);
+    let positions = Tensor::rand([2, 3, 9, 2], (Kind::Double, Device::Cpu));
+    assert_gradient("sampled maps", &maps, &|maps| {
+        ops::sample_bicubic(maps, &positions).sin().sum(Kind::Double)
+    });
     let nearest = ops::three_nearest(&points, &others);
     assert_gradient("interpolated features", &features, &|features| {
         ops::interpolate(features, &nearest).square().sum(Kind::Double)

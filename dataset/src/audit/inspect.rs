@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::feature_set::{FeatureLayout, FeatureManifest, FeatureViews, feature_set_dir, feature_sets};
 use crate::image_set::{image_set_dir, image_sets};
 use crate::manifest::{Manifest, SkipReason, SourceDescription};
 use crate::schema::{RowLayout, Split};
@@ -32,6 +33,8 @@ pub struct Inspection {
     pub num_rows: usize,
     /// Image sets stored with the dataset.
     pub image_sets: Vec<ImageSetSummary>,
+    /// Feature sets stored with the dataset.
+    pub feature_sets: Vec<FeatureSetSummary>,
     /// Rows per class and split.
     pub classes: Vec<ClassCount>,
     /// Number of distinct part labels.
@@ -55,6 +58,23 @@ pub struct ImageSetSummary {
     pub bytes: u64,
     /// Lighting settings of the recipe.
     pub lighting: serde_json::Value,
+}
+
+/// Summary of one feature set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FeatureSetSummary {
+    /// Folder name.
+    pub name: String,
+    /// Hash of the data; `None` while incomplete.
+    pub sha256: Option<String>,
+    /// Total size of its files.
+    pub bytes: u64,
+    /// The network, in words.
+    pub network: String,
+    /// What the network saw.
+    pub views: FeatureViews,
+    /// Sizes of a row.
+    pub layout: FeatureLayout,
 }
 
 /// Rows of a class.
@@ -109,6 +129,18 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
             lighting: set.recipe["render"]["lighting"].clone(),
         });
     }
+    let mut features = Vec::new();
+    for name in feature_sets(dir)? {
+        let set = FeatureManifest::read(&feature_set_dir(dir, &name)?)?;
+        features.extend(set.map(|set| FeatureSetSummary {
+            name,
+            sha256: set.sha256,
+            bytes: set.shards.iter().map(|shard| shard.bytes).sum(),
+            network: set.recipe.network,
+            views: set.recipe.views,
+            layout: set.layout,
+        }));
+    }
     let mut skipped = BTreeMap::new();
     for object in &manifest.skipped {
         *skipped.entry(object.reason).or_default() += 1;
@@ -123,6 +155,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
         bytes: manifest.shards.iter().map(|s| s.bytes).sum(),
         num_rows: manifest.shards.iter().map(|s| s.rows).sum(),
         image_sets: sets,
+        feature_sets: features,
         classes,
         num_parts: manifest.parts.len(),
         skipped,

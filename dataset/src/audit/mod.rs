@@ -7,7 +7,7 @@ mod near_duplicates;
 mod orientation;
 mod verify;
 
-pub use inspect::{ClassCount, ImageSetSummary, Inspection, inspect};
+pub use inspect::{ClassCount, FeatureSetSummary, ImageSetSummary, Inspection, inspect};
 pub use mesh_report::{CategoryReport, MeshReport, ObjectReport, report};
 pub use near_duplicates::{
     DEFAULT_DUPLICATE_DISTANCE, DuplicateKind, DuplicatePair, NearDuplicateEvent, NearDuplicateReport,

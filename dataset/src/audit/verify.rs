@@ -9,6 +9,7 @@ use glam::Mat3;
 use serde::Serialize;
 
 use crate::error::{DatasetError, ImageSetError, Result, error_chain};
+use crate::feature_set::{check_feature_set, feature_sets};
 use crate::image::decode_gray_png;
 use crate::image_set::{image_set_dir, image_sets, read_image_set};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
@@ -102,7 +103,7 @@ impl fmt::Display for Problem {
 }
 
 /// Checks every byte and row of a dataset on all cores: hashes, schema, ids, value ranges, poses, masks, the
-/// reprojection of points into masks, optionally images, and all image sets; of each row what its dataset declares.
+/// reprojection of points into masks, optionally images, and all image sets and feature sets; of each row what its dataset declares.
 ///
 /// # Errors
 /// When the folder is not a complete dataset of a supported schema version. Problems inside are part of the
@@ -136,6 +137,10 @@ pub fn verify(
                 detail: error_chain(&e),
             }),
         }
+    }
+    for name in feature_sets(dir)? {
+        let found = check_feature_set(dir, &name, &manifest)?.into_iter();
+        problems.extend(found.map(|(file, row, detail)| Problem { file, row, detail }));
     }
     on_event(VerifyEvent::Started {
         rows: manifest.shards.iter().map(|s| s.rows).sum(),

@@ -15,7 +15,7 @@ use parquet::errors::ParquetError;
 pub use derive::DeriveError;
 pub use input::{NameError, RecipeError, SourceError};
 pub use run::{BuildError, RelightError, ThreadError};
-pub use storage::{ImageError, ImageSetError, ManifestError, ShardError, StoreError};
+pub use storage::{FeatureSetError, ImageError, ImageSetError, ManifestError, ShardError, StoreError};
 
 /// Result of this crate's fallible functions.
 pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
@@ -39,6 +39,9 @@ pub enum DatasetError {
     /// An image set of a dataset.
     #[error(transparent)]
     ImageSet(#[from] ImageSetError),
+    /// A feature set of a dataset.
+    #[error(transparent)]
+    FeatureSet(#[from] FeatureSetError),
     /// A name given by the user.
     #[error(transparent)]
     Name(#[from] NameError),

@@ -264,3 +264,67 @@ pub enum ImageSetError {
         path: PathBuf,
     },
 }
+
+/// A feature set that is missing, damaged, or of other rows or another network than is wanted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeatureSetError {
+    /// A string that is not valid as a feature set name.
+    #[error("invalid feature set name \"{name}\", expected a valid folder name")]
+    Name {
+        /// Input string.
+        name: String,
+    },
+    /// The dataset has no feature set of this name.
+    #[error("unknown feature set {name} (there are: {names}); create it with `tap dataset features`: {}", .path.display())]
+    NotFound {
+        /// Requested name.
+        name: String,
+        /// Existing names.
+        names: String,
+        /// Dataset folder.
+        path: PathBuf,
+    },
+    /// Files are still to be written.
+    #[error("the feature set is incomplete ({finished} of {num_shards} shards); run its command again to resume: {}", .path.display())]
+    Incomplete {
+        /// Number of finished files.
+        finished: usize,
+        /// Number of shards of the dataset.
+        num_shards: usize,
+        /// Feature set folder.
+        path: PathBuf,
+    },
+    /// The rows or images have changed since the features were computed.
+    #[error("the features are of other {what} than the data set has now; compute them again with --force: {}", .path.display())]
+    Mismatch {
+        /// What has changed: rows, or the images of an image set.
+        what: String,
+        /// Feature set folder.
+        path: PathBuf,
+    },
+    /// There is a feature set of this name, of another network or other views.
+    #[error("there is another feature set of this name ({differences}); choose another name or pass --force: {}", .path.display())]
+    Recipe {
+        /// Keys that differ, with both values.
+        differences: String,
+        /// Feature set folder.
+        path: PathBuf,
+    },
+    /// A file of a feature set contradicts its manifest or itself.
+    #[error("the feature set is damaged, {detail}; compute it again with --force: {}", .path.display())]
+    Damaged {
+        /// What is wrong.
+        detail: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The features of a row cannot be stored.
+    #[error("the features of {id} cannot be stored: {detail}")]
+    Row {
+        /// Object id.
+        id: String,
+        /// What is wrong.
+        detail: String,
+    },
+}

@@ -330,7 +330,7 @@ pub(crate) fn metadata_header(file: &StoreFile, path: &Path) -> Result<Option<Sh
 
 /// Turns a panic while decoding untrusted bytes into an error: the Parquet and Arrow crates do not promise
 /// not to panic.
-fn catch_decoder_panic<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn catch_decoder_panic<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).unwrap_or_else(|_| {
         Err(DatasetError::Shard(ShardError::Invalid {
             detail: "it cannot be decoded".to_owned(),

@@ -100,13 +100,9 @@ impl ShardWriter {
         let file = writer
             .into_inner()
             .map_err(DatasetError::parquet("write", &path))?;
-        let HashingFile { file, hasher, bytes } = file.finish().map_err(DatasetError::io("write", &path))?;
-        file.finish()?;
-        Ok(ShardDigest {
-            rows,
-            bytes,
-            sha256: sha256::hex(&hasher.finalize()),
-        })
+        let file = file.finish().map_err(DatasetError::io("write", &path))?;
+        let (sha256, bytes) = file.finish()?;
+        Ok(ShardDigest { rows, bytes, sha256 })
     }
 }
 
@@ -144,19 +140,25 @@ fn properties(header: &ShardHeader, leaves: &SchemaDescriptor) -> WriterProperti
 
 /// A writer that hashes what passes through.
 #[derive(Debug)]
-struct HashingFile {
+pub(crate) struct HashingFile {
     file: store::NewFile,
     hasher: Sha256,
     bytes: u64,
 }
 
 impl HashingFile {
-    fn new(file: store::NewFile) -> Self {
+    pub(crate) fn new(file: store::NewFile) -> Self {
         Self {
             file,
             hasher: Sha256::new(),
             bytes: 0,
         }
+    }
+
+    /// Syncs the file and renames it to its final name; its SHA-256 and its length in bytes.
+    pub(crate) fn finish(self) -> Result<(String, u64)> {
+        self.file.finish()?;
+        Ok((sha256::hex(&self.hasher.finalize()), self.bytes))
     }
 }
 

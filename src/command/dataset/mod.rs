@@ -1,6 +1,7 @@
 //! `tap dataset`: synthesize shapes, build shards, verify and summarize them.
 
 mod derive;
+mod features;
 mod merge;
 mod output;
 mod overlap;
@@ -52,7 +53,7 @@ Examples:
   tap dataset report shards                            issues of the meshes
   tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, overlap, select, join, resplit, relabel, adopt; see --help of each.";
+More: plan, rebuild, relight, features, overlap, select, join, resplit, relabel, adopt; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
@@ -71,6 +72,7 @@ enum DatasetCommand {
     Inspect(InspectArguments),
     Report(report::Arguments),
     Preview(preview::Arguments),
+    Features(features::Arguments),
     Overlap(overlap::Arguments),
 }
 
@@ -268,6 +270,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Inspect(arguments) => run_inspect(arguments),
         DatasetCommand::Report(arguments) => report::run(arguments),
         DatasetCommand::Preview(arguments) => preview::run(arguments),
+        DatasetCommand::Features(arguments) => features::run(arguments),
         DatasetCommand::Overlap(arguments) => overlap::run(arguments),
     }
 }
@@ -688,6 +691,7 @@ fn print(inspection: &Inspection) {
         bytes,
         num_rows,
         image_sets,
+        feature_sets,
         classes,
         num_parts,
         skipped,
@@ -719,6 +723,16 @@ fn print(inspection: &Inspection) {
         ui::result(format_args!(
             "images     {}, {}{state}",
             set.name,
+            ui::bytes(set.bytes)
+        ));
+    }
+    for set in feature_sets {
+        let state = if set.sha256.is_some() { "" } else { ", unfinished" };
+        ui::result(format_args!(
+            "features   {}, {} of {}, {}{state}",
+            set.name,
+            set.network,
+            set.views,
             ui::bytes(set.bytes)
         ));
     }

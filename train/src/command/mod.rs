@@ -5,6 +5,7 @@ mod compare;
 mod comparison_request;
 mod doctor;
 mod evaluate;
+mod features;
 mod finetune;
 mod generate;
 mod import;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Generate(generate::Generate),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
     Import(import::Import),
+    /// Compute features of a frozen 2D network for every view, and keep them beside the rows.
+    Features(features::Features),
     /// Show which libtorch this program runs with.
     Doctor(doctor::Doctor),
 }
@@ -61,6 +64,7 @@ impl Command {
             Self::Compare(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),
+            Self::Features(command) => command.run(),
             Self::Doctor(command) => command.run(),
         }
     }

@@ -4,10 +4,12 @@
 //! ([`PhotographConfig`]) lets the queries attend to the tokens; the 2D generator ([`DecoderConfig`]) decodes the image.
 //! [`Tap`] is the whole. A [`MaskedAutoencoder`] leaves some groups of points out and reconstructs them from
 //! the others, a [`HierarchicalAutoencoder`] on several scales.
+//! A frozen 2D network ([`image::ImageEncoder`]) says what the views show.
 //! A task head ([`ClassifierHead`]) takes the encoder's global feature instead.
 //! Nothing here reads a configuration file, a shard or a checkpoint.
 
 pub mod encoder;
+pub mod image;
 
 mod block;
 mod decoder;

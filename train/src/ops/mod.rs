@@ -15,6 +15,7 @@ mod knn;
 mod memory;
 mod plane;
 mod pool;
+mod projection;
 
 pub use ball_query::ball_query;
 pub use chamfer::{ChamferNorm, chamfer};
@@ -25,3 +26,7 @@ pub use interpolate::{ThreeNearest, interpolate, three_nearest};
 pub use knn::{nearest, nearest_within};
 pub(crate) use memory::floats_mut;
 pub use pool::gather_max;
+pub use projection::{
+    DEPTH_SIZE_PX, DepthView, NUM_DEPTH_VIEWS, depth_images, depth_positions, position_of_pixel,
+    sample_bicubic,
+};

@@ -1,7 +1,8 @@
-//! Pre-training, fine-tuning tasks, probing and importing: one file each.
+//! Pre-training, fine-tuning tasks, probing, importing and features of 2D networks: one file each.
 
 pub mod classify;
 pub mod comparison;
+pub mod features;
 pub mod finetune;
 pub mod generate;
 pub mod import;
