@@ -18,6 +18,7 @@ mod local_file;
 mod manifest;
 mod merge;
 mod owned_folder;
+pub mod pickle;
 mod pipeline;
 pub mod predicate;
 mod reader;

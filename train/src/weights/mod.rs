@@ -2,6 +2,5 @@
 
 pub mod checkpoint;
 pub mod file_kind;
-pub mod pickle;
 pub mod safetensors;
 pub mod torch_file;
