@@ -14,6 +14,8 @@ mod error;
 mod folder_lock;
 mod image;
 mod image_set;
+#[cfg(feature = "build")]
+mod import;
 mod local_file;
 mod manifest;
 mod merge;
@@ -66,8 +68,8 @@ pub use derive::{
     open_foreign,
 };
 pub use error::{
-    BuildError, DatasetError, DeriveError, ImageError, ImageSetError, ManifestError, NameError, RecipeError,
-    RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
+    BuildError, DatasetError, DeriveError, ImageError, ImageSetError, ImportError, ManifestError, NameError,
+    RecipeError, RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
@@ -75,6 +77,10 @@ pub use image::{
     decode_rgb_planes, encode_gray_png, encode_png, encode_png_with_text, encode_rgb_png,
 };
 pub use image_set::{image_set_dir, image_sets};
+#[cfg(feature = "build")]
+pub use import::{
+    EpisodeOptions, ImportEvent, ImportOptions, ImportReport, ImportSet, import, sample_of_points,
+};
 pub use manifest::{
     BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
     SourceDescription, is_manifest_name, shard_file_name,
