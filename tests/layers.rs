@@ -11,10 +11,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates that one workspace crate alone may name, by prefix, and that crate.
-const OWNED: [(&str, &str); 11] = [
+const OWNED: [(&str, &str); 12] = [
     ("wgpu", "tap-render"),
     ("arrow", "tap-dataset"),
     ("parquet", "tap-dataset"),
+    ("hdf5", "tap-dataset"),
     ("object_store", "tap-dataset"),
     ("tokio", "tap-dataset"),
     ("tch", "tap-train"),

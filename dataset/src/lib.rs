@@ -15,10 +15,13 @@ mod feature_set;
 mod folder_lock;
 mod image;
 mod image_set;
+#[cfg(feature = "build")]
+mod import;
 mod local_file;
 mod manifest;
 mod merge;
 mod owned_folder;
+pub mod pickle;
 mod pipeline;
 pub mod predicate;
 mod reader;
@@ -67,8 +70,9 @@ pub use derive::{
     open_foreign,
 };
 pub use error::{
-    BuildError, DatasetError, DeriveError, FeatureSetError, ImageError, ImageSetError, ManifestError,
-    NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError, ThreadError,
+    BuildError, DatasetError, DeriveError, FeatureSetError, ImageError, ImageSetError, ImportError,
+    ManifestError, NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError,
+    ThreadError,
 };
 pub use feature_set::{
     FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
@@ -80,6 +84,10 @@ pub use image::{
     decode_rgb_planes, encode_gray_png, encode_png, encode_png_with_text, encode_rgb_png,
 };
 pub use image_set::{image_set_dir, image_sets};
+#[cfg(feature = "build")]
+pub use import::{
+    EpisodeOptions, ImportEvent, ImportOptions, ImportReport, ImportSet, import, sample_of_points,
+};
 pub use manifest::{
     BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
     SourceDescription, is_manifest_name, shard_file_name,

@@ -22,7 +22,7 @@ const FILE_NORMALS_SINCE: u32 = 4;
 /// Limit on points per object.
 const MAX_NUM_POINTS: usize = 1 << 18;
 /// Limit on objects per shard.
-const MAX_ROWS_PER_SHARD: usize = 1 << 20;
+pub(crate) const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 
 /// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -189,6 +189,11 @@ impl BuildRecipe {
     /// # Errors
     /// When the manifest holds none of this program.
     pub(crate) fn of(manifest: &Manifest, dir: &Path) -> Result<Self> {
+        if manifest.recipe.get("import").is_some() {
+            return Err(DatasetError::Recipe(RecipeError::Imported {
+                path: dir.to_owned(),
+            }));
+        }
         let recipe: Result<Self, _> = serde_json::from_value(manifest.recipe.clone());
         let mut recipe = recipe.map_err(|source| {
             DatasetError::Recipe(RecipeError::Json {

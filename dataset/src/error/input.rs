@@ -48,6 +48,14 @@ pub enum NameError {
         /// All layouts.
         expected: String,
     },
+    /// Unknown published set.
+    #[error("unknown set \"{text}\", expected one of {expected}")]
+    ImportSet {
+        /// Input string.
+        text: String,
+        /// All sets.
+        expected: String,
+    },
     /// Invalid split ratios.
     #[error(
         "invalid split ratios \"{text}\", expected train,test or train,val,test with sum 1, for example 0.8,0.2"
@@ -133,6 +141,12 @@ pub enum RecipeError {
         /// JSON error with line and column.
         #[source]
         source: serde_json::Error,
+    },
+    /// The dataset was not built from meshes.
+    #[error("the data set was imported: no recipe builds it from meshes: {}", .path.display())]
+    Imported {
+        /// Dataset folder.
+        path: PathBuf,
     },
     /// A recipe setting is out of range.
     #[error("recipe: {key} is {value}, but must be {rule}")]

@@ -3,6 +3,7 @@
 //! A single bad mesh is not an error: it is skipped with a [`SkipReason`](crate::SkipReason) in the manifest.
 
 mod derive;
+mod import;
 mod input;
 mod run;
 mod storage;
@@ -13,6 +14,7 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 
 pub use derive::DeriveError;
+pub use import::ImportError;
 pub use input::{NameError, RecipeError, SourceError};
 pub use run::{BuildError, RelightError, ThreadError};
 pub use storage::{FeatureSetError, ImageError, ImageSetError, ManifestError, ShardError, StoreError};
@@ -57,6 +59,9 @@ pub enum DatasetError {
     /// A dataset made from others.
     #[error(transparent)]
     Derive(#[from] DeriveError),
+    /// A published set.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// Relighting as a whole.
     #[error(transparent)]
     Relight(#[from] RelightError),

@@ -159,7 +159,7 @@ pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Resu
 }
 
 /// Integer arithmetic, identical everywhere; maps gray to itself.
-fn luma([red, green, blue]: [u8; 3]) -> u8 {
+pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     let thousandths = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
     ((thousandths + 500) / 1000) as u8
 }

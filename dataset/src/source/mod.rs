@@ -48,6 +48,7 @@ use listing::Listing;
 pub(crate) use mesh_file::{content, expected_bytes, format_of, is_readable, is_unreadable, stem};
 pub use object_reader::{ListedObject, ObjectReader, ReadError};
 pub use part_table::PartTable;
+pub(crate) use shrec16::{UNLABELED, synsets_in};
 pub(crate) use split_list::SplitList;
 pub use split_ratios::SplitRatios;
 pub(crate) use table::read_classes;
@@ -256,7 +257,10 @@ impl Source {
                 publication = listing.publication;
                 listing.candidates
             }
-            Layout::Shrec16 => shrec16::find(&listing.tree)?,
+            Layout::Shrec16 => {
+                notes.extend(shrec16::describe_lists(&listing.tree)?);
+                shrec16::find(&listing.tree)?
+            }
             Layout::Modelnet => modelnet::find(&listing),
             Layout::Objaverse => objaverse::find(&listing)?,
             Layout::Folders | Layout::Auto | Layout::Csv => {

@@ -17,8 +17,10 @@ const PREFIX: &str = "model_";
 const NUM_DIGITS: usize = 6;
 /// Possible folders of the lists.
 const LIST_FOLDERS: [&str; 2] = ["", "evalkit"];
+/// Models that the published lists name. That of the test split was not published.
+const PUBLISHED: [(Split, usize); 2] = [(Split::Train, 35_765), (Split::Val, 5159)];
 /// Category of objects that no list names.
-const UNLABELED: &str = "unlabeled";
+pub(crate) const UNLABELED: &str = "unlabeled";
 
 /// Split of a folder name.
 fn split_of_folder(name: &str) -> Option<Split> {
@@ -46,6 +48,22 @@ pub(super) fn matches_layout(tree: &Tree) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// How many models the lists name, beside how many the published ones name.
+pub(super) fn describe_lists(tree: &Tree) -> Result<Option<String>> {
+    let mut lists = Vec::new();
+    for (split, published) in PUBLISHED {
+        let found = list(tree, split)?.map(|table| table.rows.len());
+        lists.extend(found.map(|found| {
+            if found == published {
+                format!("{split} {found}, as published")
+            } else {
+                format!("{split} {found} ({published} were published)")
+            }
+        }));
+    }
+    Ok((!lists.is_empty()).then(|| format!("lists of SHREC 2016 name so many models: {}", lists.join(", "))))
 }
 
 pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
@@ -80,24 +98,37 @@ pub(super) fn find(tree: &Tree) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
+/// Synset by object number, six digits, from the lists in a folder or in its `evalkit`; empty without them.
+pub(crate) fn synsets_in(folder: &Path) -> Result<BTreeMap<String, String>> {
+    synsets(&Tree::of_folder(folder.to_owned()))
+}
+
 /// Synset by object number, from the available lists.
 fn synsets(tree: &Tree) -> Result<BTreeMap<String, String>> {
     let mut synset_of = BTreeMap::new();
-    for folder in LIST_FOLDERS {
-        for split in Split::ALL {
-            let path = Path::new(folder).join(format!("{split}.csv"));
-            let Some(table) = Table::in_tree(tree, &path)? else {
-                continue;
-            };
-            let (id, synset) = (table.column(&["id"])?, table.column(&["synsetId"])?);
-            for (_, row) in &table.rows {
-                let cell = |column: usize| row.get(column).unwrap_or_default();
-                synset_of.insert(
-                    format!("{:0>NUM_DIGITS$}", cell(id)),
-                    format!("{:0>8}", cell(synset)),
-                );
-            }
+    for split in Split::ALL {
+        let Some(table) = list(tree, split)? else {
+            continue;
+        };
+        let (id, synset) = (table.column(&["id"])?, table.column(&["synsetId"])?);
+        for (_, row) in &table.rows {
+            let cell = |column: usize| row.get(column).unwrap_or_default();
+            synset_of.insert(
+                format!("{:0>NUM_DIGITS$}", cell(id)),
+                format!("{:0>8}", cell(synset)),
+            );
         }
     }
     Ok(synset_of)
+}
+
+/// The list of a split, in the folder or in `evalkit`.
+fn list(tree: &Tree, split: Split) -> Result<Option<Table>> {
+    for folder in LIST_FOLDERS {
+        let table = Table::in_tree(tree, &Path::new(folder).join(format!("{split}.csv")))?;
+        if table.is_some() {
+            return Ok(table);
+        }
+    }
+    Ok(None)
 }

@@ -361,6 +361,12 @@ fn shrec_numbers_meshes_and_lists_synsets() {
             "test unlabeled/model_000009 test/model_000009.obj",
         ]
     );
+    let lists = "train 2 (35765 were published), val 1 (5159 were published)";
+    assert!(
+        source.notes().iter().any(|note| note.contains(lists)),
+        "{:?}",
+        source.notes()
+    );
 }
 
 #[test]

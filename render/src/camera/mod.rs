@@ -14,6 +14,7 @@
 //! perspective. A [`Window`] is the square of it that becomes the image. It need not be centered on the axis, which
 //! makes the framing exact: an off-axis crop and zoom, in `clip_from_view`.
 
+mod picture;
 pub mod pose_format;
 mod rig;
 mod rig_spec;

@@ -512,6 +512,13 @@ impl ObjectFromMesh {
         Self::around(mesh, sum / points.len().max(1) as f64, points, up)
     }
 
+    /// As [`from_points`](Self::from_points), for points that belong to no mesh, in file coordinates.
+    #[must_use]
+    pub fn from_cloud(points: &[DVec3], up: UpAxis) -> Self {
+        let center = points.iter().sum::<DVec3>() / points.len().max(1) as f64;
+        Self::of_center(center, radius(points.iter().copied(), center), up)
+    }
+
     /// Moves the center of the bounding box to the origin and scales the farthest vertex to distance 1.
     #[must_use]
     pub fn from_bounding_box(mesh: &Mesh, up: UpAxis) -> Self {
@@ -531,12 +538,13 @@ impl ObjectFromMesh {
     }
 
     fn around(mesh: &Mesh, local_center: DVec3, points: &[Vec3], up: UpAxis) -> Self {
-        let radius = points
-            .iter()
-            .map(|point| (point.as_dvec3() - local_center).length())
-            .fold(0.0, f64::max);
+        let radius = radius(points.iter().map(|point| point.as_dvec3()), local_center);
+        Self::of_center(mesh.origin() + local_center, radius, up)
+    }
+
+    fn of_center(center: DVec3, radius: f64, up: UpAxis) -> Self {
         Self {
-            center: mesh.origin() + local_center,
+            center,
             scale: if radius > 0.0 { radius.recip() } else { 1.0 },
             rotation: up.rotation(),
         }
@@ -564,6 +572,11 @@ impl ObjectFromMesh {
         let linear = self.rotation * self.scale;
         DMat4::from_mat3_translation(linear, linear * -center)
     }
+}
+
+/// Distance of the farthest point from the center.
+fn radius(points: impl Iterator<Item = DVec3>, center: DVec3) -> f64 {
+    points.map(|point| (point - center).length()).fold(0.0, f64::max)
 }
 
 #[cfg(test)]

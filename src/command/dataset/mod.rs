@@ -2,6 +2,7 @@
 
 mod derive;
 mod features;
+mod import;
 mod merge;
 mod output;
 mod overlap;
@@ -47,6 +48,7 @@ const EXAMPLES: &str = "\
 Examples:
   tap dataset synthesize --out meshes
   tap dataset build meshes --out shards
+  tap dataset import scanobjectnn ScanObjectNN --variant PB_T50_RS --out pb     a published set
   tap dataset merge shards-1 shards-2 --out shards     join the halves that two machines built
   tap dataset verify shards
   tap dataset inspect shards --json
@@ -59,6 +61,7 @@ More: plan, rebuild, relight, features, overlap, select, join, resplit, relabel,
 enum DatasetCommand {
     Synthesize(SynthesizeArguments),
     Build(Box<BuildArguments>),
+    Import(Box<import::Arguments>),
     Merge(merge::Arguments),
     Select(derive::SelectArguments),
     Join(derive::JoinArguments),
@@ -257,6 +260,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
+        DatasetCommand::Import(arguments) => import::run(arguments),
         DatasetCommand::Merge(arguments) => merge::run(arguments),
         DatasetCommand::Select(arguments) => derive::select(arguments),
         DatasetCommand::Join(arguments) => derive::join(arguments),

@@ -3,6 +3,5 @@
 pub mod checkpoint;
 pub mod file_kind;
 pub mod image_encoder;
-pub mod pickle;
 pub mod safetensors;
 pub mod torch_file;

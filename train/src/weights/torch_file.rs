@@ -1,7 +1,7 @@
 //! Tensors of PyTorch's own files (`.pth`, `.pt`), read without running anything.
 //!
 //! Such a file is an uncompressed ZIP archive: `NAME/data.pkl`, a pickle whose tensors refer to `NAME/data/KEY`, one file
-//! of raw numbers each. The pickle goes through [`super::pickle`], which makes no calls; of all names the
+//! of raw numbers each. The pickle goes through [`tap_dataset::pickle`], which makes no calls; of all names the
 //! handful below are recognized, and everything else is skipped and listed by name. A whole module that was pickled
 //! (`torch.save(model)`) and a `TorchScript` archive give the tensors of their state dict. Files from before PyTorch 1.6 have
 //! another layout and are refused.
@@ -11,12 +11,12 @@ use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::path::Path;
 
+use tap_dataset::pickle::{self, MODULE_ATTRIBUTES, Pickle, Value};
 use tch::{Kind, Tensor};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::TrainError;
 use crate::weights::file_kind::FileKind;
-use crate::weights::pickle::{self, MODULE_ATTRIBUTES, Pickle, Value};
 
 /// Limit on the pickle: a network of some hundred thousand tensors.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;

@@ -5,15 +5,19 @@
 //! name, the arguments and the state that the object would get, and the caller handles the few names that it knows.
 //!
 //! Memory is bounded by the size of the file: every instruction adds a bounded amount, and lengths are checked against
-//! the bytes that remain.
+//! the bytes that remain. A file with large arrays need not be held: [`index`] leaves them where they are, and says where.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Cursor, Seek};
 use std::rc::Rc;
 
 /// Largest depth of nested containers.
 const MAX_DEPTH: usize = 32;
 /// Largest number of entries: ten times that of the largest networks.
 const MAX_ENTRIES: usize = 1 << 20;
+/// Longer runs of bytes are not held by an index.
+const MAX_INDEXED_BYTES: u64 = 1 << 12;
 
 /// The attributes in which a module of PyTorch keeps its tensors and its parts.
 pub const MODULE_ATTRIBUTES: [&str; 3] = ["_parameters", "_buffers", "_modules"];
@@ -25,7 +29,7 @@ pub struct Pickle {
     /// The outermost value.
     pub root: Value,
     /// Length of the pickle in bytes.
-    pub num_bytes: usize,
+    pub num_bytes: u64,
 }
 
 /// A container.
@@ -56,6 +60,13 @@ pub enum Value {
     Text(Rc<str>),
     /// Bytes.
     Bytes(Rc<[u8]>),
+    /// Bytes that were left in the file, by [`index`].
+    Stored {
+        /// Where they begin.
+        offset: u64,
+        /// How many there are.
+        num_bytes: u64,
+    },
     /// A tuple, list or set: [`Pickle::items`].
     Items(usize),
     /// A dictionary: [`Pickle::entries`].
@@ -77,16 +88,19 @@ pub enum PickleError {
     /// The bytes end too early.
     #[error("the pickle ends in the middle of an instruction, at byte {at}")]
     Truncated {
-        /// Offset of the instruction in bytes.
-        at: usize,
+        /// Where it ends, in bytes.
+        at: u64,
     },
+    /// The file cannot be read.
+    #[error("the pickle cannot be read")]
+    Io(#[from] io::Error),
     /// An unknown instruction.
     #[error("unknown instruction {code:#04x} at byte {at}")]
     UnknownInstruction {
         /// The instruction.
         code: u8,
         /// Offset of the instruction in bytes.
-        at: usize,
+        at: u64,
     },
     /// An instruction with wrong operands on the stack.
     #[error("the instruction {code:#04x} at byte {at} does not fit what is there")]
@@ -94,7 +108,7 @@ pub enum PickleError {
         /// The instruction.
         code: u8,
         /// Offset of the instruction in bytes.
-        at: usize,
+        at: u64,
     },
 }
 
@@ -167,11 +181,15 @@ impl Pickle {
     /// The attributes that the object of a call would get.
     #[must_use]
     pub fn attributes(&self, value: &Value) -> Option<&[(Value, Value)]> {
+        self.entries(self.state(value)?)
+    }
+
+    /// What would be set as the state of the object of a call.
+    #[must_use]
+    pub fn state(&self, value: &Value) -> Option<&Value> {
         match value {
             Value::Call(id) => match &self.nodes[*id] {
-                Node::Call {
-                    state: Some(state), ..
-                } => self.entries(state),
+                Node::Call { state, .. } => state.as_ref(),
                 _ => None,
             },
             _ => None,
@@ -250,9 +268,27 @@ impl Pickle {
 /// # Errors
 /// Where the bytes are no pickle, or use an instruction that is not known.
 pub fn read(bytes: &[u8]) -> Result<Pickle, PickleError> {
+    run(Cursor::new(bytes), bytes.len() as u64, u64::MAX)
+}
+
+/// Reads the pickle that a file holds, and leaves runs of more than 4 KiB in it, as [`Value::Stored`]: memory grows with the
+/// number of its values, not with their size.
+///
+/// # Errors
+/// As for [`read`], and where the file cannot be read.
+pub fn index(file: &File) -> Result<Pickle, PickleError> {
+    let len = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    reader.rewind()?;
+    run(reader, len, MAX_INDEXED_BYTES)
+}
+
+fn run(input: impl BufRead + Seek, len: u64, max_held_bytes: u64) -> Result<Pickle, PickleError> {
     let mut machine = Machine {
-        bytes,
+        input,
         at: 0,
+        len,
+        max_held_bytes,
         nodes: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
@@ -272,17 +308,21 @@ pub fn read(bytes: &[u8]) -> Result<Pickle, PickleError> {
     }
 }
 
-struct Machine<'a> {
-    bytes: &'a [u8],
-    at: usize,
+struct Machine<Input> {
+    input: Input,
+    at: u64,
+    /// Length of the input in bytes.
+    len: u64,
+    /// Longer runs of bytes stay in the input.
+    max_held_bytes: u64,
     nodes: Vec<Node>,
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u64, Value>,
 }
 
-impl<'a> Machine<'a> {
-    fn step(&mut self, code: u8, at: usize) -> Result<(), PickleError> {
+impl<Input: BufRead + Seek> Machine<Input> {
+    fn step(&mut self, code: u8, at: u64) -> Result<(), PickleError> {
         match code {
             // Protocol and frame say nothing that is needed.
             0x80 => {
@@ -326,12 +366,12 @@ impl<'a> Machine<'a> {
             b'M' => Value::Int(i64::from(u16::from_le_bytes(self.array()?))),
             b'G' => Value::Float(f64::from_be_bytes(self.array()?)),
             0x8a => {
-                let len = usize::from(self.byte()?);
-                little_endian(self.take(len)?)
+                let len = u64::from(self.byte()?);
+                little_endian(&self.take(len)?)
             }
             0x8b => {
-                let len = u32::from_le_bytes(self.array()?) as usize;
-                little_endian(self.take(len)?)
+                let len = u64::from(u32::from_le_bytes(self.array()?));
+                little_endian(&self.take(len)?)
             }
             b'F' => self.line()?.parse().map_or(Value::Opaque, Value::Float),
             _ => match self.line()?.trim_end_matches('L') {
@@ -351,15 +391,24 @@ impl<'a> Machine<'a> {
             b'X' | b'T' | b'B' => u64::from(u32::from_le_bytes(self.array()?)),
             _ => u64::from_le_bytes(self.array()?),
         };
-        let taken = self.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+        // What Python 2 called text holds the bytes of arrays too.
+        if len > self.max_held_bytes && !matches!(code, b'X' | 0x8c | 0x8d) {
+            let offset = self.at;
+            self.skip(len)?;
+            return Ok(Value::Stored {
+                offset,
+                num_bytes: len,
+            });
+        }
+        let taken = self.take(len)?;
         Ok(match code {
-            b'X' | b'T' | b'U' | 0x8c | 0x8d => Value::Text(String::from_utf8_lossy(taken).into()),
+            b'X' | b'T' | b'U' | 0x8c | 0x8d => Value::Text(String::from_utf8_lossy(&taken).into()),
             _ => Value::Bytes(taken.into()),
         })
     }
 
     /// To and from the memo.
-    fn remember(&mut self, code: u8, at: usize) -> Result<(), PickleError> {
+    fn remember(&mut self, code: u8, at: u64) -> Result<(), PickleError> {
         let misplaced = || PickleError::Misplaced { code, at };
         let key = match code {
             b'p' | b'g' => self.line()?.parse().map_err(|_| misplaced())?,
@@ -589,32 +638,48 @@ impl<'a> Machine<'a> {
     }
 
     fn byte(&mut self) -> Result<u8, PickleError> {
-        Ok(self.take(1)?[0])
+        Ok(self.array::<1>()?[0])
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], PickleError> {
-        let taken = self.take(N)?;
-        Ok(taken.try_into().expect("so many bytes were taken"))
+        self.check_left(N as u64)?;
+        let mut taken = [0; N];
+        self.input.read_exact(&mut taken)?;
+        self.at += N as u64;
+        Ok(taken)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], PickleError> {
-        let rest = &self.bytes[self.at..];
-        let taken = rest
-            .get(..len)
-            .ok_or(PickleError::Truncated { at: self.bytes.len() })?;
+    fn take(&mut self, len: u64) -> Result<Vec<u8>, PickleError> {
+        self.check_left(len)?;
+        let mut taken = vec![0; len as usize];
+        self.input.read_exact(&mut taken)?;
         self.at += len;
         Ok(taken)
     }
 
+    fn skip(&mut self, len: u64) -> Result<(), PickleError> {
+        self.check_left(len)?;
+        self.input.seek_relative(len as i64)?;
+        self.at += len;
+        Ok(())
+    }
+
+    /// What is announced has to be there before anything is allocated for it.
+    fn check_left(&self, len: u64) -> Result<(), PickleError> {
+        if len <= self.len - self.at {
+            Ok(())
+        } else {
+            Err(PickleError::Truncated { at: self.len })
+        }
+    }
+
     fn line(&mut self) -> Result<String, PickleError> {
-        let rest = &self.bytes[self.at..];
-        let len = rest
-            .iter()
-            .position(|&byte| byte == b'\n')
-            .ok_or(PickleError::Truncated { at: self.bytes.len() })?;
-        let line = String::from_utf8_lossy(&rest[..len]).into_owned();
-        self.at += len + 1;
-        Ok(line)
+        let mut line = Vec::new();
+        self.at += self.input.read_until(b'\n', &mut line)? as u64;
+        match line.pop() {
+            Some(b'\n') => Ok(String::from_utf8_lossy(&line).into_owned()),
+            _ => Err(PickleError::Truncated { at: self.len }),
+        }
     }
 }
 
@@ -656,7 +721,7 @@ mod tests {
         // pickle.dumps({'a': [1, -2, 70000], 'b': (None, True, 1.5), 'c': {'d': 'é'}}, protocol=2)
         let bytes = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffJp\x11\x01\x00eX\x01\x00\x00\x00bq\x03N\x88G?\xf8\x00\x00\x00\x00\x00\x00\x87q\x04X\x01\x00\x00\x00cq\x05}q\x06X\x01\x00\x00\x00dq\x07X\x02\x00\x00\x00\xc3\xa9q\x08su.";
         let pickle = read(bytes).unwrap();
-        assert_eq!(pickle.num_bytes, bytes.len(), "all of it");
+        assert_eq!(pickle.num_bytes, bytes.len() as u64, "all of it");
         let entries = pickle.entries(&pickle.root).unwrap();
         let items = |i: usize| pickle.items(&entries[i].1).unwrap();
         let ints: Vec<_> = items(0).iter().map(Value::as_int).collect();
@@ -719,6 +784,47 @@ mod tests {
             false
         });
         assert_eq!(ints, ["0.a=1", "1.w=2", "1.sub.x=3", "1.other=4"]);
+    }
+
+    #[test]
+    fn an_index_leaves_arrays_in_the_file() {
+        // [b'...', 7], with so many bytes as are not held.
+        let num_bytes = MAX_INDEXED_BYTES as usize + 1;
+        let mut bytes = b"\x80\x03](B".to_vec();
+        bytes.extend((num_bytes as u32).to_le_bytes());
+        bytes.extend((0..num_bytes).map(|i| i as u8));
+        bytes.extend(b"K\x07e.");
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        let pickle = index(&file).unwrap();
+        let items = pickle.items(&pickle.root).unwrap();
+        let Value::Stored {
+            offset,
+            num_bytes: len,
+        } = items[0]
+        else {
+            panic!("it is held: {items:?}")
+        };
+        let mut stored = vec![0; len as usize];
+        assert_eq!(
+            crate::local_file::read_at(&file, &mut stored, offset).unwrap(),
+            stored.len()
+        );
+        assert!(
+            stored.iter().enumerate().all(|(i, &byte)| byte == i as u8),
+            "the bytes of the array"
+        );
+        assert_eq!((stored.len(), items[1].as_int()), (num_bytes, Some(7)));
+        assert!(
+            matches!(read(&bytes).unwrap().root, Value::Items(_)),
+            "or all of it in memory"
+        );
+
+        file.set_len(100).unwrap();
+        assert!(
+            matches!(index(&file), Err(PickleError::Truncated { at: 100 })),
+            "cut off"
+        );
     }
 
     #[test]
