@@ -72,7 +72,7 @@ pub use derive::{
 pub use error::{
     BuildError, DatasetError, DeriveError, FeatureSetError, ImageError, ImageSetError, ImportError,
     ManifestError, NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError,
-    ThreadError,
+    StreamError, ThreadError,
 };
 pub use feature_set::{
     FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
@@ -94,7 +94,9 @@ pub use manifest::{
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
-pub use reader::Dataset;
+pub use reader::{
+    DEFAULT_READ_AHEAD_BYTES, Dataset, Order, Permutation, Place, Reader, Stream, StreamSample, StreamState,
+};
 #[cfg(feature = "build")]
 pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};
 #[cfg(feature = "build")]
@@ -107,7 +109,7 @@ pub use schema::{
     OLDEST_SCHEMA_VERSION, ObjectId, PartName, RowDigest, RowLayout, SCHEMA_VERSION, Sample, SampleView,
     ShardHeader, Split,
 };
-pub use shard::{ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
+pub use shard::{Projection, ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{
     DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, ListedObject, ObjectReader, PartTable, ReadError, Source,

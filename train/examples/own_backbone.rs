@@ -57,7 +57,8 @@ fn main() {
     let data = OpenData::open(folder.path()).expect("it was just written");
     let plan = data.plan(None, &config, Task::Pretrain, 0, "none");
     let (plan, rows) = plan.expect("the data fits");
-    let batches = train_batches(&plan, std::sync::Arc::new(rows), ViewSampling::Random(2));
+    let batches =
+        train_batches(&plan, std::sync::Arc::new(rows), ViewSampling::Random(2)).expect("there are rows");
     let networks = tap_config(&plan).expect("it is a plan of TAP");
     let vs = nn::VarStore::new(Device::Cpu);
     // The weights belong under `encoder`: that is where fine-tuning and export look for them.

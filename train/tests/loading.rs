@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tap_dataset::Split;
+use tap_dataset::{Order, Split};
 use tap_train::data::augment::{Augmentation, HeightFrom};
 use tap_train::data::batch::CpuBatch;
 use tap_train::data::collator::{Collator, LoaderOptions, PointSampling, ViewSampling};
 use tap_train::data::loader::Loader;
-use tap_train::data::sampler::{BatchSampler, LastBatch};
+use tap_train::data::sampler::{BatchSampler, LastBatch, Shuffle};
 use tap_train::data::source::SampleSource;
 use tap_train::task::OpenData;
 use tch::Device;
@@ -50,7 +50,7 @@ fn batches(
         num_rows: source.len(),
         batch_size: 4,
         last_batch: LastBatch::Carry,
-        shuffle: Some(seed),
+        shuffle: Some(Shuffle::Keyed(Order::new(source.len() as u64, Some(seed)))),
     };
     let collator = Arc::new(Collator::new(Arc::clone(source), sampler, options));
     Loader::start(&collator, steps, threads)
@@ -157,9 +157,19 @@ fn a_reader_that_leaves_early_ends_the_threads() {
 
 proptest! {
     #[test]
-    fn every_row_comes_once_an_epoch(num_rows in 1..60_usize, batch_size in 1..20_usize, seed in any::<u64>()) {
+    fn every_row_comes_once_an_epoch(
+        num_rows in 1..60_usize,
+        batch_size in 1..20_usize,
+        seed in any::<u64>(),
+        is_listed in any::<bool>(),
+    ) {
+        let shuffle = if is_listed {
+            Shuffle::Listed(seed)
+        } else {
+            Shuffle::Keyed(Order::new(num_rows as u64, Some(seed)))
+        };
         for last_batch in [LastBatch::Drop, LastBatch::Keep, LastBatch::Carry] {
-            let sampler = BatchSampler { num_rows, batch_size, last_batch, shuffle: Some(seed) };
+            let sampler = BatchSampler { num_rows, batch_size, last_batch, shuffle: Some(shuffle.clone()) };
             let num_steps = 3 * sampler.steps_per_epoch();
             let drawn: Vec<(u64, usize)> = (0..num_steps).flat_map(|step| sampler.batch(step)).collect();
             let distinct: BTreeSet<_> = drawn.iter().copied().collect();
@@ -177,6 +187,26 @@ proptest! {
             }
         }
     }
+}
+
+/// Runs that were begun before rows were ordered by a key go on as they began.
+#[test]
+fn the_order_of_earlier_versions_stays() {
+    let sampler = BatchSampler {
+        num_rows: 7,
+        batch_size: 4,
+        last_batch: LastBatch::Carry,
+        shuffle: Some(Shuffle::Listed(3)),
+    };
+    let steps: Vec<Vec<(u64, usize)>> = (0..3).map(|step| sampler.batch(step)).collect();
+    assert_eq!(
+        steps,
+        [
+            vec![(0, 3), (0, 5), (0, 0), (0, 2)],
+            vec![(0, 4), (0, 6), (0, 1), (1, 4)],
+            vec![(1, 0), (1, 1), (1, 2), (1, 5)],
+        ]
+    );
 }
 
 #[test]

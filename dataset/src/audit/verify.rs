@@ -16,7 +16,7 @@ use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
 use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, is_thin, points_in_mask};
 use crate::schema::{MeshIssues, MeshStats, ObjectId, Sample, SampleView};
-use crate::shard::{ShardReader, ViewSelection};
+use crate::shard::{Projection, ShardReader, ViewSelection};
 use crate::store::{self, SharedFile};
 
 /// Limit on listed problems; the rest are only counted.
@@ -234,7 +234,7 @@ impl<'a> ImageSetShard<'a> {
             return Ok(());
         };
         let (id, pngs) = shard
-            .read_images(row, ViewSelection::All)
+            .read_images(row, &Projection::default())
             .map_err(|e| error_chain(&e))?;
         if id != sample.id {
             return Err(format!("{id} instead of {}", sample.id));

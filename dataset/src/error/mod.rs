@@ -7,6 +7,7 @@ mod import;
 mod input;
 mod run;
 mod storage;
+mod stream;
 
 use std::io;
 use std::path::Path;
@@ -18,6 +19,7 @@ pub use import::ImportError;
 pub use input::{NameError, RecipeError, SourceError};
 pub use run::{BuildError, RelightError, ThreadError};
 pub use storage::{FeatureSetError, ImageError, ImageSetError, ManifestError, ShardError, StoreError};
+pub use stream::StreamError;
 
 /// Result of this crate's fallible functions.
 pub type Result<T, E = DatasetError> = std::result::Result<T, E>;
@@ -65,6 +67,9 @@ pub enum DatasetError {
     /// Relighting as a whole.
     #[error(transparent)]
     Relight(#[from] RelightError),
+    /// Rows in the order of an epoch.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// Threads could not be started.
     #[error(transparent)]
     Thread(#[from] ThreadError),

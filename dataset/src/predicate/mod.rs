@@ -5,7 +5,10 @@
 //! `'text' in column` asks for an entry of a column of lists. As in SQL, a comparison with null is unknown, and a row is
 //! chosen only where the condition is true.
 
+mod bounds;
 mod grammar;
+
+pub use bounds::Bounds;
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

@@ -9,42 +9,37 @@ use crate::error::NameError;
 use crate::image::{Mask1Bit, ViewGbuffer};
 use crate::predicate::{Value, ValueKind};
 use crate::schema::column::Column;
-use crate::schema::{
-    ColumnSet, MeshIssue, MeshIssues, MeshStats, ObjectId, RowLayout, Sample, SampleView, column,
-};
+use crate::schema::{MeshIssue, MeshIssues, MeshStats, ObjectId, RowLayout, Sample, SampleView, column};
 
 /// The sample in row `row` of a batch, with the selected views.
 ///
-/// The batch holds the columns of the layout, view columns only if a view is selected. List lengths and nulls, which types
-/// alone do not guarantee, are checked.
+/// The batch holds the columns of the layout that are read. List lengths and nulls, which types alone do not guarantee, are
+/// checked.
 pub(super) fn sample_from_batch(
     batch: &RecordBatch,
     row: usize,
     layout: &RowLayout,
+    is_read: &dyn Fn(&str) -> bool,
     view_indices: &[usize],
 ) -> Result<Sample, String> {
     let batch = Row { batch, row };
-    let has = |set| layout.columns.has(set);
-    let normals = || batch.arrays(column::NORMALS, layout.num_points);
-    let views = if view_indices.is_empty() {
-        Vec::new()
-    } else {
-        batch.views(layout, view_indices)?
+    let vectors = |name| {
+        let vectors = is_read(name).then(|| batch.arrays(name, layout.num_points));
+        vectors.transpose()
     };
-    let [object_from_mesh] = batch.arrays::<16>(column::OBJECT_FROM_MESH, 1)?[..] else {
-        return Err(format!("{} is not one matrix", column::OBJECT_FROM_MESH));
-    };
+    let string = |name| is_read(name).then(|| batch.string(name)).transpose();
+    let label = is_read(column::LABEL).then(|| batch.integer(column::LABEL));
     Ok(Sample {
         id: batch.id()?,
-        category: batch.string(column::CATEGORY)?,
-        label: batch.integer(column::LABEL)?,
-        points: batch.arrays(column::POINTS, layout.num_points)?,
-        normals: has(ColumnSet::Normals).then(normals).transpose()?,
+        category: string(column::CATEGORY)?.unwrap_or_default(),
+        label: label.transpose()?.unwrap_or_default(),
+        points: vectors(column::POINTS)?.unwrap_or_default(),
+        normals: vectors(column::NORMALS)?,
         part_labels: batch.part_labels(layout.num_points)?,
-        views,
+        views: batch.views(layout, is_read, view_indices)?,
         coverage_min: batch.coverage_min()?,
-        object_from_mesh,
-        source_sha256: batch.string(column::SOURCE_SHA256)?,
+        object_from_mesh: batch.object_from_mesh(is_read)?,
+        source_sha256: string(column::SOURCE_SHA256)?.unwrap_or_default(),
         assets_sha256: batch.assets_sha256()?,
         mesh: batch.mesh()?,
     })
@@ -196,7 +191,7 @@ impl Row<'_> {
         is_there.then(|| self.string(column::ASSETS_SHA256)).transpose()
     }
 
-    /// `None` where the dataset has no mesh statistics.
+    /// `None` where the dataset has no mesh statistics, or not all of them are read.
     fn mesh(&self) -> Result<Option<MeshStats>, String> {
         if self.batch.column_by_name(column::NUM_TRIANGLES).is_none() {
             return Ok(None);
@@ -244,34 +239,69 @@ impl Row<'_> {
         (0..list.len()).map(string).collect()
     }
 
-    fn views(&self, layout: &RowLayout, view_indices: &[usize]) -> Result<Vec<SampleView>, String> {
-        let num_views = layout.num_views;
-        let pngs = self.images(num_views)?;
-        let masks = self.binaries(column::MASKS, num_views)?;
-        let view_from_object = self.arrays::<16>(column::VIEW_FROM_OBJECT, num_views)?;
-        let clip_from_view = self.arrays::<16>(column::CLIP_FROM_VIEW, num_views)?;
-        let of_gbuffer = |name| {
-            let is_read = self.batch.column_by_name(name).is_some();
-            is_read.then(|| self.binaries(name, num_views)).transpose()
+    fn object_from_mesh(&self, is_read: &dyn Fn(&str) -> bool) -> Result<[f32; 16], String> {
+        if !is_read(column::OBJECT_FROM_MESH) {
+            return Ok([0.0; 16]);
+        }
+        let [matrix] = self.arrays::<16>(column::OBJECT_FROM_MESH, 1)?[..] else {
+            return Err(format!("{} is not one matrix", column::OBJECT_FROM_MESH));
         };
+        Ok(matrix)
+    }
+
+    /// The selected views, if any of their columns is read.
+    fn views(
+        &self,
+        layout: &RowLayout,
+        is_read: &dyn Fn(&str) -> bool,
+        view_indices: &[usize],
+    ) -> Result<Vec<SampleView>, String> {
+        let (num_views, size_px) = (layout.num_views, layout.image_size_px);
+        let pngs = is_read(column::IMAGES)
+            .then(|| self.images(num_views))
+            .transpose()?;
+        let binaries = |name| is_read(name).then(|| self.binaries(name, num_views)).transpose();
+        let matrices = |name| {
+            is_read(name)
+                .then(|| self.arrays::<16>(name, num_views))
+                .transpose()
+        };
+        let of_gbuffer = |name| match self.batch.column_by_name(name) {
+            Some(_) => binaries(name),
+            None => Ok(None),
+        };
+        let masks = binaries(column::MASKS)?;
+        let view_from_object = matrices(column::VIEW_FROM_OBJECT)?;
+        let clip_from_view = matrices(column::CLIP_FROM_VIEW)?;
         let normals = of_gbuffer(column::GBUFFER_NORMALS)?;
         let depth = of_gbuffer(column::GBUFFER_DEPTH)?;
         let albedo = of_gbuffer(column::GBUFFER_ALBEDO)?;
+        let has_views = pngs.is_some() || masks.is_some() || normals.is_some() || depth.is_some();
+        if !has_views && view_from_object.is_none() && clip_from_view.is_none() && albedo.is_none() {
+            return Ok(Vec::new());
+        }
+        let bytes = |array: &Option<BinaryArray>, view_idx: usize| {
+            array.as_ref().map(|array| array.value(view_idx).to_vec())
+        };
+        let matrix = |matrices: &Option<Vec<[f32; 16]>>, view_idx: usize| {
+            matrices.as_ref().map_or([0.0; 16], |matrices| matrices[view_idx])
+        };
         let view = |&view_idx: &usize| {
-            let mask = Mask1Bit::from_bytes(layout.image_size_px, masks.value(view_idx).to_vec());
+            let mask = match bytes(&masks, view_idx) {
+                Some(bytes) => Mask1Bit::from_bytes(size_px, bytes),
+                None => Mask1Bit::from_bytes(0, Vec::new()),
+            };
+            let has_gbuffer = normals.is_some() || depth.is_some() || albedo.is_some();
             Ok(SampleView {
-                image_png: pngs.value(view_idx).to_vec(),
+                image_png: bytes(&pngs, view_idx).unwrap_or_default(),
                 mask: mask.map_err(|e| e.to_string())?,
-                view_from_object: view_from_object[view_idx],
-                clip_from_view: clip_from_view[view_idx],
-                gbuffer: normals
-                    .as_ref()
-                    .zip(depth.as_ref())
-                    .map(|(normals, depth)| ViewGbuffer {
-                        normals_png: normals.value(view_idx).to_vec(),
-                        depth_png: depth.value(view_idx).to_vec(),
-                        albedo_png: albedo.as_ref().map(|albedo| albedo.value(view_idx).to_vec()),
-                    }),
+                view_from_object: matrix(&view_from_object, view_idx),
+                clip_from_view: matrix(&clip_from_view, view_idx),
+                gbuffer: has_gbuffer.then(|| ViewGbuffer {
+                    normals_png: bytes(&normals, view_idx).unwrap_or_default(),
+                    depth_png: bytes(&depth, view_idx).unwrap_or_default(),
+                    albedo_png: bytes(&albedo, view_idx),
+                }),
             })
         };
         view_indices.iter().map(view).collect()

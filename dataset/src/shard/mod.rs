@@ -5,13 +5,16 @@ mod encode;
 mod float_order;
 #[cfg(feature = "build")]
 mod infer;
+mod projection;
 mod reader;
+mod statistics;
 mod value;
 mod writer;
 
 pub use decode::RowStats;
 #[cfg(feature = "build")]
 pub(crate) use infer::{InferredShard, infer_shard};
+pub use projection::Projection;
 #[cfg(feature = "build")]
 pub(crate) use reader::metadata_header;
 pub(crate) use reader::{SPLIT, catch_decoder_panic};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,13 +16,15 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
+use super::Projection;
 use super::decode::{
     RowStats, comparable_from_batch, id_from_batch, images_from_batch, label_from_batch, sample_from_batch,
     stats_from_batch,
 };
+use super::statistics::bounds_in_row_group;
 use crate::error::{DatasetError, ManifestError, Result, ShardError};
 use crate::manifest::Manifest;
-use crate::predicate::{Predicate, Value};
+use crate::predicate::{Bounds, Predicate, Value};
 use crate::schema::column::{self, Column};
 use crate::schema::{
     OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, Split, arrow_schema, key,
@@ -54,9 +57,6 @@ pub struct ShardReader {
     /// First row of each row group.
     row_group_starts: Vec<usize>,
     num_rows: usize,
-    without_views: ProjectionMask,
-    without_gbuffer: ProjectionMask,
-    all: ProjectionMask,
 }
 
 impl ShardReader {
@@ -127,15 +127,8 @@ impl ShardReader {
                 .filter(|&num_rows| num_rows as u64 <= file.len())
                 .ok_or_else(|| invalid("more rows than its length allows".to_owned()))?;
         }
-        let columns = header.layout.columns;
-        let project = |is_chosen: fn(&Column) -> bool| {
-            project(&metadata, |column| column.is_of(columns) && is_chosen(column))
-        };
         Ok(Self {
             path: path.to_owned(),
-            without_views: project(|column| !column.is_per_view()),
-            without_gbuffer: project(|column| !column.is_gbuffer()),
-            all: project(|_| true),
             file,
             metadata,
             header,
@@ -156,20 +149,46 @@ impl ShardReader {
         &self.header
     }
 
+    /// Memory of the footer, about.
+    pub(crate) fn footer_bytes(&self) -> usize {
+        self.metadata.metadata().memory_size()
+    }
+
     /// Reads one row with the selected views; no image is decoded.
     ///
     /// # Errors
     /// When the row or a view does not exist, or the shard is damaged.
     pub fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample> {
-        let view_indices = &*self.view_indices(views)?;
-        let projection = match views {
-            _ if view_indices.is_empty() => &self.without_views,
-            ViewSelection::WithGbuffer => &self.all,
-            _ => &self.without_gbuffer,
-        };
+        self.read_columns(row, &Projection::of_views(views))
+    }
+
+    /// Reads one row, and of it only the chosen columns and views; no image is decoded.
+    ///
+    /// # Errors
+    /// When the row or a view does not exist, or the shard is damaged.
+    pub fn read_columns(&self, row: usize, projection: &Projection) -> Result<Sample> {
+        self.read_but(row, projection, "")
+    }
+
+    /// As [`read_columns`](Self::read_columns), with images that are empty.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn read_without_images(&self, row: usize, projection: &Projection) -> Result<Sample> {
+        self.read_but(row, projection, column::IMAGES)
+    }
+
+    /// Reads the chosen columns but one.
+    fn read_but(&self, row: usize, projection: &Projection, left_out: &str) -> Result<Sample> {
+        let view_indices = &*self.view_indices(projection)?;
+        let columns = self.header.layout.columns;
+        let is_read =
+            |column: &Column| column.is_of(columns) && column.name != left_out && projection.has(column.name);
+        let mask = project(&self.metadata, is_read);
+        let is_read = |name: &str| column::find(name).is_some_and(is_read);
         catch_decoder_panic(&self.path, || {
-            let batch = self.read_row(row, projection.clone())?;
-            sample_from_batch(&batch, 0, &self.header.layout, view_indices)
+            let batch = self.read_row(row, mask)?;
+            sample_from_batch(&batch, 0, &self.header.layout, &is_read, view_indices)
                 .map_err(|detail| self.invalid(detail))
         })
     }
@@ -181,25 +200,24 @@ impl ShardReader {
     pub(crate) fn read_images(
         &self,
         row: usize,
-        views: ViewSelection<'_>,
+        projection: &Projection,
     ) -> Result<(ObjectId, Vec<Vec<u8>>)> {
-        let view_indices = &*self.view_indices(views)?;
-        let projection = project(&self.metadata, |column| {
+        let view_indices = &*self.view_indices(projection)?;
+        let mask = project(&self.metadata, |column| {
             [column::ID, column::IMAGES].contains(&column.name)
         });
         catch_decoder_panic(&self.path, || {
-            let batch = self.read_row(row, projection)?;
+            let batch = self.read_row(row, mask)?;
             images_from_batch(&batch, 0, &self.header.layout, view_indices)
                 .map_err(|detail| self.invalid(detail))
         })
     }
 
-    fn view_indices<'a>(&self, views: ViewSelection<'a>) -> Result<Cow<'a, [usize]>> {
+    fn view_indices<'a>(&self, projection: &'a Projection) -> Result<Cow<'a, [usize]>> {
         let num_views = self.header.layout.num_views;
-        let indices = match views {
-            ViewSelection::None => Cow::Borrowed(&[] as &[usize]),
-            ViewSelection::Some(indices) => Cow::Borrowed(indices),
-            ViewSelection::All | ViewSelection::WithGbuffer => (0..num_views).collect(),
+        let indices = match projection.views() {
+            Some(indices) => Cow::Borrowed(indices),
+            None => (0..num_views).collect(),
         };
         match indices.iter().find(|&&view| view >= num_views) {
             Some(&view) => Err(DatasetError::Shard(ShardError::NoSuchView { view, num_views })),
@@ -227,7 +245,8 @@ impl ShardReader {
         self.for_each_row(|column| column.name == column::LABEL, label_from_batch)
     }
 
-    /// Rows of which a predicate is true, in order. Reads only the columns that it names.
+    /// Rows of which a predicate is true, in order. Reads only the columns that it names, of those row groups whose
+    /// statistics do not rule it out.
     ///
     /// # Errors
     /// When the shard is damaged.
@@ -236,18 +255,42 @@ impl ShardReader {
         // A projection without columns has no rows.
         let is_read = |column: &Column| column.name == column::ID || columns.contains(column.name);
         let stored = columns.iter().copied().filter(|&name| name != SPLIT);
-        let matches = self.for_each_row(is_read, |batch, row| {
+        let row_groups: Vec<usize> = (0..self.row_group_starts.len())
+            .filter(|&group| predicate.may_match(&|name| self.bounds(group, split, name)))
+            .collect();
+        if row_groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let matches = self.for_each_row_of(Some(&row_groups), is_read, |batch, row| {
             let mut values = BTreeMap::from([(SPLIT, Value::Text(split.to_string()))]);
             for name in stored.clone() {
                 values.extend(comparable_from_batch(batch, row, name)?.map(|value| (name, value)));
             }
             Ok(predicate.matches(&|name| values.get(name).cloned()))
         })?;
-        let rows = matches.into_iter().enumerate();
+        let ends = self
+            .row_group_starts
+            .iter()
+            .skip(1)
+            .copied()
+            .chain([self.num_rows]);
+        let ranges: Vec<_> = self.row_group_starts.iter().copied().zip(ends).collect();
+        let rows = row_groups
+            .iter()
+            .flat_map(|&group| ranges[group].0..ranges[group].1);
         Ok(rows
+            .zip(matches)
             .filter(|&(_, is_match)| is_match)
             .map(|(row, _)| row)
             .collect())
+    }
+
+    /// What the footer says of the values of a column in a row group.
+    fn bounds(&self, row_group: usize, split: Split, name: &str) -> Option<Bounds> {
+        if name == SPLIT {
+            return Some(Bounds::exactly(Value::Text(split.to_string())));
+        }
+        bounds_in_row_group(self.metadata.metadata().row_group(row_group), name)
     }
 
     /// Ids of all rows, in row order.
@@ -265,19 +308,65 @@ impl ShardReader {
         let row_group = self.row_group_starts.partition_point(|&start| start <= row) - 1;
         let row_in_group = row - self.row_group_starts[row_group];
         let selection = RowSelection::from(vec![RowSelector::skip(row_in_group), RowSelector::select(1)]);
-        let mut batches =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(self.open_file()?, self.metadata.clone())
-                .with_projection(projection)
-                .with_row_groups(vec![row_group])
-                .with_row_selection(selection)
-                .with_batch_size(1)
-                .build()
-                .map_err(DatasetError::parquet("read the shard", &self.path))?;
+        let file = self.open_file()?;
+        if file.is_remote() {
+            let ranges = self.page_ranges(row_group, row_in_group, &projection);
+            file.prefetch(&ranges)
+                .map_err(DatasetError::io("read the shard", &self.path))?;
+        }
+        let mut batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            .with_projection(projection)
+            .with_row_groups(vec![row_group])
+            .with_row_selection(selection)
+            .with_batch_size(1)
+            .build()
+            .map_err(DatasetError::parquet("read the shard", &self.path))?;
         match batches.next() {
             Some(Ok(batch)) if batch.num_rows() == 1 => Ok(batch),
             Some(Err(e)) => Err(DatasetError::parquet("read the shard", &self.path)(e.into())),
             _ => Err(self.invalid(format!("row {row} is not there"))),
         }
+    }
+
+    /// Where the pages of a row are in the file.
+    fn page_ranges(&self, row_group: usize, row: usize, projection: &ProjectionMask) -> Vec<Range<u64>> {
+        let metadata = self.metadata.metadata();
+        let pages = metadata.page_index_for_row_group(row_group);
+        let chunks = metadata.row_group(row_group).columns().iter().enumerate();
+        let read = chunks.filter(|(leaf, _)| projection.leaf_included(*leaf));
+        read.map(|(leaf, chunk)| {
+            let (start, len) = chunk.byte_range();
+            let of_row = pages
+                .page_locations(leaf)
+                .and_then(|pages| pages.iter().rfind(|page| page.first_row_index <= row as i64));
+            match of_row {
+                Some(page) if chunk.dictionary_page_offset().is_none() => {
+                    let start = page.offset as u64;
+                    start..start.saturating_add(page.compressed_page_size as u64)
+                }
+                _ => start..start.saturating_add(len),
+            }
+        })
+        .collect()
+    }
+
+    /// Where columns of row groups are in the file.
+    fn chunk_ranges(&self, row_groups: &[usize], projection: &ProjectionMask) -> Vec<Range<u64>> {
+        let of_group = |&row_group: &usize| {
+            let chunks = self
+                .metadata
+                .metadata()
+                .row_group(row_group)
+                .columns()
+                .iter()
+                .enumerate();
+            let read = chunks.filter(|(leaf, _)| projection.leaf_included(*leaf));
+            read.map(|(_, chunk)| {
+                let (start, len) = chunk.byte_range();
+                start..start.saturating_add(len)
+            })
+        };
+        row_groups.iter().flat_map(of_group).collect()
     }
 
     /// What `read` takes from some columns of each row, in row order.
@@ -286,13 +375,33 @@ impl ShardReader {
         is_chosen: impl Fn(&Column) -> bool,
         read: impl Fn(&RecordBatch, usize) -> Result<T, String>,
     ) -> Result<Vec<T>> {
+        self.for_each_row_of(None, is_chosen, read)
+    }
+
+    /// The same of some row groups.
+    fn for_each_row_of<T>(
+        &self,
+        row_groups: Option<&[usize]>,
+        is_chosen: impl Fn(&Column) -> bool,
+        read: impl Fn(&RecordBatch, usize) -> Result<T, String>,
+    ) -> Result<Vec<T>> {
         catch_decoder_panic(&self.path, || {
-            let batches =
-                ParquetRecordBatchReaderBuilder::new_with_metadata(self.open_file()?, self.metadata.clone())
-                    .with_projection(project(&self.metadata, is_chosen))
-                    .build()
-                    .map_err(DatasetError::parquet("read the shard", &self.path))?;
-            let mut rows = Vec::with_capacity(self.num_rows());
+            let (file, projection) = (self.open_file()?, project(&self.metadata, is_chosen));
+            if file.is_remote() {
+                let all: Vec<usize> = (0..self.row_group_starts.len()).collect();
+                let ranges = self.chunk_ranges(row_groups.unwrap_or(&all), &projection);
+                file.prefetch(&ranges)
+                    .map_err(DatasetError::io("read the shard", &self.path))?;
+            }
+            let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(projection);
+            if let Some(row_groups) = row_groups {
+                reader = reader.with_row_groups(row_groups.to_vec());
+            }
+            let batches = reader
+                .build()
+                .map_err(DatasetError::parquet("read the shard", &self.path))?;
+            let mut rows = Vec::new();
             for batch in batches {
                 let batch =
                     batch.map_err(|e| DatasetError::parquet("read the shard", &self.path)(e.into()))?;

@@ -1,9 +1,12 @@
 //! Storage backends: local folders, or prefixes in an object store.
 //!
-//! Callers use paths only; this module decides which are URLs (`s3://bucket/prefix`, `gs://...`, `az://...`).
+//! Callers use paths only; this module decides which are URLs (`s3://bucket/prefix`, `gs://...`, `az://...`, and `https://...`
+//! of web servers, which are only read and have no lists).
 //! Files appear under their name completely or not at all: by rename on disk, by a single request in an
 //! object store.
 
+#[cfg(feature = "object-store")]
+mod block_cache;
 mod file_cache;
 mod url;
 // Both files have the same items; without the feature URLs are refused.
@@ -15,6 +18,7 @@ mod remote;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -65,6 +69,12 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<DirEntry>> {
         })
     });
     found.collect::<io::Result<_>>().map_err(io_error)
+}
+
+/// Whether a folder can be listed: all can but those of web servers.
+pub(crate) fn can_list(dir: &Path) -> Result<bool> {
+    let location = Location::at(dir).map_err(DatasetError::io("read the folder", dir))?;
+    Ok(location.is_none_or(|location| location.can_list()))
 }
 
 /// Reads a file of at most `limit_bytes`.
@@ -178,7 +188,6 @@ impl StoreFile {
             Self::Local { file, .. } => local_file::read_at(file, buffer, position),
             Self::Remote(file) => {
                 let num = (buffer.len() as u64).min(file.len().saturating_sub(position)) as usize;
-                // Small reads are followed by more: `RemoteFile` caches a range.
                 let bytes = file.bytes(position, num)?;
                 buffer[..num].copy_from_slice(&bytes);
                 Ok(num)
@@ -196,6 +205,19 @@ impl StoreFile {
             }
             Self::Remote(file) => file.bytes(position, num),
         }
+    }
+
+    /// Says what will be read, so that it comes with few requests.
+    pub(crate) fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
+        match self {
+            Self::Local { .. } => Ok(()),
+            Self::Remote(file) => file.prefetch(ranges),
+        }
+    }
+
+    /// Whether reads are requests to a store, which take long.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
     }
 
     /// Writes the content to `target` and returns its SHA-256.

@@ -1,13 +1,16 @@
-//! Files in an object store through the `object_store` crate: S3 and compatible, Google Cloud Storage, Azure.
+//! Files in an object store through the `object_store` crate: S3 and compatible, Google Cloud Storage, Azure; and files of a
+//! web server, which are only read.
 //!
 //! Credentials come from the usual environment variables (`AWS_*`, `GOOGLE_*`, `AZURE_*`) or from the
-//! machine's role. Requests are retried with exponential backoff. Small files are one request; large ones are
-//! multipart uploads, whose id is kept in a small object `<name>.partial`, so the next build can abort an
-//! upload that a kill left behind.
+//! machine's role. Requests are retried with exponential backoff. What is read goes through the [`BlockCache`]. Small files
+//! are one request; large ones are multipart uploads, whose id is kept in a small object `<name>.partial`, so the next build
+//! can abort an upload that a kill left behind.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -17,14 +20,16 @@ use bytes::Bytes;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::http::HttpBuilder;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
 use object_store::{
-    ClientConfigKey, Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig, UpdateVersion,
+    ClientConfigKey, ClientOptions, Error, MultipartId, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload, RetryConfig, UpdateVersion, coalesce_ranges,
 };
 use tokio::runtime::{Builder, Runtime};
 
+use super::block_cache::{BLOCK_BYTES, BlockCache, ObjectVersion};
 use super::{DirEntry, url};
 
 /// Size of an upload part, which is buffered in memory; larger files use multipart uploads.
@@ -38,9 +43,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Range of the exponential backoff.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// Minimum read size, and number of cached ranges per file.
-const READ_AHEAD_BYTES: u64 = 1 << 16;
-const MAX_CACHED_RANGES: usize = 16;
+/// Longer reads, of whole files, go past the cache.
+const MAX_CACHED_READ_BYTES: usize = 1 << 22;
+/// Ranges that are nearer to each other are one request.
+const MAX_GAP_BYTES: u64 = BLOCK_BYTES;
 /// Length limit of an upload id.
 const MAX_UPLOAD_NAME_BYTES: u64 = 1 << 14;
 
@@ -52,18 +58,18 @@ pub(super) struct Location {
 }
 
 /// Client of one bucket.
-#[derive(Debug)]
 struct Bucket {
-    store: Box<dyn Store>,
+    store: Arc<dyn ObjectStore>,
+    /// The same store; `None` for a web server.
+    uploads: Option<Arc<dyn MultipartStore>>,
     scheme: &'static str,
     name: String,
     /// Whether any request has succeeded.
     has_responded: AtomicBool,
 }
 
-trait Store: ObjectStore + MultipartStore {}
-
-impl<T: ObjectStore + MultipartStore> Store for T {}
+/// Clients of a bucket, for reading and for uploads.
+type Clients = (Arc<dyn ObjectStore>, Option<Arc<dyn MultipartStore>>);
 
 impl Location {
     /// The object of a URL; `None` for local paths.
@@ -77,7 +83,11 @@ impl Location {
         }))
     }
 
+    /// Direct entries of a folder; none of a web server, which has no list.
     pub(super) fn list(&self) -> io::Result<Vec<DirEntry>> {
+        if !self.can_list() {
+            return Ok(Vec::new());
+        }
         let listed = self.request(async |store, key| store.list_with_delimiter(Some(key)).await)?;
         let files = listed.objects.into_iter().filter_map(|object| {
             Some(DirEntry {
@@ -92,6 +102,11 @@ impl Location {
             })
         });
         Ok(files.chain(folders).collect())
+    }
+
+    /// Whether the store lists what it holds.
+    pub(super) fn can_list(&self) -> bool {
+        self.bucket.uploads.is_some()
     }
 
     pub(super) fn read_bounded(&self, limit_bytes: u64) -> io::Result<Vec<u8>> {
@@ -115,6 +130,7 @@ impl Location {
     }
 
     fn put_bytes(&self, bytes: Bytes) -> io::Result<()> {
+        self.uploads()?;
         let payload = PutPayload::from_bytes(bytes);
         self.request(async |store, key| store.put_opts(key, payload.clone(), PutOptions::default()).await)?;
         Ok(())
@@ -137,15 +153,23 @@ impl Location {
     }
 
     fn abort(&self, upload: &MultipartId) -> io::Result<()> {
-        ignore_missing(self.request(async |store, key| store.abort_multipart(key, upload).await))
+        let uploads = self.uploads()?;
+        ignore_missing(self.request(async |_, key| uploads.abort_multipart(key, upload).await))
     }
 
     pub(super) fn open(&self) -> io::Result<RemoteFile> {
         let found = self.request(async |store, key| store.head(key).await)?;
-        Ok(RemoteFile {
-            location: self.clone(),
-            len: found.size,
-            cached_ranges: Mutex::default(),
+        Ok(RemoteFile::new(self.clone(), &found))
+    }
+
+    /// The client for uploads; refuses a web server.
+    fn uploads(&self) -> io::Result<&dyn MultipartStore> {
+        self.bucket.uploads.as_deref().ok_or_else(|| {
+            let message = format!(
+                "{}:// is only read from; write to a folder or a bucket",
+                self.bucket.scheme
+            );
+            io::Error::new(io::ErrorKind::Unsupported, message)
         })
     }
 
@@ -171,6 +195,7 @@ impl Location {
 
     /// Replaces an object only if it still has the given version.
     pub(super) fn replace(&self, bytes: &[u8], version: &mut Version) -> io::Result<()> {
+        self.uploads()?;
         let payload = PutPayload::from_bytes(Bytes::copy_from_slice(bytes));
         let mode = version.0.clone().map_or(PutMode::Create, PutMode::Update);
         let put = self.bucket.retry(async |store| {
@@ -205,7 +230,7 @@ impl Location {
     )]
     fn request<T>(
         &self,
-        request: impl AsyncFn(&dyn Store, &Key) -> object_store::Result<T>,
+        request: impl AsyncFn(&dyn ObjectStore, &Key) -> object_store::Result<T>,
     ) -> io::Result<T> {
         let response = self.bucket.retry(async |store| request(store, &self.key).await);
         response.map_err(|e| self.to_io_error(&e))
@@ -275,6 +300,12 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+impl fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.name)
+    }
+}
+
 impl Bucket {
     /// The client of a bucket, shared by the whole program to reuse connections.
     fn connect(scheme: &'static str, name: &str) -> io::Result<Arc<Self>> {
@@ -284,12 +315,17 @@ impl Bucket {
         if let Some(bucket) = buckets.get(&key) {
             return Ok(Arc::clone(bucket));
         }
-        let store = new_client(scheme, name).map_err(|e| {
+        if scheme == "http" && !is_loopback(Some(format!("http://{name}"))) {
+            let message = format!("http:// is only for this machine; use https://{name}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let (store, uploads) = new_clients(scheme, name).map_err(|e| {
             let message = format!("{e}; set {}", credentials_hint(scheme));
             io::Error::new(io::ErrorKind::InvalidInput, message)
         })?;
         let bucket = Arc::new(Self {
             store,
+            uploads,
             scheme,
             name: name.to_owned(),
             has_responded: AtomicBool::new(false),
@@ -305,7 +341,7 @@ impl Bucket {
     )]
     fn retry<T>(
         &self,
-        request: impl AsyncFn(&dyn Store) -> object_store::Result<T>,
+        request: impl AsyncFn(&dyn ObjectStore) -> object_store::Result<T>,
     ) -> object_store::Result<T> {
         let started = Instant::now();
         let mut backoff = MIN_BACKOFF;
@@ -343,7 +379,7 @@ fn is_transient(error: &Error) -> bool {
     !text.contains("status code: 4") || text.contains("status code: 408") || text.contains("status code: 429")
 }
 
-fn new_client(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>> {
+fn new_clients(scheme: &str, bucket: &str) -> object_store::Result<Clients> {
     // All requests are retried here; the crate itself retries only credentials and interrupted bodies.
     let retry = RetryConfig {
         max_retries: 2,
@@ -351,7 +387,18 @@ fn new_client(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>
     };
     let timeout = ClientConfigKey::Timeout;
     Ok(match scheme {
-        "gs" => Box::new(
+        "http" | "https" => {
+            let options = ClientOptions::new()
+                .with_config(timeout, REQUEST_TIMEOUT)
+                .with_allow_http(scheme == "http");
+            let client = HttpBuilder::new()
+                .with_url(format!("{scheme}://{bucket}"))
+                .with_client_options(options)
+                .with_retry(retry)
+                .build()?;
+            (Arc::new(client), None)
+        }
+        "gs" => reading_and_uploading(
             GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry)
@@ -364,14 +411,12 @@ fn new_client(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>
                 .with_retry(retry)
                 .with_config(AzureConfigKey::Client(timeout), REQUEST_TIMEOUT);
             let is_local = is_loopback(builder.get_config_value(&AzureConfigKey::Endpoint));
-            Box::new(
-                if is_local {
-                    builder.with_allow_http(true)
-                } else {
-                    builder
-                }
-                .build()?,
-            )
+            let builder = if is_local {
+                builder.with_allow_http(true)
+            } else {
+                builder
+            };
+            reading_and_uploading(builder.build()?)
         }
         _ => {
             let builder = AmazonS3Builder::from_env()
@@ -379,16 +424,19 @@ fn new_client(scheme: &str, bucket: &str) -> object_store::Result<Box<dyn Store>
                 .with_retry(retry)
                 .with_config(AmazonS3ConfigKey::Client(timeout), REQUEST_TIMEOUT);
             let is_local = is_loopback(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
-            Box::new(
-                if is_local {
-                    builder.with_allow_http(true)
-                } else {
-                    builder
-                }
-                .build()?,
-            )
+            let builder = if is_local {
+                builder.with_allow_http(true)
+            } else {
+                builder
+            };
+            reading_and_uploading(builder.build()?)
         }
     })
+}
+
+fn reading_and_uploading<T: ObjectStore + MultipartStore>(client: T) -> Clients {
+    let client = Arc::new(client);
+    (client.clone(), Some(client))
 }
 
 /// Whether the endpoint is local, so that plain HTTP is safe.
@@ -423,16 +471,30 @@ pub(super) fn anonymous_temp_file() -> io::Result<File> {
 #[derive(Debug)]
 pub(crate) struct Version(Option<UpdateVersion>);
 
-/// An object read by ranges.
+/// An object read by ranges, in blocks that are cached.
 #[derive(Debug)]
 pub(crate) struct RemoteFile {
     location: Location,
     len: u64,
-    /// Recently read ranges by position: neighboring columns of a row share a request.
-    cached_ranges: Mutex<VecDeque<(u64, Bytes)>>,
+    version: ObjectVersion,
 }
 
 impl RemoteFile {
+    fn new(location: Location, found: &ObjectMeta) -> Self {
+        let Bucket { scheme, name, .. } = &*location.bucket;
+        let url = format!("{scheme}://{name}/{}", location.key);
+        let changed = match (&found.version, &found.e_tag) {
+            (Some(version), _) => version.clone(),
+            (None, Some(e_tag)) => e_tag.clone(),
+            (None, None) => found.last_modified.to_rfc3339(),
+        };
+        Self {
+            version: ObjectVersion::new(&url, &changed, found.size),
+            len: found.size,
+            location,
+        }
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.len
     }
@@ -446,37 +508,89 @@ impl RemoteFile {
         if num == 0 {
             return Ok(Bytes::new());
         }
-        let cached = self.cached_ranges().iter().find_map(|(start, range_bytes)| {
-            let from = position.checked_sub(*start)? as usize;
-            (from + num <= range_bytes.len()).then(|| range_bytes.slice(from..from + num))
-        });
-        if let Some(bytes) = cached {
-            return Ok(bytes);
+        if num > MAX_CACHED_READ_BYTES {
+            let range = position..end;
+            let read = async |store: &dyn ObjectStore, key: &Key| store.get_range(key, range.clone()).await;
+            return whole(self.location.request(read)?, num);
         }
-        // Footers are read backwards from the end, everything else forwards.
-        let tail = self.len.saturating_sub(READ_AHEAD_BYTES);
-        let range = position.min(tail.max(position.saturating_sub(READ_AHEAD_BYTES)))
-            ..end.max(position + READ_AHEAD_BYTES).min(self.len);
-        let start = range.start;
-        let range_bytes = self
-            .location
-            .request(async |store, key| store.get_range(key, range.clone()).await)?;
-        let from = (position - start) as usize;
-        if range_bytes.len() < from + num {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let blocks = position / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
+        let begin = blocks.start * BLOCK_BYTES;
+        let blocks = self.blocks(blocks)?;
+        let from = (position - begin) as usize;
+        match &blocks[..] {
+            [block] => Ok(block.slice(from..from + num)),
+            blocks => Ok(Bytes::from(blocks.concat()).slice(from..from + num)),
         }
-        let bytes = range_bytes.slice(from..from + num);
-        if num as u64 <= READ_AHEAD_BYTES {
-            let mut cached_ranges = self.cached_ranges();
-            cached_ranges.truncate(MAX_CACHED_RANGES - 1);
-            cached_ranges.push_front((start, range_bytes));
-        }
-        Ok(bytes)
     }
 
-    fn cached_ranges(&self) -> std::sync::MutexGuard<'_, VecDeque<(u64, Bytes)>> {
-        self.cached_ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Brings these ranges into the cache with as few requests as make sense, all at a time.
+    pub(super) fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
+        let mut missing: Vec<u64> = ranges
+            .iter()
+            .filter(|range| range.start < range.end && range.end <= self.len)
+            .flat_map(|range| range.start / BLOCK_BYTES..range.end.div_ceil(BLOCK_BYTES))
+            .collect();
+        missing.sort_unstable();
+        missing.dedup();
+        missing.retain(|&block| {
+            BlockCache::shared()
+                .get(&self.version, block, self.block_len(block))
+                .is_none()
+        });
+        self.fetch(&missing).map(drop)
     }
+
+    /// Consecutive blocks, from the cache or the store.
+    fn blocks(&self, blocks: Range<u64>) -> io::Result<Vec<Bytes>> {
+        let cached = |block| BlockCache::shared().get(&self.version, block, self.block_len(block));
+        let mut found: Vec<Option<Bytes>> = blocks.clone().map(cached).collect();
+        let missing: Vec<u64> = blocks
+            .clone()
+            .zip(&found)
+            .filter(|(_, found)| found.is_none())
+            .map(|(block, _)| block)
+            .collect();
+        for (block, bytes) in missing.iter().zip(self.fetch(&missing)?) {
+            found[(block - blocks.start) as usize] = Some(bytes);
+        }
+        Ok(found
+            .into_iter()
+            .map(|block| block.expect("what was missing was fetched"))
+            .collect())
+    }
+
+    /// Blocks from the store, which are then cached.
+    fn fetch(&self, blocks: &[u64]) -> io::Result<Vec<Bytes>> {
+        if blocks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ranges: Vec<Range<u64>> = blocks
+            .iter()
+            .map(|block| block * BLOCK_BYTES..((block + 1) * BLOCK_BYTES).min(self.len))
+            .collect();
+        let fetched = self.location.request(async |store, key| {
+            coalesce_ranges(&ranges, |range| store.get_range(key, range), MAX_GAP_BYTES).await
+        })?;
+        let whole = |(&block, bytes)| {
+            let bytes = whole(bytes, self.block_len(block))?;
+            BlockCache::shared().put(&self.version, block, &bytes);
+            Ok(bytes)
+        };
+        blocks.iter().zip(fetched).map(whole).collect()
+    }
+
+    /// The last block may be shorter.
+    fn block_len(&self, block: u64) -> usize {
+        (self.len - block * BLOCK_BYTES).min(BLOCK_BYTES) as usize
+    }
+}
+
+/// Refuses an answer that is shorter than what was asked for.
+fn whole(bytes: Bytes, num: usize) -> io::Result<Bytes> {
+    if bytes.len() < num {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes.slice(..num))
 }
 
 /// An object being uploaded.
@@ -501,8 +615,9 @@ impl Upload {
 
     fn send_part(&mut self) -> io::Result<()> {
         let location = self.location.clone();
+        let uploads = location.uploads()?;
         if self.parts.is_none() {
-            let upload = location.request(async |store, key| store.create_multipart(key).await)?;
+            let upload = location.request(async |_, key| uploads.create_multipart(key).await)?;
             self.parts = Some((upload.clone(), Vec::new()));
             self.marker().put(upload.as_bytes())?;
         }
@@ -510,7 +625,7 @@ impl Upload {
         let part = PutPayload::from_bytes(std::mem::take(&mut self.buffer).into());
         let num_bytes = part.content_length() as u64;
         let part = location
-            .request(async |store, key| store.put_part(key, upload, parts.len(), part.clone()).await)?;
+            .request(async |_, key| uploads.put_part(key, upload, parts.len(), part.clone()).await)?;
         parts.push(part);
         self.sent_bytes += num_bytes;
         Ok(())
@@ -525,9 +640,10 @@ impl Upload {
             self.send_part()?;
         }
         let (upload, parts) = self.parts.as_ref().expect("it is a long file");
+        let uploads = self.location.uploads()?;
         let completed = self
             .location
-            .request(async |store, key| store.complete_multipart(key, upload, parts.clone()).await);
+            .request(async |_, key| uploads.complete_multipart(key, upload, parts.clone()).await);
         if let Err(e) = completed {
             // If only the response was lost, the upload is gone and the object exists.
             let is_there = self

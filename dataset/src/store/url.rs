@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-/// S3, Google Cloud Storage and Azure.
-const SCHEMES: [&str; 3] = ["s3", "gs", "az"];
+/// S3, Google Cloud Storage and Azure; web servers.
+const SCHEMES: [&str; 5] = ["s3", "gs", "az", "https", "http"];
 
 /// A parsed `scheme://bucket/key`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,11 @@ mod tests {
         assert_eq!(parts("s3://b/a/c").unwrap(), ["s3", "b", "a/c/manifest.json"]);
         assert_eq!(parts("gs://b").unwrap(), ["gs", "b", "manifest.json"]);
         assert_eq!(parts("az://b/").unwrap(), ["az", "b", "manifest.json"]);
-        for path in ["shards", "/s3/b", "s3:/b", "./s3://b", "http://b/a"] {
+        assert_eq!(
+            parts("https://b:80/a").unwrap(),
+            ["https", "b:80", "a/manifest.json"]
+        );
+        for path in ["shards", "/s3/b", "s3:/b", "./s3://b", "ftp://b/a"] {
             assert_eq!(parts(path), None, "{path}");
         }
     }

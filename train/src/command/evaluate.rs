@@ -10,12 +10,12 @@ use tap_train::config::{Plan, Task};
 use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
 use tap_train::task::classify::Classify;
-use tap_train::task::finetune::evaluate;
+use tap_train::task::finetune::{ScoredRows, evaluate};
 use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
 
 use super::finetune::{labels_clause, segment_line};
-use super::{DeviceArgs, parse_checkpoint, require_inputs};
+use super::{DeviceArgs, RowArgs, parse_checkpoint, require_inputs};
 use crate::progress::Progress;
 
 /// What a vote augments.
@@ -41,6 +41,8 @@ pub(crate) struct Evaluate {
     /// A data set of shards with the same classes.
     #[arg(long)]
     data: PathBuf,
+    #[command(flatten)]
+    rows: RowArgs,
     /// The split to score.
     #[arg(long, default_value = "test")]
     split: Split,
@@ -78,10 +80,15 @@ impl Evaluate {
             },
         };
         let weights = self.checkpoint.unwrap_or_default();
+        let condition = self.rows.condition();
+        let rows = ScoredRows {
+            split: self.split,
+            filter: &condition,
+        };
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
-            let result = evaluate::<Segment>(&options, self.split, votes, weights, &mut on_event)?;
+            let result = evaluate::<Segment>(&options, rows, votes, weights, &mut on_event)?;
             if self.json {
                 ui::json(&result)?;
             } else {
@@ -89,7 +96,7 @@ impl Evaluate {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let result = evaluate::<Classify>(&options, self.split, votes, weights, &mut on_event)?;
+        let result = evaluate::<Classify>(&options, rows, votes, weights, &mut on_event)?;
         if self.json {
             ui::json(&result)?;
         } else {

@@ -1,6 +1,6 @@
 //! `tap-train finetune`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -16,7 +16,9 @@ use tap_train::task::provenance::Provenance;
 use tap_train::task::segment::{Segment, SegmentResult};
 
 use super::begun::Begun;
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, finished_line, parse_labels, require_inputs};
+use super::{
+    ConfigArgs, DeviceArgs, ExistingArgs, TrainRowArgs, finished_line, parse_labels, require_inputs,
+};
 use crate::progress::Progress;
 
 /// What to fine-tune for.
@@ -68,6 +70,8 @@ pub(crate) struct Finetune {
     #[arg(long, value_parser = parse_labels)]
     labels_per_class: Option<usize>,
     #[command(flatten)]
+    rows: TrainRowArgs,
+    #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
     existing: ExistingArgs,
@@ -95,11 +99,15 @@ impl Finetune {
         ])?;
         let run = self.init.as_deref().or(self.like.as_deref());
         let inputs = [run, continue_from, self.config.settings.file()];
-        let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
-        let config = match begun_request {
+        let mut config = match begun_request {
             Some(_) if self.like.is_none() => self.config.load_on(begun_request)?,
             _ => self.config.load_for(run)?,
         };
+        self.rows.apply(&mut config)?;
+        let mixed = config.data.mix.iter().map(|set| Path::new(&set.data));
+        let existing = self
+            .existing
+            .existing(&self.out, inputs.into_iter().flatten().chain(mixed))?;
         let options = RunOptions {
             continue_from: self.existing.continue_from.clone(),
             ..self.device.options(&data, &self.out, existing, begun_request)?

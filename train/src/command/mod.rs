@@ -18,12 +18,13 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use tap_cli::flag::SettingFlags;
 use tap_cli::settings::SettingsError;
+use tap_dataset::predicate::Predicate;
 use tap_dataset::{refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
-use tap_train::config::{Config, PRESETS, Plan};
+use tap_train::config::{Config, MixConfig, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
 use tap_train::process;
-use tap_train::run::request::{Request, is_url};
+use tap_train::run::request::{Request, is_url, noted};
 use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing};
 
@@ -106,7 +107,12 @@ impl DeviceArgs {
             out: out.to_owned(),
             existing,
             device,
-            loader_threads: num_threads.clamp(1, MAX_LOADER_THREADS),
+            // A store answers late, but many requests at a time.
+            loader_threads: if is_url(data) {
+                MAX_LOADER_THREADS
+            } else {
+                num_threads.clamp(1, MAX_LOADER_THREADS)
+            },
             num_threads,
             continue_from: None,
         })
@@ -177,6 +183,72 @@ fn of_command_line(error: TrainError) -> anyhow::Error {
         TrainError::Settings(error) => error.into(),
         error => error.into(),
     }
+}
+
+/// Which rows are read.
+#[derive(Debug, Args)]
+pub(crate) struct RowArgs {
+    /// Only rows of which this is true, as in `category = 'chair' and coverage_min > 0.02`; the same as `--set data.where=...`.
+    #[arg(long = "where", value_name = "CONDITION")]
+    filter: Option<Predicate>,
+}
+
+impl RowArgs {
+    /// The condition; empty for all rows.
+    pub(crate) fn condition(&self) -> String {
+        self.filter.as_ref().map(Predicate::to_string).unwrap_or_default()
+    }
+
+    fn apply(&self, config: &mut Config) {
+        if self.filter.is_some() {
+            config.data.filter = self.condition();
+        }
+    }
+}
+
+/// Which rows are trained on.
+#[derive(Debug, Args)]
+pub(crate) struct TrainRowArgs {
+    #[command(flatten)]
+    rows: RowArgs,
+    /// Train on the rows of this data set too; repeat it for more. WEIGHT samples of it come for each one of --data. If no
+    /// weight is given, each row of all sets comes once an epoch. What is evaluated are rows of --data alone.
+    #[arg(long, value_name = "DIR[=WEIGHT]", value_parser = parse_mix)]
+    mix: Vec<MixConfig>,
+}
+
+impl TrainRowArgs {
+    /// Sets what is given; the rest stays as the configuration has it.
+    pub(crate) fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
+        self.rows.apply(config);
+        if !self.mix.is_empty() {
+            config.data.mix.clone_from(&self.mix);
+        }
+        let mixed = config
+            .data
+            .mix
+            .iter()
+            .map(|set| ("--mix", Some(Path::new(&set.data))));
+        require_inputs(mixed)
+    }
+}
+
+/// A folder or URL, with a weight behind the last `=`.
+fn parse_mix(text: &str) -> Result<MixConfig, String> {
+    let weighted = text
+        .rsplit_once('=')
+        .and_then(|(data, weight)| Some((data, weight.parse::<f64>().ok()?)));
+    let (data, weight) = match weighted {
+        Some((data, weight)) => (data, Some(weight)),
+        None => (text, None),
+    };
+    if weight.is_some_and(|weight| !(1e-6..=1e9).contains(&weight)) {
+        return Err(String::from(
+            "a weight is a number between 0.000001 and 1000000000",
+        ));
+    }
+    let data = noted(Path::new(data)).ok_or("the path is no text")?;
+    Ok(MixConfig { data, weight })
 }
 
 /// Flags for an existing run.

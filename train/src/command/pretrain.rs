@@ -1,6 +1,6 @@
 //! `tap-train pretrain`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use tap_train::engine::trainer::RunOptions;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
 use super::begun::Begun;
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, finished_line, require_inputs};
+use super::{ConfigArgs, DeviceArgs, ExistingArgs, TrainRowArgs, finished_line, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `pretrain`.
@@ -18,6 +18,8 @@ use crate::progress::Progress;
 #[command(after_help = "Examples:
   tap-train pretrain --data out/real --out out/tap
   tap-train pretrain --data out/real --out out/tap --set pretrain.steps=1000 --seed 1
+  tap-train pretrain --data out/real --out out/seats --where \"category in ('chair', 'sofa') and coverage_min > 0.02\"
+  tap-train pretrain --data out/shapes --mix out/real=0.5 --out out/mixed
   tap-train pretrain --data out/shapes224 --out out/paper --config paper-transformer --set compat=code --device cuda:0
   tap-train pretrain --out out/tap --resume
   tap-train pretrain --continue-from out/tap --out out/tap-longer --set pretrain.steps=2000")]
@@ -31,6 +33,8 @@ pub(crate) struct Pretrain {
     /// Start from the encoder of a run or of a safetensors file.
     #[arg(long, value_name = "RUN_OR_FILE", conflicts_with = "continue_from")]
     init: Option<PathBuf>,
+    #[command(flatten)]
+    rows: TrainRowArgs,
     #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
@@ -46,7 +50,8 @@ impl Pretrain {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let begun = Begun::read(&self.existing, &self.out)?;
         begun.require_pretraining(true)?;
-        let config = self.config.load_on(begun.request.as_ref())?;
+        let mut config = self.config.load_on(begun.request.as_ref())?;
+        self.rows.apply(&mut config)?;
         let data = begun.data(self.data)?;
         let continue_from = self.existing.continue_from.as_deref();
         require_inputs([
@@ -58,7 +63,10 @@ impl Pretrain {
             ),
         ])?;
         let inputs = [self.init.as_deref(), continue_from, self.config.settings.file()];
-        let existing = self.existing.existing(&self.out, inputs.into_iter().flatten())?;
+        let mixed = config.data.mix.iter().map(|set| Path::new(&set.data));
+        let existing = self
+            .existing
+            .existing(&self.out, inputs.into_iter().flatten().chain(mixed))?;
         let options = RunOptions {
             continue_from: self.existing.continue_from.clone(),
             ..self

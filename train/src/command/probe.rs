@@ -11,7 +11,8 @@ use tap_train::task::probe::{ProbeOptions, probe};
 use tap_train::task::provenance::labels_note;
 
 use super::{
-    ConfigArgs, DeviceArgs, is_result_file, labels_name, parse_labels, replace_file, require_inputs,
+    ConfigArgs, DeviceArgs, TrainRowArgs, is_result_file, labels_name, parse_labels, replace_file,
+    require_inputs,
 };
 use crate::progress::Progress;
 
@@ -44,6 +45,8 @@ pub(crate) struct Probe {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    rows: TrainRowArgs,
+    #[command(flatten)]
     config: ConfigArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -58,7 +61,8 @@ impl Probe {
             ("--data", Some(self.data.as_path())),
             ("--init", Some(&self.init)),
         ])?;
-        let config = self.config.load_for(Some(&self.init))?;
+        let mut config = self.config.load_for(Some(&self.init))?;
+        self.rows.apply(&mut config)?;
         let inputs = [self.data.as_path(), &self.init];
         replace_file(&self.out.join(RESULT_FILE), self.force, &inputs, |file| {
             is_result_file(file, &RESULT_KEYS)

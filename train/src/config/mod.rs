@@ -30,7 +30,7 @@ use crate::optim::schedule::ScheduleUnit;
 pub use difference::{Difference, listed};
 pub use method::{MethodConfig, MethodPlan, TAP};
 pub(crate) use plan::micro_batch_size;
-pub use plan::{ContinuedFrom, DataPlan, DatasetInfo, LogPlan, PartPlan, PhasePlan, Plan, Task};
+pub use plan::{ContinuedFrom, DataPlan, DatasetInfo, LogPlan, MixPlan, PartPlan, PhasePlan, Plan, Task};
 pub use read::{DEFAULT_PRESET, PRESETS};
 
 /// Tables with the settings of one phase of training.
@@ -173,6 +173,24 @@ pub struct DataConfig {
     pub color: bool,
     /// Cache of encoded rows, in MiB; other rows are read from disk every time.
     pub cache_mib: u64,
+    /// The condition on rows, to train on and to evaluate: `category = 'chair' and coverage_min > 0.02`; all if empty.
+    #[serde(rename = "where", skip_serializing_if = "String::is_empty")]
+    pub filter: String,
+    /// Further data sets to train on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixConfig>,
+}
+
+/// A data set that is mixed into the training rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixConfig {
+    /// Its folder or URL.
+    pub data: String,
+    /// Samples of it for each one of the data set that is trained on. If no set has a weight, each row of all comes once an
+    /// epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
 }
 
 impl Default for DataConfig {
@@ -186,6 +204,8 @@ impl Default for DataConfig {
             images: String::new(),
             color: false,
             cache_mib: DEFAULT_CACHE_MIB,
+            filter: String::new(),
+            mix: Vec::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use tap_dataset::Split;
 use super::{Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, invalid, range};
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
-use crate::data::sampler::{BatchSampler, LastBatch};
+use crate::data::sampler::{BatchSampler, LastBatch, RowOrder};
 use crate::error::TrainError;
 use crate::model::{EncoderConfig, HeadConfig, TapConfig};
 use crate::optim::AdamWConfig;
@@ -99,6 +99,8 @@ pub struct DatasetInfo {
     pub image_size_px: u32,
     /// The parts of each class; empty lists without part labels.
     pub parts_by_class: Vec<Vec<u8>>,
+    /// Data sets that are mixed into the training rows.
+    pub mix: Vec<MixPlan>,
 }
 
 /// The resolved configuration of a run.
@@ -305,6 +307,34 @@ pub struct DataPlan {
     pub color: bool,
     /// Size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
+    /// The condition on rows; empty for all.
+    #[serde(rename = "where", default, skip_serializing_if = "String::is_empty")]
+    pub filter: String,
+    /// The order of rows; that of earlier versions if absent.
+    #[serde(default, skip_serializing_if = "is_listed")]
+    pub order: RowOrder,
+    /// Data sets that are mixed into the training rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixPlan>,
+}
+
+/// A data set that is mixed into the training rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixPlan {
+    /// SHA-256 of the data.
+    pub data_sha256: String,
+    /// Samples of it for each one of the data set that is trained on; as many as it has rows if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_listed(order: &RowOrder) -> bool {
+    *order == RowOrder::Listed
 }
 
 /// Length, learning rate, optimizer and augmentation.
@@ -422,6 +452,9 @@ impl Plan {
                 images: config.data.images.clone(),
                 color: config.data.color,
                 cache_bytes: config.data.cache_mib << 20,
+                filter: config.data.filter.clone(),
+                order: RowOrder::Keyed,
+                mix: dataset_info.mix.clone(),
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),
             parts: task.has_parts(dataset_info).then(|| PartPlan {

@@ -14,6 +14,7 @@ use crate::model::{EncoderConfig, PointM2aeConfig};
 const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&["data"], &["num_points", "num_views"], COUNT),
     (&["data"], &["cache_mib"], COUNT_OR_NONE),
+    (&["data"], &["weight"], WEIGHT),
     (&PHASES, &["batch_size", "accumulation_steps"], COUNT),
     (&PHASES, &["epochs"], COUNT_OR_NONE),
     (&PHASES, &["learning_rate", "final_learning_rate"], NOT_NEGATIVE),
@@ -95,6 +96,8 @@ const FULL_LISTS: &[(&str, &[&str])] = &[
 const FINITE: Range = Range::new(Bound::Excluded(f64::NEG_INFINITY), Bound::Excluded(f64::INFINITY));
 const NOT_NEGATIVE: Range = Range::new(Bound::Included(0.0), Bound::Excluded(f64::INFINITY));
 const POSITIVE: Range = Range::new(Bound::Excluded(0.0), Bound::Excluded(f64::INFINITY));
+/// Weights of a mixture count in millionths.
+const WEIGHT: Range = Range::new(Bound::Included(1e-6), Bound::Included(1e9));
 /// Gradients are not clipped at 0; to clip them at infinity is the same.
 const NORM: Range = Range::new(Bound::Included(0.0), Bound::Included(f64::INFINITY));
 const PART: Range = Range::new(Bound::Included(0.0), Bound::Included(1.0));

@@ -1,6 +1,7 @@
 //! Which rows make which batch: a function of (seed, epoch) and the step.
 
 use serde::{Deserialize, Serialize};
+use tap_dataset::Order;
 
 use crate::seed::Stream;
 
@@ -16,6 +17,26 @@ pub enum LastBatch {
     Carry,
 }
 
+/// How an epoch is shuffled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shuffle {
+    /// Place by place, of one data set or of a mixture whose rows follow each other.
+    Keyed(Order),
+    /// A list of all rows, shuffled by a seed: the order of runs that earlier versions began.
+    Listed(u64),
+}
+
+/// The order of rows that a run was begun with, as its plan names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOrder {
+    /// See [`Shuffle::Listed`].
+    #[default]
+    Listed,
+    /// See [`Shuffle::Keyed`].
+    Keyed,
+}
+
 /// Assignment of rows to batches.
 #[derive(Debug, Clone)]
 pub struct BatchSampler {
@@ -25,8 +46,8 @@ pub struct BatchSampler {
     pub batch_size: usize,
     /// Treatment of the last batch of an epoch.
     pub last_batch: LastBatch,
-    /// Seed of the shuffle; row order if absent.
-    pub shuffle: Option<u64>,
+    /// The shuffle; row order if absent.
+    pub shuffle: Option<Shuffle>,
 }
 
 impl BatchSampler {
@@ -66,36 +87,41 @@ impl BatchSampler {
         }
     }
 
-    /// (epoch, row) of every sample of the batch of `step`.
+    /// (epoch, row) of every sample of the batch of `step`. In a mixture the epoch is that of the row's data set, so that
+    /// a row that comes again is never augmented as before.
     #[must_use]
     pub fn batch(&self, step: u64) -> Vec<(u64, usize)> {
         let (rows, size) = (self.num_rows as u64, self.batch_size as u64);
-        let (first_epoch, first, count) = match self.last_batch {
-            LastBatch::Carry => (step * size / rows, step * size % rows, size),
+        let (first, count) = match self.last_batch {
+            LastBatch::Carry => (step * size, size),
             LastBatch::Drop | LastBatch::Keep => {
-                let first = step % self.steps_per_epoch() * size;
-                (self.epoch_of(step), first, size.min(rows - first))
+                let place = step % self.steps_per_epoch() * size;
+                (self.epoch_of(step) * rows + place, size.min(rows - place))
             }
         };
-        let mut batch = Vec::with_capacity(self.batch_size);
-        let (mut epoch, mut place) = (first_epoch, first as usize);
-        let mut permutation = self.permutation(epoch);
-        for _ in 0..count {
-            if place == self.num_rows {
-                (epoch, place) = (epoch + 1, 0);
-                permutation = self.permutation(epoch);
-            }
-            batch.push((epoch, permutation[place]));
-            place += 1;
-        }
-        batch
+        let mut listed = None;
+        (first..first + count)
+            .map(|place| self.row(place / rows, place % rows, &mut listed))
+            .collect()
     }
 
-    fn permutation(&self, epoch: u64) -> Vec<usize> {
-        let mut rows: Vec<usize> = (0..self.num_rows).collect();
-        if let Some(seed) = self.shuffle {
-            Stream::new(seed, "order", epoch, "").shuffle(&mut rows);
+    /// (epoch, row) at a place of an epoch; `listed` keeps the list of an epoch from place to place.
+    fn row(&self, epoch: u64, place: u64, listed: &mut Option<(u64, Vec<usize>)>) -> (u64, usize) {
+        match &self.shuffle {
+            None => (epoch, place as usize),
+            Some(Shuffle::Keyed(order)) => {
+                let at = order.at(epoch, place);
+                (at.pass, order.joined_row(at) as usize)
+            }
+            Some(Shuffle::Listed(seed)) => {
+                if listed.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                    let mut rows: Vec<usize> = (0..self.num_rows).collect();
+                    Stream::new(*seed, "order", epoch, "").shuffle(&mut rows);
+                    *listed = Some((epoch, rows));
+                }
+                let rows = listed.as_ref().map(|(_, rows)| rows[place as usize]);
+                (epoch, rows.expect("it was just listed"))
+            }
         }
-        rows
     }
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tap_dataset::predicate::Predicate;
 use tap_dataset::{Dataset, ObjectId, Sample, Split, ViewSelection};
 
 use crate::error::TrainError;
@@ -33,6 +34,11 @@ pub trait SampleSource: Send + Sync {
         self.ids().len()
     }
 
+    /// Number of rows of each data set of a mixture, whose rows follow each other.
+    fn rows_per_set(&self) -> Vec<usize> {
+        vec![self.len()]
+    }
+
     /// Whether there is no row.
     fn is_empty(&self) -> bool {
         self.ids().is_empty()
@@ -45,14 +51,33 @@ impl std::fmt::Debug for dyn SampleSource {
     }
 }
 
-/// Rows of one or more splits of a data set.
+/// A data set that rows are taken from.
+#[derive(Debug, Clone)]
+pub struct SourceSet {
+    /// The data set.
+    pub dataset: Arc<Dataset>,
+    /// Its folder.
+    pub path: PathBuf,
+    /// What its labels are in the source; they stay as they are if absent.
+    pub labels: Option<Vec<i64>>,
+}
+
+/// Rows of one or more splits of a data set, or of several.
 #[derive(Debug, Clone)]
 pub struct ShardSource {
-    dataset: Arc<Dataset>,
-    path: PathBuf,
-    rows: Vec<(Split, usize)>,
+    sets: Vec<SourceSet>,
+    rows: Vec<RowRef>,
     ids: Vec<ObjectId>,
     labels: Vec<i64>,
+    num_classes: usize,
+}
+
+/// Where a row is.
+#[derive(Debug, Clone, Copy)]
+struct RowRef {
+    set: u32,
+    split: Split,
+    row: usize,
 }
 
 impl ShardSource {
@@ -61,37 +86,67 @@ impl ShardSource {
     /// # Errors
     /// Where a shard cannot be read, or there is no row in any of the splits.
     pub fn try_new(dataset: &Arc<Dataset>, path: &Path, splits: &[Split]) -> Result<Self, TrainError> {
-        let mut source = Self {
+        let set = SourceSet {
             dataset: Arc::clone(dataset),
             path: path.to_owned(),
+            labels: None,
+        };
+        Self::of_sets(vec![set], dataset.classes().len(), splits, None)
+    }
+
+    /// The rows of `splits` of several data sets, one after the other, of which the condition is true, if there is one.
+    ///
+    /// # Errors
+    /// Where a shard cannot be read, the condition names a column that is not there, or a data set has no such row.
+    pub fn of_sets(
+        sets: Vec<SourceSet>,
+        num_classes: usize,
+        splits: &[Split],
+        filter: Option<&Predicate>,
+    ) -> Result<Self, TrainError> {
+        let mut source = Self {
+            sets: Vec::new(),
             rows: Vec::new(),
             ids: Vec::new(),
             labels: Vec::new(),
+            num_classes,
         };
-        for &split in splits {
-            source
-                .rows
-                .extend((0..dataset.len(split)).map(|row| (split, row)));
-            source.ids.extend(dataset.ids(split)?);
-            source.labels.extend(dataset.labels(split)?);
-        }
-        if source.rows.is_empty() {
-            let names: Vec<&str> = splits.iter().map(|split| split.as_str()).collect();
-            let setting = if splits.contains(&Split::Train) {
-                "data.train_splits=[\"test\"]"
-            } else {
-                "data.evaluation_split=train"
-            };
-            let reason = format!(
-                "the data set has no row in split {}; build it with --split-fractions 0.8,0.2, or choose a split that it has, as with --set {setting}",
-                names.join(" or ")
-            );
-            return Err(TrainError::UnsuitableData {
-                reason,
-                path: path.to_owned(),
-            });
+        for set in sets {
+            let num_before = source.rows.len();
+            for &split in splits {
+                source.append(&set, split, filter)?;
+            }
+            if source.rows.len() == num_before {
+                return Err(no_rows(&set.path, splits, filter));
+            }
+            source.sets.push(set);
         }
         Ok(source)
+    }
+
+    fn append(
+        &mut self,
+        set: &SourceSet,
+        split: Split,
+        filter: Option<&Predicate>,
+    ) -> Result<(), TrainError> {
+        let dataset = &set.dataset;
+        let chosen: Vec<usize> = match filter {
+            Some(predicate) => dataset.matching(split, predicate)?,
+            None => (0..dataset.len(split)).collect(),
+        };
+        let (ids, labels) = (dataset.ids(split)?, dataset.labels(split)?);
+        let mapped = |label: i64| match &set.labels {
+            Some(mapped) => mapped.get(label as usize).copied().unwrap_or(label),
+            None => label,
+        };
+        for row in chosen {
+            let set = self.sets.len() as u32;
+            self.rows.push(RowRef { set, split, row });
+            self.ids.push(ids[row].clone());
+            self.labels.push(mapped(labels[row]));
+        }
+        Ok(())
     }
 
     /// `per_class` rows of each class, drawn by `seed`; a class with fewer rows gives all it has.
@@ -103,7 +158,7 @@ impl ShardSource {
             labels: Vec::new(),
             ..self.clone()
         };
-        for row in draw_per_class(&self.labels, self.dataset.classes().len(), per_class, seed) {
+        for row in draw_per_class(&self.labels, self.num_classes, per_class, seed) {
             subset.rows.push(self.rows[row]);
             subset.ids.push(self.ids[row].clone());
             subset.labels.push(self.labels[row]);
@@ -111,10 +166,30 @@ impl ShardSource {
         subset
     }
 
-    /// The data folder.
+    /// The data folder; of several the first.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.sets[0].path
+    }
+}
+
+fn no_rows(path: &Path, splits: &[Split], filter: Option<&Predicate>) -> TrainError {
+    let names: Vec<&str> = splits.iter().map(|split| split.as_str()).collect();
+    let names = names.join(" or ");
+    let setting = if splits.contains(&Split::Train) {
+        "data.train_splits=[\"test\"]"
+    } else {
+        "data.evaluation_split=train"
+    };
+    let reason = match filter {
+        Some(predicate) => format!("the data set has no row in split {names} where {predicate}"),
+        None => format!(
+            "the data set has no row in split {names}; build it with --split-fractions 0.8,0.2, or choose a split that it has, as with --set {setting}"
+        ),
+    };
+    TrainError::UnsuitableData {
+        reason,
+        path: path.to_owned(),
     }
 }
 
@@ -148,16 +223,26 @@ impl SampleSource for ShardSource {
     }
 
     fn num_views(&self) -> usize {
-        self.dataset.num_views()
+        self.sets[0].dataset.num_views()
     }
 
     fn image_size_px(&self) -> u32 {
-        self.dataset.image_size_px()
+        self.sets[0].dataset.image_size_px()
+    }
+
+    fn rows_per_set(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.sets.len()];
+        for row in &self.rows {
+            counts[row.set as usize] += 1;
+        }
+        counts
     }
 
     fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample, TrainError> {
-        let (split, row) = self.rows[row];
-        Ok(self.dataset.read(split, row, views)?)
+        let label = self.labels[row];
+        let RowRef { set, split, row } = self.rows[row];
+        let sample = self.sets[set as usize].dataset.read(split, row, views)?;
+        Ok(Sample { label, ..sample })
     }
 }
 

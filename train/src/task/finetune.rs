@@ -22,7 +22,7 @@ use tch::{Device, Tensor, no_grad};
 use super::provenance::{self, FinetunedRun, Provenance};
 use super::session::{Session, Wanted};
 use super::vote::Votes;
-use super::{OpenData, evaluation_batches, require_exact, require_finite, train_batches};
+use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite, train_batches};
 use crate::config::{self, Config, Plan};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::data::collator::ViewSampling;
@@ -130,6 +130,7 @@ pub fn finetune<T: Task>(
 ) -> Result<Option<Scored<T::Score>>, TrainError> {
     let inputs: Vec<&Path> = [options.data.as_path()]
         .into_iter()
+        .chain(config.data.mix.iter().map(|set| Path::new(&set.data)))
         .chain(init)
         .chain(options.continue_from.as_deref())
         .collect();
@@ -145,7 +146,11 @@ pub fn finetune<T: Task>(
     if let Some(result) = session.finished_as_asked(on_event) {
         return Ok(Some(result));
     }
-    let data = session.open_data("")?;
+    let choice = DataChoice {
+        images: "",
+        ..DataChoice::of(&config.data)
+    };
+    let data = session.open_data(choice)?;
     let (init, init_sha256) = session.read_init(on_event)?;
     let (mut plan, train) = data.plan(None, config, task, labels_per_class, &init_sha256)?;
     session.settle(&mut plan, on_event)?;
@@ -168,7 +173,7 @@ pub fn finetune<T: Task>(
         options,
         store: &store,
         parameter_group: &ParameterGroup::of,
-        batches: train_batches(&plan, Arc::new(train), ViewSampling::None),
+        batches: train_batches(&plan, Arc::new(train), ViewSampling::None)?,
         metadata,
         checkpoint,
     };
@@ -190,19 +195,36 @@ pub fn finetune<T: Task>(
     Ok(Some(result))
 }
 
+/// Rows that are scored.
+#[derive(Debug, Clone, Copy)]
+pub struct ScoredRows<'a> {
+    /// Their split.
+    pub split: Split,
+    /// The condition on them; empty for all.
+    pub filter: &'a str,
+}
+
+impl From<Split> for ScoredRows<'_> {
+    /// All rows of a split.
+    fn from(split: Split) -> Self {
+        Self { split, filter: "" }
+    }
+}
+
 /// Scores weights of a fine-tuning on a split of a data set; `options.out` is the run that is read.
 ///
 /// # Errors
 /// Where the run is not finished though `weights` says so, the data has other classes, the weights or their answers are
 /// not finite, or the votes are those of another task.
-pub fn evaluate<T: Task>(
+pub fn evaluate<'a, T: Task>(
     options: &RunOptions,
-    split: Split,
+    rows: impl Into<ScoredRows<'a>>,
     votes: Votes,
     weights: WeightChoice,
     on_event: OnEvent<'_>,
 ) -> Result<Scored<T::Score>, TrainError> {
-    let run = FinetunedRun::open(options, weights, on_event)?;
+    let ScoredRows { split, filter } = rows.into();
+    let run = FinetunedRun::open(options, filter, weights, on_event)?;
     let FinetunedRun { plan, data, .. } = &run;
     T::check(plan, data, votes)?;
     let (store, task) = build::<T>(plan, data, options.device)?;

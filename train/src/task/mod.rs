@@ -15,18 +15,20 @@ mod session;
 pub mod svm;
 pub mod vote;
 
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tap_dataset::{ColumnSet, Dataset, Split};
+use tap_dataset::predicate::{Predicate, PredicateError};
+use tap_dataset::{ColumnSet, Dataset, Order, Split};
 use tch::Tensor;
 
-use crate::config::{Config, DataPlan, DatasetInfo, Plan};
+use crate::config::{Config, DataConfig, DataPlan, DatasetInfo, MixConfig, MixPlan, Plan, Task, invalid};
 use crate::data::augment::PartAugmentation;
 use crate::data::batch::CpuBatch;
 use crate::data::collator::{Collator, LoaderOptions, RowContent};
-use crate::data::sampler::{BatchSampler, LastBatch};
-use crate::data::source::{SampleSource, ShardSource};
+use crate::data::sampler::{BatchSampler, LastBatch, RowOrder, Shuffle};
+use crate::data::source::{SampleSource, ShardSource, SourceSet};
 use crate::error::TrainError;
 use crate::method::{self, Inputs, MethodKind};
 use crate::run::event::{OnEvent, TrainEvent};
@@ -34,13 +36,47 @@ use crate::run::weights::{EncoderWeights, read_encoder};
 use crate::weights::checkpoint::WeightReport;
 use crate::weights::safetensors::{file_sha256, is_finite};
 
-/// An open data set and its folder.
+/// Which rows of which data are read.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DataChoice<'a> {
+    /// The image set that images come from; empty for the data set's own.
+    pub images: &'a str,
+    /// The condition on rows; empty for all.
+    pub filter: &'a str,
+    /// Further data sets to train on.
+    pub mix: &'a [MixConfig],
+}
+
+impl<'a> DataChoice<'a> {
+    /// What a configuration says.
+    #[must_use]
+    pub fn of(config: &'a DataConfig) -> Self {
+        Self {
+            images: &config.images,
+            filter: &config.filter,
+            mix: &config.mix,
+        }
+    }
+}
+
+/// An open data set and its folder, with what is mixed into its training rows.
 #[derive(Debug, Clone)]
 pub struct OpenData {
     /// The data set.
     pub dataset: Arc<Dataset>,
     /// Its folder.
     pub path: PathBuf,
+    /// The condition on rows.
+    filter: Option<Predicate>,
+    mixed: Vec<MixedSet>,
+}
+
+/// A data set that is mixed into the training rows.
+#[derive(Debug, Clone)]
+struct MixedSet {
+    dataset: Arc<Dataset>,
+    path: PathBuf,
+    weight: Option<f64>,
 }
 
 impl OpenData {
@@ -49,7 +85,7 @@ impl OpenData {
     /// # Errors
     /// Where there is none, or it is damaged.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
-        Self::with_images(path, "")
+        Self::choose(path, DataChoice::default())
     }
 
     /// Opens a data set with the images of an image set; with its own if that has no name.
@@ -57,16 +93,113 @@ impl OpenData {
     /// # Errors
     /// Where there is no such set, or it is of another data set.
     pub fn with_images(path: &Path, images: &str) -> Result<Self, TrainError> {
-        let dataset = Dataset::open(path)?;
-        let dataset = if images.is_empty() {
-            dataset
-        } else {
-            dataset.with_images(images)?
+        let choice = DataChoice {
+            images,
+            ..DataChoice::default()
         };
-        Ok(Self {
-            dataset: Arc::new(dataset),
+        Self::choose(path, choice)
+    }
+
+    /// Opens a data set, and those that are mixed into its training rows.
+    ///
+    /// # Errors
+    /// Where one of them is missing or damaged, the condition is none or names a column that is not there, or the rows of the
+    /// sets do not go together.
+    pub fn choose(path: &Path, choice: DataChoice<'_>) -> Result<Self, TrainError> {
+        let filter = match choice.filter {
+            "" => None,
+            text => Some(
+                text.parse()
+                    .map_err(|error: PredicateError| invalid(format!("data.where: {error}")))?,
+            ),
+        };
+        let dataset = open_dataset(path, choice.images)?;
+        let mut mixed = Vec::new();
+        for MixConfig { data, weight } in choice.mix {
+            let path = PathBuf::from(data);
+            mixed.push(MixedSet {
+                dataset: open_dataset(&path, choice.images)?,
+                path,
+                weight: *weight,
+            });
+        }
+        if mixed.iter().any(|set| set.weight.is_some()) && mixed.iter().any(|set| set.weight.is_none()) {
+            return Err(invalid(
+                "data.mix: some data sets have a weight and others have none; give each one a weight, or none",
+            ));
+        }
+        let data = Self {
+            dataset,
             path: path.to_owned(),
+            filter,
+            mixed,
+        };
+        data.check_condition()?;
+        data.mixed.iter().try_for_each(|set| data.check_mixed(set))?;
+        Ok(data)
+    }
+
+    /// Refuses a condition on columns that are not there, before anything is read.
+    fn check_condition(&self) -> Result<(), TrainError> {
+        let Some(predicate) = &self.filter else {
+            return Ok(());
+        };
+        for (dataset, path) in self.all_sets() {
+            predicate
+                .check(&dataset.comparable_columns())
+                .map_err(|error| TrainError::UnsuitableData {
+                    reason: format!("--where: {error}"),
+                    path: path.clone(),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a data set whose rows do not go with those of the first.
+    fn check_mixed(&self, set: &MixedSet) -> Result<(), TrainError> {
+        let views = |dataset: &Dataset| (dataset.num_views(), dataset.image_size_px());
+        let [(num_views, size_px), (other_views, other_px)] = [views(&self.dataset), views(&set.dataset)];
+        if (num_views, size_px) == (other_views, other_px) {
+            return Ok(());
+        }
+        Err(TrainError::UnsuitableData {
+            reason: format!(
+                "--mix: its rows have {other_views} views of {other_px} pixels, those of {} have {num_views} of {size_px}",
+                self.path.display()
+            ),
+            path: set.path.clone(),
         })
+    }
+
+    /// Names of the classes: those of the data set, then those that only mixed sets have.
+    #[must_use]
+    pub fn classes(&self) -> Vec<String> {
+        let mut classes = self.dataset.classes().to_vec();
+        for name in self.mixed.iter().flat_map(|set| set.dataset.classes()) {
+            if !classes.contains(name) {
+                classes.push(name.clone());
+            }
+        }
+        classes
+    }
+
+    /// Refuses mixed data whose labels say something else: a task that learns from labels needs the same classes and parts.
+    ///
+    /// # Errors
+    /// The data set with other ones.
+    pub fn require_same_labels(&self) -> Result<(), TrainError> {
+        let labels = |dataset: &Dataset| (dataset.classes().to_vec(), dataset.manifest().parts.clone());
+        let of_first = labels(&self.dataset);
+        match self.mixed.iter().find(|set| labels(&set.dataset) != of_first) {
+            Some(set) => Err(TrainError::UnsuitableData {
+                reason: format!(
+                    "--mix: its classes or parts are not those of {}, and this task learns from them; give both the same with `tap dataset relabel`",
+                    self.path.display()
+                ),
+                path: set.path.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses data that lacks what is read beside points. `reader` says what reads it, as in "method tap".
@@ -74,20 +207,35 @@ impl OpenData {
     /// # Errors
     /// What is missing, and how to get it.
     pub fn require(&self, inputs: Inputs, reader: &str) -> Result<(), TrainError> {
-        let columns = self.dataset.columns();
-        let (missing, remedy) = if inputs.views && !columns.has(ColumnSet::Views) {
-            ("views", "without --no-views")
-        } else if inputs.normals && !columns.has(ColumnSet::Normals) {
-            ("normals", "with --set normals=true")
-        } else {
-            return Ok(());
-        };
-        Err(TrainError::UnsuitableData {
-            reason: format!(
-                "the data set has no {missing}, which {reader} needs; build it from its meshes {remedy}"
-            ),
-            path: self.path.clone(),
-        })
+        for (dataset, path) in self.all_sets() {
+            let columns = dataset.columns();
+            let (missing, remedy) = if inputs.views && !columns.has(ColumnSet::Views) {
+                ("views", "without --no-views")
+            } else if inputs.normals && !columns.has(ColumnSet::Normals) {
+                ("normals", "with --set normals=true")
+            } else {
+                continue;
+            };
+            return Err(TrainError::UnsuitableData {
+                reason: format!(
+                    "the data set has no {missing}, which {reader} needs; build it from its meshes {remedy}"
+                ),
+                path: path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The data set and those that are mixed in.
+    fn all_sets(&self) -> impl Iterator<Item = (&Arc<Dataset>, &PathBuf)> {
+        let others = self.mixed.iter().map(|set| (&set.dataset, &set.path));
+        iter::once((&self.dataset, &self.path)).chain(others)
+    }
+
+    /// The condition on rows, as it was typed.
+    #[must_use]
+    pub fn filter(&self) -> Option<String> {
+        self.filter.as_ref().map(Predicate::to_string)
     }
 
     /// The training rows: all, or `labels_per_class` of each class drawn by `seed`.
@@ -100,7 +248,22 @@ impl OpenData {
         labels_per_class: usize,
         seed: u64,
     ) -> Result<ShardSource, TrainError> {
-        let all = ShardSource::try_new(&self.dataset, &self.path, splits)?;
+        let classes = self.classes();
+        let mut sets = vec![self.first_set()];
+        for set in &self.mixed {
+            let label = |name| {
+                classes
+                    .iter()
+                    .position(|class| class == name)
+                    .map(|label| label as i64)
+            };
+            sets.push(SourceSet {
+                dataset: Arc::clone(&set.dataset),
+                path: set.path.clone(),
+                labels: Some(set.dataset.classes().iter().filter_map(label).collect()),
+            });
+        }
+        let all = ShardSource::of_sets(sets, classes.len(), splits, self.filter.as_ref())?;
         Ok(if labels_per_class == 0 {
             all
         } else {
@@ -108,25 +271,57 @@ impl OpenData {
         })
     }
 
-    /// The rows of one split.
+    fn first_set(&self) -> SourceSet {
+        SourceSet {
+            dataset: Arc::clone(&self.dataset),
+            path: self.path.clone(),
+            labels: None,
+        }
+    }
+
+    /// The rows of one split of the data set.
     ///
     /// # Errors
     /// Where there are none.
     pub fn rows(&self, split: Split) -> Result<ShardSource, TrainError> {
-        ShardSource::try_new(&self.dataset, &self.path, &[split])
+        let num_classes = self.dataset.classes().len();
+        ShardSource::of_sets(
+            vec![self.first_set()],
+            num_classes,
+            &[split],
+            self.filter.as_ref(),
+        )
+    }
+
+    /// Number of rows of each split of which the condition is true.
+    fn num_rows(&self) -> Result<[usize; 3], TrainError> {
+        let mut counts = Split::ALL.map(|split| self.dataset.len(split));
+        if let Some(predicate) = &self.filter {
+            for (count, split) in counts.iter_mut().zip(Split::ALL) {
+                *count = self.dataset.matching(split, predicate)?.len();
+            }
+        }
+        Ok(counts)
     }
 
     /// Properties that a plan depends on, for these training rows.
-    #[must_use]
-    pub fn dataset_info(&self, train: &dyn SampleSource) -> DatasetInfo {
-        DatasetInfo {
+    ///
+    /// # Errors
+    /// Where a shard is damaged.
+    pub fn dataset_info(&self, train: &dyn SampleSource) -> Result<DatasetInfo, TrainError> {
+        let mix = self.mixed.iter().map(|set| MixPlan {
+            data_sha256: set.dataset.sha256().to_owned(),
+            weight: set.weight,
+        });
+        Ok(DatasetInfo {
             sha256: self.dataset.sha256().to_owned(),
-            num_rows: Split::ALL.map(|split| self.dataset.len(split)),
+            num_rows: self.num_rows()?,
             num_train_rows: train.len(),
             num_views: self.dataset.num_views(),
             image_size_px: self.dataset.image_size_px(),
             parts_by_class: self.parts_by_class(),
-        }
+            mix: mix.collect(),
+        })
     }
 
     /// The parts of each class, by number.
@@ -150,10 +345,13 @@ impl OpenData {
         &self,
         kind: Option<&dyn MethodKind>,
         config: &Config,
-        task: crate::config::Task,
+        task: Task,
         labels_per_class: usize,
         init_sha256: &str,
     ) -> Result<(Plan, ShardSource), TrainError> {
+        if task != Task::Pretrain {
+            self.require_same_labels()?;
+        }
         let train = self.train_rows(&config.data.train_splits, labels_per_class, config.seed)?;
         let plan = method::plan(
             kind,
@@ -161,31 +359,58 @@ impl OpenData {
             task,
             labels_per_class,
             init_sha256,
-            &self.dataset_info(&train),
+            &self.dataset_info(&train)?,
         )?;
         Ok((plan, train))
     }
 }
 
+fn open_dataset(path: &Path, images: &str) -> Result<Arc<Dataset>, TrainError> {
+    let dataset = Dataset::open(path)?;
+    Ok(Arc::new(if images.is_empty() {
+        dataset
+    } else {
+        dataset.with_images(images)?
+    }))
+}
+
 /// Batches to train on.
-#[must_use]
+///
+/// # Errors
+/// Where a data set of a mixture gives no row.
 pub fn train_batches(
     plan: &Plan,
     source: Arc<dyn SampleSource>,
     content: impl Into<RowContent>,
-) -> Arc<Collator> {
+) -> Result<Arc<Collator>, TrainError> {
     let sampler = BatchSampler {
         num_rows: source.len(),
         batch_size: plan.phase.batch_size,
         last_batch: plan.phase.last_batch,
-        shuffle: Some(plan.seed),
+        shuffle: Some(shuffle(plan, source.as_ref())?),
     };
     let options = LoaderOptions {
         augmentation: plan.phase.augmentation.clone(),
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, content)
     };
-    Arc::new(Collator::new(source, sampler, options))
+    Ok(Arc::new(Collator::new(source, sampler, options)))
+}
+
+/// The order of the training rows.
+fn shuffle(plan: &Plan, source: &dyn SampleSource) -> Result<Shuffle, TrainError> {
+    if plan.data.order == RowOrder::Listed {
+        return Ok(Shuffle::Listed(plan.seed));
+    }
+    let first = plan.data.mix.iter().find_map(|set| set.weight).map(|_| 1.0);
+    let weights = iter::once(first).chain(plan.data.mix.iter().map(|set| set.weight));
+    let shares: Vec<_> = source
+        .rows_per_set()
+        .into_iter()
+        .map(|rows| rows as u64)
+        .zip(weights)
+        .collect();
+    Ok(Shuffle::Keyed(Order::mixed(&shares, Some(plan.seed))?))
 }
 
 /// Batches for evaluation: every row once, in order, without random augmentation.

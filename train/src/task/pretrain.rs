@@ -13,8 +13,8 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
 use super::session::{Session, Wanted};
-use super::{evaluation_batches, require_exact, train_batches};
-use crate::config::{Config, ContinuedFrom, Plan, Task, invalid};
+use super::{DataChoice, evaluation_batches, require_exact, train_batches};
+use crate::config::{Config, ContinuedFrom, MixPlan, Plan, Task, invalid};
 use crate::data::collator::{Collator, RowContent, ViewSampling};
 use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
@@ -50,6 +50,12 @@ pub struct PretrainResult {
     pub seed: u64,
     /// Evaluation split.
     pub evaluation_split: String,
+    /// The condition on rows, to train on and to evaluate; absent for all.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Data sets that were mixed into the training rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixPlan>,
     /// Which weights were scored.
     pub selection: String,
     /// Steps taken.
@@ -127,6 +133,7 @@ pub fn pretrain_with(
     let vgg_file = config.loss.perceptual_network.as_deref();
     let inputs: Vec<&Path> = [options.data.as_path()]
         .into_iter()
+        .chain(config.data.mix.iter().map(|set| Path::new(&set.data)))
         .chain(init)
         .chain(options.continue_from.as_deref())
         .chain(vgg_file)
@@ -142,7 +149,7 @@ pub fn pretrain_with(
     if let Some(result) = session.finished_as_asked(on_event) {
         return Ok(Some(result));
     }
-    let data = session.open_data(&config.data.images)?;
+    let data = session.open_data(DataChoice::of(&config.data))?;
     let (init, init_sha256) = session.read_init(on_event)?;
     let (mut plan, train) = data.plan(Some(kind), config, Task::Pretrain, 0, &init_sha256)?;
     session.settle(&mut plan, on_event)?;
@@ -155,7 +162,7 @@ pub fn pretrain_with(
             "no objects are held out: the validation loss is one of split {split}, which is trained on"
         )));
     }
-    let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
+    let trained_on = TrainedOn::new(&data.classes(), train.labels());
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
 
@@ -187,7 +194,7 @@ pub fn pretrain_with(
         on_event(TrainEvent::Note(format!("loss to beat on {split}: {note}")));
     }
 
-    let batches = train_batches(&plan, train, random);
+    let batches = train_batches(&plan, train, random)?;
     let checkpoint = session.begin()?;
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(method.encoder_prefix(), &plan.encoder));
@@ -243,6 +250,8 @@ fn result(
         preset: plan.preset.clone(),
         seed: plan.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
+        filter: Some(plan.data.filter.clone()).filter(|filter| !filter.is_empty()),
+        mix: plan.data.mix.clone(),
         selection: plan.selection(),
         num_steps: summary.step,
         num_parameters: store.trainable_variables().iter().map(Tensor::numel).sum(),

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{OpenData, evaluation_batches, require_exact, require_finite};
-use crate::config::{Config, Plan, Task};
+use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite};
+use crate::config::{Config, MixPlan, Plan, Task};
 use crate::data::collator::{Collator, ViewSampling};
 use crate::data::loader::Loader;
 use crate::data::source::{SampleSource, draw_per_class};
@@ -62,6 +62,12 @@ pub struct ProbeResult {
     pub seed: u64,
     /// Evaluation split.
     pub evaluation_split: String,
+    /// The condition on rows; absent for all.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Data sets that were mixed into the training rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixPlan>,
     /// Training objects of each class; fewer than a number of labels is what there is of them.
     #[serde(default)]
     pub train_objects_per_class: Vec<usize>,
@@ -105,7 +111,11 @@ pub fn probe(
     probe: &ProbeOptions,
     on_event: OnEvent<'_>,
 ) -> Result<ProbeResult, TrainError> {
-    let data = OpenData::open(&options.data)?;
+    let choice = DataChoice {
+        images: "",
+        ..DataChoice::of(&config.data)
+    };
+    let data = OpenData::choose(&options.data, choice)?;
     let EncoderWeights { tensors, file, notes } = read_encoder(init)?;
     for note in notes {
         on_event(TrainEvent::Note(note));
@@ -161,6 +171,8 @@ pub fn probe(
         init_sha256,
         seed: probe.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
+        filter: data.filter(),
+        mix: plan.data.mix.clone(),
         train_objects_per_class: trained_on.objects_per_class,
         num_draws: NUM_DRAWS,
         method: format!(

@@ -7,8 +7,8 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 
 use super::vote::{VoteRule, Votes};
-use super::{OpenData, require_exact};
-use crate::config::{ContinuedFrom, Plan, Task};
+use super::{DataChoice, OpenData, require_exact};
+use crate::config::{ContinuedFrom, MixPlan, Plan, Task};
 use crate::engine::trainer::{RunOptions, TrainingSummary};
 use crate::error::TrainError;
 use crate::process::device_name;
@@ -38,6 +38,12 @@ pub struct Provenance {
     pub train_objects_per_class: Vec<usize>,
     /// Evaluation split.
     pub evaluation_split: String,
+    /// The condition on the rows that were scored; absent for all.
+    #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Data sets that were mixed into the training rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mix: Vec<MixPlan>,
     /// Which weights were scored.
     pub selection: String,
     /// Augmented predictions that were added to the plain one.
@@ -78,6 +84,8 @@ impl Provenance {
             labels_per_class: plan.labels_per_class,
             train_objects_per_class: Vec::new(),
             evaluation_split: split.to_string(),
+            filter: data.filter(),
+            mix: plan.data.mix.clone(),
             selection: plan.selection(),
             votes: votes.count,
             votes_seed: votes.seed,
@@ -160,6 +168,7 @@ impl FinetunedRun {
     /// Opens weights of the run `options.out` and the data, which must have the classes that they were trained on.
     pub(super) fn open(
         options: &RunOptions,
+        filter: &str,
         weights: WeightChoice,
         on_event: OnEvent<'_>,
     ) -> Result<Self, TrainError> {
@@ -171,7 +180,11 @@ impl FinetunedRun {
             });
         }
         let weights = RunWeights::read(&options.out, &plan, weights, on_event)?;
-        let data = OpenData::open(&options.data)?;
+        let choice = DataChoice {
+            filter,
+            ..DataChoice::default()
+        };
+        let data = OpenData::choose(&options.data, choice)?;
         let unsuitable = |reason| TrainError::UnsuitableData {
             reason,
             path: options.data.clone(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use tap_dataset::FolderLock;
 
-use super::{OpenData, read_init};
+use super::{DataChoice, OpenData, read_init};
 use crate::config::{Config, ContinuedFrom, Difference, Plan, Task, listed};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
@@ -116,11 +116,11 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         Some(result)
     }
 
-    /// Opens the data set, with the images of an image set if one is named.
+    /// Opens the data.
     ///
     /// # Errors
     /// Where there is none, or it is damaged.
-    pub(super) fn open_data(&self, images: &str) -> Result<OpenData, TrainError> {
+    pub(super) fn open_data(&self, choice: DataChoice<'_>) -> Result<OpenData, TrainError> {
         let data = &self.options.data;
         let is_gone = !is_url(data) && !data.exists();
         if self.earlier_request.is_some() && is_gone {
@@ -131,7 +131,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
                 path: data.clone(),
             });
         }
-        OpenData::with_images(data, images)
+        OpenData::choose(data, choice)
     }
 
     /// The encoder to start from, and the hash of its file, or "none". Where there is a checkpoint to go on from, the
@@ -189,6 +189,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         }
         plan.continued_from.clone_from(&begun.continued_from);
         plan.preset.clone_from(&begun.preset);
+        plan.data.order = begun.data.order;
         let differences = begun.differences_of_numbers(plan);
         if !differences.is_empty() {
             let is_schedule = begun
@@ -245,6 +246,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
             path: parent.path.clone(),
         };
         plan.continued_from.clone_from(&parent.plan.continued_from);
+        plan.data.order = parent.plan.data.order;
         let others = parent
             .plan
             .differences_of_numbers(&plan.with_schedule_of(&parent.plan));
