@@ -294,6 +294,7 @@ fn dataset_info(image_size_px: u32) -> DatasetInfo {
         num_views: 12,
         image_size_px,
         parts_by_class: Vec::new(),
+        features: None,
     }
 }
 

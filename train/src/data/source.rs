@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tap_dataset::{Dataset, ObjectId, Sample, Split, ViewSelection};
+use tap_dataset::{
+    Dataset, FeatureManifest, FeatureSet, ObjectId, RowFeatures, Sample, Split, ViewSelection,
+};
 
 use crate::error::TrainError;
 use crate::seed::Stream;
@@ -27,6 +29,19 @@ pub trait SampleSource: Send + Sync {
     /// # Errors
     /// Where the row cannot be read.
     fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample, TrainError>;
+
+    /// What the features are of that [`read_features`](Self::read_features) gives.
+    fn feature_manifest(&self) -> Option<&FeatureManifest> {
+        None
+    }
+
+    /// What a frozen 2D network says of a row, where there is a feature set.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is of another row.
+    fn read_features(&self, _row: usize) -> Result<Option<RowFeatures>, TrainError> {
+        Ok(None)
+    }
 
     /// Number of rows.
     fn len(&self) -> usize {
@@ -53,6 +68,7 @@ pub struct ShardSource {
     rows: Vec<(Split, usize)>,
     ids: Vec<ObjectId>,
     labels: Vec<i64>,
+    features: Option<Arc<FeatureSet>>,
 }
 
 impl ShardSource {
@@ -67,6 +83,7 @@ impl ShardSource {
             rows: Vec::new(),
             ids: Vec::new(),
             labels: Vec::new(),
+            features: None,
         };
         for &split in splits {
             source
@@ -92,6 +109,12 @@ impl ShardSource {
             });
         }
         Ok(source)
+    }
+
+    /// The same rows with the features of one of the data set's feature sets.
+    #[must_use]
+    pub fn with_features(self, features: Option<Arc<FeatureSet>>) -> Self {
+        Self { features, ..self }
     }
 
     /// `per_class` rows of each class, drawn by `seed`; a class with fewer rows gives all it has.
@@ -158,6 +181,28 @@ impl SampleSource for ShardSource {
     fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample, TrainError> {
         let (split, row) = self.rows[row];
         Ok(self.dataset.read(split, row, views)?)
+    }
+
+    fn feature_manifest(&self) -> Option<&FeatureManifest> {
+        self.features.as_deref().map(FeatureSet::manifest)
+    }
+
+    fn read_features(&self, row: usize) -> Result<Option<RowFeatures>, TrainError> {
+        let Some(features) = &self.features else {
+            return Ok(None);
+        };
+        let (split, row_of_split) = self.rows[row];
+        let read = features.read(split, row_of_split, ViewSelection::All)?;
+        if read.id != self.ids[row] {
+            return Err(TrainError::UnsuitableData {
+                reason: format!(
+                    "the feature set has {} where the rows have {}: it is of other rows; make it again",
+                    read.id, self.ids[row]
+                ),
+                path: self.path.clone(),
+            });
+        }
+        Ok(Some(read))
     }
 }
 

@@ -18,10 +18,10 @@ pub mod vote;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tap_dataset::{ColumnSet, Dataset, Split};
+use tap_dataset::{ColumnSet, Dataset, FeatureSet, FeatureViews, Split};
 use tch::Tensor;
 
-use crate::config::{Config, DataPlan, DatasetInfo, Plan};
+use crate::config::{Config, DataPlan, DatasetInfo, FeatureInfo, Plan};
 use crate::data::augment::PartAugmentation;
 use crate::data::batch::CpuBatch;
 use crate::data::collator::{Collator, LoaderOptions, RowContent};
@@ -41,6 +41,8 @@ pub struct OpenData {
     pub dataset: Arc<Dataset>,
     /// Its folder.
     pub path: PathBuf,
+    /// The feature set in use.
+    pub features: Option<Arc<FeatureSet>>,
 }
 
 impl OpenData {
@@ -66,7 +68,18 @@ impl OpenData {
         Ok(Self {
             dataset: Arc::new(dataset),
             path: path.to_owned(),
+            features: None,
         })
+    }
+
+    /// The same with a feature set; without one if that has no name.
+    ///
+    /// # Errors
+    /// Where there is no such set, it is incomplete, or of other rows.
+    pub fn with_features(self, name: &str) -> Result<Self, TrainError> {
+        let open = || FeatureSet::open(&self.dataset, name).map(Arc::new);
+        let features = (!name.is_empty()).then(open).transpose()?;
+        Ok(Self { features, ..self })
     }
 
     /// Refuses data that lacks what is read beside points. `reader` says what reads it, as in "method tap".
@@ -77,6 +90,11 @@ impl OpenData {
         let columns = self.dataset.columns();
         let (missing, remedy) = if inputs.views && !columns.has(ColumnSet::Views) {
             ("views", "without --no-views")
+        } else if self.needs_poses(inputs) && !columns.has(ColumnSet::Views) {
+            (
+                "poses of the views that the features are of",
+                "without --no-views",
+            )
         } else if inputs.normals && !columns.has(ColumnSet::Normals) {
             ("normals", "with --set normals=true")
         } else {
@@ -90,6 +108,12 @@ impl OpenData {
         })
     }
 
+    /// Whether features of stored views are read, whose poses say where the points are.
+    fn needs_poses(&self, inputs: Inputs) -> bool {
+        let is_of_views = |set: &Arc<FeatureSet>| set.manifest().recipe.views == FeatureViews::Images;
+        inputs.features && self.features.as_ref().is_some_and(is_of_views)
+    }
+
     /// The training rows: all, or `labels_per_class` of each class drawn by `seed`.
     ///
     /// # Errors
@@ -101,6 +125,7 @@ impl OpenData {
         seed: u64,
     ) -> Result<ShardSource, TrainError> {
         let all = ShardSource::try_new(&self.dataset, &self.path, splits)?;
+        let all = all.with_features(self.features.clone());
         Ok(if labels_per_class == 0 {
             all
         } else {
@@ -113,7 +138,8 @@ impl OpenData {
     /// # Errors
     /// Where there are none.
     pub fn rows(&self, split: Split) -> Result<ShardSource, TrainError> {
-        ShardSource::try_new(&self.dataset, &self.path, &[split])
+        let rows = ShardSource::try_new(&self.dataset, &self.path, &[split])?;
+        Ok(rows.with_features(self.features.clone()))
     }
 
     /// Properties that a plan depends on, for these training rows.
@@ -126,6 +152,11 @@ impl OpenData {
             num_views: self.dataset.num_views(),
             image_size_px: self.dataset.image_size_px(),
             parts_by_class: self.parts_by_class(),
+            features: self.features.as_ref().map(|set| FeatureInfo {
+                sha256: set.sha256().to_owned(),
+                num_views: set.layout().num_views,
+                num_channels: set.layout().num_channels,
+            }),
         }
     }
 
@@ -243,7 +274,11 @@ fn require_finite(output: &Tensor, batch: &CpuBatch) -> Result<(), TrainError> {
 }
 
 fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions {
-    let RowContent { views, normals } = content.into();
+    let RowContent {
+        views,
+        normals,
+        features,
+    } = content.into();
     let DataPlan {
         num_points,
         point_choice,
@@ -257,6 +292,7 @@ fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions 
         point_choice,
         views,
         normals,
+        features,
         is_color: color,
         augmentation: plan.phase.augmentation.without_randomness(),
         parts: plan.parts.as_ref().map(|_| PartAugmentation::NONE),
