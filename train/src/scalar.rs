@@ -46,6 +46,23 @@ impl Sums {
         }
     }
 
+    /// Adds all sums of `other`, each under `prefix` and its name.
+    pub fn merge_under(&mut self, prefix: &str, other: &Self) {
+        for (name, values) in &other.0 {
+            self.add(&format!("{prefix}{name}"), values);
+        }
+    }
+
+    /// The sums whose names begin with `prefix`, under the rest of their names.
+    #[must_use]
+    pub fn under(&self, prefix: &str) -> Self {
+        let rest = |(name, values): (&String, &Vec<f64>)| {
+            let name = name.strip_prefix(prefix)?;
+            Some((name.to_owned(), values.clone()))
+        };
+        Self(self.0.iter().filter_map(rest).collect())
+    }
+
     /// The sum `name`; empty where nothing was added.
     #[must_use]
     pub fn get(&self, name: &str) -> &[f64] {

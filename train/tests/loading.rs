@@ -25,6 +25,7 @@ fn options(seed: u64, cache_bytes: u64) -> LoaderOptions {
         point_choice: PointSampling::Farthest,
         views: ViewSampling::Random(3),
         normals: false,
+        features: None,
         is_color: false,
         augmentation: Augmentation {
             scale: [0.9, 1.1],
@@ -139,6 +140,7 @@ fn a_reader_that_leaves_early_ends_the_threads() {
         point_choice: PointSampling::First,
         views: ViewSampling::None,
         normals: false,
+        features: None,
         is_color: false,
         augmentation,
         parts: None,

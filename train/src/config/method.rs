@@ -1,7 +1,8 @@
 //! Which pre-training method, and its settings.
 //!
-//! A method has the table `[method]`, with its name as `kind`; `method = "NAME"` is short for one without settings. TAP,
-//! the method where none is named, has tables of its own: `[photograph]`, `[decoder]` and part of `[loss]`.
+//! A method has the table `[method]`, with its name as `kind`; `method = "NAME"` is short for one without settings, and a list
+//! of methods for their sum. TAP, the method where none is named, has tables of its own: `[photograph]`, `[decoder]` and part
+//! of `[loss]`.
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -10,6 +11,8 @@ use crate::model::{DecoderConfig, PhotographConfig};
 
 /// The name of TAP.
 pub const TAP: &str = "tap";
+/// The name of a sum of methods.
+pub const SUM: &str = "sum";
 
 /// The method as typed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,10 +68,17 @@ impl MethodPlan {
     }
 }
 
-/// `method = "NAME"` as the table that it is short for.
+/// `method = "NAME"` as the table that it is short for, and a list of methods as their sum.
 pub(super) fn method_table(value: Value) -> Value {
     match value {
-        Value::String(kind) => Value::Table(Table::from_iter([(String::from("kind"), Value::String(kind))])),
+        Value::String(_) => Value::Table(Table::from_iter([(String::from("kind"), value)])),
+        Value::Array(methods) => Value::Table(Table::from_iter([
+            (String::from("kind"), Value::String(String::from(SUM))),
+            (
+                String::from("of"),
+                Value::Array(methods.into_iter().map(method_table).collect()),
+            ),
+        ])),
         other => other,
     }
 }

@@ -21,6 +21,7 @@ use toml::Table;
 
 use crate::data::augment::{HeightFrom, PartAugmentation};
 use crate::data::collator::PointSampling;
+use crate::data::point_view::HiddenPoints;
 use crate::data::sampler::LastBatch;
 use crate::error::TrainError;
 use crate::model::loss::{PhotographWeights, PixelDistance};
@@ -28,9 +29,11 @@ use crate::model::{Compat, DecoderConfig, EncoderConfig, HeadConfig};
 use crate::optim::schedule::ScheduleUnit;
 
 pub use difference::{Difference, listed};
-pub use method::{MethodConfig, MethodPlan, TAP};
+pub use method::{MethodConfig, MethodPlan, SUM, TAP};
 pub(crate) use plan::micro_batch_size;
-pub use plan::{ContinuedFrom, DataPlan, DatasetInfo, LogPlan, MixPlan, PartPlan, PhasePlan, Plan, Task};
+pub use plan::{
+    ContinuedFrom, DataPlan, DatasetInfo, FeatureInfo, LogPlan, MixPlan, PartPlan, PhasePlan, Plan, Task,
+};
 pub use read::{DEFAULT_PRESET, PRESETS};
 
 /// Tables with the settings of one phase of training.
@@ -171,6 +174,10 @@ pub struct DataConfig {
     pub images: String,
     /// Draw them in color and not in gray: the last layer of the decoder then has three channels, whatever it says.
     pub color: bool,
+    /// The feature set that 2D features come from, made by `tap dataset features`; empty for none.
+    pub features: String,
+    /// What a view says of points that it hides.
+    pub hidden_points: HiddenPoints,
     /// Cache of encoded rows, in MiB; other rows are read from disk every time.
     pub cache_mib: u64,
     /// The condition on rows, to train on and to evaluate: `category = 'chair' and coverage_min > 0.02`; all if empty.
@@ -203,6 +210,8 @@ impl Default for DataConfig {
             evaluation_split: None,
             images: String::new(),
             color: false,
+            features: String::new(),
+            hidden_points: HiddenPoints::Keep,
             cache_mib: DEFAULT_CACHE_MIB,
             filter: String::new(),
             mix: Vec::new(),
@@ -272,6 +281,8 @@ pub struct PhaseConfig {
     pub learning_rate: f64,
     /// The rate at the end.
     pub final_learning_rate: f64,
+    /// Where a cosine ends, which may be behind the last step; 0 is at the last step.
+    pub schedule_length: f64,
     /// Length of the warm-up.
     pub warmup: f64,
     /// Length of the warm-up as a part of the whole; used where `warmup` is 0.
@@ -317,6 +328,7 @@ impl Default for PhaseConfig {
             unit: ScheduleUnit::Epoch,
             learning_rate: DEFAULT_LEARNING_RATE,
             final_learning_rate: DEFAULT_FINAL_LEARNING_RATE,
+            schedule_length: 0.0,
             warmup: 0.0,
             warmup_fraction: 0.0,
             warmup_from: DEFAULT_WARMUP_FROM,

@@ -9,6 +9,7 @@ use tap_dataset::Split;
 use super::{Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, invalid, range};
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
+use crate::data::point_view::HiddenPoints;
 use crate::data::sampler::{BatchSampler, LastBatch, RowOrder};
 use crate::error::TrainError;
 use crate::model::{EncoderConfig, HeadConfig, TapConfig};
@@ -101,6 +102,19 @@ pub struct DatasetInfo {
     pub parts_by_class: Vec<Vec<u8>>,
     /// Data sets that are mixed into the training rows.
     pub mix: Vec<MixPlan>,
+    /// The feature set in use.
+    pub features: Option<FeatureInfo>,
+}
+
+/// Properties of a feature set that a plan depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeatureInfo {
+    /// SHA-256 of the set.
+    pub sha256: String,
+    /// V: images of an object.
+    pub num_views: usize,
+    /// C: channels of a patch.
+    pub num_channels: usize,
 }
 
 /// The resolved configuration of a run.
@@ -305,6 +319,12 @@ pub struct DataPlan {
     /// Whether they are drawn in color.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub color: bool,
+    /// The feature set that 2D features come from; empty for none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub features: String,
+    /// What a view says of points that it hides.
+    #[serde(default, skip_serializing_if = "HiddenPoints::is_default")]
+    pub hidden_points: HiddenPoints,
     /// Size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
     /// The condition on rows; empty for all.
@@ -451,6 +471,8 @@ impl Plan {
                 evaluation_split: evaluation_split(config, &task, dataset_info),
                 images: config.data.images.clone(),
                 color: config.data.color,
+                features: config.data.features.clone(),
+                hidden_points: config.data.hidden_points,
                 cache_bytes: config.data.cache_mib << 20,
                 filter: config.data.filter.clone(),
                 order: RowOrder::Keyed,
@@ -584,6 +606,11 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
     let length = match phase.unit {
         ScheduleUnit::Step => num_steps as f64,
         ScheduleUnit::Epoch => num_steps as f64 / steps_per_epoch as f64,
+    };
+    let length = if phase.schedule_length > 0.0 {
+        phase.schedule_length
+    } else {
+        length
     };
     let warmup = if phase.warmup > 0.0 {
         phase.warmup

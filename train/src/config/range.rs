@@ -19,6 +19,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&PHASES, &["epochs"], COUNT_OR_NONE),
     (&PHASES, &["learning_rate", "final_learning_rate"], NOT_NEGATIVE),
     (&PHASES, &["warmup", "warmup_from", "milestones"], NOT_NEGATIVE),
+    (&PHASES, &["schedule_length"], NOT_NEGATIVE),
     (&PHASES, &["milestone_factor", "weight_decay"], NOT_NEGATIVE),
     (&PHASES, &["max_grad_norm"], NORM),
     (&PHASES, &["warmup_fraction"], PART),
@@ -71,6 +72,17 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&["photograph"], &["distance", "depth"], FINITE),
     (&["decoder"], &["channels"], SIZE),
     (&["method"], &["decoder_blocks"], SIZE),
+    (
+        &["method"],
+        &["temperature", "contrast_temperature", "weight"],
+        POSITIVE,
+    ),
+    (
+        &["method"],
+        &["weight_3d", "weight_2d", "contrast_weight"],
+        NOT_NEGATIVE,
+    ),
+    (&["method"], &["teacher_layer"], SIZE_OR_NONE),
     // The output padding of a transposed convolution, one pixel, is less than its stride.
     (&["decoder"], &["stride"], STRIDE),
     (&["decoder"], &["last_bias"], FINITE),

@@ -18,6 +18,7 @@ fn dataset_info(image_size_px: u32) -> DatasetInfo {
         image_size_px,
         parts_by_class: Vec::new(),
         mix: Vec::new(),
+        features: None,
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use tap_dataset::FeatureLayout;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::Cloud;
+use crate::ops;
 
 /// A batch in main memory. Images stay bytes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -45,6 +47,48 @@ pub struct CpuBatch {
     pub view_from_object: Vec<f32>,
     /// B x V x 16, row-major.
     pub clip_from_view: Vec<f32>,
+    /// What a frozen 2D network says of images of the objects, if requested.
+    pub features: Option<CpuImageFeatures>,
+}
+
+/// What a frozen 2D network says of images of the objects of a batch, in main memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CpuImageFeatures {
+    /// V, h, w and C.
+    pub layout: FeatureLayout,
+    /// B x V x h x w x C, float16, little-endian.
+    pub maps: Vec<u8>,
+    /// B x V x h x w, float16, little-endian.
+    pub saliency: Vec<u8>,
+    /// B x V x N x 2, where the points lie before any augmentation.
+    pub positions: Vec<f32>,
+    /// B x V x N, 1 where a view sees the point; empty where it does not count.
+    pub visible: Vec<u8>,
+}
+
+impl CpuImageFeatures {
+    fn to_tensors(&self, batch: i64, points: i64, device: Device) -> ImageFeatureBatch {
+        let FeatureLayout {
+            num_views,
+            height,
+            width,
+            num_channels,
+        } = self.layout;
+        let [views, height, width, channels] = [num_views, height, width, num_channels].map(|n| n as i64);
+        let halves =
+            |bytes: &[u8], size: &[i64]| Tensor::from_data_size(bytes, size, Kind::Half).to_device(device);
+        ImageFeatureBatch {
+            maps: halves(&self.maps, &[batch, views, height, width, channels]),
+            saliency: halves(&self.saliency, &[batch, views, height, width]),
+            positions: Tensor::from_slice(&self.positions)
+                .view([batch, views, points, 2])
+                .to_device(device),
+            visible: (!self.visible.is_empty()).then(|| {
+                let visible = Tensor::from_slice(&self.visible).view([batch, views, points]);
+                visible.to_device(device).to_kind(Kind::Bool)
+            }),
+        }
+    }
 }
 
 /// Channels of an image: 1 for gray, 3 for color.
@@ -68,6 +112,82 @@ pub struct Batch {
     pub normals: Option<Tensor>,
     /// Part labels of the points, if requested, [B, N], int64.
     pub part_labels: Option<Tensor>,
+    /// What a frozen 2D network says of images of the objects, if requested.
+    pub features: Option<ImageFeatureBatch>,
+}
+
+/// What a frozen 2D network says of images of the objects of a batch, and where their points lie in those images.
+#[derive(Debug)]
+pub struct ImageFeatureBatch {
+    /// Features of patches, [B, V, h, w, C].
+    pub maps: Tensor,
+    /// Saliency of patches, [B, V, h, w].
+    pub saliency: Tensor,
+    /// Rows and columns of the points of the cloud as parts of an image's height and width, [B, V, N, 2].
+    pub positions: Tensor,
+    /// Whether a view sees the point, [B, V, N]; all of them if absent.
+    pub visible: Option<Tensor>,
+}
+
+impl ImageFeatureBatch {
+    fn micro_batch(&self, of: impl Fn(&Tensor) -> Tensor) -> Self {
+        Self {
+            maps: of(&self.maps),
+            saliency: of(&self.saliency),
+            positions: of(&self.positions),
+            visible: self.visible.as_ref().map(of),
+        }
+    }
+
+    /// Features at some points of the clouds, all views of a point one after the other.
+    ///
+    /// # Shapes
+    /// - `points`: B,M indices of points
+    /// - returns B,M,V,C in `f32`
+    #[must_use]
+    pub fn at(&self, points: &Tensor) -> Tensor {
+        sampled(&self.maps, &self.positions_of(points)).transpose(1, 2)
+    }
+
+    /// The mean saliency over the views at some points of the clouds.
+    ///
+    /// # Shapes
+    /// - `points`: B,M indices of points
+    /// - returns B,M in `f32`
+    #[must_use]
+    pub fn saliency_at(&self, points: &Tensor) -> Tensor {
+        let of_views = sampled(&self.saliency.unsqueeze(4), &self.positions_of(points)).squeeze_dim(3);
+        let Some(seen) = self.seen(points) else {
+            return of_views.mean_dim(1, false, Kind::Float);
+        };
+        let seen = seen.transpose(1, 2).to_kind(Kind::Float);
+        // No view says anything about a point that none sees.
+        let num_seen = seen.sum_dim_intlist(1, false, Kind::Float).clamp_min(1.0);
+        (of_views * seen).sum_dim_intlist(1, false, Kind::Float) / num_seen
+    }
+
+    /// Which views see some points of the clouds; all of them if absent.
+    ///
+    /// # Shapes
+    /// - `points`: B,M indices of points
+    /// - returns B,M,V
+    #[must_use]
+    pub fn seen(&self, points: &Tensor) -> Option<Tensor> {
+        let visible = self.visible.as_ref()?;
+        let num_views = visible.size()[1];
+        let index = points.unsqueeze(1).expand([-1, num_views, -1], false);
+        Some(visible.gather(2, &index, false).transpose(1, 2))
+    }
+
+    fn positions_of(&self, points: &Tensor) -> Tensor {
+        let index = points.unsqueeze(1).unsqueeze(3);
+        let index = index.expand([-1, self.positions.size()[1], -1, 2], false);
+        self.positions.gather(2, &index, false)
+    }
+}
+
+fn sampled(maps: &Tensor, positions: &Tensor) -> Tensor {
+    ops::sample_bicubic(&maps.to_kind(Kind::Float), positions)
 }
 
 /// The views of a batch as tensors.
@@ -115,6 +235,7 @@ impl Batch {
             }),
             normals: self.normals.as_ref().map(of),
             part_labels: self.part_labels.as_ref().map(of),
+            features: self.features.as_ref().map(|features| features.micro_batch(of)),
         }
     }
 }
@@ -201,6 +322,10 @@ impl CpuBatch {
             sample_seeds: self.sample_seeds.clone(),
             labels: Tensor::from_slice(&self.labels).to_device(device),
             views,
+            features: self
+                .features
+                .as_ref()
+                .map(|features| features.to_tensors(batch, points, device)),
         }
     }
 }

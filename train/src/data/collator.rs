@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use tap_dataset::{SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
+use tap_dataset::{FeatureViews, Sample, SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
 
 use super::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
-use super::batch::CpuBatch;
+use super::batch::{CpuBatch, CpuImageFeatures};
+use super::point_view::{HiddenPoints, PointViews};
 use super::sampler::BatchSampler;
 use super::source::SampleSource;
 use crate::error::TrainError;
@@ -42,14 +43,17 @@ pub struct RowContent {
     pub views: ViewSampling,
     /// Unit normals of the points.
     pub normals: bool,
+    /// What a frozen 2D network says of images of the object, and whether also of points that they hide.
+    pub features: Option<HiddenPoints>,
 }
 
 impl From<ViewSampling> for RowContent {
-    /// Views without normals.
+    /// Views alone.
     fn from(views: ViewSampling) -> Self {
         Self {
             views,
             normals: false,
+            features: None,
         }
     }
 }
@@ -71,6 +75,8 @@ pub struct LoaderOptions {
     pub augmentation: Augmentation,
     /// Unit normals of the points.
     pub normals: bool,
+    /// What a frozen 2D network says of images of the object, and whether also of points that they hide.
+    pub features: Option<HiddenPoints>,
     /// Part labels and normals, and their augmentation; without part labels if absent. Normals are zero where the data has
     /// none.
     pub parts: Option<PartAugmentation>,
@@ -87,6 +93,23 @@ struct Row {
     normals: Vec<[f32; 3]>,
     part_labels: Vec<u8>,
     views: Vec<SampleView>,
+    features: Option<FeatureRow>,
+}
+
+/// The features of a row, and where the sampled points lie in the images that they are of.
+#[derive(Debug)]
+struct FeatureRow {
+    /// V x h x w x C and V x h x w in float16.
+    maps: Vec<u8>,
+    saliency: Vec<u8>,
+    points: PointViews,
+}
+
+impl FeatureRow {
+    fn num_bytes(&self) -> usize {
+        let of_points = self.points.positions.len() * 8 + self.points.visible.len();
+        self.maps.len() + self.saliency.len() + of_points
+    }
 }
 
 /// Collates rows of a source into batches.
@@ -156,6 +179,7 @@ impl Collator {
             num_views,
             is_color: self.options.is_color,
             size_px: self.source.image_size_px() as usize,
+            features: self.no_features()?,
             ..CpuBatch::default()
         };
         for (epoch, row) in rows {
@@ -218,6 +242,15 @@ impl Collator {
         batch
             .sample_seeds
             .push(Stream::new(seed, "sample", epoch, id).bits());
+        if let (Some(features), Some(of_row)) = (&mut batch.features, &kept.features) {
+            features.maps.extend_from_slice(&of_row.maps);
+            features.saliency.extend_from_slice(&of_row.saliency);
+            features
+                .positions
+                .extend(of_row.points.positions.iter().flatten());
+            let visible = of_row.points.visible.iter().map(|&seen| u8::from(seen));
+            features.visible.extend(visible);
+        }
         batch.ids.push(id.to_owned());
         batch.labels.push(kept.label);
         batch.points.extend(points.iter().flatten());
@@ -244,15 +277,94 @@ impl Collator {
             .iter()
             .map(|view| view.image_png.len() + view.mask.as_bytes().len() + 128)
             .sum();
+        let feature_bytes = kept.features.as_ref().map_or(0, FeatureRow::num_bytes);
         self.cached_bytes.fetch_add(
-            (view_bytes + (kept.points.len() + kept.normals.len()) * 12 + kept.part_labels.len()) as u64,
+            (view_bytes
+                + feature_bytes
+                + (kept.points.len() + kept.normals.len()) * 12
+                + kept.part_labels.len()) as u64,
             Ordering::Relaxed,
         );
         Ok(Some(Arc::clone(self.cache[row].get_or_init(|| kept))))
     }
 
+    /// Room for features, where they are asked for.
+    fn no_features(&self) -> Result<Option<CpuImageFeatures>, TrainError> {
+        if self.options.features.is_none() {
+            return Ok(None);
+        }
+        let Some(manifest) = self.source.feature_manifest() else {
+            let reason = String::from("the data has no feature set in use; set data.features");
+            return Err(TrainError::Config { reason });
+        };
+        Ok(Some(CpuImageFeatures {
+            layout: manifest.layout,
+            maps: Vec::new(),
+            saliency: Vec::new(),
+            positions: Vec::new(),
+            visible: Vec::new(),
+        }))
+    }
+
+    /// The row with the views asked for, and the features with the points in all images that they are of.
+    fn read_sample(
+        &self,
+        row: usize,
+        views: ViewSelection<'_>,
+    ) -> Result<(Sample, Option<FeatureRow>), TrainError> {
+        let (Some(hidden), Some(manifest)) = (self.options.features, self.source.feature_manifest()) else {
+            return Ok((self.source.read(row, views)?, None));
+        };
+        let is_of_depth = manifest.recipe.views == FeatureViews::Depth;
+        let all = match hidden {
+            _ if is_of_depth => views,
+            HiddenPoints::Keep => ViewSelection::All,
+            HiddenPoints::LeaveOut => ViewSelection::WithGbuffer,
+        };
+        let mut sample = self.source.read(row, all)?;
+        let points = if is_of_depth {
+            PointViews::in_depth_images(&sample.points, hidden)
+        } else {
+            let points = PointViews::in_views(&sample.points, &sample.views, hidden)?;
+            for view in &mut sample.views {
+                view.gbuffer = None;
+            }
+            match views {
+                ViewSelection::None => sample.views.clear(),
+                ViewSelection::Some(some) => {
+                    sample.views = some.iter().map(|&view| sample.views[view].clone()).collect();
+                }
+                ViewSelection::All | ViewSelection::WithGbuffer => {}
+            }
+            points
+        };
+        let Some(features) = self.source.read_features(row)? else {
+            return Ok((sample, None));
+        };
+        if points.positions.len() != manifest.layout.num_views * sample.points.len() {
+            let reason = format!("{} has another number of views than the feature set", sample.id);
+            return Err(TrainError::Config { reason });
+        }
+        if [&features.features, &features.saliency]
+            .into_iter()
+            .any(|halves| !are_finite(halves))
+        {
+            let reason = format!(
+                "the feature set has a number of {} that is not finite; make it again",
+                sample.id
+            );
+            return Err(TrainError::Config { reason });
+        }
+        let row = FeatureRow {
+            maps: features.features,
+            saliency: features.saliency,
+            points,
+        };
+        Ok((sample, Some(row)))
+    }
+
     fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Row, TrainError> {
-        let sample = self.source.read(row, views)?;
+        let (sample, features) = self.read_sample(row, views)?;
         let num_points = self.options.num_points;
         if sample.points.len() < num_points {
             let reason = format!(
@@ -291,6 +403,17 @@ impl Collator {
             normals,
             part_labels,
             views: sample.views,
+            features: features.map(|features| FeatureRow {
+                points: features.points.select(&chosen),
+                ..features
+            }),
         })
     }
+}
+
+/// Whether all numbers are finite that are float16, little-endian.
+fn are_finite(halves: &[u8]) -> bool {
+    const EXPONENT: u8 = 0x7c;
+    let mut halves = halves.as_chunks::<2>().0.iter();
+    halves.all(|[_, high]| high & EXPONENT != EXPONENT)
 }

@@ -4,5 +4,6 @@ pub mod augment;
 pub mod batch;
 pub mod collator;
 pub mod loader;
+pub mod point_view;
 pub mod sampler;
 pub mod source;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tap_dataset::predicate::Predicate;
-use tap_dataset::{Dataset, ObjectId, Sample, Split, ViewSelection};
+use tap_dataset::{
+    Dataset, FeatureManifest, FeatureSet, ObjectId, RowFeatures, Sample, Split, ViewSelection,
+};
 
 use crate::error::TrainError;
 use crate::seed::Stream;
@@ -28,6 +30,19 @@ pub trait SampleSource: Send + Sync {
     /// # Errors
     /// Where the row cannot be read.
     fn read(&self, row: usize, views: ViewSelection<'_>) -> Result<Sample, TrainError>;
+
+    /// What the features are of that [`read_features`](Self::read_features) gives.
+    fn feature_manifest(&self) -> Option<&FeatureManifest> {
+        None
+    }
+
+    /// What a frozen 2D network says of a row, where there is a feature set.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or is of another row.
+    fn read_features(&self, _row: usize) -> Result<Option<RowFeatures>, TrainError> {
+        Ok(None)
+    }
 
     /// Number of rows.
     fn len(&self) -> usize {
@@ -60,6 +75,8 @@ pub struct SourceSet {
     pub path: PathBuf,
     /// What its labels are in the source; they stay as they are if absent.
     pub labels: Option<Vec<i64>>,
+    /// Its feature set in use.
+    pub features: Option<Arc<FeatureSet>>,
 }
 
 /// Rows of one or more splits of a data set, or of several.
@@ -90,6 +107,7 @@ impl ShardSource {
             dataset: Arc::clone(dataset),
             path: path.to_owned(),
             labels: None,
+            features: None,
         };
         Self::of_sets(vec![set], dataset.classes().len(), splits, None)
     }
@@ -243,6 +261,33 @@ impl SampleSource for ShardSource {
         let RowRef { set, split, row } = self.rows[row];
         let sample = self.sets[set as usize].dataset.read(split, row, views)?;
         Ok(Sample { label, ..sample })
+    }
+
+    fn feature_manifest(&self) -> Option<&FeatureManifest> {
+        self.sets[0].features.as_deref().map(FeatureSet::manifest)
+    }
+
+    fn read_features(&self, row: usize) -> Result<Option<RowFeatures>, TrainError> {
+        let RowRef {
+            set,
+            split,
+            row: row_of_set,
+        } = self.rows[row];
+        let SourceSet { features, path, .. } = &self.sets[set as usize];
+        let Some(features) = features else {
+            return Ok(None);
+        };
+        let read = features.read(split, row_of_set, ViewSelection::All)?;
+        if read.id != self.ids[row] {
+            return Err(TrainError::UnsuitableData {
+                reason: format!(
+                    "the feature set has {} where the rows have {}: it is of other rows; make it again",
+                    read.id, self.ids[row]
+                ),
+                path: path.clone(),
+            });
+        }
+        Ok(Some(read))
     }
 }
 

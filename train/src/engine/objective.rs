@@ -39,6 +39,15 @@ impl Term {
 
 /// A loss of batches.
 pub trait Loss: Debug {
+    /// Adds to a batch what the loss needs and the loader does not give. Called once for each batch, without gradients, before
+    /// it is split into micro-batches.
+    ///
+    /// # Errors
+    /// Where that cannot be had.
+    fn prepare(&self, _batch: &mut Batch) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// The contribution of a batch or micro-batch to the normalizer: for each term, under its name, a count. Counts below 1
     /// are taken as 1.
     fn normalizer(&self, batch: &Batch) -> Sums;
@@ -129,6 +138,7 @@ mod tests {
                 views: None,
                 normals: None,
                 part_labels: None,
+                features: None,
             };
             let starts = sizes.iter().scan(0, |start, size| {
                 *start += size;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
+use tch::{Device, Tensor, no_grad};
 
 use super::objective::{Objective, weigh};
 use crate::config::{PhasePlan, Plan, micro_batch_size};
@@ -291,7 +291,9 @@ impl Training<'_> {
             step: step + 1,
             ids: cpu_batch.ids.join(", "),
         };
-        let whole = cpu_batch.to_tensors(self.options.device);
+        let loss = objective.loss();
+        let mut whole = cpu_batch.to_tensors(self.options.device);
+        no_grad(|| loss.prepare(&mut whole))?;
         let learning_rate = self.plan.phase.schedule.rate(step, cpu_batch.epoch);
         let PhasePlan {
             accumulation_steps,
@@ -313,7 +315,6 @@ impl Training<'_> {
                 .map(|start| whole.micro_batch(start, micro_batch_size.min(whole.len() - start)))
                 .collect()
         };
-        let loss = objective.loss();
         let mut normalizer = Sums::default();
         for part in &parts {
             normalizer.merge(&loss.normalizer(part));

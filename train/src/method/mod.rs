@@ -11,12 +11,16 @@
 //! Its settings are the table `[method]`, which it reads itself ([`MethodConfig::parse`]), with defaults and without
 //! accepting what it does not know.
 
+pub mod i2p_mae;
 mod masked;
 pub mod point_m2ae;
 pub mod point_mae;
+pub mod sum;
 pub mod tap;
 
 use std::fmt::Debug;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use tch::{Tensor, nn};
 
@@ -24,16 +28,19 @@ use crate::config::{Config, DatasetInfo, MethodConfig, MethodPlan, Plan, Task, i
 use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::Loss;
 use crate::error::TrainError;
+use crate::model::Encoder;
 use crate::optim::ParameterGroup;
 use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
 use crate::weights::checkpoint::ENCODER_PREFIX;
 
 /// The methods that a configuration can name.
-pub const METHODS: [&dyn MethodKind; 3] = [
+pub const METHODS: [&dyn MethodKind; 5] = [
     &tap::TapKind,
     &point_mae::PointMaeKind,
     &point_m2ae::PointM2aeKind,
+    &i2p_mae::I2pMaeKind,
+    &sum::SumKind,
 ];
 
 /// Inputs of a method beside the points of a row.
@@ -43,6 +50,8 @@ pub struct Inputs {
     pub views: bool,
     /// Unit normals of the points.
     pub normals: bool,
+    /// The feature set of `data.features`.
+    pub features: bool,
 }
 
 /// Losses of trivial predictors, to compare a loss with.
@@ -67,6 +76,11 @@ pub trait Method: Loss {
     /// Prefix of the names of the encoder's weights.
     fn encoder_prefix(&self) -> &str {
         ENCODER_PREFIX
+    }
+
+    /// The encoder, where other methods can read it too ([`sum`]).
+    fn encoder(&self) -> Option<Rc<dyn Encoder>> {
+        None
     }
 
     /// Weight decay and learning rate of a parameter.
@@ -109,6 +123,20 @@ pub trait MethodKind: Debug + Sync {
     /// Where they contradict themselves, or hold what it does not know.
     fn plan(&self, config: &Config) -> Result<MethodPlan, TrainError>;
 
+    /// Files that a configuration names, which a run may not overwrite.
+    fn files(&self, _config: &Config) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Writes into the plan of a pre-training what its numbers depend on besides the configuration: sizes that the data has,
+    /// hashes of files.
+    ///
+    /// # Errors
+    /// Where something is missing.
+    fn bind(&self, _plan: &mut Plan, _data: &DatasetInfo) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// Refuses data that it cannot be trained on.
     ///
     /// # Errors
@@ -122,6 +150,19 @@ pub trait MethodKind: Debug + Sync {
     /// # Errors
     /// Where the plan is of another method, or a file that it names cannot be read.
     fn build(&self, vs: &nn::Path<'_>, plan: &Plan) -> Result<Box<dyn Method>, TrainError>;
+
+    /// Builds it around an encoder that another method has built and trains too; none where it needs one of its own.
+    ///
+    /// # Errors
+    /// As for [`build`](Self::build).
+    fn build_on(
+        &self,
+        _vs: &nn::Path<'_>,
+        _plan: &Plan,
+        _encoder: &Rc<dyn Encoder>,
+    ) -> Result<Option<Box<dyn Method>>, TrainError> {
+        Ok(None)
+    }
 }
 
 /// The method of this name.
@@ -163,8 +204,9 @@ pub fn plan(
         Some(kind) => kind.plan(config)?,
         None => MethodPlan::Other(config.method.clone()),
     };
-    let plan = Plan::resolve(config, task, labels_per_class, init_sha256, data, method)?;
+    let mut plan = Plan::resolve(config, task, labels_per_class, init_sha256, data, method)?;
     if let (Some(kind), true) = (kind, is_pretraining) {
+        kind.bind(&mut plan, data)?;
         kind.check(&plan, data)?;
     }
     Ok(plan)

@@ -1,5 +1,7 @@
 //! Point-M2AE: reconstruct the points of masked groups, on a hierarchy of scales (`docs/method.md`, "Point-M2AE").
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
@@ -10,7 +12,7 @@ use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::model::{
-    EncoderConfig, GroupMask, Groups, HierarchicalAutoencoder, HierarchicalAutoencoderConfig, Mode,
+    Encoder, EncoderConfig, GroupMask, Groups, HierarchicalAutoencoder, HierarchicalAutoencoderConfig, Mode,
     MultiScaleMask, PointM2aeConfig,
 };
 use crate::ops::ChamferNorm;
@@ -109,6 +111,7 @@ impl PointM2aeMethod {
             encoder: encoder.clone(),
             decoder_blocks: settings.decoder_blocks,
             decoder_drop_path: settings.decoder_drop_path,
+            feature_channels: 0,
         };
         Self {
             autoencoder: HierarchicalAutoencoder::new(vs, &config),
@@ -153,6 +156,10 @@ impl Method for PointM2aeMethod {
         HierarchicalAutoencoder::ENCODER_PREFIX
     }
 
+    fn encoder(&self) -> Option<Rc<dyn Encoder>> {
+        Some(self.autoencoder.encoder())
+    }
+
     fn parameter_group(&self, name: &str, tensor: &Tensor) -> ParameterGroup {
         masked::parameter_group(name, tensor)
     }
@@ -176,30 +183,9 @@ impl Method for PointM2aeMethod {
         masked::scalars(sums, self.settings.chamfer)
     }
 
-    /// For each object the cloud, its visible groups, and all groups with those reconstructed that were masked.
     fn images(&self, _cpu_batch: &CpuBatch, batch: &Batch) -> Option<ImageGrid> {
-        const LEVEL: usize = HierarchicalAutoencoder::RECONSTRUCTED;
         let (groups, mask) = self.mask(batch);
-        let points = self.autoencoder.reconstruct(&groups, &mask, Mode::EVAL);
-        let Groups {
-            centers,
-            points: truth,
-            ..
-        } = &groups[LEVEL];
-        let whole = truth.flatten(0, 1).index_copy(0, &mask.masked(LEVEL), &points);
-        let [truth, whole] = [truth, &whole.view_as(truth)].map(|points| points + centers.unsqueeze(2));
-        let row = |object: i64| {
-            let visible = mask.visible[LEVEL].get(object).nonzero().squeeze_dim(1);
-            let visible = truth.get(object).index_select(0, &visible);
-            let whole = whole.get(object);
-            vec![
-                batch.cloud.xyz.get(object),
-                visible.flatten(0, 1),
-                whole.flatten(0, 1),
-            ]
-        };
-        let rows: Vec<Vec<Tensor>> = (0..batch.len() as i64).map(row).collect();
-        Some(masked::cloud_grid(&rows))
+        Some(masked::hierarchy_grid(&self.autoencoder, batch, &groups, &mask))
     }
 }
 
@@ -238,6 +224,7 @@ mod tests {
             views: None,
             normals: None,
             part_labels: None,
+            features: None,
         };
         let parts = [0, 1, 2, 3, 4].map(|sample| batch.micro_batch(sample, 1));
         let counts = parts
@@ -278,6 +265,7 @@ mod tests {
             views: None,
             normals: None,
             part_labels: None,
+            features: None,
         };
         method.terms(&batch, Mode::TRAIN)[0].sum.backward();
         for (name, parameter) in vs.variables().into_iter().filter(|(_, v)| v.requires_grad()) {

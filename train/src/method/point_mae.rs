@@ -1,5 +1,7 @@
 //! Point-MAE: reconstruct the points of masked groups from the visible ones (`docs/method.md`, "Point-MAE").
 
+use std::rc::Rc;
+
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 
@@ -10,7 +12,8 @@ use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::model::{
-    EncoderConfig, GroupMask, Groups, MaskedAutoencoder, MaskedAutoencoderConfig, Mode, PointMaeConfig,
+    Encoder, EncoderConfig, GroupMask, Groups, MaskedAutoencoder, MaskedAutoencoderConfig, Mode,
+    PointMaeConfig,
 };
 use crate::ops::{ChamferNorm, gather};
 use crate::optim::ParameterGroup;
@@ -158,6 +161,10 @@ impl Method for PointMaeMethod {
         MaskedAutoencoder::ENCODER_PREFIX
     }
 
+    fn encoder(&self) -> Option<Rc<dyn Encoder>> {
+        Some(self.autoencoder.encoder())
+    }
+
     fn parameter_group(&self, name: &str, tensor: &Tensor) -> ParameterGroup {
         masked::parameter_group(name, tensor)
     }
@@ -226,6 +233,7 @@ mod tests {
             views: None,
             normals: None,
             part_labels: None,
+            features: None,
         }
     }
 

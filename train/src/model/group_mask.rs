@@ -29,6 +29,35 @@ impl GroupMask {
         Self::from_flags(&Tensor::from_slice(&flags).view([-1, num_groups]), num_masked)
     }
 
+    /// Groups of each cloud that are drawn to be visible, one after the other without replacement, each with a probability
+    /// in proportion to e^(saliency / temperature); `num_masked` are left. I2P-MAE draws so
+    /// (`docs/method.md`, "2D-guided masks").
+    ///
+    /// The draw is that of the largest saliency / temperature plus noise of Gumbel's distribution, which is the same.
+    #[must_use]
+    pub fn guided(saliency: &[Vec<f64>], num_masked: i64, temperature: f64, streams: &mut [Stream]) -> Self {
+        let num_groups = saliency.first().map_or(0, Vec::len);
+        let num_visible = num_groups - num_masked as usize;
+        let mut flags = vec![true; saliency.len() * num_groups];
+        let clouds = flags
+            .chunks_exact_mut(num_groups.max(1))
+            .zip(saliency)
+            .zip(streams);
+        for ((flags, saliency), stream) in clouds {
+            let mut keys: Vec<(f64, usize)> = saliency
+                .iter()
+                .enumerate()
+                .map(|(group, saliency)| (saliency / temperature + gumbel(stream), group))
+                .collect();
+            keys.sort_by(|a, b| b.0.total_cmp(&a.0));
+            for (_, group) in keys.iter().take(num_visible) {
+                flags[*group] = false;
+            }
+        }
+        let flags = Tensor::from_slice(&flags).view([-1, num_groups as i64]);
+        Self::from_flags(&flags, num_masked)
+    }
+
     /// A random group of each cloud and those nearest to it, `num_masked` in all.
     ///
     /// # Shapes
@@ -143,12 +172,26 @@ impl MultiScaleMask {
 
     /// Places of the masked tokens of a level in the tokens of all clouds, one after the other.
     pub fn masked(&self, level: usize) -> Tensor {
-        self.visible[level]
-            .logical_not()
-            .flatten(0, 1)
-            .nonzero()
-            .squeeze_dim(1)
+        places(&self.visible[level].logical_not())
     }
+
+    /// The same of the visible tokens.
+    #[must_use]
+    pub fn visible_places(&self, level: usize) -> Tensor {
+        places(&self.visible[level])
+    }
+}
+
+/// A draw from Gumbel's distribution.
+fn gumbel(stream: &mut Stream) -> f64 {
+    // Above 0, so that its logarithm is a number.
+    let uniform = (1.0 - stream.unit()).min(1.0 - f64::EPSILON);
+    -(-uniform.ln()).ln()
+}
+
+/// Where flags are true, in the order of all clouds.
+fn places(flags: &Tensor) -> Tensor {
+    flags.flatten(0, 1).nonzero().squeeze_dim(1)
 }
 
 #[cfg(test)]
@@ -200,6 +243,39 @@ mod tests {
     }
 
     #[test]
+    fn a_guided_mask_draws_by_saliency_and_without_replacement() {
+        // Two of three visible: with weights 1, 2 and 4 the pair without group g has the sum over both orders of
+        // w_a / 7 * w_b / (7 - w_a).
+        let weights = [1.0_f64, 2.0, 4.0];
+        for temperature in [1.0, 0.5] {
+            let saliency = vec![weights.map(f64::ln).map(|x| x * temperature).to_vec()];
+            let mut counts = [0.0; 3];
+            let num_draws = 6000;
+            for seed in 0..num_draws {
+                let mask = GroupMask::guided(&saliency, 1, temperature, &mut streams(&[seed]));
+                counts[rows(&mask.masked)[0][0] as usize] += 1.0 / num_draws as f64;
+            }
+            for hidden in 0..3 {
+                let [a, b] = [(hidden + 1) % 3, (hidden + 2) % 3].map(|group| weights[group]);
+                let expected = a / 7.0 * b / (7.0 - a) + b / 7.0 * a / (7.0 - b);
+                assert!(
+                    (counts[hidden] - expected).abs() < 0.02,
+                    "group {hidden}: {} and {expected}",
+                    counts[hidden]
+                );
+            }
+        }
+        let both = vec![vec![0.0, 9.0, 0.0, 9.0, 0.0], vec![9.0, 0.0, 0.0, 0.0, 9.0]];
+        let mask = GroupMask::guided(&both, 3, 0.1, &mut streams(&[1, 2]));
+        assert_eq!(rows(&mask.visible), [[1, 3], [0, 4]], "what stands out is seen");
+        assert_eq!(
+            rows(&GroupMask::guided(&both[1..], 3, 0.1, &mut streams(&[2])).visible),
+            [[0, 4]],
+            "whatever else is in the batch"
+        );
+    }
+
+    #[test]
     fn a_block_mask_takes_the_nearest_of_one_center() {
         let x: Vec<f32> = (0..10).flat_map(|i| [i as f32, 0.0, 0.0]).collect();
         let centers = Tensor::from_slice(&x).view([1, 10, 3]);
@@ -220,6 +296,7 @@ mod tests {
     #[test]
     fn finer_tokens_are_visible_where_a_visible_group_holds_them() {
         let groups = |num: i64, neighbors: &[i64]| Groups {
+            index: Tensor::zeros([2, num], (Kind::Int64, Device::Cpu)),
             centers: Tensor::zeros([2, num, 3], (Kind::Float, Device::Cpu)),
             points: Tensor::zeros([2, num, 2, 3], (Kind::Float, Device::Cpu)),
             neighbors: Tensor::from_slice(neighbors).view([2, num, 2]),

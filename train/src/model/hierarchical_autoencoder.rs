@@ -1,10 +1,12 @@
 //! Point-M2AE (`docs/method.md`, "Point-M2AE"): a masked autoencoder whose encoder and decoder are hierarchies.
 
+use std::rc::Rc;
+
 use tch::{Kind, Tensor, nn};
 
 use super::block::{Blocks, PositionEmbedding, rising_drop_path};
 use super::encoder::point_m2ae::PointM2ae;
-use super::encoder::{Cloud, Groups, PointM2aeConfig};
+use super::encoder::{Cloud, Encoder, Groups, PointM2aeConfig};
 use super::group_mask::MultiScaleMask;
 use super::layer::{BatchNorm, Init, LayerNorm, Linear, SMALL_DEVIATION, normal};
 use super::mode::Mode;
@@ -19,18 +21,31 @@ pub struct HierarchicalAutoencoderConfig {
     pub decoder_blocks: i64,
     /// Probability to drop a residual branch in the decoder's last block; it rises linearly from 0 in the first.
     pub decoder_drop_path: f64,
+    /// Numbers that are predicted about each point of a visible group, as I2P-MAE does; 0 is no such head.
+    pub feature_channels: i64,
 }
 
 /// The model. Field names equal checkpoint keys.
 #[derive(Debug)]
 pub struct HierarchicalAutoencoder {
-    h_encoder: PointM2ae,
+    h_encoder: Rc<PointM2ae>,
     mask_token: Tensor,
     h_decoder: Vec<Blocks>,
     decoder_pos_embeds: Vec<PositionEmbedding>,
     token_prop: Vec<TokenPropagation>,
     decoder_norm: LayerNorm,
     rec_head_3d: Linear,
+    rec_head_2d: Option<Linear>,
+}
+
+/// What the decoder made of a batch.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Normalized tokens of the level of [`HierarchicalAutoencoder::RECONSTRUCTED`], those of all clouds one after the
+    /// other, B·G,C.
+    pub tokens: Tensor,
+    /// The encoder's tokens of the coarsest level, zeros where masked, B,G,C.
+    pub coarsest: Tensor,
 }
 
 impl HierarchicalAutoencoder {
@@ -55,7 +70,7 @@ impl HierarchicalAutoencoder {
         );
         let stages = widths.iter().zip(drop_path.chunks(num_blocks)).enumerate();
         Self {
-            h_encoder: PointM2ae::new(&(vs / "h_encoder"), encoder),
+            h_encoder: Rc::new(PointM2ae::new(&(vs / "h_encoder"), encoder)),
             mask_token: normal(vs, "mask_token", &[1, widths[0]], SMALL_DEVIATION),
             h_decoder: stages
                 .map(|(i, (&channels, drop_path))| {
@@ -88,7 +103,17 @@ impl HierarchicalAutoencoder {
                 1,
                 true,
             ),
+            rec_head_2d: (config.feature_channels > 0).then(|| {
+                let outputs = levels[0].num_neighbors * config.feature_channels;
+                Linear::pointwise(vs / "rec_head_2d", levels[0].channels, outputs, 1, true)
+            }),
         }
+    }
+
+    /// The encoder, for whoever reads its tokens too.
+    #[must_use]
+    pub fn encoder(&self) -> Rc<dyn Encoder> {
+        Rc::clone(&self.h_encoder) as Rc<dyn Encoder>
     }
 
     /// The groups that clouds are divided into, from fine to coarse.
@@ -107,14 +132,24 @@ impl HierarchicalAutoencoder {
         points.index_select(0, &mask.masked(Self::RECONSTRUCTED))
     }
 
-    /// The same, as the model makes them of the visible groups and the centers.
+    /// Which points of a cloud the centers of a level are.
     ///
     /// # Shapes
-    /// - returns M,K,3
+    /// - returns B,G
+    #[must_use]
+    pub fn point_index(groups: &[Groups], level: usize) -> Tensor {
+        let coarser = groups[1..=level].iter();
+        coarser.fold(groups[0].index.shallow_clone(), |points, groups| {
+            points.gather(1, &groups.index, false)
+        })
+    }
+
+    /// Encodes the visible groups and decodes all of them.
     ///
     /// # Panics
     /// Never: there are at least two levels.
-    pub fn reconstruct(&self, groups: &[Groups], mask: &MultiScaleMask, mode: Mode) -> Tensor {
+    #[must_use]
+    pub fn decode(&self, groups: &[Groups], mask: &MultiScaleMask, mode: Mode) -> Decoded {
         let encoded = self.h_encoder.encode_visible(groups, &mask.visible, mode);
         let coarsest = encoded.last().expect("there are levels");
         let is_hidden = mask.visible.last().expect("there are levels").logical_not();
@@ -129,11 +164,45 @@ impl HierarchicalAutoencoder {
             }
             x = blocks.forward(&x, &pos_embed.forward(centers, mode), mode);
         }
-        let x = x.flatten(0, 1).index_select(0, &mask.masked(Self::RECONSTRUCTED));
-        let num_points = groups[Self::RECONSTRUCTED].points.size()[2];
-        self.rec_head_3d
-            .forward(&self.decoder_norm.forward(&x), mode)
-            .view([-1, num_points, 3])
+        Decoded {
+            tokens: self.decoder_norm.forward(&x.flatten(0, 1)),
+            coarsest: coarsest.shallow_clone(),
+        }
+    }
+
+    /// The points of the masked groups, relative to their centers, as [`masked_points`](Self::masked_points) has them.
+    ///
+    /// # Shapes
+    /// - returns M,K,3
+    #[must_use]
+    pub fn points(&self, decoded: &Decoded, mask: &MultiScaleMask, mode: Mode) -> Tensor {
+        let masked = decoded.tokens.index_select(0, &mask.masked(Self::RECONSTRUCTED));
+        let points = self.rec_head_3d.forward(&masked, mode);
+        points.view([masked.size()[0], -1, 3])
+    }
+
+    /// The features of the points of the visible groups, nearest point first; groups of all clouds follow each other.
+    ///
+    /// # Shapes
+    /// - returns S,K·`feature_channels`
+    ///
+    /// # Panics
+    /// Where the model was built without that head.
+    #[must_use]
+    pub fn features(&self, decoded: &Decoded, mask: &MultiScaleMask, mode: Mode) -> Tensor {
+        let head = self.rec_head_2d.as_ref().expect("it was asked for");
+        let visible = decoded
+            .tokens
+            .index_select(0, &mask.visible_places(Self::RECONSTRUCTED));
+        head.forward(&visible, mode)
+    }
+
+    /// The points of the masked groups, as the model makes them of the visible groups and the centers.
+    ///
+    /// # Shapes
+    /// - returns M,K,3
+    pub fn reconstruct(&self, groups: &[Groups], mask: &MultiScaleMask, mode: Mode) -> Tensor {
+        self.points(&self.decode(groups, mask, mode), mask, mode)
     }
 }
 

@@ -1,11 +1,13 @@
 //! Point-MAE (`docs/method.md`, "Point-MAE"): encode the visible groups of a cloud, reconstruct the points of the masked
 //! ones.
 
+use std::rc::Rc;
+
 use tch::{Tensor, nn};
 
 use super::block::{Blocks, PositionEmbedding, rising_drop_path};
 use super::encoder::point_mae::{Groups, POSITION_HIDDEN, PointMae};
-use super::encoder::{Cloud, PointMaeConfig};
+use super::encoder::{Cloud, Encoder, PointMaeConfig};
 use super::group_mask::GroupMask;
 use super::layer::{Init, LayerNorm, Linear, SMALL_DEVIATION, normal};
 use super::mode::Mode;
@@ -25,7 +27,7 @@ pub struct MaskedAutoencoderConfig {
 /// The model. Field names equal checkpoint keys, which write `MAE` in capitals.
 #[derive(Debug)]
 pub struct MaskedAutoencoder {
-    mae_encoder: PointMae,
+    mae_encoder: Rc<PointMae>,
     mask_token: Tensor,
     decoder_pos_embed: PositionEmbedding,
     mae_decoder: Decoder,
@@ -48,7 +50,7 @@ impl MaskedAutoencoder {
         let encoder = &config.encoder;
         let (channels, decoder) = (encoder.channels, vs / "MAE_decoder");
         Self {
-            mae_encoder: PointMae::new(&(vs / "MAE_encoder"), encoder),
+            mae_encoder: Rc::new(PointMae::new(&(vs / "MAE_encoder"), encoder)),
             mask_token: normal(vs, "mask_token", &[1, 1, channels], SMALL_DEVIATION),
             decoder_pos_embed: PositionEmbedding::new(
                 &(vs / "decoder_pos_embed"),
@@ -73,6 +75,12 @@ impl MaskedAutoencoder {
                 true,
             ),
         }
+    }
+
+    /// The encoder, for whoever reads its tokens too.
+    #[must_use]
+    pub fn encoder(&self) -> Rc<dyn Encoder> {
+        Rc::clone(&self.mae_encoder) as Rc<dyn Encoder>
     }
 
     /// The groups that clouds are divided into.
@@ -159,6 +167,7 @@ mod tests {
             .masked_fill(&flags.view([2, 8, 1, 1]).to_kind(Kind::Bool), 0.3);
         let other = |centers: &Tensor, points: &Tensor| {
             run(&Groups {
+                index: groups.index.shallow_clone(),
                 centers: centers.shallow_clone(),
                 points: points.shallow_clone(),
                 neighbors: groups.neighbors.shallow_clone(),

@@ -35,7 +35,7 @@ pub use encoder::{
 };
 pub use group_mask::{GroupMask, MultiScaleMask};
 pub use head::{ClassifierHead, HeadConfig};
-pub use hierarchical_autoencoder::{HierarchicalAutoencoder, HierarchicalAutoencoderConfig};
+pub use hierarchical_autoencoder::{Decoded, HierarchicalAutoencoder, HierarchicalAutoencoderConfig};
 pub use masked_autoencoder::{MaskedAutoencoder, MaskedAutoencoderConfig};
 pub use mode::{Mode, Precision};
 pub use photograph::{Compat, FeatureProjection, Photograph, PhotographConfig, RayBiasConfig};

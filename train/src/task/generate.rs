@@ -60,7 +60,7 @@ pub fn generate(
     let data = OpenData::with_images(&options.data, &plan.data.images)?;
     let views = Inputs {
         views: true,
-        normals: false,
+        ..Inputs::default()
     };
     data.require(views, "drawing views")?;
     let store = VarStore::new(options.device);

@@ -20,10 +20,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tap_dataset::predicate::{Predicate, PredicateError};
-use tap_dataset::{ColumnSet, Dataset, Order, Split};
+use tap_dataset::{ColumnSet, Dataset, FeatureManifest, FeatureSet, FeatureViews, Order, Split};
 use tch::Tensor;
 
-use crate::config::{Config, DataConfig, DataPlan, DatasetInfo, MixConfig, MixPlan, Plan, Task, invalid};
+use crate::config::{
+    Config, DataConfig, DataPlan, DatasetInfo, FeatureInfo, MixConfig, MixPlan, Plan, Task, invalid,
+};
 use crate::data::augment::PartAugmentation;
 use crate::data::batch::CpuBatch;
 use crate::data::collator::{Collator, LoaderOptions, RowContent};
@@ -41,6 +43,8 @@ use crate::weights::safetensors::{file_sha256, is_finite};
 pub struct DataChoice<'a> {
     /// The image set that images come from; empty for the data set's own.
     pub images: &'a str,
+    /// The feature set that 2D features come from; empty for none.
+    pub features: &'a str,
     /// The condition on rows; empty for all.
     pub filter: &'a str,
     /// Further data sets to train on.
@@ -53,6 +57,7 @@ impl<'a> DataChoice<'a> {
     pub fn of(config: &'a DataConfig) -> Self {
         Self {
             images: &config.images,
+            features: &config.features,
             filter: &config.filter,
             mix: &config.mix,
         }
@@ -66,6 +71,8 @@ pub struct OpenData {
     pub dataset: Arc<Dataset>,
     /// Its folder.
     pub path: PathBuf,
+    /// The feature set in use.
+    pub features: Option<Arc<FeatureSet>>,
     /// The condition on rows.
     filter: Option<Predicate>,
     mixed: Vec<MixedSet>,
@@ -77,6 +84,7 @@ struct MixedSet {
     dataset: Arc<Dataset>,
     path: PathBuf,
     weight: Option<f64>,
+    features: Option<Arc<FeatureSet>>,
 }
 
 impl OpenData {
@@ -114,11 +122,14 @@ impl OpenData {
             ),
         };
         let dataset = open_dataset(path, choice.images)?;
+        let features = open_features(&dataset, choice.features)?;
         let mut mixed = Vec::new();
         for MixConfig { data, weight } in choice.mix {
             let path = PathBuf::from(data);
+            let dataset = open_dataset(&path, choice.images)?;
             mixed.push(MixedSet {
-                dataset: open_dataset(&path, choice.images)?,
+                features: open_features(&dataset, choice.features)?,
+                dataset,
                 path,
                 weight: *weight,
             });
@@ -131,6 +142,7 @@ impl OpenData {
         let data = Self {
             dataset,
             path: path.to_owned(),
+            features,
             filter,
             mixed,
         };
@@ -159,14 +171,25 @@ impl OpenData {
     fn check_mixed(&self, set: &MixedSet) -> Result<(), TrainError> {
         let views = |dataset: &Dataset| (dataset.num_views(), dataset.image_size_px());
         let [(num_views, size_px), (other_views, other_px)] = [views(&self.dataset), views(&set.dataset)];
-        if (num_views, size_px) == (other_views, other_px) {
-            return Ok(());
-        }
-        Err(TrainError::UnsuitableData {
-            reason: format!(
+        let is_same_features = match (&self.features, &set.features) {
+            (Some(first), Some(other)) => are_alike(first.manifest(), other.manifest()),
+            _ => true,
+        };
+        let reason = if (num_views, size_px) != (other_views, other_px) {
+            format!(
                 "--mix: its rows have {other_views} views of {other_px} pixels, those of {} have {num_views} of {size_px}",
                 self.path.display()
-            ),
+            )
+        } else if !is_same_features {
+            format!(
+                "--mix: its features are of another network or of other images than those of {}",
+                self.path.display()
+            )
+        } else {
+            return Ok(());
+        };
+        Err(TrainError::UnsuitableData {
+            reason,
             path: set.path.clone(),
         })
     }
@@ -211,6 +234,11 @@ impl OpenData {
             let columns = dataset.columns();
             let (missing, remedy) = if inputs.views && !columns.has(ColumnSet::Views) {
                 ("views", "without --no-views")
+            } else if self.needs_poses(inputs) && !columns.has(ColumnSet::Views) {
+                (
+                    "poses of the views that the features are of",
+                    "without --no-views",
+                )
             } else if inputs.normals && !columns.has(ColumnSet::Normals) {
                 ("normals", "with --set normals=true")
             } else {
@@ -238,6 +266,12 @@ impl OpenData {
         self.filter.as_ref().map(Predicate::to_string)
     }
 
+    /// Whether features of stored views are read, whose poses say where the points are.
+    fn needs_poses(&self, inputs: Inputs) -> bool {
+        let is_of_views = |set: &Arc<FeatureSet>| set.manifest().recipe.views == FeatureViews::Images;
+        inputs.features && self.features.as_ref().is_some_and(is_of_views)
+    }
+
     /// The training rows: all, or `labels_per_class` of each class drawn by `seed`.
     ///
     /// # Errors
@@ -261,6 +295,7 @@ impl OpenData {
                 dataset: Arc::clone(&set.dataset),
                 path: set.path.clone(),
                 labels: Some(set.dataset.classes().iter().filter_map(label).collect()),
+                features: set.features.clone(),
             });
         }
         let all = ShardSource::of_sets(sets, classes.len(), splits, self.filter.as_ref())?;
@@ -276,6 +311,7 @@ impl OpenData {
             dataset: Arc::clone(&self.dataset),
             path: self.path.clone(),
             labels: None,
+            features: self.features.clone(),
         }
     }
 
@@ -321,6 +357,11 @@ impl OpenData {
             image_size_px: self.dataset.image_size_px(),
             parts_by_class: self.parts_by_class(),
             mix: mix.collect(),
+            features: self.features.as_ref().map(|set| FeatureInfo {
+                sha256: set.sha256().to_owned(),
+                num_views: set.layout().num_views,
+                num_channels: set.layout().num_channels,
+            }),
         })
     }
 
@@ -363,6 +404,26 @@ impl OpenData {
         )?;
         Ok((plan, train))
     }
+}
+
+/// Whether features of two data sets mean the same.
+fn are_alike(a: &FeatureManifest, b: &FeatureManifest) -> bool {
+    let network = |manifest: &FeatureManifest| {
+        let recipe = &manifest.recipe;
+        let kind = (
+            recipe.network_sha256.clone(),
+            recipe.layer,
+            recipe.activation.clone(),
+        );
+        (kind, recipe.views, recipe.image_size_px, manifest.layout)
+    };
+    network(a) == network(b)
+}
+
+/// The feature set of that name; none if the name is empty.
+fn open_features(dataset: &Dataset, name: &str) -> Result<Option<Arc<FeatureSet>>, TrainError> {
+    let open = || FeatureSet::open(dataset, name).map(Arc::new);
+    Ok((!name.is_empty()).then(open).transpose()?)
 }
 
 fn open_dataset(path: &Path, images: &str) -> Result<Arc<Dataset>, TrainError> {
@@ -468,7 +529,11 @@ fn require_finite(output: &Tensor, batch: &CpuBatch) -> Result<(), TrainError> {
 }
 
 fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions {
-    let RowContent { views, normals } = content.into();
+    let RowContent {
+        views,
+        normals,
+        features,
+    } = content.into();
     let DataPlan {
         num_points,
         point_choice,
@@ -482,6 +547,7 @@ fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions 
         point_choice,
         views,
         normals,
+        features,
         is_color: color,
         augmentation: plan.phase.augmentation.without_randomness(),
         parts: plan.parts.as_ref().map(|_| PartAugmentation::NONE),

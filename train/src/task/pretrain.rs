@@ -4,7 +4,7 @@
 //! losses of trivial predictors, where the method has some.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -15,6 +15,7 @@ use tch::{Device, Tensor, no_grad};
 use super::session::{Session, Wanted};
 use super::{DataChoice, evaluation_batches, require_exact, train_batches};
 use crate::config::{Config, ContinuedFrom, MixPlan, Plan, Task, invalid};
+use crate::data::batch::{Batch, CpuBatch};
 use crate::data::collator::{Collator, RowContent, ViewSampling};
 use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
@@ -131,12 +132,14 @@ pub fn pretrain_with(
     on_event: OnEvent<'_>,
 ) -> Result<Option<PretrainResult>, TrainError> {
     let vgg_file = config.loss.perceptual_network.as_deref();
+    let of_method = kind.files(config);
     let inputs: Vec<&Path> = [options.data.as_path()]
         .into_iter()
         .chain(config.data.mix.iter().map(|set| Path::new(&set.data)))
         .chain(init)
         .chain(options.continue_from.as_deref())
         .chain(vgg_file)
+        .chain(of_method.iter().map(PathBuf::as_path))
         .collect();
     let wanted = Wanted {
         task: Task::Pretrain,
@@ -171,7 +174,12 @@ pub fn pretrain_with(
         require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
     data.require(method.inputs(), &format!("method {}", kind.name()))?;
-    let Inputs { views, normals } = method.inputs();
+    let Inputs {
+        views,
+        normals,
+        features,
+    } = method.inputs();
+    let features = features.then_some(plan.data.hidden_points);
     let (random, all) = if views {
         let num_views = data.dataset.num_views();
         if !(1..=num_views).contains(&config.data.num_views) {
@@ -184,7 +192,11 @@ pub fn pretrain_with(
     } else {
         (ViewSampling::None, ViewSampling::None)
     };
-    let [random, all] = [random, all].map(|views| RowContent { views, normals });
+    let [random, all] = [random, all].map(|views| RowContent {
+        views,
+        normals,
+        features,
+    });
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
     let evaluation = evaluation_batches(&plan, evaluation, all, batch_size);
     let plain = evaluation_batches(&plan, Arc::clone(&train), all, MAX_EVALUATION_BATCH);
@@ -320,6 +332,14 @@ impl Iterator for LazyBatches<'_> {
     }
 }
 
+impl PretrainObjective<'_> {
+    fn prepared(&self, cpu_batch: &CpuBatch) -> Result<Batch, TrainError> {
+        let mut batch = cpu_batch.to_tensors(self.device);
+        no_grad(|| self.method.prepare(&mut batch))?;
+        Ok(batch)
+    }
+}
+
 impl Objective for PretrainObjective<'_> {
     fn loss(&self) -> &dyn Loss {
         self.method
@@ -329,7 +349,7 @@ impl Objective for PretrainObjective<'_> {
         let num_batches = self.evaluation.sampler().steps_per_epoch();
         let mut sums = Sums::default();
         for cpu_batch in Loader::start(&self.evaluation, 0..num_batches, self.loader_threads) {
-            let batch = cpu_batch?.to_tensors(self.device);
+            let batch = self.prepared(&cpu_batch?)?;
             no_grad(|| self.method.evaluate(&batch, &mut sums));
         }
         Ok(Record::new(Record::VALIDATION, step, self.method.scalars(&sums)))
@@ -341,7 +361,7 @@ impl Objective for PretrainObjective<'_> {
         // Rows spread evenly over the split, so over its categories.
         let rows: Vec<usize> = (0..wanted).map(|image| image * num_rows / wanted).collect();
         let cpu_batch = self.evaluation.rows(&rows)?;
-        let batch = cpu_batch.to_tensors(self.device);
+        let batch = self.prepared(&cpu_batch)?;
         Ok(no_grad(|| self.method.images(&cpu_batch, &batch)))
     }
 }

@@ -1,5 +1,7 @@
 //! Point-MAE against its released code: pre-training with a given mask, and the logits of a fine-tuning.
 
+use std::collections::BTreeSet;
+
 use tap_train::model::{
     ClassifierHead, Cloud, EncoderConfig, GroupMask, HeadConfig, MaskedAutoencoder, MaskedAutoencoderConfig,
     Mode, PointMaeConfig,
@@ -9,8 +11,15 @@ use tch::{Device, Kind, Tensor, nn};
 
 use crate::reference::{Folder, Run, compare, values};
 use crate::{
-    FORWARD, GRADIENT_EVAL, LOSS, TRAINING, assign_named, assign_weights, clear_gradients,
+    FORWARD, TRAINING, Training, assign_named, assign_weights, clear_gradients, compare_rows,
     compare_training_loss, gradients,
+};
+
+/// The farthest member of a group may nearly tie with the next point, and either may be in it: then one token is off, and
+/// little behind it.
+const NEAR_TIES: Training = Training {
+    flipped_rows: 0.05,
+    ..TRAINING
 };
 
 /// The reference ran in training mode with every random drop at probability 0.
@@ -46,12 +55,8 @@ fn point_mae_pretraining() {
     let groups = model.groups(&cloud);
     compare(&run, "group.center", &groups.centers, 0.0);
     compare_groups(&run, "group.neigh_sub", &groups.points);
-    compare(
-        &run,
-        "enc.x_vis",
-        &model.encode(&groups, &mask, Mode::EVAL),
-        FORWARD,
-    );
+    let encoded = model.encode(&groups, &mask, Mode::EVAL);
+    let evaluation = compare_rows(&run, "enc.x_vis", &encoded, encoded.size()[2], NEAR_TIES);
 
     let truth = groups.select(&mask.masked).points;
     let step = |mode: Mode| {
@@ -61,28 +66,43 @@ fn point_mae_pretraining() {
         loss.backward();
         loss
     };
-    compare(&run, "loss.eval_fwd", &step(Mode::EVAL), LOSS);
-    gradients(&run, &vs, "eval", GRADIENT_EVAL);
-    compare_training_loss(&run, &step(Mode::TRAIN), TRAINING);
-    gradients(&run, &vs, "train", TRAINING.gradient);
+    compare(&run, "loss.eval_fwd", &step(Mode::EVAL), evaluation.loss);
+    gradients(&run, &vs, "eval", evaluation.gradient);
+    let training = Training {
+        loss: evaluation.loss,
+        ..NEAR_TIES
+    };
+    compare_training_loss(&run, &step(Mode::TRAIN), training);
+    gradients(&run, &vs, "train", training.gradient);
 }
 
-/// Of the groups only every so-manieth is stored; the order of its points does not count.
+/// Of the groups only every so-manieth is stored; the order of its points does not count, and a few groups may have another
+/// point as their last.
 fn compare_groups(run: &Run, name: &str, got: &Tensor) {
     let Some(expected) = run.get(name) else { return };
     let got = got.slice(1, 0, None, got.size()[1] / expected.size()[1]);
     assert_eq!(got.size(), expected.size(), "{name}: shape");
     let group_len = 3 * got.size()[2] as usize;
-    let sorted = |group: &[f64]| {
-        let mut points = group.as_chunks::<3>().0.to_vec();
-        points.sort_by(|a, b| a.partial_cmp(b).expect("coordinates are finite"));
-        points
+    let bits = |group: &[f64]| -> BTreeSet<[u64; 3]> {
+        let points = group.as_chunks::<3>().0.iter();
+        points.map(|point| point.map(f64::to_bits)).collect()
     };
     let (got, expected) = (values(&got), values(expected));
+    let num_groups = expected.len() / group_len;
+    let mut num_off = 0;
     let groups = got.chunks(group_len).zip(expected.chunks(group_len));
     for (place, (got, expected)) in groups.enumerate() {
-        assert_eq!(sorted(got), sorted(expected), "{name}: points of group {place}");
+        let num_other = bits(expected).difference(&bits(got)).count();
+        assert!(
+            num_other <= 1,
+            "{name}: {num_other} points of group {place} are others"
+        );
+        num_off += num_other;
     }
+    assert!(
+        num_off as f64 <= NEAR_TIES.flipped_rows * num_groups as f64 + 1.0,
+        "{name}: {num_off} of {num_groups} groups have another point"
+    );
 }
 
 #[test]

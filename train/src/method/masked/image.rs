@@ -2,6 +2,8 @@
 
 use tch::{Device, Tensor};
 
+use crate::data::batch::Batch;
+use crate::model::{Groups, HierarchicalAutoencoder, Mode, MultiScaleMask};
 use crate::run::image_grid::ImageGrid;
 
 /// Pixels along a side of an image.
@@ -30,6 +32,36 @@ pub(in crate::method) fn cloud_grid(rows: &[Vec<Tensor>]) -> ImageGrid {
         .map(|row| row.iter().map(Vec::as_slice).collect())
         .collect();
     ImageGrid::grid(SIZE_PX, &rows)
+}
+
+/// For each object the cloud, its visible groups, and all groups with those reconstructed that were masked.
+pub(in crate::method) fn hierarchy_grid(
+    autoencoder: &HierarchicalAutoencoder,
+    batch: &Batch,
+    groups: &[Groups],
+    mask: &MultiScaleMask,
+) -> ImageGrid {
+    const LEVEL: usize = HierarchicalAutoencoder::RECONSTRUCTED;
+    let points = autoencoder.reconstruct(groups, mask, Mode::EVAL);
+    let Groups {
+        centers,
+        points: truth,
+        ..
+    } = &groups[LEVEL];
+    let whole = truth.flatten(0, 1).index_copy(0, &mask.masked(LEVEL), &points);
+    let [truth, whole] = [truth, &whole.view_as(truth)].map(|points| points + centers.unsqueeze(2));
+    let row = |object: i64| {
+        let visible = mask.visible[LEVEL].get(object).nonzero().squeeze_dim(1);
+        let visible = truth.get(object).index_select(0, &visible);
+        let whole = whole.get(object);
+        vec![
+            batch.cloud.xyz.get(object),
+            visible.flatten(0, 1),
+            whole.flatten(0, 1),
+        ]
+    };
+    let rows: Vec<Vec<Tensor>> = (0..batch.len() as i64).map(row).collect();
+    cloud_grid(&rows)
 }
 
 /// # Shapes

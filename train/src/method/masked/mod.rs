@@ -5,7 +5,7 @@ mod image;
 
 use tch::{Device, Tensor};
 
-pub(super) use self::image::cloud_grid;
+pub(super) use self::image::{cloud_grid, hierarchy_grid};
 use super::{Baselines, CpuBatches};
 use crate::config::invalid;
 use crate::data::batch::Batch;

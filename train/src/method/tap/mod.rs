@@ -3,6 +3,7 @@
 pub mod baseline;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::Deserialize as _;
 use tap_cli::settings::merge;
@@ -16,7 +17,9 @@ use crate::data::batch::{Batch, CpuBatch, num_channels};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::model::loss::{pixel_counts, pixel_sums};
-use crate::model::{Compat, DecoderConfig, Mode, PhotographConfig, RayDirection, Tap, TapConfig, Vgg};
+use crate::model::{
+    Compat, DecoderConfig, Encoder, Mode, PhotographConfig, RayDirection, Tap, TapConfig, Vgg,
+};
 use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
 use crate::weights::file_kind::FileKind;
@@ -73,6 +76,24 @@ impl MethodKind for TapKind {
     fn build(&self, vs: &nn::Path<'_>, plan: &Plan) -> Result<Box<dyn Method>, TrainError> {
         Ok(Box::new(TapMethod::new(vs, plan)?))
     }
+
+    fn build_on(
+        &self,
+        vs: &nn::Path<'_>,
+        plan: &Plan,
+        encoder: &Rc<dyn Encoder>,
+    ) -> Result<Option<Box<dyn Method>>, TrainError> {
+        let TapConfig {
+            photograph, decoder, ..
+        } = tap_config(plan)?;
+        let tap = Tap::with_encoder(vs, Box::new(Rc::clone(encoder)), &photograph, &decoder);
+        Ok(Some(Box::new(TapMethod::around(
+            tap,
+            &decoder,
+            plan,
+            vs.device(),
+        )?)))
+    }
 }
 
 /// The networks of TAP that a plan asks for.
@@ -112,11 +133,15 @@ impl TapMethod {
     /// Where the plan is of another method, or the perceptual network cannot be read.
     pub fn new(vs: &nn::Path<'_>, plan: &Plan) -> Result<Self, TrainError> {
         let config = tap_config(plan)?;
+        Self::around(Tap::new(vs, &config), &config.decoder, plan, vs.device())
+    }
+
+    fn around(tap: Tap, decoder: &DecoderConfig, plan: &Plan, device: Device) -> Result<Self, TrainError> {
         Ok(Self {
-            tap: Tap::new(vs, &config),
-            num_channels: config.decoder.channels(),
+            tap,
+            num_channels: decoder.channels(),
             loss: plan.loss.clone(),
-            vgg: perceptual_network(&plan.loss, vs.device())?,
+            vgg: perceptual_network(&plan.loss, device)?,
             is_color: plan.data.color,
         })
     }

@@ -18,6 +18,7 @@
 //! some steps: `cargo run -p tap-train --example own_backbone`.
 
 use std::fmt::Debug;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
@@ -112,7 +113,7 @@ pub struct Tokens {
 /// - `mode` goes on to every layer: in training batch norms use and update the statistics of the batch, and dropout drops.
 /// - Coordinates carry no gradient. Searches (neighbors, centers) belong into [`tch::no_grad`].
 /// - Random weights and random drops come from torch's default generator alone, so that a seed fixes a run.
-pub trait Encoder: Debug + Send {
+pub trait Encoder: Debug {
     /// Tokens with their positions.
     ///
     /// # Shapes
@@ -150,6 +151,40 @@ pub trait Encoder: Debug + Send {
 
     /// Width of the global feature.
     fn global_channels(&self) -> i64;
+}
+
+/// An encoder that several methods read: each with the same weights.
+impl<E: Encoder + ?Sized> Encoder for Rc<E> {
+    fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
+        (**self).tokens(cloud, mode)
+    }
+
+    fn token_channels(&self) -> i64 {
+        (**self).token_channels()
+    }
+
+    fn dense_tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
+        (**self).dense_tokens(cloud, mode)
+    }
+
+    fn dense_channels(&self) -> i64 {
+        (**self).dense_channels()
+    }
+
+    /// # Panics
+    /// Where others read the encoder already.
+    fn add_global_weights(&mut self, vs: &nn::Path<'_>) {
+        let encoder = Self::get_mut(self).expect("weights are added before an encoder is shared");
+        encoder.add_global_weights(vs);
+    }
+
+    fn global_feature(&self, cloud: &Cloud, mode: Mode) -> Tensor {
+        (**self).global_feature(cloud, mode)
+    }
+
+    fn global_channels(&self) -> i64 {
+        (**self).global_channels()
+    }
 }
 
 impl EncoderConfig {

@@ -83,6 +83,8 @@ impl PointMaeConfig {
 /// Groups of neighboring points.
 #[derive(Debug)]
 pub struct Groups {
+    /// B,G indices of the points that are centers.
+    pub index: Tensor,
     /// B,G,3.
     pub centers: Tensor,
     /// B,G,K,3 relative to the center, nearest first.
@@ -99,10 +101,12 @@ impl Groups {
     #[must_use]
     pub fn of_nearest(xyz: &Tensor, num_groups: i64, num_neighbors: i64) -> Self {
         no_grad(|| {
-            let centers = ops::gather(xyz, &ops::farthest_points(xyz, num_groups));
+            let index = ops::farthest_points(xyz, num_groups);
+            let centers = ops::gather(xyz, &index);
             let neighbors = ops::nearest(xyz, &centers, num_neighbors);
             Self {
                 points: ops::gather(xyz, &neighbors) - centers.unsqueeze(2),
+                index,
                 centers,
                 neighbors,
             }
@@ -118,6 +122,7 @@ impl Groups {
         let num_neighbors = self.points.size()[2];
         let rows = self.points.flatten(2, 3);
         Self {
+            index: self.index.gather(1, index, false),
             centers: ops::gather(&self.centers, index),
             points: ops::gather(&rows, index).unflatten(2, [num_neighbors, 3]),
             neighbors: ops::gather(&self.neighbors, index),

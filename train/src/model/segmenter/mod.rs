@@ -42,7 +42,7 @@ pub struct SegmenterSizes {
 ///
 /// Parameters of the backbone have the names that they have in its own checkpoint, beside those of the decoder: encoder
 /// weights load into a segmenter by name.
-pub trait Segmenter: Debug + Send {
+pub trait Segmenter: Debug {
     /// The logarithm of each part's probability, over the parts of all classes.
     ///
     /// # Shapes
