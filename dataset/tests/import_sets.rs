@@ -1012,6 +1012,7 @@ fn finished_pictures_become_views_with_the_poses_of_the_rig() {
     }
     let of_shrec = ImportOptions {
         out: dir.path().join("of-shrec"),
+        variant: Some("shapenet55v1".to_owned()),
         ..options(ImportSet::Mvcnn, dir.path(), &dir)
     };
     let of_modelnet = ImportOptions {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tap_cli::flag::ThreadsFlag;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
-    DEFAULT_ROWS_PER_SHARD, EpisodeOptions, ImportEvent, ImportOptions, ImportReport, ImportSet, import,
-    refuse_inputs,
+    DEFAULT_ROWS_PER_SHARD, EpisodeOptions, ImportEvent, ImportOptions, ImportReport, ImportSet, Split,
+    import, refuse_inputs,
 };
 use tap_render::UpAxis;
 
@@ -46,8 +46,6 @@ pub(super) struct Arguments {
     /// Take a set of which objects are missing or damaged. The data set says so ever after.
     #[arg(long)]
     allow_incomplete: bool,
-    #[command(flatten)]
-    episodes: EpisodeFlags,
     /// Rows per shard.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_ROWS_PER_SHARD)]
     rows_per_shard: usize,
@@ -61,6 +59,9 @@ pub(super) struct Arguments {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    // Last, since its heading stands above all that follow.
+    #[command(flatten)]
+    episodes: EpisodeFlags,
 }
 
 /// Which few-shot episodes are drawn from a data set.
@@ -208,10 +209,11 @@ fn print(report: &ImportReport) {
         None => format!("{set} {variant} ({format})"),
     };
     let num_rows: usize = num_rows_by_split.values().sum();
-    let splits: Vec<String> = num_rows_by_split
-        .iter()
-        .map(|(split, rows)| format!("{split} {rows}"))
-        .collect();
+    let splits = Split::ALL.into_iter().filter_map(|split| {
+        let rows = num_rows_by_split.get(split.as_str())?;
+        Some(format!("{split} {rows}"))
+    });
+    let splits: Vec<String> = splits.collect();
     let normals = if *has_normals { " with normals" } else { "" };
     let parts = match num_parts {
         0 => String::new(),
