@@ -74,6 +74,39 @@ fn a_store_that_fails_one_request_in_five_holds_the_bytes_of_a_local_build() {
     assert!(proxy.num_failed() > 10, "{} requests failed", proxy.num_failed());
 }
 
+/// Rows of a store come through a cache on disk, which the next program finds.
+#[test]
+fn what_was_read_of_a_store_is_not_asked_for_again() {
+    let Some(store) = Store::start() else { return };
+    let place = TestDir::new();
+    place.synthesize(2, 6);
+    let build = [
+        &["dataset", "build", "meshes", "--out", "s3://bucket/read"][..],
+        &SMALL,
+    ];
+    run_with(&place, &build.concat(), store.port).succeeds();
+    place
+        .run(&[&["dataset", "build", "meshes", "--out", "local"][..], &SMALL].concat())
+        .succeeds();
+    let slow = Proxy::start(store.port, Faults::Slow);
+    let count = |arguments: &[&str]| {
+        let before = slow.num_requests();
+        let outcome = run_with(&place, arguments, slow.port).succeeds();
+        (outcome.stdout, slow.num_requests() - before)
+    };
+    let overlap = ["dataset", "overlap", "s3://bucket/read", "local", "--json"];
+    let (first, num_first) = count(&overlap);
+    let (second, num_second) = count(&overlap);
+    assert_eq!(first, second);
+    // What is left is the manifest, the list of the folder and the length of each shard.
+    let num_shards = store.files("read/").len() - 1;
+    assert!(
+        num_second <= num_shards + 3,
+        "{num_second} requests for {num_shards} shards"
+    );
+    assert!(num_second < num_first, "{num_first} requests at first");
+}
+
 /// SIGKILL at random moments, through the same faults.
 #[test]
 fn a_killed_build_goes_on_by_what_the_store_holds() {
@@ -228,6 +261,7 @@ fn run_with(place: &TestDir, arguments: &[&str], port: u16) -> Outcome {
 fn with_store(place: &TestDir, arguments: &[&str], port: u16) -> Command {
     let mut command = place.command(arguments);
     command.env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}"));
+    command.env("TAP_CACHE_DIR", place.path("block-cache"));
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
@@ -351,6 +385,7 @@ enum Faults {
 /// Stands before a store; every connection carries one request.
 struct Proxy {
     port: u16,
+    num_requests: Arc<AtomicUsize>,
     num_failed: Arc<AtomicUsize>,
 }
 
@@ -360,17 +395,28 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let num_failed = Arc::new(AtomicUsize::new(0));
         let failed = Arc::clone(&num_failed);
+        let num_requests = Arc::new(AtomicUsize::new(0));
+        let requests = Arc::clone(&num_requests);
         let count = Arc::new(AtomicU64::new(0));
         thread::spawn(move || {
             for client in listener.incoming() {
                 let (failed, count) = (Arc::clone(&failed), Arc::clone(&count));
+                requests.fetch_add(1, Ordering::Relaxed);
                 // What a broken connection says here is what the test is about.
                 thread::spawn(move || {
                     let _ = client.and_then(|client| pass(client, store_port, faults, &count, &failed));
                 });
             }
         });
-        Self { port, num_failed }
+        Self {
+            port,
+            num_requests,
+            num_failed,
+        }
+    }
+
+    fn num_requests(&self) -> usize {
+        self.num_requests.load(Ordering::Relaxed)
     }
 
     fn num_failed(&self) -> usize {

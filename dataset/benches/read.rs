@@ -1,15 +1,17 @@
-//! Samples per second of random row reads, with some of twelve views selected, with and without PNG decoding.
-//! `decode` alone is the upper bound.
+//! Samples per second of random row reads, with some of twelve views selected, with and without PNG decoding, and of a stream
+//! that decodes in its threads. `decode` alone is the upper bound.
 
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use tap_dataset::{
-    Columns, Dataset, Mask1Bit, MeshStats, ObjectId, RowLayout, Sample, SampleView, ShardHeader, Split,
-    ViewSelection, decode_gray_png, encode_gray_png, write_samples,
+    Columns, Dataset, GrayImage, Mask1Bit, MeshStats, ObjectId, Projection, Reader, RowLayout, Sample,
+    SampleView, ShardHeader, Split, StreamSample, ViewSelection, decode_gray_png, encode_gray_png,
+    write_samples,
 };
 
 const LAYOUT: RowLayout = RowLayout {
@@ -119,6 +121,32 @@ fn read(bencher: Bencher<'_, '_>, views: &[usize]) {
 #[divan::bench(args = DRAWN, threads = [1, 0])]
 fn read_and_decode(bencher: Bencher<'_, '_>, views: &[usize]) {
     bench(bencher, views, true);
+}
+
+/// An epoch on all cores, decoded by the threads of the stream.
+#[divan::bench(args = DRAWN)]
+fn stream(bencher: Bencher<'_, '_>, views: &[usize]) {
+    let dir = tempfile::tempdir().expect("a folder for the bench");
+    write(dir.path());
+    let dataset = Arc::new(Dataset::open(dir.path()).expect("it was just written"));
+    let projection = Projection::default().with_views(views);
+    let decode = |read: StreamSample| {
+        let images = read
+            .sample
+            .views
+            .iter()
+            .map(|view| decode_gray_png(&view.image_png));
+        images.collect::<Result<Vec<_>, _>>()
+    };
+    let num_bytes = |images: &Vec<GrayImage>| images.iter().map(|image| image.pixels.len()).sum();
+    bencher.counter(ItemsCount::new(NUM_ROWS)).bench_local(|| {
+        let reader = Reader::new(Arc::clone(&dataset))
+            .columns(projection.clone())
+            .shuffled(1);
+        for images in reader.stream_of(decode, num_bytes).expect("there are rows") {
+            black_box(images.expect("they are PNGs"));
+        }
+    });
 }
 
 /// Upper bound: decodes the same number of images from memory.

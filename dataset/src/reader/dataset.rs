@@ -248,11 +248,7 @@ impl Dataset {
         read: impl Fn(&ShardReader) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
         let shards = &self.splits[split as usize].shards;
-        let num_threads = if store::is_url(&self.dir) {
-            NUM_REMOTE_THREADS
-        } else {
-            num_threads(0)
-        };
+        let num_threads = self.num_threads();
         let of_shard = |idx: usize| read(&*self.open.get(shards[idx])?);
         match shards.len() {
             0 => Ok(Vec::new()),
@@ -260,6 +256,15 @@ impl Dataset {
             num_shards => parallel_map(num_threads, num_shards, of_shard, || {})?
                 .into_iter()
                 .collect(),
+        }
+    }
+
+    /// Threads that keep the processor or the store busy.
+    pub(super) fn num_threads(&self) -> usize {
+        if store::is_url(&self.dir) {
+            NUM_REMOTE_THREADS
+        } else {
+            num_threads(0)
         }
     }
 

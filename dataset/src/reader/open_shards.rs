@@ -185,3 +185,78 @@ impl OpenShards {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::schema::{Columns, ObjectId, RowLayout, Sample, ShardHeader, Split};
+    use crate::shard::ViewSelection;
+    use crate::writer::write_samples;
+
+    const NUM_SHARDS: usize = 30;
+
+    fn write(dir: &Path) -> Arc<Manifest> {
+        let header = ShardHeader {
+            layout: RowLayout {
+                num_points: 2,
+                num_views: 0,
+                image_size_px: 0,
+                columns: Columns::POINTS,
+            },
+            classes: vec!["chair".to_owned()],
+            parts: Vec::new(),
+            recipe: serde_json::Value::Null,
+            adapter: serde_json::Value::Null,
+        };
+        let sample = |number: usize| Sample {
+            id: ObjectId::try_new("chair", &format!("{number:03}")).unwrap(),
+            category: "chair".to_owned(),
+            label: 0,
+            points: vec![[number as f32; 3]; 2],
+            normals: None,
+            part_labels: None,
+            views: Vec::new(),
+            coverage_min: None,
+            object_from_mesh: [0.5; 16],
+            source_sha256: "0".repeat(64),
+            assets_sha256: None,
+            mesh: None,
+        };
+        let samples = (0..NUM_SHARDS).map(|number| (Split::Train, sample(number)));
+        Arc::new(write_samples(dir, &header, 1, samples.collect()).unwrap())
+    }
+
+    #[test]
+    fn footers_are_kept_within_their_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = write(dir.path());
+        let slots = |max_footer_bytes| {
+            let shards = manifest.shards.iter();
+            let slots = shards.map(|shard| {
+                ShardSlot::new(dir.path().join(&shard.file), shard.rows, shard.bytes, &manifest)
+            });
+            OpenShards::new(slots.collect(), max_footer_bytes)
+        };
+        let one = slots(usize::MAX).get(0).unwrap().footer_bytes();
+        let open = slots(10 * one);
+        let is_open = |number: usize| open.slots[number].open.read().unwrap().is_some();
+        for number in 0..NUM_SHARDS {
+            let held = open.get(number).unwrap();
+            // Used all the time, so it stays.
+            open.get(0).unwrap();
+            let sample = held.read(0, ViewSelection::None).unwrap();
+            assert_eq!(sample.id.name(), format!("{number:03}"));
+            let num_open = (0..NUM_SHARDS).filter(|&number| is_open(number)).count();
+            assert!(num_open <= 10, "{num_open} shards are open");
+            assert!(is_open(0) && is_open(number), "the first and the newest");
+        }
+        assert!(!is_open(1) && is_open(NUM_SHARDS - 2), "the oldest went first");
+        let sum: usize = (0..NUM_SHARDS)
+            .filter(|&number| is_open(number))
+            .map(|_| one)
+            .sum();
+        assert_eq!(open.footer_bytes.load(Ordering::Relaxed), sum, "all are counted");
+    }
+}

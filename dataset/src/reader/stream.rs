@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +9,7 @@ use super::Dataset;
 use super::order::{Order, Place};
 use super::prefetch::Prefetch;
 use crate::error::{DatasetError, Result, StreamError};
+use crate::image::ViewGbuffer;
 use crate::predicate::Predicate;
 use crate::schema::{Sample, Split};
 use crate::sha256;
@@ -123,7 +123,8 @@ impl Reader {
         }
     }
 
-    /// Threads that read; 0, the default, is one per core. Samples and their order do not depend on it.
+    /// Threads that read; 0, the default, is one per core, and 16 where a dataset is in a store. Samples and their order do not
+    /// depend on it.
     pub fn threads(self, num_threads: usize) -> Self {
         Self { num_threads, ..self }
     }
@@ -168,7 +169,12 @@ impl Reader {
         let shares: Vec<_> = rows.iter().map(SetRows::len).zip(weights).collect();
         let order = Order::mixed(&shares, self.seed)?;
         let num_threads = match self.num_threads {
-            0 => thread::available_parallelism().map_or(1, usize::from),
+            0 => self
+                .sets
+                .iter()
+                .map(|(dataset, _)| dataset.num_threads())
+                .max()
+                .unwrap_or(1),
             num_threads => num_threads,
         };
         let order_sha256 = order_sha256(&self, &order);
@@ -434,7 +440,7 @@ fn num_bytes(sample: &Sample) -> usize {
         let gbuffer: usize = view
             .gbuffer
             .iter()
-            .flat_map(|gbuffer| gbuffer.pngs())
+            .flat_map(ViewGbuffer::pngs)
             .map(Vec::len)
             .sum();
         view.image_png.len() + view.mask.as_bytes().len() + gbuffer + size_of_val(view)

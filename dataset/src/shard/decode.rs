@@ -3,6 +3,7 @@
 //! Columns are taken by name, and values for what they are: other programs store the same numbers as other types.
 
 use arrow_array::{Array, BinaryArray, RecordBatch};
+use parquet::data_type::ByteArray;
 
 use super::value;
 use crate::error::NameError;
@@ -36,7 +37,9 @@ pub(super) fn sample_from_batch(
         points: vectors(column::POINTS)?.unwrap_or_default(),
         normals: vectors(column::NORMALS)?,
         part_labels: batch.part_labels(layout.num_points)?,
-        views: batch.views(layout, is_read, view_indices)?,
+        views: batch
+            .views(layout, is_read)?
+            .select(view_indices, layout.image_size_px)?,
         coverage_min: batch.coverage_min()?,
         object_from_mesh: batch.object_from_mesh(is_read)?,
         source_sha256: string(column::SOURCE_SHA256)?.unwrap_or_default(),
@@ -249,62 +252,29 @@ impl Row<'_> {
         Ok(matrix)
     }
 
-    /// The selected views, if any of their columns is read.
+    /// The columns of views that are read.
     fn views(
         &self,
         layout: &RowLayout,
         is_read: &dyn Fn(&str) -> bool,
-        view_indices: &[usize],
-    ) -> Result<Vec<SampleView>, String> {
-        let (num_views, size_px) = (layout.num_views, layout.image_size_px);
-        let pngs = is_read(column::IMAGES)
-            .then(|| self.images(num_views))
-            .transpose()?;
+    ) -> Result<ViewColumns<BinaryArray>, String> {
+        let num_views = layout.num_views;
         let binaries = |name| is_read(name).then(|| self.binaries(name, num_views)).transpose();
         let matrices = |name| {
             is_read(name)
                 .then(|| self.arrays::<16>(name, num_views))
                 .transpose()
         };
-        let of_gbuffer = |name| match self.batch.column_by_name(name) {
-            Some(_) => binaries(name),
-            None => Ok(None),
-        };
-        let masks = binaries(column::MASKS)?;
-        let view_from_object = matrices(column::VIEW_FROM_OBJECT)?;
-        let clip_from_view = matrices(column::CLIP_FROM_VIEW)?;
-        let normals = of_gbuffer(column::GBUFFER_NORMALS)?;
-        let depth = of_gbuffer(column::GBUFFER_DEPTH)?;
-        let albedo = of_gbuffer(column::GBUFFER_ALBEDO)?;
-        let has_views = pngs.is_some() || masks.is_some() || normals.is_some() || depth.is_some();
-        if !has_views && view_from_object.is_none() && clip_from_view.is_none() && albedo.is_none() {
-            return Ok(Vec::new());
-        }
-        let bytes = |array: &Option<BinaryArray>, view_idx: usize| {
-            array.as_ref().map(|array| array.value(view_idx).to_vec())
-        };
-        let matrix = |matrices: &Option<Vec<[f32; 16]>>, view_idx: usize| {
-            matrices.as_ref().map_or([0.0; 16], |matrices| matrices[view_idx])
-        };
-        let view = |&view_idx: &usize| {
-            let mask = match bytes(&masks, view_idx) {
-                Some(bytes) => Mask1Bit::from_bytes(size_px, bytes),
-                None => Mask1Bit::from_bytes(0, Vec::new()),
-            };
-            let has_gbuffer = normals.is_some() || depth.is_some() || albedo.is_some();
-            Ok(SampleView {
-                image_png: bytes(&pngs, view_idx).unwrap_or_default(),
-                mask: mask.map_err(|e| e.to_string())?,
-                view_from_object: matrix(&view_from_object, view_idx),
-                clip_from_view: matrix(&clip_from_view, view_idx),
-                gbuffer: has_gbuffer.then(|| ViewGbuffer {
-                    normals_png: bytes(&normals, view_idx).unwrap_or_default(),
-                    depth_png: bytes(&depth, view_idx).unwrap_or_default(),
-                    albedo_png: bytes(&albedo, view_idx),
-                }),
-            })
-        };
-        view_indices.iter().map(view).collect()
+        let images = is_read(column::IMAGES).then(|| self.images(num_views));
+        Ok(ViewColumns {
+            images: images.transpose()?,
+            masks: binaries(column::MASKS)?,
+            view_from_object: matrices(column::VIEW_FROM_OBJECT)?,
+            clip_from_view: matrices(column::CLIP_FROM_VIEW)?,
+            gbuffer_normals: binaries(column::GBUFFER_NORMALS)?,
+            gbuffer_depth: binaries(column::GBUFFER_DEPTH)?,
+            gbuffer_albedo: binaries(column::GBUFFER_ALBEDO)?,
+        })
     }
 
     /// The PNG of each view, with or without a file name beside it.
@@ -317,6 +287,110 @@ impl Row<'_> {
     fn binaries(&self, name: &str, num_views: usize) -> Result<BinaryArray, String> {
         let list = self.get(name, value::list)?;
         per_view(name, value::binaries(&list), num_views)
+    }
+}
+
+/// The columns of the views of a row, each with one value per view; `None` for what is not read.
+pub(super) struct ViewColumns<B> {
+    pub(super) images: Option<B>,
+    pub(super) masks: Option<B>,
+    pub(super) view_from_object: Option<Vec<[f32; 16]>>,
+    pub(super) clip_from_view: Option<Vec<[f32; 16]>>,
+    pub(super) gbuffer_normals: Option<B>,
+    pub(super) gbuffer_depth: Option<B>,
+    pub(super) gbuffer_albedo: Option<B>,
+}
+
+/// Byte strings, one per view.
+pub(super) trait ByteStrings {
+    fn of_view(&self, view_idx: usize) -> &[u8];
+}
+
+impl ByteStrings for BinaryArray {
+    fn of_view(&self, view_idx: usize) -> &[u8] {
+        self.value(view_idx)
+    }
+}
+
+impl ByteStrings for Vec<ByteArray> {
+    fn of_view(&self, view_idx: usize) -> &[u8] {
+        self[view_idx].data()
+    }
+}
+
+impl<B: ByteStrings> ViewColumns<B> {
+    /// The selected views; none if nothing of them is read.
+    pub(super) fn select(&self, view_indices: &[usize], size_px: u32) -> Result<Vec<SampleView>, String> {
+        let Self {
+            images,
+            masks,
+            view_from_object,
+            clip_from_view,
+            gbuffer_normals,
+            gbuffer_depth,
+            gbuffer_albedo,
+        } = self;
+        let has_gbuffer = gbuffer_normals.is_some() || gbuffer_depth.is_some() || gbuffer_albedo.is_some();
+        let has_matrices = view_from_object.is_some() || clip_from_view.is_some();
+        if images.is_none() && masks.is_none() && !has_matrices && !has_gbuffer {
+            return Ok(Vec::new());
+        }
+        let bytes =
+            |column: &Option<B>, view_idx| column.as_ref().map(|column| column.of_view(view_idx).to_vec());
+        let matrix = |column: &Option<Vec<[f32; 16]>>, view_idx: usize| {
+            column.as_ref().map_or([0.0; 16], |matrices| matrices[view_idx])
+        };
+        let view = |&view_idx: &usize| {
+            let mask = match bytes(masks, view_idx) {
+                Some(bits) => Mask1Bit::from_bytes(size_px, bits),
+                None => Mask1Bit::from_bytes(0, Vec::new()),
+            };
+            Ok(SampleView {
+                image_png: bytes(images, view_idx).unwrap_or_default(),
+                mask: mask.map_err(|e| e.to_string())?,
+                view_from_object: matrix(view_from_object, view_idx),
+                clip_from_view: matrix(clip_from_view, view_idx),
+                gbuffer: has_gbuffer.then(|| ViewGbuffer {
+                    normals_png: bytes(gbuffer_normals, view_idx).unwrap_or_default(),
+                    depth_png: bytes(gbuffer_depth, view_idx).unwrap_or_default(),
+                    albedo_png: bytes(gbuffer_albedo, view_idx),
+                }),
+            })
+        };
+        view_indices.iter().map(view).collect()
+    }
+}
+
+/// Of a sample the small columns that are read; the others are 0, empty or `None`.
+pub(super) fn small_columns(sample: &Sample, is_read: &dyn Fn(&str) -> bool) -> Sample {
+    let text = |name, text: &String| {
+        if is_read(name) {
+            text.clone()
+        } else {
+            String::new()
+        }
+    };
+    let has_mesh = is_read(column::NUM_TRIANGLES);
+    Sample {
+        id: sample.id.clone(),
+        category: text(column::CATEGORY, &sample.category),
+        label: if is_read(column::LABEL) { sample.label } else { 0 },
+        points: Vec::new(),
+        normals: None,
+        part_labels: None,
+        views: Vec::new(),
+        coverage_min: sample.coverage_min.filter(|_| is_read(column::COVERAGE_MIN)),
+        object_from_mesh: if is_read(column::OBJECT_FROM_MESH) {
+            sample.object_from_mesh
+        } else {
+            [0.0; 16]
+        },
+        source_sha256: text(column::SOURCE_SHA256, &sample.source_sha256),
+        assets_sha256: sample
+            .assets_sha256
+            .clone()
+            .filter(|_| is_read(column::ASSETS_SHA256)),
+        mesh: sample.mesh.clone().filter(|_| has_mesh),
     }
 }
 

@@ -7,6 +7,7 @@ mod float_order;
 mod infer;
 mod projection;
 mod reader;
+mod row_pages;
 mod statistics;
 mod value;
 mod writer;

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::io::BufReader;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
@@ -18,21 +19,28 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::Projection;
 use super::decode::{
-    RowStats, comparable_from_batch, id_from_batch, images_from_batch, label_from_batch, sample_from_batch,
-    stats_from_batch,
+    RowStats, ViewColumns, comparable_from_batch, id_from_batch, images_from_batch, label_from_batch,
+    sample_from_batch, small_columns, stats_from_batch,
 };
+use super::row_pages::{RowPages, leaf_of};
 use super::statistics::bounds_in_row_group;
 use crate::error::{DatasetError, ManifestError, Result, ShardError};
 use crate::manifest::Manifest;
 use crate::predicate::{Bounds, Predicate, Value};
-use crate::schema::column::{self, Column};
+use crate::schema::column::{self, COLUMNS, Column};
 use crate::schema::{
-    OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, Split, arrow_schema, key,
+    Columns, OLDEST_SCHEMA_VERSION, ObjectId, RowLayout, SCHEMA_VERSION, Sample, ShardHeader, Split,
+    arrow_schema, key,
 };
 use crate::store::{self, SharedFile, StoreFile};
 
 /// What a predicate calls the split of a row, which is no column of the shard.
 pub(crate) const SPLIT: &str = "split";
+
+/// Rows of a row group whose small columns are kept: those of this program have 64.
+const MAX_CACHED_GROUP_ROWS: i64 = 1024;
+/// Memory of the small columns of a row, about.
+const SMALL_ROW_BYTES: usize = 700;
 
 /// Views to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +65,51 @@ pub struct ShardReader {
     /// First row of each row group.
     row_group_starts: Vec<usize>,
     num_rows: usize,
+    /// `None` where rows are read as Arrow arrays.
+    direct: Option<Direct>,
+}
+
+/// How rows of a shard of this program are read.
+#[derive(Debug)]
+struct Direct {
+    /// Leaves of the large columns.
+    leaves: Vec<(&'static str, usize)>,
+    /// The small columns of the rows of each row group, once one of them was read.
+    small: Vec<OnceLock<Vec<Sample>>>,
+}
+
+impl Direct {
+    /// `None` where pages or row groups are not those of this program.
+    fn new(metadata: &ParquetMetaData, columns: Columns) -> Option<Self> {
+        let row_groups = metadata.row_groups();
+        let are_small = row_groups
+            .iter()
+            .all(|group| group.num_rows() <= MAX_CACHED_GROUP_ROWS);
+        let large = COLUMNS
+            .iter()
+            .filter(|column| column.is_of(columns) && column.is_large());
+        let leaf = |column: &Column| Some((column.name, leaf_of(metadata, column.name)?));
+        let leaves: Vec<_> = large.map(leaf).collect::<Option<_>>()?;
+        let has_pages = |&(_, leaf): &(&str, usize)| {
+            (0..row_groups.len()).all(|group| {
+                metadata
+                    .page_index_for_row_group(group)
+                    .page_locations(leaf)
+                    .is_some()
+            })
+        };
+        (are_small && leaves.iter().all(has_pages)).then(|| Self {
+            leaves,
+            small: row_groups.iter().map(|_| OnceLock::new()).collect(),
+        })
+    }
+
+    fn leaf(&self, name: &str) -> Option<usize> {
+        self.leaves
+            .iter()
+            .find(|(of, _)| *of == name)
+            .map(|(_, leaf)| *leaf)
+    }
 }
 
 impl ShardReader {
@@ -113,7 +166,7 @@ impl ShardReader {
             })
         };
         header.layout.check().map_err(invalid)?;
-        let metadata = arrow_metadata(footer, &header.layout, version, path)?;
+        let (metadata, is_own) = arrow_metadata(footer, &header.layout, version, path)?;
         check_columns(&metadata, &header.layout, version).map_err(invalid)?;
 
         let mut num_rows = 0_usize;
@@ -127,8 +180,12 @@ impl ShardReader {
                 .filter(|&num_rows| num_rows as u64 <= file.len())
                 .ok_or_else(|| invalid("more rows than its length allows".to_owned()))?;
         }
+        let direct = is_own
+            .then(|| Direct::new(metadata.metadata(), header.layout.columns))
+            .flatten();
         Ok(Self {
             path: path.to_owned(),
+            direct,
             file,
             metadata,
             header,
@@ -149,9 +206,13 @@ impl ShardReader {
         &self.header
     }
 
-    /// Memory of the footer, about.
+    /// Memory of the footer and of the small columns, about.
     pub(crate) fn footer_bytes(&self) -> usize {
-        self.metadata.metadata().memory_size()
+        let small = self
+            .direct
+            .as_ref()
+            .map_or(0, |_| self.num_rows * SMALL_ROW_BYTES);
+        self.metadata.metadata().memory_size() + small
     }
 
     /// Reads one row with the selected views; no image is decoded.
@@ -184,6 +245,12 @@ impl ShardReader {
         let columns = self.header.layout.columns;
         let is_read =
             |column: &Column| column.is_of(columns) && column.name != left_out && projection.has(column.name);
+        if let Some(direct) = &self.direct {
+            return catch_decoder_panic(&self.path, || {
+                let is_read = |name: &str| column::find(name).is_some_and(is_read);
+                self.read_direct(direct, row, &is_read, view_indices)
+            });
+        }
         let mask = project(&self.metadata, is_read);
         let is_read = |name: &str| column::find(name).is_some_and(is_read);
         catch_decoder_panic(&self.path, || {
@@ -191,6 +258,104 @@ impl ShardReader {
             sample_from_batch(&batch, 0, &self.header.layout, &is_read, view_indices)
                 .map_err(|detail| self.invalid(detail))
         })
+    }
+
+    /// The same, with large columns straight from their pages, and small ones from memory.
+    fn read_direct(
+        &self,
+        direct: &Direct,
+        row: usize,
+        is_read: &dyn Fn(&str) -> bool,
+        view_indices: &[usize],
+    ) -> Result<Sample> {
+        let (row_group, row) = self.locate(row)?;
+        let wrong = |error| match error {
+            ParquetError::General(detail) => self.invalid(detail),
+            error => DatasetError::parquet("read the shard", &self.path)(error),
+        };
+        let invalid = |detail: String| self.invalid(detail);
+        let RowLayout {
+            num_points,
+            num_views,
+            image_size_px,
+            ..
+        } = self.header.layout;
+        let file = self.open_file()?;
+        if file.is_remote() {
+            let leaves = direct
+                .leaves
+                .iter()
+                .filter(|(name, _)| is_read(name))
+                .map(|(_, leaf)| *leaf);
+            let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves);
+            let ranges = self.page_ranges(row_group, row, &mask);
+            file.prefetch(&ranges)
+                .map_err(DatasetError::io("read the shard", &self.path))?;
+        }
+        let pages = RowPages {
+            file: Arc::new(file),
+            metadata: self.metadata.metadata(),
+            row_group,
+            row,
+        };
+        let leaf = |name| direct.leaf(name).filter(|_| is_read(name));
+        let vectors = |name| {
+            leaf(name)
+                .map(|leaf| pages.arrays::<3>(leaf, num_points))
+                .transpose()
+        };
+        let matrices = |name| {
+            leaf(name)
+                .map(|leaf| pages.arrays::<16>(leaf, num_views))
+                .transpose()
+        };
+        let binaries = |name| leaf(name).map(|leaf| pages.binaries(leaf, num_views)).transpose();
+        let part_labels = leaf(column::PART_LABELS)
+            .map(|leaf| pages.bytes(leaf, num_points))
+            .transpose();
+        let views = ViewColumns {
+            images: binaries(column::IMAGES).map_err(wrong)?,
+            masks: binaries(column::MASKS).map_err(wrong)?,
+            view_from_object: matrices(column::VIEW_FROM_OBJECT).map_err(wrong)?,
+            clip_from_view: matrices(column::CLIP_FROM_VIEW).map_err(wrong)?,
+            gbuffer_normals: binaries(column::GBUFFER_NORMALS).map_err(wrong)?,
+            gbuffer_depth: binaries(column::GBUFFER_DEPTH).map_err(wrong)?,
+            gbuffer_albedo: binaries(column::GBUFFER_ALBEDO).map_err(wrong)?,
+        };
+        Ok(Sample {
+            points: vectors(column::POINTS).map_err(wrong)?.unwrap_or_default(),
+            normals: vectors(column::NORMALS).map_err(wrong)?,
+            part_labels: part_labels.map_err(wrong)?.flatten(),
+            views: views.select(view_indices, image_size_px).map_err(invalid)?,
+            ..small_columns(&self.small_rows(direct, row_group)?[row], is_read)
+        })
+    }
+
+    /// The small columns of a row group, read once.
+    fn small_rows<'a>(&self, direct: &'a Direct, row_group: usize) -> Result<&'a [Sample]> {
+        if let Some(rows) = direct.small[row_group].get() {
+            return Ok(rows);
+        }
+        let columns = self.header.layout.columns;
+        let is_small = |column: &Column| column.is_of(columns) && !column.is_large();
+        let is_read = |name: &str| column::find(name).is_some_and(is_small);
+        let rows = self.for_each_row_of(Some(&[row_group]), is_small, |batch, row| {
+            sample_from_batch(batch, row, &self.header.layout, &is_read, &[])
+        })?;
+        let num_rows = self.metadata.metadata().row_group(row_group).num_rows();
+        if rows.len() as i64 != num_rows {
+            return Err(self.invalid(format!("{} rows of {num_rows}", rows.len())));
+        }
+        Ok(direct.small[row_group].get_or_init(|| rows))
+    }
+
+    /// The row group of a row, and its place there.
+    fn locate(&self, row: usize) -> Result<(usize, usize)> {
+        if row >= self.num_rows {
+            return Err(self.invalid(format!("row {row} of {}", self.num_rows)));
+        }
+        let row_group = self.row_group_starts.partition_point(|&start| start <= row) - 1;
+        Ok((row_group, row - self.row_group_starts[row_group]))
     }
 
     /// Reads id and selected images of a row; also from image sets.
@@ -203,9 +368,14 @@ impl ShardReader {
         projection: &Projection,
     ) -> Result<(ObjectId, Vec<Vec<u8>>)> {
         let view_indices = &*self.view_indices(projection)?;
-        let mask = project(&self.metadata, |column| {
-            [column::ID, column::IMAGES].contains(&column.name)
-        });
+        let is_read = |name: &str| [column::ID, column::IMAGES].contains(&name);
+        if let Some(direct) = &self.direct {
+            let read = || self.read_direct(direct, row, &is_read, view_indices);
+            let sample = catch_decoder_panic(&self.path, read)?;
+            let pngs = sample.views.into_iter().map(|view| view.image_png);
+            return Ok((sample.id, pngs.collect()));
+        }
+        let mask = project(&self.metadata, |column| is_read(column.name));
         catch_decoder_panic(&self.path, || {
             let batch = self.read_row(row, mask)?;
             images_from_batch(&batch, 0, &self.header.layout, view_indices)
@@ -302,11 +472,7 @@ impl ShardReader {
     }
 
     fn read_row(&self, row: usize, projection: ProjectionMask) -> Result<RecordBatch> {
-        if row >= self.num_rows {
-            return Err(self.invalid(format!("row {row} of {}", self.num_rows)));
-        }
-        let row_group = self.row_group_starts.partition_point(|&start| start <= row) - 1;
-        let row_in_group = row - self.row_group_starts[row_group];
+        let (row_group, row_in_group) = self.locate(row)?;
         let selection = RowSelection::from(vec![RowSelector::skip(row_in_group), RowSelector::select(1)]);
         let file = self.open_file()?;
         if file.is_remote() {
@@ -489,7 +655,7 @@ fn header(footer: &ParquetMetaData, path: &Path, manifest: Option<&Manifest>) ->
     Ok((version, header))
 }
 
-/// How to read the file as Arrow arrays: in exactly the types of this program if it wrote the file, and else in those
+/// How to read the file as Arrow arrays, and whether in exactly the types of this program: if it wrote the file; and else in those
 /// that follow from the Parquet file alone, which are few. What another program had in memory, and wrote into the file for
 /// its own use, is ignored.
 fn arrow_metadata(
@@ -497,15 +663,18 @@ fn arrow_metadata(
     layout: &RowLayout,
     version: u32,
     path: &Path,
-) -> Result<ArrowReaderMetadata> {
+) -> Result<(ArrowReaderMetadata, bool)> {
     let footer = Arc::new(footer);
     let own = ArrowReaderMetadata::try_new(Arc::clone(&footer), ArrowReaderOptions::new());
     match own {
-        Ok(own) if own.schema().fields() == arrow_schema(layout, version).fields() => Ok(own),
+        Ok(own) if own.schema().fields() == arrow_schema(layout, version).fields() => Ok((own, true)),
         _ => {
             let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-            ArrowReaderMetadata::try_new(footer, options)
-                .map_err(DatasetError::parquet("read the shard", path))
+            let metadata = ArrowReaderMetadata::try_new(footer, options);
+            Ok((
+                metadata.map_err(DatasetError::parquet("read the shard", path))?,
+                false,
+            ))
         }
     }
 }
@@ -530,10 +699,11 @@ impl Length for StoreFile {
 }
 
 impl ChunkReader for StoreFile {
-    type T = store::Cursor;
+    type T = BufReader<store::Cursor>;
 
-    fn get_read(&self, start: u64) -> ParquetResult<store::Cursor> {
-        Ok(store::Cursor::new(self.clone(), start))
+    /// Headers of pages are read byte by byte where there is no index of pages.
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(BufReader::new(store::Cursor::new(self.clone(), start)))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {

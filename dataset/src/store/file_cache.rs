@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{StoreFile, open};
@@ -11,8 +12,9 @@ use super::{StoreFile, open};
 #[derive(Debug)]
 pub(crate) struct FileCache {
     max_files: usize,
-    /// Most recently used first.
-    files: Mutex<VecDeque<(PathBuf, StoreFile)>>,
+    /// Most recently used first, by number.
+    files: Mutex<VecDeque<(u64, StoreFile)>>,
+    next_number: AtomicU64,
 }
 
 impl FileCache {
@@ -20,6 +22,7 @@ impl FileCache {
         Self {
             max_files,
             files: Mutex::default(),
+            next_number: AtomicU64::default(),
         }
     }
 
@@ -29,8 +32,10 @@ impl FileCache {
         Ok(match file {
             StoreFile::Remote(_) => SharedFile::Kept(file),
             StoreFile::Local { len, .. } => {
-                self.insert(path, file);
+                let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+                self.insert(number, file);
                 SharedFile::Cached {
+                    number,
                     path: path.to_owned(),
                     len,
                     cache: Arc::clone(self),
@@ -39,9 +44,9 @@ impl FileCache {
         })
     }
 
-    fn get(&self, path: &Path) -> io::Result<StoreFile> {
+    fn get(&self, number: u64, path: &Path) -> io::Result<StoreFile> {
         let mut files = self.lock();
-        let found = files.iter().position(|(open, _)| open == path);
+        let found = files.iter().position(|(open, _)| *open == number);
         if let Some(entry) = found.and_then(|idx| files.remove(idx)) {
             let file = entry.1.clone();
             files.push_front(entry);
@@ -49,17 +54,17 @@ impl FileCache {
         }
         drop(files);
         let file = open(path)?;
-        self.insert(path, file.clone());
+        self.insert(number, file.clone());
         Ok(file)
     }
 
-    fn insert(&self, path: &Path, file: StoreFile) {
+    fn insert(&self, number: u64, file: StoreFile) {
         let mut files = self.lock();
-        files.push_front((path.to_owned(), file));
+        files.push_front((number, file));
         files.truncate(self.max_files);
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(PathBuf, StoreFile)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(u64, StoreFile)>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,6 +74,8 @@ impl FileCache {
 pub(crate) enum SharedFile {
     Kept(StoreFile),
     Cached {
+        /// In the cache.
+        number: u64,
         path: PathBuf,
         /// Length in bytes when it was first opened.
         len: u64,
@@ -90,11 +97,15 @@ impl SharedFile {
     /// # Errors
     /// When it cannot be opened any more, or has another length than at first.
     pub(crate) fn open(&self) -> io::Result<StoreFile> {
-        let (path, len, cache) = match self {
+        let (file, len) = match self {
             Self::Kept(file) => return Ok(file.clone()),
-            Self::Cached { path, len, cache } => (path, *len, cache),
+            Self::Cached {
+                number,
+                path,
+                len,
+                cache,
+            } => (cache.get(*number, path)?, *len),
         };
-        let file = cache.get(path)?;
         if file.len() == len {
             Ok(file)
         } else {

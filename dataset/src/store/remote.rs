@@ -511,7 +511,7 @@ impl RemoteFile {
         if num > MAX_CACHED_READ_BYTES {
             let range = position..end;
             let read = async |store: &dyn ObjectStore, key: &Key| store.get_range(key, range.clone()).await;
-            return whole(self.location.request(read)?, num);
+            return whole(&self.location.request(read)?, num);
         }
         let blocks = position / BLOCK_BYTES..end.div_ceil(BLOCK_BYTES);
         let begin = blocks.start * BLOCK_BYTES;
@@ -572,7 +572,7 @@ impl RemoteFile {
             coalesce_ranges(&ranges, |range| store.get_range(key, range), MAX_GAP_BYTES).await
         })?;
         let whole = |(&block, bytes)| {
-            let bytes = whole(bytes, self.block_len(block))?;
+            let bytes = whole(&bytes, self.block_len(block))?;
             BlockCache::shared().put(&self.version, block, &bytes);
             Ok(bytes)
         };
@@ -586,7 +586,7 @@ impl RemoteFile {
 }
 
 /// Refuses an answer that is shorter than what was asked for.
-fn whole(bytes: Bytes, num: usize) -> io::Result<Bytes> {
+fn whole(bytes: &Bytes, num: usize) -> io::Result<Bytes> {
     if bytes.len() < num {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

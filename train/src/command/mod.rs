@@ -188,7 +188,7 @@ fn of_command_line(error: TrainError) -> anyhow::Error {
 /// Which rows are read.
 #[derive(Debug, Args)]
 pub(crate) struct RowArgs {
-    /// Only rows of which this is true, as in `category = 'chair' and coverage_min > 0.02`; the same as `--set data.where=...`.
+    /// Only rows of which this is true, as in `category = 'chair' and coverage_min > 0.02`.
     #[arg(long = "where", value_name = "CONDITION")]
     filter: Option<Predicate>,
 }
