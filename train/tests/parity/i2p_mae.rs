@@ -14,7 +14,7 @@ use crate::point_mae::published_name;
 use crate::reference::{Folder, Run, compare, record};
 use crate::{
     Evaluation, FORWARD, TRAINING, Training, assign_named, assign_weights, clear_gradients, compare_rows,
-    compare_training_loss, gradients,
+    compare_training_loss, gradients, gradients_above,
 };
 
 /// Views of the projection.
