@@ -144,7 +144,6 @@ impl ImageFeatureBatch {
     /// # Shapes
     /// - `points`: B,M indices of points
     /// - returns B,M,V,C in `f32`
-    #[must_use]
     pub fn at(&self, points: &Tensor) -> Tensor {
         sampled(&self.maps, &self.positions_of(points)).transpose(1, 2)
     }
@@ -154,7 +153,6 @@ impl ImageFeatureBatch {
     /// # Shapes
     /// - `points`: B,M indices of points
     /// - returns B,M in `f32`
-    #[must_use]
     pub fn saliency_at(&self, points: &Tensor) -> Tensor {
         let of_views = sampled(&self.saliency.unsqueeze(4), &self.positions_of(points)).squeeze_dim(3);
         let Some(seen) = self.seen(points) else {

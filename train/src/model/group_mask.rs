@@ -176,7 +176,6 @@ impl MultiScaleMask {
     }
 
     /// The same of the visible tokens.
-    #[must_use]
     pub fn visible_places(&self, level: usize) -> Tensor {
         places(&self.visible[level])
     }

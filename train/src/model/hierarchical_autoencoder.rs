@@ -136,7 +136,6 @@ impl HierarchicalAutoencoder {
     ///
     /// # Shapes
     /// - returns B,G
-    #[must_use]
     pub fn point_index(groups: &[Groups], level: usize) -> Tensor {
         let coarser = groups[1..=level].iter();
         coarser.fold(groups[0].index.shallow_clone(), |points, groups| {
@@ -174,7 +173,6 @@ impl HierarchicalAutoencoder {
     ///
     /// # Shapes
     /// - returns M,K,3
-    #[must_use]
     pub fn points(&self, decoded: &Decoded, mask: &MultiScaleMask, mode: Mode) -> Tensor {
         let masked = decoded.tokens.index_select(0, &mask.masked(Self::RECONSTRUCTED));
         let points = self.rec_head_3d.forward(&masked, mode);
@@ -188,7 +186,6 @@ impl HierarchicalAutoencoder {
     ///
     /// # Panics
     /// Where the model was built without that head.
-    #[must_use]
     pub fn features(&self, decoded: &Decoded, mask: &MultiScaleMask, mode: Mode) -> Tensor {
         let head = self.rec_head_2d.as_ref().expect("it was asked for");
         let visible = decoded

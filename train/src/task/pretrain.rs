@@ -174,29 +174,7 @@ pub fn pretrain_with(
         require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
     data.require(method.inputs(), &format!("method {}", kind.name()))?;
-    let Inputs {
-        views,
-        normals,
-        features,
-    } = method.inputs();
-    let features = features.then_some(plan.data.hidden_points);
-    let (random, all) = if views {
-        let num_views = data.dataset.num_views();
-        if !(1..=num_views).contains(&config.data.num_views) {
-            return Err(invalid(format!(
-                "num_views = {} of the {num_views} views that the data has",
-                config.data.num_views
-            )));
-        }
-        (ViewSampling::Random(plan.data.num_views), ViewSampling::All)
-    } else {
-        (ViewSampling::None, ViewSampling::None)
-    };
-    let [random, all] = [random, all].map(|views| RowContent {
-        views,
-        normals,
-        features,
-    });
+    let [random, all] = row_content(method.inputs(), &plan, data.dataset.num_views(), config)?;
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
     let evaluation = evaluation_batches(&plan, evaluation, all, batch_size);
     let plain = evaluation_batches(&plan, Arc::clone(&train), all, MAX_EVALUATION_BATCH);
@@ -243,6 +221,37 @@ pub fn pretrain_with(
     )?;
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     Ok(Some(result))
+}
+
+/// Content of rows beside points, in training and in evaluation.
+fn row_content(
+    inputs: Inputs,
+    plan: &Plan,
+    num_views: usize,
+    config: &Config,
+) -> Result<[RowContent; 2], TrainError> {
+    let Inputs {
+        views,
+        normals,
+        features,
+    } = inputs;
+    if views && !(1..=num_views).contains(&config.data.num_views) {
+        return Err(invalid(format!(
+            "num_views = {} of the {num_views} views that the data has",
+            config.data.num_views
+        )));
+    }
+    let of_views = if views {
+        [ViewSampling::Random(plan.data.num_views), ViewSampling::All]
+    } else {
+        [ViewSampling::None; 2]
+    };
+    let features = features.then_some(plan.data.hidden_points);
+    Ok(of_views.map(|views| RowContent {
+        views,
+        normals,
+        features,
+    }))
 }
 
 fn result(

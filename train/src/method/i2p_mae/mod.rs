@@ -6,6 +6,7 @@ pub mod settings;
 mod target;
 mod teacher;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -347,7 +348,7 @@ impl Method for I2pMaeMethod {
         if self.settings.predicts_features() {
             let constant = moments.variance();
             scalars.set("constant_feature_loss", constant);
-            note.push_str(&format!(", {constant:.4} (the best constant feature)"));
+            let _ = write!(note, ", {constant:.4} (the best constant feature)");
         }
         Ok(Baselines {
             scalars,

@@ -104,7 +104,6 @@ impl FeatureTargets {
     ///
     /// # Shapes
     /// - `predicted`: S,K·V·C
-    #[must_use]
     pub fn squared_error(&self, predicted: &Tensor) -> Tensor {
         let predicted = predicted.view_as(&self.values);
         let Some(weights) = &self.weights else {

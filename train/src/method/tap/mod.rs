@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use self::baseline::{BaselineFit, PixelSums};
 use super::{Baselines, CpuBatches, Inputs, Method, MethodKind};
-use crate::config::{Config, DatasetInfo, LossConfig, MethodPlan, Plan, TAP, invalid};
+use crate::config::{Config, DatasetInfo, LossConfig, MethodPlan, Plan, SUM, TAP, invalid};
 use crate::data::batch::{Batch, CpuBatch, num_channels};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
@@ -107,6 +107,9 @@ pub fn tap_config(plan: &Plan) -> Result<TapConfig, TrainError> {
             photograph: photograph.clone(),
             decoder: decoder.clone(),
         }),
+        MethodPlan::Other(method) if method.kind == SUM => Err(invalid(
+            "the run was pre-trained by a sum of methods, and views are drawn from runs of TAP alone",
+        )),
         MethodPlan::Other(method) => Err(invalid(format!(
             "the run was pre-trained by the method '{}', which draws no views",
             method.kind
