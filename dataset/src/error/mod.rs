@@ -3,6 +3,8 @@
 //! A single bad mesh is not an error: it is skipped with a [`SkipReason`](crate::SkipReason) in the manifest.
 
 mod derive;
+#[cfg(feature = "build")]
+mod export;
 mod input;
 mod run;
 mod storage;
@@ -14,6 +16,8 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 
 pub use derive::DeriveError;
+#[cfg(feature = "build")]
+pub use export::ExportError;
 pub use input::{NameError, RecipeError, SourceError};
 pub use run::{BuildError, RelightError, ThreadError};
 pub use storage::{ImageError, ImageSetError, ManifestError, ShardError, StoreError};
@@ -56,6 +60,10 @@ pub enum DatasetError {
     /// A dataset made from others.
     #[error(transparent)]
     Derive(#[from] DeriveError),
+    /// A dataset in the layout of another program.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// Relighting as a whole.
     #[error(transparent)]
     Relight(#[from] RelightError),

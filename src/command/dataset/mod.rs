@@ -1,6 +1,7 @@
 //! `tap dataset`: synthesize shapes, build shards, verify and summarize them.
 
 mod derive;
+mod export;
 mod merge;
 mod output;
 mod overlap;
@@ -52,7 +53,7 @@ Examples:
   tap dataset report shards                            issues of the meshes
   tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, overlap, select, join, resplit, relabel, adopt; see --help of each.";
+More: plan, rebuild, relight, overlap, select, join, resplit, relabel, adopt, export; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
@@ -72,6 +73,7 @@ enum DatasetCommand {
     Report(report::Arguments),
     Preview(preview::Arguments),
     Overlap(overlap::Arguments),
+    Export(export::Arguments),
 }
 
 /// Synthesize a labeled set of CAD-like objects with parts, in the layout of `ShapeNetCore`.
@@ -269,6 +271,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Report(arguments) => report::run(arguments),
         DatasetCommand::Preview(arguments) => preview::run(arguments),
         DatasetCommand::Overlap(arguments) => overlap::run(arguments),
+        DatasetCommand::Export(arguments) => export::run(arguments),
     }
 }
 
