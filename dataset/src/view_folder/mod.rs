@@ -27,7 +27,7 @@ mod views_file;
 pub use error::{Result, RigFileError, ViewFolderError};
 pub use image_file::DepthRange;
 pub use input::{Input, Request, SearchNote, find_meshes};
-pub use job::{Failure, Timings, ViewRecipe, WrittenViews};
+pub use job::{Failure, Timings, ViewRecipe, WrittenViews, material_names, read_mesh};
 pub(crate) use npy::{encode_f32 as encode_f32_npy, encode_u8 as encode_u8_npy};
 pub use relight::{RelightViewsOptions, find_views, relight};
 pub use render::{Existing, Outcome, ViewFolderEvent, ViewOptions, render};
