@@ -11,13 +11,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates that one workspace crate alone may name, by prefix, and that crate.
-const OWNED: [(&str, &str); 12] = [
+const OWNED: [(&str, &str); 14] = [
     ("wgpu", "tap-render"),
     ("arrow", "tap-dataset"),
     ("parquet", "tap-dataset"),
     ("hdf5", "tap-dataset"),
     ("object_store", "tap-dataset"),
     ("tokio", "tap-dataset"),
+    ("numpy", "tap-python"),
+    ("pyo3", "tap-python"),
     ("tch", "tap-train"),
     ("torch-sys", "tap-train"),
     ("clap", "tap-cli"),

@@ -29,6 +29,7 @@ fn a_folder_of_shards_is_a_parquet_dataset_for_every_reader() {
     let output = Command::new(Path::new(&readers).join("python"))
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/other_readers.py"))
         .args([place.path("shards").as_os_str(), "sky".as_ref()])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/datasets.md"))
         .env("PYTHONPATH", &readers)
         .output()
         .unwrap();
@@ -51,6 +52,11 @@ datasets parquet: 12
 datasets streaming: 12
 size of a view: (32, 32)
 class names: ['chair', 'lamp', 'table']
+points in NumPy: ((64, 3), (64, 3))
+images in NumPy: ((12, 32, 32), 'uint8')
+masks in NumPy: ((12, 32, 32), True)
+points in masks: True
+parts in NumPy: (64,)
 image set, pyarrow: 12
 image set, polars: 12
 image set, datasets: 12

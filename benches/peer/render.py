@@ -3,7 +3,8 @@
     python3 benches/peer/render.py target/release/examples/time_views [--rounds N] [--framing sphere]
 
 Needs numpy, and whichever peers are to be timed: moderngl (with an EGL driver), open3d, and pyrender with OSMesa (libosmesa6,
-trimesh, and PyOpenGL 3.1.7 laid over the version that pyrender asks for). Each draws the same twelve
+trimesh, and PyOpenGL 3.1.7 laid over the version that pyrender asks for); with --peers moderngl,open3d,tap_views also ours
+through its Python package. Each draws the same twelve
 224 x 224 views of the same three meshes with the same matrices, flat normals and a light at the eye, one sample a pixel;
 the cost of an object is its set-up (buffers or a search tree) and its twelve views, read back as bytes. Ours is also timed
 with four samples and with all channels, which no peer is. The peers are given the cameras; ours finds the framing of each
@@ -128,6 +129,21 @@ class Open3D:
         return pictures
 
 
+class TapViews:
+    """Ours through its Python package, which finds the framing by itself: `pip install ./python`."""
+
+    name = "tap_views, 1 sample"
+
+    def __init__(self):
+        import tap_views
+
+        self.renderer = tap_views.Renderer(samples=1, channels="color", backend="cpu", threads=1)
+        self.driver = f"{tap_views.__version__}, {self.renderer.adapter}"
+
+    def draw(self, points, triangles, views):
+        return list(self.renderer.render(points, triangles).color)
+
+
 class Pyrender:
     name = "pyrender"
 
@@ -197,7 +213,7 @@ def main():
     # All on one core: time on two that share their caches is not the same.
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     peers = []
-    known = {"moderngl": Moderngl, "open3d": Open3D, "pyrender": Pyrender}
+    known = {"moderngl": Moderngl, "open3d": Open3D, "pyrender": Pyrender, "tap_views": TapViews}
     for make in [known[name] for name in arguments.peers.split(",")]:
         try:
             peers.append(make())
@@ -236,7 +252,7 @@ def main():
                     costs.setdefault(peer.name, []).append((cpu_seconds() - start) / repeats)
         print(f"\n{name}, {len(triangles)} triangles")
         medians = {what: statistics.median(values) * 1e3 for what, values in costs.items()}
-        best = min((medians[peer.name] for peer in peers), default=None)
+        best = min((medians[peer.name] for peer in peers if peer.name != TapViews.name), default=None)
         for what, cost in medians.items():
             ratio = "" if best is None else f"   best peer / this: {best / cost:5.2f}"
             print(f"  {what:30} {cost:8.2f}{ratio}")

@@ -11,6 +11,8 @@ mod builder;
 #[cfg(feature = "build")]
 mod derive;
 mod error;
+#[cfg(feature = "build")]
+mod export;
 mod feature_set;
 mod folder_lock;
 mod image;
@@ -69,6 +71,8 @@ pub use derive::{
     ClassRule, DeriveEvent, DeriveOptions, DeriveReport, ForeignReport, RowRules, SplitRule, derive,
     open_foreign,
 };
+#[cfg(feature = "build")]
+pub use error::ExportError;
 pub use error::{
     BuildError, DatasetError, DeriveError, FeatureSetError, ImageError, ImageSetError, ImportError,
     ManifestError, NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError,
@@ -78,10 +82,13 @@ pub use feature_set::{
     FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
     FeatureSetWriter, FeatureShard, FeatureViews, MissingShard, RowFeatures, feature_set_dir, feature_sets,
 };
+#[cfg(feature = "build")]
+pub use export::{DEFAULT_ROWS_PER_TAR, ExportEvent, ExportFormat, ExportOptions, ExportReport, export};
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
-    GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, RowFilter, ViewGbuffer, decode_gray_png,
-    decode_rgb_planes, encode_gray_png, encode_png, encode_png_with_text, encode_rgb_png,
+    ColorPixels, GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, RowFilter, ViewGbuffer,
+    decode_gray_png, decode_png, decode_rgb_planes, encode_gray_png, encode_png, encode_png_with_text,
+    encode_rgb_png,
 };
 pub use image_set::{image_set_dir, image_sets};
 #[cfg(feature = "build")]

@@ -56,6 +56,14 @@ pub enum NameError {
         /// All sets.
         expected: String,
     },
+    /// Unknown layout of an export.
+    #[error("unknown layout \"{text}\", expected one of {expected}")]
+    ExportFormat {
+        /// Input string.
+        text: String,
+        /// All layouts.
+        expected: String,
+    },
     /// Invalid split ratios.
     #[error(
         "invalid split ratios \"{text}\", expected train,test or train,val,test with sum 1, for example 0.8,0.2"

@@ -3,6 +3,8 @@
 //! A single bad mesh is not an error: it is skipped with a [`SkipReason`](crate::SkipReason) in the manifest.
 
 mod derive;
+#[cfg(feature = "build")]
+mod export;
 mod import;
 mod input;
 mod run;
@@ -15,6 +17,8 @@ use std::path::Path;
 use parquet::errors::ParquetError;
 
 pub use derive::DeriveError;
+#[cfg(feature = "build")]
+pub use export::ExportError;
 pub use import::ImportError;
 pub use input::{NameError, RecipeError, SourceError};
 pub use run::{BuildError, RelightError, ThreadError};
@@ -61,6 +65,10 @@ pub enum DatasetError {
     /// A dataset made from others.
     #[error(transparent)]
     Derive(#[from] DeriveError),
+    /// A dataset in the layout of another program.
+    #[cfg(feature = "build")]
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// A published set.
     #[error(transparent)]
     Import(#[from] ImportError),

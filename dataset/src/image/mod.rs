@@ -44,6 +44,33 @@ pub fn encode_rgb_png(size_px: u32, pixels: &[[u8; 3]]) -> Result<Vec<u8>> {
     encode_png([size_px; 2], kind, RowFilter::None, pixels.as_flattened())
 }
 
+/// An 8-bit image, gray or RGB, row-major from the top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColorPixels {
+    /// Width in pixels.
+    pub width_px: u32,
+    /// Height in pixels.
+    pub height_px: u32,
+    /// 1 for gray, 3 for RGB.
+    pub num_channels: usize,
+    /// `width_px * height_px * num_channels` bytes, the channels of a pixel side by side.
+    pub values: Vec<u8>,
+}
+
+/// Decodes an 8-bit gray or RGB PNG as it is. Memory is bounded as in [`decode_gray_png`].
+///
+/// # Errors
+/// As [`decode_gray_png`].
+pub fn decode_png(bytes: &[u8]) -> Result<ColorPixels> {
+    let (width_px, height_px, values, num_channels) = decode_bytes(bytes)?;
+    Ok(ColorPixels {
+        width_px,
+        height_px,
+        num_channels,
+        values,
+    })
+}
+
 /// Decodes an 8-bit gray or RGB PNG to gray; RGB is converted to luma (ITU-R BT.601). Memory is bounded by
 /// [`MAX_IMAGE_SIZE_PX`] squared.
 ///

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::Value;
-use tap_render::import::{AssetError, AssetResolver, ImportOptions, import_object};
+use tap_render::import::{AssetError, AssetResolver, ImportOptions, MeshFormat, import_object};
 use tap_render::{
     BackendKind, Material, Mesh, ObjectFromMesh, Projection, QueueStage, QueuedJob, RenderJob, RenderRecipe,
     UpAxis, View,
@@ -250,14 +250,7 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     let recipe = settings.recipe;
     let mut timings = Timings::default();
     let mut clock = Clock::start();
-    // Before the extension: a file that does not exist is missing, not unsupported.
-    if fs::metadata(&input.path).map_err(unreadable)?.is_dir() {
-        return Err(unreadable_folder(&input.path));
-    }
-    let format = source::format_of(&input.path).ok_or_else(|| {
-        let message = format!("not a mesh format that can be read ({})", input::extensions());
-        Failure::new(SkipReason::UnsupportedFormat, message)
-    })?;
+    let format = mesh_format(&input.path)?;
     let bytes = read(&input.path)?;
     let source_sha256 = sha256::of_bytes(&bytes);
     let open_assets = || RecordingAssets::open(input, DEFAULT_MAX_MESH_BYTES - bytes.len() as u64);
@@ -266,16 +259,7 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     }
     let assets = open_assets()?;
     timings.read_s = clock.lap();
-    let options = ImportOptions {
-        appearance: recipe.render.needs_appearance(),
-        normals: recipe.render.needs_normals(),
-        ..ImportOptions::default()
-    };
-    let content = source::content(&input.path, &bytes, DEFAULT_MAX_MESH_BYTES).map_err(unreadable)?;
-    let mesh = import_object(format, &content, &assets, &options)
-        .map_err(|error| Failure::new(SkipReason::from(&error), error_chain(&error)))?;
-    drop(content);
-    drop(bytes);
+    let mesh = import(&input.path, format, bytes, &assets, &recipe.render)?;
     timings.parse_s = clock.lap();
     let object_from_mesh = ObjectFromMesh::from_surface(&mesh, recipe.up);
     let render_job = RenderJob::try_new(&mesh, &object_from_mesh, &recipe.render, settings.backend_kind)
@@ -312,8 +296,50 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     })))
 }
 
+/// Reads a mesh with what a rendering of it needs: materials and textures, from its folder and the usual folders for
+/// textures beside that, and the file's normals. It is the mesh that `tap render` draws of a file named by itself.
+///
+/// # Errors
+/// When the file can't be read, is in an unknown format, or holds no valid mesh.
+pub fn read_mesh(path: &Path, recipe: &RenderRecipe) -> Result<Mesh, Failure> {
+    let format = mesh_format(path)?;
+    let bytes = read(path)?;
+    let canonical = path.canonicalize().map_err(unreadable)?;
+    let assets = FolderAssets::of_mesh(&canonical, DEFAULT_MAX_MESH_BYTES - bytes.len() as u64);
+    import(path, format, bytes, &assets, recipe)
+}
+
+fn mesh_format(path: &Path) -> Result<MeshFormat, Failure> {
+    // Before the extension: a file that does not exist is missing, not unsupported.
+    if fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Err(unreadable_folder(path));
+    }
+    source::format_of(path).ok_or_else(|| {
+        let message = format!("not a mesh format that can be read ({})", input::extensions());
+        Failure::new(SkipReason::UnsupportedFormat, message)
+    })
+}
+
+fn import(
+    path: &Path,
+    format: MeshFormat,
+    bytes: Vec<u8>,
+    assets: &dyn AssetResolver,
+    recipe: &RenderRecipe,
+) -> Result<Mesh, Failure> {
+    let options = ImportOptions {
+        appearance: recipe.needs_appearance(),
+        normals: recipe.needs_normals(),
+        ..ImportOptions::default()
+    };
+    let content = source::content(path, &bytes, DEFAULT_MAX_MESH_BYTES).map_err(unreadable)?;
+    import_object(format, &content, assets, &options)
+        .map_err(|error| Failure::new(SkipReason::from(&error), error_chain(&error)))
+}
+
 /// Material names; a mesh without appearance has the default white material.
-fn material_names(mesh: &Mesh) -> Vec<String> {
+#[must_use]
+pub fn material_names(mesh: &Mesh) -> Vec<String> {
     match mesh.appearance() {
         Some(surface) => surface
             .materials

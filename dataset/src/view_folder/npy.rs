@@ -1,32 +1,36 @@
-//! Arrays of 32-bit floats in NumPy's format, version 1.0, little-endian.
+//! Arrays in NumPy's format, version 1.0, little-endian.
 
 /// Signature and version.
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 /// Alignment of the data in bytes.
 const ALIGNMENT: usize = 64;
 
-/// Encodes a row-major array.
-pub(super) fn encode_f32(shape: &[usize], values: &[f32]) -> Vec<u8> {
-    debug_assert_eq!(
-        shape.iter().product::<usize>(),
-        values.len(),
-        "the shape fits the values"
-    );
+/// Encodes a row-major array of floats.
+pub(crate) fn encode_f32(shape: &[usize], values: &[f32]) -> Vec<u8> {
+    encode("<f4", shape, values.iter().flat_map(|value| value.to_le_bytes()))
+}
+
+/// Encodes a row-major array of bytes.
+pub(crate) fn encode_u8(shape: &[usize], values: &[u8]) -> Vec<u8> {
+    encode("|u1", shape, values.iter().copied())
+}
+
+fn encode(descr: &str, shape: &[usize], values: impl Iterator<Item = u8>) -> Vec<u8> {
     let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
     // A comma makes a tuple of a single number; after others it does no harm.
     let mut header = format!(
-        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}",
+        "{{'descr': '{descr}', 'fortran_order': False, 'shape': ({},), }}",
         sides.join(", ")
     );
     let num_before = MAGIC.len() + size_of::<u16>();
     let padded = (num_before + header.len() + 1).next_multiple_of(ALIGNMENT) - num_before;
     header.extend(std::iter::repeat_n(' ', padded - header.len() - 1));
     header.push('\n');
-    let mut bytes = Vec::with_capacity(num_before + padded + size_of_val(values));
+    let mut bytes = Vec::with_capacity(num_before + padded + values.size_hint().0);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&(padded as u16).to_le_bytes());
     bytes.extend_from_slice(header.as_bytes());
-    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes.extend(values);
     bytes
 }
 

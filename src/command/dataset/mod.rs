@@ -1,6 +1,7 @@
 //! `tap dataset`: synthesize shapes, build shards, verify and summarize them.
 
 mod derive;
+mod export;
 mod features;
 mod import;
 mod merge;
@@ -55,7 +56,7 @@ Examples:
   tap dataset report shards                            issues of the meshes
   tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, features, overlap, select, join, resplit, relabel, adopt; see --help of each.";
+More: plan, rebuild, relight, features, overlap, select, join, resplit, relabel, adopt, export; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
@@ -77,6 +78,7 @@ enum DatasetCommand {
     Preview(preview::Arguments),
     Features(features::Arguments),
     Overlap(overlap::Arguments),
+    Export(export::Arguments),
 }
 
 /// Synthesize a labeled set of CAD-like objects with parts, in the layout of `ShapeNetCore`.
@@ -276,6 +278,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Preview(arguments) => preview::run(arguments),
         DatasetCommand::Features(arguments) => features::run(arguments),
         DatasetCommand::Overlap(arguments) => overlap::run(arguments),
+        DatasetCommand::Export(arguments) => export::run(arguments),
     }
 }
 

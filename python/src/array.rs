@@ -1,0 +1,99 @@
+//! NumPy arrays in and out.
+
+use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray2};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+/// A new array of this shape, which owns the values.
+pub(crate) fn array<T: Element>(py: Python<'_>, values: Vec<T>, shape: &[usize]) -> PyResult<Py<PyAny>> {
+    let array = PyArray1::from_vec(py, values).reshape(shape.to_vec())?;
+    Ok(array.into_any().unbind())
+}
+
+/// Whatever NumPy makes an array of, as a contiguous array of a type.
+pub(crate) fn as_array<'py>(value: &Bound<'py, PyAny>, dtype: &str) -> PyResult<Bound<'py, PyAny>> {
+    value
+        .py()
+        .import("numpy")?
+        .call_method1("ascontiguousarray", (value, dtype))
+}
+
+/// The kind of an array's numbers: `f` of floats, `i` and `u` of whole ones, `b` of truth values.
+fn kind_of(array: &Bound<'_, PyAny>) -> PyResult<String> {
+    array.getattr("dtype")?.getattr("kind")?.extract()
+}
+
+/// Rows of three finite or other numbers, such as positions.
+pub(crate) fn rows_of_3(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[f64; 3]>> {
+    let array = as_array(value, "float64")?;
+    let array: PyReadonlyArray2<'_, f64> =
+        array.extract().map_err(|_| shape_error(what, "(N, 3)", &array))?;
+    let (rows, rest) = array.as_slice()?.as_chunks::<3>();
+    if array.as_array().ncols() == 3 && rest.is_empty() {
+        Ok(rows.to_vec())
+    } else {
+        Err(shape_error(what, "(N, 3)", array.as_any()))
+    }
+}
+
+/// Triangles: rows of three indices.
+pub(crate) fn triangles(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[u32; 3]>> {
+    let given = value.py().import("numpy")?.call_method1("asarray", (value,))?;
+    if !["i", "u"].contains(&kind_of(&given)?.as_str()) {
+        return Err(PyTypeError::new_err(format!(
+            "{what}: expected whole numbers, found {}",
+            given.getattr("dtype")?
+        )));
+    }
+    let array = as_array(&given, "int64")?;
+    let array: PyReadonlyArray2<'_, i64> =
+        array.extract().map_err(|_| shape_error(what, "(M, 3)", &array))?;
+    if array.as_array().ncols() != 3 {
+        return Err(shape_error(what, "(M, 3)", array.as_any()));
+    }
+    let (rows, _) = array.as_slice()?.as_chunks::<3>();
+    let index = |index: i64| {
+        u32::try_from(index)
+            .map_err(|_| PyValueError::new_err(format!("{what}: {index} is not an index of a vertex")))
+    };
+    rows.iter()
+        .map(|&[a, b, c]| Ok([index(a)?, index(b)?, index(c)?]))
+        .collect()
+}
+
+/// Colors, (N, 3) or (N, 4): bytes, or numbers from 0 to 1. Without alpha they are opaque.
+pub(crate) fn colors(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[u8; 4]>> {
+    let given = value.py().import("numpy")?.call_method1("asarray", (value,))?;
+    let scale = if kind_of(&given)? == "f" { 255.0 } else { 1.0 };
+    let array = as_array(&given, "float64")?;
+    let array: PyReadonlyArray2<'_, f64> = array
+        .extract()
+        .map_err(|_| shape_error(what, "(N, 3) or (N, 4)", &array))?;
+    let num_channels = array.as_array().ncols();
+    if !(3..=4).contains(&num_channels) {
+        return Err(shape_error(what, "(N, 3) or (N, 4)", array.as_any()));
+    }
+    let rows = array.as_slice()?.chunks_exact(num_channels);
+    rows.map(|row| {
+        let mut color = [u8::MAX; 4];
+        for (channel, value) in color.iter_mut().zip(row) {
+            let value = value * scale;
+            if !(0.0..=255.0).contains(&value) {
+                return Err(PyValueError::new_err(format!(
+                    "{what}: colors are bytes, or numbers from 0 to 1"
+                )));
+            }
+            *channel = value.round() as u8;
+        }
+        Ok(color)
+    })
+    .collect()
+}
+
+fn shape_error(what: &str, expected: &str, array: &Bound<'_, PyAny>) -> PyErr {
+    let found = array.getattr("shape").map(|shape| shape.to_string());
+    PyValueError::new_err(format!(
+        "{what}: expected the shape {expected}, found {}",
+        found.unwrap_or_default()
+    ))
+}

@@ -1,0 +1,121 @@
+//! `build`: a folder of meshes to shards.
+
+use std::path::PathBuf;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use serde_json::{Map, Value};
+use tap_dataset::{
+    BuildOptions, BuildRecipe, BuildSummary, Source, SourceOptions, SplitRatios, refuse_inputs,
+};
+
+use crate::error::{dataset_error, value_error};
+use crate::settings::{Keywords, from_settings, render_settings, renderer_options, to_json};
+use crate::work;
+
+/// Builds a data set from meshes, as `tap dataset build` does; the bytes are the same.
+///
+/// src: a folder of meshes, a zip archive, a mesh, or a table of paths. out: the folder of shards; what an interrupted call
+/// has left there is continued.
+/// Of the source: layout, splits (a CSV file), split_fractions (such as (0.8, 0.2)), split_seed.
+/// Of the recipe: rig, lighting, framing, projection, size, samples as in `render`; num_points, sampler, seed, up, gbuffer,
+///     views, normals, mesh_stats, normalization, rows_per_shard, min_coverage as in a recipe's file; or `render`, a dict of
+///     the former, so that a recipe's file can be passed as `**tomllib.load(file)`.
+/// Of the run: threads (0 for one per core), backend, adapter, part ("3/8"), force (replace another data set), progress (True
+///     to print, or a function that is called with a dict for each event, whose `kind` is started, done, skipped, warned, ...).
+///
+/// Returns a dict: out, sha256, num_rows, num_shards, num_lost, skipped (a list of dicts with id, reason and message).
+/// Ctrl-C raises KeyboardInterrupt; the same call continues. Raises DatasetError, ValueError, OSError, RenderError.
+#[pyfunction]
+#[pyo3(signature = (src, out, **keywords))]
+pub(crate) fn build<'py>(
+    py: Python<'py>,
+    src: PathBuf,
+    out: PathBuf,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let mut keywords = Keywords::new("build", keywords)?;
+    let progress = keywords.take("progress");
+    let source_options = source_options(&mut keywords)?;
+    let options = BuildOptions {
+        workers: keywords.take_as("threads")?.unwrap_or_default(),
+        renderer: renderer_options(&mut keywords)?,
+        force: keywords.take_as("force")?.unwrap_or_default(),
+        part: keywords.parse("part")?,
+        ..BuildOptions::new(out)
+    };
+    let recipe = build_recipe(&mut keywords)?;
+    keywords.finish()?;
+    let summary = work::run(py, progress.as_ref(), |cancel, on_event| {
+        if options.force {
+            let inputs = std::iter::once(src.as_path()).chain(source_options.splits.as_deref());
+            refuse_inputs(&options.out, inputs)?;
+        }
+        let source = Source::open(&src, &source_options)?;
+        tap_dataset::build(&source, &recipe, &options, cancel, on_event)
+    })?;
+    let summary = summary.map_err(|error| dataset_error(&error))?;
+    as_dict(py, &options, &summary)
+}
+
+fn source_options(keywords: &mut Keywords<'_>) -> PyResult<SourceOptions> {
+    let seed = keywords.take_as("split_seed")?.unwrap_or_default();
+    let fractions: Option<Vec<f64>> = keywords.take_as("split_fractions")?;
+    let ratios = fractions.map(|fractions| {
+        let text = fractions.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+        text.parse::<SplitRatios>().map_err(|error| value_error(&error))
+    });
+    Ok(SourceOptions {
+        layout: keywords.parse("layout")?.unwrap_or_default(),
+        splits: keywords.take_as("splits")?,
+        split_ratios: ratios.transpose()?.map(|ratios| ratios.with_seed(seed)),
+    })
+}
+
+/// All that is left are keys of a recipe.
+fn build_recipe(keywords: &mut Keywords<'_>) -> PyResult<BuildRecipe> {
+    let mut render = match keywords
+        .take("render")
+        .map(|render| to_json(&render))
+        .transpose()?
+    {
+        Some(Value::Object(render)) => render,
+        Some(_) => return Err(PyTypeError::new_err("render: expected a dict")),
+        None => Map::new(),
+    };
+    render.extend(render_settings(keywords)?);
+    let mut settings = Map::new();
+    if !render.is_empty() {
+        settings.insert("render".to_owned(), Value::Object(render));
+    }
+    for (key, value) in keywords.take_rest() {
+        settings.insert(key, to_json(&value)?);
+    }
+    let recipe: BuildRecipe = from_settings(settings)?;
+    recipe.validate().map_err(|error| dataset_error(&error))?;
+    Ok(recipe)
+}
+
+fn as_dict<'py>(
+    py: Python<'py>,
+    options: &BuildOptions,
+    summary: &BuildSummary,
+) -> PyResult<Bound<'py, PyDict>> {
+    let skipped = summary.manifest.skipped.iter().map(|skipped| {
+        let dict = PyDict::new(py);
+        dict.set_item("id", &skipped.id)?;
+        dict.set_item("reason", skipped.reason.to_string())?;
+        dict.set_item("message", &skipped.message)?;
+        Ok(dict)
+    });
+    let skipped: PyResult<Vec<_>> = skipped.collect();
+    let dict = PyDict::new(py);
+    dict.set_item("out", &options.out)?;
+    dict.set_item("sha256", summary.manifest.sha256.as_deref())?;
+    dict.set_item("num_rows", summary.num_rows())?;
+    dict.set_item("num_shards", summary.manifest.shards.len())?;
+    dict.set_item("num_lost", summary.num_failed())?;
+    dict.set_item("skipped", skipped?)?;
+    Ok(dict)
+}

@@ -1,0 +1,343 @@
+//! Rows as dictionaries of arrays: images decoded, masks unpacked. Decoding needs no interpreter.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+use tap_dataset::{
+    ColorPixels, Dataset, DatasetError, GbufferPixels, ImageError, MeshIssues, Permutation, Projection,
+    Sample, SampleView, ViewGbuffer, decode_png, sha256,
+};
+
+use crate::array::array;
+
+/// What a row has where nothing else is asked for, as far as the data set has it: what networks learn from.
+const DEFAULTS: [&str; 11] = [
+    "id",
+    "category",
+    "label",
+    "points",
+    "normals",
+    "part_labels",
+    "images",
+    "masks",
+    "view_from_object",
+    "clip_from_view",
+    "object_from_mesh",
+];
+
+/// The columns that are read, in their order in the file, and which views.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    columns: Vec<&'static str>,
+    views: ViewChoice,
+}
+
+/// Which views are read.
+#[derive(Debug, Clone)]
+pub(crate) enum ViewChoice {
+    /// All, in the order of the rig.
+    All,
+    /// These, in this order.
+    These(Vec<usize>),
+    /// This many, drawn anew each epoch.
+    Drawn {
+        /// How many.
+        num_views: usize,
+        /// Of the draw.
+        seed: u64,
+    },
+}
+
+impl Selection {
+    /// The named columns, or the usual ones.
+    ///
+    /// # Errors
+    /// When the data set has no such column or view.
+    pub(crate) fn new(dataset: &Dataset, names: Option<&[String]>, views: ViewChoice) -> PyResult<Self> {
+        let stored = dataset.column_names();
+        let has_parts = !dataset.manifest().parts.is_empty();
+        let is_usual = |name: &&str| DEFAULTS.contains(name) && (has_parts || *name != "part_labels");
+        let is_named = |name: &&str| names.iter().copied().flatten().any(|named| named == *name);
+        if let Some(unknown) = names
+            .into_iter()
+            .flatten()
+            .find(|name| !stored.contains(&name.as_str()))
+        {
+            return Err(PyValueError::new_err(format!(
+                "no column \"{unknown}\"; there are: {}",
+                stored.join(", ")
+            )));
+        }
+        let stored_views = dataset.num_views();
+        let out_of_range = match &views {
+            ViewChoice::All => None,
+            ViewChoice::These(views) => views.iter().copied().find(|&view| view >= stored_views),
+            ViewChoice::Drawn { num_views, .. } => {
+                Some(*num_views).filter(|&num_views| num_views > stored_views)
+            }
+        };
+        if let Some(views) = out_of_range {
+            return Err(PyValueError::new_err(format!("views: {views} of {stored_views}")));
+        }
+        let columns = stored.iter().copied();
+        Ok(Self {
+            columns: match names {
+                Some(_) => columns.filter(is_named).collect(),
+                None => columns.filter(is_usual).collect(),
+            },
+            views,
+        })
+    }
+
+    pub(crate) fn columns(&self) -> &[&'static str] {
+        &self.columns
+    }
+
+    /// What is read of the shards.
+    pub(crate) fn projection(&self, dataset: &Dataset) -> Result<Projection, DatasetError> {
+        // A G-buffer is one value.
+        let is_gbuffer = |name: &&str| name.starts_with("gbuffer_");
+        let gbuffer = dataset.column_names().into_iter().filter(is_gbuffer);
+        let gbuffer = gbuffer.filter(|_| self.columns.iter().any(is_gbuffer));
+        let projection = Projection::of_columns(self.columns.iter().copied().chain(gbuffer))?;
+        Ok(match &self.views {
+            ViewChoice::These(views) => projection.with_views(views.clone()),
+            ViewChoice::All | ViewChoice::Drawn { .. } => projection,
+        })
+    }
+
+    /// Leaves the views that are drawn of a sample, in the order of the draw: a function of (seed, pass, id).
+    fn draw(&self, sample: &mut Sample, pass: u64) {
+        let ViewChoice::Drawn { num_views, seed } = self.views else {
+            return;
+        };
+        let id: u64 = sha256::of_bytes(sample.id.as_str())
+            .bytes()
+            .take(16)
+            .fold(0, |bits, digit| {
+                bits << 4 | u64::from((digit as char).to_digit(16).unwrap_or(0))
+            });
+        let order = Permutation::new(sample.views.len() as u64, &[seed, pass, id]);
+        let num_drawn = num_views.min(sample.views.len()) as u64;
+        sample.views = (0..num_drawn)
+            .map(|place| sample.views[order.at(place) as usize].clone())
+            .collect();
+    }
+}
+
+/// A value of a row.
+enum Cell {
+    Null,
+    Text(String),
+    Texts(Vec<String>),
+    Int(i64),
+    Float(f64),
+    Bool(bool),
+    Bytes(Vec<u8>, Vec<usize>),
+    Bools(Vec<bool>, Vec<usize>),
+    Floats(Vec<f32>, Vec<usize>),
+    /// Depths, which are stored in 16 bits.
+    Doubles(Vec<f64>, Vec<usize>),
+}
+
+impl Cell {
+    fn num_bytes(&self) -> usize {
+        match self {
+            Self::Bytes(values, _) => values.len(),
+            Self::Bools(values, _) => values.len(),
+            Self::Floats(values, _) => size_of_val(&values[..]),
+            Self::Doubles(values, _) => size_of_val(&values[..]),
+            _ => size_of_val(self),
+        }
+    }
+
+    fn into_python(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let object = match self {
+            Self::Null => py.None(),
+            Self::Text(text) => text.into_pyobject(py)?.into_any().unbind(),
+            Self::Texts(texts) => texts.into_pyobject(py)?.into_any().unbind(),
+            Self::Int(number) => number.into_pyobject(py)?.into_any().unbind(),
+            Self::Float(number) => number.into_pyobject(py)?.into_any().unbind(),
+            Self::Bool(value) => value.into_pyobject(py)?.to_owned().into_any().unbind(),
+            Self::Bytes(values, shape) => array(py, values, &shape)?,
+            Self::Bools(values, shape) => array(py, values, &shape)?,
+            Self::Floats(values, shape) => array(py, values, &shape)?,
+            Self::Doubles(values, shape) => array(py, values, &shape)?,
+        };
+        Ok(object)
+    }
+}
+
+/// A decoded row.
+pub(crate) struct Row(Vec<(&'static str, Cell)>);
+
+impl Row {
+    /// The row of a sample with images of this size; `pass` says which views are drawn.
+    ///
+    /// # Errors
+    /// When an image or G-buffer is damaged, or of another size than the data set's.
+    pub(crate) fn decode(
+        mut sample: Sample,
+        pass: u64,
+        selection: &Selection,
+        size_px: u32,
+    ) -> Result<Self, DatasetError> {
+        selection.draw(&mut sample, pass);
+        let cells = selection.columns.iter();
+        let cells: Result<Vec<_>, _> = cells
+            .map(|name| Ok((*name, cell(name, &sample, size_px)?)))
+            .collect();
+        cells.map(Self)
+    }
+
+    /// Memory of its arrays.
+    pub(crate) fn num_bytes(&self) -> usize {
+        self.0.iter().map(|(_, cell)| cell.num_bytes()).sum()
+    }
+
+    pub(crate) fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let dict = PyDict::new(py);
+        for (name, cell) in self.0 {
+            dict.set_item(name, cell.into_python(py)?)?;
+        }
+        Ok(dict)
+    }
+}
+
+fn cell(name: &str, sample: &Sample, size_px: u32) -> Result<Cell, DatasetError> {
+    let Sample {
+        id,
+        category,
+        label,
+        points,
+        normals,
+        part_labels,
+        views,
+        coverage_min,
+        object_from_mesh,
+        source_sha256,
+        assets_sha256,
+        mesh,
+    } = sample;
+    let or_null = |cell: Option<Cell>| cell.unwrap_or(Cell::Null);
+    let vectors =
+        |vectors: &[[f32; 3]]| Cell::Floats(vectors.as_flattened().to_vec(), vec![vectors.len(), 3]);
+    let matrices = |matrix: fn(&SampleView) -> &[f32; 16]| {
+        let values = views.iter().flat_map(|view| *matrix(view)).collect();
+        Cell::Floats(values, vec![views.len(), 4, 4])
+    };
+    let issues = mesh.as_ref().and_then(|mesh| mesh.issues.as_ref());
+    let count = |count: fn(&MeshIssues) -> i64| or_null(issues.map(|issues| Cell::Int(count(issues))));
+    Ok(match name {
+        "id" => Cell::Text(id.as_str().to_owned()),
+        "category" => Cell::Text(category.clone()),
+        "label" => Cell::Int(*label),
+        "points" => vectors(points),
+        "normals" => or_null(normals.as_deref().map(vectors)),
+        "part_labels" => or_null(
+            part_labels
+                .as_ref()
+                .map(|labels| Cell::Bytes(labels.clone(), vec![labels.len()])),
+        ),
+        "images" => images(views, size_px)?,
+        "masks" => masks(views, size_px),
+        "view_from_object" => matrices(|view| &view.view_from_object),
+        "clip_from_view" => matrices(|view| &view.clip_from_view),
+        "object_from_mesh" => Cell::Floats(object_from_mesh.to_vec(), vec![4, 4]),
+        "num_triangles" => or_null(mesh.as_ref().map(|mesh| Cell::Int(mesh.num_triangles))),
+        "surface_area" => or_null(mesh.as_ref().map(|mesh| Cell::Float(mesh.surface_area))),
+        "is_watertight" => or_null(mesh.as_ref().map(|mesh| Cell::Bool(mesh.is_watertight))),
+        "coverage_min" => or_null(coverage_min.map(|coverage| Cell::Float(coverage.into()))),
+        "source_sha256" => Cell::Text(source_sha256.clone()),
+        "assets_sha256" => or_null(assets_sha256.clone().map(Cell::Text)),
+        "num_open_edges" => count(|issues| issues.num_open_edges),
+        "num_non_manifold_edges" => count(|issues| issues.num_non_manifold_edges),
+        "num_flipped_edges" => count(|issues| issues.num_flipped_edges),
+        "num_coincident_triangles" => count(|issues| issues.num_coincident_triangles),
+        "num_degenerate_triangles" => count(|issues| issues.num_degenerate_triangles),
+        "is_inside_out" => or_null(issues.map(|issues| Cell::Bool(issues.is_inside_out))),
+        "findings" => {
+            let kinds = mesh.as_ref().and_then(tap_dataset::MeshStats::issue_kinds);
+            or_null(kinds.map(|kinds| Cell::Texts(kinds.iter().map(ToString::to_string).collect())))
+        }
+        "warnings" => or_null(issues.map(|issues| Cell::Texts(issues.warnings.clone()))),
+        "gbuffer_normals" => {
+            let side = size_px as usize;
+            let normals = gbuffers(views, size_px)?
+                .into_iter()
+                .flat_map(|view| view.normals.into_flattened());
+            Cell::Floats(normals.collect(), vec![views.len(), side, side, 3])
+        }
+        "gbuffer_depth" => {
+            let side = size_px as usize;
+            let depth = gbuffers(views, size_px)?.into_iter().flat_map(|view| view.depth);
+            Cell::Doubles(depth.collect(), vec![views.len(), side, side])
+        }
+        "gbuffer_albedo" => {
+            let side = size_px as usize;
+            let albedo = gbuffers(views, size_px)?
+                .into_iter()
+                .filter_map(|view| view.albedo);
+            let values: Vec<u8> = albedo.flat_map(<Vec<[u8; 3]>>::into_flattened).collect();
+            Cell::Bytes(values, vec![views.len(), side, side, 3])
+        }
+        _ => Cell::Null,
+    })
+}
+
+/// (V, H, W), or (V, H, W, 3) if any image has colors.
+fn images(views: &[SampleView], size_px: u32) -> Result<Cell, DatasetError> {
+    let side = size_px as usize;
+    let mut values = Vec::with_capacity(views.len() * side * side);
+    let mut num_channels = 1;
+    for (view_idx, view) in views.iter().enumerate() {
+        let image = decode_png(&view.image_png)?;
+        if (image.width_px, image.height_px) != (size_px, size_px) {
+            let ColorPixels {
+                width_px, height_px, ..
+            } = image;
+            return Err(ImageError::Format(format!(
+                "{width_px}x{height_px} pixels instead of {size_px}x{size_px}"
+            ))
+            .into());
+        }
+        if num_channels == 1 && image.num_channels == 3 {
+            values = tripled(&values);
+            values.reserve(3 * (views.len() - view_idx) * side * side);
+            num_channels = 3;
+        }
+        if image.num_channels == num_channels {
+            values.extend_from_slice(&image.values);
+        } else {
+            values.extend(tripled(&image.values));
+        }
+    }
+    let mut shape = vec![views.len(), side, side];
+    if num_channels == 3 {
+        shape.push(3);
+    }
+    Ok(Cell::Bytes(values, shape))
+}
+
+/// Gray in three channels.
+fn tripled(gray: &[u8]) -> Vec<u8> {
+    gray.iter().flat_map(|value| [*value; 3]).collect()
+}
+
+fn masks(views: &[SampleView], size_px: u32) -> Cell {
+    let side = size_px as usize;
+    let mut values = Vec::with_capacity(views.len() * side * side);
+    for view in views {
+        let bits = view.mask.as_bytes().iter();
+        let pixels = bits.flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1));
+        values.extend(pixels.take(side * side));
+    }
+    Cell::Bools(values, vec![views.len(), side, side])
+}
+
+fn gbuffers(views: &[SampleView], size_px: u32) -> Result<Vec<GbufferPixels>, DatasetError> {
+    let gbuffers = views.iter().filter_map(|view| view.gbuffer.as_ref());
+    gbuffers
+        .map(|gbuffer: &ViewGbuffer| gbuffer.decode(size_px))
+        .collect()
+}
