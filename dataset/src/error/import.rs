@@ -69,14 +69,12 @@ pub enum ImportError {
         path: PathBuf,
     },
     /// An HDF5 file cannot be read.
-    #[cfg(feature = "build")]
-    #[error("not a readable HDF5 file: {}", .path.display())]
+    #[error("not a readable HDF5 file, {detail}: {}", .path.display())]
     Hdf5 {
+        /// Error of the HDF5 reader, which says its causes itself.
+        detail: String,
         /// The file.
         path: PathBuf,
-        /// Error of the HDF5 reader.
-        #[source]
-        source: Box<hdf5_reader::error::Error>,
     },
     /// A pickle cannot be read.
     #[error("not a readable pickle: {}", .path.display())]

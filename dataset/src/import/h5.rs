@@ -342,9 +342,9 @@ fn malformed(path: &Path, detail: String) -> DatasetError {
 fn guarded<T>(path: &Path, read: impl FnOnce() -> Result<T, hdf5_reader::error::Error>) -> Result<T> {
     match catch_panic(read) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(source)) => Err(DatasetError::Import(ImportError::Hdf5 {
+        Ok(Err(error)) => Err(DatasetError::Import(ImportError::Hdf5 {
+            detail: error.to_string(),
             path: path.to_owned(),
-            source: Box::new(source),
         })),
         Err(message) => Err(malformed(path, format!("the HDF5 reader panicked: {message}"))),
     }
