@@ -1,5 +1,9 @@
 //! A data set of 10,000 shards is opened without opening them, and read with few of them open.
 #![cfg(unix)]
+#![allow(
+    clippy::print_stdout,
+    reason = "the numbers are for whoever runs it with --nocapture"
+)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;

@@ -1,5 +1,9 @@
 //! A condition reads the columns that it names, of those row groups alone that statistics do not rule out: by bytes read.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::print_stdout,
+    reason = "the numbers are for whoever runs it with --nocapture"
+)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;

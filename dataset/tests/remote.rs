@@ -1,5 +1,6 @@
 //! Data sets on a web server on loopback that is slow or fails, read by another process with a cache of its own.
 #![cfg(feature = "object-store")]
+#![allow(clippy::print_stdout, reason = "how one process tells another")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
