@@ -4,9 +4,11 @@
 mod util;
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::Value;
-use util::{TestDir, has_trainer};
+use util::{TestDir, has_trainer, start_unheard};
 
 /// Enough for a loss to fall far; no more than a test may take.
 const STEPS: &str = "pretrain.steps=80";
@@ -72,6 +74,66 @@ fn meshes_become_a_score() {
         score["data_sha256"], inspection["sha256"],
         "the score names the data it was measured on"
     );
+}
+
+/// Killed again and again, by a signal that nobody can catch, and then let through.
+#[test]
+fn features_of_a_network_lie_beside_the_rows() {
+    if !has_trainer() {
+        return;
+    }
+    let place = TestDir::new();
+    place.synthesize(2, 4);
+    for data in ["whole", "killed"] {
+        let sizes = ["--set", "render.size_px=64", "--set", "rows_per_shard=2"];
+        let build = ["dataset", "build", "meshes", "--out", data];
+        place.run(&[&build[..], &sizes].concat()).succeeds();
+    }
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/train/tests/image_encoder/timm_registers.safetensors"
+    );
+    let features = |data| {
+        [
+            "dataset",
+            "features",
+            data,
+            "--model",
+            model,
+            "--out",
+            "tiny",
+            "--size",
+            "56",
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+        ]
+    };
+    place.run(&features("whole")).succeeds();
+    // As soon as there is another file.
+    for num_files in 1..=3 {
+        let mut child = start_unheard(&mut place.command(&features("killed")));
+        let set = place.path("killed/__features/tiny");
+        let has_file = || fs::read_dir(&set).is_ok_and(|files| files.count() > num_files);
+        while !has_file() && child.try_wait().unwrap().is_none() {
+            sleep(Duration::from_millis(2));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.run(&features("killed")).succeeds();
+    let files = |data: &str| place.files(&format!("{data}/__features/tiny"));
+    assert!(files("whole").len() > 2, "several shards");
+    assert_eq!(files("killed"), files("whole"));
+    place.run(&["dataset", "verify", "killed"]).succeeds();
+    let inspection = place
+        .run(&["dataset", "inspect", "killed", "--json"])
+        .succeeds()
+        .json();
+    let set = &inspection["feature_sets"][0];
+    assert_eq!(set["network"], "DINOv2 ViT-2x128/14", "{set}");
+    assert_eq!(set["layout"]["num_views"], 12, "{set}");
 }
 
 /// The demo, cut down: every stage runs, the table is printed, the report stands alone.

@@ -276,22 +276,10 @@ fn features_of_other_rows_are_refused() {
     write_dataset(dir, 6);
     write_all(&Dataset::open(dir).unwrap());
     // The same folder, built again from other objects.
-    let plan = DatasetPlan {
-        header: header(ROWS),
-        source: Manifest::read(dir).unwrap().source,
-        num_shards: Vec::new(),
-        part: None,
-        parent: None,
-        is_relit: false,
-        skipped: Vec::new(),
-    };
-    drop(DatasetWriter::open(dir, &plan, true).unwrap());
-    fs::remove_file(dir.join("_manifest.json")).unwrap();
-    let sets = dir.join("__features");
-    let aside = folder.path().join("aside");
-    fs::rename(&sets, &aside).unwrap();
-    write_dataset(dir, 5);
-    fs::rename(&aside, &sets).unwrap();
+    let rebuilt = folder.path().join("rebuilt");
+    write_dataset(&rebuilt, 5);
+    fs::rename(dir.join("__features"), rebuilt.join("__features")).unwrap();
+    let dir = &rebuilt;
     let dataset = Dataset::open(dir).unwrap();
     let refused = error(FeatureSet::open(&dataset, NAME));
     assert!(matches!(refused, FeatureSetError::Mismatch { .. }), "{refused}");

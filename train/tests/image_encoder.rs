@@ -1,6 +1,6 @@
 //! Frozen 2D networks against the code of those who publish them: weights as it saves them, and what it says of images.
 //!
-//! `image_encoder/make.py` made the files, with open_clip, timm and transformers.
+//! `image_encoder/make.py` made the files, with `open_clip`, timm and transformers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -13,7 +13,7 @@ use tap_train::model::image::{Activation, ImageEncoderOptions};
 use tap_train::process;
 use tap_train::task::features::{FeatureEvent, FeatureOptions, compute_features};
 
-use super::{DeviceArgs, require_inputs};
+use super::require_inputs;
 
 /// Names of tensors without use that are shown.
 const MAX_NAMED: usize = 3;
@@ -26,12 +26,14 @@ const BATCH_SIZES: [usize; 2] = [16, 128];
   tap-train features shards --model ViT-B-16.pt --out clip
   tap-train features shards --model dinov2_vits14_pretrain.pth --layer 7 --out dino7
   tap-train features shards --model ViT-B-16.pt --views depth --out clip-depth
-  tap-train features shards --model open_clip_model.safetensors --activation gelu --images textured --out clip-textured
+  tap-train features shards --model open_clip.safetensors --activation gelu --out clip
+  tap-train features shards --model RN50.pt --images textured --out clip-textured
   tap dataset features shards --model ViT-B-16.pt --out clip        the same
 
-Networks: vision Transformers of CLIP, DINO and DINOv2, of any size, and CLIP's ResNets, from the files of OpenAI, open_clip,
-DINO, timm and transformers (.pt, .pth, .safetensors). They are recognized by names and shapes; no code of a file is run.
-Killed or stopped, the same command resumes.")]
+Networks are vision Transformers of CLIP, DINO and DINOv2, of any size, and CLIP's ResNets, from
+the files of OpenAI, open_clip, DINO, timm and transformers (.pt, .pth, .safetensors). They are
+recognized by names and shapes; no code of a file is run, nothing is downloaded. Killed or
+stopped, the same command resumes.")]
 pub(crate) struct Features {
     /// A data set of shards.
     data: PathBuf,
@@ -64,8 +66,12 @@ pub(crate) struct Features {
     /// Replace another feature set of this name.
     #[arg(long)]
     force: bool,
-    #[command(flatten)]
-    device: DeviceArgs,
+    /// `auto`, `cpu` or `cuda:N`.
+    #[arg(long, default_value = "auto")]
+    device: String,
+    /// Threads; one per core if absent. On the CPU the same number gives the same bytes.
+    #[arg(long, value_name = "N", alias = "workers")]
+    threads: Option<usize>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -77,8 +83,8 @@ impl Features {
             ("DATA", Some(self.data.as_path())),
             ("--model", Some(&self.model)),
         ])?;
-        process::set_num_threads(self.device.threads.unwrap_or(0));
-        let device = process::parse_device(self.device.device.as_deref().unwrap_or("auto"))?;
+        process::set_num_threads(self.threads.unwrap_or(0));
+        let device = process::parse_device(&self.device)?;
         let default_batch = BATCH_SIZES[usize::from(device.is_cuda())];
         let options = FeatureOptions {
             data: self.data,
@@ -141,22 +147,30 @@ fn show(event: &FeatureEvent, bar: &mut Option<Bar>) {
             unused,
             num_elsewhere,
         } => {
-            let mut line = format!("{network}: {num_tensors} tensors under the names of {naming}");
-            if !prefix.is_empty() {
-                line += &format!(", in '{prefix}'");
-            }
+            let place = if prefix.is_empty() {
+                String::new()
+            } else {
+                format!(", in '{prefix}'")
+            };
+            let mut parts = vec![format!(
+                "{network}: {num_tensors} tensors under the names of {naming}{place}"
+            )];
             if !other_prefixes.is_empty() {
-                line += &format!(", not in '{}'", other_prefixes.join("', '"));
+                parts.push(format!("passed over: '{}'", other_prefixes.join("', '")));
             }
             if !unused.is_empty() {
                 let named: Vec<&str> = unused.iter().take(MAX_NAMED).map(String::as_str).collect();
                 let more = if unused.len() > MAX_NAMED { ", ..." } else { "" };
-                line += &format!("; {} without use: {}{more}", unused.len(), named.join(", "));
+                parts.push(format!(
+                    "{} without use: {}{more}",
+                    unused.len(),
+                    named.join(", ")
+                ));
             }
             if *num_elsewhere > 0 {
-                line += &format!("; {num_elsewhere} elsewhere in the file");
+                parts.push(format!("{num_elsewhere} elsewhere in the file"));
             }
-            ui::note(line);
+            ui::note(parts.join("; "));
         }
         FeatureEvent::Started {
             num_rows,
