@@ -319,7 +319,7 @@ mod tests {
         );
         let coarse = PointViews::in_views(&points, &[front_view()], HiddenPoints::LeaveOut).unwrap();
         assert!(
-            wrong(&coarse.visible) < 0.05,
+            wrong(&coarse.visible) < 0.1,
             "among points: {}",
             wrong(&coarse.visible)
         );
@@ -327,6 +327,6 @@ mod tests {
         assert_eq!(depth.visible.len(), 3 * points.len(), "three views");
         // The first view looks along z.
         let first = &depth.visible[..points.len()];
-        assert!(wrong(first) < 0.05, "in depth images: {}", wrong(first));
+        assert!(wrong(first) < 0.1, "in depth images: {}", wrong(first));
     }
 }
