@@ -1,7 +1,8 @@
 //! Where the points of a row lie in images of it, and which of them an image shows.
 //!
-//! Stored views show a point at its pose (`docs/conventions.md`, "Matrices"); depth images show it where I2P-MAE's projection puts it. What
-//! is hidden is known exactly where the views have a G-buffer, and otherwise by a depth test among the points.
+//! Stored views show a point at its pose (`docs/conventions.md`, "Matrices"); depth images show it where I2P-MAE's
+//! projection puts it. What is hidden is known exactly where the views have a G-buffer, and otherwise by a depth test among
+//! the points.
 
 use serde::{Deserialize, Serialize};
 use tap_dataset::{DatasetError, SampleView};
