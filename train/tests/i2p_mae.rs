@@ -262,9 +262,7 @@ fn features_of_views_are_pooled_by_their_poses_and_by_what_is_visible() {
     write_features(&data, "depth", FeatureViews::Depth);
     for (set, hidden, fusion) in [
         ("views", "keep", "concatenated"),
-        ("views", "leave_out", "concatenated"),
         ("views", "leave_out", "mean"),
-        ("depth", "keep", "concatenated"),
         ("depth", "leave_out", "mean"),
     ] {
         let settings = [

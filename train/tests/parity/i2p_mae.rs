@@ -25,7 +25,8 @@ const NEAR_TIES: Training = Training {
     ..TRAINING
 };
 
-/// Single precision leaves 1e-5 of the bias in front of the first batch norm; the smallest gradient that counts is 40 times that.
+/// Single precision leaves 1e-5 of the bias in front of the first batch norm; the smallest gradient that counts is 40 times
+/// that.
 const TRAINING_FLOOR: f64 = 3e-5;
 
 fn cloud(run: &Run) -> Cloud {
@@ -100,7 +101,8 @@ fn i2p_mae_pretraining() {
     gradients_above(TRAINING_FLOOR, &run, &vs, "train", training.gradient);
 }
 
-/// Compares the feature of the SVM, in evaluation and with nothing masked, and says what everything behind the same groups is held to.
+/// Compares the feature of the SVM, in evaluation and with nothing masked, and says what everything behind the same groups is
+/// held to.
 fn svm_feature(run: &Run) -> Evaluation {
     let vs = nn::VarStore::new(Device::Cpu);
     let encoder = EncoderConfig::from(PointM2aeConfig::default()).build(&(vs.root() / "h_encoder"));

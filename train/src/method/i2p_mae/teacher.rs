@@ -60,7 +60,8 @@ impl Teacher {
 
     /// What it says of the depth images of clouds.
     ///
-    /// Parity: pixels are normalized by the mean and deviation of `ImageNet` whatever the network was trained with, CLIP's own too.
+    /// Parity: pixels are normalized by the mean and deviation of `ImageNet` whatever the network was trained with, also for
+    /// CLIP.
     ///
     /// # Shapes
     /// - `xyz`: B,N,3
