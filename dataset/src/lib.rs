@@ -78,12 +78,12 @@ pub use error::{
     ManifestError, NameError, RecipeError, RelightError, Result, ShardError, SourceError, StoreError,
     StreamError, ThreadError,
 };
+#[cfg(feature = "build")]
+pub use export::{DEFAULT_ROWS_PER_TAR, ExportEvent, ExportFormat, ExportOptions, ExportReport, export};
 pub use feature_set::{
     FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
     FeatureSetWriter, FeatureShard, FeatureViews, MissingShard, RowFeatures, feature_set_dir, feature_sets,
 };
-#[cfg(feature = "build")]
-pub use export::{DEFAULT_ROWS_PER_TAR, ExportEvent, ExportFormat, ExportOptions, ExportReport, export};
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
     ColorPixels, GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, RowFilter, ViewGbuffer,
