@@ -13,6 +13,8 @@
 Axes, matrices, depth: docs/conventions.md. Columns: docs/formats.md.
 """
 
+import numpy as _numpy  # the compiled half makes its arrays, and would panic without it
+
 from ._dataset import Dataset
 from ._native import (
     DatasetError,

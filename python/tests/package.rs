@@ -219,10 +219,13 @@ fn python_gets_what_the_crates_make() {
 }
 
 /// maturin asks cargo for this crate alone, with other features of its dependencies than the workspace's, which would all be
-/// compiled again. So here `cargo rustc` is a build of the workspace's libraries, as the tests have built them.
-const CARGO_OF_THE_WORKSPACE: &str = r#"#!/bin/sh
+/// compiled again. So here `cargo rustc` gives it what the tests have been built with.
+const CARGO_OF_THE_TESTS: &str = r#"#!/bin/sh
 [ "$1" = rustc ] || exec "$TAP_CARGO" "$@"
-exec "$TAP_CARGO" build --workspace --lib --features object-store --locked --message-format json-render-diagnostics
+# What maturin tells pyo3's build scripts follows from the features too, and would have them run again.
+unset PYO3_CONFIG_FILE PYO3_ENVIRONMENT_SIGNATURE PYO3_PYTHON
+exec "$TAP_CARGO" test --no-run --workspace --test package --features object-store --locked \
+    --message-format json-render-diagnostics
 "#;
 
 #[test]
@@ -232,7 +235,7 @@ fn the_wheel_installs_into_a_fresh_environment() {
     };
     let place = TempDir::new().unwrap();
     let cargo = place.path().join("cargo");
-    fs::write(&cargo, CARGO_OF_THE_WORKSPACE).unwrap();
+    fs::write(&cargo, CARGO_OF_THE_TESTS).unwrap();
     fs::set_permissions(&cargo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let python = readers.join("python");
     succeeds(

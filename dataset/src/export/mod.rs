@@ -30,12 +30,13 @@ pub const DEFAULT_ROWS_PER_TAR: usize = 1000;
 /// Says what the folder is, and makes it one that may be replaced.
 const EXPORT_FILE_NAME: &str = "export.json";
 /// What exports write, in all layouts.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     LOCK_FILE_NAME,
     EXPORT_FILE_NAME,
     "objects.csv",
     "shapenet55v1/*/model_#_#.jpg",
-    "pointclouds*/*/model_#.ply",
+    "pointclouds/*/model_#.ply",
+    "pointclouds_p2048/*/model_#.ply",
     "*/*/model_#_#.png",
     "ShapeNet-55/*.txt",
     "shapenet_pc/*.npy",
