@@ -148,8 +148,8 @@ type OutputFile = (String, Vec<u8>);
 struct Row {
     number: usize,
     split: Split,
-    /// In its split, from 0.
-    row: usize,
+    /// From 0.
+    place_in_split: usize,
     id: ObjectId,
 }
 
@@ -157,6 +157,9 @@ struct Row {
 ///
 /// # Errors
 /// When the rows lack what the layout needs, the dataset is damaged, or the folder is taken or not writable.
+///
+/// # Panics
+/// Never: the report is plain data.
 pub fn export(
     dataset: &Dataset,
     options: &ExportOptions,
@@ -221,12 +224,12 @@ struct Marked<'a> {
 fn rows_of(dataset: &Dataset) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for split in Split::ALL {
-        for (row, id) in dataset.ids(split)?.into_iter().enumerate() {
+        for (place_in_split, id) in dataset.ids(split)?.into_iter().enumerate() {
             let number = rows.len() + 1;
             rows.push(Row {
                 number,
                 split,
-                row,
+                place_in_split,
                 id,
             });
         }
@@ -275,7 +278,7 @@ fn write(
         rows.len(),
         |item, _: &dyn Fn(())| {
             let row = &rows[item];
-            let sample = dataset.read(row.split, row.row, format.views())?;
+            let sample = dataset.read(row.split, row.place_in_split, format.views())?;
             encode(row, &sample)
         },
         |_, message| Err(BuildError::WorkerPanicked(message).into()),

@@ -6,6 +6,7 @@
 //! like another one would come between its views; `objects.csv` says which is which.
 
 use std::io::Write as _;
+use std::iter;
 
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
@@ -48,11 +49,14 @@ pub(super) fn files_for_pytorch(row: &Row, sample: &Sample) -> Vec<OutputFile> {
 
 /// Which number is which object.
 pub(super) fn list(rows: &[Row]) -> OutputFile {
-    let mut text = "model,id,category,split\n".to_owned();
-    for row in rows {
+    let line = |row: &Row| {
         let (id, category) = (csv_field(row.id.as_str()), csv_field(row.id.category()));
-        text.push_str(&format!("{},{id},{category},{}\n", model_name(row), row.split));
-    }
+        format!("{},{id},{category},{}\n", model_name(row), row.split)
+    };
+    let lines = rows.iter().map(line);
+    let text: String = iter::once("model,id,category,split\n".to_owned())
+        .chain(lines)
+        .collect();
     ("objects.csv".to_owned(), text.into_bytes())
 }
 

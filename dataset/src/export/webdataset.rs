@@ -30,7 +30,7 @@ pub(super) fn members(row: &Row, sample: &Sample) -> Result<Vec<OutputFile>> {
         mesh: _,
     } = sample;
     // Key of the sample: names of objects may have dots, which end a key.
-    let key = format!("{:08}", row.row);
+    let key = format!("{:08}", row.place_in_split);
     let about = json!({
         "id": id,
         "category": category,
@@ -78,8 +78,8 @@ pub(super) fn members(row: &Row, sample: &Sample) -> Result<Vec<OutputFile>> {
 pub(super) struct Tars {
     rows_per_tar: usize,
     open: Option<Tar>,
-    /// Tar files of the split so far.
-    num_tars: usize,
+    /// Files of the split so far.
+    num_of_split: usize,
 }
 
 struct Tar {
@@ -94,7 +94,7 @@ impl Tars {
         Self {
             rows_per_tar: rows_per_tar.max(1),
             open: None,
-            num_tars: 0,
+            num_of_split: 0,
         }
     }
 
@@ -105,21 +105,20 @@ impl Tars {
             let is_next_split = self.open.as_ref().is_some_and(|tar| tar.split != row.split);
             self.finish(folder)?;
             if is_next_split {
-                self.num_tars = 0;
+                self.num_of_split = 0;
             }
         }
-        let tar = match &mut self.open {
-            Some(tar) => tar,
-            None => {
-                let name = format!("{}-{:06}.tar", row.split, self.num_tars);
-                self.num_tars += 1;
-                self.open.insert(Tar {
-                    split: row.split,
-                    num_rows: 0,
-                    path: folder.path.join(&name),
-                    builder: Builder::new(folder.create(&name)?),
-                })
-            }
+        let tar = if let Some(tar) = &mut self.open {
+            tar
+        } else {
+            let name = format!("{}-{:06}.tar", row.split, self.num_of_split);
+            self.num_of_split += 1;
+            self.open.insert(Tar {
+                split: row.split,
+                num_rows: 0,
+                path: folder.path.join(&name),
+                builder: Builder::new(folder.create(&name)?),
+            })
         };
         tar.num_rows += 1;
         for (name, bytes) in members {

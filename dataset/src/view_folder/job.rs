@@ -259,7 +259,7 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     }
     let assets = open_assets()?;
     timings.read_s = clock.lap();
-    let mesh = import(&input.path, format, bytes, &assets, &recipe.render)?;
+    let mesh = import(&input.path, format, &bytes, &assets, &recipe.render)?;
     timings.parse_s = clock.lap();
     let object_from_mesh = ObjectFromMesh::from_surface(&mesh, recipe.up);
     let render_job = RenderJob::try_new(&mesh, &object_from_mesh, &recipe.render, settings.backend_kind)
@@ -306,7 +306,7 @@ pub fn read_mesh(path: &Path, recipe: &RenderRecipe) -> Result<Mesh, Failure> {
     let bytes = read(path)?;
     let canonical = path.canonicalize().map_err(unreadable)?;
     let assets = FolderAssets::of_mesh(&canonical, DEFAULT_MAX_MESH_BYTES - bytes.len() as u64);
-    import(path, format, bytes, &assets, recipe)
+    import(path, format, &bytes, &assets, recipe)
 }
 
 fn mesh_format(path: &Path) -> Result<MeshFormat, Failure> {
@@ -323,7 +323,7 @@ fn mesh_format(path: &Path) -> Result<MeshFormat, Failure> {
 fn import(
     path: &Path,
     format: MeshFormat,
-    bytes: Vec<u8>,
+    bytes: &[u8],
     assets: &dyn AssetResolver,
     recipe: &RenderRecipe,
 ) -> Result<Mesh, Failure> {
@@ -332,7 +332,7 @@ fn import(
         normals: recipe.needs_normals(),
         ..ImportOptions::default()
     };
-    let content = source::content(path, &bytes, DEFAULT_MAX_MESH_BYTES).map_err(unreadable)?;
+    let content = source::content(path, bytes, DEFAULT_MAX_MESH_BYTES).map_err(unreadable)?;
     import_object(format, &content, assets, &options)
         .map_err(|error| Failure::new(SkipReason::from(&error), error_chain(&error)))
 }
