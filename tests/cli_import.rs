@@ -195,7 +195,9 @@ fn a_published_set_becomes_a_score() {
             "mn",
             &["finetune.steps=40", "finetune.batch_size=8"],
         );
-        let accuracy = result["score"]["accuracy"].as_f64().unwrap();
+        let evaluate = ["train", "evaluate", "--run", "classify", "--data", "mn", "--json"];
+        let score = place.run(&evaluate).succeeds().json();
+        let accuracy = score["accuracy"].as_f64().unwrap();
         assert!(accuracy > 0.8, "flat and tall are told apart: {result:#}");
     }
 }
