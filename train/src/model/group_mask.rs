@@ -254,13 +254,12 @@ mod tests {
                 let mask = GroupMask::guided(&saliency, 1, temperature, &mut streams(&[seed]));
                 counts[rows(&mask.masked)[0][0] as usize] += 1.0 / num_draws as f64;
             }
-            for hidden in 0..3 {
+            for (hidden, count) in counts.into_iter().enumerate() {
                 let [a, b] = [(hidden + 1) % 3, (hidden + 2) % 3].map(|group| weights[group]);
                 let expected = a / 7.0 * b / (7.0 - a) + b / 7.0 * a / (7.0 - b);
                 assert!(
-                    (counts[hidden] - expected).abs() < 0.02,
-                    "group {hidden}: {} and {expected}",
-                    counts[hidden]
+                    (count - expected).abs() < 0.02,
+                    "group {hidden}: {count} and {expected}"
                 );
             }
         }
