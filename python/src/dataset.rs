@@ -299,12 +299,12 @@ impl RowStream {
             .transpose()
             .map_err(|error| PyValueError::new_err(format!("not a state of a Dataset: {error}")))?;
         let gone = py.detach(|| {
-            self.with(|stream| match &state {
-                Some(state) => stream.resume(state),
-                None => {
-                    stream.begin_epoch(epoch);
-                    Ok(())
+            self.with(|stream| {
+                if let Some(state) = &state {
+                    return stream.resume(state);
                 }
+                stream.begin_epoch(epoch);
+                Ok(())
             })
         });
         gone.map_err(|error| dataset_error(&error))

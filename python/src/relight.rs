@@ -54,25 +54,22 @@ pub(crate) fn relight<'py>(
         if force {
             refuse_inputs(&out, std::iter::once(dir.as_path()).chain(meshes.as_deref()))?;
         }
-        match &meshes {
-            Some(meshes) => {
-                let options = BuildOptions {
-                    workers,
-                    renderer,
-                    force,
-                    ..BuildOptions::new(out.clone())
-                };
-                relight_from_meshes(&dir, meshes, &lighting, &options, cancel, on_event)
-            }
-            None => {
-                let options = RelightOptions {
-                    out: out.clone(),
-                    images_only,
-                    workers,
-                    force,
-                };
-                tap_dataset::relight(&dir, &lighting, &options, cancel, on_event)
-            }
+        if let Some(meshes) = &meshes {
+            let options = BuildOptions {
+                workers,
+                renderer,
+                force,
+                ..BuildOptions::new(out.clone())
+            };
+            relight_from_meshes(&dir, meshes, &lighting, &options, cancel, on_event)
+        } else {
+            let options = RelightOptions {
+                out: out.clone(),
+                images_only,
+                workers,
+                force,
+            };
+            tap_dataset::relight(&dir, &lighting, &options, cancel, on_event)
         }
     })?;
     let report = report.map_err(|error| dataset_error(&error))?;

@@ -121,7 +121,7 @@ impl Device {
         let RenderSettings { recipe, up, as_rgb } = settings;
         let object_from_mesh = ObjectFromMesh::from_surface(mesh, *up);
         let job = RenderJob::try_new(mesh, &object_from_mesh, recipe, self.kind)
-            .map_err(|error| render_error(&error.into()))?;
+            .map_err(|error| render_error(&error))?;
         let views = self.draw(&job)?;
         Ok(RawViews::new(mesh, &object_from_mesh, recipe, &views, *as_rgb))
     }

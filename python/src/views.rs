@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use tap_dataset::view_folder::material_names;
-use tap_render::{ColorImage, Mesh, ObjectFromMesh, PoseDegrees, RenderRecipe, View, row_major};
+use tap_render::{ColorImage, Mask, Mesh, ObjectFromMesh, PoseDegrees, RenderRecipe, View, row_major};
 
 use crate::array::array;
 
@@ -41,7 +41,7 @@ pub(crate) struct Views {
     /// What rendered.
     adapter: String,
     /// V.
-    num_views: usize,
+    len: usize,
     /// H and W, in pixels.
     size: u32,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Views {
 #[pymethods]
 impl Views {
     fn __len__(&self) -> usize {
-        self.num_views
+        self.len
     }
 
     fn __repr__(&self) -> String {
@@ -61,7 +61,7 @@ impl Views {
             albedo,
             part,
             material,
-            num_views,
+            len,
             size,
             ..
         } = self;
@@ -79,10 +79,7 @@ impl Views {
             .filter(|(_, channel)| channel.is_some())
             .map(|(name, _)| *name)
             .collect();
-        format!(
-            "<Views: {num_views} of {size}x{size} pixels, {}>",
-            names.join(", ")
-        )
+        format!("<Views: {len} of {size}x{size} pixels, {}>", names.join(", "))
     }
 }
 
@@ -127,7 +124,7 @@ impl RawViews {
         let channels = recipe.channels;
         Self {
             color: color_of(views, as_rgb),
-            mask: joined(views, |view| view.mask.as_ref().map(|mask| mask.covered())),
+            mask: joined(views, |view| view.mask.as_ref().map(Mask::covered)),
             depth: joined(views, |view| view.depth.as_deref()),
             normal: joined(views, |view| {
                 view.normal.as_ref().map(|normal| normal.as_flattened())
@@ -191,7 +188,7 @@ impl RawViews {
             materials: self.materials,
             warnings: self.warnings,
             adapter: adapter.to_owned(),
-            num_views,
+            len: num_views,
             size: self.size_px,
         })
     }

@@ -8,7 +8,7 @@ use crossbeam_channel::{RecvTimeoutError, unbounded};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tap_dataset::BuildEvent;
+use tap_dataset::{BuildEvent, ObjectId};
 
 /// How often Ctrl-C is looked for.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -79,7 +79,7 @@ fn as_dict(py: Python<'_>, event: BuildEvent) -> PyResult<Bound<'_, PyDict>> {
             "shard_damaged"
         }
         BuildEvent::SourceChanged { objects, num_shards } => {
-            let ids: Vec<&str> = objects.iter().map(|id| id.as_str()).collect();
+            let ids: Vec<&str> = objects.iter().map(ObjectId::as_str).collect();
             dict.set_item("ids", ids)?;
             dict.set_item("num_shards", num_shards)?;
             "source_changed"
