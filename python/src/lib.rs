@@ -5,9 +5,9 @@
 //!
 //! | Python | is |
 //! |---|---|
-//! | `render`, `Renderer` | [`mesh`] in, [`renderer`], [`views`] out |
-//! | `build`, `relight` | a function of `tap-dataset`, run by [`work`]: progress, and Ctrl-C |
-//! | `Dataset` (in Python) | [`dataset`], whose rows become dictionaries in [`row`] |
+//! | `render`, `Renderer` | `mesh` in, `renderer`, `views` out |
+//! | `build`, `relight` | a function of `tap-dataset`, run by `work`: progress, and Ctrl-C |
+//! | `Dataset` (in Python) | `dataset`, whose rows become dictionaries in `row` |
 
 #![allow(clippy::doc_markdown, reason = "much of it is docstrings of Python")]
 #![allow(

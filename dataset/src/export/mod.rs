@@ -132,7 +132,7 @@ pub struct ExportReport {
     pub sha256: String,
     /// Rows per split.
     pub num_rows_by_split: BTreeMap<String, usize>,
-    /// Files, without [`EXPORT_FILE_NAME`].
+    /// Files, without `export.json`, which holds this report.
     pub num_files: usize,
     /// Their bytes.
     pub bytes: u64,
