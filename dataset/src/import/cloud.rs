@@ -103,7 +103,9 @@ impl Cloud {
             return Some(Defect::new(SkipReason::Empty, "its points coincide"));
         }
         let matrix = row_major(&self.object_from_source(UpAxis::Y).matrix().as_mat4());
-        if !matrix.iter().all(|number| number.is_finite()) {
+        let is_representable = matrix.iter().all(|number| number.is_finite())
+            && self.points.iter().all(|point| point.as_vec3().is_finite());
+        if !is_representable {
             return Some(Defect::new(
                 SkipReason::NonFinite,
                 "its place or size is beyond single precision",

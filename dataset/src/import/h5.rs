@@ -72,10 +72,14 @@ impl H5File {
         let file = guarded(path, || {
             Hdf5File::from_storage_with_options(Arc::new(FileStorage::from_file(file)?), options)
         })?;
+        let (len, whole) = (metadata.len(), file.superblock().eof_address);
+        if len < whole {
+            return Err(malformed(path, format!("it is cut off: {len} bytes of {whole}")));
+        }
         Ok(Self {
             file,
             path: path.to_owned(),
-            len: metadata.len(),
+            len,
         })
     }
 
