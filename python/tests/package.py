@@ -254,12 +254,31 @@ class Build(unittest.TestCase):
         self.assert_same_folders("shards", "stopped")
 
     def test_ctrl_c_interrupts(self):
-        timer = threading.Timer(0.3, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
-        timer.start()
-        with self.assertRaises(KeyboardInterrupt):
-            # More than is done by then.
-            tap_views.build("meshes", "interrupted", size=192, rig="sphere:20", backend="cpu")
-            timer.join()
+        begun = threading.Event()
+
+        def press():
+            begun.wait()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        # A shell may start programs in the background without it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        presser = threading.Thread(target=press)
+        presser.start()
+        try:
+            with self.assertRaises(KeyboardInterrupt):
+                tap_views.build(
+                    "meshes",
+                    "interrupted",
+                    size=512,
+                    rig="sphere:80",
+                    backend="cpu",
+                    threads=1,
+                    progress=lambda event: begun.set() if event["kind"] == "done" else None,
+                )
+        finally:
+            begun.set()
+            presser.join()
+            signal.signal(signal.SIGINT, before)
 
     def test_progress_is_told_on_stderr(self):
         said, sys.stderr = sys.stderr, io.StringIO()
