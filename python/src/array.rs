@@ -1,6 +1,8 @@
 //! NumPy arrays in and out.
 
-use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray2};
+use std::ops::RangeInclusive;
+
+use numpy::{Element, PyArray1, PyArrayMethods, PyReadonlyArray2, dtype};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -10,12 +12,21 @@ pub(crate) fn array<T: Element>(py: Python<'_>, values: Vec<T>, shape: &[usize])
     Ok(array.into_any().unbind())
 }
 
-/// Whatever NumPy makes an array of, as a contiguous array of a type.
-pub(crate) fn as_array<'py>(value: &Bound<'py, PyAny>, dtype: &str) -> PyResult<Bound<'py, PyAny>> {
-    value
-        .py()
+/// Whatever NumPy makes a table of, contiguous; its rows have one of these lengths.
+fn table<'py, T: Element + 'static>(
+    what: &str,
+    value: &Bound<'py, PyAny>,
+    lengths: RangeInclusive<usize>,
+    shape: &str,
+) -> PyResult<PyReadonlyArray2<'py, T>> {
+    let py = value.py();
+    let array = py
         .import("numpy")?
-        .call_method1("ascontiguousarray", (value, dtype))
+        .call_method1("ascontiguousarray", (value, dtype::<T>(py)))?;
+    match array.extract::<PyReadonlyArray2<'py, T>>() {
+        Ok(table) if lengths.contains(&table.as_array().ncols()) => Ok(table),
+        _ => Err(shape_error(what, shape, &array)),
+    }
 }
 
 /// The kind of an array's numbers: `f` of floats, `i` and `u` of whole ones, `b` of truth values.
@@ -25,15 +36,8 @@ fn kind_of(array: &Bound<'_, PyAny>) -> PyResult<String> {
 
 /// Rows of three finite or other numbers, such as positions.
 pub(crate) fn rows_of_3(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[f64; 3]>> {
-    let array = as_array(value, "float64")?;
-    let array: PyReadonlyArray2<'_, f64> =
-        array.extract().map_err(|_| shape_error(what, "(N, 3)", &array))?;
-    let (rows, rest) = array.as_slice()?.as_chunks::<3>();
-    if array.as_array().ncols() == 3 && rest.is_empty() {
-        Ok(rows.to_vec())
-    } else {
-        Err(shape_error(what, "(N, 3)", array.as_any()))
-    }
+    let table = table::<f64>(what, value, 3..=3, "(N, 3)")?;
+    Ok(table.as_slice()?.as_chunks::<3>().0.to_vec())
 }
 
 /// Triangles: rows of three indices.
@@ -45,13 +49,8 @@ pub(crate) fn triangles(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[u
             given.getattr("dtype")?
         )));
     }
-    let array = as_array(&given, "int64")?;
-    let array: PyReadonlyArray2<'_, i64> =
-        array.extract().map_err(|_| shape_error(what, "(M, 3)", &array))?;
-    if array.as_array().ncols() != 3 {
-        return Err(shape_error(what, "(M, 3)", array.as_any()));
-    }
-    let (rows, _) = array.as_slice()?.as_chunks::<3>();
+    let table = table::<i64>(what, &given, 3..=3, "(M, 3)")?;
+    let (rows, _) = table.as_slice()?.as_chunks::<3>();
     let index = |index: i64| {
         u32::try_from(index)
             .map_err(|_| PyValueError::new_err(format!("{what}: {index} is not an index of a vertex")))
@@ -65,15 +64,8 @@ pub(crate) fn triangles(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[u
 pub(crate) fn colors(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[u8; 4]>> {
     let given = value.py().import("numpy")?.call_method1("asarray", (value,))?;
     let scale = if kind_of(&given)? == "f" { 255.0 } else { 1.0 };
-    let array = as_array(&given, "float64")?;
-    let array: PyReadonlyArray2<'_, f64> = array
-        .extract()
-        .map_err(|_| shape_error(what, "(N, 3) or (N, 4)", &array))?;
-    let num_channels = array.as_array().ncols();
-    if !(3..=4).contains(&num_channels) {
-        return Err(shape_error(what, "(N, 3) or (N, 4)", array.as_any()));
-    }
-    let rows = array.as_slice()?.chunks_exact(num_channels);
+    let table = table::<f64>(what, &given, 3..=4, "(N, 3) or (N, 4)")?;
+    let rows = table.as_slice()?.chunks_exact(table.as_array().ncols());
     rows.map(|row| {
         let mut color = [u8::MAX; 4];
         for (channel, value) in color.iter_mut().zip(row) {

@@ -55,7 +55,6 @@ pub(crate) fn build<'py>(
         let source = Source::open(&src, &source_options)?;
         tap_dataset::build(&source, &recipe, &options, cancel, on_event)
     })?;
-    let summary = summary.map_err(|error| dataset_error(&error))?;
     as_dict(py, &options, &summary)
 }
 

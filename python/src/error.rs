@@ -1,6 +1,7 @@
 //! Errors as Python exceptions: our messages, in the classes that Python has for them.
 
 use std::io;
+use std::path::Path;
 
 use pyo3::create_exception;
 use pyo3::exceptions::{
@@ -82,9 +83,9 @@ pub(crate) fn render_error(error: &tap_render::RenderError) -> PyErr {
 }
 
 /// Why a file is no mesh; `path` is as the caller gave it.
-pub(crate) fn failure(path: &str, failure: Failure) -> PyErr {
+pub(crate) fn failure(path: &Path, failure: Failure) -> PyErr {
     let Failure { reason, message } = failure;
-    let message = format!("{message}: {path}");
+    let message = format!("{message}: {}", path.display());
     if reason == SkipReason::Missing.to_string() {
         PyFileNotFoundError::new_err(message)
     } else if reason == SkipReason::Unreadable.to_string() {

@@ -11,7 +11,7 @@ use tap_render::{Appearance, Material, Mesh, MeshError, PointCloud, RenderRecipe
 
 use crate::array::{colors, rows_of_3, triangles};
 use crate::error::{chain, failure, mesh_error};
-use crate::settings::{Keywords, shown};
+use crate::settings::Keywords;
 
 /// A mesh as it was given.
 pub(crate) enum MeshInput {
@@ -78,7 +78,7 @@ impl MeshInput {
     /// The mesh, with what a rendering of it needs.
     pub(crate) fn read(self, recipe: &RenderRecipe) -> PyResult<Mesh> {
         match self {
-            Self::File(path) => read_mesh(&path, recipe).map_err(|error| failure(&shown(&path), error)),
+            Self::File(path) => read_mesh(&path, recipe).map_err(|error| failure(&path, error)),
             Self::Arrays(arrays) => arrays
                 .into_mesh(recipe.needs_appearance())
                 .map_err(|error| mesh_error(error.code().to_owned(), chain(&error))),
@@ -128,19 +128,16 @@ impl MeshArrays {
             let colors = vertex_colors.filter(|_| with_appearance).unwrap_or_default();
             return PointCloud::try_new(positions, Vec::new(), colors)?.to_mesh(&SurfelOptions::default());
         };
-        let of_corner = |triangle: &[u32; 3]| {
-            let color = |index: u32| {
-                let colors = vertex_colors.as_ref()?;
+        let colors: Vec<[[u8; 4]; 3]> = match (face_colors, vertex_colors) {
+            (Some(face_colors), _) if with_appearance => {
+                face_colors.into_iter().map(|color| [color; 3]).collect()
+            }
+            (None, Some(vertex_colors)) if with_appearance => {
                 // An index out of range is the mesh's to refuse.
-                Some(colors.get(index as usize).copied().unwrap_or([u8::MAX; 4]))
-            };
-            triangle.map(|index| color(index).unwrap_or([u8::MAX; 4]))
-        };
-        let colors: Vec<[[u8; 4]; 3]> = match &face_colors {
-            _ if !with_appearance => Vec::new(),
-            Some(face_colors) => face_colors.iter().map(|&color| [color; 3]).collect(),
-            None if vertex_colors.is_some() => triangles.iter().map(of_corner).collect(),
-            None => Vec::new(),
+                let color = |index: u32| vertex_colors.get(index as usize).copied().unwrap_or([u8::MAX; 4]);
+                triangles.iter().map(|triangle| triangle.map(color)).collect()
+            }
+            _ => Vec::new(),
         };
         if colors.is_empty() {
             return Mesh::try_new(&positions, triangles, None);

@@ -72,7 +72,6 @@ pub(crate) fn relight<'py>(
             tap_dataset::relight(&dir, &lighting, &options, cancel, on_event)
         }
     })?;
-    let report = report.map_err(|error| dataset_error(&error))?;
     let dict = PyDict::new(py);
     dict.set_item("out", &out)?;
     // Only Ctrl-C and the caller's function stop it, and both have raised their exceptions by now.

@@ -43,10 +43,25 @@ impl RenderSettings {
     }
 }
 
+/// What a device is opened with.
+#[derive(PartialEq)]
+struct DeviceOptions {
+    renderer: RendererOptions,
+    num_threads: usize,
+}
+
+impl DeviceOptions {
+    fn take(keywords: &mut Keywords<'_>) -> PyResult<Self> {
+        Ok(Self {
+            renderer: renderer_options(keywords)?,
+            num_threads: keywords.take_as("threads")?.unwrap_or_default(),
+        })
+    }
+}
+
 /// What draws. Python's threads share it: on the CPU they draw side by side, on a device in turn.
 struct Device {
-    options: RendererOptions,
-    num_threads: usize,
+    options: DeviceOptions,
     /// The process that opened it.
     pid: u32,
     renderer: Mutex<tap_render::Renderer>,
@@ -62,37 +77,31 @@ static OPENED: Mutex<Vec<Arc<Device>>> = Mutex::new(Vec::new());
 const MAX_OPENED: usize = 8;
 
 impl Device {
-    fn open(options: RendererOptions, num_threads: usize) -> PyResult<Self> {
-        let renderer = tap_render::Renderer::try_new(&options).map_err(|error| render_error(&error))?;
+    fn open(options: DeviceOptions) -> PyResult<Self> {
+        let renderer =
+            tap_render::Renderer::try_new(&options.renderer).map_err(|error| render_error(&error))?;
         Ok(Self {
-            num_threads,
             pid: process::id(),
             cpu: renderer.cpu(),
             kind: renderer.backend_kind(),
             adapter: renderer.adapter().to_string(),
             renderer: Mutex::new(renderer),
-            threads: Threads::new(num_threads),
+            threads: Threads::new(options.num_threads),
             options,
         })
     }
 
-    /// The device of these keywords, opened before or now.
-    fn take(keywords: &mut Keywords<'_>, py: Python<'_>) -> PyResult<Arc<Self>> {
-        let options = renderer_options(keywords)?;
-        let num_threads = keywords.take_as("threads")?.unwrap_or_default();
-        py.detach(|| {
-            let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_it = |device: &&Arc<Self>| {
-                device.options == options && device.num_threads == num_threads && device.is_usable()
-            };
-            if let Some(device) = opened.iter().find(is_it) {
-                return Ok(Arc::clone(device));
-            }
-            let device = Arc::new(Self::open(options, num_threads)?);
-            opened.truncate(MAX_OPENED - 1);
-            opened.insert(0, Arc::clone(&device));
-            Ok(device)
-        })
+    /// The device with these options, opened before or now.
+    fn shared(options: DeviceOptions) -> PyResult<Arc<Self>> {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |device: &&Arc<Self>| device.options == options && device.is_usable();
+        if let Some(device) = opened.iter().find(is_it) {
+            return Ok(Arc::clone(device));
+        }
+        let device = Arc::new(Self::open(options)?);
+        opened.truncate(MAX_OPENED - 1);
+        opened.insert(0, Arc::clone(&device));
+        Ok(device)
     }
 
     /// The CPU survives a fork, and a GPU doesn't.
@@ -169,8 +178,9 @@ pub(crate) fn render(
     let mut keywords = Keywords::new("render", keywords)?;
     let input = MeshInput::new(mesh, faces, &mut keywords)?;
     let settings = RenderSettings::take(&mut keywords)?;
-    let device = Device::take(&mut keywords, py)?;
+    let options = DeviceOptions::take(&mut keywords)?;
     keywords.finish()?;
+    let device = py.detach(|| Device::shared(options))?;
     render_input(py, &device, &settings, input)
 }
 
@@ -181,10 +191,9 @@ impl Renderer {
     fn new(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let mut keywords = Keywords::new("Renderer", keywords)?;
         let settings = RenderSettings::take(&mut keywords)?;
-        let options = renderer_options(&mut keywords)?;
-        let num_threads = keywords.take_as("threads")?.unwrap_or_default();
+        let options = DeviceOptions::take(&mut keywords)?;
         keywords.finish()?;
-        let device = py.detach(|| Device::open(options, num_threads))?;
+        let device = py.detach(|| Device::open(options))?;
         Ok(Self {
             settings,
             device: Arc::new(device),

@@ -55,19 +55,20 @@ impl Selection {
     /// When the data set has no such column or view.
     pub(crate) fn new(dataset: &Dataset, names: Option<&[String]>, views: ViewChoice) -> PyResult<Self> {
         let stored = dataset.column_names();
-        let has_parts = !dataset.manifest().parts.is_empty();
-        let is_usual = |name: &&str| DEFAULTS.contains(name) && (has_parts || *name != "part_labels");
-        let is_named = |name: &&str| names.iter().copied().flatten().any(|named| named == *name);
-        if let Some(unknown) = names
-            .into_iter()
-            .flatten()
-            .find(|name| !stored.contains(&name.as_str()))
-        {
-            return Err(PyValueError::new_err(format!(
-                "no column \"{unknown}\"; there are: {}",
-                stored.join(", ")
-            )));
-        }
+        let columns = if let Some(names) = names {
+            if let Some(unknown) = names.iter().find(|name| !stored.contains(&name.as_str())) {
+                return Err(PyValueError::new_err(format!(
+                    "no column \"{unknown}\"; there are: {}",
+                    stored.join(", ")
+                )));
+            }
+            let is_named = |name: &&str| names.iter().any(|named| named == *name);
+            stored.into_iter().filter(is_named).collect()
+        } else {
+            let has_parts = !dataset.manifest().parts.is_empty();
+            let is_usual = |name: &&str| DEFAULTS.contains(name) && (has_parts || *name != "part_labels");
+            stored.into_iter().filter(is_usual).collect()
+        };
         let stored_views = dataset.num_views();
         let out_of_range = match &views {
             ViewChoice::All => None,
@@ -79,14 +80,7 @@ impl Selection {
         if let Some(views) = out_of_range {
             return Err(PyValueError::new_err(format!("views: {views} of {stored_views}")));
         }
-        let columns = stored.iter().copied();
-        Ok(Self {
-            columns: match names {
-                Some(_) => columns.filter(is_named).collect(),
-                None => columns.filter(is_usual).collect(),
-            },
-            views,
-        })
+        Ok(Self { columns, views })
     }
 
     pub(crate) fn columns(&self) -> &[&'static str] {
@@ -96,9 +90,8 @@ impl Selection {
     /// What is read of the shards.
     pub(crate) fn projection(&self, dataset: &Dataset) -> Result<Projection, DatasetError> {
         // A G-buffer is one value.
-        let is_gbuffer = |name: &&str| name.starts_with("gbuffer_");
-        let gbuffer = dataset.column_names().into_iter().filter(is_gbuffer);
-        let gbuffer = gbuffer.filter(|_| self.columns.iter().any(is_gbuffer));
+        let stored = dataset.column_names().into_iter();
+        let gbuffer = stored.filter(|name| is_gbuffer(name) && self.has_gbuffer());
         let projection = Projection::of_columns(self.columns.iter().copied().chain(gbuffer))?;
         Ok(match &self.views {
             ViewChoice::These(views) => projection.with_views(views.clone()),
@@ -106,23 +99,28 @@ impl Selection {
         })
     }
 
+    fn has_gbuffer(&self) -> bool {
+        self.columns.iter().any(|name| is_gbuffer(name))
+    }
+
     /// Leaves the views that are drawn of a sample, in the order of the draw: a function of (seed, pass, id).
     fn draw(&self, sample: &mut Sample, pass: u64) {
         let ViewChoice::Drawn { num_views, seed } = self.views else {
             return;
         };
-        let id: u64 = sha256::of_bytes(sample.id.as_str())
-            .bytes()
-            .take(16)
-            .fold(0, |bits, digit| {
-                bits << 4 | u64::from((digit as char).to_digit(16).unwrap_or(0))
-            });
+        let hash = sha256::of_bytes(sample.id.as_str());
+        let id = u64::from_str_radix(&hash[..16], 16).expect("a hash is 64 hexadecimal digits");
         let order = Permutation::new(sample.views.len() as u64, &[seed, pass, id]);
         let num_drawn = num_views.min(sample.views.len()) as u64;
         sample.views = (0..num_drawn)
             .map(|place| sample.views[order.at(place) as usize].clone())
             .collect();
     }
+}
+
+/// Is it one of the columns of a G-buffer?
+fn is_gbuffer(name: &str) -> bool {
+    name.starts_with("gbuffer_")
 }
 
 /// A value of a row.
@@ -183,9 +181,14 @@ impl Row {
         size_px: u32,
     ) -> Result<Self, DatasetError> {
         selection.draw(&mut sample, pass);
+        let gbuffers = if selection.has_gbuffer() {
+            decode_gbuffers(&sample.views, size_px)?
+        } else {
+            Vec::new()
+        };
         let cells = selection.columns.iter();
         let cells: Result<Vec<_>, _> = cells
-            .map(|name| Ok((*name, cell(name, &sample, size_px)?)))
+            .map(|name| Ok((*name, cell(name, &sample, &gbuffers, size_px)?)))
             .collect();
         cells.map(Self)
     }
@@ -204,7 +207,7 @@ impl Row {
     }
 }
 
-fn cell(name: &str, sample: &Sample, size_px: u32) -> Result<Cell, DatasetError> {
+fn cell(name: &str, sample: &Sample, gbuffers: &[GbufferPixels], size_px: u32) -> Result<Cell, DatasetError> {
     let Sample {
         id,
         category,
@@ -219,6 +222,7 @@ fn cell(name: &str, sample: &Sample, size_px: u32) -> Result<Cell, DatasetError>
         assets_sha256,
         mesh,
     } = sample;
+    let side = size_px as usize;
     let or_null = |cell: Option<Cell>| cell.unwrap_or(Cell::Null);
     let vectors =
         |vectors: &[[f32; 3]]| Cell::Floats(vectors.as_flattened().to_vec(), vec![vectors.len(), 3]);
@@ -262,24 +266,20 @@ fn cell(name: &str, sample: &Sample, size_px: u32) -> Result<Cell, DatasetError>
         }
         "warnings" => or_null(issues.map(|issues| Cell::Texts(issues.warnings.clone()))),
         "gbuffer_normals" => {
-            let side = size_px as usize;
-            let normals = gbuffers(views, size_px)?
-                .into_iter()
-                .flat_map(|view| view.normals.into_flattened());
+            let normals = gbuffers
+                .iter()
+                .flat_map(|view| view.normals.as_flattened())
+                .copied();
             Cell::Floats(normals.collect(), vec![views.len(), side, side, 3])
         }
         "gbuffer_depth" => {
-            let side = size_px as usize;
-            let depth = gbuffers(views, size_px)?.into_iter().flat_map(|view| view.depth);
+            let depth = gbuffers.iter().flat_map(|view| &view.depth).copied();
             Cell::Doubles(depth.collect(), vec![views.len(), side, side])
         }
         "gbuffer_albedo" => {
-            let side = size_px as usize;
-            let albedo = gbuffers(views, size_px)?
-                .into_iter()
-                .filter_map(|view| view.albedo);
-            let values: Vec<u8> = albedo.flat_map(<Vec<[u8; 3]>>::into_flattened).collect();
-            Cell::Bytes(values, vec![views.len(), side, side, 3])
+            let albedo = gbuffers.iter().filter_map(|view| view.albedo.as_deref());
+            let albedo = albedo.flat_map(<[[u8; 3]]>::as_flattened).copied();
+            Cell::Bytes(albedo.collect(), vec![views.len(), side, side, 3])
         }
         _ => Cell::Null,
     })
@@ -328,14 +328,12 @@ fn masks(views: &[SampleView], size_px: u32) -> Cell {
     let side = size_px as usize;
     let mut values = Vec::with_capacity(views.len() * side * side);
     for view in views {
-        let bits = view.mask.as_bytes().iter();
-        let pixels = bits.flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1));
-        values.extend(pixels.take(side * side));
+        values.extend(view.mask.to_pixels().into_iter().map(|pixel| pixel == 1));
     }
     Cell::Bools(values, vec![views.len(), side, side])
 }
 
-fn gbuffers(views: &[SampleView], size_px: u32) -> Result<Vec<GbufferPixels>, DatasetError> {
+fn decode_gbuffers(views: &[SampleView], size_px: u32) -> Result<Vec<GbufferPixels>, DatasetError> {
     let gbuffers = views.iter().filter_map(|view| view.gbuffer.as_ref());
     gbuffers
         .map(|gbuffer: &ViewGbuffer| gbuffer.decode(size_px))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -192,9 +192,4 @@ pub(crate) fn renderer_options(keywords: &mut Keywords<'_>) -> PyResult<Renderer
         adapter: keywords.parse("adapter")?.unwrap_or_default(),
         ..RendererOptions::default()
     })
-}
-
-/// A path in a message.
-pub(crate) fn shown(path: &Path) -> String {
-    path.display().to_string()
 }

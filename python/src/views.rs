@@ -1,5 +1,6 @@
 //! [`Views`]: the views of one mesh as arrays.
 
+use numpy::Element;
 use pyo3::prelude::*;
 use tap_dataset::view_folder::material_names;
 use tap_render::{ColorImage, Mask, Mesh, ObjectFromMesh, PoseDegrees, RenderRecipe, View, row_major};
@@ -8,6 +9,7 @@ use crate::array::array;
 
 /// Views of a mesh, all of the same size. Channels that were not asked for are None.
 #[pyclass(frozen, get_all, module = "tap_views")]
+#[expect(clippy::struct_field_names, reason = "Python reads `views.num_views`")]
 pub(crate) struct Views {
     /// Lit color, uint8 (V, H, W) where the lighting is gray and (V, H, W, 3) where it has colors, as the files of `tap render`
     /// have; with `rgb=True` always the latter. Not gamma-corrected. At most 254 where the mask is true, else the background.
@@ -41,7 +43,7 @@ pub(crate) struct Views {
     /// What rendered.
     adapter: String,
     /// V.
-    len: usize,
+    num_views: usize,
     /// H and W, in pixels.
     size: u32,
 }
@@ -49,7 +51,7 @@ pub(crate) struct Views {
 #[pymethods]
 impl Views {
     fn __len__(&self) -> usize {
-        self.len
+        self.num_views
     }
 
     fn __repr__(&self) -> String {
@@ -61,7 +63,7 @@ impl Views {
             albedo,
             part,
             material,
-            len,
+            num_views,
             size,
             ..
         } = self;
@@ -79,7 +81,10 @@ impl Views {
             .filter(|(_, channel)| channel.is_some())
             .map(|(name, _)| *name)
             .collect();
-        format!("<Views: {len} of {size}x{size} pixels, {}>", names.join(", "))
+        format!(
+            "<Views: {num_views} of {size}x{size} pixels, {}>",
+            names.join(", ")
+        )
     }
 }
 
@@ -165,21 +170,12 @@ impl RawViews {
         });
         Ok(Views {
             color: color.transpose()?,
-            mask: self.mask.map(|values| array(py, values, &scalars)).transpose()?,
-            depth: self.depth.map(|values| array(py, values, &scalars)).transpose()?,
-            normal: self
-                .normal
-                .map(|values| array(py, values, &vectors))
-                .transpose()?,
-            albedo: self
-                .albedo
-                .map(|values| array(py, values, &vectors))
-                .transpose()?,
-            part: self.part.map(|values| array(py, values, &scalars)).transpose()?,
-            material: self
-                .material
-                .map(|values| array(py, values, &scalars))
-                .transpose()?,
+            mask: channel(py, self.mask, &scalars)?,
+            depth: channel(py, self.depth, &scalars)?,
+            normal: channel(py, self.normal, &vectors)?,
+            albedo: channel(py, self.albedo, &vectors)?,
+            part: channel(py, self.part, &scalars)?,
+            material: channel(py, self.material, &scalars)?,
             view_from_object: array(py, self.view_from_object, &matrices)?,
             clip_from_view: array(py, self.clip_from_view, &matrices)?,
             object_from_mesh: array(py, self.object_from_mesh, &[4, 4])?,
@@ -188,10 +184,19 @@ impl RawViews {
             materials: self.materials,
             warnings: self.warnings,
             adapter: adapter.to_owned(),
-            len: num_views,
+            num_views,
             size: self.size_px,
         })
     }
+}
+
+/// A channel as an array, if it was asked for.
+fn channel<T: Element>(
+    py: Python<'_>,
+    values: Option<Vec<T>>,
+    shape: &[usize],
+) -> PyResult<Option<Py<PyAny>>> {
+    values.map(|values| array(py, values, shape)).transpose()
 }
 
 /// A channel of all views, one after the other.
@@ -204,13 +209,8 @@ fn joined<T: Copy>(views: &[View], channel: impl Fn(&View) -> Option<&[T]>) -> O
 
 /// The colors, and whether they are of three channels.
 fn color_of(views: &[View], as_rgb: bool) -> Option<(Vec<u8>, bool)> {
-    let gray = joined(views, |view| view.color.as_ref().and_then(ColorImage::gray));
-    if let Some(gray) = gray {
-        return Some(if as_rgb {
-            (gray.into_iter().flat_map(|value| [value; 3]).collect(), true)
-        } else {
-            (gray, false)
-        });
+    if !as_rgb && let Some(gray) = joined(views, |view| view.color.as_ref().and_then(ColorImage::gray)) {
+        return Some((gray, false));
     }
     let images: Option<Vec<Vec<[u8; 3]>>> = views
         .iter()

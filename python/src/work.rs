@@ -8,7 +8,9 @@ use crossbeam_channel::{RecvTimeoutError, unbounded};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use tap_dataset::{BuildEvent, ObjectId};
+use tap_dataset::{BuildEvent, DatasetError, ObjectId};
+
+use crate::error::dataset_error;
 
 /// How often Ctrl-C is looked for.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -16,11 +18,11 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 /// Runs `work`, which stops soon after the flag that it is given is set, and calls `progress` with each event as a dictionary.
 ///
 /// # Errors
-/// What `progress` raises, and `KeyboardInterrupt`; the work has stopped by then.
+/// What `progress` raises, and `KeyboardInterrupt`; the work has stopped by then. Else what the work fails with.
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
-    work: impl FnOnce(&AtomicBool, &mut dyn FnMut(BuildEvent)) -> T + Send,
+    work: impl FnOnce(&AtomicBool, &mut dyn FnMut(BuildEvent)) -> Result<T, DatasetError> + Send,
 ) -> PyResult<T> {
     let cancel = AtomicBool::new(false);
     let (sender, events) = unbounded();
@@ -49,7 +51,7 @@ pub(crate) fn run<T: Send>(
         let done = py.detach(|| worker.join());
         match (raised, done) {
             (Some(error), _) => Err(error),
-            (None, Ok(done)) => Ok(done),
+            (None, Ok(done)) => done.map_err(|error| dataset_error(&error)),
             (None, Err(_)) => Err(PyRuntimeError::new_err("a thread of the work has panicked")),
         }
     })

@@ -120,7 +120,7 @@ class Dataset:
 
     def __iter__(self) -> Iterator[Any]:
         worker, num_workers = _worker_of_torch()
-        stream = self._open(self.rank * num_workers + worker, self.world_size * num_workers)
+        stream = self._open(self.rank * num_workers + worker, self.world_size * num_workers, self._resumed)
         self._stream, self._resumed = stream, None
         return self._iterate(stream)
 
@@ -131,8 +131,8 @@ class Dataset:
             self._epoch = stream.epoch + 1
             self._stream, self._idle = None, stream
 
-    def _open(self, rank: int, num_ranks: int) -> _native.RowStream:
-        """A stream at the place where the next iteration begins. One that is not in use any more is taken again."""
+    def _open(self, rank: int, num_ranks: int, state: Optional[str]) -> _native.RowStream:
+        """A stream at a state, or else at the beginning of the next epoch. One that is not in use any more is taken again."""
         stream, self._idle = self._idle, None
         if stream is None or not stream.is_of(rank, num_ranks):
             stream = self._rows.stream(
@@ -143,7 +143,7 @@ class Dataset:
                 threads=self.threads,
                 read_ahead_bytes=self.read_ahead_bytes,
             )
-        stream.go_to(self._epoch, self._resumed)
+        stream.go_to(self._epoch, state)
         return stream
 
     def _made(self, sample: Sample) -> Any:
@@ -161,8 +161,7 @@ class Dataset:
     def load_state_dict(self, state: Mapping) -> None:
         """The next iteration goes on from a state. ValueError where it is of other data, another condition or seed."""
         resumed = json.dumps(dict(state))
-        stream = self._open(self.rank, self.world_size)
-        stream.go_to(self._epoch, resumed)
+        stream = self._open(self.rank, self.world_size, resumed)
         self._epoch, self._resumed = stream.epoch, resumed
         self._stream, self._idle = None, stream
 
@@ -171,7 +170,7 @@ class Dataset:
             return self._stream.state()
         if self._resumed is not None:
             return self._resumed
-        self._idle = self._open(self.rank, self.world_size)
+        self._idle = self._open(self.rank, self.world_size, None)
         return self._idle.state()
 
     def by_index(self) -> "IndexedDataset":

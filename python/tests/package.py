@@ -79,6 +79,7 @@ class Render(unittest.TestCase):
             written = json.loads((folder / "views.json").read_text())
             views = renderer.render(mesh_of(folder))
             self.assertEqual(len(views), len(written["views"]))
+            self.assertEqual((views.num_views, views.size), (len(views), SIZE))
             self.assertEqual(views.object_from_mesh.ravel().tolist(), written["object_from_mesh"])
             self.assertEqual(views.parts, written["parts"])
             for k, view in enumerate(written["views"]):
