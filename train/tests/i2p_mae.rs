@@ -10,18 +10,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use small::turn;
+use small::{run_in, turn};
 use tap_dataset::{
     Dataset, FeatureLayout, FeatureRecipe, FeatureSetWriter, FeatureViews, RowFeatures, ViewSelection,
 };
 use tap_train::config::Config;
-use tap_train::method::i2p_mae::I2pMaeKind;
-use tap_train::method::sum::SumKind;
 use tap_train::run::Existing;
 use tap_train::seed::Stream;
 use tap_train::task::classify::Classify;
 use tap_train::task::finetune::finetune;
-use tap_train::task::pretrain::{PretrainResult, pretrain};
+use tap_train::task::pretrain::pretrain;
 use tap_train::weights::safetensors::write_tensors;
 use tch::{Device, Kind, Tensor};
 
@@ -51,20 +49,6 @@ fn config(preset: &str, more: &[&[&str]]) -> Config {
     let settings = [&NETWORK[..], &RUN].concat().into_iter();
     let settings = settings.chain(more.concat()).map(String::from);
     Config::load(Some(preset), &settings.collect::<Vec<_>>()).unwrap()
-}
-
-fn run(
-    config: &Config,
-    data: &Path,
-    out: &Path,
-    existing: Existing,
-    stop_at: u64,
-) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
-    let options = small::options(data, out.to_owned(), existing, 1);
-    if config.method.kind == "sum" {
-        return small::run_with(&SumKind, config, &options, stop_at);
-    }
-    small::run_with(&I2pMaeKind, config, &options, stop_at)
 }
 
 /// Writes a random ViT with patches of 32 pixels under timm's names; its positions get `bias` on top.
@@ -188,7 +172,7 @@ fn every_switch_learns_from_a_network_in_the_step() {
             &[&METHOD, &[teacher.as_str(), &mask_rule, &weight]],
         );
         let out = folder.path().join(format!("{mask}-{weight_2d}"));
-        let (result, losses) = run(&config, &data, &out, Existing::Refuse, u64::MAX);
+        let (result, losses) = run_in(&config, &data, &out, Existing::Refuse, u64::MAX);
         let result = result.unwrap();
         assert!(
             mean(&losses[25..]) < 0.9 * mean(&losses[..3]),
@@ -244,10 +228,10 @@ fn a_resumed_run_is_an_unbroken_one() {
     ];
     for (name, config) in configs {
         let [whole, broken] = ["whole", "broken"].map(|part| folder.path().join(format!("{name}-{part}")));
-        let (_, losses) = run(&config, &data, &whole, Existing::Refuse, u64::MAX);
-        let (interrupted, _) = run(&config, &data, &broken, Existing::Refuse, 4);
+        let (_, losses) = run_in(&config, &data, &whole, Existing::Refuse, u64::MAX);
+        let (interrupted, _) = run_in(&config, &data, &broken, Existing::Refuse, 4);
         assert!(interrupted.is_none(), "{name}: there is no result yet");
-        let (_, rest) = run(&config, &data, &broken, Existing::Resume, u64::MAX);
+        let (_, rest) = run_in(&config, &data, &broken, Existing::Resume, u64::MAX);
         assert_eq!(rest, losses[4..], "{name}: bit for bit");
     }
 }
@@ -279,7 +263,7 @@ fn features_of_views_are_pooled_by_their_poses_and_by_what_is_visible() {
         let settings = settings.each_ref().map(String::as_str);
         let config = config("mini-i2p-mae", &[&METHOD, &settings]);
         let out = folder.path().join(format!("{set}-{hidden}-{fusion}"));
-        let (result, losses) = run(&config, &data, &out, Existing::Refuse, u64::MAX);
+        let (result, losses) = run_in(&config, &data, &out, Existing::Refuse, u64::MAX);
         let result = result.unwrap();
         assert!(
             result.get("validation_loss_features") < result.get("constant_feature_loss"),
@@ -298,7 +282,7 @@ fn a_sum_trains_one_encoder_with_named_terms() {
     let of_sum = "method=[{kind=\"tap\",weight=0.5},{kind=\"i2p-mae\",mask_ratio=0.5,weight=2}]";
     let config = config("mini-tap-i2p", &[&TAP, &["data.features=views", of_sum]]);
     let out = folder.path().join("sum");
-    let (result, losses) = run(&config, &data, &out, Existing::Refuse, u64::MAX);
+    let (result, losses) = run_in(&config, &data, &out, Existing::Refuse, u64::MAX);
     let result = result.unwrap();
     assert!(mean(&losses[25..]) < 0.9 * mean(&losses[..3]), "{losses:?}");
     let parts = [("validation_tap_loss", 0.5), ("validation_i2p_mae_loss", 2.0)];
@@ -319,7 +303,7 @@ fn a_sum_trains_one_encoder_with_named_terms() {
     let in_parts = config
         .with_settings(&[String::from("pretrain.accumulation_steps=3")])
         .unwrap();
-    let (_, of_parts) = run(
+    let (_, of_parts) = run_in(
         &in_parts,
         &data,
         &folder.path().join("parts"),
@@ -365,7 +349,7 @@ fn point_mae_and_tap_share_their_encoder_too() {
     .concat();
     let settings: Vec<String> = settings.into_iter().map(String::from).collect();
     let config = Config::load(Some("mini-point-mae"), &settings).unwrap();
-    let (result, _) = run(
+    let (result, _) = run_in(
         &config,
         &data,
         &folder.path().join("run"),

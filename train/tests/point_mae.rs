@@ -7,21 +7,19 @@ mod shape;
 mod small;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use small::turn;
+use small::{run_in, turn};
 use tap_train::config::Config;
 use tap_train::method::MethodKind;
 use tap_train::method::point_m2ae::PointM2aeKind;
-use tap_train::method::point_mae::PointMaeKind;
 use tap_train::model::{EncoderConfig, MaskedAutoencoder, MaskedAutoencoderConfig, PointMaeConfig};
 use tap_train::run::Existing;
 use tap_train::run::event::TrainEvent;
 use tap_train::task::classify::Classify;
 use tap_train::task::finetune::finetune;
 use tap_train::task::import::import;
-use tap_train::task::pretrain::{PretrainResult, pretrain};
+use tap_train::task::pretrain::pretrain;
 use tap_train::task::probe::{ProbeOptions, probe};
 use tap_train::task::segment::Segment;
 use tap_train::weights::safetensors::write_tensors;
@@ -53,17 +51,6 @@ fn load(more: &[&str]) -> Config {
     Config::load(Some("mini-point-mae"), &settings.collect::<Vec<_>>()).unwrap()
 }
 
-fn run(
-    config: &Config,
-    data: &Path,
-    out: &Path,
-    existing: Existing,
-    stop_at: u64,
-) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
-    let options = small::options(data, out.to_owned(), existing, 1);
-    small::run_with(&PointMaeKind, config, &options, stop_at)
-}
-
 #[test]
 fn the_loss_falls_and_downstream_tasks_start_from_the_encoder() {
     let _turn = turn();
@@ -76,7 +63,7 @@ fn the_loss_falls_and_downstream_tasks_start_from_the_encoder() {
         "segment.steps=6",
         "segment.batch_size=6",
     ]);
-    let (result, losses) = run(&config, &data, &pretrained, Existing::Refuse, u64::MAX);
+    let (result, losses) = run_in(&config, &data, &pretrained, Existing::Refuse, u64::MAX);
     let result = result.unwrap();
     let mean = |losses: &[(u64, f64)]| losses.iter().map(|(_, loss)| loss).sum::<f64>() / losses.len() as f64;
     assert!(
@@ -159,8 +146,7 @@ fn a_hierarchy_learns_and_is_fine_tuned() {
     ];
     let settings = [&RUN[..], &own].concat().into_iter().map(String::from);
     let config = Config::load(Some("mini-point-m2ae"), &settings.collect::<Vec<_>>()).unwrap();
-    let options = small::options(&data, pretrained.clone(), Existing::Refuse, 1);
-    let (result, losses) = small::run_with(&PointM2aeKind, &config, &options, u64::MAX);
+    let (result, losses) = run_in(&config, &data, &pretrained, Existing::Refuse, u64::MAX);
     let result = result.unwrap();
     assert!(
         result.get("validation_loss") < result.get("center_loss"),
@@ -201,10 +187,10 @@ fn a_resumed_run_masks_what_an_unbroken_one_does() {
         "log.num_images=0",
     ]);
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
-    let (_, losses) = run(&config, &data, &whole, Existing::Refuse, u64::MAX);
-    let (interrupted, _) = run(&config, &data, &broken, Existing::Refuse, 4);
+    let (_, losses) = run_in(&config, &data, &whole, Existing::Refuse, u64::MAX);
+    let (interrupted, _) = run_in(&config, &data, &broken, Existing::Refuse, 4);
     assert!(interrupted.is_none(), "there is no result yet");
-    let (_, rest) = run(&config, &data, &broken, Existing::Resume, u64::MAX);
+    let (_, rest) = run_in(&config, &data, &broken, Existing::Resume, u64::MAX);
     assert_eq!(rest, losses[4..], "bit for bit");
 }
 

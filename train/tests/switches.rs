@@ -41,8 +41,7 @@ fn run(
     existing: Existing,
     stop_at: u64,
 ) -> (Option<PretrainResult>, Vec<f64>) {
-    let options = small::options(data, out.to_owned(), existing, 1);
-    let (result, losses) = small::run(config, &options, stop_at);
+    let (result, losses) = small::run_in(config, data, out, existing, stop_at);
     (result, losses.into_iter().map(|(_, loss)| loss).collect())
 }
 

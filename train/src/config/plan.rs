@@ -323,7 +323,7 @@ pub struct DataPlan {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub features: String,
     /// What a view says of points that it hides.
-    #[serde(default, skip_serializing_if = "HiddenPoints::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub hidden_points: HiddenPoints,
     /// Size of the cache of encoded rows, in bytes.
     pub cache_bytes: u64,
@@ -331,7 +331,7 @@ pub struct DataPlan {
     #[serde(rename = "where", default, skip_serializing_if = "String::is_empty")]
     pub filter: String,
     /// The order of rows; that of earlier versions if absent.
-    #[serde(default, skip_serializing_if = "is_listed")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub order: RowOrder,
     /// Data sets that are mixed into the training rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -349,12 +349,8 @@ pub struct MixPlan {
     pub weight: Option<f64>,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes fields by reference"
-)]
-fn is_listed(order: &RowOrder) -> bool {
-    *order == RowOrder::Listed
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Length, learning rate, optimizer and augmentation.

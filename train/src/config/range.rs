@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Bound, RangeBounds as _};
 
+use tap_dataset::Order;
 use toml::{Table, Value};
 
 use super::{Config, PHASES};
@@ -108,8 +109,10 @@ const FULL_LISTS: &[(&str, &[&str])] = &[
 const FINITE: Range = Range::new(Bound::Excluded(f64::NEG_INFINITY), Bound::Excluded(f64::INFINITY));
 const NOT_NEGATIVE: Range = Range::new(Bound::Included(0.0), Bound::Excluded(f64::INFINITY));
 const POSITIVE: Range = Range::new(Bound::Excluded(0.0), Bound::Excluded(f64::INFINITY));
-/// Weights of a mixture count in millionths.
-const WEIGHT: Range = Range::new(Bound::Included(1e-6), Bound::Included(1e9));
+const WEIGHT: Range = Range::new(
+    Bound::Included(*Order::WEIGHTS.start()),
+    Bound::Included(*Order::WEIGHTS.end()),
+);
 /// Gradients are not clipped at 0; to clip them at infinity is the same.
 const NORM: Range = Range::new(Bound::Included(0.0), Bound::Included(f64::INFINITY));
 const PART: Range = Range::new(Bound::Included(0.0), Bound::Included(1.0));

@@ -202,6 +202,23 @@ pub struct ViewBatch {
 }
 
 impl Batch {
+    /// Clouds of points alone, of the first class.
+    #[cfg(test)]
+    pub(crate) fn of_points(xyz: Tensor, sample_seeds: Vec<u64>) -> Self {
+        Self {
+            labels: Tensor::zeros([sample_seeds.len() as i64], (Kind::Int64, xyz.device())),
+            cloud: Cloud {
+                features: xyz.transpose(1, 2),
+                xyz,
+            },
+            sample_seeds,
+            views: None,
+            normals: None,
+            part_labels: None,
+            features: None,
+        }
+    }
+
     /// Number of samples.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -99,7 +99,6 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::model::Cloud;
 
     /// The square of every x, and the absolute value of those above 0.
     #[derive(Debug)]
@@ -128,18 +127,7 @@ mod tests {
         let xyz = Tensor::randn([5, 4, 3], (Kind::Float, Device::Cpu));
         let run = |sizes: &[i64]| {
             let xyz = xyz.copy().set_requires_grad(true);
-            let batch = Batch {
-                cloud: Cloud {
-                    features: xyz.transpose(1, 2),
-                    xyz: xyz.shallow_clone(),
-                },
-                sample_seeds: vec![0; 5],
-                labels: Tensor::zeros([5], (Kind::Int64, Device::Cpu)),
-                views: None,
-                normals: None,
-                part_labels: None,
-                features: None,
-            };
+            let batch = Batch::of_points(xyz.shallow_clone(), vec![0; 5]);
             let starts = sizes.iter().scan(0, |start, size| {
                 *start += size;
                 Some(*start - size)

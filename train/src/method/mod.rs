@@ -232,9 +232,17 @@ where
     S: serde::Serialize + for<'de> serde::Deserialize<'de>,
 {
     let settings: S = config.method.parse().map_err(invalid)?;
+    plan_with(&config.method.kind, &settings)
+}
+
+/// The plan of the method of this name with these settings.
+///
+/// # Errors
+/// Where they have no form in TOML.
+pub fn plan_with(kind: &str, settings: &impl serde::Serialize) -> Result<MethodPlan, TrainError> {
     let settings = toml::Table::try_from(settings).map_err(|error| invalid(error.to_string()))?;
     Ok(MethodPlan::Other(MethodConfig {
-        kind: config.method.kind.clone(),
+        kind: kind.to_owned(),
         settings,
     }))
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use tch::{Tensor, nn};
+use tch::{Device, Tensor, nn};
 
 use super::masked::{self, CHAMFER, Reconstruction};
 use super::{Baselines, CpuBatches, Method, MethodKind, plan_of, settings};
@@ -174,10 +174,13 @@ impl Method for PointMaeMethod {
         _training: CpuBatches<'_>,
         evaluation: CpuBatches<'_>,
     ) -> Result<Baselines, TrainError> {
-        masked::center_baseline(evaluation, self.settings.chamfer, |batch| {
-            let (groups, mask) = self.mask(batch);
-            groups.select(&mask.masked).points.flatten(0, 1)
-        })
+        let mut sums = Sums::default();
+        for batch in evaluation {
+            let (groups, mask) = self.mask(&batch?.to_tensors(Device::Cpu));
+            let truth = groups.select(&mask.masked).points.flatten(0, 1);
+            Reconstruction::at_center(truth).add_to(&mut sums);
+        }
+        Ok(masked::center_baseline(&sums, self.settings.chamfer))
     }
 
     fn evaluate(&self, batch: &Batch, sums: &mut Sums) {
@@ -207,10 +210,9 @@ impl Method for PointMaeMethod {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use tch::{Device, Kind};
+    use tch::Kind;
 
     use super::*;
-    use crate::model::Cloud;
 
     fn method(vs: &nn::VarStore, settings: PointMaeSettings) -> PointMaeMethod {
         let encoder = PointMaeConfig {
@@ -223,18 +225,10 @@ mod tests {
 
     fn batch(num_samples: i64) -> Batch {
         let xyz = Tensor::randn([num_samples, 96, 3], (Kind::Float, Device::Cpu)) * 0.4;
-        Batch {
-            cloud: Cloud {
-                features: xyz.transpose(1, 2),
-                xyz,
-            },
-            sample_seeds: (0..num_samples as u64).map(|sample| 7 + 3 * sample).collect(),
-            labels: Tensor::zeros([num_samples], (Kind::Int64, Device::Cpu)),
-            views: None,
-            normals: None,
-            part_labels: None,
-            features: None,
-        }
+        Batch::of_points(
+            xyz,
+            (0..num_samples as u64).map(|sample| 7 + 3 * sample).collect(),
+        )
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn};
 use toml::{Table, Value};
 
-use super::{Inputs, Method, MethodKind, find, settings};
+use super::{Inputs, Method, MethodKind, find, plan_with, settings};
 use crate::config::{Config, DatasetInfo, MethodConfig, MethodPlan, Plan, SUM, TAP, invalid};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
@@ -88,7 +88,7 @@ impl MethodKind for SumKind {
             })
         };
         let of = settings.of.iter().map(resolve).collect::<Result<_, _>>()?;
-        method_plan(&SumSettings { of })
+        plan_with(SUM, &SumSettings { of })
     }
 
     fn files(&self, config: &Config) -> Vec<PathBuf> {
@@ -111,7 +111,7 @@ impl MethodKind for SumKind {
             find(&summand.method.kind)?.bind(&mut of_summand, data)?;
             summand.method = as_config(of_summand.method)?;
         }
-        plan.method = method_plan(&settings)?;
+        plan.method = plan_with(SUM, &settings)?;
         Ok(())
     }
 
@@ -167,14 +167,6 @@ impl MethodKind for SumKind {
             .collect();
         Ok(Box::new(SumMethod { methods, giver }))
     }
-}
-
-fn method_plan(settings: &SumSettings) -> Result<MethodPlan, TrainError> {
-    let settings = Table::try_from(settings).map_err(|error| invalid(error.to_string()))?;
-    Ok(MethodPlan::Other(MethodConfig {
-        kind: SUM.to_owned(),
-        settings,
-    }))
 }
 
 /// The plan of a method as the table of one.

@@ -176,7 +176,7 @@ impl HierarchicalAutoencoder {
     pub fn points(&self, decoded: &Decoded, mask: &MultiScaleMask, mode: Mode) -> Tensor {
         let masked = decoded.tokens.index_select(0, &mask.masked(Self::RECONSTRUCTED));
         let points = self.rec_head_3d.forward(&masked, mode);
-        points.view([masked.size()[0], -1, 3])
+        points.view([-1, points.size()[1] / 3, 3])
     }
 
     /// The features of the points of the visible groups, nearest point first; groups of all clouds follow each other.
@@ -237,5 +237,38 @@ impl TokenPropagation {
         let x = apply(&self.fuse, &Tensor::cat(&[tokens[0], &carried], 2)).gelu("none");
         let update = apply(&self.net2, &apply(&self.net1, &x).gelu("none"));
         (update + x).gelu("none")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn where_nothing_is_masked_nothing_is_reconstructed() {
+        let mut encoder = PointM2aeConfig::mini();
+        for (level, num_groups) in encoder.levels.iter_mut().zip([32, 24, 8]) {
+            (level.num_groups, level.num_neighbors, level.num_blocks) = (num_groups, 4, 1);
+        }
+        let config = HierarchicalAutoencoderConfig {
+            encoder,
+            decoder_blocks: 1,
+            decoder_drop_path: 0.0,
+            feature_channels: 0,
+        };
+        let model = HierarchicalAutoencoder::new(&nn::VarStore::new(Device::Cpu).root(), &config);
+        let xyz = Tensor::randn([1, 96, 3], (Kind::Float, Device::Cpu));
+        let groups = model.groups(&Cloud {
+            features: xyz.transpose(1, 2),
+            xyz,
+        });
+        let all =
+            |groups: &Groups| Tensor::ones(groups.centers.size()[..2].to_vec(), (Kind::Bool, Device::Cpu));
+        let mask = MultiScaleMask {
+            visible: groups.iter().map(all).collect(),
+        };
+        assert_eq!(model.reconstruct(&groups, &mask, Mode::EVAL).size(), [0, 4, 3]);
     }
 }

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Mean and deviation of the photographs that the network was trained on, by channel.
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const DEVIATION: [f32; 3] = [0.229, 0.224, 0.225];
+use super::image::Normalization;
+
 /// Behind these convolutions, counted from 1, a block ends: its output is compared, then pooled.
 const BLOCK_ENDS: [usize; 4] = [2, 4, 7, 10];
 
@@ -61,8 +60,8 @@ impl Vgg {
         let channel = |values: &[f32]| Tensor::from_slice(values).view([1, 3, 1, 1]).to_device(device);
         Ok(Self {
             convolutions,
-            mean: channel(&MEAN),
-            deviation: channel(&DEVIATION),
+            mean: channel(&Normalization::IMAGENET.mean),
+            deviation: channel(&Normalization::IMAGENET.deviation),
         })
     }
 

@@ -9,8 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tap_train::config::Config;
 use tap_train::engine::trainer::RunOptions;
-use tap_train::method::MethodKind;
-use tap_train::method::tap::TapKind;
+use tap_train::method::{MethodKind, find};
 use tap_train::run::Existing;
 use tap_train::run::event::TrainEvent;
 use tap_train::task::pretrain::{PretrainResult, pretrain_with};
@@ -68,10 +67,10 @@ pub(crate) fn run(
     options: &RunOptions,
     stop_at: u64,
 ) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
-    run_with(&TapKind, config, options, stop_at)
+    run_with(find(&config.method.kind).unwrap(), config, options, stop_at)
 }
 
-/// The same by another method.
+/// The same by a method that configurations cannot name.
 pub(crate) fn run_with(
     method: &dyn MethodKind,
     config: &Config,
@@ -91,4 +90,15 @@ pub(crate) fn run_with(
         }
     });
     (result.unwrap(), losses)
+}
+
+/// The same on the data and in the folder that are given, with one loader thread.
+pub(crate) fn run_in(
+    config: &Config,
+    data: &Path,
+    out: &Path,
+    existing: Existing,
+    stop_at: u64,
+) -> (Option<PretrainResult>, Vec<(u64, f64)>) {
+    run(config, &options(data, out.to_owned(), existing, 1), stop_at)
 }

@@ -17,14 +17,14 @@ use self::settings::{I2pMaeSettings, MaskRule};
 pub use self::target::{FeatureTargets, TargetForm};
 use self::teacher::Teacher;
 use super::masked::{self, CHAMFER, Reconstruction};
-use super::{Baselines, CpuBatches, Inputs, Method, MethodKind, settings};
-use crate::config::{Config, DatasetInfo, MethodConfig, MethodPlan, Plan, invalid};
+use super::{Baselines, CpuBatches, Inputs, Method, MethodKind, plan_with, settings};
+use crate::config::{Config, DatasetInfo, MethodPlan, Plan, invalid};
 use crate::data::batch::{Batch, CpuBatch, ImageFeatureBatch};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::model::{
-    Decoded, Encoder, EncoderConfig, GroupMask, Groups, HierarchicalAutoencoder,
-    HierarchicalAutoencoderConfig, Mode, MultiScaleMask, PointM2aeConfig,
+    Decoded, Encoder, GroupMask, Groups, HierarchicalAutoencoder, HierarchicalAutoencoderConfig, Mode,
+    MultiScaleMask, PointM2aeConfig,
 };
 use crate::optim::ParameterGroup;
 use crate::run::image_grid::ImageGrid;
@@ -48,7 +48,7 @@ impl MethodKind for I2pMaeKind {
     }
 
     fn plan(&self, config: &Config) -> Result<MethodPlan, TrainError> {
-        method_plan(&I2pMaeSettings::resolved(config)?)
+        plan_with(NAME, &I2pMaeSettings::resolved(config)?)
     }
 
     fn files(&self, config: &Config) -> Vec<PathBuf> {
@@ -78,23 +78,19 @@ impl MethodKind for I2pMaeKind {
                 )));
             }
         }
-        plan.method = method_plan(&settings)?;
+        plan.method = plan_with(NAME, &settings)?;
         Ok(())
     }
 
     fn check(&self, plan: &Plan, _data: &DatasetInfo) -> Result<(), TrainError> {
-        let (encoder, settings) = (encoder(plan)?, settings::<I2pMaeSettings>(plan)?);
-        if encoder.levels.len() < 2 {
-            return Err(invalid(format!(
-                "the method {NAME} needs at least two encoder.levels"
-            )));
-        }
+        let settings: I2pMaeSettings = settings(plan)?;
+        masked::check_hierarchy(plan, NAME, settings.mask_ratio)?;
         if settings.contrasts() && plan.phase.accumulation_steps > 1 {
             return Err(invalid(
                 "method.contrast_weight tells the objects of a whole batch apart, so it needs accumulation_steps = 1",
             ));
         }
-        masked::check_mask(settings.mask_ratio, encoder.coarsest().num_groups)
+        Ok(())
     }
 
     fn build(&self, vs: &nn::Path<'_>, plan: &Plan) -> Result<Box<dyn Method>, TrainError> {
@@ -103,32 +99,15 @@ impl MethodKind for I2pMaeKind {
         let teacher = path
             .map(|path| Teacher::read(path, settings.teacher_layer, vs.device()))
             .transpose()?;
-        Ok(Box::new(I2pMaeMethod::new(vs, encoder(plan)?, settings, teacher)))
+        let encoder = masked::hierarchy(plan, NAME)?;
+        Ok(Box::new(I2pMaeMethod::new(vs, encoder, settings, teacher)))
     }
 }
 
-fn method_plan(settings: &I2pMaeSettings) -> Result<MethodPlan, TrainError> {
-    let settings = toml::Table::try_from(settings).map_err(|error| invalid(error.to_string()))?;
-    Ok(MethodPlan::Other(MethodConfig {
-        kind: NAME.to_owned(),
-        settings,
-    }))
-}
-
-/// The encoder of a plan.
-///
-/// # Errors
-/// Where it is no hierarchy that can leave groups out.
-fn encoder(plan: &Plan) -> Result<&PointM2aeConfig, TrainError> {
-    match &plan.encoder {
-        EncoderConfig::PointM2ae(encoder) => Ok(encoder),
-        other => Err(masked::cannot_mask(NAME, other.kind(), "point_m2ae")),
-    }
-}
-
-/// The autoencoder with its loss, and the 2D network where one looks at every batch.
+/// The autoencoder with its loss, and the 2D network where one looks at every batch. With random masks and without 2D features
+/// it is Point-M2AE.
 #[derive(Debug)]
-struct I2pMaeMethod {
+pub(super) struct I2pMaeMethod {
     autoencoder: HierarchicalAutoencoder,
     contrast: Option<Contrast>,
     teacher: Option<Teacher>,
@@ -139,7 +118,7 @@ struct I2pMaeMethod {
 }
 
 impl I2pMaeMethod {
-    fn new(
+    pub(super) fn new(
         vs: &nn::Path<'_>,
         encoder: &PointM2aeConfig,
         settings: I2pMaeSettings,
@@ -217,22 +196,6 @@ impl I2pMaeMethod {
         let predicted = self.autoencoder.features(decoded, mask, mode);
         (targets.squared_error(&predicted), targets.count())
     }
-
-    /// Adds all that [`scalars`](Method::scalars) needs.
-    fn add_to(&self, batch: &Batch, sums: &mut Sums) {
-        let (groups, mask) = self.mask(batch);
-        let decoded = self.autoencoder.decode(&groups, &mask, Mode::EVAL);
-        self.reconstruction(&decoded, &groups, &mask, Mode::EVAL)
-            .add_to(sums);
-        if self.settings.predicts_features() {
-            let (sum, count) = self.feature_error(batch, &decoded, &groups, &mask, Mode::EVAL);
-            sums.add(FEATURES, &[sum.double_value(&[]), count]);
-        }
-        if let Some(contrast) = &self.contrast {
-            let sum = contrast.loss(&decoded, &mask, features(batch));
-            sums.add(CONTRAST, &[sum.double_value(&[]), batch.len() as f64]);
-        }
-    }
 }
 
 /// The 2D features of a batch, which [`Loss::prepare`] or the loader put there.
@@ -262,21 +225,15 @@ impl Loss for I2pMaeMethod {
     fn normalizer(&self, batch: &Batch) -> Sums {
         let (groups, mask) = self.mask(batch);
         let truth = HierarchicalAutoencoder::masked_points(&groups, &mask);
-        let sums = Sums::default()
-            .with(CHAMFER, &[Reconstruction::at_center(truth).num_groups()])
-            .with(CONTRAST, &[batch.len() as f64]);
-        if !self.settings.predicts_features() {
-            return sums;
+        let mut sums = Sums::default().with(CHAMFER, &[Reconstruction::at_center(truth).num_groups()]);
+        if self.settings.predicts_features() {
+            let count = FeatureTargets::count_of(features(batch), &groups, &mask, self.form());
+            sums.add(FEATURES, &[count]);
         }
-        sums.with(
-            FEATURES,
-            &[FeatureTargets::count_of(
-                features(batch),
-                &groups,
-                &mask,
-                self.form(),
-            )],
-        )
+        if self.contrast.is_some() {
+            sums.add(CONTRAST, &[batch.len() as f64]);
+        }
+        sums
     }
 
     fn terms(&self, batch: &Batch, mode: Mode) -> Vec<Term> {
@@ -340,24 +297,29 @@ impl Method for I2pMaeMethod {
                 Ok(())
             })?;
         }
-        let center = masked::scalars(&points, self.settings.chamfer)
-            .get("loss")
-            .unwrap_or(f64::NAN);
-        let mut scalars = Scalars::default().with("center_loss", center);
-        let mut note = format!("{center:.4} (all points of a group at its center)");
+        let mut baselines = masked::center_baseline(&points, self.settings.chamfer);
         if self.settings.predicts_features() {
             let constant = moments.variance();
-            scalars.set("constant_feature_loss", constant);
+            baselines.scalars.set("constant_feature_loss", constant);
+            let note = baselines.note.get_or_insert_default();
             let _ = write!(note, ", {constant:.4} (the best constant feature)");
         }
-        Ok(Baselines {
-            scalars,
-            note: Some(note),
-        })
+        Ok(baselines)
     }
 
     fn evaluate(&self, batch: &Batch, sums: &mut Sums) {
-        self.add_to(batch, sums);
+        let (groups, mask) = self.mask(batch);
+        let decoded = self.autoencoder.decode(&groups, &mask, Mode::EVAL);
+        self.reconstruction(&decoded, &groups, &mask, Mode::EVAL)
+            .add_to(sums);
+        if self.settings.predicts_features() {
+            let (sum, count) = self.feature_error(batch, &decoded, &groups, &mask, Mode::EVAL);
+            sums.add(FEATURES, &[sum.double_value(&[]), count]);
+        }
+        if let Some(contrast) = &self.contrast {
+            let sum = contrast.loss(&decoded, &mask, features(batch));
+            sums.add(CONTRAST, &[sum.double_value(&[]), batch.len() as f64]);
+        }
     }
 
     fn scalars(&self, sums: &Sums) -> Scalars {
@@ -390,7 +352,6 @@ mod tests {
 
     use super::*;
     use crate::method::i2p_mae::settings::{Fusion, TargetScale};
-    use crate::model::Cloud;
 
     const SIZE: [i64; 2] = [3, 5];
 
@@ -420,16 +381,11 @@ mod tests {
             visible: has_hidden.then(|| Tensor::rand([num_samples, views, 96], options).gt(0.6)),
         };
         Batch {
-            cloud: Cloud {
-                features: xyz.transpose(1, 2),
-                xyz,
-            },
-            sample_seeds: (0..num_samples as u64).map(|sample| 7 + 3 * sample).collect(),
-            labels: Tensor::zeros([num_samples], (Kind::Int64, Device::Cpu)),
-            views: None,
-            normals: None,
-            part_labels: None,
             features: Some(features),
+            ..Batch::of_points(
+                xyz,
+                (0..num_samples as u64).map(|sample| 7 + 3 * sample).collect(),
+            )
         }
     }
 

@@ -16,7 +16,7 @@ const MAX_IMAGES: i64 = 48;
 
 /// The network and its file.
 #[derive(Debug)]
-pub(super) struct Teacher {
+pub(in crate::method) struct Teacher {
     network: Box<dyn ImageEncoder>,
     path: PathBuf,
 }
@@ -31,7 +31,7 @@ impl Teacher {
             layer,
             ..ImageEncoderOptions::default()
         };
-        let network = load_image_encoder(path, options, device)?.network.encoder;
+        let network = load_image_encoder(path, options, device)?.encoder;
         let teacher = Self {
             network,
             path: path.to_owned(),

@@ -3,13 +3,14 @@
 
 mod image;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 pub(super) use self::image::{cloud_grid, hierarchy_grid};
-use super::{Baselines, CpuBatches};
-use crate::config::invalid;
+use super::Baselines;
+use crate::config::{Plan, invalid};
 use crate::data::batch::Batch;
 use crate::error::TrainError;
+use crate::model::{EncoderConfig, PointM2aeConfig};
 use crate::ops::{ChamferNorm, chamfer};
 use crate::optim::ParameterGroup;
 use crate::scalar::{Scalars, Sums};
@@ -48,6 +49,28 @@ pub(super) fn check_mask(mask_ratio: f64, num_groups: i64) -> Result<(), TrainEr
     Err(invalid(format!(
         "method.mask_ratio = {mask_ratio} masks none of encoder.num_groups = {num_groups}"
     )))
+}
+
+/// The encoder of a plan.
+///
+/// # Errors
+/// Where it is no hierarchy that can leave groups out.
+pub(super) fn hierarchy<'a>(plan: &'a Plan, method: &str) -> Result<&'a PointM2aeConfig, TrainError> {
+    match &plan.encoder {
+        EncoderConfig::PointM2ae(encoder) => Ok(encoder),
+        other => Err(cannot_mask(method, other.kind(), "point_m2ae")),
+    }
+}
+
+/// Refuses an encoder that is no hierarchy, and a mask that hides nothing of it.
+pub(super) fn check_hierarchy(plan: &Plan, method: &str, mask_ratio: f64) -> Result<(), TrainError> {
+    let encoder = hierarchy(plan, method)?;
+    if encoder.levels.len() < 2 {
+        return Err(invalid(format!(
+            "the method {method} needs at least two encoder.levels"
+        )));
+    }
+    check_mask(mask_ratio, encoder.coarsest().num_groups)
 }
 
 /// What a method says of a backbone that it cannot hide anything from.
@@ -121,30 +144,18 @@ pub(super) fn scalars(sums: &Sums, norm: ChamferNorm) -> Scalars {
         .fold(scalars, |scalars, (name, _)| scalars.with(*name, sums.mean(name)))
 }
 
-/// The loss where all points of a group are at its center.
-///
-/// # Shapes
-/// - `truth`: the points of the masked groups of a batch, M,K,3
-pub(super) fn center_baseline(
-    batches: CpuBatches<'_>,
-    norm: ChamferNorm,
-    truth: impl Fn(&Batch) -> Tensor,
-) -> Result<Baselines, TrainError> {
-    let mut sums = Sums::default();
-    for batch in batches {
-        let batch = batch?.to_tensors(Device::Cpu);
-        Reconstruction::at_center(truth(&batch)).add_to(&mut sums);
-    }
-    let loss = scalars(&sums, norm).get("loss").unwrap_or(f64::NAN);
-    Ok(Baselines {
+/// The loss where all points of a group are at its center, from the sums over [`Reconstruction::at_center`].
+pub(super) fn center_baseline(sums: &Sums, norm: ChamferNorm) -> Baselines {
+    let loss = scalars(sums, norm).get("loss").unwrap_or(f64::NAN);
+    Baselines {
         scalars: Scalars::default().with("center_loss", loss),
         note: Some(format!("{loss:.4} (all points of a group at its center)")),
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
+    use tch::{Device, Kind};
 
     use super::*;
 

@@ -7,7 +7,9 @@
 use tch::Tensor;
 
 use super::parameter::Parameters;
-use super::{ImageEncoder, ImageEncoderOptions, ImageFeatures, Linear, Normalization, Resizing};
+use super::{
+    ImageEncoder, ImageEncoderOptions, ImageFeatures, Linear, Normalization, Resizing, mean_attention,
+};
 
 /// Width of a head of the attention pooling.
 const HEAD_CHANNELS: i64 = 64;
@@ -279,11 +281,7 @@ impl AttentionPool {
             heads(self.q_proj.forward(&mean)),
             heads(self.k_proj.forward(&tokens)),
         );
-        let logits = query.matmul(&key.transpose(2, 3)) / (HEAD_CHANNELS as f64).sqrt();
-        let saliency = logits
-            .softmax(-1, None)
-            .mean_dim(1, false, None)
-            .narrow(2, 1, h * w);
+        let saliency = mean_attention(&query, &key).narrow(1, 1, h * w);
         ImageFeatures {
             features: features.transpose(1, 2).reshape([batch, -1, h, w]),
             saliency: saliency.reshape([batch, h, w]),

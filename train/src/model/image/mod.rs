@@ -228,6 +228,17 @@ impl Linear {
     }
 }
 
+/// How much a query attends to each key, mean over the heads.
+///
+/// # Shapes
+/// - `query`: B,heads,1,D; `key`: B,heads,T,D
+/// - returns B,T
+fn mean_attention(query: &Tensor, key: &Tensor) -> Tensor {
+    let (_, _, _, head_channels) = query.size4().expect("queries are B,heads,1,D");
+    let logits = query.matmul(&key.transpose(2, 3)) / (head_channels as f64).sqrt();
+    logits.softmax(-1, None).mean_dim(1, false, None).squeeze_dim(1)
+}
+
 /// How position embeddings are resized to a grid that the network was not trained on: as the code does whose names the tensors
 /// have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use tch::Tensor;
 
 /// Tensors that are named where a file is of no known network.
 const MAX_NAMED: usize = 3;
+/// Axes of tokens and positions: 1,T,C.
+const TOKEN_AXES: usize = 3;
 
 /// Whose names the tensors of a network have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
@@ -222,13 +224,13 @@ impl Published {
             tensors.insert(String::from("head.weight"), head.transpose(0, 1));
         }
         if naming != Naming::ClipResNet {
-            for (name, num_axes) in [("cls_token", 3), ("pos_embed", 3), ("reg_token", 3)] {
+            for name in ["cls_token", "pos_embed", "reg_token"] {
                 if let Some(tensor) = tensors.get_mut(name) {
                     let size = tensor.size();
-                    if !(1..=num_axes).contains(&size.len()) {
+                    if !(1..=TOKEN_AXES).contains(&size.len()) {
                         return Err(format!("'{}' is {size:?}, expected [1, T, C]", names[name]));
                     }
-                    let ones = vec![1; num_axes - size.len()];
+                    let ones = vec![1; TOKEN_AXES - size.len()];
                     *tensor = tensor.view([ones, size].concat().as_slice());
                 }
             }
@@ -251,11 +253,16 @@ fn prefixes(file: &BTreeMap<String, Tensor>, naming: Naming) -> Vec<String> {
     let [sign, other] = naming.signs();
     let names = file.keys();
     names
-        .filter_map(|name| name.strip_suffix(sign))
-        .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        .filter_map(|name| prefix_of(name, sign))
         .filter(|prefix| file.contains_key(&format!("{prefix}{other}")))
         .map(ToOwned::to_owned)
         .collect()
+}
+
+/// What stands before `sign` in a name that ends with it, in whole parts.
+fn prefix_of<'a>(name: &'a str, sign: &str) -> Option<&'a str> {
+    name.strip_suffix(sign)
+        .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
 }
 
 fn is_finite(tensor: &Tensor) -> bool {
@@ -310,10 +317,7 @@ fn unknown(file: &BTreeMap<String, Tensor>) -> String {
         return format!("the file holds no tensors; {EXPECTED}");
     }
     let looks = LOOKS_LIKE.iter().find_map(|(sign, network)| {
-        let has_sign = |name: &String| {
-            name.strip_suffix(sign)
-                .is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
-        };
+        let has_sign = |name: &String| prefix_of(name, sign).is_some();
         file.keys().any(has_sign).then_some(*network)
     });
     let looks = looks.map_or_else(

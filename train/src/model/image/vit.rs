@@ -7,6 +7,7 @@ use super::parameter::Parameters;
 use super::published::Naming;
 use super::{
     Activation, ImageEncoder, ImageEncoderOptions, ImageFeatures, Linear, Norm, Normalization, Resizing,
+    mean_attention,
 };
 
 /// Width of a head, in all but the largest networks of `open_clip`.
@@ -361,7 +362,7 @@ impl Block {
     /// - `x`: B,T,C, in front of the block
     /// - returns B,T
     fn class_attention(&self, x: &Tensor) -> Tensor {
-        let (batch, num_tokens, channels) = x.size3().expect("tokens are B,T,C");
+        let (batch, _, channels) = x.size3().expect("tokens are B,T,C");
         let x = self.norm1.forward(x);
         let project = |x: &Tensor, which: i64| {
             let rows = |tensor: &Tensor| tensor.narrow(0, which * channels, channels);
@@ -371,11 +372,7 @@ impl Block {
                 .transpose(1, 2)
         };
         let (query, key) = (project(&x.narrow(1, 0, 1), 0), project(&x, 1));
-        let logits = query.matmul(&key.transpose(2, 3)) / (self.head_channels as f64).sqrt();
-        logits
-            .softmax(-1, None)
-            .mean_dim(1, false, None)
-            .view([batch, num_tokens])
+        mean_attention(&query, &key)
     }
 }
 
