@@ -6,10 +6,9 @@ mod util;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use util::{Outcome, TestDir, kill_after};
+use util::{Outcome, TestDir, kill_after, python_with_readers};
 
 fn place_with_shards() -> TestDir {
     let place = TestDir::new();
@@ -26,12 +25,7 @@ fn export(place: &TestDir, arguments: &str) -> Outcome {
 
 #[test]
 fn exports_are_read_as_their_programs_read_them() {
-    let Some(readers) = std::env::var_os("TAP_READERS") else {
-        assert!(
-            std::env::var_os("TAP_REQUIRE_READERS").is_none(),
-            "TAP_READERS does not name the folder of Python packages"
-        );
-        util::skip("no other readers: TAP_READERS names no folder of Python packages");
+    let Some(mut python) = python_with_readers() else {
         return;
     };
     let place = place_with_shards();
@@ -49,18 +43,10 @@ fn exports_are_read_as_their_programs_read_them() {
         .json();
         assert_eq!(report["num_rows_by_split"]["train"], 6, "{report}");
     }
-    let output = Command::new(Path::new(&readers).join("python"))
+    python
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/export.py"))
-        .current_dir(place.path(""))
-        .env("PYTHONPATH", &readers)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .current_dir(place.path(""));
+    let said = Outcome::of(&mut python).succeeds().stdout;
     assert_eq!(said, "mvcnn: 12\nmvcnn-pytorch: 12\nnpy: 12\nwebdataset: 12\n");
 }
 

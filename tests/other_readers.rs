@@ -5,18 +5,12 @@
 mod util;
 
 use std::path::Path;
-use std::process::Command;
 
-use util::TestDir;
+use util::{Outcome, TestDir, python_with_readers};
 
 #[test]
 fn a_folder_of_shards_is_a_parquet_dataset_for_every_reader() {
-    let Some(readers) = std::env::var_os("TAP_READERS") else {
-        assert!(
-            std::env::var_os("TAP_REQUIRE_READERS").is_none(),
-            "TAP_READERS does not name the folder of Python packages"
-        );
-        util::skip("no other readers: TAP_READERS names no folder of Python packages");
+    let Some(mut python) = python_with_readers() else {
         return;
     };
     let place = TestDir::new();
@@ -26,19 +20,11 @@ fn a_folder_of_shards_is_a_parquet_dataset_for_every_reader() {
     let relight = "dataset relight shards --lighting hemisphere --add sky";
     place.run(&relight.split(' ').collect::<Vec<_>>()).succeeds();
 
-    let output = Command::new(Path::new(&readers).join("python"))
+    python
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/other_readers.py"))
         .args([place.path("shards").as_os_str(), "sky".as_ref()])
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/datasets.md"))
-        .env("PYTHONPATH", &readers)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{said}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/datasets.md"));
+    let said = Outcome::of(&mut python).succeeds().stdout;
     let expected = "\
 pyarrow table: 12
 pyarrow dataset: 12

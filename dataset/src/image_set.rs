@@ -33,16 +33,29 @@ pub fn image_set_dir(dir: &Path, name: &str) -> Result<PathBuf> {
     }
     for sets in IMAGE_SET_FOLDERS {
         let set_dir = dir.join(sets).join(name);
-        if has_manifest(&set_dir)? {
+        if has_file(&set_dir, is_manifest_name)? {
             return Ok(set_dir);
         }
     }
     Ok(dir.join(IMAGE_SETS).join(name))
 }
 
-fn has_manifest(dir: &Path) -> Result<bool> {
+fn has_file(dir: &Path, is_wanted: fn(&str) -> bool) -> Result<bool> {
     let files = store::list(dir)?;
-    Ok(files.iter().any(|file| is_manifest_name(&file.name)))
+    Ok(files.iter().any(|file| is_wanted(&file.name)))
+}
+
+/// Names of the folders in `sets` that hold a manifest, in the order of the list.
+pub(crate) fn folders_with(sets: &Path, is_manifest: fn(&str) -> bool) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for found in store::list(sets)? {
+        if let Some(name) = found.name.strip_suffix('/')
+            && has_file(&sets.join(name), is_manifest)?
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Names of all image sets, complete or not, sorted.
@@ -51,15 +64,8 @@ fn has_manifest(dir: &Path) -> Result<bool> {
 /// When the folder cannot be read.
 pub fn image_sets(dir: &Path) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
-    for sets in IMAGE_SET_FOLDERS.map(|sets| dir.join(sets)) {
-        for found in store::list(&sets)? {
-            let Some(name) = found.name.strip_suffix('/') else {
-                continue;
-            };
-            if has_manifest(&sets.join(name))? {
-                names.insert(name.to_owned());
-            }
-        }
+    for sets in IMAGE_SET_FOLDERS {
+        names.extend(folders_with(&dir.join(sets), is_manifest_name)?);
     }
     Ok(names.into_iter().collect())
 }

@@ -50,6 +50,19 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Resu
     return std::os::windows::fs::FileExt::seek_read(file, buffer, position);
 }
 
+/// Fills a buffer from a position, without moving a shared cursor.
+#[cfg(feature = "build")]
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match read_at(file, &mut buffer[filled..], position + filled as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            num_bytes => filled += num_bytes,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

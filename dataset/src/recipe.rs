@@ -22,7 +22,7 @@ const FILE_NORMALS_SINCE: u32 = 4;
 /// Limit on points per object.
 const MAX_NUM_POINTS: usize = 1 << 18;
 /// Limit on objects per shard.
-pub(crate) const MAX_ROWS_PER_SHARD: usize = 1 << 20;
+const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 
 /// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +58,18 @@ pub struct BuildRecipe {
     /// Objects that cover less than this fraction of one of their images are left out; 0 keeps all.
     #[serde(skip_serializing_if = "is_zero")]
     pub min_coverage: f32,
+}
+
+/// Refuses shards without rows, and shards too large.
+pub(crate) fn check_rows_per_shard(rows_per_shard: usize) -> Result<()> {
+    if (1..=MAX_ROWS_PER_SHARD).contains(&rows_per_shard) {
+        return Ok(());
+    }
+    Err(DatasetError::Recipe(RecipeError::OutOfRange {
+        key: "rows_per_shard",
+        value: rows_per_shard.to_string(),
+        rule: "1 to 1048576",
+    }))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -134,9 +146,7 @@ impl BuildRecipe {
         if !(1..=MAX_NUM_POINTS).contains(num_points) {
             return out_of_range("num_points", num_points.to_string(), "1 to 262144");
         }
-        if !(1..=MAX_ROWS_PER_SHARD).contains(rows_per_shard) {
-            return out_of_range("rows_per_shard", rows_per_shard.to_string(), "1 to 1048576");
-        }
+        check_rows_per_shard(*rows_per_shard)?;
         if !(0.0..=1.0).contains(min_coverage) {
             return out_of_range("min_coverage", min_coverage.to_string(), "0 to 1");
         }

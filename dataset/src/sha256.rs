@@ -42,6 +42,15 @@ pub fn of_file(path: &Path) -> io::Result<(String, u64)> {
     Ok((hex(&hasher.finalize()), num_bytes))
 }
 
+/// Hash of a list of files with their hashes: over one line `<file> <sha256>` each.
+pub(crate) fn of_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut hasher = Sha256::new();
+    for (file, sha256) in files {
+        hasher.update(format!("{file} {sha256}\n"));
+    }
+    hex(&hasher.finalize())
+}
+
 /// Reads to the end in chunks.
 pub(crate) fn for_each_chunk(
     reader: &mut impl Read,

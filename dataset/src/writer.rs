@@ -17,7 +17,8 @@ use crate::image_set::IMAGE_SET_FOLDERS;
 use crate::manifest::{
     BuildPart, JOURNAL_SUFFIX, JournalEntry, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest,
     OLD_MANIFEST_FILE_NAME, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
-    SourceDescription, image_shard_file_name, is_manifest_name, manifest_file, shard_file_name, shard_stem,
+    SourceDescription, image_shard_file_name, is_manifest_name, json_differences, manifest_file,
+    shard_file_name, shard_stem,
 };
 use crate::owned_folder::{refuse_foreign, refuse_link};
 use crate::pipeline::{num_threads, parallel_map};
@@ -591,31 +592,7 @@ pub(crate) fn differences(found: &Manifest, expected: &Manifest) -> Vec<String> 
             "shards": num_shards,
         })
     };
-    let mut differences = Vec::new();
-    compare("", &identity(found), &identity(expected), &mut differences);
-    differences
-}
-
-fn compare(path: &str, found: &Value, expected: &Value, differences: &mut Vec<String>) {
-    if let (Value::Object(found), Value::Object(expected)) = (found, expected) {
-        let keys: BTreeSet<_> = found.keys().chain(expected.keys()).collect();
-        for key in keys {
-            let path = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
-            let value = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
-            compare(&path, &value(found), &value(expected), differences);
-        }
-    } else if found != expected {
-        let (found, expected) = (found.to_string(), expected.to_string());
-        differences.push(if found.len() + expected.len() > 120 {
-            format!("{path} differs")
-        } else {
-            format!("{path} is {found} there and {expected} here")
-        });
-    }
+    json_differences(&identity(found), &identity(expected))
 }
 
 /// Refuses a folder that contains unrelated files.

@@ -96,6 +96,26 @@ fn named_rows(dir: &Path) -> Named {
 }
 
 #[test]
+fn shards_without_rows_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let [all, none] = ["all", "none"].map(|name| dir.path().join(name));
+    let dataset = write(&all, 0..4);
+    let options = DeriveOptions {
+        rows_per_shard: 0,
+        ..options(none.clone())
+    };
+    let error = derive(
+        &[dataset],
+        &RowRules::default(),
+        &options,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    );
+    assert!(error.unwrap_err().to_string().contains("rows_per_shard"));
+    assert!(!none.exists(), "nothing is written");
+}
+
+#[test]
 fn selected_rows_are_those_of_the_dataset_with_labels_of_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let [all, lamps, few] = ["all", "lamps", "few"].map(|name| dir.path().join(name));

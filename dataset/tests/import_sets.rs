@@ -44,9 +44,15 @@ fn run(options: &ImportOptions) -> Result<Vec<ImportReport>, DatasetError> {
 fn imported(options: &ImportOptions) -> (ImportReport, Dataset) {
     let mut reports = run(options).unwrap();
     assert_eq!(reports.len(), 1, "one data set");
-    let verified = verify(&options.out, VerifyOptions { is_deep: true }, &mut |_| {}).unwrap();
+    (reports.remove(0), verified(&options.out))
+}
+
+/// A data set in which there is no problem.
+#[track_caller]
+fn verified(out: &Path) -> Dataset {
+    let verified = verify(out, VerifyOptions { is_deep: true }, &mut |_| {}).unwrap();
     assert_eq!(verified.problems, []);
-    (reports.remove(0), Dataset::open(&options.out).unwrap())
+    Dataset::open(out).unwrap()
 }
 
 /// The error of an import, which leaves nothing.
@@ -632,12 +638,7 @@ fn fewshot_pickles_become_a_data_set_an_episode() {
         .collect();
     assert_eq!(outs, [Path::new("5way_10shot/0"), Path::new("5way_10shot/1")]);
     for report in &reports {
-        assert!(
-            verify(&report.out, VerifyOptions::default(), &mut |_| {})
-                .unwrap()
-                .is_ok()
-        );
-        let dataset = Dataset::open(&report.out).unwrap();
+        let dataset = verified(&report.out);
         assert_eq!(
             dataset.classes(),
             ["airplane", "chair", "xbox"],
@@ -697,12 +698,7 @@ fn episodes_are_drawn_from_an_imported_set() {
     let reports = run(&draw).unwrap();
     assert_eq!(reports.len(), 4, "two settings, two folds");
     for (report, shots) in reports.iter().zip([1, 1, 3, 3]) {
-        assert!(
-            verify(&report.out, VerifyOptions::default(), &mut |_| {})
-                .unwrap()
-                .is_ok()
-        );
-        let dataset = Dataset::open(&report.out).unwrap();
+        let dataset = verified(&report.out);
         assert_eq!(
             (
                 dataset.classes().len(),

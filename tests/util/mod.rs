@@ -251,6 +251,21 @@ pub(crate) fn skip(reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: {reason}");
 }
 
+/// Python with the packages of `TAP_READERS`, a folder that `scripts/test` lays. Where it has to be, its absence is a failure.
+pub(crate) fn python_with_readers() -> Option<Command> {
+    let Some(readers) = std::env::var_os("TAP_READERS").map(PathBuf::from) else {
+        assert!(
+            std::env::var_os("TAP_REQUIRE_READERS").is_none(),
+            "TAP_READERS does not name the folder of Python packages"
+        );
+        skip("no other readers: TAP_READERS names no folder of Python packages");
+        return None;
+    };
+    let mut python = Command::new(readers.join("python"));
+    python.env("PYTHONPATH", readers);
+    Some(python)
+}
+
 /// Is `tap-train` built? Where it has to be, its absence is a failure.
 pub(crate) fn has_trainer() -> bool {
     let name = format!("tap-train{}", std::env::consts::EXE_SUFFIX);

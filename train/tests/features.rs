@@ -116,9 +116,7 @@ fn a_row_has_what_the_network_says_of_its_views() {
     let data = Dataset::open(&folder.path().join("data")).unwrap();
     let set = FeatureSet::open(&data, "dino").unwrap();
     let options = ImageEncoderOptions::default();
-    let network = load_image_encoder(&fixture(NETWORK), options, Device::Cpu)
-        .unwrap()
-        .network;
+    let network = load_image_encoder(&fixture(NETWORK), options, Device::Cpu).unwrap();
     for (split, row) in [(Split::Train, 0), (Split::Train, 8), (Split::Test, 5)] {
         let sample = data.read(split, row, ViewSelection::All).unwrap();
         let stored = set.read(split, row, ViewSelection::All).unwrap();
@@ -181,9 +179,7 @@ fn depth_maps_need_no_views() {
         layer: Some(0),
         ..ImageEncoderOptions::default()
     };
-    let network = load_image_encoder(&fixture(NETWORK), options, Device::Cpu)
-        .unwrap()
-        .network;
+    let network = load_image_encoder(&fixture(NETWORK), options, Device::Cpu).unwrap();
     let expected = network.encoder.encode(&images);
     let got = half(&stored.features, &[3, 4, 4, 128]);
     assert_near(&got, &expected.features.permute([0, 2, 3, 1]), "features");
@@ -358,9 +354,7 @@ fn a_real_network_says_what_onnxruntime_says() {
         layer: Some(7),
         ..ImageEncoderOptions::default()
     };
-    let network = load_image_encoder(&teacher, options, Device::Cpu)
-        .unwrap()
-        .network;
+    let network = load_image_encoder(&teacher, options, Device::Cpu).unwrap();
     assert_eq!(network.encoder.name(), "DINOv2 ViT-S/14");
     assert_eq!(network.encoder.image_size_px(), 518);
     assert_eq!(

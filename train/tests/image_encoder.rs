@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use tap_train::model::image::{Activation, ImageEncoderOptions, Naming, recognize};
-use tap_train::weights::image_encoder::{ImageEncoderFile, load_image_encoder};
+use tap_train::model::image::{Activation, ImageEncoderOptions, Naming, Recognized, recognize};
+use tap_train::weights::image_encoder::load_image_encoder;
 use tap_train::weights::safetensors::{read_tensors, write_tensors};
 use tch::{Device, Kind, Tensor};
 
@@ -35,14 +35,14 @@ fn images(height: i64, width: i64) -> Tensor {
     (wave.sin() * 2.0).to_kind(Kind::Float)
 }
 
-fn load(file: &str, options: ImageEncoderOptions) -> ImageEncoderFile {
+fn load(file: &str, options: ImageEncoderOptions) -> Recognized {
     load_image_encoder(&fixture(file), options, Device::Cpu).unwrap()
 }
 
 /// Compares features and saliency of images of this size with what is expected under `key`.
-fn assert_as_published(file: &ImageEncoderFile, [height, width]: [i64; 2], key: &str) {
+fn assert_as_published(network: &Recognized, [height, width]: [i64; 2], key: &str) {
     let expected = read_tensors(&fixture("expected.safetensors")).unwrap();
-    let got = file.network.encoder.encode(&images(height, width));
+    let got = network.encoder.encode(&images(height, width));
     for (what, got) in [("features", got.features), ("saliency", got.saliency)] {
         let expected = &expected[&format!("{key}/{what}")];
         assert_eq!(got.size(), expected.size(), "{key}: shape of {what}");
@@ -57,8 +57,7 @@ fn assert_as_published(file: &ImageEncoderFile, [height, width]: [i64; 2], key: 
 
 #[test]
 fn clip_of_an_archive_by_openai() {
-    let file = load("clip_vit.pt", ImageEncoderOptions::default());
-    let network = &file.network;
+    let network = load("clip_vit.pt", ImageEncoderOptions::default());
     assert_eq!(network.naming, Naming::OpenClip);
     assert_eq!(network.prefix, "visual.");
     assert_eq!(network.encoder.name(), "CLIP ViT-2x128/16");
@@ -69,27 +68,26 @@ fn clip_of_an_archive_by_openai() {
         (0, 3),
         "{network:?}"
     );
-    assert_as_published(&file, [64, 64], "clip_vit/64x64");
+    assert_as_published(&network, [64, 64], "clip_vit/64x64");
 }
 
 #[test]
 fn dinov2_with_registers_of_timm() {
-    let file = load("timm_registers.safetensors", ImageEncoderOptions::default());
-    assert_eq!(file.network.encoder.name(), "DINOv2 ViT-2x128/14");
-    assert_eq!(file.network.unused, [""; 0]);
-    assert_as_published(&file, [56, 56], "timm_registers/56x56");
-    assert_as_published(&file, [42, 70], "timm_registers/42x70");
+    let network = load("timm_registers.safetensors", ImageEncoderOptions::default());
+    assert_eq!(network.encoder.name(), "DINOv2 ViT-2x128/14");
+    assert_eq!(network.unused, [""; 0]);
+    assert_as_published(&network, [56, 56], "timm_registers/56x56");
+    assert_as_published(&network, [42, 70], "timm_registers/42x70");
 }
 
 #[test]
 fn dino_of_a_training_checkpoint_is_its_teacher() {
-    let file = load("dino.pth", ImageEncoderOptions::default());
-    let network = &file.network;
+    let network = load("dino.pth", ImageEncoderOptions::default());
     assert_eq!(network.prefix, "teacher.backbone.");
     assert_eq!(network.other_prefixes, ["student.module.backbone."]);
-    assert_as_published(&file, [64, 64], "dino/64x64");
+    assert_as_published(&network, [64, 64], "dino/64x64");
     // Positions resized as DINO does it.
-    assert_as_published(&file, [80, 48], "dino/80x48");
+    assert_as_published(&network, [80, 48], "dino/80x48");
     let options = ImageEncoderOptions {
         layer: Some(0),
         ..ImageEncoderOptions::default()
@@ -99,11 +97,11 @@ fn dino_of_a_training_checkpoint_is_its_teacher() {
 
 #[test]
 fn gated_dinov2_of_transformers() {
-    let file = load("transformers_dinov2.safetensors", ImageEncoderOptions::default());
-    assert_eq!(file.network.naming, Naming::TransformersVit);
-    assert_eq!(file.network.unused, ["embeddings.mask_token"]);
-    assert_as_published(&file, [56, 56], "transformers_dinov2/56x56");
-    assert_as_published(&file, [42, 70], "transformers_dinov2/42x70");
+    let network = load("transformers_dinov2.safetensors", ImageEncoderOptions::default());
+    assert_eq!(network.naming, Naming::TransformersVit);
+    assert_eq!(network.unused, ["embeddings.mask_token"]);
+    assert_as_published(&network, [56, 56], "transformers_dinov2/56x56");
+    assert_as_published(&network, [42, 70], "transformers_dinov2/42x70");
 }
 
 #[test]
@@ -116,18 +114,18 @@ fn clip_of_transformers_says_which_activation_it_wants() {
         activation: Some(Activation::Gelu),
         ..ImageEncoderOptions::default()
     };
-    let file = load("transformers_clip.safetensors", options);
-    assert_eq!(file.network.naming, Naming::TransformersClip);
-    assert_as_published(&file, [64, 64], "transformers_clip/64x64");
+    let network = load("transformers_clip.safetensors", options);
+    assert_eq!(network.naming, Naming::TransformersClip);
+    assert_as_published(&network, [64, 64], "transformers_clip/64x64");
 }
 
 #[test]
 fn resnet_of_clip() {
-    let file = load("clip_resnet.safetensors", ImageEncoderOptions::default());
-    let encoder = &file.network.encoder;
+    let network = load("clip_resnet.safetensors", ImageEncoderOptions::default());
+    let encoder = &network.encoder;
     assert_eq!(encoder.name(), "CLIP ResNet [1, 2, 1, 1] of width 8");
     assert_eq!((encoder.patch_px(), encoder.image_size_px()), (32, 96));
-    assert_as_published(&file, [96, 96], "clip_resnet/96x96");
+    assert_as_published(&network, [96, 96], "clip_resnet/96x96");
     let other = encoder.encode(&images(64, 128));
     assert_eq!(other.features.size(), [BATCH, 32, 2, 4], "another size");
     assert!(other.saliency.sum(Kind::Float).double_value(&[]) < BATCH as f64);

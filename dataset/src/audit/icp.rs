@@ -98,9 +98,10 @@ impl PointCloud {
         max_distance: f32,
     ) -> Option<SimilarityTransform> {
         let reject_above = MIN_REJECT_DISTANCE.max(5.0 * max_distance);
+        let coarse = evenly(&probes.0, NUM_COARSE_POINTS);
         let mut best = (f32::INFINITY, Mat3::IDENTITY);
         for rotation in rotations {
-            self.improve(probes, rotation.transpose(), &mut best);
+            self.improve(&coarse, rotation.transpose(), &mut best);
         }
         if best.0 > reject_above + MAX_REFINEMENT {
             return None;
@@ -110,7 +111,7 @@ impl PointCloud {
             let step = half * TAU / YAW_STEPS as f32;
             let rotation = best.1;
             for angle in [-step, step] {
-                self.improve(probes, rotation * Mat3::from_rotation_y(angle), &mut best);
+                self.improve(&coarse, rotation * Mat3::from_rotation_y(angle), &mut best);
             }
         }
         let (guess, rotation) = best;
@@ -155,11 +156,10 @@ impl PointCloud {
     }
 
     /// Replaces the best coarse distance and its rotation if this one is closer; gives up as soon as it cannot be.
-    fn improve(&self, probes: &Probes, rotation: Mat3, best: &mut (f32, Mat3)) {
-        let step = probes.0.len().div_ceil(NUM_COARSE_POINTS).max(1);
-        let num = probes.0.len().div_ceil(step).max(1);
+    fn improve(&self, points: &[Vec3], rotation: Mat3, best: &mut (f32, Mat3)) {
+        let num = points.len().max(1);
         let mut sum = 0.0;
-        for &point in probes.0.iter().step_by(step) {
+        for &point in points {
             sum += self.distance_of(&self.nearest(rotation * point));
             if sum >= best.0 * num as f32 {
                 return;
@@ -181,8 +181,8 @@ impl PointCloud {
 
     /// Points under `transform`, each with the nearest point of this cloud.
     fn correspondences(&self, points: &[Vec3], transform: SimilarityTransform) -> Vec<Correspondence> {
-        let points = points.iter();
         points
+            .iter()
             .map(|&point| self.nearest(transform.apply(point)))
             .collect()
     }

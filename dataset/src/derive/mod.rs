@@ -22,6 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{DatasetError, DeriveError, Result};
 use crate::manifest::{ObjectEntry, SourceDescription};
 use crate::reader::Dataset;
+use crate::recipe::check_rows_per_shard;
 use crate::schema::{ObjectId, RowLayout, ShardHeader, Split};
 use crate::sha256;
 use crate::shard::ViewSelection;
@@ -88,7 +89,7 @@ struct PlacedRow {
 /// Writes the rows of `inputs` that `rules` choose as a dataset. `None` if cancelled; the same call resumes it.
 ///
 /// # Errors
-/// When the inputs have other columns or dimensions than the first, two rows have the same id, no row is left, an input is
+/// When a shard would have no rows, the inputs have other columns or dimensions than the first, two rows have the same id, no row is left, an input is
 /// damaged, or the folder holds something else or is not writable.
 pub fn derive(
     inputs: &[Dataset],
@@ -97,6 +98,7 @@ pub fn derive(
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(DeriveEvent),
 ) -> Result<Option<DeriveReport>> {
+    check_rows_per_shard(options.rows_per_shard)?;
     let layout = common_layout(inputs)?;
     let mut rows = rules.place(inputs)?;
     rows.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));

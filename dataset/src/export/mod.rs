@@ -391,12 +391,3 @@ impl Folder {
         Ok(())
     }
 }
-
-/// A field of a CSV file, in quotes where it needs them.
-fn csv_field(text: &str) -> String {
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}

@@ -6,12 +6,11 @@
 //! like another one would come between its views; `objects.csv` says which is which.
 
 use std::io::Write as _;
-use std::iter;
 
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::{OutputFile, Row, csv_field};
+use super::{OutputFile, Row};
 use crate::error::{DatasetError, ExportError, Result};
 use crate::image::decode_png;
 use crate::schema::Sample;
@@ -49,15 +48,19 @@ pub(super) fn files_for_pytorch(row: &Row, sample: &Sample) -> Vec<OutputFile> {
 
 /// Which number is which object.
 pub(super) fn list(rows: &[Row]) -> OutputFile {
-    let line = |row: &Row| {
-        let (id, category) = (csv_field(row.id.as_str()), csv_field(row.id.category()));
-        format!("{},{id},{category},{}\n", model_name(row), row.split)
-    };
-    let lines = rows.iter().map(line);
-    let text: String = iter::once("model,id,category,split\n".to_owned())
-        .chain(lines)
-        .collect();
-    ("objects.csv".to_owned(), text.into_bytes())
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let mut push = |record: [&str; 4]| table.write_record(record).expect("memory takes any write");
+    push(["model", "id", "category", "split"]);
+    for row in rows {
+        push([
+            &model_name(row),
+            row.id.as_str(),
+            row.id.category(),
+            row.split.as_str(),
+        ]);
+    }
+    let text = table.into_inner().expect("memory takes any write");
+    ("objects.csv".to_owned(), text)
 }
 
 fn model_name(row: &Row) -> String {

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
@@ -10,7 +11,7 @@ use tar::{Builder, EntryType, Header};
 use super::{Folder, OutputFile, Row};
 use crate::error::{DatasetError, Result};
 use crate::image::encode_gray_png;
-use crate::schema::{Sample, SampleView, Split};
+use crate::schema::{Sample, SampleView};
 use crate::view_folder::{encode_f32_npy, encode_u8_npy};
 
 /// Members of a row, with their names after the key.
@@ -78,15 +79,11 @@ pub(super) fn members(row: &Row, sample: &Sample) -> Result<Vec<OutputFile>> {
 pub(super) struct Tars {
     rows_per_tar: usize,
     open: Option<Tar>,
-    /// Files of the split so far.
-    num_of_split: usize,
 }
 
 struct Tar {
-    split: Split,
-    num_rows: usize,
     builder: Builder<BufWriter<File>>,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 impl Tars {
@@ -94,33 +91,26 @@ impl Tars {
         Self {
             rows_per_tar: rows_per_tar.max(1),
             open: None,
-            num_of_split: 0,
         }
     }
 
-    /// Appends the members of a row, to a new file where the last one is full or of another split.
+    /// Appends the members of the next row, to a new file where the last one is full or of another split.
     pub(super) fn append(&mut self, folder: &mut Folder, row: &Row, members: &[OutputFile]) -> Result<()> {
-        let is_full = |tar: &Tar| tar.split != row.split || tar.num_rows == self.rows_per_tar;
-        if self.open.as_ref().is_some_and(is_full) {
-            let is_next_split = self.open.as_ref().is_some_and(|tar| tar.split != row.split);
-            self.finish(folder)?;
-            if is_next_split {
-                self.num_of_split = 0;
+        let (number, place_in_tar) = (
+            row.place_in_split / self.rows_per_tar,
+            row.place_in_split % self.rows_per_tar,
+        );
+        let tar = match &mut self.open {
+            Some(tar) if place_in_tar > 0 => tar,
+            _ => {
+                self.finish(folder)?;
+                let name = format!("{}-{number:06}.tar", row.split);
+                self.open.insert(Tar {
+                    path: folder.path.join(&name),
+                    builder: Builder::new(folder.create(&name)?),
+                })
             }
-        }
-        let tar = if let Some(tar) = &mut self.open {
-            tar
-        } else {
-            let name = format!("{}-{:06}.tar", row.split, self.num_of_split);
-            self.num_of_split += 1;
-            self.open.insert(Tar {
-                split: row.split,
-                num_rows: 0,
-                path: folder.path.join(&name),
-                builder: Builder::new(folder.create(&name)?),
-            })
         };
-        tar.num_rows += 1;
         for (name, bytes) in members {
             append(&mut tar.builder, name, bytes).map_err(DatasetError::io("write", &tar.path))?;
         }

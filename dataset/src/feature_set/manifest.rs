@@ -5,12 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::{HALF_BYTES, feature_set_dir, feature_sets};
 use crate::error::{DatasetError, FeatureSetError, Result};
 use crate::image_set::read_image_set;
-use crate::manifest::{Manifest, ShardEntry, image_shard_file_name};
+use crate::manifest::{Manifest, ShardEntry, image_shard_file_name, json_differences};
 use crate::schema::Split;
 use crate::sha256;
 use crate::store;
@@ -69,7 +68,18 @@ pub struct FeatureRecipe {
 }
 
 /// What a network is shown of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::VariantNames,
+)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum FeatureViews {
@@ -246,11 +256,8 @@ impl FeatureManifest {
 
     /// Hash of the data: over one line `<file> <sha256>` per file.
     pub(super) fn shards_sha256(&self) -> String {
-        let mut hasher = Sha256::new();
-        for shard in &self.shards {
-            hasher.update(format!("{} {}\n", shard.file, shard.sha256));
-        }
-        sha256::hex(&hasher.finalize())
+        let shards = self.shards.iter();
+        sha256::of_files(shards.map(|shard| (shard.file.as_str(), shard.sha256.as_str())))
     }
 
     pub(super) fn to_json(&self) -> Vec<u8> {
@@ -266,12 +273,7 @@ impl FeatureManifest {
             recipe["layout"] = serde_json::to_value(manifest.layout).expect("a layout has a JSON form");
             recipe
         };
-        let (there, here) = (of(self), of(wanted));
-        let fields = there.as_object().into_iter().flatten();
-        let differing = fields.filter(|(key, value)| **value != here[key.as_str()]);
-        let texts =
-            differing.map(|(key, value)| format!("{key} is {value} there and {} here", here[key.as_str()]));
-        texts.collect::<Vec<_>>().join("; ")
+        json_differences(&of(self), &of(wanted)).join("; ")
     }
 }
 

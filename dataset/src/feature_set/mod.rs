@@ -20,6 +20,7 @@ pub use reader::FeatureSet;
 pub use writer::{FeatureSetWriter, MissingShard};
 
 use crate::error::{DatasetError, FeatureSetError, Result};
+use crate::image_set::folders_with;
 use crate::schema::ObjectId;
 use crate::store;
 
@@ -63,17 +64,7 @@ pub fn feature_set_dir(dir: &Path, name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When the folder cannot be read.
 pub fn feature_sets(dir: &Path) -> Result<Vec<String>> {
-    let sets = dir.join(FEATURE_SETS);
-    let mut names = Vec::new();
-    for found in store::list(&sets)? {
-        let Some(name) = found.name.strip_suffix('/') else {
-            continue;
-        };
-        let files = store::list(&sets.join(name))?;
-        if files.iter().any(|file| file.name == FEATURE_MANIFEST_FILE_NAME) {
-            names.push(name.to_owned());
-        }
-    }
+    let mut names = folders_with(&dir.join(FEATURE_SETS), |file| file == FEATURE_MANIFEST_FILE_NAME)?;
     names.sort();
     Ok(names)
 }

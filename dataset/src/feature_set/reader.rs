@@ -27,7 +27,6 @@ const MAX_OPEN_FILES: usize = 16;
 #[derive(Debug)]
 pub struct FeatureSet {
     manifest: FeatureManifest,
-    sha256: String,
     splits: [Vec<FeatureFile>; Split::ALL.len()],
 }
 
@@ -46,11 +45,7 @@ impl FeatureSet {
             let file = files.file(&path).map_err(DatasetError::io("open", &path))?;
             splits[shard.split as usize].push(FeatureFile::open(file, &path, shard, manifest.layout)?);
         }
-        Ok(Self {
-            sha256: manifest.sha256.clone().unwrap_or_default(),
-            manifest,
-            splits,
-        })
+        Ok(Self { manifest, splits })
     }
 
     /// What the features are of.
@@ -68,7 +63,7 @@ impl FeatureSet {
     /// Hash of the data.
     #[must_use]
     pub fn sha256(&self) -> &str {
-        &self.sha256
+        self.manifest.sha256.as_deref().unwrap_or_default()
     }
 
     /// Reads the selected views of a row, which has the same number as in the dataset.

@@ -202,14 +202,8 @@ impl FeatureSetWriter {
             sha256,
             ..self.planned[shard.idx].clone()
         };
-        let names: Vec<&str> = self.planned[..shard.idx]
-            .iter()
-            .map(|planned| planned.file.as_str())
-            .collect();
-        let at = self
-            .manifest
-            .shards
-            .partition_point(|shard| names.contains(&shard.file.as_str()));
+        let before = self.planned[..shard.idx].iter();
+        let at = before.filter(|planned| self.has(&planned.file)).count();
         self.manifest.shards.insert(at, finished);
         self.write_manifest()
     }

@@ -2,9 +2,12 @@
 
 use glam::DVec3;
 use sha2::{Digest, Sha256};
+use tap_render::import::{MeshFormat, import_points};
 use tap_render::{ObjectFromMesh, UpAxis, row_major};
 
-use crate::manifest::SkipReason;
+use crate::error::error_chain;
+use crate::manifest::{SkipReason, SkippedObject};
+use crate::schema::Split;
 use crate::sha256;
 
 /// Largest number of points of an object.
@@ -36,6 +39,47 @@ impl Defect {
             message: message.into(),
         }
     }
+
+    /// The object that is left out for it.
+    pub(super) fn skipped(self, id: String, split: Split, path: String) -> SkippedObject {
+        SkippedObject {
+            id,
+            split: Some(split),
+            path,
+            reason: self.reason,
+            message: self.message,
+            shard: None,
+        }
+    }
+}
+
+/// The class of a label, if there is one.
+pub(super) fn class_of_label(label: i64, classes: &[impl AsRef<str>]) -> Result<&str, Defect> {
+    let class = usize::try_from(label).ok().and_then(|label| classes.get(label));
+    class.map(AsRef::as_ref).ok_or_else(|| {
+        Defect::new(
+            SkipReason::Malformed,
+            format!(
+                "label {label} is none of 0 to {}",
+                classes.len().saturating_sub(1)
+            ),
+        )
+    })
+}
+
+/// Part labels of numbers, which have to be bytes.
+pub(super) fn part_labels_of(numbers: impl Iterator<Item = f64>) -> Result<Vec<u8>, Defect> {
+    let label = |number: f64| {
+        if number.fract() == 0.0 && (0.0..256.0).contains(&number) {
+            Ok(number as u8)
+        } else {
+            Err(Defect::new(
+                SkipReason::UnknownPart,
+                format!("{number} is no part label"),
+            ))
+        }
+    };
+    numbers.map(label).collect()
 }
 
 /// What a row stores of a cloud.
@@ -48,17 +92,38 @@ pub(super) struct CloudRow {
 }
 
 impl Cloud {
-    /// Points, and normals if rows hold them too, of rows of C numbers, at least three.
+    /// Points of a file that holds those of this object alone.
+    pub(super) fn of_points_file(format: MeshFormat, bytes: &[u8]) -> Result<Self, Defect> {
+        let cloud = import_points(format, bytes)
+            .map_err(|error| Defect::new(SkipReason::from(&error), error_chain(&error)))?;
+        if cloud.num_dropped() > 0 {
+            let message = format!("{} points are not finite", cloud.num_dropped());
+            return Err(Defect::new(SkipReason::NonFinite, message));
+        }
+        Ok(Self {
+            points: cloud.positions().to_vec(),
+            sha256: sha256::of_bytes(bytes),
+            ..Self::default()
+        })
+    }
+
+    /// Points, and normals if rows hold them too, of rows of C numbers, at least three; without their hash.
     pub(super) fn of_rows(rows: &[f64], num_values: usize, has_normals: bool) -> Self {
         let vector = |row: &[f64], at: usize| DVec3::new(row[at], row[at + 1], row[at + 2]);
         let rows = rows.chunks_exact(num_values.max(1));
-        let mut cloud = Self {
+        Self {
             points: rows.clone().map(|row| vector(row, 0)).collect(),
             normals: (has_normals && num_values >= 6).then(|| rows.map(|row| vector(row, 3)).collect()),
             ..Self::default()
-        };
-        cloud.sha256 = cloud.sha256_of_numbers();
-        cloud
+        }
+    }
+
+    /// With the hash of its numbers, as its file holds several objects.
+    pub(super) fn with_hash_of_numbers(self) -> Self {
+        Self {
+            sha256: self.sha256_of_numbers(),
+            ..self
+        }
     }
 
     /// SHA-256 over points, normals and part labels as little-endian numbers.

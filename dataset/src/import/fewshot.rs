@@ -8,20 +8,21 @@
 //! Each episode is a data set of its own, `OUT/5way_10shot/0`.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
 
+use super::cloud::class_of_label;
 use super::modelnet40::{CLASSES, PickleReader};
 use super::numpy_pickle::{PickleFile, PickledArray};
 use super::{
-    ImportEvent, ImportOptions, ImportReport, ImportSet, ListedCloud, PublishedSet, folder_or, write,
+    ImportEvent, ImportOptions, ImportReport, ImportSet, ListedCloud, PublishedSet, entries, folder_or,
+    relative, write,
 };
 use crate::derive::{DeriveEvent, DeriveOptions, RowRules, derive};
 use crate::error::{DatasetError, ImportError, Result};
-use crate::manifest::{SkipReason, SkippedObject, manifest_file};
+use crate::manifest::manifest_file;
 use crate::pickle::Value;
 use crate::reader::Dataset;
 use crate::schema::{ColumnSet, ObjectId, Split};
@@ -149,12 +150,6 @@ fn import_pickles(
 
 /// Pickles of all settings, in order.
 fn episodes(folder: &Path) -> Vec<Episode> {
-    let entries = |folder: &Path| {
-        let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-        entries
-            .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
-            .collect::<Vec<_>>()
-    };
     let mut episodes = Vec::new();
     for (name, folder) in entries(folder) {
         let Some(setting) = Setting::parse(&name) else {
@@ -189,12 +184,7 @@ fn missing_folds(episodes: &[Episode]) -> Vec<String> {
 }
 
 fn open_episode(episode: &Episode, src: &Path) -> Result<PublishedSet> {
-    let relative = episode
-        .path
-        .strip_prefix(src)
-        .unwrap_or(&episode.path)
-        .display()
-        .to_string();
+    let relative = relative(&episode.path, src);
     let file = PickleFile::open(&episode.path)?;
     let (mut objects, mut skipped) = (Vec::new(), Vec::new());
     let mut arrays = Vec::new();
@@ -204,16 +194,12 @@ fn open_episode(episode: &Episode, src: &Path) -> Result<PublishedSet> {
             let name = format!("{split}-{number:03}");
             let (array, label) = labeled(&file, sample)
                 .map_err(|detail| file.malformed(format!("{split} object {number}: {detail}")))?;
-            let Some(class) = usize::try_from(label).ok().and_then(|label| CLASSES.get(label)) else {
-                skipped.push(SkippedObject {
-                    id: name,
-                    split: Some(split),
-                    path,
-                    reason: SkipReason::Malformed,
-                    message: format!("label {label} is none of 0 to {}", CLASSES.len() - 1),
-                    shard: None,
-                });
-                continue;
+            let class = match class_of_label(label, &CLASSES) {
+                Ok(class) => class,
+                Err(defect) => {
+                    skipped.push(defect.skipped(name, split, path));
+                    continue;
+                }
             };
             objects.push(ListedCloud {
                 id: ObjectId::try_new(class, &name)?,

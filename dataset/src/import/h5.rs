@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hdf5_reader::{Dataset, Datatype, FileStorage, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
 
 use crate::error::{DatasetError, ImportError, Result};
-use crate::local_file::read_at;
+use crate::local_file::read_exact_at;
 use crate::pipeline::catch_panic;
 
 /// Largest chunk that is decoded, and largest block of rows that is read at a time.
@@ -320,14 +320,9 @@ impl H5Rows {
             Self::InPlace(array) => array.rows(row..row + 1),
             Self::Unpacked { file, row_len, path } => {
                 let mut bytes = vec![0; row_len * size_of::<f64>()];
-                let (mut filled, start) = (0, (row * bytes.len()) as u64);
-                while filled < bytes.len() {
-                    let read = read_at(file, &mut bytes[filled..], start + filled as u64);
-                    match read.map_err(DatasetError::io("read the unpacked rows of", path))? {
-                        0 => return Err(malformed(path, "its unpacked rows were cut off".to_owned())),
-                        num_bytes => filled += num_bytes,
-                    }
-                }
+                let start = (row * bytes.len()) as u64;
+                read_exact_at(file, &mut bytes, start)
+                    .map_err(DatasetError::io("read the unpacked rows of", path))?;
                 let (numbers, _) = bytes.as_chunks();
                 Ok(numbers.iter().map(|&number| f64::from_le_bytes(number)).collect())
             }

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::cloud::{Cloud, Defect};
+use super::cloud::{Cloud, Defect, class_of_label, part_labels_of};
 use super::h5::{H5Array, H5File, H5Rows};
-use super::{CloudReader, ImportSet, ListedCloud, PublishedSet};
+use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, relative};
 use crate::error::{DatasetError, ImportError, Result};
-use crate::manifest::{SkipReason, SkippedObject};
 use crate::schema::{ObjectId, PartName, Split};
 
 /// A file, with what is read from it row by row.
@@ -54,7 +53,7 @@ impl H5Part {
             .filter(|name| !used.contains(&name.as_str()))
             .collect();
         Ok(Self {
-            path: path.strip_prefix(src).unwrap_or(path).display().to_string(),
+            path: relative(path, src),
             split,
             labels,
             num_values,
@@ -89,19 +88,12 @@ impl H5Set {
                 let path = format!("{}#{row}", file.path);
                 // Rows have no name: the place in the split is one, the same in every copy.
                 let name = format!("{}-{number:05}", file.split);
-                let class = usize::try_from(label)
-                    .ok()
-                    .and_then(|label| self.classes.get(label));
-                let Some(class) = class else {
-                    skipped.push(SkippedObject {
-                        id: name,
-                        split: Some(file.split),
-                        path,
-                        reason: SkipReason::Malformed,
-                        message: format!("label {label} is none of 0 to {}", self.classes.len() - 1),
-                        shard: None,
-                    });
-                    continue;
+                let class = match class_of_label(label, &self.classes) {
+                    Ok(class) => class,
+                    Err(defect) => {
+                        skipped.push(defect.skipped(name, file.split, path));
+                        continue;
+                    }
                 };
                 objects.push(ListedCloud {
                     id: ObjectId::try_new(class, &name)?,
@@ -153,18 +145,11 @@ impl CloudReader for H5Reader {
             cloud.normals = Some(Cloud::of_rows(&normals.read(row)?, 3, false).points);
         }
         if let Some(part_labels) = &file.part_labels {
-            let labels = part_labels.read(row)?;
-            let byte =
-                |label: &f64| (label.fract() == 0.0 && (0.0..256.0).contains(label)).then_some(*label as u8);
-            if let Some(wrong) = labels.iter().find(|label| byte(label).is_none()) {
-                return Ok(Err(Defect::new(
-                    SkipReason::UnknownPart,
-                    format!("{wrong} is no part label"),
-                )));
+            match part_labels_of(part_labels.read(row)?.into_iter()) {
+                Ok(labels) => cloud.part_labels = Some(labels),
+                Err(defect) => return Ok(Err(defect)),
             }
-            cloud.part_labels = Some(labels.iter().filter_map(byte).collect());
         }
-        cloud.sha256 = cloud.sha256_of_numbers();
-        Ok(Ok(cloud))
+        Ok(Ok(cloud.with_hash_of_numbers()))
     }
 }

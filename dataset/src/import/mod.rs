@@ -29,6 +29,7 @@ mod shapenetpart;
 mod text;
 mod write;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -40,7 +41,7 @@ pub use own::sample_of_points;
 
 use crate::error::{DatasetError, ImportError, NameError, Result};
 use crate::manifest::SkippedObject;
-use crate::recipe::DEFAULT_ROWS_PER_SHARD;
+use crate::recipe::{DEFAULT_ROWS_PER_SHARD, check_rows_per_shard};
 use crate::schema::{ObjectId, PartName, SampleView, Split};
 use cloud::{Cloud, Defect};
 
@@ -285,14 +286,7 @@ struct ListedCloud {
 impl ListedCloud {
     /// Why it is no row.
     fn skipped(&self, defect: Defect) -> SkippedObject {
-        SkippedObject {
-            id: self.id.to_string(),
-            split: Some(self.split),
-            path: self.path.clone(),
-            reason: defect.reason,
-            message: defect.message,
-            shard: None,
-        }
+        defect.skipped(self.id.to_string(), self.split, self.path.clone())
     }
 }
 
@@ -317,19 +311,16 @@ pub fn import(
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(ImportEvent),
 ) -> Result<Option<Vec<ImportReport>>> {
-    if options.set == ImportSet::Fewshot {
-        return fewshot::import(options, cancel, on_event);
-    }
+    check_rows_per_shard(options.rows_per_shard)?;
     let (src, variant) = (options.src.as_path(), options.variant.as_deref());
-    if !src.is_dir() {
-        return Err(options.set.not_found("a folder".to_owned(), src));
-    }
     let set = match options.set {
+        ImportSet::Fewshot => return fewshot::import(options, cancel, on_event),
+        set if !src.is_dir() => return Err(set.not_found("a folder".to_owned(), src)),
         ImportSet::Scanobjectnn => scanobjectnn::open(src, variant)?,
         ImportSet::Modelnet40 => modelnet40::open(src, variant)?,
         ImportSet::Shapenetpart => shapenetpart::open(src, variant)?,
         ImportSet::Mvcnn => mvcnn::open(src, variant, options.points.as_deref())?,
-        ImportSet::Shapenet55 | ImportSet::Fewshot => shapenet55::open(src, variant)?,
+        ImportSet::Shapenet55 => shapenet55::open(src, variant)?,
     };
     let report = write::write(set, options, &options.out, cancel, on_event)?;
     Ok(report.map(|report| vec![report]))
@@ -373,4 +364,19 @@ fn folder_or(src: &Path, names: &[&str], is_it: impl Fn(&Path) -> bool) -> Optio
     std::iter::once(src.to_owned())
         .chain(below)
         .find(|folder| is_it(folder))
+}
+
+/// What is in a folder, with its names, sorted; nothing if it cannot be read.
+fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let mut entries: Vec<(String, PathBuf)> = entries
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+        .collect();
+    entries.sort();
+    entries
+}
+
+/// A path as objects are listed by it: relative to the source.
+fn relative(path: &Path, src: &Path) -> String {
+    path.strip_prefix(src).unwrap_or(path).display().to_string()
 }

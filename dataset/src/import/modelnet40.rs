@@ -10,13 +10,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cloud::{Cloud, Defect};
+use super::cloud::{Cloud, Defect, class_of_label};
 use super::h5_set::{H5Part, H5Set};
 use super::numpy_pickle::{NumberFile, PickleFile, PickledArray};
 use super::text::{is_inside, parse_rows, read_list, read_object};
-use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, choose, folder_or};
+use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, choose, entries, folder_or, relative};
 use crate::error::{DatasetError, ImportError, Result};
-use crate::manifest::{SkipReason, SkippedObject};
+use crate::manifest::SkipReason;
 use crate::schema::{ObjectId, Split};
 use crate::sha256;
 
@@ -135,25 +135,19 @@ fn not_found(src: &Path, requested: Option<Form>) -> DatasetError {
 /// Whether there is `<class>/train` with an OFF file.
 fn has_meshes(src: &Path) -> bool {
     CLASSES.iter().any(|class| {
-        let files = fs::read_dir(src.join(class).join("train"));
-        files.is_ok_and(|mut files| {
-            files.any(|file| {
-                file.is_ok_and(|file| file.path().extension().is_some_and(|ending| ending == "off"))
-            })
-        })
+        let files = entries(&src.join(class).join("train"));
+        files
+            .iter()
+            .any(|(_, path)| path.extension().is_some_and(|ending| ending == "off"))
     })
 }
 
 /// Files of a folder, sorted by name.
 fn sorted_files(folder: &Path, is_one: impl Fn(&str) -> bool) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut files: Vec<PathBuf> = entries
-        .filter(|entry| entry.file_name().to_str().is_some_and(&is_one))
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file())
-        .collect();
-    files.sort();
-    files
+    let files = entries(folder)
+        .into_iter()
+        .filter(|(name, path)| is_one(name) && path.is_file());
+    files.map(|(_, path)| path).collect()
 }
 
 /// `ply_data_train0.h5` and so on; the number has one digit.
@@ -212,16 +206,10 @@ fn open_text(folder: &Path, src: &Path, variant: &str, lists: &str) -> Result<Pu
             // `night_stand_0001`
             let class = name.rsplit_once('_').map_or("", |(class, _)| class);
             let file = folder.join(class).join(format!("{name}.txt"));
-            let path = file.strip_prefix(src).unwrap_or(&file).display().to_string();
+            let path = relative(&file, src);
             if !classes.iter().any(|other| other == class) || !is_inside(&name) {
-                skipped.push(SkippedObject {
-                    id: name,
-                    split: Some(split),
-                    path,
-                    reason: SkipReason::InvalidId,
-                    message: format!("{list} names an object of none of the classes"),
-                    shard: None,
-                });
+                let message = format!("{list} names an object of none of the classes");
+                skipped.push(Defect::new(SkipReason::InvalidId, message).skipped(name, split, path));
                 continue;
             }
             objects.push(ListedCloud {
@@ -279,25 +267,17 @@ fn open_pickles(folder: &Path, src: &Path, variant: &str, prefix: &str) -> Resul
             missing.push(format!("{prefix}_{split}_*.dat is not there"));
             continue;
         };
-        let relative = path.strip_prefix(src).unwrap_or(&path).display().to_string();
+        let relative = relative(&path, src);
         let file = PickleFile::open(&path)?;
         for (number, (array, label)) in labeled_arrays(&file)?.into_iter().enumerate() {
             let path = format!("{relative}#{number}");
             let name = format!("{split}-{number:05}");
-            let class = usize::try_from(label).ok().and_then(|label| classes.get(label));
-            let Some(class) = class else {
-                skipped.push(SkippedObject {
-                    id: name,
-                    split: Some(split),
-                    path,
-                    reason: SkipReason::Malformed,
-                    message: format!(
-                        "label {label} is none of 0 to {}",
-                        classes.len().saturating_sub(1)
-                    ),
-                    shard: None,
-                });
-                continue;
+            let class = match class_of_label(label, &classes) {
+                Ok(class) => class,
+                Err(defect) => {
+                    skipped.push(defect.skipped(name, split, path));
+                    continue;
+                }
             };
             objects.push(ListedCloud {
                 id: ObjectId::try_new(class, &name)?,
@@ -361,11 +341,10 @@ impl CloudReader for PickleReader {
         let (file, array) = object.place;
         let array = &self.arrays[array];
         Ok(match array.shape[..] {
-            [_, num_values] if num_values >= 3 => Ok(Cloud::of_rows(
-                &self.files[file].read(array)?,
-                num_values,
-                num_values >= TEXT_COLUMNS,
-            )),
+            [_, num_values] if num_values >= 3 => {
+                let rows = self.files[file].read(array)?;
+                Ok(Cloud::of_rows(&rows, num_values, true).with_hash_of_numbers())
+            }
             _ => Err(Defect::new(
                 SkipReason::Malformed,
                 format!("an array of shape {:?}, expected points x 3 or 6", array.shape),

@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use glam::Vec3;
 use image::{DynamicImage, ImageReader, Limits};
 use sha2::{Digest, Sha256};
-use tap_render::import::{ImportOptions as MeshOptions, MeshFormat, NoAssets, import_object, import_points};
+use tap_render::import::{ImportOptions as MeshOptions, MeshFormat, NoAssets, import_object};
 use tap_render::{MVCNN_DISTANCE_DIAGONALS, Projection, Rig, ViewMatrices, row_major};
 
 use super::cloud::{Cloud, Defect};
 use super::text::read_object;
-use super::{CloudReader, ImportSet, ListedCloud, Pictures, PublishedSet, RowViews, choose};
+use super::{CloudReader, ImportSet, ListedCloud, Pictures, PublishedSet, RowViews, choose, entries};
 use crate::error::{DatasetError, ImportError, Result, error_chain};
 use crate::image::{MAX_IMAGE_SIZE_PX, Mask1Bit, encode_gray_png, encode_rgb_png, luma};
 use crate::manifest::SkipReason;
@@ -92,11 +92,10 @@ pub(super) fn open(src: &Path, requested: Option<&str>, points: Option<&Path>) -
         Some((_, folder)) => src.join(folder),
         None => src.to_owned(),
     };
-    if find(&folder, src).is_none() {
+    let Some(found) = find(&folder, src) else {
         let expected = "{train,val,test}/<name>_001.jpg or <class>/{train,test}/<name>_001.jpg";
         return Err(SET.not_found(expected.to_owned(), &folder));
-    }
-    let found = find(&folder, src).unwrap_or_default();
+    };
     let points = points_folder(&folder, points)?;
     let num_views = most_common(found.iter().map(|found| found.files.numbers.len()));
     let (rig_name, rig) = rig_of(num_views, &folder)?;
@@ -234,12 +233,8 @@ fn split_of(folder: &str) -> Option<Split> {
 
 /// Folders of a folder, sorted.
 fn folders(folder: &Path) -> Vec<(String, PathBuf)> {
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    let mut folders: Vec<(String, PathBuf)> = entries
-        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
-        .filter(|(_, path)| path.is_dir())
-        .collect();
-    folders.sort();
+    let mut folders = entries(folder);
+    folders.retain(|(_, path)| path.is_dir());
     folders
 }
 
@@ -412,12 +407,9 @@ fn read_points(path: &Path, id: &ObjectId) -> Result<Cloud, Defect> {
         .unwrap_or_default();
     let format = MeshFormat::from_extension(ending)
         .ok_or_else(|| Defect::new(SkipReason::UnsupportedFormat, "neither points nor a mesh"))?;
-    let failed =
-        |error: &tap_render::import::ImportError| Defect::new(SkipReason::from(error), error_chain(error));
-    let sha256 = sha256::of_bytes(&bytes);
     if MESH_ENDINGS.contains(&ending) {
-        let mesh =
-            import_object(format, &bytes, &NoAssets, &MeshOptions::default()).map_err(|e| failed(&e))?;
+        let mesh = import_object(format, &bytes, &NoAssets, &MeshOptions::default())
+            .map_err(|error| Defect::new(SkipReason::from(&error), error_chain(&error)))?;
         let hash: [u8; 32] = Sha256::digest(id.as_str()).into();
         let seed = u64::from_le_bytes(*hash.first_chunk().expect("a SHA-256 hash has 32 bytes"));
         let samples = sample_surface(&mesh, Sampler::default(), DEFAULT_NUM_POINTS, seed);
@@ -425,20 +417,11 @@ fn read_points(path: &Path, id: &ObjectId) -> Result<Cloud, Defect> {
         return Ok(Cloud {
             points: samples.points.iter().map(in_file).collect(),
             normals: Some(samples.normals.iter().map(|normal| normal.as_dvec3()).collect()),
-            sha256,
+            sha256: sha256::of_bytes(&bytes),
             ..Cloud::default()
         });
     }
-    let cloud = import_points(format, &bytes).map_err(|e| failed(&e))?;
-    if cloud.num_dropped() > 0 {
-        let message = format!("{} points are not finite", cloud.num_dropped());
-        return Err(Defect::new(SkipReason::NonFinite, message));
-    }
-    Ok(Cloud {
-        points: cloud.positions().to_vec(),
-        sha256,
-        ..Cloud::default()
-    })
+    Cloud::of_points_file(format, &bytes)
 }
 
 /// A decoded picture.

@@ -2,11 +2,10 @@
 //! shape and the type that its pickle states, and its numbers are read where they lie in the file.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{DatasetError, ImportError, Result};
-use crate::local_file::read_at;
+use crate::local_file::read_exact_at;
 use crate::pickle::{self, Pickle, Value};
 
 /// Largest array that is read: the points of one object.
@@ -122,21 +121,13 @@ impl NumberFile {
 
     /// The numbers of an array, row by row.
     pub(super) fn read(&self, array: &PickledArray) -> Result<Vec<f64>> {
-        let read_error = |e| DatasetError::io("read", &self.path)(e);
         let stored;
         let bytes: &[u8] = match &array.data {
             Data::Held(bytes) => bytes,
             Data::Stored { offset, num_bytes } => {
                 let mut buffer = vec![0; *num_bytes as usize];
-                let mut filled = 0;
-                while filled < buffer.len() {
-                    match read_at(&self.file, &mut buffer[filled..], offset + filled as u64)
-                        .map_err(read_error)?
-                    {
-                        0 => return Err(read_error(io::ErrorKind::UnexpectedEof.into())),
-                        num_bytes => filled += num_bytes,
-                    }
-                }
+                read_exact_at(&self.file, &mut buffer, *offset)
+                    .map_err(DatasetError::io("read", &self.path))?;
                 stored = buffer;
                 &stored
             }

@@ -6,16 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tap_render::import::{MeshFormat, import_points};
+use tap_render::import::MeshFormat;
 
 use super::cloud::{Cloud, Defect};
 use super::text::{is_inside, read_list, read_object};
-use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, choose, folder_or};
-use crate::error::{DatasetError, Result, SourceError, error_chain};
+use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, choose, folder_or, relative};
+use crate::error::{DatasetError, Result, SourceError};
 use crate::local_file::read_bounded;
-use crate::manifest::{SkipReason, SkippedObject};
+use crate::manifest::SkipReason;
 use crate::schema::{ObjectId, Split};
-use crate::sha256;
 
 const SET: ImportSet = ImportSet::Shapenet55;
 const FOLDERS: [&str; 1] = ["ShapeNet55-34"];
@@ -61,19 +60,13 @@ pub(super) fn open(src: &Path, requested: Option<&str>) -> Result<PublishedSet> 
             let (synset, name) = stem.split_once('-').unwrap_or(("", stem));
             let class = names.get(synset).map_or(synset, String::as_str);
             let path = folder.join(CLOUDS).join(format!("{stem}.npy"));
-            let relative = path.strip_prefix(src).unwrap_or(&path).display().to_string();
+            let relative = relative(&path, src);
             let id = ObjectId::try_new(class, name)
                 .ok()
                 .filter(|_| is_inside(stem) && is_synset(synset));
             let Some(id) = id else {
-                skipped.push(SkippedObject {
-                    id: file,
-                    split: Some(split),
-                    path: relative,
-                    reason: SkipReason::InvalidId,
-                    message: format!("{list} has a line that is not <synset>-<id>.npy"),
-                    shard: None,
-                });
+                let message = format!("{list} has a line that is not <synset>-<id>.npy");
+                skipped.push(Defect::new(SkipReason::InvalidId, message).skipped(file, split, relative));
                 continue;
             };
             objects.push(ListedCloud {
@@ -150,18 +143,7 @@ struct NpyReader {
 
 impl CloudReader for NpyReader {
     fn read(&self, object: &ListedCloud) -> Result<Result<Cloud, Defect>> {
-        Ok(read_object(&self.src.join(&object.path)).and_then(|bytes| {
-            let cloud = import_points(MeshFormat::Npy, &bytes)
-                .map_err(|error| Defect::new(SkipReason::from(&error), error_chain(&error)))?;
-            if cloud.num_dropped() > 0 {
-                let message = format!("{} points are not finite", cloud.num_dropped());
-                return Err(Defect::new(SkipReason::NonFinite, message));
-            }
-            Ok(Cloud {
-                points: cloud.positions().to_vec(),
-                sha256: sha256::of_bytes(&bytes),
-                ..Cloud::default()
-            })
-        }))
+        Ok(read_object(&self.src.join(&object.path))
+            .and_then(|bytes| Cloud::of_points_file(MeshFormat::Npy, &bytes)))
     }
 }

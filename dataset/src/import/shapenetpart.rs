@@ -10,14 +10,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cloud::{Cloud, Defect};
+use super::cloud::{Cloud, Defect, part_labels_of};
 use super::h5_set::{H5Part, H5Set};
 use super::modelnet40::h5_files;
-use super::text::{is_inside, parse_rows, read_list, read_object};
-use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, choose, folder_or};
+use super::text::{is_inside, parse_rows, read_list, read_list_file, read_object};
+use super::{CloudReader, ImportSet, ListedCloud, PublishedSet, choose, folder_or, relative};
 use crate::error::{DatasetError, Result, SourceError};
-use crate::local_file::read_bounded;
-use crate::manifest::{SkipReason, SkippedObject};
+use crate::manifest::SkipReason;
 use crate::schema::{ObjectId, PartName, Split};
 use crate::sha256;
 
@@ -51,7 +50,6 @@ const H5_FOLDERS: [&str; 3] = [
 ];
 /// Numbers of a line: a point, its normal and its part.
 const TEXT_COLUMNS: usize = 7;
-const MAX_LIST_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy)]
 enum Form {
@@ -153,19 +151,17 @@ fn open_text(folder: &Path, src: &Path) -> Result<PublishedSet> {
             let (synset, name) = entry.split_once('/').unwrap_or(("", entry));
             let name = name.strip_suffix(".txt").unwrap_or(name);
             let file = folder.join(synset).join(format!("{name}.txt"));
-            let path = file.strip_prefix(src).unwrap_or(&file).display().to_string();
+            let path = relative(&file, src);
             let id = class_of
                 .get(synset)
                 .and_then(|class| ObjectId::try_new(class, name).ok());
             let Some(id) = id.filter(|_| is_inside(name)) else {
-                skipped.push(SkippedObject {
-                    id: entry.to_owned(),
-                    split: Some(split),
+                let message = format!("{list} names an object of none of the classes");
+                skipped.push(Defect::new(SkipReason::InvalidId, message).skipped(
+                    entry.to_owned(),
+                    split,
                     path,
-                    reason: SkipReason::InvalidId,
-                    message: format!("{list} names an object of none of the classes"),
-                    shard: None,
-                });
+                ));
                 continue;
             };
             objects.push(ListedCloud {
@@ -205,10 +201,9 @@ fn class_names(folder: &Path) -> Result<BTreeMap<String, String>> {
 
 /// A list of strings; `None` if there is no such file.
 fn read_json_list(path: &Path) -> Result<Option<Vec<String>>> {
-    if !path.is_file() {
+    let Some(bytes) = read_list_file(path)? else {
         return Ok(None);
-    }
-    let bytes = read_bounded(path, MAX_LIST_BYTES).map_err(DatasetError::io("read the list", path))?;
+    };
     serde_json::from_slice(&bytes).map(Some).map_err(|source| {
         DatasetError::Source(SourceError::Json {
             detail: "list of a split",
@@ -230,15 +225,8 @@ impl CloudReader for TextReader {
             let labels = numbers
                 .chunks_exact(TEXT_COLUMNS)
                 .map(|row| row[TEXT_COLUMNS - 1]);
-            let is_byte = |label: &f64| label.fract() == 0.0 && (0.0..256.0).contains(label);
-            if let Some(wrong) = labels.clone().find(|label| !is_byte(label)) {
-                return Err(Defect::new(
-                    SkipReason::UnknownPart,
-                    format!("{wrong} is no part label"),
-                ));
-            }
             Ok(Cloud {
-                part_labels: Some(labels.map(|label| label as u8).collect()),
+                part_labels: Some(part_labels_of(labels)?),
                 sha256: sha256::of_bytes(&bytes),
                 ..Cloud::of_rows(&numbers, TEXT_COLUMNS, true)
             })

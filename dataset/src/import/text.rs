@@ -31,14 +31,21 @@ pub(super) fn read_object(path: &Path) -> Result<Vec<u8>, Defect> {
 
 /// The names of a list, one a line; `None` if there is no such file.
 pub(super) fn read_list(path: &Path) -> Result<Option<Vec<String>>> {
-    let bytes = match read_bounded(path, MAX_LIST_BYTES) {
-        Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(DatasetError::io("read the list", path)(e)),
+    let Some(bytes) = read_list_file(path)? else {
+        return Ok(None);
     };
     let text = String::from_utf8_lossy(&bytes);
     let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
     Ok(Some(names.map(str::to_owned).collect()))
+}
+
+/// The bytes of a list; `None` if there is no such file.
+pub(super) fn read_list_file(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read_bounded(path, MAX_LIST_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(DatasetError::io("read the list", path)(e)),
+    }
 }
 
 /// Whether it is a file name, or a relative path, that leads to nothing outside of its folder.

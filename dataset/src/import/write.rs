@@ -14,7 +14,6 @@ use super::{ImportEvent, ImportOptions, ImportReport, ListedCloud, PublishedSet,
 use crate::error::{BuildError, DatasetError, ImportError, Result, ShardError};
 use crate::manifest::{Manifest, SkipReason, SkippedObject, SourceDescription};
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
-use crate::recipe::MAX_ROWS_PER_SHARD;
 use crate::schema::{ColumnSet, Columns, ObjectId, RowLayout, Sample, ShardHeader, Split};
 use crate::sha256;
 use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
@@ -56,13 +55,6 @@ pub(super) fn write(
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(ImportEvent),
 ) -> Result<Option<ImportReport>> {
-    if !(1..=MAX_ROWS_PER_SHARD).contains(&options.rows_per_shard) {
-        return Err(DatasetError::Recipe(crate::error::RecipeError::OutOfRange {
-            key: "rows_per_shard",
-            value: options.rows_per_shard.to_string(),
-            rule: "1 to 1048576",
-        }));
-    }
     skip_duplicates(&mut set)?;
     on_event(ImportEvent::Checking {
         objects: set.objects.len(),
@@ -89,11 +81,13 @@ pub(super) fn write(
         rows: order.len(),
         done: order.len() - rows.len(),
     });
-    let mut shard_ends: BTreeSet<usize> = BTreeSet::new();
-    missing.iter().fold(0, |end, &shard| {
-        shard_ends.insert(end + shards[shard].len());
-        end + shards[shard].len()
-    });
+    let lengths = missing.iter().map(|&shard| shards[shard].len());
+    let shard_ends: BTreeSet<usize> = lengths
+        .scan(0, |end, len| {
+            *end += len;
+            Some(*end)
+        })
+        .collect();
     let make_row = |row: usize, _: &dyn Fn(())| {
         let object = &set.objects[rows[row]];
         sample(&set, &plan, object, &checked[rows[row]], options)
@@ -178,7 +172,7 @@ fn check_all(
     on_event: &mut dyn FnMut(ImportEvent),
 ) -> Result<Option<Vec<Checked>>> {
     let mut checked = Vec::with_capacity(set.objects.len());
-    let mut defects = Vec::new();
+    let mut defects: BTreeMap<usize, Defect> = BTreeMap::new();
     let check = |object: usize, _: &dyn Fn(())| {
         let object = &set.objects[object];
         match set.reader.read(object)? {
@@ -194,7 +188,9 @@ fn check_all(
         &mut |object, result| {
             match result {
                 Ok(result) => checked.push(result),
-                Err(defect) => defects.push((object, defect)),
+                Err(defect) => {
+                    defects.insert(object, defect);
+                }
             }
             on_event(ImportEvent::Checked);
             Ok(())
@@ -203,7 +199,6 @@ fn check_all(
     if !is_done {
         return Ok(None);
     }
-    let mut defects: BTreeMap<usize, Defect> = defects.into_iter().collect();
     let objects = std::mem::take(&mut set.objects);
     for (idx, object) in objects.into_iter().enumerate() {
         match defects.remove(&idx) {
@@ -386,7 +381,6 @@ fn recipe(
             Some((split.to_string(), json!(sha256::of_bytes(bytes))))
         })
         .collect();
-    let of_list = |problem: &String| problem.clone();
     json!({
         "import": {
             "set": set.set.to_string(),
@@ -394,7 +388,7 @@ fn recipe(
             "format": set.format,
             "publication": plan.publication,
             "is_whole": plan.missing.is_empty(),
-            "missing": plan.missing.iter().take(MAX_LISTED).map(of_list).collect::<Vec<_>>(),
+            "missing": plan.missing.iter().take(MAX_LISTED).collect::<Vec<_>>(),
             "num_missing": plan.missing.len(),
             "up": options.up.to_string(),
             "rig": set.pictures.as_ref().map(|pictures| pictures.rig),

@@ -5,8 +5,10 @@
 //! neither lists does not exist. The manifest holds no times, absolute paths or worker counts, so equal
 //! builds give equal bytes.
 
+mod difference;
 mod part;
 
+pub(crate) use difference::json_differences;
 pub use part::BuildPart;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +17,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::ser::Formatter;
-use sha2::{Digest, Sha256};
 
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::schema::{
@@ -415,11 +416,8 @@ impl Manifest {
     /// Hash of the data: over one line `<file> <sha256>` per shard.
     #[must_use]
     pub fn shards_sha256(&self) -> String {
-        let mut hasher = Sha256::new();
-        for shard in &self.shards {
-            hasher.update(format!("{} {}\n", shard.file, shard.sha256));
-        }
-        sha256::hex(&hasher.finalize())
+        let shards = self.shards.iter();
+        sha256::of_files(shards.map(|shard| (shard.file.as_str(), shard.sha256.as_str())))
     }
 
     /// Split and file name of every planned shard, in order.

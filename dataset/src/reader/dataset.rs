@@ -10,7 +10,7 @@ use crate::image_set::read_image_set;
 use crate::manifest::{Manifest, ShardEntry};
 use crate::pipeline::{num_threads, parallel_map};
 use crate::predicate::{Predicate, ValueKind};
-use crate::schema::column;
+use crate::schema::column::{self, Column};
 use crate::schema::{Columns, ObjectId, RowLayout, Sample, Split};
 use crate::sha256;
 use crate::shard::{Projection, RowStats, SPLIT, ShardReader, ViewSelection};
@@ -208,8 +208,9 @@ impl Dataset {
     /// Columns that a [`Predicate`] may name.
     #[must_use]
     pub fn comparable_columns(&self) -> Vec<(&'static str, ValueKind)> {
-        let stored = column::stored(self.columns(), self.manifest.schema_version);
-        let comparable = stored.filter_map(|column| Some((column.name, column.value_kind()?)));
+        let comparable = self
+            .stored_columns()
+            .filter_map(|column| Some((column.name, column.value_kind()?)));
         comparable.chain([(SPLIT, ValueKind::Text)]).collect()
     }
 
@@ -314,18 +315,16 @@ impl Dataset {
     /// Names of the columns that the rows have, in the order of the file.
     #[must_use]
     pub fn column_names(&self) -> Vec<&'static str> {
-        let stored = column::stored(self.columns(), self.manifest.schema_version);
-        stored.map(|column| column.name).collect()
+        self.stored_columns().map(|column| column.name).collect()
+    }
+
+    fn stored_columns(&self) -> impl Iterator<Item = &'static Column> {
+        column::stored(self.columns(), self.manifest.schema_version)
     }
 
     /// Refuses a choice of columns that the rows do not have.
     fn check_columns(&self, projection: &Projection) -> Result<()> {
-        let columns = self.columns();
-        let is_missing = |name: &&&str| {
-            let column = column::find(name);
-            !column
-                .is_some_and(|column| column.is_of(columns) && column.since <= self.manifest.schema_version)
-        };
+        let is_missing = |name: &&&str| self.stored_columns().all(|column| column.name != **name);
         match projection.named().and_then(|names| names.iter().find(is_missing)) {
             Some(name) => Err(DatasetError::Stream(StreamError::UnknownColumn {
                 name: (*name).to_owned(),

@@ -5,6 +5,8 @@
 //! from the position alone: of the first k positions a dataset gets its share of k, rounded, and these turns are shuffled
 //! within blocks of [`BLOCK_LEN`]. So the shares hold in every stretch of an epoch, not only on average.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::permutation::Permutation;
@@ -14,7 +16,6 @@ use crate::error::{DatasetError, Result, StreamError};
 const BLOCK_LEN: u64 = 1024;
 /// Weights count in millionths.
 const WEIGHT_UNITS: f64 = 1e6;
-const MAX_WEIGHT: f64 = 1e9;
 /// Purposes of permutations, part of their keys.
 const OF_ROWS: u64 = 0;
 const OF_TURNS: u64 = 1;
@@ -50,6 +51,9 @@ pub struct Place {
 }
 
 impl Order {
+    /// Weights that a dataset of a mixture may have.
+    pub const WEIGHTS: RangeInclusive<f64> = 1.0 / WEIGHT_UNITS..=1e9;
+
     /// The order of a single dataset, shuffled by `seed` if there is one.
     #[must_use]
     pub fn new(num_rows: u64, seed: Option<u64>) -> Self {
@@ -75,9 +79,7 @@ impl Order {
                 return Err(StreamError::EmptyShare);
             }
             let weight = match weight {
-                Some(weight) if (1.0 / WEIGHT_UNITS..=MAX_WEIGHT).contains(&weight) => {
-                    (weight * WEIGHT_UNITS).round() as u64
-                }
+                Some(weight) if Self::WEIGHTS.contains(&weight) => (weight * WEIGHT_UNITS).round() as u64,
                 Some(weight) => return Err(StreamError::Weight { weight }),
                 None if are_weighted => return Err(StreamError::WeightMissing),
                 None => num_rows,

@@ -48,19 +48,6 @@ pub(super) fn sample_from_batch(
     })
 }
 
-/// Id and selected images in row `row` of a batch.
-pub(super) fn images_from_batch(
-    batch: &RecordBatch,
-    row: usize,
-    layout: &RowLayout,
-    view_indices: &[usize],
-) -> Result<(ObjectId, Vec<Vec<u8>>), String> {
-    let row = Row { batch, row };
-    let pngs = row.images(layout.num_views)?;
-    let pngs = view_indices.iter().map(|&view_idx| pngs.value(view_idx).to_vec());
-    Ok((row.id()?, pngs.collect()))
-}
-
 /// Columns of a row that are small enough to be read for all rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowStats {

@@ -19,8 +19,8 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::Projection;
 use super::decode::{
-    RowStats, ViewColumns, comparable_from_batch, id_from_batch, images_from_batch, label_from_batch,
-    sample_from_batch, small_columns, stats_from_batch,
+    RowStats, ViewColumns, comparable_from_batch, id_from_batch, label_from_batch, sample_from_batch,
+    small_columns, stats_from_batch,
 };
 use super::row_pages::{RowPages, leaf_of};
 use super::statistics::bounds_in_row_group;
@@ -241,20 +241,26 @@ impl ShardReader {
 
     /// Reads the chosen columns but one.
     fn read_but(&self, row: usize, projection: &Projection, left_out: &str) -> Result<Sample> {
-        let view_indices = &*self.view_indices(projection)?;
         let columns = self.header.layout.columns;
-        let is_read =
+        let is_chosen =
             |column: &Column| column.is_of(columns) && column.name != left_out && projection.has(column.name);
-        if let Some(direct) = &self.direct {
-            return catch_decoder_panic(&self.path, || {
-                let is_read = |name: &str| column::find(name).is_some_and(is_read);
-                self.read_direct(direct, row, &is_read, view_indices)
-            });
-        }
-        let mask = project(&self.metadata, is_read);
-        let is_read = |name: &str| column::find(name).is_some_and(is_read);
+        self.read_chosen(row, projection, is_chosen)
+    }
+
+    /// Reads the columns that satisfy `is_chosen`, with the views of the projection.
+    fn read_chosen(
+        &self,
+        row: usize,
+        projection: &Projection,
+        is_chosen: impl Fn(&Column) -> bool,
+    ) -> Result<Sample> {
+        let view_indices = &*self.view_indices(projection)?;
+        let is_read = |name: &str| column::find(name).is_some_and(&is_chosen);
         catch_decoder_panic(&self.path, || {
-            let batch = self.read_row(row, mask)?;
+            if let Some(direct) = &self.direct {
+                return self.read_direct(direct, row, &is_read, view_indices);
+            }
+            let batch = self.read_row(row, project(&self.metadata, &is_chosen))?;
             sample_from_batch(&batch, 0, &self.header.layout, &is_read, view_indices)
                 .map_err(|detail| self.invalid(detail))
         })
@@ -281,17 +287,14 @@ impl ShardReader {
             ..
         } = self.header.layout;
         let file = self.open_file()?;
-        if file.is_remote() {
-            let leaves = direct
-                .leaves
-                .iter()
-                .filter(|(name, _)| is_read(name))
-                .map(|(_, leaf)| *leaf);
+        let ranges = || {
+            let read = direct.leaves.iter().filter(|(name, _)| is_read(name));
+            let leaves = read.map(|(_, leaf)| *leaf);
             let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves);
-            let ranges = self.page_ranges(row_group, row, &mask);
-            file.prefetch(&ranges)
-                .map_err(DatasetError::io("read the shard", &self.path))?;
-        }
+            self.page_ranges(row_group, row, &mask)
+        };
+        file.prefetch(ranges)
+            .map_err(DatasetError::io("read the shard", &self.path))?;
         let pages = RowPages {
             file: Arc::new(file),
             metadata: self.metadata.metadata(),
@@ -303,29 +306,37 @@ impl ShardReader {
             leaf(name)
                 .map(|leaf| pages.arrays::<3>(leaf, num_points))
                 .transpose()
+                .map_err(wrong)
         };
         let matrices = |name| {
             leaf(name)
                 .map(|leaf| pages.arrays::<16>(leaf, num_views))
                 .transpose()
+                .map_err(wrong)
         };
-        let binaries = |name| leaf(name).map(|leaf| pages.binaries(leaf, num_views)).transpose();
+        let binaries = |name| {
+            leaf(name)
+                .map(|leaf| pages.binaries(leaf, num_views))
+                .transpose()
+                .map_err(wrong)
+        };
         let part_labels = leaf(column::PART_LABELS)
             .map(|leaf| pages.bytes(leaf, num_points))
-            .transpose();
+            .transpose()
+            .map_err(wrong)?;
         let views = ViewColumns {
-            images: binaries(column::IMAGES).map_err(wrong)?,
-            masks: binaries(column::MASKS).map_err(wrong)?,
-            view_from_object: matrices(column::VIEW_FROM_OBJECT).map_err(wrong)?,
-            clip_from_view: matrices(column::CLIP_FROM_VIEW).map_err(wrong)?,
-            gbuffer_normals: binaries(column::GBUFFER_NORMALS).map_err(wrong)?,
-            gbuffer_depth: binaries(column::GBUFFER_DEPTH).map_err(wrong)?,
-            gbuffer_albedo: binaries(column::GBUFFER_ALBEDO).map_err(wrong)?,
+            images: binaries(column::IMAGES)?,
+            masks: binaries(column::MASKS)?,
+            view_from_object: matrices(column::VIEW_FROM_OBJECT)?,
+            clip_from_view: matrices(column::CLIP_FROM_VIEW)?,
+            gbuffer_normals: binaries(column::GBUFFER_NORMALS)?,
+            gbuffer_depth: binaries(column::GBUFFER_DEPTH)?,
+            gbuffer_albedo: binaries(column::GBUFFER_ALBEDO)?,
         };
         Ok(Sample {
-            points: vectors(column::POINTS).map_err(wrong)?.unwrap_or_default(),
-            normals: vectors(column::NORMALS).map_err(wrong)?,
-            part_labels: part_labels.map_err(wrong)?.flatten(),
+            points: vectors(column::POINTS)?.unwrap_or_default(),
+            normals: vectors(column::NORMALS)?,
+            part_labels: part_labels.flatten(),
             views: views.select(view_indices, image_size_px).map_err(invalid)?,
             ..small_columns(&self.small_rows(direct, row_group)?[row], is_read)
         })
@@ -339,7 +350,7 @@ impl ShardReader {
         let columns = self.header.layout.columns;
         let is_small = |column: &Column| column.is_of(columns) && !column.is_large();
         let is_read = |name: &str| column::find(name).is_some_and(is_small);
-        let rows = self.for_each_row_of(Some(&[row_group]), is_small, |batch, row| {
+        let rows = self.for_each_row_of(&[row_group], is_small, |batch, row| {
             sample_from_batch(batch, row, &self.header.layout, &is_read, &[])
         })?;
         let num_rows = self.metadata.metadata().row_group(row_group).num_rows();
@@ -367,20 +378,10 @@ impl ShardReader {
         row: usize,
         projection: &Projection,
     ) -> Result<(ObjectId, Vec<Vec<u8>>)> {
-        let view_indices = &*self.view_indices(projection)?;
-        let is_read = |name: &str| [column::ID, column::IMAGES].contains(&name);
-        if let Some(direct) = &self.direct {
-            let read = || self.read_direct(direct, row, &is_read, view_indices);
-            let sample = catch_decoder_panic(&self.path, read)?;
-            let pngs = sample.views.into_iter().map(|view| view.image_png);
-            return Ok((sample.id, pngs.collect()));
-        }
-        let mask = project(&self.metadata, |column| is_read(column.name));
-        catch_decoder_panic(&self.path, || {
-            let batch = self.read_row(row, mask)?;
-            images_from_batch(&batch, 0, &self.header.layout, view_indices)
-                .map_err(|detail| self.invalid(detail))
-        })
+        let is_chosen = |column: &Column| [column::ID, column::IMAGES].contains(&column.name);
+        let sample = self.read_chosen(row, projection, is_chosen)?;
+        let pngs = sample.views.into_iter().map(|view| view.image_png);
+        Ok((sample.id, pngs.collect()))
     }
 
     fn view_indices<'a>(&self, projection: &'a Projection) -> Result<Cow<'a, [usize]>> {
@@ -431,23 +432,17 @@ impl ShardReader {
         if row_groups.is_empty() {
             return Ok(Vec::new());
         }
-        let matches = self.for_each_row_of(Some(&row_groups), is_read, |batch, row| {
+        let matches = self.for_each_row_of(&row_groups, is_read, |batch, row| {
             let mut values = BTreeMap::from([(SPLIT, Value::Text(split.to_string()))]);
             for name in stored.clone() {
                 values.extend(comparable_from_batch(batch, row, name)?.map(|value| (name, value)));
             }
             Ok(predicate.matches(&|name| values.get(name).cloned()))
         })?;
-        let ends = self
-            .row_group_starts
-            .iter()
-            .skip(1)
-            .copied()
-            .chain([self.num_rows]);
-        let ranges: Vec<_> = self.row_group_starts.iter().copied().zip(ends).collect();
-        let rows = row_groups
-            .iter()
-            .flat_map(|&group| ranges[group].0..ranges[group].1);
+        let rows = row_groups.iter().flat_map(|&group| {
+            let start = self.row_group_starts[group];
+            start..start + self.metadata.metadata().row_group(group).num_rows() as usize
+        });
         Ok(rows
             .zip(matches)
             .filter(|&(_, is_match)| is_match)
@@ -475,11 +470,8 @@ impl ShardReader {
         let (row_group, row_in_group) = self.locate(row)?;
         let selection = RowSelection::from(vec![RowSelector::skip(row_in_group), RowSelector::select(1)]);
         let file = self.open_file()?;
-        if file.is_remote() {
-            let ranges = self.page_ranges(row_group, row_in_group, &projection);
-            file.prefetch(&ranges)
-                .map_err(DatasetError::io("read the shard", &self.path))?;
-        }
+        file.prefetch(|| self.page_ranges(row_group, row_in_group, &projection))
+            .map_err(DatasetError::io("read the shard", &self.path))?;
         let mut batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_projection(projection)
             .with_row_groups(vec![row_group])
@@ -541,30 +533,24 @@ impl ShardReader {
         is_chosen: impl Fn(&Column) -> bool,
         read: impl Fn(&RecordBatch, usize) -> Result<T, String>,
     ) -> Result<Vec<T>> {
-        self.for_each_row_of(None, is_chosen, read)
+        let all: Vec<usize> = (0..self.row_group_starts.len()).collect();
+        self.for_each_row_of(&all, is_chosen, read)
     }
 
     /// The same of some row groups.
     fn for_each_row_of<T>(
         &self,
-        row_groups: Option<&[usize]>,
+        row_groups: &[usize],
         is_chosen: impl Fn(&Column) -> bool,
         read: impl Fn(&RecordBatch, usize) -> Result<T, String>,
     ) -> Result<Vec<T>> {
         catch_decoder_panic(&self.path, || {
             let (file, projection) = (self.open_file()?, project(&self.metadata, is_chosen));
-            if file.is_remote() {
-                let all: Vec<usize> = (0..self.row_group_starts.len()).collect();
-                let ranges = self.chunk_ranges(row_groups.unwrap_or(&all), &projection);
-                file.prefetch(&ranges)
-                    .map_err(DatasetError::io("read the shard", &self.path))?;
-            }
-            let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
-                .with_projection(projection);
-            if let Some(row_groups) = row_groups {
-                reader = reader.with_row_groups(row_groups.to_vec());
-            }
-            let batches = reader
+            file.prefetch(|| self.chunk_ranges(row_groups, &projection))
+                .map_err(DatasetError::io("read the shard", &self.path))?;
+            let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(projection)
+                .with_row_groups(row_groups.to_vec())
                 .build()
                 .map_err(DatasetError::parquet("read the shard", &self.path))?;
             let mut rows = Vec::new();

@@ -207,17 +207,12 @@ impl StoreFile {
         }
     }
 
-    /// Says what will be read, so that it comes with few requests.
-    pub(crate) fn prefetch(&self, ranges: &[Range<u64>]) -> io::Result<()> {
+    /// Says what will be read, so that it comes with few requests; a local file does not ask.
+    pub(crate) fn prefetch(&self, ranges: impl FnOnce() -> Vec<Range<u64>>) -> io::Result<()> {
         match self {
             Self::Local { .. } => Ok(()),
-            Self::Remote(file) => file.prefetch(ranges),
+            Self::Remote(file) => file.prefetch(&ranges()),
         }
-    }
-
-    /// Whether reads are requests to a store, which take long.
-    pub(crate) fn is_remote(&self) -> bool {
-        matches!(self, Self::Remote(_))
     }
 
     /// Writes the content to `target` and returns its SHA-256.

@@ -260,6 +260,7 @@ pub(super) fn prepare(settings: &RunSettings<'_>, input: &Input) -> Result<Prepa
     let assets = open_assets()?;
     timings.read_s = clock.lap();
     let mesh = import(&input.path, format, &bytes, &assets, &recipe.render)?;
+    drop(bytes);
     timings.parse_s = clock.lap();
     let object_from_mesh = ObjectFromMesh::from_surface(&mesh, recipe.up);
     let render_job = RenderJob::try_new(&mesh, &object_from_mesh, &recipe.render, settings.backend_kind)

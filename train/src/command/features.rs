@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use strum::VariantNames as _;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::interrupt;
 use tap_cli::ui::{self, Bar};
@@ -45,7 +46,7 @@ pub(crate) struct Features {
     out: String,
     /// What the network is shown: the stored views, or the three depth maps that I2P-MAE makes of the points.
     #[arg(long, default_value = "images",
-        value_parser = PossibleValuesParser::new(["images", "depth"]).map(|name| name.parse::<FeatureViews>().expect("one of the names")))]
+        value_parser = PossibleValuesParser::new(FeatureViews::VARIANTS).map(|name| name.parse::<FeatureViews>().expect("one of the names")))]
     views: FeatureViews,
     /// The image set that the views are taken from, instead of the data set's own images.
     #[arg(long, value_name = "NAME")]
@@ -55,7 +56,7 @@ pub(crate) struct Features {
     layer: Option<i64>,
     /// Activation of the network, where its weights do not tell: CLIP in other files than OpenAI's own.
     #[arg(long,
-        value_parser = PossibleValuesParser::new(["gelu", "quick-gelu"]).map(|name| name.parse::<Activation>().expect("one of the names")))]
+        value_parser = PossibleValuesParser::new(Activation::VARIANTS).map(|name| name.parse::<Activation>().expect("one of the names")))]
     activation: Option<Activation>,
     /// Width and height that views are resized to; 224, or the nearest multiple of a patch, if absent.
     #[arg(long, value_name = "PX", value_parser = clap::value_parser!(i64).range(1..=4096))]

@@ -19,7 +19,7 @@ use clap::{Args, Subcommand};
 use tap_cli::flag::SettingFlags;
 use tap_cli::settings::SettingsError;
 use tap_dataset::predicate::Predicate;
-use tap_dataset::{refuse_foreign_file, refuse_inputs};
+use tap_dataset::{Order, refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, MixConfig, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
@@ -242,7 +242,7 @@ fn parse_mix(text: &str) -> Result<MixConfig, String> {
         Some((data, weight)) => (data, Some(weight)),
         None => (text, None),
     };
-    if weight.is_some_and(|weight| !(1e-6..=1e9).contains(&weight)) {
+    if weight.is_some_and(|weight| !Order::WEIGHTS.contains(&weight)) {
         return Err(String::from(
             "a weight is a number between 0.000001 and 1000000000",
         ));

@@ -27,17 +27,6 @@ pub enum HiddenPoints {
     LeaveOut,
 }
 
-impl HiddenPoints {
-    /// Whether it is the default, which configurations leave out.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes fields by reference"
-    )]
-    pub(crate) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The points of a row in V images.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PointViews {

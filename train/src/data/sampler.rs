@@ -114,13 +114,14 @@ impl BatchSampler {
                 (at.pass, order.joined_row(at) as usize)
             }
             Some(Shuffle::Listed(seed)) => {
-                if listed.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                let list = || {
                     let mut rows: Vec<usize> = (0..self.num_rows).collect();
                     Stream::new(*seed, "order", epoch, "").shuffle(&mut rows);
-                    *listed = Some((epoch, rows));
-                }
-                let rows = listed.as_ref().map(|(_, rows)| rows[place as usize]);
-                (epoch, rows.expect("it was just listed"))
+                    (epoch, rows)
+                };
+                let kept = listed.take().filter(|(of, _)| *of == epoch);
+                let (_, rows) = listed.insert(kept.unwrap_or_else(list));
+                (epoch, rows[place as usize])
             }
         }
     }

@@ -73,8 +73,6 @@ pub struct SourceSet {
     pub dataset: Arc<Dataset>,
     /// Its folder.
     pub path: PathBuf,
-    /// What its labels are in the source; they stay as they are if absent.
-    pub labels: Option<Vec<i64>>,
     /// Its feature set in use.
     pub features: Option<Arc<FeatureSet>>,
 }
@@ -98,27 +96,14 @@ struct RowRef {
 }
 
 impl ShardSource {
-    /// All rows of `splits`, in that order.
-    ///
-    /// # Errors
-    /// Where a shard cannot be read, or there is no row in any of the splits.
-    pub fn try_new(dataset: &Arc<Dataset>, path: &Path, splits: &[Split]) -> Result<Self, TrainError> {
-        let set = SourceSet {
-            dataset: Arc::clone(dataset),
-            path: path.to_owned(),
-            labels: None,
-            features: None,
-        };
-        Self::of_sets(vec![set], dataset.classes().len(), splits, None)
-    }
-
-    /// The rows of `splits` of several data sets, one after the other, of which the condition is true, if there is one.
+    /// The rows of `splits` of data sets, one after the other, of which the condition is true, if there is one. Labels count in
+    /// `classes`, which begin with those of the first set.
     ///
     /// # Errors
     /// Where a shard cannot be read, the condition names a column that is not there, or a data set has no such row.
-    pub fn of_sets(
+    pub fn try_new(
         sets: Vec<SourceSet>,
-        num_classes: usize,
+        classes: &[String],
         splits: &[Split],
         filter: Option<&Predicate>,
     ) -> Result<Self, TrainError> {
@@ -127,12 +112,17 @@ impl ShardSource {
             rows: Vec::new(),
             ids: Vec::new(),
             labels: Vec::new(),
-            num_classes,
+            num_classes: classes.len(),
         };
         for set in sets {
             let num_before = source.rows.len();
+            let labels = if source.sets.is_empty() {
+                Vec::new()
+            } else {
+                labels_among(classes, set.dataset.classes())
+            };
             for &split in splits {
-                source.append(&set, split, filter)?;
+                source.append(&set, &labels, split, filter)?;
             }
             if source.rows.len() == num_before {
                 return Err(no_rows(&set.path, splits, filter));
@@ -142,9 +132,11 @@ impl ShardSource {
         Ok(source)
     }
 
+    /// Adds rows of a set; `mapped` says what its labels become, and those that it does not list stay.
     fn append(
         &mut self,
         set: &SourceSet,
+        mapped: &[i64],
         split: Split,
         filter: Option<&Predicate>,
     ) -> Result<(), TrainError> {
@@ -154,15 +146,13 @@ impl ShardSource {
             None => (0..dataset.len(split)).collect(),
         };
         let (ids, labels) = (dataset.ids(split)?, dataset.labels(split)?);
-        let mapped = |label: i64| match &set.labels {
-            Some(mapped) => mapped.get(label as usize).copied().unwrap_or(label),
-            None => label,
-        };
         for row in chosen {
             let set = self.sets.len() as u32;
             self.rows.push(RowRef { set, split, row });
             self.ids.push(ids[row].clone());
-            self.labels.push(mapped(labels[row]));
+            let label = labels[row];
+            self.labels
+                .push(mapped.get(label as usize).copied().unwrap_or(label));
         }
         Ok(())
     }
@@ -189,6 +179,13 @@ impl ShardSource {
     pub fn path(&self) -> &Path {
         &self.sets[0].path
     }
+}
+
+/// For each name its place among all classes.
+fn labels_among(classes: &[String], names: &[String]) -> Vec<i64> {
+    let label = |name: &String| classes.iter().position(|class| class == name);
+    let labels = names.iter().filter_map(label);
+    labels.map(|label| label as i64).collect()
 }
 
 fn no_rows(path: &Path, splits: &[Split], filter: Option<&Predicate>) -> TrainError {

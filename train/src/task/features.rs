@@ -18,9 +18,12 @@ use tap_dataset::{
 use tch::{Device, Kind, Tensor};
 
 use crate::error::TrainError;
-use crate::model::image::{ImageEncoder, ImageEncoderOptions, ImageFeatures, Naming, Normalization};
+use crate::model::image::{
+    ImageEncoder, ImageEncoderOptions, ImageFeatures, Naming, Normalization, Recognized,
+};
 use crate::ops::{NUM_DEPTH_VIEWS, depth_images};
 use crate::weights::image_encoder::load_image_encoder;
+use crate::weights::safetensors::file_sha256;
 
 /// Width and height that views are resized to, unless another is given or the patches do not fit.
 pub const DEFAULT_SIZE_PX: i64 = 224;
@@ -127,16 +130,24 @@ pub fn compute_features(
     on_event: &mut dyn FnMut(FeatureEvent),
 ) -> Result<Option<FeatureReport>, TrainError> {
     let dataset = open_dataset(options)?;
-    let file = load_image_encoder(&options.model, options.encoder, options.device)?;
-    let encoder = &*file.network.encoder;
+    let Recognized {
+        encoder,
+        naming,
+        prefix,
+        other_prefixes,
+        num_tensors,
+        unused,
+        num_elsewhere,
+    } = load_image_encoder(&options.model, options.encoder, options.device)?;
+    let encoder = &*encoder;
     on_event(FeatureEvent::Recognized {
         network: encoder.name().to_owned(),
-        num_tensors: file.network.num_tensors,
-        naming: file.network.naming,
-        prefix: file.network.prefix.clone(),
-        other_prefixes: file.network.other_prefixes.clone(),
-        unused: file.network.unused.clone(),
-        num_elsewhere: file.network.num_elsewhere,
+        num_tensors,
+        naming,
+        prefix,
+        other_prefixes,
+        unused,
+        num_elsewhere,
     });
     let size_px = size_px(options.size_px, encoder)?;
     let grid = (size_px / encoder.patch_px()) as usize;
@@ -146,7 +157,8 @@ pub fn compute_features(
         width: grid,
         num_channels: encoder.num_channels() as usize,
     };
-    let recipe = recipe(options, &file.sha256, encoder, size_px)?;
+    let normalization = normalization(options.views, encoder);
+    let recipe = recipe(options, encoder, normalization, size_px)?;
     let mut writer = FeatureSetWriter::open(&dataset, &options.name, recipe, layout, options.force)?;
     let missing = writer.missing_shards();
     let num_rows: usize = dataset.manifest().shards.iter().map(|shard| shard.rows).sum();
@@ -161,7 +173,7 @@ pub fn compute_features(
     let start = Instant::now();
     let network = Network {
         encoder,
-        normalization: normalization(options.views, encoder),
+        normalization,
         size_px,
         layout,
         batch_size: options.batch_size.max(1),
@@ -243,8 +255,8 @@ fn size_px(asked: Option<i64>, encoder: &dyn ImageEncoder) -> Result<i64, TrainE
 
 fn recipe(
     options: &FeatureOptions,
-    network_sha256: &str,
     encoder: &dyn ImageEncoder,
+    normalization: Normalization,
     size_px: i64,
 ) -> Result<FeatureRecipe, TrainError> {
     let images = options.images.as_ref().map(|name| -> Result<_, TrainError> {
@@ -254,10 +266,9 @@ fn recipe(
             sha256: set.sha256.unwrap_or_default(),
         })
     });
-    let normalization = normalization(options.views, encoder);
     Ok(FeatureRecipe {
         network: encoder.name().to_owned(),
-        network_sha256: network_sha256.to_owned(),
+        network_sha256: file_sha256(&options.model)?,
         layer: options.encoder.layer,
         activation: options
             .encoder

@@ -14,11 +14,8 @@ use super::mismatch;
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
 use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights, encoder_tensors};
-use crate::weights::file_kind::FileKind;
-use crate::weights::safetensors::{
-    file_sha256, first_non_finite, read_metadata, read_tensors, write_tensors,
-};
-use crate::weights::torch_file;
+use crate::weights::safetensors::{file_sha256, first_non_finite, read_metadata, write_tensors};
+use crate::weights::torch_file::{TorchFile, read_any};
 
 /// Report on the tensors of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -93,12 +90,7 @@ pub fn import(
     encoders: &[(String, EncoderConfig)],
     prefix: Option<&str>,
 ) -> Result<Imported, TrainError> {
-    let (tensors, passed_over) = if FileKind::of(path)? == FileKind::Safetensors {
-        (read_tensors(path)?, Vec::new())
-    } else {
-        let file = torch_file::read(path)?;
-        (file.tensors, file.passed_over)
-    };
+    let TorchFile { tensors, passed_over } = read_any(path)?;
     let prefixes = match prefix {
         Some(prefix) => vec![as_prefix(prefix)],
         None => prefixes(tensors.keys()),

@@ -81,10 +81,8 @@ pub struct OpenData {
 /// A data set that is mixed into the training rows.
 #[derive(Debug, Clone)]
 struct MixedSet {
-    dataset: Arc<Dataset>,
-    path: PathBuf,
+    set: SourceSet,
     weight: Option<f64>,
-    features: Option<Arc<FeatureSet>>,
 }
 
 impl OpenData {
@@ -121,16 +119,15 @@ impl OpenData {
                     .map_err(|error: PredicateError| invalid(format!("data.where: {error}")))?,
             ),
         };
-        let dataset = open_dataset(path, choice.images)?;
-        let features = open_features(&dataset, choice.features)?;
+        let SourceSet {
+            dataset,
+            path,
+            features,
+        } = open_set(path, choice)?;
         let mut mixed = Vec::new();
         for MixConfig { data, weight } in choice.mix {
-            let path = PathBuf::from(data);
-            let dataset = open_dataset(&path, choice.images)?;
             mixed.push(MixedSet {
-                features: open_features(&dataset, choice.features)?,
-                dataset,
-                path,
+                set: open_set(Path::new(data), choice)?,
                 weight: *weight,
             });
         }
@@ -141,13 +138,15 @@ impl OpenData {
         }
         let data = Self {
             dataset,
-            path: path.to_owned(),
+            path,
             features,
             filter,
             mixed,
         };
         data.check_condition()?;
-        data.mixed.iter().try_for_each(|set| data.check_mixed(set))?;
+        data.mixed
+            .iter()
+            .try_for_each(|mixed| data.check_mixed(&mixed.set))?;
         Ok(data)
     }
 
@@ -168,7 +167,7 @@ impl OpenData {
     }
 
     /// Refuses a data set whose rows do not go with those of the first.
-    fn check_mixed(&self, set: &MixedSet) -> Result<(), TrainError> {
+    fn check_mixed(&self, set: &SourceSet) -> Result<(), TrainError> {
         let views = |dataset: &Dataset| (dataset.num_views(), dataset.image_size_px());
         let [(num_views, size_px), (other_views, other_px)] = [views(&self.dataset), views(&set.dataset)];
         let is_same_features = match (&self.features, &set.features) {
@@ -198,7 +197,7 @@ impl OpenData {
     #[must_use]
     pub fn classes(&self) -> Vec<String> {
         let mut classes = self.dataset.classes().to_vec();
-        for name in self.mixed.iter().flat_map(|set| set.dataset.classes()) {
+        for name in self.mixed.iter().flat_map(|mixed| mixed.set.dataset.classes()) {
             if !classes.contains(name) {
                 classes.push(name.clone());
             }
@@ -213,7 +212,8 @@ impl OpenData {
     pub fn require_same_labels(&self) -> Result<(), TrainError> {
         let labels = |dataset: &Dataset| (dataset.classes().to_vec(), dataset.manifest().parts.clone());
         let of_first = labels(&self.dataset);
-        match self.mixed.iter().find(|set| labels(&set.dataset) != of_first) {
+        let mut others = self.mixed.iter().map(|mixed| &mixed.set);
+        match others.find(|set| labels(&set.dataset) != of_first) {
             Some(set) => Err(TrainError::UnsuitableData {
                 reason: format!(
                     "--mix: its classes or parts are not those of {}, and this task learns from them; give both the same with `tap dataset relabel`",
@@ -256,7 +256,8 @@ impl OpenData {
 
     /// The data set and those that are mixed in.
     fn all_sets(&self) -> impl Iterator<Item = (&Arc<Dataset>, &PathBuf)> {
-        let others = self.mixed.iter().map(|set| (&set.dataset, &set.path));
+        let others = self.mixed.iter();
+        let others = others.map(|mixed| (&mixed.set.dataset, &mixed.set.path));
         iter::once((&self.dataset, &self.path)).chain(others)
     }
 
@@ -282,23 +283,9 @@ impl OpenData {
         labels_per_class: usize,
         seed: u64,
     ) -> Result<ShardSource, TrainError> {
-        let classes = self.classes();
-        let mut sets = vec![self.first_set()];
-        for set in &self.mixed {
-            let label = |name| {
-                classes
-                    .iter()
-                    .position(|class| class == name)
-                    .map(|label| label as i64)
-            };
-            sets.push(SourceSet {
-                dataset: Arc::clone(&set.dataset),
-                path: set.path.clone(),
-                labels: Some(set.dataset.classes().iter().filter_map(label).collect()),
-                features: set.features.clone(),
-            });
-        }
-        let all = ShardSource::of_sets(sets, classes.len(), splits, self.filter.as_ref())?;
+        let others = self.mixed.iter().map(|mixed| mixed.set.clone());
+        let sets = iter::once(self.first_set()).chain(others).collect();
+        let all = ShardSource::try_new(sets, &self.classes(), splits, self.filter.as_ref())?;
         Ok(if labels_per_class == 0 {
             all
         } else {
@@ -310,7 +297,6 @@ impl OpenData {
         SourceSet {
             dataset: Arc::clone(&self.dataset),
             path: self.path.clone(),
-            labels: None,
             features: self.features.clone(),
         }
     }
@@ -320,13 +306,8 @@ impl OpenData {
     /// # Errors
     /// Where there are none.
     pub fn rows(&self, split: Split) -> Result<ShardSource, TrainError> {
-        let num_classes = self.dataset.classes().len();
-        ShardSource::of_sets(
-            vec![self.first_set()],
-            num_classes,
-            &[split],
-            self.filter.as_ref(),
-        )
+        let classes = self.dataset.classes();
+        ShardSource::try_new(vec![self.first_set()], classes, &[split], self.filter.as_ref())
     }
 
     /// Number of rows of each split of which the condition is true.
@@ -345,9 +326,9 @@ impl OpenData {
     /// # Errors
     /// Where a shard is damaged.
     pub fn dataset_info(&self, train: &dyn SampleSource) -> Result<DatasetInfo, TrainError> {
-        let mix = self.mixed.iter().map(|set| MixPlan {
+        let mix = self.mixed.iter().map(|MixedSet { set, weight }| MixPlan {
             data_sha256: set.dataset.sha256().to_owned(),
-            weight: set.weight,
+            weight: *weight,
         });
         Ok(DatasetInfo {
             sha256: self.dataset.sha256().to_owned(),
@@ -420,19 +401,21 @@ fn are_alike(a: &FeatureManifest, b: &FeatureManifest) -> bool {
     network(a) == network(b)
 }
 
-/// The feature set of that name; none if the name is empty.
-fn open_features(dataset: &Dataset, name: &str) -> Result<Option<Arc<FeatureSet>>, TrainError> {
-    let open = || FeatureSet::open(dataset, name).map(Arc::new);
-    Ok((!name.is_empty()).then(open).transpose()?)
-}
-
-fn open_dataset(path: &Path, images: &str) -> Result<Arc<Dataset>, TrainError> {
-    let dataset = Dataset::open(path)?;
-    Ok(Arc::new(if images.is_empty() {
-        dataset
-    } else {
-        dataset.with_images(images)?
-    }))
+/// A data set with the image set and the feature set of the choice.
+fn open_set(path: &Path, choice: DataChoice<'_>) -> Result<SourceSet, TrainError> {
+    let mut dataset = Dataset::open(path)?;
+    if !choice.images.is_empty() {
+        dataset = dataset.with_images(choice.images)?;
+    }
+    let features = match choice.features {
+        "" => None,
+        name => Some(Arc::new(FeatureSet::open(&dataset, name)?)),
+    };
+    Ok(SourceSet {
+        dataset: Arc::new(dataset),
+        path: path.to_owned(),
+        features,
+    })
 }
 
 /// Batches to train on.

@@ -17,6 +17,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::TrainError;
 use crate::weights::file_kind::FileKind;
+use crate::weights::safetensors::read_tensors;
 
 /// Limit on the pickle: a network of some hundred thousand tensors.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
@@ -35,6 +36,20 @@ pub struct TorchFile {
 }
 
 type Archive = ZipArchive<BufReader<File>>;
+
+/// Reads all tensors of a safetensors file, or of one of PyTorch's own.
+///
+/// # Errors
+/// Where it is neither, is damaged, or contradicts itself.
+pub fn read_any(path: &Path) -> Result<TorchFile, TrainError> {
+    if FileKind::of(path)? != FileKind::Safetensors {
+        return read(path);
+    }
+    Ok(TorchFile {
+        tensors: read_tensors(path)?,
+        passed_over: Vec::new(),
+    })
+}
 
 /// Reads all tensors of a file.
 ///
