@@ -198,6 +198,19 @@ pub enum TrainError {
         /// The file.
         path: PathBuf,
     },
+    /// A name stands for a 2D network that was never downloaded.
+    #[error(
+        "the weights of {name} are in none of the folders {}; download {url} and name the file",
+        listed(folders)
+    )]
+    NotDownloaded {
+        /// The name.
+        name: &'static str,
+        /// Where they were looked for.
+        folders: Vec<PathBuf>,
+        /// Where the publisher has them.
+        url: &'static str,
+    },
     /// The device that was asked for is not there.
     #[error("device '{device}' cannot be used: {reason}")]
     Device {
@@ -214,4 +227,10 @@ impl TrainError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+}
+
+/// Paths one after the other.
+fn listed(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
 }

@@ -13,6 +13,7 @@ use tap_dataset::{FeatureViews, feature_set_dir};
 use tap_train::model::image::{Activation, ImageEncoderOptions};
 use tap_train::process;
 use tap_train::task::features::{FeatureEvent, FeatureOptions, compute_features};
+use tap_train::weights::downloaded;
 
 use super::require_inputs;
 
@@ -21,11 +22,9 @@ const MAX_NAMED: usize = 3;
 /// Views that go through the network together, on the CPU and on a GPU.
 const BATCH_SIZES: [usize; 2] = [16, 128];
 
-/// Arguments of `features`.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
+const AFTER_HELP: &str = "Examples:
   tap-train features shards --model ViT-B-16.pt --out clip
-  tap-train features shards --model dinov2_vits14_pretrain.pth --layer 7 --out dino7
+  tap-train features shards --model dino2-small --layer 7 --out dino7
   tap-train features shards --model ViT-B-16.pt --views depth --out clip-depth
   tap-train features shards --model open_clip.safetensors --activation gelu --out clip
   tap-train features shards --model RN50.pt --images textured --out clip-textured
@@ -34,12 +33,17 @@ const BATCH_SIZES: [usize; 2] = [16, 128];
 Networks are vision Transformers of CLIP, DINO and DINOv2, of any size, and CLIP's ResNets, from
 the files of OpenAI, open_clip, DINO, timm and transformers (.pt, .pth, .safetensors). They are
 recognized by names and shapes; no code of a file is run, nothing is downloaded. Killed or
-stopped, the same command resumes.")]
+stopped, the same command resumes. Names of networks:
+";
+
+/// Arguments of `features`.
+#[derive(Debug, Args)]
+#[command(after_help = [AFTER_HELP, &downloaded::names().join(", ")].concat())]
 pub(crate) struct Features {
     /// A data set of shards.
     data: PathBuf,
-    /// The network's weights.
-    #[arg(long, value_name = "FILE")]
+    /// The network's weights: a file, or a name for one that PyTorch's hub, `clip` or Hugging Face has downloaded.
+    #[arg(long, value_name = "FILE_OR_NAME")]
     model: PathBuf,
     /// Name of the feature set: DATA/__features/NAME.
     #[arg(long, value_name = "NAME")]
@@ -80,16 +84,14 @@ pub(crate) struct Features {
 
 impl Features {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        require_inputs([
-            ("DATA", Some(self.data.as_path())),
-            ("--model", Some(&self.model)),
-        ])?;
+        let model = downloaded::weights_file(&self.model)?;
+        require_inputs([("DATA", Some(self.data.as_path())), ("--model", Some(&model))])?;
         process::set_num_threads(self.threads.unwrap_or(0));
         let device = process::parse_device(&self.device)?;
         let default_batch = BATCH_SIZES[usize::from(device.is_cuda())];
         let options = FeatureOptions {
             data: self.data,
-            model: self.model,
+            model,
             name: self.out,
             views: self.views,
             images: self.images,

@@ -1,6 +1,7 @@
 //! Tensors in files: checkpoints, safetensors, and what PyTorch saves.
 
 pub mod checkpoint;
+pub mod downloaded;
 pub mod file_kind;
 pub mod image_encoder;
 pub mod safetensors;

@@ -52,7 +52,7 @@ impl MethodKind for I2pMaeKind {
     }
 
     fn files(&self, config: &Config) -> Vec<PathBuf> {
-        let settings: I2pMaeSettings = config.method.parse().unwrap_or_default();
+        let settings = I2pMaeSettings::resolved(config).unwrap_or_default();
         settings.teacher.into_iter().collect()
     }
 

@@ -9,6 +9,7 @@ use crate::error::TrainError;
 use crate::method::masked;
 use crate::model::Compat;
 use crate::ops::ChamferNorm;
+use crate::weights::downloaded::weights_file;
 
 /// Which groups of the coarsest level are visible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,8 +73,8 @@ pub struct I2pMaeSettings {
     /// open, `compat = "code"` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shows_first: Option<bool>,
-    /// The frozen 2D network that looks at depth images of the points: a file of weights. `data.features` is the other
-    /// source.
+    /// The frozen 2D network that looks at depth images of the points: a file of weights, or the name of one
+    /// ([`weights_file`]). `data.features` is the other source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher: Option<PathBuf>,
     /// Take the features of this block of the network, counted from 0; those of its end if absent.
@@ -127,6 +128,7 @@ impl I2pMaeSettings {
         }
         let follows_code = config.compat == Some(Compat::Code);
         settings.shows_first.get_or_insert(follows_code);
+        settings.teacher = settings.teacher.as_deref().map(weights_file).transpose()?;
         Ok(settings)
     }
 
