@@ -183,6 +183,8 @@ pub struct DataConfig {
     /// The condition on rows, to train on and to evaluate: `category = 'chair' and coverage_min > 0.02`; all if empty.
     #[serde(rename = "where", skip_serializing_if = "String::is_empty")]
     pub filter: String,
+    /// Part of the training rows of each data set, drawn by the seed; a larger part holds all of a smaller one.
+    pub fraction: f64,
     /// Further data sets to train on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixConfig>,
@@ -214,6 +216,7 @@ impl Default for DataConfig {
             hidden_points: HiddenPoints::Keep,
             cache_mib: DEFAULT_CACHE_MIB,
             filter: String::new(),
+            fraction: 1.0,
             mix: Vec::new(),
         }
     }

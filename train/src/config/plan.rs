@@ -330,6 +330,9 @@ pub struct DataPlan {
     /// The condition on rows; empty for all.
     #[serde(rename = "where", default, skip_serializing_if = "String::is_empty")]
     pub filter: String,
+    /// Part of the training rows of each data set.
+    #[serde(default = "whole", skip_serializing_if = "is_whole")]
+    pub fraction: f64,
     /// The order of rows; that of earlier versions if absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub order: RowOrder,
@@ -347,6 +350,18 @@ pub struct MixPlan {
     /// Samples of it for each one of the data set that is trained on; as many as it has rows if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
+}
+
+fn whole() -> f64 {
+    1.0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_whole(fraction: &f64) -> bool {
+    *fraction >= whole()
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -471,6 +486,7 @@ impl Plan {
                 hidden_points: config.data.hidden_points,
                 cache_bytes: config.data.cache_mib << 20,
                 filter: config.data.filter.clone(),
+                fraction: config.data.fraction,
                 order: RowOrder::Keyed,
                 mix: dataset_info.mix.clone(),
             },

@@ -16,6 +16,7 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&["data"], &["num_points", "num_views"], COUNT),
     (&["data"], &["cache_mib"], COUNT_OR_NONE),
     (&["data"], &["weight"], WEIGHT),
+    (&["data"], &["fraction"], FRACTION),
     (&PHASES, &["batch_size", "accumulation_steps"], COUNT),
     (&PHASES, &["epochs"], COUNT_OR_NONE),
     (&PHASES, &["learning_rate", "final_learning_rate"], NOT_NEGATIVE),
@@ -115,6 +116,7 @@ const WEIGHT: Range = Range::new(
 );
 /// Gradients are not clipped at 0; to clip them at infinity is the same.
 const NORM: Range = Range::new(Bound::Included(0.0), Bound::Included(f64::INFINITY));
+const FRACTION: Range = Range::new(Bound::Excluded(0.0), Bound::Included(1.0));
 const PART: Range = Range::new(Bound::Included(0.0), Bound::Included(1.0));
 const POSITIVE_PART: Range = Range::new(Bound::Excluded(0.0), Bound::Included(1.0));
 const BELOW_ONE: Range = Range::new(Bound::Included(0.0), Bound::Excluded(1.0));

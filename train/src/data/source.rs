@@ -160,18 +160,30 @@ impl ShardSource {
     /// `per_class` rows of each class, drawn by `seed`; a class with fewer rows gives all it has.
     #[must_use]
     pub fn subset(&self, per_class: usize, seed: u64) -> Self {
-        let mut subset = Self {
-            rows: Vec::new(),
-            ids: Vec::new(),
-            labels: Vec::new(),
-            ..self.clone()
-        };
-        for row in draw_per_class(&self.labels, self.num_classes, per_class, seed) {
-            subset.rows.push(self.rows[row]);
-            subset.ids.push(self.ids[row].clone());
-            subset.labels.push(self.labels[row]);
+        self.of_rows(&draw_per_class(&self.labels, self.num_classes, per_class, seed))
+    }
+
+    /// A part of the rows of each data set, drawn by `seed`, at least one; a larger part holds all of a smaller one.
+    #[must_use]
+    pub fn part(&self, fraction: f64, seed: u64) -> Self {
+        let mut chosen = Vec::new();
+        for set in 0..self.sets.len() as u32 {
+            let rows = (0..self.rows.len()).filter(|&row| self.rows[row].set == set);
+            let rows: Vec<usize> = rows.collect();
+            chosen.extend(draw_part(&rows, &self.ids, fraction, seed));
         }
-        subset
+        chosen.sort_unstable();
+        self.of_rows(&chosen)
+    }
+
+    fn of_rows(&self, chosen: &[usize]) -> Self {
+        Self {
+            sets: self.sets.clone(),
+            rows: chosen.iter().map(|&row| self.rows[row]).collect(),
+            ids: chosen.iter().map(|&row| self.ids[row].clone()).collect(),
+            labels: chosen.iter().map(|&row| self.labels[row]).collect(),
+            num_classes: self.num_classes,
+        }
     }
 
     /// The data folder; of several the first.
@@ -226,6 +238,15 @@ pub fn draw_per_class(labels: &[i64], num_classes: usize, per_class: usize, seed
     }
     chosen.sort_unstable();
     chosen
+}
+
+/// The part of `rows` whose ids come first in an order that the seed decides, at least one of them.
+fn draw_part(rows: &[usize], ids: &[ObjectId], fraction: f64, seed: u64) -> Vec<usize> {
+    let place = |&row: &usize| (Stream::new(seed, "fraction", 0, ids[row].as_str()).bits(), row);
+    let mut order: Vec<(u64, usize)> = rows.iter().map(place).collect();
+    order.sort_unstable();
+    let count = (fraction * rows.len() as f64).round().max(1.0) as usize;
+    order.into_iter().take(count).map(|(_, row)| row).collect()
 }
 
 impl SampleSource for ShardSource {
@@ -310,5 +331,19 @@ mod tests {
             "another seed, other rows"
         );
         assert_eq!(draw_per_class(&labels, 4, 500, 1).len(), 60, "no row twice");
+    }
+
+    #[test]
+    fn a_larger_part_holds_a_smaller_one() {
+        let ids: Vec<ObjectId> = (0..100)
+            .map(|i| ObjectId::try_new("chair", &i.to_string()).expect("a name"))
+            .collect();
+        let rows: Vec<usize> = (0..100).collect();
+        let draw = |fraction, seed| draw_part(&rows, &ids, fraction, seed);
+        let (small, large) = (draw(0.1, 1), draw(0.35, 1));
+        assert_eq!((small.len(), large.len()), (10, 35));
+        assert!(small.iter().all(|row| large.contains(row)), "{small:?} {large:?}");
+        assert_ne!(small, draw(0.1, 2), "another seed, other rows");
+        assert_eq!(draw(1e-9, 1).len(), 1, "never none");
     }
 }

@@ -273,19 +273,24 @@ impl OpenData {
         inputs.features && self.features.as_ref().is_some_and(is_of_views)
     }
 
-    /// The training rows: all, or `labels_per_class` of each class drawn by `seed`.
+    /// The training rows: all, a part of them, or `labels_per_class` of each class, drawn by `seed`.
     ///
     /// # Errors
     /// Where there are none.
     pub fn train_rows(
         &self,
-        splits: &[Split],
+        config: &DataConfig,
         labels_per_class: usize,
         seed: u64,
     ) -> Result<ShardSource, TrainError> {
         let others = self.mixed.iter().map(|mixed| mixed.set.clone());
         let sets = iter::once(self.first_set()).chain(others).collect();
-        let all = ShardSource::try_new(sets, &self.classes(), splits, self.filter.as_ref())?;
+        let all = ShardSource::try_new(sets, &self.classes(), &config.train_splits, self.filter.as_ref())?;
+        let all = if config.fraction < 1.0 {
+            all.part(config.fraction, seed)
+        } else {
+            all
+        };
         Ok(if labels_per_class == 0 {
             all
         } else {
@@ -374,7 +379,7 @@ impl OpenData {
         if task != Task::Pretrain {
             self.require_same_labels()?;
         }
-        let train = self.train_rows(&config.data.train_splits, labels_per_class, config.seed)?;
+        let train = self.train_rows(&config.data, labels_per_class, config.seed)?;
         let plan = method::plan(
             kind,
             config,
