@@ -7,7 +7,7 @@ OURS is the built example `time_step`; PYTHON has torch 2.11.0 (the libtorch tha
 Prints, for each model, the median over all steps of both, wall time and CPU time, the ratios (above 1: ours is faster),
 and the peak memory. `torch` computes neighbours with torch's own operators and repeats the memory for each view, as
 published; `remembered` is told the neighbours (ours still searches), so that only the networks are compared; `shared`
-does not repeat the memory either; `allocator` is `shared` with an allocator that keeps what is freed, as ours does.
+does not repeat the memory either (masked autoencoders have none); `allocator` is `shared` with an allocator that keeps what is freed, as ours does.
 """
 
 import argparse

@@ -6,6 +6,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::Parser;
+use tap_train::config::{Config, DatasetInfo, FeatureInfo, Task};
+use tap_train::data::batch::{Batch, ImageFeatureBatch};
+use tap_train::method;
 use tap_train::model::loss::photograph_loss;
 use tap_train::model::{
     Cloud, Compat, DgcnnConfig, EncoderConfig, Mode, PointMlpConfig, Rays, Tap, TapConfig,
@@ -14,14 +17,16 @@ use tap_train::optim::{AdamW, AdamWConfig};
 use tap_train::process;
 use tch::{Device, Kind, Tensor, nn};
 
-/// Points of a cloud.
+/// Points of a cloud that TAP photographs.
 const POINTS: i64 = 1024;
+/// The loss of a training step.
+type LossOfStep = Box<dyn Fn() -> anyhow::Result<Tensor>>;
 const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 
 /// Arguments.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// mini, point-net2, dgcnn, point-mlp or transformer.
+    /// TAP: mini, point-net2, dgcnn, point-mlp or transformer; or point-mae or i2p-mae.
     #[arg(long)]
     model: String,
     /// Steps that are timed.
@@ -48,8 +53,8 @@ fn config(model: &str) -> Option<TapConfig> {
 }
 
 /// Points on squeezed spheres.
-fn clouds(batch: i64) -> Cloud {
-    let normal = Tensor::randn([batch, POINTS, 3], FLOAT);
+fn clouds(batch: i64, points: i64) -> Cloud {
+    let normal = Tensor::randn([batch, points, 3], FLOAT);
     let scale = Tensor::rand([batch, 1, 3], FLOAT) * 0.5 + 0.5;
     let xyz = &normal / normal.norm_scalaropt_dim(2, [-1], true) * scale;
     let height = xyz.narrow(2, 1, 1) - xyz.narrow(2, 1, 1).amin(1, true);
@@ -78,6 +83,68 @@ fn peak_mib() -> f64 {
     kib.unwrap_or(0.0) / 1024.0
 }
 
+/// TAP's loss of views, on a backbone.
+fn photograph(vs: &nn::Path<'_>, model: &str, config: &TapConfig, batch: i64) -> LossOfStep {
+    let tap = Tap::new(vs, config);
+    let num_views = if model == "mini" { 4 } else { 6 };
+    let (cloud, rays) = (
+        clouds(batch, POINTS),
+        rays(batch, num_views, config.photograph.query.grid),
+    );
+    let side = config.image_size_px();
+    let target = Tensor::rand([batch, num_views, 1, side, side], FLOAT);
+    let mask = target.lt(0.3);
+    Box::new(move || {
+        let images = tap.photograph(&cloud, &rays, Mode::TRAIN);
+        Ok(photograph_loss(&images, &target, &mask, 20.0, 1.0).total)
+    })
+}
+
+/// The loss of a masked autoencoder as it is published, where what a 2D network says of three depth images is there.
+fn masked(vs: &nn::Path<'_>, model: &str, batch: i64) -> anyhow::Result<LossOfStep> {
+    const VIEWS: i64 = 3;
+    const CHANNELS: i64 = 512;
+    let config = Config::load(Some(&format!("paper-{model}")), &[])?;
+    let points = config.data.num_points as i64;
+    let data = DatasetInfo {
+        sha256: String::new(),
+        num_rows: [batch as usize; 3],
+        num_train_rows: batch as usize,
+        num_views: 0,
+        image_size_px: 0,
+        parts_by_class: Vec::new(),
+        mix: Vec::new(),
+        features: (model == "i2p-mae").then(|| FeatureInfo {
+            sha256: String::new(),
+            num_views: VIEWS as usize,
+            num_channels: CHANNELS as usize,
+        }),
+    };
+    let plan = method::plan(None, &config, Task::Pretrain, 0, "", &data)?;
+    let method = method::find(model)?.build(vs, &plan)?;
+    let features = ImageFeatureBatch {
+        maps: Tensor::randn([batch, VIEWS, 14, 14, CHANNELS], FLOAT),
+        saliency: Tensor::rand([batch, VIEWS, 14, 14], FLOAT) / 196.0,
+        positions: Tensor::rand([batch, VIEWS, points, 2], FLOAT),
+        visible: None,
+    };
+    let batch = Batch {
+        cloud: clouds(batch, points),
+        sample_seeds: (0..batch as u64).collect(),
+        labels: Tensor::zeros([batch], (Kind::Int64, Device::Cpu)),
+        views: None,
+        normals: None,
+        part_labels: None,
+        features: Some(features),
+    };
+    Ok(Box::new(move || {
+        let counts = tch::no_grad(|| method.normalizer(&batch));
+        let terms = method.terms(&batch, Mode::TRAIN).into_iter();
+        let means = terms.map(|term| term.sum * (term.weight / counts.at(&term.name, 0).max(1.0)));
+        means.reduce(|sum, mean| sum + mean).context("a loss has terms")
+    }))
+}
+
 #[expect(clippy::print_stdout, reason = "the result of a measuring program")]
 fn main() -> anyhow::Result<()> {
     process::reexec_with_environment();
@@ -85,9 +152,12 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     process::set_num_threads(arguments.threads);
     tch::manual_seed(0);
-    let config = config(&arguments.model).with_context(|| format!("no model '{}'", arguments.model))?;
     let vs = nn::VarStore::new(Device::Cpu);
-    let tap = Tap::new(&vs.root(), &config);
+    let loss_of_step = match config(&arguments.model) {
+        Some(config) => photograph(&vs.root(), &arguments.model, &config, arguments.batch),
+        None => masked(&vs.root(), &arguments.model, arguments.batch)
+            .with_context(|| format!("no model '{}'", arguments.model))?,
+    };
     let mut optimizer = AdamW::new(
         AdamWConfig {
             beta1: 0.9,
@@ -98,18 +168,8 @@ fn main() -> anyhow::Result<()> {
         },
         vs.variables(),
     );
-    let batch = arguments.batch;
-    let num_views = if arguments.model == "mini" { 4 } else { 6 };
-    let (cloud, rays) = (
-        clouds(batch),
-        rays(batch, num_views, config.photograph.query.grid),
-    );
-    let side = config.image_size_px();
-    let target = Tensor::rand([batch, num_views, 1, side, side], FLOAT);
-    let mask = target.lt(0.3);
     let mut step = || -> anyhow::Result<f64> {
-        let images = tap.photograph(&cloud, &rays, Mode::TRAIN);
-        let loss = photograph_loss(&images, &target, &mask, 20.0, 1.0).total;
+        let loss = loss_of_step()?;
         let value = loss.double_value(&[]);
         optimizer.step(&loss, 1e-3)?;
         Ok(value)
