@@ -156,7 +156,7 @@ fn render_input(
 ///     such as "textured".
 /// rig: mvcnn12 (the default), dodecahedron80, sphere:N, random:N:SEED, turntable:N:ELEVATION, poses in degrees as
 ///     (azimuth, elevation) or (azimuth, elevation, roll), or a JSON file of them.
-/// lighting: mvcnn (the default), mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or
+/// lighting: mvcnn (the default), mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, depth, random:SEED, or
 ///     a dict of what differs from mvcnn.
 /// framing: mvcnn (the default), box or sphere. projection: perspective (the default), perspective:D or orthographic.
 /// size: side in pixels, 224. samples: per pixel, 1, 4 (the default), 16 or 64.

@@ -57,6 +57,8 @@ pub const SHOW_NORMALS: u32 = 16;
 pub const SPECULAR: u32 = 32;
 /// Flag of [`ViewUniform::flags`]: hemisphere ambient term, from sky and ground.
 pub const HEMISPHERE: u32 = 64;
+/// Flag of [`ViewUniform::flags`]: the color is how near the point is, not lit.
+pub const SHOW_DEPTH: u32 = 128;
 
 /// [`LightUniform::kind`] of a light at the eye.
 pub const LIGHT_HEADLIGHT: u32 = 0;
@@ -380,6 +382,7 @@ mod tests {
             ("SHOW_NORMALS", SHOW_NORMALS),
             ("SPECULAR", SPECULAR),
             ("HEMISPHERE", HEMISPHERE),
+            ("SHOW_DEPTH", SHOW_DEPTH),
             ("LIGHT_HEADLIGHT", LIGHT_HEADLIGHT),
             ("LIGHT_DIRECTIONAL", LIGHT_DIRECTIONAL),
             ("LIGHT_POINT", LIGHT_POINT),

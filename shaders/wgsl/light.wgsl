@@ -29,6 +29,9 @@ fn shade(point: SurfacePoint) -> vec3f {
     if has(SHOW_NORMALS) {
         return point.normal * 0.5 + 0.5;
     }
+    if has(SHOW_DEPTH) {
+        return vec3f(0.5 + 0.5 * (point.position.z - view.view_from_object[3].z));
+    }
     let to_eye = -normalize(point.direction);
     var diffuse = vec3f(0.0);
     var specular = vec3f(0.0);

@@ -41,6 +41,7 @@ const TWO_SIDED = 8u;
 const SHOW_NORMALS = 16u;
 const SPECULAR = 32u;
 const HEMISPHERE = 64u;
+const SHOW_DEPTH = 128u;
 
 const LIGHT_HEADLIGHT = 0u;
 const LIGHT_DIRECTIONAL = 1u;

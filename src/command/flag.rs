@@ -28,7 +28,7 @@ pub(crate) struct ViewFlags {
     /// perspective, perspective:D (the eye D box diagonals away) or parallel.
     #[arg(long, help_heading = "Views", value_name = "PROJECTION")]
     projection: Option<Projection>,
-    /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or a TOML file.
+    /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, depth, random:SEED, or a TOML file.
     #[arg(long, help_heading = "Views", value_name = "NAME|FILE.toml")]
     lighting: Option<String>,
     /// Width and height of a view in pixels, up to 4096; with 16 samples up to 2048, with 64 up to 1024.

@@ -1,7 +1,9 @@
 //! Lighting of a surface point; the formula stands in `lighting/mod.rs`. The WGSL version is `light.wgsl`.
 
 use glam::{Vec2, Vec3};
-use tap_shaders::{LIGHT_DIRECTIONAL, LIGHT_POINT, ORTHOGRAPHIC, SHOW_NORMALS, TWO_SIDED, ViewUniform};
+use tap_shaders::{
+    LIGHT_DIRECTIONAL, LIGHT_POINT, ORTHOGRAPHIC, SHOW_DEPTH, SHOW_NORMALS, TWO_SIDED, ViewUniform,
+};
 
 use crate::lighting::BRIGHTEST_COVERED;
 
@@ -67,6 +69,9 @@ impl<'a> LightEvaluator<'a> {
         let view = self.view;
         if self.has(SHOW_NORMALS) {
             return point.normal * 0.5 + 0.5;
+        }
+        if self.has(SHOW_DEPTH) {
+            return Vec3::splat(0.5 + 0.5 * (point.position.z - view.view_from_object[3][2]));
         }
         let to_eye = -point.direction.normalize();
         let (mut diffuse, mut specular) = (Vec3::ZERO, Vec3::ZERO);

@@ -3,7 +3,8 @@
 
 use glam::{Mat3, Mat4, Vec2, Vec3, Vec4};
 use tap_shaders::{
-    LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SMOOTH_NORMALS, ViewUniform, decode_octahedral,
+    LIGHT_POINT, Material, NO_TEXTURE, OWN_MATERIAL, SHOW_DEPTH, SMOOTH_NORMALS, ViewUniform,
+    decode_octahedral,
 };
 
 use super::light::{LightEvaluator, SurfacePoint, albedo_of, quantize};
@@ -22,7 +23,7 @@ pub(crate) struct ShadingContext<'a> {
     pub(super) lights: LightEvaluator<'a>,
     view_from_object: Mat4,
     pub(super) rotation: Mat3,
-    /// Enables a fast path: no material, no smooth normals, no point lights.
+    /// Enables a fast path: no material, no smooth normals, no point lights, no depth.
     depends_on_normal_only: bool,
     pub(super) headlight: Option<Headlight>,
 }
@@ -69,7 +70,8 @@ impl<'a> ShadingContext<'a> {
             lights: LightEvaluator::new(view),
             view_from_object,
             rotation: Mat3::from_mat4(view_from_object),
-            depends_on_normal_only: !has_point && view.flags & (OWN_MATERIAL | SMOOTH_NORMALS) == 0,
+            depends_on_normal_only: !has_point
+                && view.flags & (OWN_MATERIAL | SMOOTH_NORMALS | SHOW_DEPTH) == 0,
             headlight: Headlight::from_uniform(view),
         }
     }

@@ -38,7 +38,7 @@ pub struct Lighting {
     pub material: MaterialChoice,
     /// Flat or smooth.
     pub normals: Normals,
-    /// Lit color, or the normals as colors.
+    /// Lit color, the normals as colors, or depth.
     pub show: Show,
     /// Two-sided lighting: `|n.l|` in place of `max(n.l, 0)` (`reverselit` in `MATLAB`). Files call it `reverse_lit`.
     #[serde(rename = "reverse_lit", alias = "two_sided")]
@@ -102,6 +102,9 @@ pub enum Show {
     Light,
     /// Normals in view space: `color = (n + 1) / 2`.
     Normals,
+    /// How near a point is: 1/2 as far away as the object's origin, 1 and 0 where the unit sphere around it is nearest and
+    /// farthest.
+    Depth,
 }
 
 /// Why a [`Lighting`] is not valid.
@@ -173,12 +176,20 @@ impl Lighting {
     /// Gray if all colors in it are gray.
     #[must_use]
     pub fn color_kind(&self) -> ColorKind {
-        let is_gray = self.material == MaterialChoice::White
-            && self.show == Show::Light
-            && [self.ambient, self.sky, self.ground].iter().all(Rgb::is_gray)
-            && self.lights.iter().all(|light| light.color().is_gray())
-            && self.background == [self.background[0]; 3];
-        if is_gray { ColorKind::Gray } else { ColorKind::Rgb }
+        let is_gray = match self.show {
+            Show::Light => {
+                self.material == MaterialChoice::White
+                    && [self.ambient, self.sky, self.ground].iter().all(Rgb::is_gray)
+                    && self.lights.iter().all(|light| light.color().is_gray())
+            }
+            Show::Normals => false,
+            Show::Depth => true,
+        };
+        if is_gray && self.background == [self.background[0]; 3] {
+            ColorKind::Gray
+        } else {
+            ColorKind::Rgb
+        }
     }
 }
 

@@ -21,7 +21,7 @@ const MAX_RANDOM_LIGHTS: f64 = 4.0;
 
 impl Lighting {
     /// The names of the presets; `random` takes a seed, as in `random:7`.
-    pub const PRESETS: [&'static str; 8] = [
+    pub const PRESETS: [&'static str; 9] = [
         "mvcnn",
         "mvcnn-2015",
         "textured",
@@ -29,6 +29,7 @@ impl Lighting {
         "headlight-specular",
         "hemisphere",
         "normals",
+        "depth",
         "random:0",
     ];
 
@@ -131,6 +132,16 @@ impl Lighting {
         }
     }
 
+    /// How near each point is, from black at the far side of the unit sphere, and around the object, to white.
+    #[must_use]
+    pub fn depth() -> Self {
+        Self {
+            show: Show::Depth,
+            background: [0; 3],
+            ..Self::mvcnn()
+        }
+    }
+
     /// One to four lights, directional and point, of random positions and intensities, fixed to the object, on the
     /// mesh's own materials. The same seed gives the same lights.
     #[must_use]
@@ -183,8 +194,8 @@ impl FromStr for Lighting {
     fn from_str(name: &str) -> Result<Self, ParseError> {
         let error = || ParseError {
             what: "lighting",
-            expected: "mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random or \
-                       random:SEED",
+            expected: "mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, depth, random \
+                       or random:SEED",
             found: name.to_owned(),
         };
         Ok(match name {
@@ -195,6 +206,7 @@ impl FromStr for Lighting {
             "headlight-specular" => Self::headlight_specular(),
             "hemisphere" => Self::hemisphere(),
             "normals" => Self::normals(),
+            "depth" => Self::depth(),
             "random" => Self::random(0),
             _ => {
                 let seed = name.strip_prefix("random:").ok_or_else(error)?;

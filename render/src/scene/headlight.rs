@@ -6,7 +6,8 @@
 )]
 
 use tap_shaders::{
-    HEMISPHERE, LIGHT_HEADLIGHT, OWN_MATERIAL, SHOW_NORMALS, SMOOTH_NORMALS, SPECULAR, ViewUniform,
+    HEMISPHERE, LIGHT_HEADLIGHT, OWN_MATERIAL, SHOW_DEPTH, SHOW_NORMALS, SMOOTH_NORMALS, SPECULAR,
+    ViewUniform,
 };
 use wide::{f32x4, i32x4};
 
@@ -25,8 +26,9 @@ impl Headlight {
         let [light] = view.lights[..view.num_lights as usize] else {
             return None;
         };
+        let other = OWN_MATERIAL | SMOOTH_NORMALS | SHOW_NORMALS | SHOW_DEPTH | SPECULAR | HEMISPHERE;
         let is_headlight_only = light.kind == LIGHT_HEADLIGHT
-            && view.flags & (OWN_MATERIAL | SMOOTH_NORMALS | SHOW_NORMALS | SPECULAR | HEMISPHERE) == 0
+            && view.flags & other == 0
             && [view.ambient, light.color].iter().all(|[red, green, blue]| {
                 red.to_bits() == green.to_bits() && green.to_bits() == blue.to_bits()
             });

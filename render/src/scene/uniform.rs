@@ -2,8 +2,8 @@
 
 use glam::UVec2;
 use tap_shaders::{
-    HEMISPHERE, LightUniform, MAX_LIGHTS, ORTHOGRAPHIC, OWN_MATERIAL, SHOW_NORMALS, SMOOTH_NORMALS, SPECULAR,
-    TWO_SIDED, ViewUniform,
+    HEMISPHERE, LightUniform, MAX_LIGHTS, ORTHOGRAPHIC, OWN_MATERIAL, SHOW_DEPTH, SHOW_NORMALS,
+    SMOOTH_NORMALS, SPECULAR, TWO_SIDED, ViewUniform,
 };
 
 use crate::camera::{Rays, ViewMatrices};
@@ -31,6 +31,7 @@ pub(crate) fn view_uniform(
         (lighting.normals.is_smooth(), SMOOTH_NORMALS),
         (lighting.two_sided, TWO_SIDED),
         (lighting.show == Show::Normals, SHOW_NORMALS),
+        (lighting.show == Show::Depth, SHOW_DEPTH),
         (lighting.specular > 0.0, SPECULAR),
         ([lighting.sky, lighting.ground] != [Rgb::BLACK; 2], HEMISPHERE),
     ];

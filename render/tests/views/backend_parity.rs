@@ -102,6 +102,8 @@ fn recipes() -> impl Iterator<Item = RenderRecipe> {
         of(64, 4, Framing::Mvcnn, parallel, "hemisphere"),
         of(64, 4, Framing::Mvcnn, perspective, "random:3"),
         of(64, 4, Framing::Mvcnn, perspective, "normals"),
+        of(64, 4, Framing::Mvcnn, perspective, "depth"),
+        of(64, 1, Framing::Sphere, parallel, "depth"),
         painted(perspective, on_gray.clone()),
         painted(parallel, on_gray),
         painted(perspective, by_a_bulb.clone()),

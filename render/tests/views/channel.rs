@@ -59,6 +59,45 @@ fn depth_and_normals_are_those_of_the_sphere() {
 }
 
 #[test]
+fn the_lighting_depth_shows_the_channel_depth() {
+    for mut renderer in renderers() {
+        for projection in PROJECTIONS {
+            let recipe = RenderRecipe {
+                framing: Framing::Sphere,
+                projection,
+                samples: 1,
+                lighting: Lighting::depth(),
+                channels: Channels::ALL,
+                size_px: 64,
+                ..RenderRecipe::default()
+            };
+            let mesh = shape::sphere(60);
+            let views = renderer.render(&mesh, &shape::as_is(&mesh), &recipe).unwrap();
+            for view in &views {
+                let origin = view.matrices.view_from_object.transform_point3(Vec3::ZERO);
+                let (depth, mask) = (view.depth.as_ref().unwrap(), view.mask.as_ref().unwrap());
+                let color = view.color.as_ref().unwrap().to_rgb();
+                for (i, &covered) in mask.covered().iter().enumerate() {
+                    let nearness = 0.5 - 0.5 * (depth[i] + origin.z);
+                    let expected = if covered {
+                        (255.0 * nearness).min(254.0)
+                    } else {
+                        0.0
+                    };
+                    assert!(
+                        color[i]
+                            .iter()
+                            .all(|&part| (f32::from(part) - expected).abs() <= 1.0),
+                        "{:?} and not {expected}",
+                        color[i]
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn channels_do_not_change_each_other() {
     // On a device, color alone at one sample per pixel takes another code path.
     for (samples, lighting) in [
@@ -67,6 +106,7 @@ fn channels_do_not_change_each_other() {
         (1, "headlight-specular"),
         (1, "hemisphere"),
         (1, "normals"),
+        (1, "depth"),
     ] {
         let recipe = RenderRecipe {
             size_px: 63,

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// The new lighting: mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or
+    /// The new lighting: mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, depth, random:SEED, or
     /// a TOML file.
     #[arg(long, value_name = "NAME|FILE.toml")]
     lighting: String,

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// A folder of views, or one with such folders in it, at any depth.
     #[arg(value_name = "VIEWS")]
     views: PathBuf,
-    /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, random:SEED, or a TOML file.
+    /// mvcnn, mvcnn-2015, textured, three-point, headlight-specular, hemisphere, normals, depth, random:SEED, or a TOML file.
     #[arg(long, value_name = "NAME|FILE.toml")]
     lighting: String,
     /// Folder for the new folders of views.
