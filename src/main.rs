@@ -4,7 +4,6 @@
 
 mod command;
 mod libtorch;
-mod page;
 mod preview;
 mod recipe;
 mod report;

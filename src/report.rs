@@ -1,6 +1,5 @@
 //! The demo's report: a single HTML file, from the result files of the stages.
 
-mod chart;
 mod page;
 mod table;
 

@@ -8,14 +8,17 @@
 //! | [`grouped`] | messages by kind: the first in full, the others counted |
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`logging`] | the libraries' log on stderr |
+//! | [`page`], [`chart`] | HTML pages that stand alone, and what is drawn in them |
 //! | [`open_files`] | the limit of open files |
 //! | [`exit_code`] | 0 done, 1 failed, 2 a wrong command line, 130 interrupted |
 
+pub mod chart;
 pub mod exit_code;
 pub mod flag;
 pub mod grouped;
 pub mod interrupt;
 pub mod logging;
 pub mod open_files;
+pub mod page;
 pub mod settings;
 pub mod ui;

@@ -1,11 +1,12 @@
-//! Shared by the HTML pages: colors, escaping, embedded data. Each page is a single file that loads nothing.
+//! What HTML pages share: colors, escaping, embedded data. Each page is a single file that loads nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tap_cli::ui::printable;
+
+use crate::ui::printable;
 
 /// Colors of light and dark mode.
-pub(crate) const COLORS: &str = "
+pub const COLORS: &str = "
 :root { --ink: #1c2430; --faint: #6b7685; --line: #dfe3e8; --paper: #fff; --tap: #0b6bcb; --other: #c2571a; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ee; --faint: #98a3b3; --line: #333c49; --paper: #14181f; --tap: #5aa9f5; --other: #eb8f57; }
@@ -13,11 +14,12 @@ pub(crate) const COLORS: &str = "
 ";
 
 /// Content security policy: the page loads nothing, whatever it contains.
-pub(crate) const ALONE: &str = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; \
+pub const ALONE: &str = "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; \
                                 style-src 'unsafe-inline'; script-src 'unsafe-inline'\">";
 
 /// Escapes text for HTML, which has no control characters.
-pub(crate) fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     printable(text)
         .replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -27,12 +29,16 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// Standard Base64.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
 /// JSON for a `<script>` element, which nothing in it can end.
-pub(crate) fn embedded_json(value: &impl serde::Serialize) -> serde_json::Result<String> {
+///
+/// # Errors
+/// Where the value has no form in JSON.
+pub fn embedded_json(value: &impl serde::Serialize) -> serde_json::Result<String> {
     Ok(serde_json::to_string(value)?
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")

@@ -12,7 +12,7 @@ use anyhow::Result;
 use serde::Serialize;
 use tap_dataset::{Dataset, Manifest, MeshStats, RowStats, Sample, SkippedObject, Split, ViewSelection};
 
-use crate::page::base64;
+use tap_cli::page::base64;
 
 pub(crate) use page::{html, is_preview};
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tap_dataset::{Manifest, Split};
 
 use super::Preview;
-use crate::page::{ALONE, COLORS, embedded_json, escape};
+use tap_cli::page::{ALONE, COLORS, embedded_json, escape};
 use tap_cli::ui;
 
 /// Names the program in a page's head.

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::chart::{self, Level, Line};
 use super::{Report, table};
-use crate::page::{ALONE, COLORS, base64, escape};
+use tap_cli::chart::{self, Level, Line, Scale};
+use tap_cli::page::{ALONE, COLORS, base64, escape};
 use tap_cli::ui;
 
 const STYLE: &str = "
@@ -102,16 +102,19 @@ fn losses(report: &Report) -> String {
     let pretraining = &report.pretraining;
     let chart = chart::lines(
         "step",
+        Scale::Logarithmic,
         &[
             Line {
                 label: "training",
                 class: "train",
                 points: report.curve.training.clone(),
+                band: Vec::new(),
             },
             Line {
                 label: "validation",
                 class: "validation",
                 points: report.curve.validation.clone(),
+                band: Vec::new(),
             },
         ],
         &[

@@ -2,6 +2,7 @@
 
 mod command;
 mod progress;
+mod report;
 mod torch_panic;
 
 use std::process::ExitCode;

@@ -11,6 +11,7 @@ mod generate;
 mod import;
 mod pretrain;
 mod probe;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Import(import::Import),
     /// Compute features of a frozen 2D network for every view, and keep them beside the rows.
     Features(features::Features),
+    /// Compare runs on one HTML page: curves, results, settings that differ, pictures.
+    Report(report::ReportArgs),
     /// Show which libtorch this program runs with.
     Doctor(doctor::Doctor),
 }
@@ -66,6 +69,7 @@ impl Command {
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Features(command) => command.run(),
+            Self::Report(command) => command.run(),
             Self::Doctor(command) => command.run(),
         }
     }

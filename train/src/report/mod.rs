@@ -1,0 +1,328 @@
+//! What runs have to say, read from their folders, for a page that compares them.
+
+mod page;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use tap_train::metric::Summary;
+use tap_train::run::event::Record;
+use tap_train::run::{CONFIG_FILE, METRICS_FILE, RESULT_FILE, is_run};
+
+pub(crate) use self::page::{html, is_report};
+
+/// Settings by which runs may differ and still be repetitions of each other.
+const OF_A_REPETITION: [&str; 1] = ["seed"];
+
+/// Step and value by the kind of record and the scalar's name.
+type Curves = BTreeMap<(String, String), Vec<(u64, f64)>>;
+
+/// A run as its folder has it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Run {
+    /// The folder.
+    pub(crate) path: PathBuf,
+    /// Every setting of `config.toml` by its dotted name.
+    pub(crate) settings: BTreeMap<String, String>,
+    /// Numbers and texts of `result.json` by their dotted names; none of a run that is not finished.
+    pub(crate) result: BTreeMap<String, Json>,
+    /// What its records say.
+    pub(crate) curves: Curves,
+    /// The newest of its pictures, a PNG.
+    pub(crate) picture: Option<Vec<u8>>,
+}
+
+impl Run {
+    /// Reads a run, finished or not.
+    ///
+    /// # Errors
+    /// Where the folder is none of a run, or a file in it is damaged.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        ensure!(
+            is_run(path),
+            "not the folder of a run, it has no {CONFIG_FILE}: {}",
+            path.display()
+        );
+        let config: toml::Value = parse(&path.join(CONFIG_FILE), |text| {
+            toml::from_str(text).map_err(|error| error.message().to_owned())
+        })?;
+        let mut settings = BTreeMap::new();
+        let config = serde_json::to_value(config).context("TOML has a form in JSON")?;
+        flatten("", &config, &mut |name, value| {
+            settings.insert(name, text_of(value));
+        });
+        let mut result = BTreeMap::new();
+        if path.join(RESULT_FILE).exists() {
+            let json: Json = parse(&path.join(RESULT_FILE), from_json)?;
+            flatten("", &json, &mut |name, value| {
+                if !value.is_array() {
+                    result.insert(name, value.clone());
+                }
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            settings,
+            result,
+            curves: read_curves(&path.join(METRICS_FILE))?,
+            picture: newest_picture(&path.join("samples"))?,
+        })
+    }
+
+    /// The name of its folder.
+    pub(crate) fn name(&self) -> String {
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        name.to_string_lossy().into_owned()
+    }
+
+    fn of_no_repetition(&self) -> BTreeMap<&str, &str> {
+        let settings = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        settings
+            .filter(|(name, _)| !OF_A_REPETITION.contains(name))
+            .collect()
+    }
+}
+
+/// Runs that differ by their seeds alone.
+#[derive(Debug)]
+pub(crate) struct Group<'a> {
+    pub(crate) runs: Vec<&'a Run>,
+}
+
+impl<'a> Group<'a> {
+    /// All runs, grouped, in the order of the first of each group.
+    pub(crate) fn of(runs: &'a [Run]) -> Vec<Self> {
+        let mut groups: Vec<Self> = Vec::new();
+        for run in runs {
+            let settings = run.of_no_repetition();
+            let same = |group: &&mut Self| group.runs[0].of_no_repetition() == settings;
+            match groups.iter_mut().find(same) {
+                Some(group) => group.runs.push(run),
+                None => groups.push(Self { runs: vec![run] }),
+            }
+        }
+        groups
+    }
+
+    /// The name of its run, or the beginning that all their names have in common.
+    pub(crate) fn label(&self) -> String {
+        let names: Vec<String> = self.runs.iter().map(|run| run.name()).collect();
+        let [first, others @ ..] = names.as_slice() else {
+            return String::new();
+        };
+        if others.is_empty() {
+            return first.clone();
+        }
+        let is_common = |end: &usize| others.iter().all(|name| name.get(..*end) == first.get(..*end));
+        let end = (0..=first.len())
+            .filter(|&end| first.is_char_boundary(end))
+            .take_while(is_common)
+            .last();
+        let common = first[..end.unwrap_or(0)].trim_end_matches(['-', '_', ' ', '.']);
+        let common = common
+            .strip_suffix("seed")
+            .unwrap_or(common)
+            .trim_end_matches(['-', '_']);
+        let name = if common.is_empty() { first } else { common };
+        format!("{name} ({} seeds)", self.runs.len())
+    }
+
+    /// Mean and deviation over its runs at each step that all of them have.
+    pub(crate) fn curve(&self, kind: &str, scalar: &str) -> Vec<(u64, Summary)> {
+        let key = (kind.to_owned(), scalar.to_owned());
+        let mut by_step: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for &(step, value) in self.runs.iter().filter_map(|run| run.curves.get(&key)).flatten() {
+            by_step.entry(step).or_default().push(value);
+        }
+        let complete = by_step
+            .into_iter()
+            .filter(|(_, values)| values.len() == self.runs.len());
+        complete
+            .map(|(step, values)| (step, Summary::of(&values)))
+            .collect()
+    }
+}
+
+/// Settings that are not the same in all runs, each with its value in every run.
+pub(crate) fn differences(runs: &[Run]) -> Vec<(String, Vec<Option<&str>>)> {
+    let names: std::collections::BTreeSet<&String> =
+        runs.iter().flat_map(|run| run.settings.keys()).collect();
+    let of_all = names.into_iter().map(|name| {
+        let values = runs.iter().map(|run| run.settings.get(name).map(String::as_str));
+        (name.clone(), values.collect::<Vec<_>>())
+    });
+    of_all
+        .filter(|(_, values)| values.iter().any(|value| *value != values[0]))
+        .collect()
+}
+
+/// The last value of each scalar of each step; a line that was torn by a kill is passed over.
+fn read_curves(path: &Path) -> Result<Curves> {
+    let mut curves = Curves::new();
+    if !path.exists() {
+        return Ok(curves);
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let records = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Record>(line).ok());
+    for record in records {
+        for (name, value) in record.scalars.iter() {
+            let curve = curves.entry((record.kind.clone(), name.to_owned())).or_default();
+            curve.push((record.step, value));
+        }
+    }
+    Ok(curves)
+}
+
+/// `final.png`, or the picture that was written last.
+fn newest_picture(folder: &Path) -> Result<Option<Vec<u8>>> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(None);
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let of_pictures = paths.filter(|path| path.extension().is_some_and(|extension| extension == "png"));
+    // Names of steps have as many digits each, and "final" comes behind "step".
+    let is_final = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == "final");
+    let newest = of_pictures.max_by_key(|path| (is_final(path), path.clone()));
+    let read = |path: PathBuf| fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
+    newest.map(read).transpose()
+}
+
+/// Calls `add` with the dotted name of each value that is no table.
+fn flatten(prefix: &str, value: &Json, add: &mut impl FnMut(String, &Json)) {
+    match value {
+        Json::Object(table) => {
+            for (name, value) in table {
+                let name = if prefix.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{prefix}.{name}")
+                };
+                flatten(&name, value, add);
+            }
+        }
+        value => add(prefix.to_owned(), value),
+    }
+}
+
+/// As TOML writes it, but for the quotes of a text.
+pub(crate) fn text_of(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Array(values) => {
+            let values: Vec<String> = values.iter().map(text_of).collect();
+            format!("[{}]", values.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn parse<T>(path: &Path, read: impl Fn(&str) -> Result<T, String>) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    read(&text).map_err(|reason| anyhow::anyhow!("damaged ({reason}): {}", path.display()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// A run of that name with a setting, a seed and a loss that starts at `loss`.
+    pub(crate) fn run(name: &str, setting: &str, seed: u64, loss: f64) -> Run {
+        let settings = [
+            ("seed", seed.to_string()),
+            ("data_sha256", String::from("0123456789abcdef")),
+            ("photograph.num_blocks", setting.to_owned()),
+        ];
+        let curve = vec![(1, loss), (2, loss / 2.0)];
+        Run {
+            path: PathBuf::from(name),
+            settings: settings
+                .map(|(name, value)| (name.to_owned(), value))
+                .into_iter()
+                .collect(),
+            result: BTreeMap::from([(String::from("validation_loss"), Json::from(loss / 3.0))]),
+            curves: BTreeMap::from([((String::from("step"), String::from("loss")), curve)]),
+            picture: Some(vec![1, 2, 3]),
+        }
+    }
+
+    #[test]
+    fn seeds_make_a_group_and_settings_do_not() {
+        let runs = [
+            run("two-seed0", "2", 0, 0.4),
+            run("four", "4", 0, 0.9),
+            run("two-seed1", "2", 1, 0.6),
+        ];
+        let groups = Group::of(&runs);
+        let labels: Vec<String> = groups.iter().map(Group::label).collect();
+        assert_eq!(labels, ["two (2 seeds)", "four"]);
+        let curve = groups[0].curve("step", "loss");
+        assert_eq!((curve[0].0, curve[0].1.mean, curve[1].1.mean), (1, 0.5, 0.25));
+        assert!((curve[0].1.std - 0.02_f64.sqrt()).abs() < 1e-12, "{curve:?}");
+        let [(name, values)] = &differences(&runs[..2])[..] else {
+            panic!("one setting differs")
+        };
+        assert_eq!(
+            (name.as_str(), &values[..]),
+            ("photograph.num_blocks", &[Some("2"), Some("4")][..])
+        );
+    }
+
+    #[test]
+    fn a_run_is_read_from_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        assert!(
+            Run::read(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("config.toml")
+        );
+        write(CONFIG_FILE, "seed = 3\n[phase.schedule]\nbase = 0.5\n");
+        let lines = [
+            r#"{"kind":"step","step":1,"loss":0.5}"#,
+            r#"{"kind":"validation","step":1,"loss":"NaN"}"#,
+            r#"{"kind":"step","st"#,
+        ];
+        write(METRICS_FILE, &lines.join("\n"));
+        write(
+            RESULT_FILE,
+            r#"{"loss":0.25,"provenance":{"votes":3},"classes":["a"]}"#,
+        );
+        fs::create_dir(dir.path().join("samples")).unwrap();
+        write("samples/step-0000000100.png", "older");
+        write("samples/final.png", "newest");
+        let run = Run::read(dir.path()).unwrap();
+        assert_eq!(run.settings["phase.schedule.base"], "0.5");
+        assert_eq!(
+            run.result.keys().collect::<Vec<_>>(),
+            ["loss", "provenance.votes"]
+        );
+        assert_eq!(
+            run.curves[&(String::from("step"), String::from("loss"))],
+            [(1, 0.5)]
+        );
+        assert_eq!(run.picture.as_deref(), Some(&b"newest"[..]));
+        write(RESULT_FILE, "{");
+        let error = Run::read(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("damaged") && error.contains(RESULT_FILE),
+            "{error}"
+        );
+    }
+}
