@@ -183,6 +183,10 @@ pub struct DataConfig {
     /// The condition on rows, to train on and to evaluate: `category = 'chair' and coverage_min > 0.02`; all if empty.
     #[serde(rename = "where", skip_serializing_if = "String::is_empty")]
     pub filter: String,
+    /// Ids of samples that are neither trained on nor evaluated, and leave their places in the batches empty: the order of
+    /// all others stays as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
     /// Further data sets to train on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixConfig>,
@@ -214,6 +218,7 @@ impl Default for DataConfig {
             hidden_points: HiddenPoints::Keep,
             cache_mib: DEFAULT_CACHE_MIB,
             filter: String::new(),
+            leave_out: Vec::new(),
             mix: Vec::new(),
         }
     }

@@ -330,6 +330,9 @@ pub struct DataPlan {
     /// The condition on rows; empty for all.
     #[serde(rename = "where", default, skip_serializing_if = "String::is_empty")]
     pub filter: String,
+    /// Samples that leave their places empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
     /// The order of rows; that of earlier versions if absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub order: RowOrder,
@@ -471,6 +474,7 @@ impl Plan {
                 hidden_points: config.data.hidden_points,
                 cache_bytes: config.data.cache_mib << 20,
                 filter: config.data.filter.clone(),
+                leave_out: config.data.leave_out.clone(),
                 order: RowOrder::Keyed,
                 mix: dataset_info.mix.clone(),
             },
