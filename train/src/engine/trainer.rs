@@ -183,7 +183,7 @@ impl Training<'_> {
             if is_due(state.step, plan.log.validate_every) {
                 self.require_finite(state.step)?;
                 let record = averaged(&mut ema, || objective.evaluate(state.step))?;
-                note_best(&mut state, &record);
+                note_best(&mut state, &record, plan.log.checkpoint_every);
                 report(&mut folder, record, on_event)?;
             }
             if is_due(state.step, plan.log.images_every) {
@@ -439,11 +439,15 @@ fn is_due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 
-fn note_best(state: &mut CheckpointState, record: &Record) {
+/// Notes the validation loss of a record, if it is one, also as that of the checkpoint that is written of the same step.
+fn note_best(state: &mut CheckpointState, record: &Record, checkpoint_every: u64) {
     let loss = record.get("loss");
     if record.kind == Record::VALIDATION && loss.is_finite() {
         let best = state.best_validation_loss.unwrap_or(f64::INFINITY);
         state.best_validation_loss = Some(best.min(loss));
+        if is_due(state.step, checkpoint_every) {
+            state.note_validated(loss);
+        }
     }
 }
 

@@ -24,8 +24,9 @@ use crate::weights::safetensors::{
     NO_HASH, file_sha256, read_tensors, read_weights, write_atomic, write_tensors,
 };
 
-/// The version of the checkpoint's layout. Version 1, without hashes, and version 2, without threads, are read too.
-const FORMAT_VERSION: u32 = 3;
+/// The version of the checkpoint's layout. Version 1, without hashes, version 2, without threads, and version 3, without the
+/// best checkpoint, are read too.
+const FORMAT_VERSION: u32 = 4;
 /// The file of all weights, of a checkpoint and of a finished fine-tuning.
 pub const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -60,6 +61,16 @@ impl std::fmt::Display for ComputeSpan {
     }
 }
 
+/// A checkpoint whose weights were scored on held-out objects.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestCheckpoint {
+    /// Its steps.
+    pub step: u64,
+    /// The loss.
+    pub validation_loss: f64,
+}
+
 /// State of a checkpoint beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +91,9 @@ pub struct CheckpointState {
     pub cpu_s: f64,
     /// Lowest validation loss so far; reported, never selected by.
     pub best_validation_loss: Option<f64>,
+    /// The checkpoint with the lowest validation loss so far, which is kept beside the newest ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_checkpoint: Option<BestCheckpoint>,
     /// What the steps were computed with, in order; empty where an earlier version did not record it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compute: Vec<ComputeSpan>,
@@ -104,9 +118,23 @@ impl CheckpointState {
             elapsed_s: 0.0,
             cpu_s: 0.0,
             best_validation_loss: None,
+            best_checkpoint: None,
             compute: Vec::new(),
             files: BTreeMap::new(),
             state_sha256: String::new(),
+        }
+    }
+
+    /// Records the validation loss of the checkpoint that is written now.
+    pub(crate) fn note_validated(&mut self, validation_loss: f64) {
+        let is_best = self
+            .best_checkpoint
+            .is_none_or(|best| validation_loss < best.validation_loss);
+        if validation_loss.is_finite() && is_best {
+            self.best_checkpoint = Some(BestCheckpoint {
+                step: self.step,
+                validation_loss,
+            });
         }
     }
 
@@ -332,7 +360,7 @@ pub struct Saved<'a> {
     pub metadata: &'a BTreeMap<String, String>,
 }
 
-/// Writes a checkpoint into `folder` and removes all but the newest `keep`.
+/// Writes a checkpoint into `folder` and removes all but the newest `keep` and the one with the lowest validation loss.
 ///
 /// # Errors
 /// Where it cannot be written; older ones are then untouched.
@@ -342,8 +370,11 @@ pub fn save(folder: &Path, saved: &Saved<'_>, keep: usize) -> Result<PathBuf, Tr
     // Later ones are damaged, since the run went on from an older one: they are not counted, and stay until they are
     // written again.
     let older = list(folder)?.into_iter().rev().filter(|other| *other <= path);
+    let best = saved.state.best_checkpoint.map(|best| best.step);
     for old in older.skip(keep.max(1)) {
-        remove_folder(&old)?;
+        if step_of(&old) != best {
+            remove_folder(&old)?;
+        }
     }
     Ok(path)
 }
@@ -673,6 +704,34 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("another configuration"), "{error}");
+    }
+
+    #[test]
+    fn the_best_checkpoint_is_kept_beside_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = network(1);
+        let optimizer = AdamW::new(CONFIG, store.variables());
+        let mut state = CheckpointState::start(String::from("p"), 1);
+        for (step, loss) in [(1, 3.0), (2, 1.0), (3, 2.0), (4, f64::NAN), (5, 1.5)] {
+            state.step = step;
+            state.note_validated(loss);
+            let saved = Saved {
+                state: &state,
+                store: &store,
+                optimizer: &optimizer,
+                ema: None,
+                metadata: &BTreeMap::new(),
+            };
+            save(folder.path(), &saved, 2).unwrap();
+        }
+        let kept: Vec<u64> = list(folder.path())
+            .unwrap()
+            .iter()
+            .filter_map(|path| step_of(path))
+            .collect();
+        assert_eq!(kept, [2, 4, 5], "the best and the last two");
+        let read = Checkpoint::newest(folder.path()).unwrap().unwrap().state;
+        assert_eq!(read.best_checkpoint.map(|best| best.step), Some(2), "{read:?}");
     }
 
     #[test]
