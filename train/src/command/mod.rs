@@ -5,6 +5,7 @@ mod compare;
 mod comparison_request;
 mod doctor;
 mod evaluate;
+mod export;
 mod features;
 mod finetune;
 mod generate;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     Replay(replay::Replay),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
     Import(import::Import),
+    /// Write weights for PyTorch, under the names that the released code of their backbone loads.
+    Export(export::Export),
     /// Compute features of a frozen 2D network for every view, and keep them beside the rows.
     Features(features::Features),
     /// Show which libtorch this program runs with.
@@ -69,6 +72,7 @@ impl Command {
             Self::Generate(command) => command.run(),
             Self::Replay(command) => command.run(),
             Self::Import(command) => command.run(),
+            Self::Export(command) => command.run(),
             Self::Features(command) => command.run(),
             Self::Doctor(command) => command.run(),
         }
