@@ -9,6 +9,7 @@
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`logging`] | the libraries' log on stderr |
 //! | [`open_files`] | the limit of open files |
+//! | [`program`] | the other program, which one starts for what it cannot do itself |
 //! | [`exit_code`] | 0 done, 1 failed, 2 a wrong command line, 130 interrupted |
 
 pub mod exit_code;
@@ -17,5 +18,6 @@ pub mod grouped;
 pub mod interrupt;
 pub mod logging;
 pub mod open_files;
+pub mod program;
 pub mod settings;
 pub mod ui;

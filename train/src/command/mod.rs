@@ -10,6 +10,7 @@ mod features;
 mod finetune;
 mod generate;
 mod import;
+mod mesh_data;
 mod pretrain;
 mod probe;
 mod replay;
@@ -46,7 +47,7 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
     Compare(compare::Compare),
-    /// Draw the views of objects with a pre-trained run.
+    /// Draw views of objects and meshes from any pose with a pre-trained run.
     Generate(generate::Generate),
     /// Repeat a step that was not finite, from the folder that it left in the run.
     Replay(replay::Replay),
