@@ -1,7 +1,6 @@
 //! Finds and starts `tap-train`. It is a separate program because libtorch is a dynamic library: a program linked to it
 //! does not start without it, and rendering should not need it.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,15 +11,7 @@ pub(crate) const REMEDY: &str = "make setup && cargo build --release --package t
 
 /// The trainer beside this program, or else on `PATH`.
 pub(crate) fn find() -> Option<PathBuf> {
-    let name = format!("tap-train{}", env::consts::EXE_SUFFIX);
-    let beside = env::current_exe()
-        .ok()
-        .and_then(|program| Some(program.parent()?.join(&name)));
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    beside
-        .into_iter()
-        .chain(env::split_paths(&on_path).map(|folder| folder.join(&name)))
-        .find(|path| path.is_file())
+    tap_cli::program::find("tap-train")
 }
 
 /// A command that starts the trainer.

@@ -10,6 +10,7 @@
 //! | [`logging`] | the libraries' log on stderr |
 //! | [`page`], [`chart`] | HTML pages that stand alone, and what is drawn in them |
 //! | [`open_files`] | the limit of open files |
+//! | [`program`] | the other program, which one starts for what it cannot do itself |
 //! | [`exit_code`] | 0 done, 1 failed, 2 a wrong command line, 130 interrupted |
 
 pub mod chart;
@@ -20,5 +21,6 @@ pub mod interrupt;
 pub mod logging;
 pub mod open_files;
 pub mod page;
+pub mod program;
 pub mod settings;
 pub mod ui;

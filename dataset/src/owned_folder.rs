@@ -17,7 +17,7 @@ use crate::store::is_url;
 const MAX_NAMED: usize = 4;
 
 /// The files of a training run, for the trainer and for those whose folders hold runs.
-pub const RUN_FILES: [&str; 11] = [
+pub const RUN_FILES: [&str; 13] = [
     LOCK_FILE_NAME,
     "config.toml",
     "request.toml",
@@ -29,6 +29,8 @@ pub const RUN_FILES: [&str; 11] = [
     "samples/*.png",
     "checkpoints/step-#/*.safetensors",
     "checkpoints/step-#/*.json",
+    "non-finite-#/*.safetensors",
+    "non-finite-#/*.json",
 ];
 
 /// A folder of which every entry is one that this program writes.

@@ -120,17 +120,22 @@ pub enum TrainError {
     /// The gradient is infinite or not a number.
     #[error("the gradient is not finite")]
     NonFiniteGradient,
-    /// The loss is infinite or not a number.
+    /// The next step of the optimizer would leave the range of its numbers.
+    #[error("the update is not finite")]
+    NonFiniteUpdate,
+    /// A step cannot be taken: its loss, gradient or update is infinite or not a number.
     #[error(
-        "{what} is not finite at step {step}; samples of the batch: {ids}; weights of the last checkpoint are kept"
+        "{what} is not finite at step {step} ({samples}); the step is not taken, and `tap-train replay` repeats it from {}", folder.display()
     )]
     NonFinite {
-        /// The loss or the gradient.
-        what: &'static str,
-        /// The step.
+        /// The term of the loss, or the tensor.
+        what: String,
+        /// The step, counted from 1.
         step: u64,
-        /// The samples that made it.
-        ids: String,
+        /// The samples at fault, or those of the batch.
+        samples: String,
+        /// The folder with what is known of it.
+        folder: PathBuf,
     },
     /// A weight or a running statistic became infinite or not a number.
     #[error("'{name}' is not finite after step {step}; weights of the last checkpoint are kept")]

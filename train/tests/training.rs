@@ -357,7 +357,7 @@ fn a_loss_that_is_not_finite_names_its_batch() {
     )
     .unwrap_err();
     assert!(
-        matches!(&error, TrainError::NonFinite { step: 1, ids, .. } if ids.contains('/')),
+        matches!(&error, TrainError::NonFinite { step: 1, samples, .. } if samples.contains('/')),
         "{error}"
     );
 }

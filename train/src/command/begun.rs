@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tap_cli::exit_code;
 use tap_train::config::Task;
+use tap_train::run::fault::run_of;
 use tap_train::run::request::Request;
 
 use super::{ExistingArgs, require_inputs};
@@ -28,7 +29,7 @@ impl Begun {
                 folder: out.to_owned(),
             });
         }
-        let folder = existing.continue_from.as_deref();
+        let folder = existing.continue_from.as_deref().map(run_of);
         Ok(Self {
             request: folder.map(Request::read).transpose()?.flatten(),
             folder: folder.unwrap_or(out).to_owned(),

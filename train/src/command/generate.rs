@@ -1,6 +1,6 @@
 //! `tap-train generate`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,33 +8,50 @@ use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
 use tap_train::run::weights::WeightChoice;
-use tap_train::task::generate::{generate, is_generated};
+use tap_train::task::generate::{Drawings, Wanted, generate, is_generated};
 
+use super::mesh_data::{MeshData, MeshFlags};
 use super::{DeviceArgs, parse_checkpoint, replace_file, require_inputs};
 use crate::progress::Progress;
+
+/// Views a second of an animation.
+const DEFAULT_VIEWS_PER_S: u16 = 12;
 
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tap-train generate --run out/tap --data out/real --out views.png
-  tap-train generate --run out/tap --data out/real --ids chair/0001,lamp/0002 --out views.png")]
+  tap-train generate --run out/tap --data out/real --ids chair/0001,lamp/0002 --out views.png
+  tap-train generate --run out/tap --mesh chair.obj --out views.png
+  tap-train generate --run out/tap --mesh chair.obj --rig turntable:36:30 --out sheet.png --animation turn.png
+  tap-train generate --run out/tap --mesh chair.obj --rig poses:10/60,200/-20 --out sheet.png
+
+With --mesh, `tap` samples the points and draws the true views, by the recipe of the data that the run was trained on.")]
 pub(crate) struct Generate {
-    /// A pre-trained run.
+    /// A pre-trained run: of TAP, or of a sum of methods with TAP in it.
     #[arg(long)]
     run: PathBuf,
-    /// A data set of shards.
-    #[arg(long)]
-    data: PathBuf,
+    /// A data set of shards, of any rig.
+    #[arg(long, required_unless_present = "mesh", conflicts_with = "mesh")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    mesh: MeshFlags,
     /// The split that the objects are in.
-    #[arg(long, default_value = "test")]
+    #[arg(long, default_value = "test", conflicts_with = "mesh")]
     split: Split,
     /// Objects; one of each class if absent.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', conflicts_with = "mesh")]
     ids: Vec<String>,
-    /// The PNG to write: a row of generated above a row of true views for each object.
+    /// The PNG to write: rows of generated above rows of true views for each object.
     #[arg(long)]
     out: PathBuf,
-    /// Replace the image, if this command drew it.
+    /// An animated PNG to write too: one view after the other, generated above true, a column for each object.
+    #[arg(long, value_name = "FILE.png")]
+    animation: Option<PathBuf>,
+    /// Views a second of the animation.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_VIEWS_PER_S, requires = "animation", value_parser = clap::value_parser!(u16).range(1..=60))]
+    fps: u16,
+    /// Replace the images, if this command drew them.
     #[arg(long)]
     force: bool,
     /// Draw with the checkpoint of this step; by default, as with `latest`, with the newest.
@@ -46,20 +63,37 @@ pub(crate) struct Generate {
 
 impl Generate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
-        replace_file(&self.out, self.force, &[&self.data, &self.run], is_generated)?;
-        let options = self
-            .device
-            .options(&self.data, &self.run, Existing::Resume, None)?;
+        let (data, mesh) = (self.data.as_deref(), self.mesh.mesh.as_deref());
+        require_inputs([
+            ("--run", Some(self.run.as_path())),
+            ("--data", data),
+            ("--mesh", mesh),
+        ])?;
+        let inputs: Vec<&Path> = data.into_iter().chain(mesh).chain([self.run.as_path()]).collect();
+        for file in [Some(&self.out), self.animation.as_ref()].into_iter().flatten() {
+            replace_file(file, self.force, &inputs, is_generated)?;
+        }
+        anyhow::ensure!(
+            self.animation.as_ref() != Some(&self.out),
+            "--out and --animation are two files"
+        );
+        let of_mesh = self.mesh.build(&self.run)?;
+        let split = of_mesh.as_ref().map_or(self.split, |_| MeshData::SPLIT);
+        let data = of_mesh.as_ref().map(MeshData::path).or(data);
+        let data = data.expect("clap asks for one of both");
+        let options = self.device.options(data, &self.run, Existing::Resume, None)?;
+        let wanted = Wanted {
+            split,
+            ids: self.ids,
+            weights: self.checkpoint,
+            images: of_mesh.as_ref().map(|_| String::new()),
+        };
+        let drawings = Drawings {
+            sheet: self.out,
+            animation: self.animation.map(|file| (file, self.fps)),
+        };
         let mut progress = Progress::new(false);
-        let ids = generate(
-            &options,
-            self.split,
-            &self.ids,
-            &self.out,
-            self.checkpoint,
-            &mut |event| progress.show(&event),
-        )?;
+        let ids = generate(&options, &wanted, &drawings, &mut |event| progress.show(&event))?;
         for id in &ids {
             ui::result(id);
         }

@@ -5,12 +5,15 @@ mod compare;
 mod comparison_request;
 mod doctor;
 mod evaluate;
+mod export;
 mod features;
 mod finetune;
 mod generate;
 mod import;
+mod mesh_data;
 mod pretrain;
 mod probe;
+mod replay;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -45,10 +48,14 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
     Compare(compare::Compare),
-    /// Draw the views of objects with a pre-trained run.
+    /// Draw views of objects and meshes from any pose with a pre-trained run.
     Generate(generate::Generate),
+    /// Repeat a step that was not finite, from the folder that it left in the run.
+    Replay(replay::Replay),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
     Import(import::Import),
+    /// Write weights for PyTorch, under the names that the released code of their backbone loads.
+    Export(export::Export),
     /// Compute features of a frozen 2D network for every view, and keep them beside the rows.
     Features(features::Features),
     /// Compare runs on one HTML page: curves, results, settings that differ, pictures.
@@ -67,7 +74,9 @@ impl Command {
             Self::Probe(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Generate(command) => command.run(),
+            Self::Replay(command) => command.run(),
             Self::Import(command) => command.run(),
+            Self::Export(command) => command.run(),
             Self::Features(command) => command.run(),
             Self::Report(command) => command.run(),
             Self::Doctor(command) => command.run(),
@@ -219,6 +228,9 @@ pub(crate) struct TrainRowArgs {
     /// weight is given, each row of all sets comes once an epoch. What is evaluated are rows of --data alone.
     #[arg(long, value_name = "DIR[=WEIGHT]", value_parser = parse_mix)]
     mix: Vec<MixConfig>,
+    /// Leave out the samples with these ids, as after a step that was not finite. The order of all others stays as it is.
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    leave_out: Vec<String>,
 }
 
 impl TrainRowArgs {
@@ -227,6 +239,11 @@ impl TrainRowArgs {
         self.rows.apply(config);
         if !self.mix.is_empty() {
             config.data.mix.clone_from(&self.mix);
+        }
+        for id in &self.leave_out {
+            if !config.data.leave_out.contains(id) {
+                config.data.leave_out.push(id.clone());
+            }
         }
         let mixed = config
             .data
@@ -265,10 +282,11 @@ pub(crate) struct ExistingArgs {
     /// Replace the run that is in the folder; refused where the folder holds anything else, or an input.
     #[arg(long)]
     pub(crate) force: bool,
-    /// Train on from the newest checkpoint of this run, with its data and settings, its weights and its optimizer, but
-    /// with other steps, another learning rate or another optimizer, as --set says. Steps are counted from its beginning.
-    /// That run stays as it is; the new one says what it continues.
-    #[arg(long, value_name = "RUN")]
+    /// Train on from the newest checkpoint of this run, or from one checkpoint or `non-finite-*` folder in it, with its data
+    /// and settings, its weights and its optimizer, but with other steps, another learning rate or another optimizer, as --set
+    /// says, or without some samples, as --leave-out says. Steps are counted from its beginning. That run stays as it is; the
+    /// new one says what it continues.
+    #[arg(long, value_name = "RUN_OR_CHECKPOINT")]
     pub(crate) continue_from: Option<PathBuf>,
 }
 

@@ -60,7 +60,8 @@ impl Plan {
         self.numbers().differences(&now.numbers())
     }
 
-    /// This plan with length, learning rate and optimizer of `other`: what a run that continues another may change.
+    /// This plan with length, learning rate, optimizer and left-out samples of `other`: what a run that continues another may
+    /// change.
     #[must_use]
     pub fn with_schedule_of(&self, other: &Self) -> Self {
         let PhasePlan {
@@ -71,6 +72,7 @@ impl Plan {
         } = other.phase.clone();
         let mut plan = self.clone();
         (plan.phase.num_steps, plan.phase.schedule, plan.phase.optimizer) = (num_steps, schedule, optimizer);
+        plan.data.leave_out.clone_from(&other.data.leave_out);
         plan
     }
 }

@@ -185,6 +185,10 @@ pub struct DataConfig {
     pub filter: String,
     /// Part of the training rows of each data set, drawn by the seed; a larger part holds all of a smaller one.
     pub fraction: f64,
+    /// Ids of samples that are neither trained on nor evaluated, and leave their places in the batches empty: the order of
+    /// all others stays as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
     /// Further data sets to train on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixConfig>,
@@ -217,6 +221,7 @@ impl Default for DataConfig {
             cache_mib: DEFAULT_CACHE_MIB,
             filter: String::new(),
             fraction: 1.0,
+            leave_out: Vec::new(),
             mix: Vec::new(),
         }
     }

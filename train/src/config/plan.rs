@@ -333,6 +333,9 @@ pub struct DataPlan {
     /// Part of the training rows of each data set.
     #[serde(default = "whole", skip_serializing_if = "is_whole")]
     pub fraction: f64,
+    /// Samples that leave their places empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
     /// The order of rows; that of earlier versions if absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub order: RowOrder,
@@ -487,6 +490,7 @@ impl Plan {
                 cache_bytes: config.data.cache_mib << 20,
                 filter: config.data.filter.clone(),
                 fraction: config.data.fraction,
+                leave_out: config.data.leave_out.clone(),
                 order: RowOrder::Keyed,
                 mix: dataset_info.mix.clone(),
             },

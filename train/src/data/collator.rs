@@ -1,6 +1,7 @@
 //! Rows to batches: points chosen, views drawn and decoded, augmentation applied. What a batch holds is a function of
 //! (seed, step) alone: the views and the augmentation of a sample are one of (seed, epoch, id).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -117,6 +118,8 @@ pub struct Collator {
     source: Arc<dyn SampleSource>,
     sampler: BatchSampler,
     options: LoaderOptions,
+    /// Rows whose places in the batches stay empty.
+    left_out: BTreeSet<usize>,
     cache: Vec<OnceLock<Arc<Row>>>,
     cached_bytes: AtomicU64,
 }
@@ -139,9 +142,17 @@ impl Collator {
             source,
             sampler,
             options,
+            left_out: BTreeSet::new(),
             cache,
             cached_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// The same without some rows: their places in the batches of steps stay empty, and all others are as they were.
+    #[must_use]
+    pub fn without(mut self, rows: BTreeSet<usize>) -> Self {
+        self.left_out = rows;
+        self
     }
 
     /// Which rows make which batch.
@@ -153,9 +164,18 @@ impl Collator {
     /// The batch of `step`.
     ///
     /// # Errors
-    /// Where a row cannot be read, or has fewer points than asked for.
+    /// Where a row cannot be read, has fewer points than asked for, or every row of the batch is left out.
     pub fn batch(&self, step: u64) -> Result<CpuBatch, TrainError> {
-        self.make(step, self.sampler.batch(step))
+        let mut rows = self.sampler.batch(step);
+        rows.retain(|(_, row)| !self.left_out.contains(row));
+        if rows.is_empty() {
+            let reason = format!(
+                "data.leave_out leaves no sample in the batch of step {}",
+                step + 1
+            );
+            return Err(TrainError::Config { reason });
+        }
+        self.make(step, rows)
     }
 
     /// Given rows as a batch of epoch 0.

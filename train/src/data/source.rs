@@ -160,7 +160,7 @@ impl ShardSource {
     /// `per_class` rows of each class, drawn by `seed`; a class with fewer rows gives all it has.
     #[must_use]
     pub fn subset(&self, per_class: usize, seed: u64) -> Self {
-        self.of_rows(&draw_per_class(&self.labels, self.num_classes, per_class, seed))
+        self.of_rows(draw_per_class(&self.labels, self.num_classes, per_class, seed))
     }
 
     /// A part of the rows of each data set, drawn by `seed`, at least one; a larger part holds all of a smaller one.
@@ -173,17 +173,28 @@ impl ShardSource {
             chosen.extend(draw_part(&rows, &self.ids, fraction, seed));
         }
         chosen.sort_unstable();
-        self.of_rows(&chosen)
+        self.of_rows(chosen)
     }
 
-    fn of_rows(&self, chosen: &[usize]) -> Self {
-        Self {
-            sets: self.sets.clone(),
-            rows: chosen.iter().map(|&row| self.rows[row]).collect(),
-            ids: chosen.iter().map(|&row| self.ids[row].clone()).collect(),
-            labels: chosen.iter().map(|&row| self.labels[row]).collect(),
-            num_classes: self.num_classes,
+    /// All rows but those with these ids.
+    #[must_use]
+    pub fn without(&self, left_out: &[String]) -> Self {
+        self.of_rows((0..self.rows.len()).filter(|&row| !is_among(left_out, &self.ids[row])))
+    }
+
+    fn of_rows(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+        let mut subset = Self {
+            rows: Vec::new(),
+            ids: Vec::new(),
+            labels: Vec::new(),
+            ..self.clone()
+        };
+        for row in rows {
+            subset.rows.push(self.rows[row]);
+            subset.ids.push(self.ids[row].clone());
+            subset.labels.push(self.labels[row]);
         }
+        subset
     }
 
     /// The data folder; of several the first.
@@ -191,6 +202,11 @@ impl ShardSource {
     pub fn path(&self) -> &Path {
         &self.sets[0].path
     }
+}
+
+/// Whether an id is one of a list.
+pub(crate) fn is_among(list: &[String], id: &ObjectId) -> bool {
+    list.iter().any(|listed| listed == id.as_str())
 }
 
 /// For each name its place among all classes.

@@ -1,4 +1,5 @@
 //! The training loop.
 
 pub mod objective;
+pub(crate) mod step;
 pub mod trainer;

@@ -76,20 +76,28 @@ pub trait Objective {
     }
 }
 
+/// The contribution of a micro-batch to the mean of a term.
+#[derive(Debug)]
+pub(super) struct Weighed {
+    pub(super) name: String,
+    pub(super) weight: f64,
+    pub(super) mean: Tensor,
+}
+
 /// The contribution of a micro-batch to the loss, a scalar with a gradient, and to the mean of each term.
-pub(super) fn weigh(terms: Vec<Term>, normalizer: &Sums) -> Option<(Tensor, Vec<(String, Tensor)>)> {
+pub(super) fn weigh(terms: Vec<Term>, normalizer: &Sums) -> Option<(Tensor, Vec<Weighed>)> {
     let mut total: Option<Tensor> = None;
-    let mut means = Vec::new();
+    let mut weighed = Vec::new();
     for Term { name, weight, sum } in terms {
         let mean = sum / normalizer.at(&name, 0).max(1.0);
-        let weighted = &mean * weight;
+        let part = &mean * weight;
         total = Some(match total {
-            Some(total) => total + weighted,
-            None => weighted,
+            Some(total) => total + part,
+            None => part,
         });
-        means.push((name, mean));
+        weighed.push(Weighed { name, weight, mean });
     }
-    Some((total?, means))
+    Some((total?, weighed))
 }
 
 #[cfg(test)]
@@ -145,8 +153,8 @@ mod tests {
                 let (total, of_part) = weigh(Squares.terms(part, Mode::TRAIN), &normalizer).unwrap();
                 total.backward();
                 loss += total.double_value(&[]);
-                for (mean, (_, of_part)) in means.iter_mut().zip(of_part) {
-                    *mean += of_part.double_value(&[]);
+                for (mean, of_part) in means.iter_mut().zip(of_part) {
+                    *mean += of_part.mean.double_value(&[]);
                 }
             }
             (loss, means, xyz.grad())

@@ -11,22 +11,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tch::nn::VarStore;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
-use super::objective::{Objective, weigh};
-use crate::config::{PhasePlan, Plan, micro_batch_size};
-use crate::data::batch::{Batch, CpuBatch};
+use super::objective::Objective;
+use super::step::{StepError, Stepper};
+use crate::config::{PhasePlan, Plan};
+use crate::data::batch::CpuBatch;
 use crate::data::collator::Collator;
 use crate::data::loader::Loader;
 use crate::error::TrainError;
-use crate::model::{Mode, Precision};
 use crate::optim::ema::Ema;
 use crate::optim::{AdamW, ParameterGroup};
 use crate::process::{cpu_s, device_name};
 use crate::run::event::{OnEvent, Record, TrainEvent};
+use crate::run::fault::{FAULT_FILE, Fault};
 use crate::run::{Existing, RunFolder};
-use crate::scalar::{Scalars, Sums};
-use crate::seed::torch_seed;
+use crate::scalar::Scalars;
 use crate::weights::checkpoint::{self, Checkpoint, CheckpointState, ComputeSpan};
 use crate::weights::safetensors::first_non_finite;
 
@@ -149,6 +149,7 @@ impl Training<'_> {
         let clock = SessionClock::start(&state);
         let (mut total_throughput, mut throughput, mut flushed_s) =
             (Throughput::default(), Throughput::default(), 0.0);
+        let steps = Stepper::new(plan, self.store, options.device, options.num_threads);
         let mut loader = Loader::start(batches, state.step..plan.phase.num_steps, options.loader_threads);
         while state.step < plan.phase.num_steps && !cancel.load(Ordering::Relaxed) {
             let begin = Instant::now();
@@ -157,9 +158,9 @@ impl Training<'_> {
             };
             // Records of before a failure are kept.
             let _epoch = tracing::debug_span!("epoch", epoch = cpu_batch.epoch).entered();
-            let mut record = match self.step(&cpu_batch, objective, &mut optimizer, state.step) {
+            let mut record = match steps.take(&cpu_batch, objective.loss(), &mut optimizer, state.step) {
                 Ok(record) => record,
-                Err(error) => return folder.flush().and(Err(error)),
+                Err(error) => return Err(self.stop(error, &mut folder, &state, &optimizer, ema.as_ref())),
             };
             state.step += 1;
             ema.iter_mut().for_each(Ema::update);
@@ -182,7 +183,7 @@ impl Training<'_> {
             if is_due(state.step, plan.log.validate_every) {
                 self.require_finite(state.step)?;
                 let record = averaged(&mut ema, || objective.evaluate(state.step))?;
-                note_best(&mut state, &record);
+                note_best(&mut state, &record, plan.log.checkpoint_every);
                 report(&mut folder, record, on_event)?;
             }
             if is_due(state.step, plan.log.images_every) {
@@ -278,90 +279,45 @@ impl Training<'_> {
         Ok((optimizer, ema, state))
     }
 
-    /// One optimizer step on a batch, after `step` steps.
-    fn step(
+    /// The error that a step ends the run with. What is known of one that is not finite is kept, with the state before it.
+    fn stop(
         &self,
-        cpu_batch: &CpuBatch,
-        objective: &dyn Objective,
-        optimizer: &mut AdamW,
-        step: u64,
-    ) -> Result<Record, TrainError> {
-        let not_finite = |what| TrainError::NonFinite {
-            what,
-            step: step + 1,
-            ids: cpu_batch.ids.join(", "),
+        error: StepError,
+        folder: &mut RunFolder,
+        state: &CheckpointState,
+        optimizer: &AdamW,
+        ema: Option<&Ema>,
+    ) -> TrainError {
+        let flushed = folder.flush();
+        let stopped = match error {
+            StepError::Failed(error) => Ok(error),
+            StepError::NonFinite(fault) => self.keep_fault(&fault, state, optimizer, ema),
         };
-        let loss = objective.loss();
-        let mut whole = cpu_batch.to_tensors(self.options.device);
-        no_grad(|| loss.prepare(&mut whole))?;
-        let learning_rate = self.plan.phase.schedule.rate(step, cpu_batch.epoch);
-        let PhasePlan {
-            accumulation_steps,
-            bf16,
-            ..
-        } = self.plan.phase;
-        let mode = Mode::TRAIN.with_precision(if bf16 {
-            Precision::BFloat16
-        } else {
-            Precision::Float32
-        });
-        let micro_batch_size = micro_batch_size(whole.len(), accumulation_steps);
-        tch::manual_seed(torch_seed(self.plan.seed, "step", step));
-        let parts: Vec<Batch> = if micro_batch_size >= whole.len() {
-            vec![whole]
-        } else {
-            let starts = (0..whole.len()).step_by(micro_batch_size);
-            starts
-                .map(|start| whole.micro_batch(start, micro_batch_size.min(whole.len() - start)))
-                .collect()
+        flushed.and(stopped).unwrap_or_else(|error| error)
+    }
+
+    fn keep_fault(
+        &self,
+        fault: &Fault,
+        state: &CheckpointState,
+        optimizer: &AdamW,
+        ema: Option<&Ema>,
+    ) -> Result<TrainError, TrainError> {
+        let folder = Fault::folder(&self.options.out, fault.step);
+        let json = fault
+            .to_json()
+            .map_err(|error| TrainError::io("write", &folder)(error.into()))?;
+        let mut state = state.clone();
+        state.optimizer_steps = optimizer.num_steps();
+        let saved = checkpoint::Saved {
+            state: &state,
+            store: self.store,
+            optimizer,
+            ema,
+            metadata: &self.metadata,
         };
-        let mut normalizer = Sums::default();
-        for part in &parts {
-            normalizer.merge(&loss.normalizer(part));
-        }
-        let (mut value, mut gradient_norm) = (0.0, 0.0);
-        let mut means: Vec<(String, f64)> = Vec::new();
-        for (part_idx, part) in parts.iter().enumerate() {
-            let Some((total, of_part)) = weigh(loss.terms(part, mode), &normalizer) else {
-                return Err(TrainError::Config {
-                    reason: String::from("the loss has no terms"),
-                });
-            };
-            value += total.double_value(&[]);
-            if !value.is_finite() {
-                return Err(not_finite("the loss"));
-            }
-            for (name, mean) in of_part {
-                let mean = mean.double_value(&[]);
-                match means.iter_mut().find(|(other, _)| *other == name) {
-                    Some((_, sum)) => *sum += mean,
-                    None => means.push((name, mean)),
-                }
-            }
-            if part_idx + 1 < parts.len() {
-                optimizer.accumulate(&total)?;
-            } else {
-                gradient_norm = optimizer
-                    .step(&total, learning_rate)
-                    .map_err(|error| match error {
-                        TrainError::NonFiniteGradient => not_finite("the gradient"),
-                        error => error,
-                    })?;
-            }
-        }
-        let mut scalars = Scalars::default().with("loss", value);
-        // A term alone is the loss.
-        if means.len() > 1 {
-            for (name, mean) in means {
-                scalars.set(format!("loss_{name}"), mean);
-            }
-        }
-        scalars.set("learning_rate", learning_rate);
-        scalars.set("gradient_norm", gradient_norm);
-        Ok(Record {
-            epoch: Some(cpu_batch.epoch),
-            ..Record::new(Record::STEP, step + 1, scalars)
-        })
+        saved.write(&folder, &[(FAULT_FILE, &json)])?;
+        Ok(fault.error(folder))
     }
 
     /// Evaluates the final weights and writes images.
@@ -408,15 +364,14 @@ impl Training<'_> {
         self.require_finite(state.step)?;
         (state.elapsed_s, state.cpu_s) = (clock.elapsed_s(), clock.cpu_s());
         state.optimizer_steps = optimizer.num_steps();
-        let path = checkpoint::save(
-            &folder.checkpoints(),
+        let saved = checkpoint::Saved {
             state,
-            self.store,
+            store: self.store,
             optimizer,
             ema,
-            self.plan.log.keep_checkpoints,
-            &self.metadata,
-        )?;
+            metadata: &self.metadata,
+        };
+        let path = checkpoint::save(&folder.checkpoints(), &saved, self.plan.log.keep_checkpoints)?;
         folder.checkpoint_step = Some(state.step);
         on_event(TrainEvent::CheckpointWritten {
             step: state.step,
@@ -484,11 +439,15 @@ fn is_due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 
-fn note_best(state: &mut CheckpointState, record: &Record) {
+/// Notes the validation loss of a record, if it is one, also as that of the checkpoint that is written of the same step.
+fn note_best(state: &mut CheckpointState, record: &Record, checkpoint_every: u64) {
     let loss = record.get("loss");
     if record.kind == Record::VALIDATION && loss.is_finite() {
         let best = state.best_validation_loss.unwrap_or(f64::INFINITY);
         state.best_validation_loss = Some(best.min(loss));
+        if is_due(state.step, checkpoint_every) {
+            state.note_validated(loss);
+        }
     }
 }
 

@@ -185,6 +185,17 @@ fn as_config(plan: MethodPlan) -> Result<MethodConfig, TrainError> {
     })
 }
 
+/// The settings of TAP in a sum, if it is one of its methods.
+///
+/// # Errors
+/// Where they cannot be read.
+pub(super) fn tap_in(sum: &MethodConfig) -> Result<Option<(PhotographConfig, DecoderConfig)>, TrainError> {
+    let settings: SumSettings = sum.parse().map_err(invalid)?;
+    let tap = settings.of.into_iter().find(|summand| summand.method.kind == TAP);
+    let tap: Option<TapSettings> = tap.map(|tap| tap.method.parse()).transpose().map_err(invalid)?;
+    Ok(tap.map(|TapSettings { photograph, decoder }| (photograph, decoder)))
+}
+
 /// The plan with one of its methods alone.
 fn plan_of_summand(plan: &Plan, method: &MethodConfig) -> Result<Plan, TrainError> {
     let method = if method.kind == TAP {

@@ -290,11 +290,45 @@ impl AdamW {
     /// Parameters that the loss does not depend on are left alone, weight decay included.
     ///
     /// # Errors
-    /// Where the gradient is not finite (nothing is changed then), or torch fails.
+    /// Where gradient or update are not finite, or torch fails. Nothing is changed then, and the gradient is kept for
+    /// [`gradients`](Self::gradients).
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<f64, TrainError> {
         self.accumulate(loss)?;
         let mut gradients = std::mem::take(&mut self.accumulated);
-        no_grad(|| self.update(&mut gradients, learning_rate))
+        let norm = no_grad(|| self.update(&mut gradients, learning_rate));
+        if norm.is_err() {
+            self.accumulated = gradients;
+        }
+        norm
+    }
+
+    /// The accumulated gradient of each parameter that has one, by name.
+    #[must_use]
+    pub fn gradients(&self) -> Vec<(String, Tensor)> {
+        let pairs = self.groups.iter().zip(&self.accumulated);
+        pairs
+            .flat_map(|(group, flat)| self.members_of(group, flat))
+            .map(|(name, gradient)| (name.to_owned(), gradient))
+            .collect()
+    }
+
+    /// Forgets the accumulated gradient.
+    pub fn clear_gradients(&mut self) {
+        self.accumulated.clear();
+    }
+
+    /// The parts of a flat buffer of a group in the shapes of its members, each with the parameter's name.
+    fn members_of(&self, group: &Group, flat: &Tensor) -> Vec<(&str, Tensor)> {
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(group.members.len());
+        for &member in &group.members {
+            let Parameter { name, tensor, .. } = &self.parameters[member];
+            let length = tensor.numel() as i64;
+            let part = flat.narrow(0, start, length).view(tensor.size().as_slice());
+            parts.push((name.as_str(), part));
+            start += length;
+        }
+        parts
     }
 
     fn update(&mut self, gradients: &mut [Tensor], learning_rate: f64) -> Result<f64, TrainError> {
@@ -306,7 +340,6 @@ impl AdamW {
         if !norm.is_finite() {
             return Err(TrainError::NonFiniteGradient);
         }
-        self.num_steps += 1;
         let AdamWConfig {
             beta1,
             beta2,
@@ -319,12 +352,14 @@ impl AdamW {
         } else {
             1.0
         };
-        let correction = |beta: f64| 1.0 - beta.powf(self.num_steps as f64);
-        for (group, gradient) in self.groups.iter_mut().zip(gradients) {
-            let learning_rate = learning_rate * group.common.rate_factor;
-            let weight_decay = if group.common.decays { weight_decay } else { 0.0 };
-            group.step(
-                gradient,
+        let num_steps = self.num_steps + 1;
+        let correction = |beta: f64| 1.0 - beta.powf(num_steps as f64);
+        let factors: Vec<Factors> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let learning_rate = learning_rate * group.common.rate_factor;
+                let weight_decay = if group.common.decays { weight_decay } else { 0.0 };
                 Factors {
                     clip: clip as f32,
                     decay: (1.0 - learning_rate * weight_decay) as f32,
@@ -334,8 +369,18 @@ impl AdamW {
                     root_correction: correction(beta2).sqrt() as f32,
                     epsilon: epsilon as f32,
                     step_size: (learning_rate / correction(beta1)) as f32,
-                },
-            );
+                }
+            })
+            .collect();
+        let is_finite = |factors: &Factors| factors.decay.is_finite() && factors.step_size.is_finite();
+        // Squares of the gradient are moments.
+        let fits = clip * norm < f64::from(f32::MAX).sqrt();
+        if !fits || !factors.iter().all(is_finite) {
+            return Err(TrainError::NonFiniteUpdate);
+        }
+        self.num_steps = num_steps;
+        for ((group, gradient), factors) in self.groups.iter_mut().zip(gradients).zip(factors) {
+            group.step(gradient, factors);
         }
         Ok(norm)
     }
@@ -390,17 +435,9 @@ impl AdamW {
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = Vec::new();
         for group in &self.groups {
-            let mut start = 0;
-            for &member in &group.members {
-                let Parameter { name, tensor, .. } = &self.parameters[member];
-                let length = tensor.numel() as i64;
-                for (prefix, moments) in [(EXP_AVG, &group.exp_avg), (EXP_AVG_SQ, &group.exp_avg_sq)] {
-                    state.push((
-                        format!("{prefix}{name}"),
-                        moments.narrow(0, start, length).view(tensor.size().as_slice()),
-                    ));
-                }
-                start += length;
+            for (prefix, moments) in [(EXP_AVG, &group.exp_avg), (EXP_AVG_SQ, &group.exp_avg_sq)] {
+                let parts = self.members_of(group, moments).into_iter();
+                state.extend(parts.map(|(name, part)| (format!("{prefix}{name}"), part)));
             }
         }
         state

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use tap_dataset::{RowFilter, encode_png_with_text};
+use tap_dataset::{DatasetError, RowFilter, encode_png_with_text};
 
 use crate::error::TrainError;
 
@@ -69,6 +69,40 @@ impl ImageGrid {
         self.encode(&[(PROGRAM_KEYWORD, program)])
     }
 
+    /// Images of one size as an animated PNG that says which program wrote it: one after the other, without end. Viewers that
+    /// know no animations show the first.
+    ///
+    /// # Errors
+    /// Where there is no image, they differ in size, or the encoder refuses.
+    pub fn animate(frames: &[Self], frames_per_s: u16, program: &str) -> Result<Vec<u8>, TrainError> {
+        let mut bytes = Vec::new();
+        let encoded = Self::write_animation(&mut bytes, frames, frames_per_s, program);
+        encoded.map_err(DatasetError::from)?;
+        Ok(bytes)
+    }
+
+    fn write_animation(
+        bytes: &mut Vec<u8>,
+        frames: &[Self],
+        frames_per_s: u16,
+        program: &str,
+    ) -> Result<(), png::EncodingError> {
+        let (width_px, height_px) = frames
+            .first()
+            .map_or((0, 0), |first| (first.width_px, first.height_px));
+        let mut encoder = png::Encoder::new(bytes, width_px, height_px);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.add_text_chunk(PROGRAM_KEYWORD.to_owned(), program.to_owned())?;
+        encoder.set_animated(frames.len() as u32, 0)?;
+        encoder.set_frame_delay(1, frames_per_s.max(1))?;
+        let mut writer = encoder.write_header()?;
+        for frame in frames {
+            writer.write_image_data(&frame.pixels)?;
+        }
+        writer.finish()
+    }
+
     fn encode(&self, texts: &[(&str, &str)]) -> Result<Vec<u8>, TrainError> {
         let kind = (png::ColorType::Grayscale, png::BitDepth::Eight);
         let size_px = [self.width_px, self.height_px];
@@ -96,7 +130,37 @@ pub fn is_png_by(program: &str, file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
+
+    #[test]
+    fn an_animation_has_its_frames_and_says_who_wrote_it() {
+        let frames = [0_u8, 90, 255].map(|gray| ImageGrid {
+            width_px: 3,
+            height_px: 2,
+            pixels: vec![gray; 6],
+        });
+        let bytes = ImageGrid::animate(&frames, 12, "a test").unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes))
+            .read_info()
+            .unwrap();
+        let control = reader.info().animation_control.unwrap();
+        assert_eq!(
+            (control.num_frames, control.num_plays),
+            (3, 0),
+            "three, again and again"
+        );
+        for frame in &frames {
+            let mut pixels = vec![1; 6];
+            reader.next_frame(&mut pixels).unwrap();
+            assert_eq!(pixels, frame.pixels, "each frame");
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        assert!(is_png_by("a test", file.path()), "its program");
+        assert!(ImageGrid::animate(&[], 12, "a test").is_err(), "no frames");
+    }
 
     #[test]
     fn images_lie_where_they_should() {

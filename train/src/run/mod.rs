@@ -1,8 +1,9 @@
 //! The run folder: `config.toml`, `request.toml`, `metrics.jsonl`, `events/`, `checkpoints/`, `samples/`,
-//! `encoder.safetensors`, `result.json`, and `.lock`, which one process holds at a time and which marks the folder as a
+//! `encoder.safetensors`, `result.json`, `non-finite-*/` of steps that could not be taken, and `.lock`, which one process holds at a time and which marks the folder as a
 //! run's.
 
 pub mod event;
+pub mod fault;
 pub mod image_grid;
 pub mod request;
 pub mod tensorboard;
@@ -192,6 +193,7 @@ impl RunFolder {
             fs::create_dir_all(path.join(folder)).map_err(TrainError::io("create", path.join(folder)))?;
         }
         checkpoint::remove_partial(&path.join(CHECKPOINTS))?;
+        checkpoint::remove_partial(path)?;
         let names = [
             REQUEST_FILE,
             CONFIG_FILE,

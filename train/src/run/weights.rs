@@ -197,7 +197,7 @@ pub(crate) fn is_named(plan: &Plan, request: Option<&Request>, sha256: &str) -> 
 }
 
 /// Where files of weights keep how the names of the encoder's tensors begin; empty where the file holds nothing else.
-const ENCODER_PREFIX_KEY: &str = "encoder_prefix";
+pub(crate) const ENCODER_PREFIX_KEY: &str = "encoder_prefix";
 /// Where they keep which encoder it is, as JSON.
 const ENCODER_KEY: &str = "encoder";
 

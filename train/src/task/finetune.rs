@@ -165,7 +165,10 @@ pub fn finetune<T: Task>(
         on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
     }
     let checkpoint = session.begin()?;
-    let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
+    let trained_on = TrainedOn::new(
+        data.dataset.classes(),
+        train.without(&plan.data.leave_out).labels(),
+    );
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(T::ENCODER_PREFIX, &plan.encoder));
     let training = Training {
@@ -235,7 +238,11 @@ pub fn evaluate<'a, T: Task>(
     Ok(Scored { provenance, score })
 }
 
-fn build<T: Task>(plan: &Plan, data: &OpenData, device: Device) -> Result<(VarStore, T), TrainError> {
+pub(super) fn build<T: Task>(
+    plan: &Plan,
+    data: &OpenData,
+    device: Device,
+) -> Result<(VarStore, T), TrainError> {
     let store = VarStore::new(device);
     tch::manual_seed(torch_seed(plan.seed, "weights", 0));
     let task = T::build(plan, data, &store)?;

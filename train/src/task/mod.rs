@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod comparison;
+pub mod export;
 pub mod features;
 pub mod finetune;
 pub mod generate;
@@ -10,6 +11,7 @@ mod mismatch;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
+pub mod replay;
 pub mod segment;
 mod session;
 pub mod svm;
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tap_dataset::predicate::{Predicate, PredicateError};
-use tap_dataset::{ColumnSet, Dataset, FeatureManifest, FeatureSet, FeatureViews, Order, Split};
+use tap_dataset::{ColumnSet, Dataset, FeatureManifest, FeatureSet, FeatureViews, ObjectId, Order, Split};
 use tch::Tensor;
 
 use crate::config::{
@@ -30,7 +32,7 @@ use crate::data::augment::PartAugmentation;
 use crate::data::batch::CpuBatch;
 use crate::data::collator::{Collator, LoaderOptions, RowContent};
 use crate::data::sampler::{BatchSampler, LastBatch, RowOrder, Shuffle};
-use crate::data::source::{SampleSource, ShardSource, SourceSet};
+use crate::data::source::{SampleSource, ShardSource, SourceSet, is_among};
 use crate::error::TrainError;
 use crate::method::{self, Inputs, MethodKind};
 use crate::run::event::{OnEvent, TrainEvent};
@@ -47,6 +49,8 @@ pub struct DataChoice<'a> {
     pub features: &'a str,
     /// The condition on rows; empty for all.
     pub filter: &'a str,
+    /// Ids of rows that are left out.
+    pub leave_out: &'a [String],
     /// Further data sets to train on.
     pub mix: &'a [MixConfig],
 }
@@ -59,6 +63,7 @@ impl<'a> DataChoice<'a> {
             images: &config.images,
             features: &config.features,
             filter: &config.filter,
+            leave_out: &config.leave_out,
             mix: &config.mix,
         }
     }
@@ -75,6 +80,8 @@ pub struct OpenData {
     pub features: Option<Arc<FeatureSet>>,
     /// The condition on rows.
     filter: Option<Predicate>,
+    /// Ids of rows that are left out.
+    leave_out: Vec<String>,
     mixed: Vec<MixedSet>,
 }
 
@@ -141,6 +148,7 @@ impl OpenData {
             path,
             features,
             filter,
+            leave_out: choice.leave_out.to_vec(),
             mixed,
         };
         data.check_condition()?;
@@ -306,13 +314,36 @@ impl OpenData {
         }
     }
 
-    /// The rows of one split of the data set.
+    /// The rows of one split of the data set, without those that are left out.
     ///
     /// # Errors
     /// Where there are none.
     pub fn rows(&self, split: Split) -> Result<ShardSource, TrainError> {
         let classes = self.dataset.classes();
-        ShardSource::try_new(vec![self.first_set()], classes, &[split], self.filter.as_ref())
+        let all = ShardSource::try_new(vec![self.first_set()], classes, &[split], self.filter.as_ref())?;
+        if self.leave_out.is_empty() {
+            return Ok(all);
+        }
+        let kept = all.without(&self.leave_out);
+        if kept.is_empty() {
+            return Err(invalid(format!("data.leave_out leaves no row in split {split}")));
+        }
+        Ok(kept)
+    }
+
+    /// Refuses ids to leave out that no row has: it would be a slip of the pen.
+    fn check_left_out(&self, train: &ShardSource) -> Result<(), TrainError> {
+        let mut unknown = self.leave_out.clone();
+        let mut drop_known =
+            |ids: &[ObjectId]| unknown.retain(|id| !ids.iter().any(|known| known.as_str() == id));
+        drop_known(train.ids());
+        for split in Split::ALL {
+            drop_known(&self.dataset.ids(split)?);
+        }
+        match unknown.first() {
+            Some(id) => Err(invalid(format!("data.leave_out: the data has no row '{id}'"))),
+            None => Ok(()),
+        }
     }
 
     /// Number of rows of each split of which the condition is true.
@@ -380,6 +411,9 @@ impl OpenData {
             self.require_same_labels()?;
         }
         let train = self.train_rows(&config.data, labels_per_class, config.seed)?;
+        if !self.leave_out.is_empty() {
+            self.check_left_out(&train)?;
+        }
         let plan = method::plan(
             kind,
             config,
@@ -443,7 +477,14 @@ pub fn train_batches(
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, content)
     };
-    Ok(Arc::new(Collator::new(source, sampler, options)))
+    let rows = source.ids().iter().enumerate();
+    let left_out = rows
+        .filter(|(_, id)| is_among(&plan.data.leave_out, id))
+        .map(|(row, _)| row)
+        .collect();
+    Ok(Arc::new(
+        Collator::new(source, sampler, options).without(left_out),
+    ))
 }
 
 /// The order of the training rows.

@@ -54,6 +54,9 @@ pub struct PretrainResult {
     /// The condition on rows, to train on and to evaluate; absent for all.
     #[serde(rename = "where", default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<String>,
+    /// Samples that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave_out: Vec<String>,
     /// Data sets that were mixed into the training rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixPlan>,
@@ -165,7 +168,7 @@ pub fn pretrain_with(
             "no objects are held out: the validation loss is one of split {split}, which is trained on"
         )));
     }
-    let trained_on = TrainedOn::new(&data.classes(), train.labels());
+    let trained_on = TrainedOn::new(&data.classes(), train.without(&plan.data.leave_out).labels());
     let train: Arc<dyn SampleSource> = Arc::new(train);
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
 
@@ -174,7 +177,10 @@ pub fn pretrain_with(
         require_exact(copy_weights(&store, tensors, method.encoder_prefix()), file)?;
     }
     data.require(method.inputs(), &format!("method {}", kind.name()))?;
-    let [random, all] = row_content(method.inputs(), &plan, data.dataset.num_views(), config)?;
+    if method.inputs().views {
+        require_views(config.data.num_views, data.dataset.num_views())?;
+    }
+    let [random, all] = row_content(method.inputs(), &plan);
     let batch_size = plan.phase.batch_size.min(MAX_EVALUATION_BATCH);
     let evaluation = evaluation_batches(&plan, evaluation, all, batch_size);
     let plain = evaluation_batches(&plan, Arc::clone(&train), all, MAX_EVALUATION_BATCH);
@@ -224,34 +230,32 @@ pub fn pretrain_with(
 }
 
 /// Content of rows beside points, in training and in evaluation.
-fn row_content(
-    inputs: Inputs,
-    plan: &Plan,
-    num_views: usize,
-    config: &Config,
-) -> Result<[RowContent; 2], TrainError> {
+pub(super) fn row_content(inputs: Inputs, plan: &Plan) -> [RowContent; 2] {
     let Inputs {
         views,
         normals,
         features,
     } = inputs;
-    if views && !(1..=num_views).contains(&config.data.num_views) {
-        return Err(invalid(format!(
-            "num_views = {} of the {num_views} views that the data has",
-            config.data.num_views
-        )));
-    }
     let of_views = if views {
         [ViewSampling::Random(plan.data.num_views), ViewSampling::All]
     } else {
         [ViewSampling::None; 2]
     };
     let features = features.then_some(plan.data.hidden_points);
-    Ok(of_views.map(|views| RowContent {
+    of_views.map(|views| RowContent {
         views,
         normals,
         features,
-    }))
+    })
+}
+
+fn require_views(wanted: usize, num_views: usize) -> Result<(), TrainError> {
+    if (1..=num_views).contains(&wanted) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "num_views = {wanted} of the {num_views} views that the data has"
+    )))
 }
 
 fn result(
@@ -272,6 +276,7 @@ fn result(
         seed: plan.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
         filter: Some(plan.data.filter.clone()).filter(|filter| !filter.is_empty()),
+        leave_out: plan.data.leave_out.clone(),
         mix: plan.data.mix.clone(),
         selection: plan.selection(),
         num_steps: summary.step,
@@ -289,7 +294,7 @@ fn result(
 }
 
 /// A method's network with weights drawn by the plan's seed.
-fn build(
+pub(super) fn build(
     kind: &dyn MethodKind,
     plan: &Plan,
     device: Device,

@@ -12,6 +12,7 @@ use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
 use crate::process::device_name;
 use crate::run::event::{OnEvent, TrainEvent};
+use crate::run::fault::run_of;
 use crate::run::request::{Request, is_url, noted};
 use crate::run::weights::{EncoderWeights, is_named};
 use crate::run::{self, CHECKPOINTS, Existing};
@@ -196,7 +197,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
                 .differences_of_numbers(&plan.with_schedule_of(begun))
                 .is_empty();
             let way_out = if is_schedule {
-                "train on with other steps or another learning rate in a run that continues this one: --continue-from RUN --out ANOTHER"
+                "train on with other steps, another learning rate or samples left out in a run that continues this one: --continue-from RUN --out ANOTHER"
             } else {
                 "settings that change its numbers make another run: --out ANOTHER"
             };
@@ -252,7 +253,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
             .differences_of_numbers(&plan.with_schedule_of(&parent.plan));
         if !others.is_empty() {
             return Err(refused(format!(
-                "the run was begun with another {}; steps, learning rate and optimizer may change, and --init starts another run from its encoder",
+                "the run was begun with another {}; steps, left-out samples, learning rate and optimizer may change, and --init starts another run from its encoder",
                 listed(&others)
             )));
         }
@@ -291,23 +292,22 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
 
 impl Parent {
     /// Opens its newest checkpoint or, where the run that continues it was begun before, the one that this went on from.
+    /// `path` may also be one checkpoint, or the state before a step that could not be taken.
     fn open(path: &Path, from: Option<&ContinuedFrom>, on_event: OnEvent<'_>) -> Result<Self, TrainError> {
         let unusable = |reason: &str| TrainError::Continue {
             reason: reason.to_owned(),
             path: path.to_owned(),
         };
-        let plan = run::read_plan(path)?.ok_or_else(|| unusable("the folder holds no run"))?;
+        let run = run_of(path);
+        let plan = run::read_plan(run)?.ok_or_else(|| unusable("the folder holds no run"))?;
         let own = from.map(|from| checkpoint::path_of(&path.join(CHECKPOINTS), from.step));
         let checkpoint = match own.filter(|own| own.is_dir()) {
+            _ if run != path => Some(Checkpoint::open(path)?),
             Some(own) => Some(Checkpoint::open(&own)?),
             None => newest(path, on_event)?,
         };
         let checkpoint = checkpoint.ok_or_else(|| unusable("the run has no checkpoint to go on from"))?;
-        if !is_named(
-            &plan,
-            Request::read(path)?.as_ref(),
-            &checkpoint.state.plan_sha256,
-        ) {
+        if !is_named(&plan, Request::read(run)?.as_ref(), &checkpoint.state.plan_sha256) {
             return Err(unusable("its checkpoint is of another configuration"));
         }
         Ok(Self {

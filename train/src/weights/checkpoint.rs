@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tap_dataset::atomic_file::sync_dir;
+use tap_dataset::atomic_file::{partial_path, sync_dir};
 use tap_dataset::sha256::hex;
 use tch::nn::VarStore;
 use tch::{Tensor, no_grad};
@@ -24,8 +24,9 @@ use crate::weights::safetensors::{
     NO_HASH, file_sha256, read_tensors, read_weights, write_atomic, write_tensors,
 };
 
-/// The version of the checkpoint's layout. Version 1, without hashes, and version 2, without threads, are read too.
-const FORMAT_VERSION: u32 = 3;
+/// The version of the checkpoint's layout. Version 1, without hashes, version 2, without threads, and version 3, without the
+/// best checkpoint, are read too.
+const FORMAT_VERSION: u32 = 4;
 /// The file of all weights, of a checkpoint and of a finished fine-tuning.
 pub const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -36,6 +37,8 @@ pub(crate) const STATE_FILE: &str = "state.json";
 pub const ENCODER_FILE: &str = "encoder.safetensors";
 /// Prefix of the encoder's keys in a whole model.
 pub const ENCODER_PREFIX: &str = "encoder.";
+/// Prefix of the names of folders with the state before a step that could not be taken.
+pub(crate) const FAULT_PREFIX: &str = "non-finite-";
 /// Suffix of the name of a checkpoint while it is written.
 const PARTIAL: &str = ".partial";
 
@@ -58,6 +61,16 @@ impl std::fmt::Display for ComputeSpan {
     }
 }
 
+/// A checkpoint whose weights were scored on held-out objects.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestCheckpoint {
+    /// Its steps.
+    pub step: u64,
+    /// The loss.
+    pub validation_loss: f64,
+}
+
 /// State of a checkpoint beside its tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,6 +91,9 @@ pub struct CheckpointState {
     pub cpu_s: f64,
     /// Lowest validation loss so far; reported, never selected by.
     pub best_validation_loss: Option<f64>,
+    /// The checkpoint with the lowest validation loss so far, which is kept beside the newest ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_checkpoint: Option<BestCheckpoint>,
     /// What the steps were computed with, in order; empty where an earlier version did not record it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compute: Vec<ComputeSpan>,
@@ -102,9 +118,23 @@ impl CheckpointState {
             elapsed_s: 0.0,
             cpu_s: 0.0,
             best_validation_loss: None,
+            best_checkpoint: None,
             compute: Vec::new(),
             files: BTreeMap::new(),
             state_sha256: String::new(),
+        }
+    }
+
+    /// Records the validation loss of the checkpoint that is written now.
+    pub(crate) fn note_validated(&mut self, validation_loss: f64) {
+        let is_best = self
+            .best_checkpoint
+            .is_none_or(|best| validation_loss < best.validation_loss);
+        if validation_loss.is_finite() && is_best {
+            self.best_checkpoint = Some(BestCheckpoint {
+                step: self.step,
+                validation_loss,
+            });
         }
     }
 
@@ -315,72 +345,98 @@ fn reason(error: &TrainError) -> String {
     }
 }
 
-/// Writes a checkpoint into `folder` and removes all but the newest `keep`; `metadata` goes into its files of weights.
+/// What a checkpoint holds; `metadata` goes into its files of weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Saved<'a> {
+    /// State beside the tensors.
+    pub state: &'a CheckpointState,
+    /// Weights.
+    pub store: &'a VarStore,
+    /// Moments.
+    pub optimizer: &'a AdamW,
+    /// Averaged weights.
+    pub ema: Option<&'a Ema>,
+    /// Of its files of weights.
+    pub metadata: &'a BTreeMap<String, String>,
+}
+
+/// Writes a checkpoint into `folder` and removes all but the newest `keep` and the one with the lowest validation loss.
 ///
 /// # Errors
 /// Where it cannot be written; older ones are then untouched.
-pub fn save(
-    folder: &Path,
-    state: &CheckpointState,
-    store: &VarStore,
-    optimizer: &AdamW,
-    ema: Option<&Ema>,
-    keep: usize,
-    metadata: &BTreeMap<String, String>,
-) -> Result<PathBuf, TrainError> {
-    let path = path_of(folder, state.step);
-    let partial = folder.join(format!("step-{:010}{PARTIAL}", state.step));
-    remove_folder(&partial)?;
-    let written = write_files(&partial, state, store, optimizer, ema, metadata);
-    if written.is_err() {
-        // On a full disk half a checkpoint is in the way; where it cannot be removed, the next session does it.
-        let _ = remove_folder(&partial);
-    }
-    written?;
-    // A run that was resumed from an older checkpoint may come by here again.
-    remove_folder(&path)?;
-    fs::rename(&partial, &path).map_err(TrainError::io("rename", &partial))?;
-    sync_dir(folder).map_err(TrainError::io("sync", folder))?;
+pub fn save(folder: &Path, saved: &Saved<'_>, keep: usize) -> Result<PathBuf, TrainError> {
+    let path = path_of(folder, saved.state.step);
+    saved.write(&path, &[])?;
     // Later ones are damaged, since the run went on from an older one: they are not counted, and stay until they are
     // written again.
     let older = list(folder)?.into_iter().rev().filter(|other| *other <= path);
+    let best = saved.state.best_checkpoint.map(|best| best.step);
     for old in older.skip(keep.max(1)) {
-        remove_folder(&old)?;
+        if step_of(&old) != best {
+            remove_folder(&old)?;
+        }
     }
     Ok(path)
 }
 
-fn write_files(
-    folder: &Path,
-    state: &CheckpointState,
-    store: &VarStore,
-    optimizer: &AdamW,
-    ema: Option<&Ema>,
-    metadata: &BTreeMap<String, String>,
-) -> Result<(), TrainError> {
-    fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
-    let mut metadata = metadata.clone();
-    metadata.insert(String::from("plan_sha256"), state.plan_sha256.clone());
-    let mut files = BTreeMap::new();
-    let mut write = |name: &str, tensors| -> Result<(), TrainError> {
-        let file = folder.join(name);
-        write_tensors(&file, tensors, &metadata)?;
-        files.insert(name.to_owned(), file_sha256(&file)?);
-        Ok(())
-    };
-    write(MODEL_FILE, store.variables().into_iter().collect())?;
-    write(OPTIMIZER_FILE, optimizer.state())?;
-    if let Some(ema) = ema {
-        write(EMA_FILE, ema.state())?;
+impl Saved<'_> {
+    /// Writes it at `path`, with further files; an earlier one there is replaced when this one is complete.
+    ///
+    /// # Errors
+    /// Where it cannot be written; nothing is there then that was not there before.
+    pub(crate) fn write(&self, path: &Path, further: &[(&str, &[u8])]) -> Result<(), TrainError> {
+        let partial = partial_path(path);
+        remove_folder(&partial)?;
+        let written = self.write_files(&partial, further);
+        if written.is_err() {
+            // On a full disk half a checkpoint is in the way; where it cannot be removed, the next session does it.
+            let _ = remove_folder(&partial);
+        }
+        written?;
+        // A run that was resumed from an older checkpoint may come by here again.
+        remove_folder(path)?;
+        fs::rename(&partial, path).map_err(TrainError::io("rename", &partial))?;
+        let folder = path.parent().unwrap_or(path);
+        sync_dir(folder).map_err(TrainError::io("sync", folder))
     }
-    let json = state
-        .to_json(files)
-        .map_err(|error| TrainError::io("write", folder.join(STATE_FILE))(error.into()))?;
-    write_atomic(&folder.join(STATE_FILE), json.as_bytes())?;
-    sync_dir(folder).map_err(TrainError::io("sync", folder))
+
+    fn write_files(&self, folder: &Path, further: &[(&str, &[u8])]) -> Result<(), TrainError> {
+        fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+        let mut metadata = self.metadata.clone();
+        metadata.insert(String::from("plan_sha256"), self.state.plan_sha256.clone());
+        let mut files = BTreeMap::new();
+        let mut write = |name: &str, tensors| -> Result<(), TrainError> {
+            let file = folder.join(name);
+            write_tensors(&file, tensors, &metadata)?;
+            files.insert(name.to_owned(), file_sha256(&file)?);
+            Ok(())
+        };
+        write(MODEL_FILE, self.store.variables().into_iter().collect())?;
+        // Before the first step the buffers of moments are not allocated, and a session that goes on must not have them
+        // either: matrix products may round differently for another alignment of the weights.
+        let moments = match self.state.optimizer_steps {
+            0 => Vec::new(),
+            _ => self.optimizer.state(),
+        };
+        write(OPTIMIZER_FILE, moments)?;
+        if let Some(ema) = self.ema {
+            write(EMA_FILE, ema.state())?;
+        }
+        for (name, bytes) in further {
+            let file = folder.join(name);
+            write_atomic(&file, bytes)?;
+            files.insert((*name).to_owned(), file_sha256(&file)?);
+        }
+        let json = self
+            .state
+            .to_json(files)
+            .map_err(|error| TrainError::io("write", folder.join(STATE_FILE))(error.into()))?;
+        write_atomic(&folder.join(STATE_FILE), json.as_bytes())?;
+        sync_dir(folder).map_err(TrainError::io("sync", folder))
+    }
 }
 
-/// Removes partially written checkpoints.
+/// Removes partially written checkpoints, and states before steps that could not be taken.
 ///
 /// # Errors
 /// Where the folder cannot be read or changed.
@@ -390,9 +446,11 @@ pub fn remove_partial(folder: &Path) -> Result<(), TrainError> {
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        if let Some(name) = name.strip_suffix(PARTIAL)
-            && step_of(Path::new(name)).is_some()
-        {
+        let is_partial = name.strip_suffix(PARTIAL).map(Path::new).is_some_and(|whole| {
+            let of_fault = number_of(whole, FAULT_PREFIX);
+            step_of(whole).or(of_fault).is_some()
+        });
+        if is_partial {
             remove_folder(&path)?;
         }
     }
@@ -452,7 +510,12 @@ pub(crate) fn path_of(folder: &Path, step: u64) -> PathBuf {
 
 /// The step in the name of a checkpoint's folder.
 pub(crate) fn step_of(path: &Path) -> Option<u64> {
-    let digits = path.file_name()?.to_str()?.strip_prefix("step-")?;
+    number_of(path, "step-")
+}
+
+/// The number in the name of a folder, behind `prefix`.
+fn number_of(path: &Path, prefix: &str) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_prefix(prefix)?;
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
 }
@@ -611,16 +674,14 @@ mod tests {
                 .sum(Kind::Float);
             optimizer.step(&loss, 0.1).unwrap();
             (state.step, state.optimizer_steps) = (step, optimizer.num_steps());
-            save(
-                folder.path(),
-                &state,
-                &store,
-                &optimizer,
-                None,
-                2,
-                &BTreeMap::new(),
-            )
-            .unwrap();
+            let saved = Saved {
+                state: &state,
+                store: &store,
+                optimizer: &optimizer,
+                ema: None,
+                metadata: &BTreeMap::new(),
+            };
+            save(folder.path(), &saved, 2).unwrap();
         }
         assert_eq!(list(folder.path()).unwrap().len(), 2, "two are kept");
         let path = Checkpoint::newest(folder.path()).unwrap().unwrap().path;
@@ -643,6 +704,34 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("another configuration"), "{error}");
+    }
+
+    #[test]
+    fn the_best_checkpoint_is_kept_beside_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = network(1);
+        let optimizer = AdamW::new(CONFIG, store.variables());
+        let mut state = CheckpointState::start(String::from("p"), 1);
+        for (step, loss) in [(1, 3.0), (2, 1.0), (3, 2.0), (4, f64::NAN), (5, 1.5)] {
+            state.step = step;
+            state.note_validated(loss);
+            let saved = Saved {
+                state: &state,
+                store: &store,
+                optimizer: &optimizer,
+                ema: None,
+                metadata: &BTreeMap::new(),
+            };
+            save(folder.path(), &saved, 2).unwrap();
+        }
+        let kept: Vec<u64> = list(folder.path())
+            .unwrap()
+            .iter()
+            .filter_map(|path| step_of(path))
+            .collect();
+        assert_eq!(kept, [2, 4, 5], "the best and the last two");
+        let read = Checkpoint::newest(folder.path()).unwrap().unwrap().state;
+        assert_eq!(read.best_checkpoint.map(|best| best.step), Some(2), "{read:?}");
     }
 
     #[test]
@@ -674,16 +763,14 @@ mod tests {
         let mut state = CheckpointState::start(String::from("p"), 1);
         for &step in steps {
             state.step = step;
-            save(
-                folder,
-                &state,
-                &store,
-                &optimizer,
-                Some(&ema),
-                9,
-                &BTreeMap::new(),
-            )
-            .unwrap();
+            let saved = Saved {
+                state: &state,
+                store: &store,
+                optimizer: &optimizer,
+                ema: Some(&ema),
+                metadata: &BTreeMap::new(),
+            };
+            save(folder, &saved, 9).unwrap();
         }
         state
     }
@@ -817,16 +904,14 @@ mod tests {
         let optimizer = AdamW::new(CONFIG, store.variables());
         let mut state = CheckpointState::start(String::from("p"), 1);
         state.step = 10;
-        save(
-            folder.path(),
-            &state,
-            &store,
-            &optimizer,
-            None,
-            1,
-            &BTreeMap::new(),
-        )
-        .unwrap();
+        let saved = Saved {
+            state: &state,
+            store: &store,
+            optimizer: &optimizer,
+            ema: None,
+            metadata: &BTreeMap::new(),
+        };
+        save(folder.path(), &saved, 1).unwrap();
         remove_partial(folder.path()).unwrap();
         let mut names: Vec<_> = fs::read_dir(folder.path())
             .unwrap()

@@ -6,3 +6,4 @@ pub mod file_kind;
 pub mod image_encoder;
 pub mod safetensors;
 pub mod torch_file;
+pub mod torch_save;

@@ -61,21 +61,14 @@ pub fn write_tensors(
     header.insert(String::from("__metadata__"), json!(metadata));
     let (mut blobs, mut start) = (Vec::with_capacity(tensors.len()), 0);
     for (name, tensor) in &tensors {
-        let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-        let (dtype, width) = match tensor.kind() {
-            Kind::Int64 => ("I64", 8),
-            Kind::Double => ("F64", 8),
-            Kind::Half => ("F16", 2),
-            Kind::BFloat16 => ("BF16", 2),
-            _ => ("F32", 4),
+        let dtype = match tensor.kind() {
+            Kind::Int64 => "I64",
+            Kind::Double => "F64",
+            Kind::Half => "F16",
+            Kind::BFloat16 => "BF16",
+            _ => "F32",
         };
-        let mut bytes = vec![0; tensor.numel() * width];
-        tensor
-            .f_copy_data_u8(&mut bytes, tensor.numel())
-            .map_err(|source| TrainError::Torch {
-                action: "copying a tensor out",
-                source,
-            })?;
+        let bytes = bytes_of(tensor)?;
         header.insert(
             name.clone(),
             json!({"dtype": dtype, "shape": tensor.size(), "data_offsets": [start, start + bytes.len()]}),
@@ -101,6 +94,22 @@ pub fn write_tensors(
         writer.write_all(header.as_bytes())?;
         blobs.iter().try_for_each(|blob| writer.write_all(blob))
     })
+}
+
+/// The numbers of a tensor in row-major order, little-endian.
+///
+/// # Errors
+/// Where torch cannot copy it.
+pub(crate) fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>, TrainError> {
+    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+    let mut bytes = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor
+        .f_copy_data_u8(&mut bytes, tensor.numel())
+        .map_err(|source| TrainError::Torch {
+            action: "copying a tensor out",
+            source,
+        })?;
+    Ok(bytes)
 }
 
 /// Reads all tensors of a file.

@@ -12,7 +12,7 @@ use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 use tap_dataset::pickle::{self, MODULE_ATTRIBUTES, Pickle, Value};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::TrainError;
@@ -56,6 +56,48 @@ pub fn read_any(path: &Path) -> Result<TorchFile, TrainError> {
 /// # Errors
 /// Where it is no such file, is damaged, or contradicts itself.
 pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
+    let (mut reader, pickle) = open(path)?;
+    let mut found = Vec::new();
+    let mut passed_over = Vec::new();
+    pickle.walk(&mut |name, value| {
+        if let Some(tensor) = stored_tensor(&pickle, value) {
+            found.push((name.to_owned(), tensor));
+            return true;
+        }
+        if let Some((callee, _)) = pickle.call(value)
+            && !is_module(&pickle, value)
+        {
+            passed_over.push(format!("{name} ({callee})"));
+        }
+        false
+    });
+    let mut tensors = BTreeMap::new();
+    for (name, stored) in found {
+        let tensor = reader.tensor(&stored).map_err(|reason| TrainError::TorchFile {
+            reason: format!("{name}: {reason}"),
+            path: path.to_owned(),
+        })?;
+        tensors.insert(name, tensor);
+    }
+    Ok(TorchFile { tensors, passed_over })
+}
+
+/// Whether the text at this place of a file's nested dictionaries is `text`.
+///
+/// # Errors
+/// Where it is no such file, or is damaged.
+pub(crate) fn says(path: &Path, place: &[&str], text: &str) -> Result<bool, TrainError> {
+    let (_, pickle) = open(path)?;
+    let mut found = Some(&pickle.root);
+    for key in place {
+        let entries = found.and_then(|value| pickle.entries(value)).unwrap_or_default();
+        let entry = entries.iter().find(|(name, _)| name.as_text() == Some(*key));
+        found = entry.map(|(_, value)| value);
+    }
+    Ok(found.and_then(Value::as_text) == Some(text))
+}
+
+fn open(path: &Path) -> Result<(Reader, Pickle), TrainError> {
     let damaged = |reason: String| TrainError::TorchFile {
         reason,
         path: path.to_owned(),
@@ -81,41 +123,18 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
         claimed_bytes: 0,
         storages: BTreeMap::new(),
     };
-    reader.root = reader
+    reader.root = reader.find_root().map_err(damaged)?;
+    // Files of before PyTorch 2.1 do not say it.
+    let has_order = reader
         .archive
         .file_names()
-        .find_map(|name| name.strip_suffix("data.pkl"))
-        .ok_or_else(|| damaged(String::from("the archive has no data.pkl")))?
-        .to_owned();
-    if let Ok(order) = reader.entry("byteorder", 16)
-        && order != b"little"
-    {
+        .any(|name| name == reader.name("byteorder"));
+    if has_order && reader.entry("byteorder", 16).map_err(damaged)? != b"little" {
         return Err(damaged(String::from("its numbers are not little-endian")));
     }
     let bytes = reader.entry("data.pkl", MAX_PICKLE_BYTES).map_err(damaged)?;
     let pickle = pickle::read(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let mut found = Vec::new();
-    let mut passed_over = Vec::new();
-    pickle.walk(&mut |name, value| {
-        if let Some(tensor) = stored_tensor(&pickle, value) {
-            found.push((name.to_owned(), tensor));
-            return true;
-        }
-        if let Some((callee, _)) = pickle.call(value)
-            && !is_module(&pickle, value)
-        {
-            passed_over.push(format!("{name} ({callee})"));
-        }
-        false
-    });
-    let mut tensors = BTreeMap::new();
-    for (name, stored) in found {
-        let tensor = reader
-            .tensor(&stored)
-            .map_err(|reason| damaged(format!("{name}: {reason}")))?;
-        tensors.insert(name, tensor);
-    }
-    Ok(TorchFile { tensors, passed_over })
+    Ok((reader, pickle))
 }
 
 /// Whether it is a module, the tensors of which are taken: of Python or of `TorchScript`.
@@ -200,8 +219,34 @@ struct Reader {
 }
 
 impl Reader {
+    /// The folder of `data.pkl`. Readers take different ones of several entries of a name, or of several pickles, so that a
+    /// file could say one thing to this program and another to PyTorch.
+    fn find_root(&self) -> Result<String, String> {
+        if self.archive.file_names().count() != self.archive.len() {
+            return Err(String::from("the archive names an entry twice"));
+        }
+        let names = self.archive.file_names();
+        let mut roots: Vec<&str> = names
+            .filter_map(|name| name.strip_suffix("data.pkl"))
+            .filter(|root| root.is_empty() || root.ends_with('/'))
+            .collect();
+        roots.sort_unstable();
+        match roots[..] {
+            [] => Err(String::from("the archive has no data.pkl")),
+            [root] => Ok(root.to_owned()),
+            [first, second, ..] => Err(format!(
+                "the archive has several pickles: {first}data.pkl, {second}data.pkl"
+            )),
+        }
+    }
+
+    /// The full name of an entry.
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.root)
+    }
+
     fn entry(&mut self, name: &str, max_bytes: u64) -> Result<Vec<u8>, String> {
-        let name = format!("{}{name}", self.root);
+        let name = self.name(name);
         let mut entry = self
             .archive
             .by_name(&name)
@@ -227,17 +272,17 @@ impl Reader {
             offset, size, stride, ..
         } = stored;
         // The last element that is reached, in numbers that cannot overflow. A stride of 0 repeats a number.
+        let is_empty = size.contains(&0);
         let is_plain = size.len() == stride.len()
             && *offset >= 0
             && size.iter().all(|&size| size >= 0)
-            && stride.iter().all(|&stride| (0..=num_elements).contains(&stride));
+            && (is_empty || stride.iter().all(|&stride| (0..=num_elements).contains(&stride)));
         let last = size
             .iter()
             .zip(stride)
             .map(|(&size, &stride)| i128::from(size - 1) * i128::from(stride))
             .sum::<i128>()
             + i128::from(*offset);
-        let is_empty = size.contains(&0);
         // Weights may be shared, but a small file must not claim much by naming one storage again and again.
         let num_claimed = size
             .iter()
@@ -250,6 +295,9 @@ impl Reader {
         self.claimed_bytes = self.claimed_bytes.saturating_add(num_bytes);
         if self.claimed_bytes > MAX_SHARING * self.num_bytes {
             return Err(String::from("its tensors together claim many times the file"));
+        }
+        if is_empty {
+            return Tensor::f_zeros(size, (stored.kind, Device::Cpu)).map_err(|error| error.to_string());
         }
         storage
             .f_as_strided(size.as_slice(), stride.as_slice(), *offset)

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor, nn};
 use toml::{Table, Value};
 
 use self::baseline::{BaselineFit, PixelSums};
-use super::{Baselines, CpuBatches, Inputs, Method, MethodKind};
+use super::{Baselines, CpuBatches, Inputs, Method, MethodKind, sum};
 use crate::config::{Config, DatasetInfo, LossConfig, MethodPlan, Plan, SUM, TAP, invalid};
 use crate::data::batch::{Batch, CpuBatch, num_channels};
 use crate::engine::objective::{Loss, Term};
@@ -96,25 +96,28 @@ impl MethodKind for TapKind {
     }
 }
 
-/// The networks of TAP that a plan asks for.
+/// The networks of TAP that a plan asks for, alone or in a sum of methods.
 ///
 /// # Errors
 /// Where it is a plan of another method.
 pub fn tap_config(plan: &Plan) -> Result<TapConfig, TrainError> {
-    match &plan.method {
-        MethodPlan::Tap { photograph, decoder } => Ok(TapConfig {
-            encoder: plan.encoder.clone(),
-            photograph: photograph.clone(),
-            decoder: decoder.clone(),
-        }),
-        MethodPlan::Other(method) if method.kind == SUM => Err(invalid(
-            "the run was pre-trained by a sum of methods, and views are drawn from runs of TAP alone",
-        )),
-        MethodPlan::Other(method) => Err(invalid(format!(
-            "the run was pre-trained by the method '{}', which draws no views",
-            method.kind
-        ))),
-    }
+    let (photograph, decoder) = match &plan.method {
+        MethodPlan::Tap { photograph, decoder } => (photograph.clone(), decoder.clone()),
+        MethodPlan::Other(method) if method.kind == SUM => sum::tap_in(method)?.ok_or_else(|| {
+            invalid("the run was pre-trained by a sum of methods without TAP, and no other draws views")
+        })?,
+        MethodPlan::Other(method) => {
+            return Err(invalid(format!(
+                "the run was pre-trained by the method '{}', which draws no views",
+                method.kind
+            )));
+        }
+    };
+    Ok(TapConfig {
+        encoder: plan.encoder.clone(),
+        photograph,
+        decoder,
+    })
 }
 
 /// TAP with its loss.
@@ -279,7 +282,10 @@ pub fn gray_bytes(images: &Tensor) -> Vec<u8> {
     bytes
 }
 
-/// A grid with a row of generated and a row of true views for each object of a batch that holds all views.
+/// Views of an object in a row of a grid, at most.
+const MAX_COLUMNS: usize = 12;
+
+/// A grid with rows of generated views above rows of the true ones, for each object of a batch that holds all views.
 #[must_use]
 pub fn comparison_grid(generated: &[u8], cpu_batch: &CpuBatch) -> ImageGrid {
     let image = cpu_batch.size_px * cpu_batch.size_px;
@@ -287,10 +293,34 @@ pub fn comparison_grid(generated: &[u8], cpu_batch: &CpuBatch) -> ImageGrid {
     let truth = cpu_batch.gray_images();
     let mut rows = Vec::new();
     for (generated, truth) in generated.chunks_exact(object).zip(truth.chunks_exact(object)) {
-        rows.push(generated.chunks_exact(image).collect());
-        rows.push(truth.chunks_exact(image).collect());
+        let of_row = MAX_COLUMNS * image;
+        for (generated, truth) in generated.chunks(of_row).zip(truth.chunks(of_row)) {
+            rows.push(generated.chunks_exact(image).collect());
+            rows.push(truth.chunks_exact(image).collect());
+        }
     }
     ImageGrid::grid(cpu_batch.size_px, &rows)
+}
+
+/// A frame for each view, in the rig's order: a column for each object, generated above true.
+#[must_use]
+pub fn comparison_frames(generated: &[u8], cpu_batch: &CpuBatch) -> Vec<ImageGrid> {
+    let image = cpu_batch.size_px * cpu_batch.size_px;
+    let object = image * cpu_batch.num_views;
+    let truth = cpu_batch.gray_images();
+    (0..cpu_batch.num_views)
+        .map(|view| {
+            let of_view = |images: &[u8]| -> Vec<Vec<u8>> {
+                let objects = images.chunks_exact(object);
+                objects
+                    .map(|views| views[view * image..(view + 1) * image].to_vec())
+                    .collect()
+            };
+            let (generated, truth) = (of_view(generated), of_view(&truth));
+            let rows = [&generated, &truth].map(|row| row.iter().map(Vec::as_slice).collect());
+            ImageGrid::grid(cpu_batch.size_px, &rows)
+        })
+        .collect()
 }
 
 /// The network of the perceptual loss, where that has a weight.
