@@ -14,12 +14,14 @@ mod probe;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
+use strum::VariantNames;
 use tap_cli::flag::SettingFlags;
 use tap_cli::settings::SettingsError;
 use tap_dataset::predicate::Predicate;
-use tap_dataset::{Order, refuse_foreign_file, refuse_inputs};
+use tap_dataset::{Order, OwnedFolder, refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, MixConfig, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
@@ -360,4 +362,31 @@ fn replace_file(
     );
     refuse_inputs(file, inputs.iter().copied())?;
     Ok(refuse_foreign_file(file, is_ours)?)
+}
+
+/// Refuses a folder that is not empty without `--force`, and with it empties one that holds only files by these patterns and no
+/// input.
+fn empty_folder(out: &Path, force: bool, inputs: &[&Path], patterns: &[&str]) -> anyhow::Result<()> {
+    let is_empty = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {}", out.display()))),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        force,
+        "the folder is not empty; choose another one, or pass --force to replace results of this command: {}",
+        out.display()
+    );
+    refuse_inputs(out, inputs.iter().copied())?;
+    OwnedFolder::survey(out, patterns)?.remove_contents()?;
+    Ok(())
+}
+
+/// One of the names of an option.
+fn parse_name<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("unknown '{text}', expected one of {}", T::VARIANTS.join(", ")))
 }

@@ -11,8 +11,8 @@ pub mod pretrain;
 pub mod probe;
 pub mod provenance;
 pub mod segment;
+pub mod selection;
 mod session;
-pub mod svm;
 pub mod vote;
 
 use std::iter;
@@ -310,6 +310,13 @@ impl OpenData {
         ShardSource::try_new(vec![self.first_set()], classes, &[split], self.filter.as_ref())
     }
 
+    /// The splits that have rows of which the condition is true.
+    fn filled_splits(&self) -> Result<Vec<Split>, TrainError> {
+        let counts = self.num_rows()?;
+        let filled = Split::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        Ok(filled.map(|(split, _)| split).collect())
+    }
+
     /// Number of rows of each split of which the condition is true.
     fn num_rows(&self) -> Result<[usize; 3], TrainError> {
         let mut counts = Split::ALL.map(|split| self.dataset.len(split));
@@ -434,6 +441,7 @@ pub fn train_batches(
         shuffle: Some(shuffle(plan, source.as_ref())?),
     };
     let options = LoaderOptions {
+        point_choice: plan.data.point_choice,
         augmentation: plan.phase.augmentation.clone(),
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, content)
@@ -527,7 +535,7 @@ fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions 
     LoaderOptions {
         seed: plan.seed,
         num_points,
-        point_choice,
+        point_choice: point_choice.without_randomness(),
         views,
         normals,
         features,
