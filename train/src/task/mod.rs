@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod comparison;
+pub mod embedding;
 pub mod features;
 pub mod finetune;
 pub mod generate;
