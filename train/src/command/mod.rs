@@ -1,11 +1,13 @@
 //! The subcommands, one file each, and the flags that they share.
 
 mod begun;
+mod child_run;
 mod compare;
 mod comparison_request;
 mod doctor;
 mod evaluate;
 mod features;
+mod few_shot;
 mod finetune;
 mod generate;
 mod import;
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
     Compare(compare::Compare),
+    /// Score the folds of few-shot episodes, fine-tuned or by frozen features: mean and deviation.
+    FewShot(few_shot::FewShot),
     /// Draw the views of objects with a pre-trained run.
     Generate(generate::Generate),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
@@ -65,6 +69,7 @@ impl Command {
             Self::Evaluate(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Compare(command) => command.run(),
+            Self::FewShot(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Features(command) => command.run(),

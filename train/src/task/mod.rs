@@ -4,6 +4,7 @@ pub mod classify;
 pub mod comparison;
 pub mod embedding;
 pub mod features;
+pub mod few_shot;
 pub mod finetune;
 pub mod generate;
 pub mod import;
