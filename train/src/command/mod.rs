@@ -5,6 +5,7 @@ mod child_run;
 mod compare;
 mod comparison_request;
 mod doctor;
+mod embed;
 mod evaluate;
 mod features;
 mod few_shot;
@@ -13,6 +14,7 @@ mod generate;
 mod import;
 mod pretrain;
 mod probe;
+mod retrieve;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +50,10 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
     Compare(compare::Compare),
+    /// Rank objects by frozen features: precision, recall, mAP and NDCG.
+    Retrieve(retrieve::Retrieve),
+    /// Write frozen features of any rows as Parquet and NPY.
+    Embed(embed::Embed),
     /// Score the folds of few-shot episodes, fine-tuned or by frozen features: mean and deviation.
     FewShot(few_shot::FewShot),
     /// Draw the views of objects with a pre-trained run.
@@ -69,6 +75,8 @@ impl Command {
             Self::Evaluate(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Compare(command) => command.run(),
+            Self::Retrieve(command) => command.run(),
+            Self::Embed(command) => command.run(),
             Self::FewShot(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),

@@ -1,9 +1,13 @@
 //! Scores and their statistics: confusion matrices, means and deviations, paired differences.
 
+mod retrieval;
+
 use serde::{Deserialize, Serialize};
 
 use crate::csv;
 use crate::scalar::Sums;
+
+pub use retrieval::{RetrievalMeans, RetrievalScore};
 
 /// A confusion matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod comparison;
+pub mod embed;
 pub mod embedding;
 pub mod features;
 pub mod few_shot;
@@ -12,6 +13,7 @@ mod mismatch;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
+pub mod retrieval;
 pub mod segment;
 pub mod selection;
 mod session;
