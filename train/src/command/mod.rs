@@ -12,6 +12,7 @@ mod few_shot;
 mod finetune;
 mod generate;
 mod import;
+mod predict;
 mod pretrain;
 mod probe;
 mod retrieve;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Embed(embed::Embed),
     /// Score the folds of few-shot episodes, fine-tuned or by frozen features: mean and deviation.
     FewShot(few_shot::FewShot),
+    /// Name classes or parts of any clouds or meshes, labeled or not.
+    Predict(predict::Predict),
     /// Draw the views of objects with a pre-trained run.
     Generate(generate::Generate),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
@@ -78,6 +81,7 @@ impl Command {
             Self::Retrieve(command) => command.run(),
             Self::Embed(command) => command.run(),
             Self::FewShot(command) => command.run(),
+            Self::Predict(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Features(command) => command.run(),

@@ -10,6 +10,7 @@ pub mod finetune;
 pub mod generate;
 pub mod import;
 mod mismatch;
+pub mod predict;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
