@@ -16,6 +16,7 @@ mod predict;
 mod pretrain;
 mod probe;
 mod retrieve;
+mod robustness;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     FewShot(few_shot::FewShot),
     /// Name classes or parts of any clouds or meshes, labeled or not.
     Predict(predict::Predict),
+    /// Score a fine-tuned run on rotated, jittered, occluded, thinned and noisy clouds.
+    Robustness(robustness::Robustness),
     /// Draw the views of objects with a pre-trained run.
     Generate(generate::Generate),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
@@ -82,6 +85,7 @@ impl Command {
             Self::Embed(command) => command.run(),
             Self::FewShot(command) => command.run(),
             Self::Predict(command) => command.run(),
+            Self::Robustness(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Features(command) => command.run(),

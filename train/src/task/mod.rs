@@ -15,6 +15,7 @@ pub mod pretrain;
 pub mod probe;
 pub mod provenance;
 pub mod retrieval;
+pub mod robustness;
 pub mod segment;
 pub mod selection;
 mod session;
