@@ -17,6 +17,7 @@ mod pretrain;
 mod probe;
 mod retrieve;
 mod robustness;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Predict(predict::Predict),
     /// Score a fine-tuned run on rotated, jittered, occluded, thinned and noisy clouds.
     Robustness(robustness::Robustness),
+    /// Print results side by side, with means over seeds and what is published.
+    Table(table::Table),
     /// Draw the views of objects with a pre-trained run.
     Generate(generate::Generate),
     /// Read encoder weights out of a PyTorch checkpoint, without running any of its code.
@@ -86,6 +89,7 @@ impl Command {
             Self::FewShot(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Robustness(command) => command.run(),
+            Self::Table(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Import(command) => command.run(),
             Self::Features(command) => command.run(),

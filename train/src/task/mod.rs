@@ -14,6 +14,8 @@ pub mod predict;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
+pub mod published;
+pub mod result_table;
 pub mod retrieval;
 pub mod robustness;
 pub mod segment;
