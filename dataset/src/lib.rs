@@ -10,6 +10,7 @@ mod audit;
 mod builder;
 #[cfg(feature = "build")]
 mod derive;
+mod embedding_table;
 mod error;
 #[cfg(feature = "build")]
 mod export;
@@ -22,6 +23,7 @@ mod import;
 mod local_file;
 mod manifest;
 mod merge;
+pub mod npy;
 mod owned_folder;
 pub mod pickle;
 mod pipeline;
@@ -71,6 +73,7 @@ pub use derive::{
     ClassRule, DeriveEvent, DeriveOptions, DeriveReport, ForeignReport, RowRules, SplitRule, derive,
     open_foreign,
 };
+pub use embedding_table::EmbeddingTable;
 #[cfg(feature = "build")]
 pub use error::ExportError;
 pub use error::{

@@ -17,7 +17,7 @@ use crate::store::is_url;
 const MAX_NAMED: usize = 4;
 
 /// The files of a training run, for the trainer and for those whose folders hold runs.
-pub const RUN_FILES: [&str; 13] = [
+pub const RUN_FILES: [&str; 16] = [
     LOCK_FILE_NAME,
     "config.toml",
     "request.toml",
@@ -25,6 +25,9 @@ pub const RUN_FILES: [&str; 13] = [
     "result.json",
     "encoder.safetensors",
     "model.safetensors",
+    "best.safetensors",
+    "confusion.csv",
+    "confusion.png",
     "events/events.out.tfevents.*",
     "samples/*.png",
     "checkpoints/step-#/*.safetensors",

@@ -20,6 +20,7 @@
 //! ([`run::event`]); the program `tap-train` draws them.
 
 pub mod config;
+mod csv;
 pub mod data;
 pub mod engine;
 pub mod error;

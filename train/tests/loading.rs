@@ -116,6 +116,49 @@ fn gray_images_in_color_have_the_same_in_every_channel() {
 }
 
 #[test]
+fn points_are_drawn_anew_each_epoch_from_a_pool_of_the_farthest() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(folder.path(), 2, 16, 96);
+    let data = OpenData::open(folder.path()).unwrap();
+    let source: Arc<dyn SampleSource> = Arc::new(data.rows(Split::Train).unwrap());
+    let points = |point_choice, num_points, seed, step| -> BTreeSet<[u32; 3]> {
+        let sampler = BatchSampler {
+            num_rows: source.len(),
+            batch_size: source.len(),
+            last_batch: LastBatch::Drop,
+            shuffle: None,
+        };
+        let options = LoaderOptions {
+            num_points,
+            point_choice,
+            augmentation: options(seed, 0).augmentation.without_randomness(),
+            ..options(seed, 0)
+        };
+        let batch = Collator::new(Arc::clone(&source), sampler, options)
+            .batch(step)
+            .unwrap();
+        let (points, _) = batch.points.as_chunks::<3>();
+        points[..num_points]
+            .iter()
+            .map(|point| point.map(f32::to_bits))
+            .collect()
+    };
+    let drawn = |seed, step| points(PointSampling::FarthestRandom, 64, seed, step);
+    assert_eq!(drawn(1, 0).len(), 64, "no point twice");
+    let pool = points(PointSampling::Farthest, 75, 1, 0);
+    assert!(drawn(1, 0).is_subset(&pool), "64 of the 75 farthest");
+    assert_eq!(drawn(1, 0), drawn(1, 0), "by seed, epoch and object");
+    assert_ne!(drawn(1, 0), drawn(1, 1), "another epoch, other points");
+    assert_ne!(drawn(1, 0), drawn(2, 0), "another seed, other points");
+    let in_evaluation = points(PointSampling::FarthestRandom.without_randomness(), 64, 1, 0);
+    assert_eq!(
+        in_evaluation,
+        points(PointSampling::Farthest, 64, 9, 0),
+        "nothing is drawn"
+    );
+}
+
+#[test]
 fn a_reader_that_leaves_early_ends_the_threads() {
     let folder = tempfile::tempdir().unwrap();
     shape::write(folder.path(), 5, 16, 64);

@@ -109,6 +109,7 @@ fn the_loss_falls_and_downstream_tasks_start_from_the_encoder() {
         random_inits: 1,
         labels_per_class: vec![0],
         seed: 0,
+        grid: None,
     };
     let probed = probe(
         &config,

@@ -17,7 +17,7 @@ use tap_train::data::source::SampleSource;
 use tap_train::run::Existing;
 use tap_train::run::weights::WeightChoice;
 use tap_train::task::classify::Classify;
-use tap_train::task::finetune::{ScoredRows, evaluate, finetune};
+use tap_train::task::finetune::{Scoring, evaluate, finetune};
 use tap_train::task::pretrain::pretrain;
 use tap_train::task::vote::Votes;
 use tap_train::task::{DataChoice, OpenData, train_batches};
@@ -144,9 +144,10 @@ fn a_score_says_of_which_rows_it_is() {
         "scored on --data alone"
     );
     let score = |filter| {
-        let rows = ScoredRows {
+        let rows = Scoring {
             split: Split::Test,
             filter,
+            refines: false,
         };
         let options = options(&large, out.clone(), Existing::Resume, 1);
         evaluate::<Classify>(

@@ -197,6 +197,7 @@ fn weights_go_from_pretraining_to_a_score() {
         random_inits: 1,
         labels_per_class: vec![2, 0],
         seed: 0,
+        grid: None,
     };
     let probed = probe(
         &config,
@@ -302,6 +303,7 @@ fn points_and_labels_alone_are_enough_for_all_but_a_method_that_wants_views() {
         random_inits: 1,
         labels_per_class: vec![0],
         seed: 0,
+        grid: None,
     };
     probe(&config, &on_points("c"), &tap, &probed, &mut |_| {}).unwrap();
 

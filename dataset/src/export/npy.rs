@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use super::{OutputFile, Row};
 use crate::error::{DatasetError, ExportError, Result};
+use crate::npy::encode_f32 as encode_f32_npy;
 use crate::schema::{Sample, Split};
-use crate::view_folder::encode_f32_npy;
 
 /// The array of a row, [N, 3].
 pub(super) fn files(row: &Row, sample: &Sample) -> Vec<OutputFile> {

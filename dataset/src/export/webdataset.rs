@@ -11,8 +11,8 @@ use tar::{Builder, EntryType, Header};
 use super::{Folder, OutputFile, Row};
 use crate::error::{DatasetError, Result};
 use crate::image::encode_gray_png;
+use crate::npy::{encode_f32 as encode_f32_npy, encode_u8 as encode_u8_npy};
 use crate::schema::{Sample, SampleView};
-use crate::view_folder::{encode_f32_npy, encode_u8_npy};
 
 /// Members of a row, with their names after the key.
 pub(super) fn members(row: &Row, sample: &Sample) -> Result<Vec<OutputFile>> {

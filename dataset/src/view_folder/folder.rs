@@ -9,9 +9,10 @@ use tap_render::pose_format::PoseFormat;
 
 use super::error::{Result, ViewFolderError};
 use super::job::{Failure, ViewRecipe};
+use super::pose_file;
 use super::views_file::{POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile};
-use super::{npy, pose_file};
 use crate::error::error_chain;
+use crate::npy;
 use crate::owned_folder::OwnedFolder;
 use crate::sha256;
 

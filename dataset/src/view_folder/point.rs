@@ -7,10 +7,10 @@ use tap_render::import::{MeshFormat, import_points};
 use tap_render::{MissingChannel, ObjectFromMesh, View, point_visibility};
 
 use super::job::{Failure, read};
-use super::npy;
 use super::views_file::PointSource;
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
+use crate::npy;
 use crate::sha256;
 
 /// Extensions of point files, where a folder holds one for each mesh.

@@ -23,9 +23,10 @@ use super::render::{Outcome, ViewFolderEvent};
 use super::views_file::{
     NormalSpace, POINTS_FILE_NAME, SHEET_FILE_NAME, VIEWS_FILE_NAME, ViewEntry, ViewsFile,
 };
-use super::{image_file, npy, pose_file};
+use super::{image_file, pose_file};
 use crate::error::error_chain;
 use crate::manifest::SkipReason;
+use crate::npy;
 use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
 
 /// Folders in flight per thread.

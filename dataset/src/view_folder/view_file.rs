@@ -5,9 +5,10 @@ use png::BitDepth;
 use tap_render::{PoseDegrees, View, ViewMatrices, row_major};
 
 use super::folder::Files;
+use super::image_file;
 use super::views_file::{DepthFormat, NormalFormat, NormalSpace, Output, ViewEntry};
-use super::{image_file, npy};
 use crate::error::Result;
+use crate::npy;
 
 /// Appends the files of a view and returns its entry.
 pub(super) fn encode(view_idx: usize, view: &View, output: &Output, files: &mut Files) -> Result<ViewEntry> {

@@ -3,25 +3,22 @@
 //! torch's generator belongs to the process, so arms in threads would disturb each other's dropout; and one thread an arm
 //! gives the same numbers whatever `--jobs` is. Each arm can be repeated by hand with the same command.
 
-use std::io::{BufRead as _, BufReader};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
-use tap_train::process::num_cores;
 use tap_train::run::request::REQUEST_FILE;
 use tap_train::run::{RESULT_FILE, write_json};
 use tap_train::task::classify::ClassifyResult;
 use tap_train::task::comparison::{Arms, Comparison};
 use tap_train::task::provenance::labels_note;
 
+use super::child_run::{ChildRun, run_all};
 use super::comparison_request::ComparisonRequest;
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels, require_inputs};
 
@@ -123,7 +120,9 @@ impl Compare {
                 }
             }
         }
-        if !self.run_arms(&request, &arms, &cancel)? {
+        let runs: Vec<ChildRun> = arms.iter().map(|arm| self.child_run(&request, arm)).collect();
+        let accuracy = |run: &ChildRun| Ok(read_result(&run.folder)?.score.accuracy);
+        if !run_all(&runs, self.jobs, &cancel, accuracy)? {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let mut groups = Vec::new();
@@ -213,70 +212,9 @@ impl Compare {
         Ok(())
     }
 
-    /// Runs all arms, `jobs` at once; false where it was interrupted. Arms are then asked to write their checkpoint and end.
-    fn run_arms(
-        &self,
-        request: &ComparisonRequest,
-        arms: &[Arm],
-        cancel: &AtomicBool,
-    ) -> anyhow::Result<bool> {
-        let num_jobs = if self.jobs == 0 { num_cores() } else { self.jobs };
-        let (mut running, mut waiting): (Vec<RunningArm<'_>>, _) = (Vec::new(), arms.iter());
-        let (mut num_done, mut is_stopping) = (0, false);
-        loop {
-            while running.len() < num_jobs && !cancel.load(Ordering::Relaxed) {
-                let Some(arm) = waiting.next() else { break };
-                running.push(self.start(request, arm)?);
-            }
-            if running.is_empty() {
-                return Ok(num_done == arms.len());
-            }
-            if cancel.load(Ordering::Relaxed) && !is_stopping {
-                is_stopping = true;
-                ui::note("stopping: each arm writes its checkpoint; --resume continues the comparison");
-                for arm in &running {
-                    interrupt::terminate(&arm.process);
-                }
-            }
-            let mut still_running = Vec::new();
-            let mut failed = None;
-            for mut running in running {
-                let RunningArm { arm, process, .. } = &mut running;
-                match process.try_wait().context("cannot wait for an arm")? {
-                    None => still_running.push(running),
-                    Some(status) if status.success() => {
-                        num_done += 1;
-                        let result = read_result(&arm.folder)?;
-                        let name = arm.folder.file_name().unwrap_or_default().display();
-                        ui::note(format_args!(
-                            "{num_done}/{} {name}: {:.1} %",
-                            arms.len(),
-                            100.0 * result.score.accuracy
-                        ));
-                    }
-                    Some(status) if status.code() == Some(i32::from(INTERRUPTED)) => {
-                        cancel.store(true, Ordering::Relaxed);
-                    }
-                    Some(_) => failed = failed.or(Some(running)),
-                }
-            }
-            running = still_running;
-            if let Some(failed) = failed {
-                for RunningArm { process, .. } in &mut running {
-                    // It may have ended by itself in the meantime.
-                    let _ = process.kill();
-                    let _ = process.wait();
-                }
-                anyhow::bail!("{}: {}", failed.arm.folder.display(), failed.last_line());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    fn start<'a>(&self, request: &ComparisonRequest, arm: &'a Arm) -> anyhow::Result<RunningArm<'a>> {
-        let program = std::env::current_exe().context("cannot find this program's own file")?;
-        let mut command = std::process::Command::new(program);
-        command.args([
+    /// The command of an arm.
+    fn child_run(&self, request: &ComparisonRequest, arm: &Arm) -> ChildRun {
+        let mut arguments: Vec<OsString> = [
             "finetune",
             "--task",
             "classify",
@@ -287,72 +225,33 @@ impl Compare {
             &request.device,
             "--parent",
             &std::process::id().to_string(),
-        ]);
-        command
-            .arg("--data")
-            .arg(&request.data)
-            .arg("--out")
-            .arg(&arm.folder);
-        command.args(["--labels-per-class", &labels_name(arm.labels_per_class)]);
+            "--labels-per-class",
+            &labels_name(arm.labels_per_class),
+            "--seed",
+            &arm.seed.to_string(),
+        ]
+        .map(OsString::from)
+        .to_vec();
+        arguments.extend(["--data".into(), request.data.clone().into()]);
+        arguments.extend(["--out".into(), arm.folder.clone().into()]);
         if let Some(config) = &request.config {
-            command.args(["--config", config]);
+            arguments.extend(["--config".into(), config.into()]);
         }
         for setting in &request.set {
-            command.args(["--set", setting]);
+            arguments.extend(["--set".into(), setting.into()]);
         }
         // Scratch gets the architecture of the encoder that it is compared with, not its weights.
-        if arm.is_scratch {
-            command.arg("--like").arg(&request.init);
-        } else {
-            command.arg("--init").arg(&request.init);
-        }
-        command.args(["--seed", &arm.seed.to_string()]);
+        let start = if arm.is_scratch { "--like" } else { "--init" };
+        arguments.extend([start.into(), request.init.clone().into()]);
         // An arm that was not begun is begun by --resume too.
         if self.resume {
-            command.arg("--resume");
+            arguments.push("--resume".into());
         } else if self.force {
-            command.arg("--force");
+            arguments.push("--force".into());
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        interrupt::start_apart(&mut command);
-        let mut process = command.spawn().context("cannot start an arm")?;
-        let stderr = process.stderr.take().context("an arm has no standard error")?;
-        // An arm that nobody listens to stops as soon as the pipe is full.
-        let last_line = thread::spawn(move || {
-            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-            lines
-                .filter(|line| !line.trim().is_empty())
-                .last()
-                .unwrap_or_default()
-        });
-        Ok(RunningArm {
-            arm,
-            process,
-            last_line,
-        })
-    }
-}
-
-/// A running arm.
-struct RunningArm<'a> {
-    arm: &'a Arm,
-    process: Child,
-    /// Reads its standard error to the end, and keeps the last line.
-    last_line: JoinHandle<String>,
-}
-
-impl RunningArm<'_> {
-    /// Why an arm that has ended failed.
-    fn last_line(self) -> String {
-        let line = self.last_line.join().unwrap_or_default();
-        let line = line.trim_start_matches("error: ");
-        if line.is_empty() {
-            String::from("the arm ended without an error message")
-        } else {
-            line.to_owned()
+        ChildRun {
+            folder: arm.folder.clone(),
+            arguments,
         }
     }
 }

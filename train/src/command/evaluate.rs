@@ -3,19 +3,20 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
 use tap_train::run::weights::WeightChoice;
-use tap_train::run::{CONFIG_FILE, Existing};
-use tap_train::task::classify::Classify;
-use tap_train::task::finetune::{ScoredRows, evaluate};
+use tap_train::run::{CONFIG_FILE, Existing, RESULT_FILE, write_json};
+use tap_train::task::classify::{CONFUSION_CSV, CONFUSION_PNG, Classify};
+use tap_train::task::finetune::{Scored, Scoring, Task as FinetuneTask, evaluate, write_files};
 use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
 
-use super::finetune::{labels_clause, segment_line};
-use super::{DeviceArgs, RowArgs, parse_checkpoint, require_inputs};
+use super::finetune::{labels_clause, segment_line, selection_clause, votes_clause};
+use super::{DeviceArgs, RowArgs, empty_folder, parse_checkpoint, require_inputs};
 use crate::progress::Progress;
 
 /// What a vote augments.
@@ -33,7 +34,8 @@ enum RuleName {
   tap-train evaluate --run out/tuned --data out/real
   tap-train evaluate --run out/tuned --data out/real --split test --votes 10 --json
   tap-train evaluate --run out/unfinished --data out/real --checkpoint latest
-  tap-train evaluate --run out/parts --data out/shapes --votes 10 --vote-rule published")]
+  tap-train evaluate --run out/tuned --data out/real --out out/tuned-on-real
+  tap-train evaluate --run out/parts --data out/shapes --refine --votes 10 --vote-rule published")]
 pub(crate) struct Evaluate {
     /// A fine-tuned run.
     #[arg(long)]
@@ -55,6 +57,15 @@ pub(crate) struct Evaluate {
     /// What a vote augments.
     #[arg(long, value_enum, default_value = "augmented")]
     vote_rule: RuleName,
+    /// Score part segmentation after the refinement by neighbors as well.
+    #[arg(long)]
+    refine: bool,
+    /// A folder for `result.json` and, of a classification, `confusion.csv` and `confusion.png`.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Replace an earlier result in that folder; refused where it holds anything else, or an input.
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Score a checkpoint of a run that is not finished: its step, or `latest`.
     #[arg(long, value_name = "STEP|latest", value_parser = parse_checkpoint)]
     checkpoint: Option<WeightChoice>,
@@ -68,6 +79,10 @@ pub(crate) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
+        if let Some(out) = &self.out {
+            let files = [RESULT_FILE, CONFUSION_CSV, CONFUSION_PNG];
+            empty_folder(out, self.force, &[&self.run, &self.data], &files)?;
+        }
         let options = self
             .device
             .options(&self.data, &self.run, Existing::Resume, None)?;
@@ -81,14 +96,16 @@ impl Evaluate {
         };
         let weights = self.checkpoint.unwrap_or_default();
         let condition = self.rows.condition();
-        let rows = ScoredRows {
+        let scoring = Scoring {
             split: self.split,
             filter: &condition,
+            refines: self.refine,
         };
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
-            let result = evaluate::<Segment>(&options, rows, votes, weights, &mut on_event)?;
+            let result = evaluate::<Segment>(&options, scoring, votes, weights, &mut on_event)?;
+            self.write::<Segment>(&result)?;
             if self.json {
                 ui::json(&result)?;
             } else {
@@ -96,21 +113,30 @@ impl Evaluate {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let result = evaluate::<Classify>(&options, rows, votes, weights, &mut on_event)?;
+        let result = evaluate::<Classify>(&options, scoring, votes, weights, &mut on_event)?;
+        self.write::<Classify>(&result)?;
         if self.json {
             ui::json(&result)?;
         } else {
             ui::result(format_args!(
-                "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {} votes, data {}){}",
+                "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, {}, data {}){}",
                 100.0 * result.score.accuracy,
                 100.0 * result.score.mean_class_accuracy,
                 result.provenance.evaluation_split,
-                result.provenance.selection,
-                result.provenance.votes,
+                selection_clause(&result.provenance),
+                votes_clause(&result.provenance),
                 result.provenance.data_sha256.get(..12).unwrap_or_default(),
                 labels_clause(&result.provenance)
             ));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes the result into the folder, if there is one.
+    fn write<T: FinetuneTask>(&self, result: &Scored<T::Score>) -> anyhow::Result<()> {
+        let Some(out) = &self.out else { return Ok(()) };
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        write_files::<T>(out, result)?;
+        Ok(write_json(&out.join(RESULT_FILE), result)?)
     }
 }

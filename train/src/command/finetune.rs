@@ -130,7 +130,7 @@ impl Finetune {
                         100.0 * result.score.accuracy,
                         100.0 * result.score.mean_class_accuracy,
                         result.provenance.evaluation_split,
-                        result.provenance.selection,
+                        selection_clause(&result.provenance),
                         labels_clause(&result.provenance)
                     )
                 })
@@ -167,17 +167,47 @@ impl Finetune {
 /// Scores of part segmentation in a line.
 pub(super) fn segment_line(SegmentResult { provenance, score }: &SegmentResult) -> String {
     let score = &score.score;
+    let refined = match &score.refined {
+        Some(refined) => format!(
+            "refined by neighbors {:.1} % and {:.1} %",
+            100.0 * refined.instance_miou,
+            100.0 * refined.class_miou
+        ),
+        None => String::from("not refined"),
+    };
     format!(
-        "mean IoU over objects {:.1} %, over classes {:.1} %, after clean-up by neighbors {:.1} % and {:.1} %, on {} ({}, {} votes){}",
+        "mean IoU over objects {:.1} %, over classes {:.1} %, {refined}, on {} ({}, {}){}",
         100.0 * score.plain.instance_miou,
         100.0 * score.plain.class_miou,
-        100.0 * score.refined.instance_miou,
-        100.0 * score.refined.class_miou,
         provenance.evaluation_split,
-        provenance.selection,
-        provenance.votes,
+        selection_clause(provenance),
+        votes_clause(provenance),
         labels_clause(provenance)
     )
+}
+
+/// Which weights were scored, and which evaluation selected them.
+pub(super) fn selection_clause(provenance: &Provenance) -> String {
+    match provenance.selected {
+        Some(best) => format!(
+            "{}: step {} with {:.1} %",
+            provenance.selection,
+            best.step,
+            100.0 * best.score
+        ),
+        None => provenance.selection.clone(),
+    }
+}
+
+/// How many votes, and what they are averaged of.
+pub(super) fn votes_clause(provenance: &Provenance) -> String {
+    match provenance.votes {
+        0 => String::from("no voting"),
+        votes => format!(
+            "{} averaged over the plain pass and {votes} votes",
+            provenance.votes_average
+        ),
+    }
 }
 
 /// The end of a line: the number of labels, where there were fewer than requested.

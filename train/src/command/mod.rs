@@ -1,29 +1,38 @@
 //! The subcommands, one file each, and the flags that they share.
 
 mod begun;
+mod child_run;
 mod compare;
 mod comparison_request;
 mod doctor;
+mod embed;
 mod evaluate;
 mod export;
 mod features;
+mod few_shot;
 mod finetune;
 mod generate;
 mod import;
 mod mesh_data;
+mod predict;
 mod pretrain;
 mod probe;
 mod replay;
 mod report;
+mod retrieve;
+mod robustness;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
+use strum::VariantNames;
 use tap_cli::flag::SettingFlags;
 use tap_cli::settings::SettingsError;
 use tap_dataset::predicate::Predicate;
-use tap_dataset::{Order, refuse_foreign_file, refuse_inputs};
+use tap_dataset::{Order, OwnedFolder, refuse_foreign_file, refuse_inputs};
 use tap_train::TrainError;
 use tap_train::config::{Config, MixConfig, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
@@ -48,6 +57,18 @@ pub(crate) enum Command {
     Probe(probe::Probe),
     /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
     Compare(compare::Compare),
+    /// Rank objects by frozen features: precision, recall, mAP and NDCG.
+    Retrieve(retrieve::Retrieve),
+    /// Write frozen features of any rows as Parquet and NPY.
+    Embed(embed::Embed),
+    /// Score the folds of few-shot episodes, fine-tuned or by frozen features: mean and deviation.
+    FewShot(few_shot::FewShot),
+    /// Name classes or parts of any clouds or meshes, labeled or not.
+    Predict(predict::Predict),
+    /// Score a fine-tuned run on rotated, jittered, occluded, thinned and noisy clouds.
+    Robustness(robustness::Robustness),
+    /// Print results side by side, with means over seeds and what is published.
+    Table(table::Table),
     /// Draw views of objects and meshes from any pose with a pre-trained run.
     Generate(generate::Generate),
     /// Repeat a step that was not finite, from the folder that it left in the run.
@@ -73,6 +94,12 @@ impl Command {
             Self::Evaluate(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Compare(command) => command.run(),
+            Self::Retrieve(command) => command.run(),
+            Self::Embed(command) => command.run(),
+            Self::FewShot(command) => command.run(),
+            Self::Predict(command) => command.run(),
+            Self::Robustness(command) => command.run(),
+            Self::Table(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Replay(command) => command.run(),
             Self::Import(command) => command.run(),
@@ -382,4 +409,31 @@ fn replace_file(
     );
     refuse_inputs(file, inputs.iter().copied())?;
     Ok(refuse_foreign_file(file, is_ours)?)
+}
+
+/// Refuses a folder that is not empty without `--force`, and with it empties one that holds only files by these patterns and no
+/// input.
+fn empty_folder(out: &Path, force: bool, inputs: &[&Path], patterns: &[&str]) -> anyhow::Result<()> {
+    let is_empty = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {}", out.display()))),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        force,
+        "the folder is not empty; choose another one, or pass --force to replace results of this command: {}",
+        out.display()
+    );
+    refuse_inputs(out, inputs.iter().copied())?;
+    OwnedFolder::survey(out, patterns)?.remove_contents()?;
+    Ok(())
+}
+
+/// One of the names of an option.
+fn parse_name<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("unknown '{text}', expected one of {}", T::VARIANTS.join(", ")))
 }

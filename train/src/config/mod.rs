@@ -244,6 +244,9 @@ pub struct LossConfig {
     pub perceptual_network: Option<PathBuf>,
     /// What the true label gives to the other classes.
     pub label_smoothing: f64,
+    /// Among which classes that is shared out.
+    #[serde(skip_serializing_if = "SmoothingRule::is_others")]
+    pub smoothing_rule: SmoothingRule,
 }
 
 impl LossConfig {
@@ -267,6 +270,7 @@ impl Default for LossConfig {
             perceptual_weight: 0.0,
             perceptual_network: None,
             label_smoothing: DEFAULT_LABEL_SMOOTHING,
+            smoothing_rule: SmoothingRule::Others,
         }
     }
 }
@@ -324,6 +328,58 @@ pub struct PhaseConfig {
     pub height: HeightFrom,
     /// Turn clouds and their views by a random angle about y.
     pub rotate_y: bool,
+    /// Which weights of a fine-tuning are its result.
+    pub select: Selection,
+}
+
+/// Which weights of a fine-tuning are its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// Those of the last step.
+    #[default]
+    Last,
+    /// Those of the best evaluation on the split `val`, which is neither trained on nor scored.
+    Validation,
+    /// Those of the best evaluation on the very split that is scored, as most published numbers are: too good by the luck of
+    /// the best of many.
+    BestOnTest,
+}
+
+impl Selection {
+    /// The default, which plans of earlier versions do not name.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        *self == Self::Last
+    }
+}
+
+/// What smoothing takes from the true class goes to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SmoothingRule {
+    /// ε / (C - 1) for each other class, 1 - ε for the true one: as TAP, openpoints and DGCNN smooth.
+    #[default]
+    Others,
+    /// ε / C for each class, the true one too, which keeps 1 - ε + ε / C: `label_smoothing` of PyTorch.
+    All,
+}
+
+impl SmoothingRule {
+    /// The default, which plans of earlier versions do not name.
+    #[must_use]
+    pub fn is_others(&self) -> bool {
+        *self == Self::Others
+    }
+
+    /// What all other classes get together.
+    #[must_use]
+    pub fn share_of_others(self, epsilon: f64, num_classes: usize) -> f64 {
+        match self {
+            Self::Others => epsilon,
+            Self::All => epsilon * num_classes.saturating_sub(1) as f64 / num_classes.max(1) as f64,
+        }
+    }
 }
 
 impl Default for PhaseConfig {
@@ -353,6 +409,7 @@ impl Default for PhaseConfig {
             shift: 0.0,
             height: HeightFrom::Original,
             rotate_y: false,
+            select: Selection::Last,
         }
     }
 }

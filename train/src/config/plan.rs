@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tap_dataset::Split;
 
-use super::{Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, invalid, range};
+use super::{
+    Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, Selection, invalid, range,
+};
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
 use crate::data::point_view::HiddenPoints;
@@ -395,6 +397,9 @@ pub struct PhasePlan {
     pub optimizer: AdamWConfig,
     /// Augmentation of clouds.
     pub augmentation: Augmentation,
+    /// Which weights of a fine-tuning are its result.
+    #[serde(default, skip_serializing_if = "Selection::is_last")]
+    pub select: Selection,
 }
 
 /// Parts of objects.
@@ -405,6 +410,9 @@ pub struct PartPlan {
     pub by_class: Vec<Vec<u8>>,
     /// Augmentation of points and normals.
     pub augmentation: PartAugmentation,
+    /// Score after the refinement by neighbors too: asked for by an evaluation, never by a training.
+    #[serde(skip)]
+    pub refines: bool,
 }
 
 /// Logging, intervals in steps; 0 is never.
@@ -468,6 +476,8 @@ impl Plan {
         };
         let steps_per_epoch = sampler.steps_per_epoch().max(1);
         let num_steps = num_steps(phase, labels_per_class, steps_per_epoch);
+        let evaluation_split = evaluation_split(config, &task, dataset_info);
+        check_selection(config, &task, evaluation_split, dataset_info)?;
         if task.has_batch_norm_over_samples(&config.head) {
             refuse_single_samples(task.table(), phase, &sampler, num_steps)?;
         }
@@ -482,7 +492,7 @@ impl Plan {
                 point_choice: config.data.point_choice,
                 num_views: config.data.num_views.min(dataset_info.num_views),
                 train_splits: config.data.train_splits.clone(),
-                evaluation_split: evaluation_split(config, &task, dataset_info),
+                evaluation_split,
                 images: config.data.images.clone(),
                 color: config.data.color,
                 features: config.data.features.clone(),
@@ -498,6 +508,7 @@ impl Plan {
             parts: task.has_parts(dataset_info).then(|| PartPlan {
                 by_class: dataset_info.parts_by_class.clone(),
                 augmentation: config.parts,
+                refines: false,
             }),
             loss: config.loss.clone(),
             log: log_plan(&config.log, phase.unit, steps_per_epoch),
@@ -512,7 +523,14 @@ impl Plan {
     /// Which weights a run gives.
     #[must_use]
     pub fn selection(&self) -> String {
-        let mut parts = vec![String::from("last step")];
+        let scored = self.data.evaluation_split;
+        let mut parts = vec![match self.phase.select {
+            Selection::Last => String::from("last step"),
+            Selection::Validation => String::from("best on val"),
+            Selection::BestOnTest => {
+                format!("best on {scored}, which is selection on the split that is scored")
+            }
+        }];
         if self.phase.ema_decay > 0.0 {
             parts.push(String::from("moving average"));
         }
@@ -618,6 +636,43 @@ fn evaluation_split(config: &Config, task: &Task, dataset_info: &DatasetInfo) ->
     config.data.evaluation_split.or(held_out).unwrap_or(last)
 }
 
+/// Refuses to select by an evaluation that there is none of, or on rows that are trained on or scored.
+fn check_selection(
+    config: &Config,
+    task: &Task,
+    scored: Split,
+    dataset_info: &DatasetInfo,
+) -> Result<(), TrainError> {
+    let select = task.phase(config).select;
+    let table = task.table();
+    if select == Selection::Last {
+        return Ok(());
+    }
+    if *task == Task::Pretrain {
+        return Err(invalid(format!(
+            "{table}.select: a pre-training ends with its last step"
+        )));
+    }
+    if config.log.validate_every == 0 {
+        return Err(invalid(format!(
+            "{table}.select: log.validate_every = 0 leaves one evaluation, and nothing to select"
+        )));
+    }
+    if select == Selection::BestOnTest {
+        return Ok(());
+    }
+    let reason = if dataset_info.num_rows[Split::Val as usize] == 0 {
+        "the data set has no split val; make one with `tap dataset resplit`"
+    } else if scored == Split::Val {
+        "the split val is the one that is scored"
+    } else if config.data.train_splits.contains(&Split::Val) {
+        "the split val is trained on"
+    } else {
+        return Ok(());
+    };
+    Err(invalid(format!("{table}.select = \"validation\": {reason}")))
+}
+
 fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> PhasePlan {
     let length = match phase.unit {
         ScheduleUnit::Step => num_steps as f64,
@@ -672,6 +727,7 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
             shift: phase.shift,
             rotate_y: phase.rotate_y,
         },
+        select: phase.select,
     }
 }
 

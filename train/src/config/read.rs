@@ -36,9 +36,12 @@ pub const PRESETS: Presets = Presets(&[
     preset!("paper-point-mae"),
     preset!("paper-point-mlp"),
     preset!("paper-point-mlp-elite"),
+    preset!("paper-point-mlp-modelnet40"),
+    preset!("paper-point-mlp-scanobjectnn"),
     preset!("paper-point-net2"),
     preset!("paper-point-next"),
     preset!("paper-transformer"),
+    preset!("paper-transformer-scanobjectnn"),
 ]);
 
 /// The preset where none is named.

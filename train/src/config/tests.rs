@@ -525,3 +525,11 @@ fn a_method_is_named_by_a_word_or_a_table() {
         "{written}"
     );
 }
+
+#[test]
+fn labels_are_smoothed_in_either_convention() {
+    // Of 15 classes: all others get 0.3 together, or each class 0.3 / 15, which leaves the true one 0.72.
+    let kept = |rule: SmoothingRule| 1.0 - rule.share_of_others(0.3, 15);
+    assert!((kept(SmoothingRule::Others) - 0.7).abs() < 1e-12);
+    assert!((kept(SmoothingRule::All) - 0.72).abs() < 1e-12);
+}

@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod batch;
+pub mod cloud_file;
 pub mod collator;
 pub mod loader;
 pub mod point_view;

@@ -66,6 +66,48 @@ impl std::fmt::Debug for dyn SampleSource {
     }
 }
 
+/// Samples in memory, without views.
+#[derive(Debug, Clone, Default)]
+pub struct MemorySource {
+    ids: Vec<ObjectId>,
+    labels: Vec<i64>,
+    samples: Vec<Sample>,
+}
+
+impl MemorySource {
+    /// These samples, in this order.
+    #[must_use]
+    pub fn new(samples: Vec<Sample>) -> Self {
+        Self {
+            ids: samples.iter().map(|sample| sample.id.clone()).collect(),
+            labels: samples.iter().map(|sample| sample.label).collect(),
+            samples,
+        }
+    }
+}
+
+impl SampleSource for MemorySource {
+    fn ids(&self) -> &[ObjectId] {
+        &self.ids
+    }
+
+    fn labels(&self) -> &[i64] {
+        &self.labels
+    }
+
+    fn num_views(&self) -> usize {
+        0
+    }
+
+    fn image_size_px(&self) -> u32 {
+        0
+    }
+
+    fn read(&self, row: usize, _views: ViewSelection<'_>) -> Result<Sample, TrainError> {
+        Ok(self.samples[row].clone())
+    }
+}
+
 /// A data set that rows are taken from.
 #[derive(Debug, Clone)]
 pub struct SourceSet {

@@ -17,6 +17,7 @@ use crate::error::TrainError;
 use crate::metric::Confusion;
 use crate::model::loss::smooth_cross_entropy_sum;
 use crate::model::{ClassifierHead, Encoder, Mode};
+use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
 use crate::seed::torch_seed;
 
@@ -24,6 +25,13 @@ use crate::seed::torch_seed;
 const CROSS_ENTROPY: &str = "cross_entropy";
 /// Samples by label and prediction.
 const CONFUSION: &str = "confusion";
+
+/// The confusion matrix with class names, rows by label.
+pub const CONFUSION_CSV: &str = "confusion.csv";
+/// The same as an image, in the same order.
+pub const CONFUSION_PNG: &str = "confusion.png";
+/// Side of a square of that image.
+const SQUARE_PX: usize = 16;
 
 /// The result of a classification.
 pub type ClassifyResult = Scored<ClassifyScore>;
@@ -45,15 +53,40 @@ pub struct Classify {
     encoder: Box<dyn Encoder>,
     head: ClassifierHead,
     num_classes: usize,
+    /// What the true class gives to the others, together.
     label_smoothing: f64,
 }
 
 impl Classify {
+    /// The network for so many classes, with fresh weights. Encoder and head are drawn apart, so that the head does not depend on
+    /// whether the encoder's weights are replaced.
+    pub(super) fn with_classes(plan: &Plan, num_classes: usize, store: &VarStore) -> Self {
+        let root = store.root();
+        let mut encoder = plan.encoder.build(&(&root / "encoder"));
+        tch::manual_seed(torch_seed(plan.seed, "head", 0));
+        encoder.add_global_weights(&(&root / "prediction"));
+        let head = ClassifierHead::new(
+            &(&root / "prediction"),
+            encoder.global_channels(),
+            num_classes as i64,
+            &plan.head,
+        );
+        Self {
+            encoder,
+            head,
+            num_classes,
+            label_smoothing: plan
+                .loss
+                .smoothing_rule
+                .share_of_others(plan.loss.label_smoothing, num_classes),
+        }
+    }
+
     /// Logits of a batch.
     ///
     /// # Shapes
     /// - returns [B, classes]
-    fn logits(&self, batch: &Batch, mode: Mode) -> Tensor {
+    pub(super) fn logits(&self, batch: &Batch, mode: Mode) -> Tensor {
         self.head
             .forward(&self.encoder.global_feature(&batch.cloud, mode), mode)
     }
@@ -76,26 +109,10 @@ impl Task for Classify {
 
     const NAME: &'static str = "classify";
     const RECORD_KIND: &'static str = "evaluation";
+    const VOTES_AVERAGE: &'static str = "probabilities";
 
-    /// Encoder and head are drawn apart, so that the head does not depend on whether the encoder's weights are replaced.
     fn build(plan: &Plan, data: &OpenData, store: &VarStore) -> Result<Self, TrainError> {
-        let root = store.root();
-        let num_classes = data.dataset.classes().len();
-        let mut encoder = plan.encoder.build(&(&root / "encoder"));
-        tch::manual_seed(torch_seed(plan.seed, "head", 0));
-        encoder.add_global_weights(&(&root / "prediction"));
-        let head = ClassifierHead::new(
-            &(&root / "prediction"),
-            encoder.global_channels(),
-            num_classes as i64,
-            &plan.head,
-        );
-        Ok(Self {
-            encoder,
-            head,
-            num_classes,
-            label_smoothing: plan.loss.label_smoothing,
-        })
+        Ok(Self::with_classes(plan, data.dataset.classes().len(), store))
     }
 
     fn check(_plan: &Plan, _data: &OpenData, votes: Votes) -> Result<(), TrainError> {
@@ -146,4 +163,31 @@ impl Task for Classify {
             .with("accuracy", score.accuracy)
             .with("mean_class_accuracy", score.mean_class_accuracy)
     }
+
+    fn files(score: &ClassifyScore, classes: &[String]) -> Result<Vec<(&'static str, Vec<u8>)>, TrainError> {
+        Ok(vec![
+            (CONFUSION_CSV, score.confusion.to_csv(classes).into_bytes()),
+            (CONFUSION_PNG, confusion_image(&score.confusion).to_png()?),
+        ])
+    }
+}
+
+/// A square a label and prediction, rows by label: the darker, the more of the label's objects.
+fn confusion_image(confusion: &Confusion) -> ImageGrid {
+    let squares: Vec<Vec<Vec<u8>>> = confusion
+        .counts
+        .iter()
+        .map(|row| {
+            let total = row.iter().sum::<u64>().max(1) as f64;
+            let gray = |count: &u64| (255.0 * (1.0 - *count as f64 / total)).round() as u8;
+            row.iter()
+                .map(|count| vec![gray(count); SQUARE_PX * SQUARE_PX])
+                .collect()
+        })
+        .collect();
+    let rows: Vec<Vec<&[u8]>> = squares
+        .iter()
+        .map(|row| row.iter().map(Vec::as_slice).collect())
+        .collect();
+    ImageGrid::grid(SQUARE_PX, &rows)
 }

@@ -6,7 +6,7 @@
 //! `train/examples/own_task.rs` does. The trainer, the configuration, records, the run folder and checkpoints need no
 //! change. A task that the program is to offer gets a file beside `classify.rs` and a line in `command/finetune.rs`.
 //!
-//! The last step is evaluated: no model selection. Voting is off unless asked for.
+//! The weights of the last step are scored, unless `select` says otherwise. Voting is off unless asked for.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -19,11 +19,12 @@ use tap_dataset::Split;
 use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
-use super::provenance::{self, FinetunedRun, Provenance};
+use super::provenance::{self, FinetunedRun, Provenance, rows_sha256};
+use super::selection::{Best, BestWeights};
 use super::session::{Session, Wanted};
 use super::vote::Votes;
 use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite, train_batches};
-use crate::config::{self, Config, Plan};
+use crate::config::{self, Config, Plan, Selection, invalid};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::data::collator::ViewSampling;
 use crate::data::loader::Loader;
@@ -38,6 +39,7 @@ use crate::run::weights::{EncoderWeights, TrainedOn, WeightChoice, encoder_metad
 use crate::scalar::{Scalars, Sums};
 use crate::seed::torch_seed;
 use crate::weights::checkpoint::{ENCODER_PREFIX, copy_weights};
+use crate::weights::safetensors::write_atomic;
 
 /// A network for a downstream task, with the loss that it is trained by.
 pub trait Task: Loss + Sized {
@@ -52,6 +54,12 @@ pub trait Task: Loss + Sized {
 
     /// Objects of an evaluation batch.
     const EVALUATION_BATCH: usize = 32;
+
+    /// What votes are averaged of.
+    const VOTES_AVERAGE: &'static str = "predictions";
+
+    /// The scalar by which weights are selected, where they are.
+    const SELECTED_BY: &'static str = "accuracy";
 
     /// Prefix of the names of the encoder's weights.
     const ENCODER_PREFIX: &'static str = ENCODER_PREFIX;
@@ -94,6 +102,14 @@ pub trait Task: Loss + Sized {
 
     /// The scalars of the score that are recorded while training.
     fn scalars(score: &Self::Score) -> Scalars;
+
+    /// Further files of a result, by name, for the classes of the data.
+    ///
+    /// # Errors
+    /// Where one cannot be encoded.
+    fn files(_score: &Self::Score, _classes: &[String]) -> Result<Vec<(&'static str, Vec<u8>)>, TrainError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A score with its provenance.
@@ -111,7 +127,11 @@ pub struct Scored<S> {
 struct FinetuneObjective<'a, T: Task> {
     plan: &'a Plan,
     task: &'a T,
+    store: &'a VarStore,
     evaluation: Arc<dyn SampleSource>,
+    /// The rows that evaluations on the way are of, where they are other ones.
+    validation: Option<Arc<dyn SampleSource>>,
+    best: Option<BestWeights>,
     options: &'a RunOptions,
     score: Option<T::Score>,
 }
@@ -183,34 +203,76 @@ pub fn finetune<T: Task>(
     let mut objective = FinetuneObjective {
         plan: &plan,
         task: &task,
-        evaluation,
+        store: &store,
+        evaluation: Arc::clone(&evaluation),
+        validation: match plan.phase.select {
+            Selection::Validation => Some(Arc::new(data.rows(Split::Val)?)),
+            Selection::Last | Selection::BestOnTest => None,
+        },
+        best: match plan.phase.select {
+            Selection::Last => None,
+            Selection::Validation | Selection::BestOnTest => Some(BestWeights::open(&options.out)?),
+        },
         options,
         score: None,
     };
     let summary = training.run(&mut objective, cancel, on_event)?;
-    let (false, Some(score)) = (summary.is_interrupted, objective.score) else {
+    if summary.is_interrupted {
+        return Ok(None);
+    }
+    let selected = objective.select()?;
+    let FinetuneObjective {
+        best,
+        score: Some(score),
+        ..
+    } = objective
+    else {
         return Ok(None);
     };
     provenance::save(&plan, options, &store, training.metadata)?;
-    let provenance = Provenance::of_training(&plan, &data, options, &summary, &trained_on);
+    let provenance = Provenance {
+        selected,
+        rows_sha256: rows_sha256(evaluation.as_ref()),
+        votes_average: T::VOTES_AVERAGE.to_owned(),
+        ..Provenance::of_training(&plan, &data, options, &summary, &trained_on)
+    };
     let result = Scored { provenance, score };
+    write_files::<T>(&options.out, &result)?;
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
+    best.map_or(Ok(()), BestWeights::remove)?;
     Ok(Some(result))
 }
 
-/// Rows that are scored.
-#[derive(Debug, Clone, Copy)]
-pub struct ScoredRows<'a> {
-    /// Their split.
-    pub split: Split,
-    /// The condition on them; empty for all.
-    pub filter: &'a str,
+/// Writes the further files of a result into a folder.
+///
+/// # Errors
+/// Where one cannot be written.
+pub fn write_files<T: Task>(folder: &Path, result: &Scored<T::Score>) -> Result<(), TrainError> {
+    for (name, bytes) in T::files(&result.score, &result.provenance.classes)? {
+        write_atomic(&folder.join(name), &bytes)?;
+    }
+    Ok(())
 }
 
-impl From<Split> for ScoredRows<'_> {
-    /// All rows of a split.
+/// What is scored, and what is done to the answers before.
+#[derive(Debug, Clone, Copy)]
+pub struct Scoring<'a> {
+    /// The split.
+    pub split: Split,
+    /// The condition on its rows; empty for all.
+    pub filter: &'a str,
+    /// Score part segmentation after the refinement by neighbors too (`docs/protocols.md`, "Clean-up by neighbors").
+    pub refines: bool,
+}
+
+impl From<Split> for Scoring<'_> {
+    /// All rows of a split, without refinement.
     fn from(split: Split) -> Self {
-        Self { split, filter: "" }
+        Self {
+            split,
+            filter: "",
+            refines: false,
+        }
     }
 }
 
@@ -221,23 +283,38 @@ impl From<Split> for ScoredRows<'_> {
 /// not finite, or the votes are those of another task.
 pub fn evaluate<'a, T: Task>(
     options: &RunOptions,
-    rows: impl Into<ScoredRows<'a>>,
+    scoring: impl Into<Scoring<'a>>,
     votes: Votes,
     weights: WeightChoice,
     on_event: OnEvent<'_>,
 ) -> Result<Scored<T::Score>, TrainError> {
-    let ScoredRows { split, filter } = rows.into();
-    let run = FinetunedRun::open(options, filter, weights, on_event)?;
+    let Scoring {
+        split,
+        filter,
+        refines,
+    } = scoring.into();
+    let mut run = FinetunedRun::open(options, filter, weights, on_event)?;
+    match &mut run.plan.parts {
+        Some(parts) => parts.refines = refines,
+        None if refines => return Err(invalid("the refinement by neighbors is one of part segmentation")),
+        None => {}
+    }
     let FinetunedRun { plan, data, .. } = &run;
     T::check(plan, data, votes)?;
     let (store, task) = build::<T>(plan, data, options.device)?;
     run.load(&store)?;
     let rows: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     let score = measure(&task, plan, &rows, votes, options)?;
-    let provenance = run.provenance(options, split, votes);
+    let provenance = Provenance {
+        rows_sha256: rows_sha256(rows.as_ref()),
+        votes_average: T::VOTES_AVERAGE.to_owned(),
+        is_refined: refines,
+        ..run.provenance(options, split, votes)
+    };
     Ok(Scored { provenance, score })
 }
 
+/// The network of a plan with fresh weights.
 pub(super) fn build<T: Task>(
     plan: &Plan,
     data: &OpenData,
@@ -250,7 +327,7 @@ pub(super) fn build<T: Task>(
 }
 
 /// Evaluates a network on rows. Predictions are summed over the votes, which keep the order of rows and points.
-fn measure<T: Task>(
+pub(super) fn measure<T: Task>(
     task: &T,
     plan: &Plan,
     rows: &Arc<dyn SampleSource>,
@@ -291,15 +368,33 @@ impl<T: Task> Objective for FinetuneObjective<'_, T> {
     }
 
     fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
-        let score = measure(
-            self.task,
-            self.plan,
-            &self.evaluation,
-            Votes::default(),
-            self.options,
-        )?;
+        let rows = self.validation.as_ref().unwrap_or(&self.evaluation);
+        let score = self.measure(rows)?;
         let scalars = T::scalars(&score);
+        if let Some(best) = &mut self.best {
+            let by = T::SELECTED_BY;
+            let score = scalars.get(by).ok_or_else(|| {
+                invalid(format!(
+                    "weights cannot be selected: the task has no score '{by}'"
+                ))
+            })?;
+            best.offer(self.store, step, score)?;
+        }
         self.score = Some(score);
         Ok(Record::new(T::RECORD_KIND, step, scalars))
+    }
+}
+
+impl<T: Task> FinetuneObjective<'_, T> {
+    fn measure(&self, rows: &Arc<dyn SampleSource>) -> Result<T::Score, TrainError> {
+        measure(self.task, self.plan, rows, Votes::default(), self.options)
+    }
+
+    /// Loads the weights that were selected and scores them; those of the last step are there and scored already.
+    fn select(&mut self) -> Result<Option<Best>, TrainError> {
+        let Some(best) = &self.best else { return Ok(None) };
+        let selected = best.load(self.store)?;
+        self.score = Some(self.measure(&self.evaluation)?);
+        Ok(selected)
     }
 }

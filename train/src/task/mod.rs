@@ -2,19 +2,27 @@
 
 pub mod classify;
 pub mod comparison;
+pub mod embed;
+pub mod embedding;
 pub mod export;
 pub mod features;
+pub mod few_shot;
 pub mod finetune;
 pub mod generate;
 pub mod import;
 mod mismatch;
+pub mod predict;
 pub mod pretrain;
 pub mod probe;
 pub mod provenance;
+pub mod published;
 pub mod replay;
+pub mod result_table;
+pub mod retrieval;
+pub mod robustness;
 pub mod segment;
+pub mod selection;
 mod session;
-pub mod svm;
 pub mod vote;
 
 use std::iter;
@@ -346,6 +354,13 @@ impl OpenData {
         }
     }
 
+    /// The splits that have rows of which the condition is true.
+    fn filled_splits(&self) -> Result<Vec<Split>, TrainError> {
+        let counts = self.num_rows()?;
+        let filled = Split::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        Ok(filled.map(|(split, _)| split).collect())
+    }
+
     /// Number of rows of each split of which the condition is true.
     fn num_rows(&self) -> Result<[usize; 3], TrainError> {
         let mut counts = Split::ALL.map(|split| self.dataset.len(split));
@@ -473,6 +488,7 @@ pub fn train_batches(
         shuffle: Some(shuffle(plan, source.as_ref())?),
     };
     let options = LoaderOptions {
+        point_choice: plan.data.point_choice,
         augmentation: plan.phase.augmentation.clone(),
         parts: plan.parts.as_ref().map(|parts| parts.augmentation),
         ..loader_options(plan, content)
@@ -573,7 +589,7 @@ fn loader_options(plan: &Plan, content: impl Into<RowContent>) -> LoaderOptions 
     LoaderOptions {
         seed: plan.seed,
         num_points,
-        point_choice,
+        point_choice: point_choice.without_randomness(),
         views,
         normals,
         features,

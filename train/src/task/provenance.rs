@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use tap_dataset::Split;
+use tap_dataset::sha256::hex;
 use tch::nn::VarStore;
 
+use super::selection::Best;
 use super::vote::{VoteRule, Votes};
 use super::{DataChoice, OpenData, require_exact};
 use crate::config::{ContinuedFrom, MixPlan, Plan, Task};
+use crate::data::source::SampleSource;
 use crate::engine::trainer::{RunOptions, TrainingSummary};
 use crate::error::TrainError;
 use crate::process::device_name;
@@ -18,11 +22,23 @@ use crate::run::weights::{RunWeights, TrainedOn, WeightChoice};
 use crate::weights::checkpoint::{ComputeSpan, MODEL_FILE, copy_weights};
 use crate::weights::safetensors::write_tensors;
 
+/// Version of the code, which results name.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Provenance of a score: everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {
+    /// The program's version; empty in results of earlier ones.
+    #[serde(default)]
+    pub version: String,
+    /// What the data set is a copy of, as its import says: "scanobjectnn `PB_T50_RS`"; empty where it is of the user's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data_name: String,
     /// SHA-256 of the data.
     pub data_sha256: String,
+    /// SHA-256 of the ids of the rows that were scored.
+    #[serde(default)]
+    pub rows_sha256: String,
     /// SHA-256 of what the resolved configuration says about the numbers.
     pub config_sha256: String,
     /// Its preset.
@@ -46,13 +62,22 @@ pub struct Provenance {
     pub mix: Vec<MixPlan>,
     /// Which weights were scored.
     pub selection: String,
+    /// The evaluation that selected them; absent where the last step is scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Best>,
     /// Augmented predictions that were added to the plain one.
     pub votes: u32,
+    /// What the votes are averaged of.
+    #[serde(default)]
+    pub votes_average: String,
     /// Seed of the votes.
     pub votes_seed: u64,
     /// What the votes augmented.
     #[serde(default)]
     pub vote_rule: VoteRule,
+    /// Whether parts were refined by neighbors as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_refined: bool,
     /// Steps taken.
     pub num_steps: u64,
     /// Class names, in label order.
@@ -76,7 +101,10 @@ pub struct Provenance {
 impl Provenance {
     fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
         Self {
+            version: VERSION.to_owned(),
+            data_name: data_name(data),
             data_sha256: data.dataset.sha256().to_owned(),
+            rows_sha256: String::new(),
             config_sha256: plan.identity_sha256(),
             preset: plan.preset.clone(),
             seed: plan.seed,
@@ -87,9 +115,12 @@ impl Provenance {
             filter: data.filter(),
             mix: plan.data.mix.clone(),
             selection: plan.selection(),
+            selected: None,
             votes: votes.count,
+            votes_average: String::new(),
             votes_seed: votes.seed,
             vote_rule: votes.rule,
+            is_refined: false,
             num_steps: plan.phase.num_steps,
             classes: data.dataset.classes().to_vec(),
             elapsed_s: 0.0,
@@ -124,6 +155,24 @@ impl Provenance {
     pub fn labels_note(&self) -> Option<String> {
         labels_note(self.labels_per_class, &self.train_objects_per_class)
     }
+}
+
+/// What an imported data set is a copy of.
+pub(super) fn data_name(data: &OpenData) -> String {
+    let import = &data.dataset.manifest().recipe["import"];
+    let text = |key: &str| import[key].as_str().unwrap_or_default();
+    format!("{} {}", text("set"), text("variant")).trim().to_owned()
+}
+
+/// SHA-256 of the ids of rows, in order: which rows were scored, whatever else their data set holds.
+#[must_use]
+pub fn rows_sha256(rows: &dyn SampleSource) -> String {
+    let mut hash = Sha256::new();
+    for id in rows.ids() {
+        hash.update(id.as_str());
+        hash.update(b"\n");
+    }
+    hex(&hash.finalize())
 }
 
 /// A note on the training objects a class, where a class had fewer than were asked for (0 is all).

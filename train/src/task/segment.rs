@@ -1,7 +1,7 @@
 //! Fine-tuning an encoder to name the part of every point (`docs/protocols.md`, "Part segmentation").
 //!
-//! A point is assigned the most likely of the parts of all classes, as published. Scores are given before and after the
-//! refinement by neighbors that published scores include.
+//! A point is assigned the most likely of the parts of all classes, as published. Scores are of the points as predicted; where it
+//! is asked for, also after the refinement by neighbors that published scores include.
 
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
@@ -43,8 +43,9 @@ pub struct SegmentScores {
 pub struct SegmentScore {
     /// Before refinement.
     pub plain: PartScore,
-    /// After refinement by neighbors.
-    pub refined: PartScore,
+    /// After refinement by neighbors; absent unless asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refined: Option<PartScore>,
     /// Accuracy over all points before refinement, 0 to 1.
     pub point_accuracy: f64,
 }
@@ -56,6 +57,7 @@ pub struct Segment {
     num_parts: i64,
     /// The parts of each class.
     by_class: Vec<Vec<u8>>,
+    refines: bool,
 }
 
 fn parts(plan: &Plan) -> Result<&PartPlan, TrainError> {
@@ -65,6 +67,23 @@ fn parts(plan: &Plan) -> Result<&PartPlan, TrainError> {
 }
 
 impl Segment {
+    /// The network of a plan with fresh weights.
+    pub(super) fn of_plan(plan: &Plan, store: &VarStore) -> Result<Self, TrainError> {
+        let by_class = parts(plan)?.by_class.clone();
+        let last_part = by_class.iter().flatten().max().copied().unwrap_or(0);
+        let sizes = SegmenterSizes {
+            num_classes: by_class.len() as i64,
+            num_parts: i64::from(last_part) + 1,
+            dropout: plan.head.dropout,
+        };
+        Ok(Self {
+            segmenter: build_segmenter(&plan.encoder, &(store.root() / "segmentor"), &sizes),
+            num_parts: sizes.num_parts,
+            by_class,
+            refines: parts(plan)?.refines,
+        })
+    }
+
     /// # Shapes
     /// - returns [B, N, parts]
     fn log_probabilities(&self, batch: &Batch, mode: Mode) -> Tensor {
@@ -99,21 +118,12 @@ impl Task for Segment {
     const NAME: &'static str = "segment";
     const RECORD_KIND: &'static str = "segmentation";
     const EVALUATION_BATCH: usize = 16;
+    const VOTES_AVERAGE: &'static str = "log-probabilities";
+    const SELECTED_BY: &'static str = "instance_miou";
     const ENCODER_PREFIX: &'static str = "segmentor.";
 
     fn build(plan: &Plan, _data: &OpenData, store: &VarStore) -> Result<Self, TrainError> {
-        let by_class = parts(plan)?.by_class.clone();
-        let last_part = by_class.iter().flatten().max().copied().unwrap_or(0);
-        let sizes = SegmenterSizes {
-            num_classes: by_class.len() as i64,
-            num_parts: i64::from(last_part) + 1,
-            dropout: plan.head.dropout,
-        };
-        Ok(Self {
-            segmenter: build_segmenter(&plan.encoder, &(store.root() / "segmentor"), &sizes),
-            num_parts: sizes.num_parts,
-            by_class,
-        })
+        Self::of_plan(plan, store)
     }
 
     /// Loads all tensors that the segmenter has under the same name and shape.
@@ -171,6 +181,9 @@ impl Task for Segment {
             let num_correct = prediction.iter().zip(&truth).filter(|(a, b)| a == b).count();
             sums.add(CORRECT, &[num_correct as f64, truth.len() as f64]);
             PartScore::add(sums, PLAIN, class, part_iou(prediction, &truth, parts));
+            if !self.refines {
+                continue;
+            }
             refine_parts(prediction, points, parts);
             PartScore::add(sums, REFINED, class, part_iou(prediction, &truth, parts));
         }
@@ -181,7 +194,9 @@ impl Task for Segment {
         let num_classes = self.by_class.len();
         let score = SegmentScore {
             plain: PartScore::finish(sums, PLAIN, num_classes),
-            refined: PartScore::finish(sums, REFINED, num_classes),
+            refined: self
+                .refines
+                .then(|| PartScore::finish(sums, REFINED, num_classes)),
             point_accuracy: sums.mean(CORRECT),
         };
         SegmentScores { score }

@@ -87,6 +87,7 @@ impl Votes {
             };
             let options = LoaderOptions {
                 seed: torch_seed(self.seed, "vote", u64::from(vote)) as u64,
+                point_choice: plan.data.point_choice,
                 augmentation: plan.phase.augmentation.clone(),
                 parts: plan.parts.as_ref().map(|parts| parts.augmentation),
                 cache_bytes: 0,

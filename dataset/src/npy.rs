@@ -6,12 +6,14 @@ const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
 const ALIGNMENT: usize = 64;
 
 /// Encodes a row-major array of floats.
-pub(crate) fn encode_f32(shape: &[usize], values: &[f32]) -> Vec<u8> {
+#[must_use]
+pub fn encode_f32(shape: &[usize], values: &[f32]) -> Vec<u8> {
     encode("<f4", shape, values.iter().flat_map(|value| value.to_le_bytes()))
 }
 
 /// Encodes a row-major array of bytes.
-pub(crate) fn encode_u8(shape: &[usize], values: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn encode_u8(shape: &[usize], values: &[u8]) -> Vec<u8> {
     encode("|u1", shape, values.iter().copied())
 }
 
@@ -34,28 +36,39 @@ fn encode(descr: &str, shape: &[usize], values: impl Iterator<Item = u8>) -> Vec
     bytes
 }
 
-/// Decodes shape and values of a file of [`encode_f32`]; `None` for anything else.
-pub(super) fn decode_f32(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
+/// Decodes shape and values of a row-major array of 4-byte or 8-byte floats, little-endian; `None` for anything else.
+#[must_use]
+pub fn decode_f32(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let (header, data) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
     let header = std::str::from_utf8(header).ok()?;
-    if !header.contains("'descr': '<f4'") || !header.contains("'fortran_order': False") {
+    if !header.contains("'fortran_order': False") {
         return None;
     }
+    let values: Vec<f32> = if header.contains("'descr': '<f4'") {
+        let (chunks, []) = data.as_chunks::<4>() else {
+            return None;
+        };
+        chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    } else if header.contains("'descr': '<f8'") {
+        let (chunks, []) = data.as_chunks::<8>() else {
+            return None;
+        };
+        chunks
+            .iter()
+            .map(|bytes| f64::from_le_bytes(*bytes) as f32)
+            .collect()
+    } else {
+        return None;
+    };
     let (sides, _) = header.split_once("'shape': (")?.1.split_once(')')?;
     let sides = sides.split(',').map(str::trim).filter(|side| !side.is_empty());
     let shape: Vec<usize> = sides.map(|side| side.parse().ok()).collect::<Option<_>>()?;
     let num_values = shape
         .iter()
         .try_fold(1_usize, |product, side| product.checked_mul(*side))?;
-    if data.len() != num_values.checked_mul(size_of::<f32>())? {
-        return None;
-    }
-    let values = data
-        .chunks_exact(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    Some((shape, values.collect()))
+    (values.len() == num_values).then_some((shape, values))
 }
 
 #[cfg(test)]
@@ -83,5 +96,11 @@ mod tests {
         for damaged in [&bytes[..9], &bytes[..40], &bytes[..bytes.len() - 1], b"PNG"] {
             assert_eq!(decode_f32(damaged), None);
         }
+        let doubles = encode(
+            "<f8",
+            &[2],
+            [1.5_f64, -2.0].iter().flat_map(|value| value.to_le_bytes()),
+        );
+        assert_eq!(decode_f32(&doubles), Some((vec![2], vec![1.5, -2.0])));
     }
 }

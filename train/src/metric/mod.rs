@@ -1,8 +1,13 @@
 //! Scores and their statistics: confusion matrices, means and deviations, paired differences.
 
+mod retrieval;
+
 use serde::{Deserialize, Serialize};
 
+use crate::csv;
 use crate::scalar::Sums;
+
+pub use retrieval::{RetrievalMeans, RetrievalScore};
 
 /// A confusion matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +39,18 @@ impl Confusion {
                 *count += other_count;
             }
         }
+    }
+
+    /// As CSV: a column a prediction, a row a label, with names.
+    #[must_use]
+    pub fn to_csv(&self, classes: &[String]) -> String {
+        let names: Vec<String> = classes.iter().map(|name| csv::cell(name)).collect();
+        let mut lines = vec![format!("label\\prediction,{}\n", names.join(","))];
+        lines.extend(names.iter().zip(&self.counts).map(|(name, row)| {
+            let counts: Vec<String> = row.iter().map(u64::to_string).collect();
+            format!("{name},{}\n", counts.join(","))
+        }));
+        lines.concat()
     }
 
     /// Samples counted.
@@ -241,6 +258,13 @@ impl Paired {
     }
 }
 
+/// The fraction of predictions that are their label.
+#[must_use]
+pub fn accuracy(predictions: &[usize], labels: &[usize]) -> f64 {
+    let right = predictions.iter().zip(labels).filter(|(a, b)| a == b).count();
+    right as f64 / labels.len().max(1) as f64
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
@@ -267,6 +291,18 @@ mod tests {
         assert!(
             (confusion.mean_class_accuracy() - 5.0 / 6.0).abs() < 1e-12,
             "a class without samples does not count"
+        );
+    }
+
+    #[test]
+    fn a_matrix_is_a_table_with_names() {
+        let confusion = Confusion {
+            counts: vec![vec![3, 1], vec![0, 2]],
+        };
+        let csv = confusion.to_csv(&[String::from("chair"), String::from("lamp, tall")]);
+        assert_eq!(
+            csv,
+            "label\\prediction,chair,\"lamp, tall\"\nchair,3,1\n\"lamp, tall\",0,2\n"
         );
     }
 

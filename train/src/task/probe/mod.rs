@@ -4,30 +4,42 @@
 //! A random encoder gets its batch-norm statistics from the training clouds first; otherwise the comparison would be
 //! unfair to it. The label draws are the same for all encoders.
 
+mod grid;
+mod head;
+pub mod linear_svm;
+pub mod logistic;
+pub mod mlp;
+pub mod neighbors;
+mod scaler;
+pub mod svc;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor, no_grad};
 
-use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite};
-use crate::config::{Config, MixPlan, Plan, Task};
-use crate::data::collator::{Collator, ViewSampling};
-use crate::data::loader::Loader;
+use self::grid::{LabeledEmbeddings, score_grid};
+use self::linear_svm::LinearSvm;
+use self::neighbors::nearest_classes;
+use self::scaler::StandardScaler;
+use super::embedding::{Pooling, calibrate, embed_rows, loaded_encoder, random_encoder};
+use super::provenance::{VERSION, data_name, rows_sha256};
+use super::{DataChoice, OpenData, evaluation_batches};
+use crate::config::{Config, MixPlan, Task};
+use crate::data::collator::ViewSampling;
 use crate::data::source::{SampleSource, draw_per_class};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
-use crate::metric::Summary;
-use crate::model::{Encoder, Mode};
+use crate::metric::{Summary, accuracy};
 use crate::process::device_name;
 use crate::run::event::{OnEvent, TrainEvent};
-use crate::run::weights::{EncoderWeights, TrainedOn, read_encoder};
+use crate::run::weights::{TrainedOn, read_encoder};
 use crate::run::write_json;
 use crate::seed::torch_seed;
-use crate::task::svm::{LinearSvm, StandardScaler, nearest_neighbor_accuracy};
-use crate::weights::checkpoint::copy_weights;
 use crate::weights::safetensors::file_sha256;
+
+pub use self::grid::{GridOptions, GridScore};
+pub use self::head::HeadKind;
 
 /// C of the SVM.
 const SVM_COST: f64 = 0.01;
@@ -35,8 +47,6 @@ const SVM_COST: f64 = 0.01;
 const NEIGHBORS: usize = 5;
 /// Draws of a label subset.
 const NUM_DRAWS: u64 = 10;
-/// Passes over the training clouds that measure batch-norm statistics; each moves them by a tenth per batch.
-const CALIBRATION_PASSES: usize = 3;
 /// Objects of a batch.
 const BATCH_SIZE: usize = 32;
 
@@ -47,6 +57,8 @@ pub struct ProbeOptions {
     pub random_inits: u64,
     /// Labels a class; 0 is all.
     pub labels_per_class: Vec<usize>,
+    /// The table of poolings and settings, scored with all labels; none unless asked for.
+    pub grid: Option<GridOptions>,
     /// Seed of random encoders and label draws.
     pub seed: u64,
 }
@@ -54,8 +66,17 @@ pub struct ProbeOptions {
 /// The scores of all encoders with their provenance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeResult {
+    /// The program's version; empty in results of earlier ones.
+    #[serde(default)]
+    pub version: String,
+    /// What the data set is a copy of; empty where it is of the user's own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub data_name: String,
     /// SHA-256 of the data.
     pub data_sha256: String,
+    /// SHA-256 of the ids of the rows that were scored.
+    #[serde(default)]
+    pub rows_sha256: String,
     /// SHA-256 of the encoder's file.
     pub init_sha256: String,
     /// Seed of random encoders and label draws.
@@ -75,6 +96,9 @@ pub struct ProbeResult {
     pub num_draws: u64,
     /// Description of features and classifiers.
     pub method: String,
+    /// How a cell of the table is chosen; absent without a table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid_selection: Option<String>,
     /// One entry an encoder.
     pub arms: Vec<ProbeArm>,
     /// Device.
@@ -90,14 +114,9 @@ pub struct ProbeArm {
     pub svm: serde_json::Map<String, serde_json::Value>,
     /// Nearest neighbors.
     pub knn: serde_json::Map<String, serde_json::Value>,
-}
-
-/// Features with their labels.
-struct Features {
-    train: Vec<Vec<f64>>,
-    train_labels: Vec<usize>,
-    test: Vec<Vec<f64>>,
-    test_labels: Vec<usize>,
+    /// The table of poolings and settings; empty unless asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grid: Vec<GridScore>,
 }
 
 /// Probes the encoder of `init` and random ones; writes `probe.json` into `options.out`.
@@ -116,11 +135,11 @@ pub fn probe(
         ..DataChoice::of(&config.data)
     };
     let data = OpenData::choose(&options.data, choice)?;
-    let EncoderWeights { tensors, file, notes } = read_encoder(init)?;
-    for note in notes {
-        on_event(TrainEvent::Note(note));
+    let weights = read_encoder(init)?;
+    for note in &weights.notes {
+        on_event(TrainEvent::Note(note.clone()));
     }
-    let init_sha256 = file_sha256(&file)?;
+    let init_sha256 = file_sha256(&weights.file)?;
     let (plan, train) = data.plan(None, config, Task::Classify, 0, &init_sha256)?;
     let test: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let labels = |rows: &dyn SampleSource| {
@@ -129,6 +148,7 @@ pub fn probe(
             .map(|&label| label as usize)
             .collect::<Vec<_>>()
     };
+    let rows_sha256 = rows_sha256(test.as_ref());
     let (train_labels, test_labels) = (labels(&train), labels(test.as_ref()));
     let trained_on = TrainedOn::new(data.dataset.classes(), train.labels());
     let train = evaluation_batches(&plan, Arc::new(train), ViewSampling::None, BATCH_SIZE);
@@ -137,21 +157,23 @@ pub fn probe(
 
     let mut arms = Vec::new();
     for arm in 0..=probe.random_inits {
-        let (store, encoder) = random_encoder(&plan, torch_seed(probe.seed, "random", arm), options.device);
-        let name = if arm == 0 {
-            require_exact(copy_weights(&store, &tensors, ""), &file)?;
-            String::from("tap")
+        let (name, (_store, encoder)) = if arm == 0 {
+            let loaded = loaded_encoder(&plan, &weights, options.device)?;
+            (String::from("tap"), loaded)
         } else {
-            calibrate(encoder.as_ref(), &train, options)?;
-            format!("random-{}", arm - 1)
+            let seed = torch_seed(probe.seed, "random", arm);
+            let random = random_encoder(&plan, seed, options.device);
+            calibrate(random.1.as_ref(), &train, options)?;
+            (format!("random-{}", arm - 1), random)
         };
-        let features = Features {
-            train: features(encoder.as_ref(), &train, options)?,
+        let data = LabeledEmbeddings {
+            train: embed_rows(encoder.as_ref(), &train, options)?,
             train_labels: train_labels.clone(),
-            test: features(encoder.as_ref(), &test, options)?,
+            test: embed_rows(encoder.as_ref(), &test, options)?,
             test_labels: test_labels.clone(),
+            num_classes,
         };
-        let arm = score(name, &features, num_classes, probe);
+        let arm = score(name, &data, probe)?;
         let shown: Vec<String> = arm
             .svm
             .iter()
@@ -167,7 +189,10 @@ pub fn probe(
         arms.push(arm);
     }
     let result = ProbeResult {
+        version: VERSION.to_owned(),
+        data_name: data_name(&data),
         data_sha256: plan.data_sha256.clone(),
+        rows_sha256,
         init_sha256,
         seed: probe.seed,
         evaluation_split: plan.data.evaluation_split.to_string(),
@@ -178,6 +203,7 @@ pub fn probe(
         method: format!(
             "maximum and mean of the tokens, standardized; linear SVM with squared hinge and C = {SVM_COST}; 1 nearest neighbor, {NEIGHBORS} weighted by distance with all labels; random encoders with calibrated batch norm"
         ),
+        grid_selection: probe.grid.as_ref().map(GridOptions::selection),
         arms,
         device: device_name(options.device),
     };
@@ -186,72 +212,17 @@ pub fn probe(
     Ok(result)
 }
 
-fn random_encoder(plan: &Plan, seed: i64, device: Device) -> (VarStore, Box<dyn Encoder>) {
-    let store = VarStore::new(device);
-    tch::manual_seed(seed);
-    let encoder = plan.encoder.build(&store.root());
-    (store, encoder)
-}
-
-fn calibrate(encoder: &dyn Encoder, batches: &Arc<Collator>, options: &RunOptions) -> Result<(), TrainError> {
-    for _ in 0..CALIBRATION_PASSES {
-        for cpu_batch in Loader::start(
-            batches,
-            0..batches.sampler().steps_per_epoch(),
-            options.loader_threads,
-        ) {
-            let cpu_batch = cpu_batch?;
-            // The statistics of a lone cloud are not those of a batch.
-            if cpu_batch.len() > 1 {
-                no_grad(|| encoder.tokens(&cpu_batch.to_tensors(options.device).cloud, Mode::TRAIN));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Maximum and mean over the tokens of every row.
-fn features(
-    encoder: &dyn Encoder,
-    batches: &Arc<Collator>,
-    options: &RunOptions,
-) -> Result<Vec<Vec<f64>>, TrainError> {
-    let mut rows = Vec::new();
-    for cpu_batch in Loader::start(
-        batches,
-        0..batches.sampler().steps_per_epoch(),
-        options.loader_threads,
-    ) {
-        let cpu_batch = cpu_batch?;
-        let batch = cpu_batch.to_tensors(options.device);
-        let pooled = no_grad(|| {
-            let tokens = encoder.tokens(&batch.cloud, Mode::EVAL).features;
-            Tensor::cat(
-                &[
-                    tokens.amax([1].as_slice(), false),
-                    tokens.mean_dim(1, false, Kind::Float),
-                ],
-                1,
-            )
-        });
-        let pooled = pooled.to_kind(Kind::Double).to_device(Device::Cpu);
-        require_finite(&pooled, &cpu_batch)?;
-        let of_batch = Vec::<Vec<f64>>::try_from(pooled).map_err(|source| TrainError::Torch {
-            action: "reading features",
-            source,
-        })?;
-        rows.extend(of_batch);
-    }
-    Ok(rows)
-}
-
-fn score(name: String, features: &Features, num_classes: usize, probe: &ProbeOptions) -> ProbeArm {
-    let Features {
+/// Scores an encoder for each number of labels, and its table with all of them.
+fn score(name: String, data: &LabeledEmbeddings, probe: &ProbeOptions) -> Result<ProbeArm, TrainError> {
+    let LabeledEmbeddings {
         train,
         train_labels,
         test,
         test_labels,
-    } = features;
+        num_classes,
+    } = data;
+    let num_classes = *num_classes;
+    let (train, test) = (train.features(Pooling::MaxMean), test.features(Pooling::MaxMean));
     let signed: Vec<i64> = train_labels.iter().map(|&label| label as i64).collect();
     let (mut svm, mut knn) = (serde_json::Map::new(), serde_json::Map::new());
     for &per_class in &probe.labels_per_class {
@@ -271,18 +242,13 @@ fn score(name: String, features: &Features, num_classes: usize, probe: &ProbeOpt
             let subset: Vec<Vec<f64>> = rows.iter().map(|&row| train[row].clone()).collect();
             let labels: Vec<usize> = rows.iter().map(|&row| train_labels[row]).collect();
             let scaler = StandardScaler::fit(&subset);
-            let (subset, test) = (scaler.transform(&subset), scaler.transform(test));
-            svm_scores
-                .push(LinearSvm::fit(&subset, &labels, num_classes, SVM_COST).accuracy(&test, test_labels));
+            let (subset, test) = (scaler.transform(&subset), scaler.transform(&test));
+            let svm = LinearSvm::fit(&subset, &labels, num_classes, SVM_COST);
+            let by_svm: Vec<usize> = test.iter().map(|row| svm.predict(row)).collect();
+            svm_scores.push(accuracy(&by_svm, test_labels));
             let neighbors = if per_class == 0 { NEIGHBORS } else { 1 };
-            knn_scores.push(nearest_neighbor_accuracy(
-                &subset,
-                &labels,
-                &test,
-                test_labels,
-                neighbors,
-                num_classes,
-            ));
+            let by_neighbors = nearest_classes(&subset, &labels, num_classes, &test, neighbors);
+            knn_scores.push(accuracy(&by_neighbors, test_labels));
         }
         let key = if per_class == 0 {
             String::from("all")
@@ -293,5 +259,9 @@ fn score(name: String, features: &Features, num_classes: usize, probe: &ProbeOpt
         svm.insert(key.clone(), summary(&svm_scores));
         knn.insert(key, summary(&knn_scores));
     }
-    ProbeArm { name, svm, knn }
+    let grid = match &probe.grid {
+        Some(options) => score_grid(data, options, probe.seed)?,
+        None => Vec::new(),
+    };
+    Ok(ProbeArm { name, svm, knn, grid })
 }
