@@ -1,17 +1,15 @@
-//! A data set of one mesh, made by `tap` as that of a run was: this program has no renderer.
+//! A data set of one mesh, made as that of a run was.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use clap::Args;
-use tap_cli::program;
 use tap_dataset::{Dataset, Split};
 use tap_train::run::request::Request;
 use tempfile::TempDir;
 
-/// Commands that build `tap`.
-const REMEDY: &str = "cargo build --release";
+use super::tap_build;
 
 /// A mesh, and how it is seen.
 #[derive(Debug, Args)]
@@ -57,38 +55,24 @@ impl MeshFlags {
         let Some(mesh) = &self.mesh else {
             return Ok(None);
         };
-        let tap = program::find("tap").with_context(|| {
-            format!("--mesh needs the program tap, which is neither beside tap-train nor on PATH; build it: {REMEDY}")
-        })?;
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
         let recipe = match &self.recipe {
             Some(recipe) => PathBuf::from(recipe),
             None => recipe_of(run, folder.path())?,
         };
         let path = folder.path().join("data");
-        let mut command = Command::new(&tap);
-        command.args(["dataset", "build"]).arg(mesh);
-        command.arg("--out").arg(&path).arg("--config").arg(recipe);
         // In place of a list of splits that may lie near the mesh.
-        command.args(["--split-fractions", "1,0"]);
+        let mut arguments = vec![OsStr::new("--split-fractions"), OsStr::new("1,0")];
+        arguments.extend([OsStr::new("--config"), recipe.as_os_str()]);
         for (flag, value) in [
             ("--rig", &self.rig),
             ("--lighting", &self.lighting),
             ("--up", &self.up),
         ] {
-            command.args(value.iter().flat_map(|value| [flag, value]));
+            let value = value.iter();
+            arguments.extend(value.flat_map(|value| [OsStr::new(flag), OsStr::new(value)]));
         }
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("could not start {}", tap.display()))?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-            let error = lines.iter().find_map(|line| line.strip_prefix("error: "));
-            let reason = error.or(lines.last().copied()).unwrap_or("no reason given");
-            anyhow::bail!("tap dataset build: {reason}");
-        }
+        tap_build::build(mesh, &path, arguments)?;
         Ok(Some(MeshData {
             _folder: folder,
             path,

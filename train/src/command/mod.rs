@@ -22,6 +22,7 @@ mod report;
 mod retrieve;
 mod robustness;
 mod table;
+mod tap_build;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

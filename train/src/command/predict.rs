@@ -1,8 +1,8 @@
 //! `tap-train predict`.
 
-use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -17,7 +17,7 @@ use tap_train::task::predict::{
 };
 use tap_train::task::{DataChoice, OpenData};
 
-use super::{DeviceArgs, RowArgs, empty_folder, require_inputs};
+use super::{DeviceArgs, RowArgs, empty_folder, require_inputs, tap_build};
 use crate::progress::Progress;
 
 /// The axis that points up in files.
@@ -165,13 +165,8 @@ impl Predict {
             Up::Y => "y",
             Up::Z => "z",
         };
-        let mut command = Process::new(tap()?);
-        command
-            .args(["dataset", "build"])
-            .arg(&source)
-            .arg("--out")
-            .arg(shards);
-        command.args([
+        let num_points = num_points.to_string();
+        let arguments = [
             "--no-views",
             "--sampler",
             "fps",
@@ -179,23 +174,15 @@ impl Predict {
             up,
             "--split-fractions",
             "0,0,1",
-        ]);
-        command.args(["--num-points", &num_points.to_string(), "--max-skipped", "0"]);
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot start tap")?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said
-            .lines()
-            .rfind(|line| !line.trim().is_empty())
-            .unwrap_or("no reason given");
-        // It names its source, which may be a copy.
-        let [copy, input] = [source.as_path(), meshes].map(|path| path.display().to_string());
-        anyhow::bail!("{}", last.trim_start_matches("error: ").replace(&copy, &input))
+        ];
+        let arguments = arguments
+            .into_iter()
+            .chain(["--num-points", &num_points, "--max-skipped", "0"]);
+        tap_build::build(&source, shards, arguments.map(OsStr::new)).map_err(|error| {
+            // It names its source, which may be a copy.
+            let [copy, input] = [source.as_path(), meshes].map(|path| path.display().to_string());
+            anyhow::anyhow!("{}", format!("{error:#}").replace(&copy, &input))
+        })
     }
 }
 
@@ -260,19 +247,6 @@ fn folder_of(meshes: &Path, temporary: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     std::fs::copy(meshes, folder.join(name)).with_context(|| format!("cannot read {}", meshes.display()))?;
     Ok(temporary.join("meshes"))
-}
-
-/// The program `tap`, beside this one or on `PATH`.
-fn tap() -> anyhow::Result<PathBuf> {
-    let name = format!("tap{}", env::consts::EXE_SUFFIX);
-    let program = env::current_exe().context("cannot find this program's own file")?;
-    let beside = program.parent().map(|folder| folder.join(&name));
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    beside
-        .into_iter()
-        .chain(env::split_paths(&on_path).map(|folder| folder.join(&name)))
-        .find(|path| path.is_file())
-        .context("meshes are sampled by tap, which is neither beside tap-train nor on PATH; build it: cargo build --release")
 }
 
 fn print(result: &PredictResult) {
