@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tap_dataset::Split;
+use tap_dataset::{BlockShuffle, Split};
 use toml::Table;
 
 use crate::data::augment::{HeightFrom, PartAugmentation};
 use crate::data::collator::PointSampling;
 use crate::data::point_view::HiddenPoints;
-use crate::data::sampler::LastBatch;
+use crate::data::sampler::{LastBatch, RowOrder};
 use crate::error::TrainError;
 use crate::model::loss::{PhotographWeights, PixelDistance};
 use crate::model::{Compat, DecoderConfig, EncoderConfig, HeadConfig};
@@ -183,6 +183,11 @@ pub struct DataConfig {
     /// The condition on rows, to train on and to evaluate: `category = 'chair' and coverage_min > 0.02`; all if empty.
     #[serde(rename = "where", skip_serializing_if = "String::is_empty")]
     pub filter: String,
+    /// How the rows of an epoch are shuffled: `keyed`, a full permutation, or `blocks`, for disks and stores that are slow to
+    /// seek. `listed` is the order of runs that earlier versions began.
+    pub order: RowOrder,
+    /// Sizes of blocks and windows, for `order = "blocks"`.
+    pub blocks: BlockShuffle,
     /// Further data sets to train on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixConfig>,
@@ -214,6 +219,8 @@ impl Default for DataConfig {
             hidden_points: HiddenPoints::Keep,
             cache_mib: DEFAULT_CACHE_MIB,
             filter: String::new(),
+            order: RowOrder::Keyed,
+            blocks: BlockShuffle::default(),
             mix: Vec::new(),
         }
     }
