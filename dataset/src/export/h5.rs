@@ -3,7 +3,7 @@
 //! `h5`, as `modelnet40_ply_hdf5_2048` and `hdf5_data` of `ShapeNetPart` are: `ply_data_<split><number>.h5` of at most 2048
 //! objects with `data` [M, N, 3], `label` [M, 1], `normal` [M, N, 3] and `pid` [M, N] where all rows have normals and part
 //! labels, `<split>_files.txt` with a file name a line, and `shape_names.txt`, whose lines are the classes. Programs find the
-//! files by that list, or by `*train*.h5`. `h5-scanobjectnn`: a file per split with `data` and `label` [M].
+//! files by that list, or by `*train*.h5`. `h5-scanobjectnn`: a file per split with `data` and `label` of shape (M).
 
 use std::path::PathBuf;
 
