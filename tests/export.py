@@ -5,6 +5,7 @@ import io
 import os
 import re
 
+import h5py
 import numpy as np
 import pyarrow.parquet as pq
 import webdataset
@@ -118,7 +119,57 @@ def check_webdataset():
     print("webdataset:", seen)
 
 
+def objects_of(folder):
+    """Ids of the rows of each file."""
+    ids = {}
+    for line in open(f"{folder}/objects.csv").read().splitlines()[1:]:
+        file, row, id, _, split = line.split(",")
+        assert SPLITS[id] == split and len(ids.setdefault(file, [])) == int(row)
+        ids[file].append(id)
+    return ids
+
+
+def check_h5():
+    """As DGCNN's ModelNet40 and ShapeNetPart, and PointNet++'s: files by pattern or list, whole arrays of them."""
+    classes = open("h5/shape_names.txt").read().splitlines()
+    ids, seen = objects_of("h5"), 0
+    for partition in ["train", "val", "test"]:
+        files = sorted(glob.glob(os.path.join("h5", f"*{partition}*.h5")))
+        assert [os.path.basename(file) for file in files] == open(f"h5/{partition}_files.txt").read().split()
+        for path in files:
+            with h5py.File(path, "r") as f:
+                assert sorted(f) == ["data", "label", "normal", "pid"]
+                data, label = f["data"][:].astype("float32"), f["label"][:].astype("int64")
+                normal, seg = f["normal"][:], f["pid"][:].astype("int64")
+                assert (f["data"].dtype, f["label"].dtype, f["pid"].dtype) == (np.float32, np.uint8, np.uint8)
+            rows = [ROWS[id] for id in ids[os.path.basename(path)]]
+            assert label.shape == (len(rows), 1)
+            np.testing.assert_array_equal(data, np.array([row["points"] for row in rows], "f4"))
+            np.testing.assert_array_equal(normal, np.array([row["normals"] for row in rows], "f4"))
+            np.testing.assert_array_equal(seg, np.array([row["part_labels"] for row in rows]))
+            assert [classes[i] for i in label[:, 0]] == [row["category"] for row in rows]
+            seen += len(rows)
+    print("h5:", seen)
+
+
+def check_scanobjectnn():
+    """As Point-MAE's ScanObjectNN, which reads a file per subset."""
+    ids, seen = objects_of("h5-scanobjectnn"), 0
+    for subset in ["training", "validation", "test"]:
+        path = f"main_split/{subset}_objectdataset.h5"
+        h5 = h5py.File(os.path.join("h5-scanobjectnn", path), "r")
+        points, labels = np.array(h5["data"]).astype(np.float32), np.array(h5["label"]).astype(int)
+        h5.close()
+        rows = [ROWS[id] for id in ids[path]]
+        np.testing.assert_array_equal(points, np.array([row["points"] for row in rows], "f4"))
+        assert labels.tolist() == [row["label"] for row in rows]
+        seen += len(rows)
+    print("h5-scanobjectnn:", seen)
+
+
 check_mvcnn()
 check_mvcnn_pytorch()
 check_npy()
 check_webdataset()
+check_h5()
+check_scanobjectnn()

@@ -1,5 +1,5 @@
 //! Objects per second that are searched for in another data set of as many, where shapes are many and alike: four-legged
-//! tables of all proportions, each with its eight most similar ones as candidates, and a tenth of them in both sets.
+//! tables of all proportions, each with its most similar ones as candidates, and a tenth of them in both sets.
 
 use std::path::Path;
 

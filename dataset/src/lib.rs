@@ -105,7 +105,8 @@ pub use manifest::{
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
 pub use reader::{
-    DEFAULT_READ_AHEAD_BYTES, Dataset, Order, Permutation, Place, Reader, Stream, StreamSample, StreamState,
+    BlockShuffle, DEFAULT_BLOCK_ROWS, DEFAULT_READ_AHEAD_BYTES, DEFAULT_WINDOW_BLOCKS, Dataset, Order,
+    Permutation, Place, Reader, Stream, StreamSample, StreamState,
 };
 #[cfg(feature = "build")]
 pub use rebuild::{Difference, DifferenceKind, RebuildReport, rebuild};

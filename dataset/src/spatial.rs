@@ -1,23 +1,47 @@
 //! [`KdLeaves`]: a k-d partition of points, for farthest-point sampling and nearest-neighbor queries.
 //!
-//! Only the leaves are kept, each with its bounding box: at the sizes used here (thousands of points) testing all
-//! boxes is faster than descending a tree. Weighted sample elimination keeps its own grid, since its sums depend on the
-//! order in which neighbors are visited.
+//! A query descends to the leaf that it is in, and then looks at the boxes of all others, many at a time: at the sizes used here
+//! (thousands of points) that is faster than climbing up the tree again. Weighted sample elimination keeps its own grid, since
+//! its sums depend on the order in which neighbors are visited.
 
 use glam::Vec3;
 
 /// Points per leaf: small enough to skip often, large enough to vectorize.
 const LEAF_LEN: usize = 64;
+/// Boxes or points that are compared side by side.
+const NUM_LANES: usize = 8;
 
 /// Points sorted into leaves with bounding boxes.
 #[derive(Debug, Clone)]
 pub(crate) struct KdLeaves {
     leaves: Vec<Leaf>,
+    /// The tree above the leaves, each node before those on its left, and these before those on its right.
+    nodes: Vec<Node>,
+    boxes: Vec<BoxLanes>,
     x: Vec<f32>,
     y: Vec<f32>,
     z: Vec<f32>,
     /// Point indices, ascending within a leaf.
     index: Vec<u32>,
+}
+
+/// A node of the tree.
+#[derive(Debug, Clone, Copy)]
+enum Node {
+    /// Points whose coordinate is below `value` are on the left, in the next node.
+    Split {
+        axis: usize,
+        value: f32,
+        right: usize,
+    },
+    Leaf(usize),
+}
+
+/// Bounding boxes of leaves that follow each other, side by side. Beyond the last leaf they are empty.
+#[derive(Debug, Clone)]
+struct BoxLanes {
+    min: [[f32; NUM_LANES]; 3],
+    max: [[f32; NUM_LANES]; 3],
 }
 
 /// Bounding box and range of the points of a leaf.
@@ -65,29 +89,79 @@ impl LeafPoints<'_> {
         })
     }
 
-    /// Smallest of [`Self::distances2`], in lanes that are compared side by side.
+    /// Distance and index of the nearest point, the lowest index on ties, in lanes that are compared side by side.
     #[inline]
-    fn min_distance2(&self, point: Vec3) -> f32 {
-        const NUM_LANES: usize = 8;
+    fn nearest(&self, point: Vec3) -> (f32, u32) {
         let (x, last_x) = self.x.as_chunks::<NUM_LANES>();
         let (y, last_y) = self.y.as_chunks::<NUM_LANES>();
         let (z, last_z) = self.z.as_chunks::<NUM_LANES>();
-        let mut lanes = [f32::INFINITY; NUM_LANES];
-        for ((x, y), z) in x.iter().zip(y).zip(z) {
-            for (lane, min) in lanes.iter_mut().enumerate() {
+        let mut distances2 = [f32::INFINITY; NUM_LANES];
+        let mut chunks = [0_u32; NUM_LANES];
+        for (chunk, ((x, y), z)) in (0_u32..).zip(x.iter().zip(y).zip(z)) {
+            for lane in 0..NUM_LANES {
                 let (dx, dy, dz) = (x[lane] - point.x, y[lane] - point.y, z[lane] - point.z);
                 let distance2 = dx * dx + dy * dy + dz * dz;
-                // Unlike `f32::min`, which looks for NaN, one instruction for all lanes.
-                *min = if distance2 < *min { distance2 } else { *min };
+                // Selections, and not `f32::min`, which looks for NaN: one instruction for all lanes.
+                let is_closer = distance2 < distances2[lane];
+                distances2[lane] = if is_closer { distance2 } else { distances2[lane] };
+                chunks[lane] = if is_closer { chunk } else { chunks[lane] };
             }
         }
+        let (index, last_index) = self.index.as_chunks::<NUM_LANES>();
         let last = Self {
             x: last_x,
             y: last_y,
             z: last_z,
-            index: &[],
+            index: last_index,
         };
-        last.distances2(point).chain(lanes).fold(f32::INFINITY, f32::min)
+        let of_last = last.distances2(point).zip(last.index.iter().copied());
+        let mut best = of_last.fold((f32::INFINITY, u32::MAX), closer);
+        if !index.is_empty() {
+            for (lane, (distance2, chunk)) in distances2.into_iter().zip(chunks).enumerate() {
+                best = closer(best, (distance2, index[chunk as usize][lane]));
+            }
+        }
+        best
+    }
+}
+
+/// The nearer of two points, each a squared distance and an index, or the one with the lower index.
+#[inline]
+fn closer(a: (f32, u32), b: (f32, u32)) -> (f32, u32) {
+    if b.0 < a.0 || (b.0 <= a.0 && b.1 < a.1) {
+        b
+    } else {
+        a
+    }
+}
+
+impl BoxLanes {
+    fn new(leaves: &[Leaf]) -> Self {
+        let side = |bound: fn(&Leaf) -> Vec3, beyond: f32| {
+            std::array::from_fn(|axis| {
+                std::array::from_fn(|lane| leaves.get(lane).map_or(beyond, |leaf| bound(leaf)[axis]))
+            })
+        };
+        Self {
+            min: side(|leaf| leaf.min, f32::INFINITY),
+            max: side(|leaf| leaf.max, f32::NEG_INFINITY),
+        }
+    }
+
+    /// [`Leaf::min_distance2`] of each.
+    #[inline]
+    fn min_distances2(&self, point: Vec3) -> [f32; NUM_LANES] {
+        let mut distances2 = [0.0; NUM_LANES];
+        for axis in 0..3 {
+            for (lane, distance2) in distances2.iter_mut().enumerate() {
+                let below = self.min[axis][lane] - point[axis];
+                let above = point[axis] - self.max[axis][lane];
+                let outside = if below > above { below } else { above };
+                let outside = if outside > 0.0 { outside } else { 0.0 };
+                *distance2 += outside * outside;
+            }
+        }
+        distances2
     }
 }
 
@@ -95,11 +169,13 @@ impl KdLeaves {
     /// Partitions points at finite positions.
     pub(crate) fn new(points: &[Vec3]) -> Self {
         let mut index: Vec<u32> = (0..points.len() as u32).collect();
-        let mut leaves = Vec::new();
-        split(points, &mut index, 0, &mut leaves);
+        let (mut leaves, mut nodes) = (Vec::new(), Vec::new());
+        split(points, &mut index, 0, &mut leaves, &mut nodes);
         let along = |axis: usize| index.iter().map(|&index| points[index as usize][axis]).collect();
         Self {
+            boxes: leaves.chunks(NUM_LANES).map(BoxLanes::new).collect(),
             leaves,
+            nodes,
             x: along(0),
             y: along(1),
             z: along(2),
@@ -125,38 +201,50 @@ impl KdLeaves {
     /// Index of the nearest point other than `exclude`, the lowest one on ties; `None` if there is none.
     pub(crate) fn nearest(&self, query: Vec3, exclude: Option<usize>) -> Option<usize> {
         let exclude = exclude.map_or(u32::MAX, |index| index as u32);
-        let bound = |leaf: &Leaf| leaf.min_distance2(query);
-        let first = (0..self.leaves.len()).min_by(|&a, &b| {
-            let [a, b] = [a, b].map(|leaf_idx| bound(&self.leaves[leaf_idx]));
-            a.total_cmp(&b)
-        })?;
-        let mut best = (f32::INFINITY, u32::MAX);
-        self.visit(&self.leaves[first], query, exclude, &mut best);
-        for (leaf_idx, leaf) in self.leaves.iter().enumerate() {
-            if leaf_idx != first && bound(leaf) <= best.0 {
-                self.visit(leaf, query, exclude, &mut best);
+        let first = self.leaf_of(query);
+        let mut best = self.nearest_in(&self.leaves[first], query, exclude);
+        for (boxes, first_of_boxes) in self.boxes.iter().zip((0..).step_by(NUM_LANES)) {
+            let bounds = boxes.min_distances2(query);
+            for (bound, leaf_idx) in bounds.into_iter().zip(first_of_boxes..) {
+                if bound <= best.0
+                    && leaf_idx != first
+                    && let Some(leaf) = self.leaves.get(leaf_idx)
+                {
+                    best = closer(best, self.nearest_in(leaf, query, exclude));
+                }
             }
         }
         (best.1 != u32::MAX).then_some(best.1 as usize)
     }
 
-    /// Improves `best`, a squared distance and an index, with the points of a leaf.
-    #[inline]
-    fn visit(&self, leaf: &Leaf, query: Vec3, exclude: u32, best: &mut (f32, u32)) {
-        let points = self.points_of(leaf);
-        if points.min_distance2(query) > best.0 {
-            return;
-        }
-        for (distance2, &index) in points.distances2(query).zip(points.index) {
-            if distance2 <= best.0 && (distance2 < best.0 || index < best.1) && index != exclude {
-                *best = (distance2, index);
+    /// The leaf on the query's side of all splits.
+    fn leaf_of(&self, query: Vec3) -> usize {
+        let mut node = 0;
+        loop {
+            match self.nodes[node] {
+                Node::Leaf(leaf) => return leaf,
+                Node::Split { axis, value, .. } if query[axis] < value => node += 1,
+                Node::Split { right, .. } => node = right,
             }
         }
+    }
+
+    /// Squared distance and index of the nearest point of a leaf other than `exclude`.
+    #[inline]
+    fn nearest_in(&self, leaf: &Leaf, query: Vec3, exclude: u32) -> (f32, u32) {
+        let points = self.points_of(leaf);
+        if exclude == u32::MAX || points.index.binary_search(&exclude).is_err() {
+            return points.nearest(query);
+        }
+        let others = points.distances2(query).zip(points.index.iter().copied());
+        others
+            .filter(|(_, index)| *index != exclude)
+            .fold((f32::INFINITY, u32::MAX), closer)
     }
 }
 
 /// Splits at the median of the longest axis until points fit into leaves.
-fn split(points: &[Vec3], index: &mut [u32], start: usize, leaves: &mut Vec<Leaf>) {
+fn split(points: &[Vec3], index: &mut [u32], start: usize, leaves: &mut Vec<Leaf>, nodes: &mut Vec<Node>) {
     let (min, max) = index
         .iter()
         .fold((Vec3::INFINITY, Vec3::NEG_INFINITY), |(min, max), &index| {
@@ -164,6 +252,7 @@ fn split(points: &[Vec3], index: &mut [u32], start: usize, leaves: &mut Vec<Leaf
         });
     if index.len() <= LEAF_LEN {
         index.sort_unstable();
+        nodes.push(Node::Leaf(leaves.len()));
         leaves.push(Leaf {
             min,
             max,
@@ -179,9 +268,22 @@ fn split(points: &[Vec3], index: &mut [u32], start: usize, leaves: &mut Vec<Leaf
             .total_cmp(&points[right as usize][axis])
             .then(left.cmp(&right))
     });
+    let value = points[index[middle] as usize][axis];
     let (left, right) = index.split_at_mut(middle);
-    split(points, left, start, leaves);
-    split(points, right, start + middle, leaves);
+    let node = nodes.len();
+    nodes.push(Node::Split {
+        axis,
+        value,
+        right: 0,
+    });
+    split(points, left, start, leaves, nodes);
+    let right_node = nodes.len();
+    nodes[node] = Node::Split {
+        axis,
+        value,
+        right: right_node,
+    };
+    split(points, right, start + middle, leaves, nodes);
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@
 mod fixture;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 use tap_dataset::{
-    Columns, Dataset, Projection, Reader, RowLayout, Split, Stream, StreamSample, StreamState, write_samples,
+    BlockShuffle, Columns, Dataset, Projection, Reader, RowLayout, Split, Stream, StreamSample, StreamState,
+    write_samples,
 };
 use tempfile::TempDir;
 
@@ -40,6 +42,13 @@ fn reader(weights: Option<[Option<f64>; 2]>) -> Reader {
     match weights {
         Some([a, b]) => Reader::mixed([(Arc::clone(first), a), (Arc::clone(second), b)]),
         None => Reader::new(Arc::clone(first)),
+    }
+}
+
+fn block_shuffle(block_rows: u32, window_blocks: u32) -> BlockShuffle {
+    BlockShuffle {
+        block_rows: NonZeroU32::new(block_rows).unwrap(),
+        window_blocks: NonZeroU32::new(window_blocks).unwrap(),
     }
 }
 
@@ -75,13 +84,22 @@ proptest! {
             [0.1..9.0_f64, 0.1..9.0].prop_map(|weights| weights.map(Some)),
         ]),
         seed in any::<u64>(),
+        blocks in prop::option::of([1..12_u32, 1..6_u32]),
         num_threads in 1..5_usize,
         num_ranks in 1..5_u64,
         resumed_ranks in 1..5_u64,
         resume_after in 0..70_usize,
         read_ahead_bytes in 1..20_000_usize,
     ) {
-        let reader = || reader(weights).shuffled(seed).columns(Projection::of_columns(["label"]).unwrap());
+        let reader = || {
+            let reader = reader(weights).columns(Projection::of_columns(["label"]).unwrap());
+            match blocks {
+                Some([block_rows, window_blocks]) => {
+                    reader.shuffled_in_blocks(seed, block_shuffle(block_rows, window_blocks))
+                }
+                None => reader.shuffled(seed),
+            }
+        };
         let expected = epochs(&mut reader().threads(1).stream().unwrap(), 2);
         let distinct: BTreeSet<&Identity> = expected.iter().collect();
         prop_assert_eq!(distinct.len(), expected.len(), "a sample twice in a pass");
@@ -147,6 +165,46 @@ fn the_order_is_a_function_of_seed_and_epoch() {
     assert_eq!(rows(&in_order), (0..37).collect::<Vec<_>>(), "without a seed");
 }
 
+/// Shards of 4 rows: how often one is opened by a reader that keeps the last two.
+fn num_reads(rows: &[Identity]) -> usize {
+    let mut kept = [usize::MAX; 2];
+    let mut num_reads = 0;
+    for (_, _, row, _) in rows {
+        let shard = row / 4;
+        num_reads += usize::from(!kept.contains(&shard));
+        if kept[1] != shard {
+            kept = [kept[1], shard];
+        }
+    }
+    num_reads
+}
+
+#[test]
+fn in_blocks_each_row_group_is_read_once_an_epoch() {
+    let in_blocks = |seed| reader(None).shuffled_in_blocks(seed, block_shuffle(4, 2));
+    for seed in 0..20 {
+        let mut stream = in_blocks(seed).stream().unwrap();
+        let all = epochs(&mut stream, 2);
+        assert_ne!(all[..37], all[37..], "the epoch counts");
+        for epoch in all.chunks(37) {
+            assert_eq!(num_reads(epoch), 10, "37 rows in shards of 4");
+            let neighbors = epoch.windows(2).filter(|pair| pair[1].2 == pair[0].2 + 1).count();
+            assert!(neighbors < 15, "rows of a window are mixed");
+        }
+        let full = epochs(&mut reader(None).shuffled(seed).stream().unwrap(), 1);
+        assert!(
+            num_reads(&full) > 20,
+            "a full permutation reads a row group for nearly each row"
+        );
+    }
+    // A rank's share has the windows of all, so that any number of ranks reads in the same order.
+    let ranks = [0, 1].map(|rank| {
+        let mut stream = in_blocks(3).ranks(rank, 2).stream().unwrap();
+        num_reads(&epochs(&mut stream, 1))
+    });
+    assert!(ranks.iter().all(|&num_reads| num_reads <= 10), "{ranks:?}");
+}
+
 #[test]
 fn samples_are_those_of_the_dataset() {
     let [(_, first), _] = &*SETS;
@@ -169,6 +227,7 @@ fn a_state_of_another_order_is_refused() {
     for other in [
         reader(None).shuffled(2),
         reader(None),
+        reader(None).shuffled_in_blocks(1, block_shuffle(4, 2)),
         reader(Some([None, None])).shuffled(1),
         reader(None)
             .shuffled(1)

@@ -1,6 +1,7 @@
 //! [`Rows`] and [`RowStream`]: the rows of data sets that match a condition, at random and in the order of an epoch. `Dataset` in
 //! `tap_views/_dataset.py` gives them shares for the workers of a loader, and a state.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -9,7 +10,7 @@ use pyo3::exceptions::{PyIndexError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tap_dataset::predicate::Predicate;
-use tap_dataset::{Dataset, DatasetError, Projection, Reader, Split, Stream, StreamState};
+use tap_dataset::{BlockShuffle, Dataset, DatasetError, Projection, Reader, Split, Stream, StreamState};
 
 use crate::error::{dataset_error, value_error};
 use crate::row::{Row, Selection, ViewChoice};
@@ -148,13 +149,14 @@ impl Rows {
         row.into_python(py)
     }
 
-    /// The rows of an epoch for one of several ranks.
-    #[pyo3(signature = (*, is_shuffled, rank, num_ranks, is_even, threads, read_ahead_bytes))]
+    /// The rows of an epoch for one of several ranks. `blocks`: rows of a block and blocks of a window, where they are shuffled so.
+    #[pyo3(signature = (*, is_shuffled, blocks, rank, num_ranks, is_even, threads, read_ahead_bytes))]
     #[allow(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn stream(
         &self,
         py: Python<'_>,
         is_shuffled: bool,
+        blocks: Option<(NonZeroU32, NonZeroU32)>,
         rank: u64,
         num_ranks: u64,
         is_even: bool,
@@ -173,9 +175,17 @@ impl Rows {
             if let Some(predicate) = &self.predicate {
                 reader = reader.filter(predicate.clone());
             }
-            if is_shuffled {
-                reader = reader.shuffled(self.seed);
-            }
+            reader = match blocks {
+                Some((block_rows, window_blocks)) if is_shuffled => {
+                    let blocks = BlockShuffle {
+                        block_rows,
+                        window_blocks,
+                    };
+                    reader.shuffled_in_blocks(self.seed, blocks)
+                }
+                None if is_shuffled => reader.shuffled(self.seed),
+                _ => reader,
+            };
             if is_even {
                 reader = reader.even_ranks();
             }

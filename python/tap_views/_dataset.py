@@ -26,7 +26,9 @@ class Dataset:
         view_from_object, clip_from_view, object_from_mesh, as far as the data set has them. No other is read.
     views: all; numbers of views, in this order; or how many are drawn anew each epoch, by seed, epoch and id.
     images: the name of an image set, to have those in place of the rows' own.
-    shuffle, seed: a new order of all rows each epoch, a function of (seed, epoch). Without shuffle, that of the shards.
+    shuffle, seed: a new order of all rows each epoch, a function of (seed, epoch). Without shuffle, that of the shards. With
+        shuffle="blocks", blocks of block_rows neighbors are shuffled, and then the rows of each window_blocks blocks that
+        follow each other: for disks and stores that are slow to seek, since each row group is read about once an epoch.
     rank, world_size: of the processes that share an epoch. drop_uneven leaves out up to world_size - 1 samples of an epoch,
         so that all ranks have as many.
     threads: read and decode ahead; 0 for one per core. read_ahead_bytes: bound on what waits to be taken.
@@ -56,8 +58,10 @@ class Dataset:
         columns: Optional[Iterable[str]] = None,
         views: Union[None, int, Iterable[int]] = None,
         images: Optional[str] = None,
-        shuffle: bool = True,
+        shuffle: Union[bool, str] = True,
         seed: int = 0,
+        block_rows: int = 64,
+        window_blocks: int = 16,
         rank: int = 0,
         world_size: int = 1,
         drop_uneven: bool = False,
@@ -67,6 +71,10 @@ class Dataset:
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size}: ranks are counted from 0")
+        if shuffle not in (True, False, "blocks"):
+            raise ValueError(f"shuffle={shuffle!r}: expected True, False or 'blocks'")
+        if not 0 < block_rows < 1 << 32 or not 0 < window_blocks < 1 << 32:
+            raise ValueError(f"block_rows={block_rows}, window_blocks={window_blocks}: at least 1, and below 2^32")
         self._sets = _sets(path)
         self._arguments = dict(
             split=split,
@@ -77,6 +85,7 @@ class Dataset:
             seed=seed,
         )
         self.shuffle = shuffle
+        self._blocks = (operator.index(block_rows), operator.index(window_blocks))
         self.rank, self.world_size, self.drop_uneven = rank, world_size, drop_uneven
         self.threads, self.read_ahead_bytes = threads, read_ahead_bytes
         self.transform = transform
@@ -136,7 +145,8 @@ class Dataset:
         stream, self._idle = self._idle, None
         if stream is None or not stream.is_of(rank, num_ranks):
             stream = self._rows.stream(
-                is_shuffled=self.shuffle,
+                is_shuffled=bool(self.shuffle),
+                blocks=self._blocks if self.shuffle == "blocks" else None,
                 rank=rank,
                 num_ranks=num_ranks,
                 is_even=self.drop_uneven,

@@ -206,6 +206,7 @@ class Rows:
         self,
         *,
         is_shuffled: bool,
+        blocks: Optional[tuple[int, int]],
         rank: int,
         num_ranks: int,
         is_even: bool,

@@ -370,6 +370,24 @@ class Rows(unittest.TestCase):
         next(iter(broken_off))
         self.assertEqual([sample["id"] for sample in broken_off], epochs[0])
 
+    def test_blocks_of_neighbors_come_together(self):
+        keywords = dict(shuffle="blocks", block_rows=4, window_blocks=1, seed=3)
+        place = {id: i for i, id in enumerate(EXPECTED["ids"])}
+        dataset = tap_views.Dataset("shards", columns=["id"], **keywords)
+        epochs = [[place[sample["id"]] for sample in dataset] for _ in range(2)]
+        for epoch in epochs:
+            self.assertEqual(sorted(epoch), list(range(len(place))))
+            blocks = [row // 4 for row in epoch]
+            changes = sum(a != b for a, b in zip(blocks, blocks[1:]))
+            self.assertEqual(changes, len(set(blocks)) - 1, "each block is left once")
+        self.assertNotEqual(epochs[0], epochs[1])
+        shares = [self.ids(rank=rank, world_size=2, **keywords) for rank in range(2)]
+        whole = self.ids(**keywords)
+        self.assertEqual(shares, [whole[rank::2] for rank in range(2)])
+        for wrong in [dict(shuffle="rows"), dict(shuffle="blocks", block_rows=0)]:
+            with self.assertRaises(ValueError):
+                tap_views.Dataset("shards", **wrong)
+
     def test_ranks_share_an_epoch(self):
         whole = self.ids(seed=5)
         shares = [self.ids(seed=5, rank=rank, world_size=4) for rank in range(4)]

@@ -5,15 +5,16 @@
 mod shape;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tap_dataset::{Order, Split};
+use tap_dataset::{BlockShuffle, Order, Split};
 use tap_train::data::augment::{Augmentation, HeightFrom};
 use tap_train::data::batch::CpuBatch;
 use tap_train::data::collator::{Collator, LoaderOptions, PointSampling, ViewSampling};
 use tap_train::data::loader::Loader;
-use tap_train::data::sampler::{BatchSampler, LastBatch, Shuffle};
+use tap_train::data::sampler::{BatchSampler, LastBatch, RowOrder, Shuffle};
 use tap_train::data::source::SampleSource;
 use tap_train::task::OpenData;
 use tch::Device;
@@ -206,12 +207,16 @@ proptest! {
         num_rows in 1..60_usize,
         batch_size in 1..20_usize,
         seed in any::<u64>(),
-        is_listed in any::<bool>(),
+        order in prop_oneof![Just(RowOrder::Listed), Just(RowOrder::Keyed), Just(RowOrder::Blocks)],
     ) {
-        let shuffle = if is_listed {
-            Shuffle::Listed(seed)
-        } else {
-            Shuffle::Keyed(Order::new(num_rows as u64, Some(seed)))
+        let keyed = Order::new(num_rows as u64, Some(seed));
+        let shuffle = match order {
+            RowOrder::Listed => Shuffle::Listed(seed),
+            RowOrder::Keyed => Shuffle::Keyed(keyed),
+            RowOrder::Blocks => Shuffle::Keyed(keyed.in_blocks(BlockShuffle {
+                block_rows: NonZeroU32::new(7).expect("it is not zero"),
+                window_blocks: NonZeroU32::new(3).expect("it is not zero"),
+            })),
         };
         for last_batch in [LastBatch::Drop, LastBatch::Keep, LastBatch::Carry] {
             let sampler = BatchSampler { num_rows, batch_size, last_batch, shuffle: Some(shuffle.clone()) };

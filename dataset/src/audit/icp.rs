@@ -12,6 +12,8 @@ use crate::spatial::KdLeaves;
 
 /// Points of the rotation search.
 const NUM_COARSE_POINTS: usize = 64;
+/// Points whose nearest neighbor says how dense a cloud is.
+const NUM_SPACING_POINTS: usize = 64;
 /// Points that are registered to reject a candidate.
 const NUM_PROBES: usize = 128;
 /// Points of the registration that counts.
@@ -27,7 +29,7 @@ const MIN_REJECT_DISTANCE: f32 = 0.06;
 const MAX_REFINEMENT: f32 = 0.13;
 /// ICP iterations of the probes, and of the whole cloud from where they are.
 const NUM_PROBE_ITERATIONS: usize = 4;
-const NUM_FINE_ITERATIONS: usize = 4;
+const NUM_FINE_ITERATIONS: usize = 6;
 /// The distance of registered probes, in accepted distances, above which a candidate is another shape.
 const MAX_PROBE_DISTANCE: f32 = 2.0;
 /// Rotation vector, translation and scale.
@@ -73,7 +75,7 @@ impl PointCloud {
         let points = to_vectors(points);
         let normals = normals.map_or_else(|| estimate_normals(&points), to_vectors);
         let index = KdLeaves::new(&points);
-        let step = points.len().div_ceil(NUM_COARSE_POINTS).max(1);
+        let step = points.len().div_ceil(NUM_SPACING_POINTS).max(1);
         let places = (0..points.len()).step_by(step);
         let neighbors = places.filter_map(|i| {
             let nearest = index.nearest(points[i], Some(i))?;

@@ -1,10 +1,9 @@
 //! [`find_near_duplicates`](fn@find_near_duplicates): objects of one dataset that also occur in another, to
 //! detect leakage from pre-training into test data.
 //!
-//! Equal meshes have equal hashes. A shape that was resampled, rotated or re-exported has another hash but
-//! nearly the same D2 shape distribution (Osada et al. 2002): quantiles of pairwise point distances, which
-//! sampling and rotation hardly change. Of pairs with similar distributions, those whose profiles agree in some orientation
-//! are registered by ICP, first a few points and then all, and compared by surface distance.
+//! Equal meshes have equal hashes. A shape that was resampled, rotated or re-exported has another hash but nearly the same
+//! [`Profile`], in some orientation, which sampling hardly changes. The few most similar ones are registered by ICP, first a
+//! few points and then all, and compared by surface distance.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +12,7 @@ use glam::Vec3;
 use serde::Serialize;
 
 use crate::audit::icp::{PointCloud, Probes};
-use crate::audit::orientation::{Orientations, Profile};
+use crate::audit::orientation::{Likeness, Orientations, Profile};
 use crate::error::Result;
 use crate::pipeline::{num_threads, parallel_map};
 use crate::reader::Dataset;
@@ -28,16 +27,9 @@ use crate::shard::ViewSelection;
 /// packs, or with additions (a cactus with flowers, a police car and a taxi); clearly different shapes begin
 /// at 0.004 (an apple and a round tree).
 pub const DEFAULT_DUPLICATE_DISTANCE: f64 = 0.012;
-/// Points used for pairwise distances.
-const NUM_DISTRIBUTION_POINTS: usize = 384;
-/// Quantiles of pairwise distances, and of distances to the origin.
-const NUM_QUANTILES: usize = 32;
-/// Histogram resolution of distances.
-const NUM_BINS: usize = 1024;
-/// Largest mean quantile difference between two samplings of one shape, in mean pairwise distances.
-const MAX_DISTRIBUTION_DISTANCE: f32 = 0.03;
-/// Most similar distributions per object that are registered.
-const MAX_CANDIDATES: usize = 8;
+/// Most similar profiles per object that are registered. Of a thousand shapes that were deformed, sampled and moved, each had
+/// its own among the first four, of five thousand like it.
+const MAX_CANDIDATES: usize = 12;
 
 /// How two objects match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::Display)]
@@ -110,7 +102,6 @@ struct ShapeDescriptor {
     object: ObjectRef,
     source_sha256: String,
     points_sha256: String,
-    quantiles: Vec<f32>,
     profile: Profile,
     probes: Probes,
 }
@@ -142,15 +133,17 @@ pub fn find_near_duplicates(
     let is_same_set = of_second.is_none();
     let of_second = of_second.as_ref().unwrap_or(&of_first);
 
+    let by_hash = ByHash::new(&of_first);
     let compare = |i: usize| {
         let (location, shape) = &of_second[i];
         // Within one dataset each pair is compared once, and no object with itself.
-        let duplicates = if is_same_set {
-            &of_first[..i]
-        } else {
-            &of_first[..]
+        let num_searched = if is_same_set { i } else { of_first.len() };
+        let searched = Searched {
+            dataset: &first,
+            shapes: &of_first[..num_searched],
+            by_hash: &by_hash,
         };
-        duplicates_of(&first, duplicates, other, *location, shape, max_distance)
+        searched.duplicates_of(other, *location, shape, max_distance)
     };
     let found = parallel_map(num_threads(0), of_second.len(), compare, || {
         on_event(NearDuplicateEvent::Row);
@@ -191,7 +184,6 @@ fn describe_rows(
         let points_sha256 = sample.digest().points_sha256;
         let points = vectors(&sample.points);
         let shape = ShapeDescriptor {
-            quantiles: shape_distribution(&points),
             profile: Profile::new(&points),
             probes: Probes::new(&points),
             source_sha256: sample.source_sha256,
@@ -207,118 +199,115 @@ fn describe_rows(
     .collect()
 }
 
-/// Duplicates of an object, closest first.
-fn duplicates_of(
-    dataset: &Dataset,
-    duplicates: &[(Row, ShapeDescriptor)],
-    other: &Dataset,
-    (split, row): Row,
-    shape: &ShapeDescriptor,
-    max_distance: f64,
-) -> Result<Vec<DuplicatePair>> {
-    let mut pairs = Vec::new();
-    let mut candidates: Vec<(f32, usize)> = Vec::new();
-    let pair = |other: &ShapeDescriptor, kind, distance| DuplicatePair {
-        a: other.object.clone(),
-        b: shape.object.clone(),
-        kind,
-        distance,
-    };
-    for (other_idx, (_, other)) in duplicates.iter().enumerate() {
-        if other.source_sha256 == shape.source_sha256 {
-            pairs.push(pair(other, DuplicateKind::SameMesh, 0.0));
-        } else if other.points_sha256 == shape.points_sha256 {
-            pairs.push(pair(other, DuplicateKind::SamePoints, 0.0));
-        } else if let Some(distance) = distribution_distance(&other.quantiles, &shape.quantiles) {
-            candidates.push((distance, other_idx));
-        }
-    }
-    candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
-    candidates.truncate(MAX_CANDIDATES);
-    if candidates.is_empty() {
-        return Ok(pairs);
-    }
-    let read = |dataset: &Dataset, (split, row)| -> Result<PointCloud> {
-        let sample = dataset.read(split, row, ViewSelection::None)?;
-        Ok(PointCloud::new(&sample.points, sample.normals.as_deref()))
-    };
-    let cloud = read(other, (split, row))?;
-    let orientations = Orientations::new(&cloud.points);
-    let mut near = Vec::new();
-    for (_, other_idx) in candidates {
-        let (row, other) = &duplicates[other_idx];
-        let rotations = orientations.onto(&other.profile);
-        if rotations.is_empty() {
-            continue;
-        }
-        let Some(registered) = cloud.register_probes(&other.probes, &rotations, max_distance as f32) else {
-            continue;
+/// Which shapes have which hashes.
+struct ByHash<'a> {
+    meshes: BTreeMap<&'a str, Vec<usize>>,
+    points: BTreeMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> ByHash<'a> {
+    fn new(shapes: &'a [(Row, ShapeDescriptor)]) -> Self {
+        let by = |hash: fn(&ShapeDescriptor) -> &str| {
+            let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            for (place, (_, shape)) in shapes.iter().enumerate() {
+                places.entry(hash(shape)).or_default().push(place);
+            }
+            places
         };
-        let distance = f64::from(cloud.distance_to(&read(dataset, *row)?, registered));
-        if distance <= max_distance {
-            near.push(pair(other, DuplicateKind::NearShape, distance));
+        Self {
+            meshes: by(|shape| &shape.source_sha256),
+            points: by(|shape| &shape.points_sha256),
         }
     }
-    near.sort_by(|a, b| a.distance.total_cmp(&b.distance));
-    pairs.extend(near);
-    Ok(pairs)
+
+    /// Places of the shapes with the same mesh or the same points, in order.
+    fn equal(&self, shape: &ShapeDescriptor) -> BTreeMap<usize, DuplicateKind> {
+        let of = |places: &BTreeMap<&str, Vec<usize>>, hash: &str, kind| {
+            let places = places.get(hash).cloned().unwrap_or_default();
+            places.into_iter().map(move |place| (place, kind))
+        };
+        let mut equal: BTreeMap<_, _> =
+            of(&self.points, &shape.points_sha256, DuplicateKind::SamePoints).collect();
+        equal.extend(of(&self.meshes, &shape.source_sha256, DuplicateKind::SameMesh));
+        equal
+    }
+}
+
+/// The shapes among which duplicates are searched.
+struct Searched<'a> {
+    dataset: &'a Dataset,
+    shapes: &'a [(Row, ShapeDescriptor)],
+    by_hash: &'a ByHash<'a>,
+}
+
+impl Searched<'_> {
+    /// Duplicates of a row of another dataset, closest first.
+    fn duplicates_of(
+        &self,
+        other: &Dataset,
+        row: Row,
+        shape: &ShapeDescriptor,
+        max_distance: f64,
+    ) -> Result<Vec<DuplicatePair>> {
+        let pair = |place: usize, kind, distance| DuplicatePair {
+            a: self.shapes[place].1.object.clone(),
+            b: shape.object.clone(),
+            kind,
+            distance,
+        };
+        let mut equal = self.by_hash.equal(shape);
+        equal.retain(|&place, _| place < self.shapes.len());
+        let mut pairs: Vec<_> = equal
+            .iter()
+            .map(|(&place, &kind)| pair(place, kind, 0.0))
+            .collect();
+        let candidates = self.candidates(shape, &equal);
+        if candidates.is_empty() {
+            return Ok(pairs);
+        }
+        let cloud = read_cloud(other, row)?;
+        let mut near = Vec::new();
+        for (Likeness { rotations, .. }, place) in candidates {
+            let (row, candidate) = &self.shapes[place];
+            let Some(registered) = cloud.register_probes(&candidate.probes, &rotations, max_distance as f32)
+            else {
+                continue;
+            };
+            let distance = f64::from(cloud.distance_to(&read_cloud(self.dataset, *row)?, registered));
+            if distance <= max_distance {
+                near.push(pair(place, DuplicateKind::NearShape, distance));
+            }
+        }
+        near.sort_by(|a, b| a.distance.total_cmp(&b.distance));
+        pairs.extend(near);
+        Ok(pairs)
+    }
+
+    /// The shapes with the most similar profiles, the most similar first, without those that are equal.
+    fn candidates(
+        &self,
+        shape: &ShapeDescriptor,
+        equal: &BTreeMap<usize, DuplicateKind>,
+    ) -> Vec<(Likeness, usize)> {
+        let orientations = Orientations::new(&shape.profile);
+        let likeness = |(place, (_, other)): (usize, &(Row, ShapeDescriptor))| {
+            let likeness = orientations.likeness(&other.profile)?;
+            (!equal.contains_key(&place)).then_some((likeness, place))
+        };
+        let mut candidates: Vec<_> = self.shapes.iter().enumerate().filter_map(likeness).collect();
+        candidates.sort_by(|(a, _), (b, _)| a.difference.total_cmp(&b.difference));
+        candidates.truncate(MAX_CANDIDATES);
+        candidates
+    }
+}
+
+fn read_cloud(dataset: &Dataset, (split, row): Row) -> Result<PointCloud> {
+    let sample = dataset.read(split, row, ViewSelection::None)?;
+    Ok(PointCloud::new(&sample.points, sample.normals.as_deref()))
 }
 
 fn vectors(points: &[[f32; 3]]) -> Vec<Vec3> {
     points.iter().map(|&point| Vec3::from(point)).collect()
-}
-
-/// Quantiles of pairwise distances and of distances to the origin, normalized by the mean pairwise distance:
-/// the radius of an object depends on a single point.
-fn shape_distribution(points: &[Vec3]) -> Vec<f32> {
-    let step = points.len().div_ceil(NUM_DISTRIBUTION_POINTS).max(1);
-    let some: Vec<Vec3> = points.iter().copied().step_by(step).collect();
-    let between = some
-        .iter()
-        .enumerate()
-        .flat_map(|(i, &p)| some[..i].iter().map(move |&q| p.distance(q)));
-    let mut shape_distribution = quantiles(between);
-    let mean = shape_distribution.iter().sum::<f32>() / shape_distribution.len() as f32;
-    shape_distribution.extend(quantiles(points.iter().map(|point| point.length())));
-    for quantile in &mut shape_distribution {
-        *quantile /= mean.max(f32::MIN_POSITIVE);
-    }
-    shape_distribution
-}
-
-fn quantiles(distances: impl Iterator<Item = f32>) -> Vec<f32> {
-    let mut counts = [0_u32; NUM_BINS];
-    let mut total = 0_u32;
-    for distance in distances {
-        // Objects have radius 1, so distances are at most 2 up to rounding.
-        let bin = (distance * (NUM_BINS as f32 / 2.0)) as usize;
-        counts[bin.min(NUM_BINS - 1)] += 1;
-        total += 1;
-    }
-    let mut quantiles = Vec::with_capacity(NUM_QUANTILES);
-    let mut sum = 0;
-    for (bin, count) in counts.into_iter().enumerate() {
-        sum += count;
-        let due = |quantiles: &Vec<f32>| (quantiles.len() as f32 + 0.5) / NUM_QUANTILES as f32 * total as f32;
-        while quantiles.len() < NUM_QUANTILES && sum as f32 >= due(&quantiles) && sum > 0 {
-            quantiles.push((bin as f32 + 0.5) * (2.0 / NUM_BINS as f32));
-        }
-    }
-    quantiles.resize(NUM_QUANTILES, 2.0);
-    quantiles
-}
-
-/// Mean absolute difference of two distributions; `None` above the threshold.
-fn distribution_distance(a: &[f32], b: &[f32]) -> Option<f32> {
-    let limit = MAX_DISTRIBUTION_DISTANCE * a.len() as f32;
-    let mut sum = 0.0;
-    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
-        sum += a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>();
-        if sum > limit {
-            return None;
-        }
-    }
-    Some(sum / a.len() as f32)
 }
 
 #[cfg(test)]
@@ -371,21 +360,18 @@ mod tests {
         let half = Vec3::new(1.0, 0.5, 0.3);
         let cloud = box_points(half, 1, 1024);
         let again = box_points(half, 2, 1024);
-        let apart = |a: &PointCloud, b: &PointCloud| {
-            distribution_distance(&shape_distribution(&a.points), &shape_distribution(&b.points))
+        let likeness = |other: &PointCloud| {
+            Orientations::new(&Profile::new(&cloud.points)).likeness(&Profile::new(&other.points))
         };
-        assert!(apart(&cloud, &again).is_some(), "similar distributions");
         let distance_to = |other: &PointCloud| {
-            let rotations = Orientations::new(&cloud.points).onto(&Profile::new(&other.points));
+            let rotations = likeness(other).expect("similar profiles").rotations;
             let registered = cloud.register_probes(&Probes::new(&other.points), &rotations, 1.0);
             f64::from(cloud.distance_to(other, registered.expect("no distance is too far")))
         };
         let distance = distance_to(&again);
         assert!(distance < DEFAULT_DUPLICATE_DISTANCE, "{distance}");
         for rotation in [Mat3::from_rotation_y(1.0), Mat3::from_rotation_z(TAU / 4.0)] {
-            let rotated = rotated(&again, rotation);
-            assert!(apart(&cloud, &rotated).is_some(), "similar distributions");
-            let distance = distance_to(&rotated);
+            let distance = distance_to(&rotated(&again, rotation));
             assert!(distance < DEFAULT_DUPLICATE_DISTANCE, "rotated: {distance}");
         }
         let other = box_points(Vec3::new(1.0, 0.6, 0.3), 3, 1024);
@@ -395,9 +381,6 @@ mod tests {
             "a tenth higher: {distance}"
         );
         let flat = box_points(Vec3::new(1.0, 1.0, 0.1), 4, 1024);
-        assert!(
-            apart(&cloud, &flat).is_none(),
-            "another shape has another distribution"
-        );
+        assert!(likeness(&flat).is_none(), "another shape has another profile");
     }
 }

@@ -26,6 +26,14 @@ pub enum ExportError {
         /// Their file.
         name: String,
     },
+    /// The label of a row is none of a class.
+    #[error("{id} has the label {label}, which is that of no class")]
+    Label {
+        /// The object.
+        id: String,
+        /// Its label.
+        label: i64,
+    },
     /// Files of an export are loose, and loose files are written to disks.
     #[error("an export is written to a disk, not to an object store: {}", .path.display())]
     NotOnDisk {

@@ -3,13 +3,15 @@
 //! Rows are read, decoded and encoded in parallel and written in order. The folder is written beside its place and moved
 //! there when it is complete: nobody reads half of one.
 
+mod h5;
+mod hdf5_file;
 mod mvcnn;
 mod npy;
 mod webdataset;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -30,7 +32,7 @@ pub const DEFAULT_ROWS_PER_TAR: usize = 1000;
 /// Says what the folder is, and makes it one that may be replaced.
 const EXPORT_FILE_NAME: &str = "export.json";
 /// What exports write, in all layouts.
-const FILES: [&str; 10] = [
+const FILES: [&str; 14] = [
     LOCK_FILE_NAME,
     EXPORT_FILE_NAME,
     "objects.csv",
@@ -41,6 +43,10 @@ const FILES: [&str; 10] = [
     "ShapeNet-55/*.txt",
     "shapenet_pc/*.npy",
     "*-#.tar",
+    "ply_data_*.h5",
+    "main_split/*_objectdataset.h5",
+    "*_files.txt",
+    "shape_names.txt",
 ];
 /// Rows in flight per thread.
 const ROWS_PER_WORKER: usize = 3;
@@ -68,6 +74,10 @@ pub enum ExportFormat {
     Webdataset,
     /// Point-BERT's `ShapeNet55`, which Point-MAE and I2P-MAE read: an array per object, and lists of files.
     Npy,
+    /// HDF5 files of many objects, as those of `ModelNet40` and `ShapeNetPart` with 2048 points are.
+    H5,
+    /// An HDF5 file per split, as those of `ScanObjectNN` are.
+    H5Scanobjectnn,
 }
 
 fn unknown_format(text: &str) -> NameError {
@@ -89,8 +99,8 @@ impl ExportFormat {
 
     fn views(self) -> ViewSelection<'static> {
         match self {
-            Self::Npy => ViewSelection::None,
-            _ => ViewSelection::All,
+            Self::Npy | Self::H5 | Self::H5Scanobjectnn => ViewSelection::None,
+            Self::Mvcnn | Self::MvcnnPytorch | Self::Webdataset => ViewSelection::All,
         }
     }
 }
@@ -142,6 +152,14 @@ pub struct ExportReport {
 
 /// A file to write: its path in the folder, and its bytes.
 type OutputFile = (String, Vec<u8>);
+
+/// What a row becomes.
+enum Encoded {
+    /// Files of its own, or members of a tar file.
+    Files(Vec<OutputFile>),
+    /// A row of each array of an HDF5 file.
+    Arrays(Vec<Vec<u8>>),
+}
 
 /// A row and its number in the export, from 1.
 #[derive(Debug)]
@@ -268,11 +286,17 @@ fn write(
     on_event: &mut dyn FnMut(ExportEvent),
 ) -> Result<bool> {
     let format = options.format;
-    let encode = |row: &Row, sample: &Sample| match format {
-        ExportFormat::Mvcnn => mvcnn::files_for_tap(row, sample),
-        ExportFormat::MvcnnPytorch => Ok(mvcnn::files_for_pytorch(row, sample)),
-        ExportFormat::Webdataset => webdataset::members(row, sample),
-        ExportFormat::Npy => Ok(npy::files(row, sample)),
+    let mut tars = webdataset::Tars::new(options.rows_per_tar);
+    let layout = h5::H5Layout::new(dataset, format)?;
+    let mut h5_files = h5::H5Files::new(layout.clone());
+    let encode = |row: &Row, sample: &Sample| -> Result<Encoded> {
+        Ok(match format {
+            ExportFormat::Mvcnn => Encoded::Files(mvcnn::files_for_tap(row, sample)?),
+            ExportFormat::MvcnnPytorch => Encoded::Files(mvcnn::files_for_pytorch(row, sample)),
+            ExportFormat::Webdataset => Encoded::Files(webdataset::members(row, sample)?),
+            ExportFormat::Npy => Encoded::Files(npy::files(row, sample)),
+            ExportFormat::H5 | ExportFormat::H5Scanobjectnn => Encoded::Arrays(layout.encode(sample)?),
+        })
     };
     let job = OneStage::new(
         rows.len(),
@@ -289,16 +313,19 @@ fn write(
         max_items: ROWS_PER_WORKER * workers,
         max_bytes: u64::MAX,
     };
-    let mut tars = webdataset::Tars::new(options.rows_per_tar);
     let is_complete = run(&job, limits, cancel, &mut |delivery| {
-        let Delivery::Output(item, files) = delivery else {
+        let Delivery::Output(item, encoded) = delivery else {
             return Ok(());
         };
-        if format == ExportFormat::Webdataset {
-            tars.append(folder, &rows[item], &files)?;
-        } else {
-            for (name, bytes) in &files {
-                folder.write(name, bytes)?;
+        match encoded {
+            Encoded::Arrays(arrays) => h5_files.append(folder, &rows[item], &arrays)?,
+            Encoded::Files(members) if format == ExportFormat::Webdataset => {
+                tars.append(folder, &rows[item], &members)?;
+            }
+            Encoded::Files(files) => {
+                for (name, bytes) in &files {
+                    folder.write(name, bytes)?;
+                }
             }
         }
         on_event(ExportEvent::Written);
@@ -311,6 +338,7 @@ fn write(
     let lists = match format {
         ExportFormat::Mvcnn | ExportFormat::MvcnnPytorch => vec![mvcnn::list(rows)],
         ExportFormat::Npy => npy::lists(rows),
+        ExportFormat::H5 | ExportFormat::H5Scanobjectnn => layout.lists(rows, dataset.classes()),
         ExportFormat::Webdataset => Vec::new(),
     };
     for (name, bytes) in &lists {
@@ -369,7 +397,7 @@ impl Folder {
         }
     }
 
-    fn create(&mut self, name: &str) -> Result<BufWriter<File>> {
+    fn create(&mut self, name: &str) -> Result<File> {
         let path = self.path.join(name);
         let folder = path.parent().unwrap_or(&self.path);
         if folder != self.last {
@@ -378,15 +406,13 @@ impl Folder {
         }
         let file = File::create_new(&path).map_err(DatasetError::io("create", &path))?;
         self.num_files += 1;
-        Ok(BufWriter::new(file))
+        Ok(file)
     }
 
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path.join(name);
         let mut file = self.create(name)?;
-        file.write_all(bytes)
-            .and_then(|()| file.flush())
-            .map_err(DatasetError::io("write", &path))?;
+        file.write_all(bytes).map_err(DatasetError::io("write", &path))?;
         self.bytes += bytes.len() as u64;
         Ok(())
     }

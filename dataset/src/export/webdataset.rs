@@ -107,7 +107,7 @@ impl Tars {
                 let name = format!("{}-{number:06}.tar", row.split);
                 self.open.insert(Tar {
                     path: folder.path.join(&name),
-                    builder: Builder::new(folder.create(&name)?),
+                    builder: Builder::new(BufWriter::new(folder.create(&name)?)),
                 })
             }
         };

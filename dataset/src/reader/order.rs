@@ -1,7 +1,7 @@
 //! [`Order`]: which row of which dataset comes at which position of an epoch, alone or mixed by weight.
 //!
-//! A dataset has passes of its own, each a [`Permutation`] of its rows: in a pass each row comes exactly once, and the next
-//! pass begins when all have. A mixture takes the next row of one of its datasets at each position. Whose turn it is follows
+//! A dataset has passes of its own, each a [`Permutation`] of its rows, or a [`BlockShuffle`] of them: in a pass each row comes
+//! exactly once, and the next pass begins when all have. A mixture takes the next row of one of its datasets at each position. Whose turn it is follows
 //! from the position alone: of the first k positions a dataset gets its share of k, rounded, and these turns are shuffled
 //! within blocks of [`BLOCK_LEN`]. So the shares hold in every stretch of an epoch, not only on average.
 
@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::block_shuffle::BlockShuffle;
 use super::permutation::Permutation;
 use crate::error::{DatasetError, Result, StreamError};
 
@@ -27,6 +28,9 @@ pub struct Order {
     sets: Vec<Share>,
     /// Seed of the shuffle; row order if absent.
     seed: Option<u64>,
+    /// Rows are shuffled in blocks; each pass is a full permutation if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blocks: Option<BlockShuffle>,
     /// Positions of an epoch.
     len: u64,
 }
@@ -61,6 +65,7 @@ impl Order {
         Self {
             sets: vec![Share { num_rows, weight }],
             seed,
+            blocks: None,
             len: num_rows,
         }
     }
@@ -95,7 +100,15 @@ impl Order {
             len: sets.iter().map(|set| set.num_rows).sum(),
             sets,
             seed,
+            blocks: None,
         })
+    }
+
+    /// The same with passes that are shuffled in blocks. Without a seed nothing is shuffled.
+    #[must_use]
+    pub fn in_blocks(self, blocks: BlockShuffle) -> Self {
+        let blocks = Some(blocks);
+        Self { blocks, ..self }
     }
 
     /// Positions of an epoch: the number of rows of all datasets.
@@ -120,9 +133,10 @@ impl Order {
         let (set, turn) = self.turn(epoch, position);
         let Share { num_rows, .. } = self.sets[set];
         let (pass, place) = (turn / num_rows, turn % num_rows);
-        let row = match self.seed {
-            Some(seed) => Permutation::new(num_rows, &[seed, OF_ROWS, set as u64, pass]).at(place),
-            None => place,
+        let row = match (self.seed, self.blocks) {
+            (None, _) => place,
+            (Some(seed), None) => Permutation::new(num_rows, &[seed, OF_ROWS, set as u64, pass]).at(place),
+            (Some(seed), Some(blocks)) => blocks.row_at(num_rows, [seed, set as u64, pass], place),
         };
         Place { set, pass, row }
     }

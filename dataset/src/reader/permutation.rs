@@ -61,12 +61,35 @@ impl Permutation {
         row
     }
 
-    /// The network: each round adds to one half what a function makes of the other.
+    /// The place of a row.
+    ///
+    /// # Panics
+    /// When `row` is not below [`len`](Self::len).
+    #[must_use]
+    pub fn place_of(&self, row: u64) -> u64 {
+        assert!(row < self.len, "row {row} of {}", self.len);
+        let mut place = self.permute_back(row);
+        while place >= self.len {
+            place = self.permute_back(place);
+        }
+        place
+    }
+
     fn permute(&self, number: u64) -> u64 {
+        self.through_rounds(number, self.round_keys.iter().enumerate())
+    }
+
+    /// The inverse of [`permute`](Self::permute): a round is its own inverse.
+    fn permute_back(&self, number: u64) -> u64 {
+        self.through_rounds(number, self.round_keys.iter().enumerate().rev())
+    }
+
+    /// The network: each round adds to one half what a function makes of the other.
+    fn through_rounds<'a>(&self, number: u64, rounds: impl Iterator<Item = (usize, &'a u64)>) -> u64 {
         let [upper_bits, lower_bits] = self.half_bits;
         let [upper_mask, lower_mask] = self.half_bits.map(|bits| (1_u64 << bits) - 1);
         let (mut upper, mut lower) = (number >> lower_bits & upper_mask, number & lower_mask);
-        for (round, key) in self.round_keys.iter().enumerate() {
+        for (round, key) in rounds {
             if round % 2 == 0 {
                 upper ^= mix(lower ^ key) & upper_mask;
             } else {
@@ -99,6 +122,7 @@ mod tests {
         fn every_row_comes_once(len in 0..3000_u64, key in any::<[u64; 3]>()) {
             let permutation = Permutation::new(len, &key);
             let rows: BTreeSet<u64> = (0..len).map(|place| permutation.at(place)).collect();
+            prop_assert!((0..len).all(|place| permutation.place_of(permutation.at(place)) == place), "the inverse");
             prop_assert_eq!(rows.len() as u64, len);
             prop_assert!(rows.last().is_none_or(|&last| last < len));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Dataset;
+use super::block_shuffle::BlockShuffle;
 use super::order::{Order, Place};
 use super::prefetch::Prefetch;
 use crate::error::{DatasetError, Result, StreamError};
@@ -54,6 +55,7 @@ pub struct Reader {
     filter: Option<Predicate>,
     projection: Projection,
     seed: Option<u64>,
+    blocks: Option<BlockShuffle>,
     rank: u64,
     num_ranks: u64,
     is_even: bool,
@@ -75,6 +77,7 @@ impl Reader {
             filter: None,
             projection: Projection::default(),
             seed: None,
+            blocks: None,
             rank: 0,
             num_ranks: 1,
             is_even: false,
@@ -101,8 +104,15 @@ impl Reader {
 
     /// Shuffled anew each epoch: a full permutation, which is a function of (seed, epoch).
     pub fn shuffled(self, seed: u64) -> Self {
-        let seed = Some(seed);
-        Self { seed, ..self }
+        let (seed, blocks) = (Some(seed), None);
+        Self { seed, blocks, ..self }
+    }
+
+    /// Shuffled anew each epoch in blocks of consecutive rows, so that rows that lie together on a disk or in a store are read
+    /// together: each row group about once an epoch. A function of (seed, epoch) too.
+    pub fn shuffled_in_blocks(self, seed: u64, blocks: BlockShuffle) -> Self {
+        let (seed, blocks) = (Some(seed), Some(blocks));
+        Self { seed, blocks, ..self }
     }
 
     /// Only the share of one of several processes: of each `num_ranks` positions the one numbered `rank`. Shares do not
@@ -168,6 +178,10 @@ impl Reader {
         let weights = self.sets.iter().map(|(_, weight)| *weight);
         let shares: Vec<_> = rows.iter().map(SetRows::len).zip(weights).collect();
         let order = Order::mixed(&shares, self.seed)?;
+        let order = match self.blocks {
+            Some(blocks) => order.in_blocks(blocks),
+            None => order,
+        };
         let num_threads = match self.num_threads {
             0 => self
                 .sets

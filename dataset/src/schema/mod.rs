@@ -12,6 +12,8 @@ mod sample;
 pub use column_set::{ColumnSet, Columns};
 pub use mesh_issue::{MIN_DEGENERATE_RATIO, MeshIssue, MeshIssues};
 pub use mesh_stats::MeshStats;
+#[cfg(feature = "build")]
+pub(crate) use sample::little_endian;
 pub use sample::{ObjectId, RowDigest, Sample, SampleView, Split};
 
 use std::collections::HashMap;

@@ -240,7 +240,7 @@ pub struct RowDigest {
     pub views_sha256: String,
 }
 
-fn little_endian(numbers: &[f32]) -> Vec<u8> {
+pub(crate) fn little_endian(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// Folder of shards.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// The layout: mvcnn, mvcnn-pytorch, webdataset or npy.
+    /// The layout: mvcnn, mvcnn-pytorch, webdataset, npy, h5 or h5-scanobjectnn.
     #[arg(long = "as", value_name = "LAYOUT")]
     format: ExportFormat,
     /// Folder to write.
@@ -54,6 +54,11 @@ Layouts:
   npy            Point-BERT's ShapeNet55, which Point-MAE and I2P-MAE read:
                    shapenet_pc/CATEGORY-NAME.npy, ShapeNet-55/{train,test}.txt
                  Their configurations expect 8192 points, and train and test splits.
+  h5             what PointNet++, DGCNN and PointNeXt read as modelnet40_ply_hdf5_2048, and with parts as hdf5_data:
+                   ply_data_SPLIT0.h5 ...                           data, label, normal, pid; 2048 objects each
+                   SPLIT_files.txt, shape_names.txt
+  h5-scanobjectnn  what Point-MAE, I2P-MAE, TAP and PointNeXt read as ScanObjectNN, at 2048 points:
+                   main_split/{training,test}_objectdataset.h5      data, label
 
 objects.csv says which object a number is; export.json what was exported.
 
@@ -61,7 +66,8 @@ Examples:
   tap dataset export shards --as mvcnn --out data/ShapeNet55
   tap dataset export shards --as webdataset --rows-per-tar 500 --out tars
   tap dataset build meshes --no-views --num-points 8192 --split-fractions 0.9,0.1 --out points
-  tap dataset export points --as npy --out data/ShapeNet55-34";
+  tap dataset export points --as npy --out data/ShapeNet55-34
+  tap dataset export points --as h5 --out data/modelnet40_ply_hdf5_2048";
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]

@@ -16,13 +16,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tap_dataset::Split;
+use tap_dataset::{BlockShuffle, Split};
 use toml::Table;
 
 use crate::data::augment::{HeightFrom, PartAugmentation};
 use crate::data::collator::PointSampling;
 use crate::data::point_view::HiddenPoints;
-use crate::data::sampler::LastBatch;
+use crate::data::sampler::{LastBatch, RowOrder};
 use crate::error::TrainError;
 use crate::model::loss::{PhotographWeights, PixelDistance};
 use crate::model::{Compat, DecoderConfig, EncoderConfig, HeadConfig};
@@ -189,6 +189,11 @@ pub struct DataConfig {
     /// all others stays as it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leave_out: Vec<String>,
+    /// How the rows of an epoch are shuffled: `keyed`, a full permutation, or `blocks`, for disks and stores that are slow to
+    /// seek. `listed` is the order of runs that earlier versions began.
+    pub order: RowOrder,
+    /// Sizes of blocks and windows, for `order = "blocks"`.
+    pub blocks: BlockShuffle,
     /// Further data sets to train on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixConfig>,
@@ -222,6 +227,8 @@ impl Default for DataConfig {
             filter: String::new(),
             fraction: 1.0,
             leave_out: Vec::new(),
+            order: RowOrder::Keyed,
+            blocks: BlockShuffle::default(),
             mix: Vec::new(),
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tap_dataset::Split;
+use tap_dataset::{BlockShuffle, Split};
 
 use super::{
     Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, Selection, invalid, range,
@@ -341,9 +341,21 @@ pub struct DataPlan {
     /// The order of rows; that of earlier versions if absent.
     #[serde(default, skip_serializing_if = "is_default")]
     pub order: RowOrder,
+    /// Sizes of blocks and windows, for rows that are shuffled in blocks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub blocks: BlockShuffle,
     /// Data sets that are mixed into the training rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mix: Vec<MixPlan>,
+}
+
+impl DataPlan {
+    /// Keeps the order of a run that an earlier version began: no setting names another one for it.
+    pub(crate) fn keep_listed(&mut self, begun: &Self) {
+        if begun.order == RowOrder::Listed {
+            self.order = RowOrder::Listed;
+        }
+    }
 }
 
 /// A data set that is mixed into the training rows.
@@ -501,7 +513,11 @@ impl Plan {
                 filter: config.data.filter.clone(),
                 fraction: config.data.fraction,
                 leave_out: config.data.leave_out.clone(),
-                order: RowOrder::Keyed,
+                order: config.data.order,
+                blocks: match config.data.order {
+                    RowOrder::Blocks => config.data.blocks,
+                    RowOrder::Keyed | RowOrder::Listed => BlockShuffle::default(),
+                },
                 mix: dataset_info.mix.clone(),
             },
             phase: phase_plan(phase, num_steps, steps_per_epoch),

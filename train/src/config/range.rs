@@ -15,6 +15,7 @@ use crate::model::{EncoderConfig, PointM2aeConfig};
 const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&["data"], &["num_points", "num_views"], COUNT),
     (&["data"], &["cache_mib"], COUNT_OR_NONE),
+    (&["data"], &["block_rows", "window_blocks"], COUNT),
     (&["data"], &["weight"], WEIGHT),
     (&["data"], &["fraction"], FRACTION),
     (&PHASES, &["batch_size", "accumulation_steps"], COUNT),

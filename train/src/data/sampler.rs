@@ -26,7 +26,7 @@ pub enum Shuffle {
     Listed(u64),
 }
 
-/// The order of rows that a run was begun with, as its plan names it.
+/// The order of rows of a run, as its configuration and its plan name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RowOrder {
@@ -35,6 +35,8 @@ pub enum RowOrder {
     Listed,
     /// See [`Shuffle::Keyed`].
     Keyed,
+    /// The same in blocks of consecutive rows: see [`BlockShuffle`](tap_dataset::BlockShuffle).
+    Blocks,
 }
 
 /// Assignment of rows to batches.

@@ -516,7 +516,11 @@ fn shuffle(plan: &Plan, source: &dyn SampleSource) -> Result<Shuffle, TrainError
         .map(|rows| rows as u64)
         .zip(weights)
         .collect();
-    Ok(Shuffle::Keyed(Order::mixed(&shares, Some(plan.seed))?))
+    let order = Order::mixed(&shares, Some(plan.seed))?;
+    Ok(Shuffle::Keyed(match plan.data.order {
+        RowOrder::Blocks => order.in_blocks(plan.data.blocks),
+        RowOrder::Keyed | RowOrder::Listed => order,
+    }))
 }
 
 /// Batches for evaluation: every row once, in order, without random augmentation.

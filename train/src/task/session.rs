@@ -190,7 +190,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         }
         plan.continued_from.clone_from(&begun.continued_from);
         plan.preset.clone_from(&begun.preset);
-        plan.data.order = begun.data.order;
+        plan.data.keep_listed(&begun.data);
         let differences = begun.differences_of_numbers(plan);
         if !differences.is_empty() {
             let is_schedule = begun
@@ -247,7 +247,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
             path: parent.path.clone(),
         };
         plan.continued_from.clone_from(&parent.plan.continued_from);
-        plan.data.order = parent.plan.data.order;
+        plan.data.keep_listed(&parent.plan.data);
         let others = parent
             .plan
             .differences_of_numbers(&plan.with_schedule_of(&parent.plan));
