@@ -295,15 +295,16 @@ impl OpenData {
     /// Where there are none.
     pub fn train_rows(
         &self,
-        config: &DataConfig,
+        splits: &[Split],
+        fraction: f64,
         labels_per_class: usize,
         seed: u64,
     ) -> Result<ShardSource, TrainError> {
         let others = self.mixed.iter().map(|mixed| mixed.set.clone());
         let sets = iter::once(self.first_set()).chain(others).collect();
-        let all = ShardSource::try_new(sets, &self.classes(), &config.train_splits, self.filter.as_ref())?;
-        let all = if config.fraction < 1.0 {
-            all.part(config.fraction, seed)
+        let all = ShardSource::try_new(sets, &self.classes(), splits, self.filter.as_ref())?;
+        let all = if fraction < 1.0 {
+            all.part(fraction, seed)
         } else {
             all
         };
@@ -425,7 +426,12 @@ impl OpenData {
         if task != Task::Pretrain {
             self.require_same_labels()?;
         }
-        let train = self.train_rows(&config.data, labels_per_class, config.seed)?;
+        let train = self.train_rows(
+            &config.data.train_splits,
+            config.data.fraction,
+            labels_per_class,
+            config.seed,
+        )?;
         if !self.leave_out.is_empty() {
             self.check_left_out(&train)?;
         }

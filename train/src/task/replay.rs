@@ -198,7 +198,12 @@ impl Recorded {
             });
         }
         let plan = &self.plan;
-        let train = data.train_rows(&plan.data.train_splits, plan.labels_per_class, plan.seed)?;
+        let train = data.train_rows(
+            &plan.data.train_splits,
+            plan.data.fraction,
+            plan.labels_per_class,
+            plan.seed,
+        )?;
         Ok((data, train))
     }
 
