@@ -221,7 +221,12 @@ fn python_gets_what_the_crates_make() {
 /// maturin asks cargo for this crate alone, with other features of its dependencies than the workspace's, which would all be
 /// compiled again. So here `cargo rustc` gives it what the tests have been built with.
 const CARGO_OF_THE_TESTS: &str = r#"#!/bin/sh
-[ "$1" = rustc ] || exec "$TAP_CARGO" "$@"
+case $1 in
+    # Crates that other platforms need may not be here.
+    metadata) exec "$TAP_CARGO" "$@" --filter-platform "$("$TAP_CARGO" -vV | sed -n 's/^host: //p')" ;;
+    rustc) ;;
+    *) exec "$TAP_CARGO" "$@" ;;
+esac
 # What maturin tells pyo3's build scripts follows from the features too, and would have them run again.
 unset PYO3_CONFIG_FILE PYO3_ENVIRONMENT_SIGNATURE PYO3_PYTHON
 exec "$TAP_CARGO" test --no-run --workspace --test package --features object-store --locked \
@@ -238,6 +243,12 @@ fn the_wheel_installs_into_a_fresh_environment() {
     fs::write(&cargo, CARGO_OF_THE_TESTS).unwrap();
     fs::set_permissions(&cargo, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let python = readers.join("python");
+    // maturin asks for metadata by name and builds by the variable.
+    let of_user = env::var_os("PATH").unwrap_or_default();
+    let path = [place.path().to_owned()]
+        .into_iter()
+        .chain(env::split_paths(&of_user));
+    let path = env::join_paths(path).unwrap();
     succeeds(
         Command::new(tools.join("bin/maturin"))
             .args(["build", "--profile", "dev", "--offline", "--out"])
@@ -247,6 +258,7 @@ fn the_wheel_installs_into_a_fresh_environment() {
             .arg("--interpreter")
             .arg(&python)
             .env("CARGO", &cargo)
+            .env("PATH", path)
             .env("TAP_CARGO", env!("CARGO"))
             .current_dir(root()),
     );

@@ -195,6 +195,8 @@ fn relighting_matches_a_fresh_rendering() {
                     lighting: lighting.clone(),
                     ..RenderRecipe::default()
                 };
+                // Two triangles of one plane that share a pixel are each as far away as their own part of it.
+                let allowed = if preset == "depth" { 4 } else { 1 };
                 let direct = software.render(&mesh, &centered(&mesh), &recipe).unwrap();
                 recipe.lighting = Lighting {
                     normals,
@@ -217,7 +219,7 @@ fn relighting_matches_a_fresh_rendering() {
                                 .max()
                                 .unwrap();
                             assert!(
-                                off <= 1,
+                                off <= allowed,
                                 "{name}, {preset}: {:?} is not {:?}",
                                 relit[i],
                                 expected[i]

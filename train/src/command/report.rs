@@ -33,11 +33,7 @@ pub(crate) struct ReportArgs {
 
 impl ReportArgs {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let runs = self
-            .runs
-            .iter()
-            .map(|path| Run::read(path))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let runs = Run::read_all(&self.runs)?;
         let inputs: Vec<_> = self.runs.iter().map(PathBuf::as_path).collect();
         replace_file(&self.out, self.force, &inputs, is_report)?;
         write_atomic(&self.out, html(&runs).as_bytes())?;

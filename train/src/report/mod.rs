@@ -2,7 +2,7 @@
 
 mod page;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,8 @@ type Curves = BTreeMap<(String, String), Vec<(u64, f64)>>;
 /// A run as its folder has it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
-    /// The folder.
-    pub(crate) path: PathBuf,
+    /// The end of its path that tells it from the other runs.
+    pub(crate) name: String,
     /// Every setting of `config.toml` by its dotted name.
     pub(crate) settings: BTreeMap<String, String>,
     /// Numbers and texts of `result.json` by their dotted names; none of a run that is not finished.
@@ -37,11 +37,16 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Reads a run, finished or not.
+    /// Reads runs, finished or not.
     ///
     /// # Errors
-    /// Where the folder is none of a run, or a file in it is damaged.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    /// Where a folder is none of a run, or a file in it is damaged.
+    pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Self>> {
+        let named = paths.iter().zip(distinct_names(paths));
+        named.map(|(path, name)| Self::read(path, name)).collect()
+    }
+
+    fn read(path: &Path, name: String) -> Result<Self> {
         ensure!(
             is_run(path),
             "not the folder of a run, it has no {CONFIG_FILE}: {}",
@@ -65,19 +70,12 @@ impl Run {
             });
         }
         Ok(Self {
-            path: path.to_owned(),
+            name,
             settings,
             result,
             curves: read_curves(&path.join(METRICS_FILE))?,
             picture: newest_picture(&path.join("samples"))?,
         })
-    }
-
-    /// The name of its folder.
-    pub(crate) fn name(&self) -> String {
-        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        name.to_string_lossy().into_owned()
     }
 
     fn of_no_repetition(&self) -> BTreeMap<&str, &str> {
@@ -114,24 +112,24 @@ impl<'a> Group<'a> {
 
     /// The name of its run, or the beginning that all their names have in common.
     pub(crate) fn label(&self) -> String {
-        let names: Vec<String> = self.runs.iter().map(|run| run.name()).collect();
+        let names: Vec<&str> = self.runs.iter().map(|run| run.name.as_str()).collect();
         let [first, others @ ..] = names.as_slice() else {
             return String::new();
         };
         if others.is_empty() {
-            return first.clone();
+            return (*first).to_owned();
         }
         let is_common = |end: &usize| others.iter().all(|name| name.get(..*end) == first.get(..*end));
         let end = (0..=first.len())
             .filter(|&end| first.is_char_boundary(end))
             .take_while(is_common)
             .last();
-        let common = first[..end.unwrap_or(0)].trim_end_matches(['-', '_', ' ', '.']);
+        let common = first[..end.unwrap_or(0)].trim_end_matches(['-', '_', ' ', '.', '/']);
         let common = common
             .strip_suffix("seed")
             .unwrap_or(common)
-            .trim_end_matches(['-', '_']);
-        let name = if common.is_empty() { first } else { common };
+            .trim_end_matches(['-', '_', '/']);
+        let name = if common.is_empty() { *first } else { common };
         format!("{name} ({} seeds)", self.runs.len())
     }
 
@@ -151,17 +149,46 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Settings that are not the same in all runs, each with its value in every run.
-pub(crate) fn differences(runs: &[Run]) -> Vec<(String, Vec<Option<&str>>)> {
-    let names: std::collections::BTreeSet<&String> =
-        runs.iter().flat_map(|run| run.settings.keys()).collect();
+/// Settings that are not the same in all groups, each with its values in every group; none where a group does not have it.
+pub(crate) fn differences<'a>(groups: &[Group<'a>]) -> Vec<(&'a str, Vec<BTreeSet<&'a str>>)> {
+    let runs = groups.iter().flat_map(|group| &group.runs);
+    let names: BTreeSet<&str> = runs
+        .flat_map(|run| run.settings.keys())
+        .map(String::as_str)
+        .collect();
     let of_all = names.into_iter().map(|name| {
-        let values = runs.iter().map(|run| run.settings.get(name).map(String::as_str));
-        (name.clone(), values.collect::<Vec<_>>())
+        let of_group = |group: &Group<'a>| {
+            let values = group.runs.iter().filter_map(|run| run.settings.get(name));
+            values.map(String::as_str).collect()
+        };
+        (name, groups.iter().map(of_group).collect::<Vec<_>>())
     });
     of_all
         .filter(|(_, values)| values.iter().any(|value| *value != values[0]))
         .collect()
+}
+
+/// The last components of each path, as few as tell it from the others.
+fn distinct_names(paths: &[PathBuf]) -> Vec<String> {
+    let whole = paths
+        .iter()
+        .map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
+    let whole: Vec<PathBuf> = whole.collect();
+    let end = |path: &Path, count: usize| -> PathBuf {
+        let skipped = path.components().count().saturating_sub(count);
+        path.components().skip(skipped).collect()
+    };
+    let name = |path: &PathBuf| {
+        let is_its_own = |count: &usize| {
+            let alike = whole
+                .iter()
+                .filter(|other| end(other, *count) == end(path, *count));
+            alike.count() == 1
+        };
+        let count = (1..=path.components().count()).find(is_its_own);
+        end(path, count.unwrap_or(1)).display().to_string()
+    };
+    whole.iter().map(name).collect()
 }
 
 /// The last value of each scalar of each step; a line that was torn by a kill is passed over.
@@ -250,7 +277,7 @@ pub(crate) mod tests {
         ];
         let curve = vec![(1, loss), (2, loss / 2.0)];
         Run {
-            path: PathBuf::from(name),
+            name: name.to_owned(),
             settings: settings
                 .map(|(name, value)| (name.to_owned(), value))
                 .into_iter()
@@ -274,25 +301,26 @@ pub(crate) mod tests {
         let curve = groups[0].curve("step", "loss");
         assert_eq!((curve[0].0, curve[0].1.mean, curve[1].1.mean), (1, 0.5, 0.25));
         assert!((curve[0].1.std - 0.02_f64.sqrt()).abs() < 1e-12, "{curve:?}");
-        let [(name, values)] = &differences(&runs[..2])[..] else {
-            panic!("one setting differs")
+        let differences = differences(&groups);
+        let [(name, values), (other, _)] = &differences[..] else {
+            panic!("{differences:?}")
         };
-        assert_eq!(
-            (name.as_str(), &values[..]),
-            ("photograph.num_blocks", &[Some("2"), Some("4")][..])
-        );
+        assert_eq!((*name, *other), ("photograph.num_blocks", "seed"));
+        assert_eq!(values[..], [BTreeSet::from(["2"]), BTreeSet::from(["4"])]);
+    }
+
+    #[test]
+    fn names_are_as_long_as_they_must_be() {
+        let paths = ["a/run", "b/run", "b/other"].map(PathBuf::from);
+        assert_eq!(distinct_names(&paths), ["a/run", "b/run", "other"]);
     }
 
     #[test]
     fn a_run_is_read_from_its_folder() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        assert!(
-            Run::read(dir.path())
-                .unwrap_err()
-                .to_string()
-                .contains("config.toml")
-        );
+        let read = || Run::read(dir.path(), String::from("run"));
+        assert!(read().unwrap_err().to_string().contains("config.toml"));
         write(CONFIG_FILE, "seed = 3\n[phase.schedule]\nbase = 0.5\n");
         let lines = [
             r#"{"kind":"step","step":1,"loss":0.5}"#,
@@ -307,7 +335,7 @@ pub(crate) mod tests {
         fs::create_dir(dir.path().join("samples")).unwrap();
         write("samples/step-0000000100.png", "older");
         write("samples/final.png", "newest");
-        let run = Run::read(dir.path()).unwrap();
+        let run = read().unwrap();
         assert_eq!(run.settings["phase.schedule.base"], "0.5");
         assert_eq!(
             run.result.keys().collect::<Vec<_>>(),
@@ -319,7 +347,7 @@ pub(crate) mod tests {
         );
         assert_eq!(run.picture.as_deref(), Some(&b"newest"[..]));
         write(RESULT_FILE, "{");
-        let error = Run::read(dir.path()).unwrap_err().to_string();
+        let error = read().unwrap_err().to_string();
         assert!(
             error.contains("damaged") && error.contains(RESULT_FILE),
             "{error}"

@@ -55,17 +55,17 @@ pub(crate) fn html(runs: &[Run]) -> String {
          <meta name='viewport' content='width=device-width, initial-scale=1'>\
          {ALONE}<title>Runs compared</title><style>{COLORS}{STYLE}</style></head><body>\n<h1>{}</h1>\n",
         if let [run] = runs {
-            escape(&run.name())
+            escape(&run.name)
         } else {
             format!("{} runs compared", runs.len())
         }
     );
     section(&mut page, "Results", &results(runs));
-    if runs.len() > 1 {
-        section(&mut page, "What differs", &differing(runs));
-    }
     section(&mut page, "Curves", &curves(&groups));
     section(&mut page, "Pictures", &pictures(runs));
+    if groups.len() > 1 {
+        section(&mut page, "What differs", &differing(&groups));
+    }
     section(&mut page, "Settings", &settings(&groups));
     page.push_str("</body></html>\n");
     page
@@ -99,15 +99,11 @@ fn results(runs: &[Run]) -> String {
     }
     html.push_str("</tr>");
     for run in runs {
-        let _ = write!(html, "<tr><td>{}</td>", escape(&run.name()));
+        let _ = write!(html, "<tr><td>{}</td>", escape(&run.name));
         for name in &provenance {
             let text = fact(run, name).unwrap_or_default();
-            let shown = if name.ends_with("sha256") {
-                text.chars().take(HASH_DIGITS).collect()
-            } else {
-                text.clone()
-            };
-            let _ = write!(html, "<td title='{}'>{}</td>", escape(&text), escape(&shown));
+            let shown = shortened(name, &text);
+            let _ = write!(html, "<td title='{}'>{}</td>", escape(&text), escape(shown));
         }
         for &name in &numbers {
             let number = run.result.get(name).and_then(Json::as_f64);
@@ -128,31 +124,38 @@ fn fact(run: &Run, name: &str) -> Option<String> {
     of_result.or_else(|| run.settings.get(name).cloned())
 }
 
-fn differing(runs: &[Run]) -> String {
-    let differences = differences(runs);
+/// A table with a column a group; what its runs do not have in common are several values.
+fn differing(groups: &[Group<'_>]) -> String {
+    let differences = differences(groups);
     if differences.is_empty() {
         return String::from("<p>Nothing: all settings are the same.</p>");
     }
     let mut html = String::from("<div class='wide'><table><tr><th>setting</th>");
-    for run in runs {
-        let _ = write!(html, "<th>{}</th>", escape(&run.name()));
+    for group in groups {
+        let _ = write!(html, "<th>{}</th>", escape(&group.label()));
     }
     html.push_str("</tr>");
-    for (name, values) in differences {
-        let _ = write!(html, "<tr><td><code>{}</code></td>", escape(&name));
-        for value in values {
-            let value = value.unwrap_or("–");
-            let shown: String = if name.ends_with("sha256") {
-                value.chars().take(HASH_DIGITS).collect()
-            } else {
-                value.to_owned()
-            };
-            let _ = write!(html, "<td title='{}'>{}</td>", escape(value), escape(&shown));
+    for (name, of_groups) in differences {
+        let _ = write!(html, "<tr><td><code>{}</code></td>", escape(name));
+        for values in of_groups {
+            let shown: Vec<&str> = values.iter().map(|value| shortened(name, value)).collect();
+            let [whole, shown] =
+                [values.into_iter().collect(), shown].map(|values: Vec<&str>| values.join(", "));
+            let _ = write!(html, "<td title='{}'>{}</td>", escape(&whole), escape(&shown));
         }
         html.push_str("</tr>");
     }
     html.push_str("</table></div>");
     html
+}
+
+/// The beginning of a hash; anything else as it is.
+fn shortened<'a>(name: &str, value: &'a str) -> &'a str {
+    if name.ends_with("sha256") {
+        value.get(..HASH_DIGITS).unwrap_or(value)
+    } else {
+        value
+    }
 }
 
 /// Charts of all scalars: those that tell how good a run is, and the rest folded away.
@@ -239,7 +242,7 @@ fn pictures(runs: &[Run]) -> String {
             let _ = write!(
                 html,
                 "<h3>{0}</h3><figure><img alt='pictures of {0}' src='data:image/png;base64,{1}'></figure>",
-                escape(&run.name()),
+                escape(&run.name),
                 base64(png)
             );
         }
