@@ -104,7 +104,10 @@ fn photograph(vs: &nn::Path<'_>, model: &str, config: &TapConfig, batch: i64) ->
 fn masked(vs: &nn::Path<'_>, model: &str, batch: i64) -> anyhow::Result<LossOfStep> {
     const VIEWS: i64 = 3;
     const CHANNELS: i64 = 512;
-    let config = Config::load(Some(&format!("paper-{model}")), &[])?;
+    let config = Config::load(
+        Some(&format!("paper-{model}")),
+        &[format!("pretrain.batch_size={batch}")],
+    )?;
     let points = config.data.num_points as i64;
     let data = DatasetInfo {
         sha256: String::new(),
