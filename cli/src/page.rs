@@ -1,9 +1,16 @@
 //! What HTML pages share: colors, escaping, embedded data. Each page is a single file that loads nothing.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::ui::printable;
+
+/// Bytes of a page that [`head_of`] reads.
+const MAX_HEAD_BYTES: u64 = 1024;
 
 /// Colors of light and dark mode.
 pub const COLORS: &str = "
@@ -26,6 +33,17 @@ pub fn escape(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
         .replace('\'', "&#39;")
+}
+
+/// The beginning of a file, where a page names the program that wrote it; empty where it cannot be read.
+#[must_use]
+pub fn head_of(file: &Path) -> String {
+    let mut head = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MAX_HEAD_BYTES).read_to_end(&mut head));
+    match read {
+        Ok(_) => String::from_utf8_lossy(&head).into_owned(),
+        Err(_) => String::new(),
+    }
 }
 
 /// Standard Base64.

@@ -1,21 +1,17 @@
 //! The page itself.
 
 use std::fmt::Write;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use tap_dataset::{Manifest, Split};
 
 use super::Preview;
-use tap_cli::page::{ALONE, COLORS, embedded_json, escape};
+use tap_cli::page::{ALONE, COLORS, embedded_json, escape, head_of};
 use tap_cli::ui;
 
 /// Names the program in a page's head.
 const GENERATOR: &str = "<meta name='generator' content='tap dataset preview'>";
-/// Bytes within which a head names it.
-const MAX_HEAD_BYTES: u64 = 1024;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("viewer.js");
@@ -32,10 +28,8 @@ const VIEWER: &str = "\
 /// Is a file a page that [`html`] gave? Those of older versions have no name of the program in them, but forbid to load
 /// anything in words of their own.
 pub(crate) fn is_preview(file: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(MAX_HEAD_BYTES).read_to_end(&mut head));
-    let head = String::from_utf8_lossy(&head);
-    read.is_ok() && head.starts_with("<!doctype html>") && (head.contains(GENERATOR) || head.contains(ALONE))
+    let head = head_of(file);
+    head.starts_with("<!doctype html>") && (head.contains(GENERATOR) || head.contains(ALONE))
 }
 
 /// The preview as a single HTML file.

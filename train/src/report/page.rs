@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use serde_json::Value as Json;
 use tap_cli::chart::{self, Line, Scale};
-use tap_cli::page::{ALONE, COLORS, base64, escape};
+use tap_cli::page::{ALONE, COLORS, base64, escape, head_of};
 use tap_train::metric::Summary;
 use tap_train::run::event::Record;
 
@@ -16,8 +14,6 @@ use super::{Group, Run, differences, text_of};
 
 /// Names the program in a page's head.
 const GENERATOR: &str = "<meta name='generator' content='tap-train report'>";
-/// Bytes within which a head names it.
-const MAX_HEAD_BYTES: u64 = 1024;
 const STYLE: &str = include_str!("style.css");
 /// Series that have a color of their own.
 const NUM_COLORS: usize = 8;
@@ -42,9 +38,7 @@ const HASH_DIGITS: usize = 12;
 
 /// Whether a file is a page that [`html`] gave.
 pub(crate) fn is_report(file: &Path) -> bool {
-    let mut head = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(MAX_HEAD_BYTES).read_to_end(&mut head));
-    read.is_ok() && String::from_utf8_lossy(&head).contains(GENERATOR)
+    head_of(file).contains(GENERATOR)
 }
 
 /// The page.
