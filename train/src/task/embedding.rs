@@ -107,12 +107,20 @@ pub struct FrozenEncoder {
     _store: VarStore,
 }
 
-impl FrozenEncoder {
-    /// Opens the data and the encoder of `init`. Which splits are trained on does not matter: those with rows count.
+/// The data, whose pictures are not looked at, and the weights that its rows are embedded by.
+pub(super) struct OpenEncoder {
+    pub(super) data: OpenData,
+    pub(super) weights: EncoderWeights,
+    /// SHA-256 of the weights' file.
+    pub(super) init_sha256: String,
+}
+
+impl OpenEncoder {
+    /// Opens the data and reads the encoder of `init`.
     ///
     /// # Errors
-    /// Where one of them cannot be read, or the weights do not fit the configuration.
-    pub fn open(
+    /// Where one of them cannot be read.
+    pub(super) fn open(
         config: &Config,
         options: &RunOptions,
         init: &Path,
@@ -127,7 +135,30 @@ impl FrozenEncoder {
         for note in &weights.notes {
             on_event(TrainEvent::Note(note.clone()));
         }
-        let init_sha256 = file_sha256(&weights.file)?;
+        Ok(Self {
+            init_sha256: file_sha256(&weights.file)?,
+            data,
+            weights,
+        })
+    }
+}
+
+impl FrozenEncoder {
+    /// Opens the data and the encoder of `init`. Which splits are trained on does not matter: those with rows count.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read, or the weights do not fit the configuration.
+    pub fn open(
+        config: &Config,
+        options: &RunOptions,
+        init: &Path,
+        on_event: OnEvent<'_>,
+    ) -> Result<Self, TrainError> {
+        let OpenEncoder {
+            data,
+            weights,
+            init_sha256,
+        } = OpenEncoder::open(config, options, init, on_event)?;
         let mut config = config.clone();
         config.data.train_splits = data.filled_splits()?;
         let (plan, _) = data.plan(None, &config, Task::Classify, 0, &init_sha256)?;

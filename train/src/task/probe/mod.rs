@@ -22,9 +22,9 @@ use self::grid::{LabeledEmbeddings, score_grid};
 use self::linear_svm::LinearSvm;
 use self::neighbors::nearest_classes;
 use self::scaler::StandardScaler;
-use super::embedding::{Pooling, calibrate, embed_rows, loaded_encoder, random_encoder};
+use super::embedding::{OpenEncoder, Pooling, calibrate, embed_rows, loaded_encoder, random_encoder};
+use super::evaluation_batches;
 use super::provenance::{VERSION, data_name, rows_sha256};
-use super::{DataChoice, OpenData, evaluation_batches};
 use crate::config::{Config, MixPlan, Task};
 use crate::data::collator::ViewSampling;
 use crate::data::source::{SampleSource, draw_per_class};
@@ -33,10 +33,9 @@ use crate::error::TrainError;
 use crate::metric::{Summary, accuracy};
 use crate::process::device_name;
 use crate::run::event::{OnEvent, TrainEvent};
-use crate::run::weights::{TrainedOn, read_encoder};
+use crate::run::weights::TrainedOn;
 use crate::run::write_json;
 use crate::seed::torch_seed;
-use crate::weights::safetensors::file_sha256;
 
 pub use self::grid::{GridOptions, GridScore};
 pub use self::head::HeadKind;
@@ -130,16 +129,11 @@ pub fn probe(
     probe: &ProbeOptions,
     on_event: OnEvent<'_>,
 ) -> Result<ProbeResult, TrainError> {
-    let choice = DataChoice {
-        images: "",
-        ..DataChoice::of(&config.data)
-    };
-    let data = OpenData::choose(&options.data, choice)?;
-    let weights = read_encoder(init)?;
-    for note in &weights.notes {
-        on_event(TrainEvent::Note(note.clone()));
-    }
-    let init_sha256 = file_sha256(&weights.file)?;
+    let OpenEncoder {
+        data,
+        weights,
+        init_sha256,
+    } = OpenEncoder::open(config, options, init, on_event)?;
     let (plan, train) = data.plan(None, config, Task::Classify, 0, &init_sha256)?;
     let test: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
     let labels = |rows: &dyn SampleSource| {
