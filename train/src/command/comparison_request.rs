@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tap_cli::flag::SettingFlags;
 use tap_train::run::request::{REQUEST_FILE, noted};
-use tap_train::weights::safetensors::write_atomic;
 
-use super::ConfigArgs;
 use super::compare::Compare;
+use super::{ConfigArgs, request_file};
 
 /// Labels a class and number of pairs where none are named.
 const DEFAULT_LABELS: [usize; 2] = [5, 10];
@@ -83,40 +81,15 @@ impl ComparisonRequest {
     }
 
     pub(super) fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let path = folder.join(REQUEST_FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let request = toml::from_str(&text).map_err(|error| {
-            anyhow::anyhow!(
-                "not the request of a comparison ({}): {}",
-                error.message(),
-                path.display()
-            )
-        })?;
-        Ok(Some(request))
+        request_file::read(folder, "a comparison")
     }
 
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let text = toml::to_string(self).context("the request of the comparison does not fit into TOML")?;
-        Ok(write_atomic(&folder.join(REQUEST_FILE), text.as_bytes())?)
+        request_file::write(self, folder)
     }
 
     /// The configuration as if it were typed.
     pub(super) fn config(&self) -> anyhow::Result<ConfigArgs> {
-        let set = self
-            .set
-            .iter()
-            .map(|setting| setting.parse())
-            .collect::<Result<_, _>>()?;
-        Ok(ConfigArgs {
-            settings: SettingFlags {
-                config: self.config.clone(),
-                set,
-            },
-            seed: self.seed,
-        })
+        ConfigArgs::of_request(self.config.clone(), &self.set, self.seed)
     }
 }

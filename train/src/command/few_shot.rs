@@ -8,7 +8,6 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tap_cli::exit_code::INTERRUPTED;
-use tap_cli::flag::SettingFlags;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
 use tap_train::run::request::{REQUEST_FILE, noted};
@@ -18,11 +17,11 @@ use tap_train::task::classify::ClassifyResult;
 use tap_train::task::few_shot::{Episode, FewShotResult, FoldScore, Learner, PUBLISHED_FOLDS};
 use tap_train::task::probe::{HeadKind, ProbeResult};
 use tap_train::task::provenance::VERSION;
-use tap_train::weights::safetensors::{file_sha256, write_atomic};
+use tap_train::weights::safetensors::file_sha256;
 
 use super::child_run::{ChildRun, run_all};
 use super::probe::PROBE_FILE;
-use super::{ConfigArgs, is_result_file, require_inputs};
+use super::{ConfigArgs, is_result_file, request_file, require_inputs};
 
 /// The results, within the folder.
 const FEW_SHOT_FILE: &str = "few_shot.json";
@@ -182,37 +181,16 @@ impl FewShotRequest {
     }
 
     fn read(folder: &Path) -> anyhow::Result<Option<Self>> {
-        let path = folder.join(REQUEST_FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let request = toml::from_str(&text).map_err(|error| {
-            anyhow::anyhow!(
-                "not the request of few-shot folds ({}): {}",
-                error.message(),
-                path.display()
-            )
-        })?;
-        Ok(Some(request))
+        request_file::read(folder, "few-shot folds")
     }
 
     fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let text = toml::to_string(self).context("the request does not fit into TOML")?;
-        Ok(write_atomic(&folder.join(REQUEST_FILE), text.as_bytes())?)
+        request_file::write(self, folder)
     }
 
     /// The configuration as if it were typed.
     fn config(&self) -> anyhow::Result<ConfigArgs> {
-        let set = self.set.iter().map(|setting| setting.parse());
-        Ok(ConfigArgs {
-            settings: SettingFlags {
-                config: self.config.clone(),
-                set: set.collect::<Result<_, _>>()?,
-            },
-            seed: self.seed,
-        })
+        ConfigArgs::of_request(self.config.clone(), &self.set, self.seed)
     }
 }
 

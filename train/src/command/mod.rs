@@ -19,6 +19,7 @@ mod pretrain;
 mod probe;
 mod replay;
 mod report;
+mod request_file;
 mod retrieve;
 mod robustness;
 mod table;
@@ -171,6 +172,18 @@ pub(crate) struct ConfigArgs {
 }
 
 impl ConfigArgs {
+    /// As if a request were typed.
+    fn of_request(config: Option<String>, set: &[String], seed: Option<u64>) -> anyhow::Result<Self> {
+        let set = set.iter().map(|setting| setting.parse());
+        Ok(Self {
+            settings: SettingFlags {
+                config,
+                set: set.collect::<Result<_, _>>()?,
+            },
+            seed,
+        })
+    }
+
     /// Loads it.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         load_config(self.settings.config.as_deref(), &self.settings())
