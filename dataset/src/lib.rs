@@ -89,9 +89,9 @@ pub use feature_set::{
 };
 pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
 pub use image::{
-    ColorPixels, GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, RowFilter, ViewGbuffer,
-    decode_gray_png, decode_png, decode_rgb_planes, encode_gray_png, encode_png, encode_png_with_text,
-    encode_rgb_png,
+    ColorPixels, GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, PngShape, RowFilter, ViewGbuffer,
+    decode_gray_png, decode_gray_png_into, decode_png, decode_png_into, decode_rgb_planes, encode_gray_png,
+    encode_png, encode_png_with_text, encode_rgb_png,
 };
 pub use image_set::{image_set_dir, image_sets};
 #[cfg(feature = "build")]

@@ -4,8 +4,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use tap_dataset::{
-    ColorPixels, Dataset, DatasetError, GbufferPixels, ImageError, MeshIssues, Permutation, Projection,
-    Sample, SampleView, ViewGbuffer, decode_png, sha256,
+    Dataset, DatasetError, GbufferPixels, ImageError, MeshIssues, Permutation, PngShape, Projection, Sample,
+    SampleView, ViewGbuffer, decode_png_into, sha256,
 };
 
 use crate::array::array;
@@ -290,10 +290,11 @@ fn images(views: &[SampleView], size_px: u32) -> Result<Cell, DatasetError> {
     let side = size_px as usize;
     let mut values = Vec::with_capacity(views.len() * side * side);
     let mut num_channels = 1;
-    for (view_idx, view) in views.iter().enumerate() {
-        let image = decode_png(&view.image_png)?;
+    for view in views {
+        let begin = values.len();
+        let image = decode_png_into(&view.image_png, &mut values)?;
         if (image.width_px, image.height_px) != (size_px, size_px) {
-            let ColorPixels {
+            let PngShape {
                 width_px, height_px, ..
             } = image;
             return Err(ImageError::Format(format!(
@@ -301,15 +302,14 @@ fn images(views: &[SampleView], size_px: u32) -> Result<Cell, DatasetError> {
             ))
             .into());
         }
-        if num_channels == 1 && image.num_channels == 3 {
+        if image.num_channels > num_channels {
+            let color = values.split_off(begin);
             values = tripled(&values);
-            values.reserve(3 * (views.len() - view_idx) * side * side);
-            num_channels = 3;
-        }
-        if image.num_channels == num_channels {
-            values.extend_from_slice(&image.values);
-        } else {
-            values.extend(tripled(&image.values));
+            values.extend(color);
+            num_channels = image.num_channels;
+        } else if image.num_channels < num_channels {
+            let gray = values.split_off(begin);
+            values.extend(tripled(&gray));
         }
     }
     let mut shape = vec![views.len(), side, side];
@@ -328,8 +328,9 @@ fn masks(views: &[SampleView], size_px: u32) -> Cell {
     let side = size_px as usize;
     let mut values = Vec::with_capacity(views.len() * side * side);
     for view in views {
-        values.extend(view.mask.to_pixels().into_iter().map(|pixel| pixel == 1));
+        view.mask.append_pixels(&mut values);
     }
+    let values = values.into_iter().map(|pixel| pixel == 1).collect();
     Cell::Bools(values, vec![views.len(), side, side])
 }
 

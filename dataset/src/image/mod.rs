@@ -1,5 +1,6 @@
 //! Images of a row: PNGs and one-bit coverage masks.
 
+mod decode_png;
 mod encode_png;
 mod gbuffer;
 
@@ -9,9 +10,12 @@ pub use gbuffer::{GbufferPixels, ViewGbuffer};
 use std::io::Cursor;
 
 use crate::error::{DatasetError, ImageError, Result};
+use decode_png::SimplePng;
 
 /// Largest image that is decoded, a limit for untrusted files.
 pub const MAX_IMAGE_SIZE_PX: u32 = 4096;
+
+type PngKind = (png::ColorType, png::BitDepth);
 
 /// An 8-bit gray image, row-major from the top.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +66,12 @@ pub struct ColorPixels {
 /// # Errors
 /// As [`decode_gray_png`].
 pub fn decode_png(bytes: &[u8]) -> Result<ColorPixels> {
-    let (width_px, height_px, values, num_channels) = decode_bytes(bytes)?;
+    let mut values = Vec::new();
+    let PngShape {
+        width_px,
+        height_px,
+        num_channels,
+    } = decode_png_into(bytes, &mut values)?;
     Ok(ColorPixels {
         width_px,
         height_px,
@@ -71,16 +80,69 @@ pub fn decode_png(bytes: &[u8]) -> Result<ColorPixels> {
     })
 }
 
+/// Size and channels (1 or 3) of an 8-bit PNG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PngShape {
+    /// Width in pixels.
+    pub width_px: u32,
+    /// Height in pixels.
+    pub height_px: u32,
+    /// 1 for gray, 3 for RGB.
+    pub num_channels: usize,
+}
+
+/// Appends the pixels of an 8-bit gray or RGB PNG as they are, row by row from the top. Memory is bounded as in
+/// [`decode_gray_png`].
+///
+/// # Errors
+/// As [`decode_gray_png`]; nothing is appended then.
+pub fn decode_png_into(bytes: &[u8], values: &mut Vec<u8>) -> Result<PngShape> {
+    let is_decoded = |(width_px, height_px), kind| {
+        if width_px > MAX_IMAGE_SIZE_PX || height_px > MAX_IMAGE_SIZE_PX {
+            return Err(DatasetError::Image(ImageError::Format(format!(
+                "{width_px}x{height_px} pixels"
+            ))));
+        }
+        num_channels(kind).map(|_| ())
+    };
+    let ((width_px, height_px), kind) = decode_into(bytes, is_decoded, values)?;
+    Ok(PngShape {
+        width_px,
+        height_px,
+        num_channels: num_channels(kind)?,
+    })
+}
+
+/// Appends the gray of an 8-bit gray or RGB PNG, as [`decode_gray_png`] decodes it, and returns its width and height.
+///
+/// # Errors
+/// As [`decode_gray_png`]; nothing is appended then.
+pub fn decode_gray_png_into(bytes: &[u8], pixels: &mut Vec<u8>) -> Result<(u32, u32)> {
+    let begin = pixels.len();
+    let PngShape {
+        width_px,
+        height_px,
+        num_channels,
+    } = decode_png_into(bytes, pixels)?;
+    if num_channels == 3 {
+        let num_pixels = (pixels.len() - begin) / 3;
+        for pixel in 0..num_pixels {
+            let [red, green, blue] = [0, 1, 2].map(|channel| pixels[begin + 3 * pixel + channel]);
+            pixels[begin + pixel] = luma([red, green, blue]);
+        }
+        pixels.truncate(begin + num_pixels);
+    }
+    Ok((width_px, height_px))
+}
+
 /// Decodes an 8-bit gray or RGB PNG to gray; RGB is converted to luma (ITU-R BT.601). Memory is bounded by
 /// [`MAX_IMAGE_SIZE_PX`] squared.
 ///
 /// # Errors
 /// When the PNG is damaged, too large, or neither 8-bit gray nor 8-bit RGB.
 pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
-    let (width_px, height_px, mut pixels, num_channels) = decode_bytes(bytes)?;
-    if num_channels == 3 {
-        pixels = pixels.as_chunks().0.iter().copied().map(luma).collect();
-    }
+    let mut pixels = Vec::new();
+    let (width_px, height_px) = decode_gray_png_into(bytes, &mut pixels)?;
     Ok(GrayImage {
         width_px,
         height_px,
@@ -94,13 +156,13 @@ pub fn decode_gray_png(bytes: &[u8]) -> Result<GrayImage> {
 /// # Errors
 /// As [`decode_gray_png`].
 pub fn decode_rgb_planes(bytes: &[u8]) -> Result<Vec<u8>> {
-    let (_, _, pixels, num_channels) = decode_bytes(bytes)?;
-    Ok(if num_channels == 3 {
-        let colors = pixels.as_chunks::<3>().0;
+    let image = decode_png(bytes)?;
+    Ok(if image.num_channels == 3 {
+        let colors = image.values.as_chunks::<3>().0;
         let plane = |channel: usize| colors.iter().map(move |color| color[channel]);
         (0..3).flat_map(plane).collect()
     } else {
-        pixels.repeat(3)
+        image.values.repeat(3)
     })
 }
 
@@ -110,28 +172,42 @@ pub(crate) fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
     Some(open(bytes).ok()?.info().size())
 }
 
-/// Width, height, interleaved bytes, and channels (1 or 3).
-fn decode_bytes(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>, usize)> {
+/// Channels of 8-bit gray or RGB.
+fn num_channels((color, depth): PngKind) -> Result<usize> {
+    match (color, depth) {
+        (png::ColorType::Grayscale, png::BitDepth::Eight) => Ok(1),
+        (png::ColorType::Rgb, png::BitDepth::Eight) => Ok(3),
+        (color, depth) => Err(DatasetError::Image(ImageError::Format(format!(
+            "{color:?} of {depth:?} bits"
+        )))),
+    }
+}
+
+/// Appends the pixels of a PNG whose size and kind `check` lets pass; nothing is appended when it is damaged.
+fn decode_into(
+    bytes: &[u8],
+    check: impl Fn((u32, u32), PngKind) -> Result<()>,
+    pixels: &mut Vec<u8>,
+) -> Result<((u32, u32), PngKind)> {
+    if let Some(png) = SimplePng::read(bytes) {
+        check(png.size_px, png.kind)?;
+        if png.decode_into(pixels) {
+            return Ok((png.size_px, png.kind));
+        }
+    }
     let mut reader = open(bytes)?;
     let info = reader.info();
-    let (width_px, height_px) = info.size();
-    if width_px > MAX_IMAGE_SIZE_PX || height_px > MAX_IMAGE_SIZE_PX {
-        return Err(DatasetError::Image(ImageError::Format(format!(
-            "{width_px}x{height_px} pixels"
-        ))));
+    let (size_px, kind) = (info.size(), (info.color_type, info.bit_depth));
+    check(size_px, kind)?;
+    let begin = pixels.len();
+    let num_bytes =
+        size_px.0 as usize * size_px.1 as usize * kind.0.samples() * (kind.1 as usize).div_ceil(8);
+    pixels.resize(begin + num_bytes, 0);
+    if let Err(error) = reader.next_frame(&mut pixels[begin..]) {
+        pixels.truncate(begin);
+        return Err(error.into());
     }
-    let num_channels = match (info.color_type, info.bit_depth) {
-        (png::ColorType::Grayscale, png::BitDepth::Eight) => 1,
-        (png::ColorType::Rgb, png::BitDepth::Eight) => 3,
-        (color, depth) => {
-            return Err(DatasetError::Image(ImageError::Format(format!(
-                "{color:?} of {depth:?} bits"
-            ))));
-        }
-    };
-    let mut pixels = vec![0; num_channels * width_px as usize * height_px as usize];
-    reader.next_frame(&mut pixels)?;
-    Ok((width_px, height_px, pixels, num_channels))
+    Ok((size_px, kind))
 }
 
 /// Reads a PNG header with memory limits.
@@ -153,36 +229,27 @@ pub(crate) enum Pixels {
 
 /// Decodes a PNG of known size.
 pub(crate) fn decode_pixels(bytes: &[u8], width_px: u32, height_px: u32) -> Result<Pixels> {
-    let mut reader = open(bytes)?;
-    let info = reader.info();
-    if info.size() != (width_px, height_px) {
-        let (width, height) = info.size();
-        return Err(DatasetError::Image(ImageError::Format(format!(
-            "{width}x{height} pixels instead of {width_px}x{height_px}"
-        ))));
-    }
-    let num_pixels = width_px as usize * height_px as usize;
-    match (info.color_type, info.bit_depth) {
-        (png::ColorType::Grayscale, png::BitDepth::Eight) => {
-            let mut bytes = vec![0; num_pixels];
-            reader.next_frame(&mut bytes)?;
-            Ok(Pixels::Gray8(bytes))
+    let check = |(width, height), (color, depth): PngKind| {
+        let detail = match (color, depth) {
+            _ if (width, height) != (width_px, height_px) => {
+                format!("{width}x{height} pixels instead of {width_px}x{height_px}")
+            }
+            (png::ColorType::Grayscale, png::BitDepth::Eight | png::BitDepth::Sixteen)
+            | (png::ColorType::Rgb, png::BitDepth::Eight) => return Ok(()),
+            (color, depth) => format!("{color:?} of {depth:?} bits"),
+        };
+        Err(DatasetError::Image(ImageError::Format(detail)))
+    };
+    let mut pixels = Vec::new();
+    let (_, kind) = decode_into(bytes, check, &mut pixels)?;
+    Ok(match kind {
+        (png::ColorType::Rgb, _) => Pixels::Rgb8(pixels),
+        (_, png::BitDepth::Sixteen) => {
+            let values = pixels.as_chunks().0.iter().copied().map(u16::from_be_bytes);
+            Pixels::Gray16(values.collect())
         }
-        (png::ColorType::Grayscale, png::BitDepth::Sixteen) => {
-            let mut bytes = vec![0; 2 * num_pixels];
-            reader.next_frame(&mut bytes)?;
-            let values = bytes.as_chunks().0.iter().copied().map(u16::from_be_bytes);
-            Ok(Pixels::Gray16(values.collect()))
-        }
-        (png::ColorType::Rgb, png::BitDepth::Eight) => {
-            let mut bytes = vec![0; 3 * num_pixels];
-            reader.next_frame(&mut bytes)?;
-            Ok(Pixels::Rgb8(bytes))
-        }
-        (color, depth) => Err(DatasetError::Image(ImageError::Format(format!(
-            "{color:?} of {depth:?} bits"
-        )))),
-    }
+        _ => Pixels::Gray8(pixels),
+    })
 }
 
 /// Integer arithmetic, identical everywhere; maps gray to itself.
@@ -190,6 +257,21 @@ pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     let thousandths = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
     ((thousandths + 500) / 1000) as u8
 }
+
+/// The eight pixels of each byte of a mask.
+const PIXELS_OF_BYTE: [[u8; 8]; 256] = {
+    let mut pixels = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            pixels[byte][bit] = (byte >> (7 - bit) & 1) as u8;
+            bit += 1;
+        }
+        byte += 1;
+    }
+    pixels
+};
 
 /// Coverage mask of a square image: one bit per pixel, row-major from the top without row padding, most
 /// significant bit first (as in numpy's `unpackbits`).
@@ -286,10 +368,20 @@ impl Mask1Bit {
     /// One byte per pixel, 1 where covered.
     #[must_use]
     pub fn to_pixels(&self) -> Vec<u8> {
+        let mut pixels = Vec::new();
+        self.append_pixels(&mut pixels);
+        pixels
+    }
+
+    /// Appends what [`to_pixels`](Self::to_pixels) returns.
+    pub fn append_pixels(&self, pixels: &mut Vec<u8>) {
         let num_pixels = self.size_px as usize * self.size_px as usize;
-        (0..num_pixels)
-            .map(|i| self.bits[i / 8] >> (7 - i % 8) & 1)
-            .collect()
+        let end = pixels.len() + num_pixels;
+        pixels.reserve(8 * self.bits.len());
+        for byte in &self.bits {
+            pixels.extend_from_slice(&PIXELS_OF_BYTE[*byte as usize]);
+        }
+        pixels.truncate(end);
     }
 }
 

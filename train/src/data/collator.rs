@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
-use tap_dataset::{FeatureViews, Sample, SampleView, ViewSelection, decode_gray_png, decode_rgb_planes};
+use tap_dataset::{FeatureViews, Sample, SampleView, ViewSelection, decode_gray_png_into, decode_rgb_planes};
 
 use super::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
 use super::batch::{CpuBatch, CpuImageFeatures};
@@ -293,13 +293,12 @@ impl Collator {
         let part_labels = kept.part_labels.iter().map(|&part| i64::from(part));
         batch.part_labels.extend(part_labels);
         for view in &views {
-            let image = if batch.is_color {
-                decode_rgb_planes(&view.image_png)?
+            if batch.is_color {
+                batch.images.extend(decode_rgb_planes(&view.image_png)?);
             } else {
-                decode_gray_png(&view.image_png)?.pixels
-            };
-            batch.images.extend_from_slice(&image);
-            batch.masks.extend_from_slice(&view.mask.to_pixels());
+                decode_gray_png_into(&view.image_png, &mut batch.images)?;
+            }
+            view.mask.append_pixels(&mut batch.masks);
             batch.clip_from_view.extend_from_slice(&view.clip_from_view);
         }
         batch.view_from_object.extend(matrices.iter().flatten());
