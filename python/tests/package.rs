@@ -190,15 +190,10 @@ fn hashes(sample: &Sample) -> Value {
     })
 }
 
-#[test]
-fn python_gets_what_the_crates_make() {
-    let Some(readers) = packages("TAP_READERS") else {
-        return;
-    };
-    let place = TempDir::new().unwrap();
-    lay_expected(place.path());
-    // A package as a wheel lays it: the Python files, and the extension under its name.
-    let package = place.path().join("site/tap_views");
+/// A package as a wheel lays it: the Python files, and the extension under its name. Returns the folder to import it from.
+fn lay_package(place: &Path) -> PathBuf {
+    let site = place.join("site");
+    let package = site.join("tap_views");
     fs::create_dir_all(&package).unwrap();
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tap_views")).unwrap() {
         let entry = entry.unwrap();
@@ -207,15 +202,41 @@ fn python_gets_what_the_crates_make() {
         }
     }
     fs::copy(extension(), package.join("_native.abi3.so")).unwrap();
-    let path = env::join_paths([&place.path().join("site"), &readers]).unwrap();
+    site
+}
+
+/// Runs a script of this folder in a place with what is expected, with packages from these folders.
+fn run_script(python: &Path, name: &str, packages: &[&Path]) {
+    let place = TempDir::new().unwrap();
+    lay_expected(place.path());
+    let site = lay_package(place.path());
+    let path = env::join_paths([&*site].iter().chain(packages)).unwrap();
     succeeds(
-        Command::new(readers.join("python"))
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/package.py"))
+        Command::new(python)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name))
             .env("PYTHONPATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("TAP_ROOT", root())
             .current_dir(place.path()),
     );
+}
+
+#[test]
+fn python_gets_what_the_crates_make() {
+    if let Some(readers) = packages("TAP_READERS") {
+        run_script(&readers.join("python"), "package.py", &[&readers]);
+    }
+}
+
+#[test]
+fn loaders_of_pytorch_share_the_rows() {
+    if let Some(python) = env::var_os("TAP_TORCH") {
+        run_script(Path::new(&python), "torch_loader.py", &[]);
+    } else {
+        let is_required = env::var_os("TAP_REQUIRE_TORCH").is_some();
+        assert!(!is_required, "TAP_TORCH names no Python with torch");
+        let _ = writeln!(std::io::stderr(), "skipped: TAP_TORCH names no Python with torch");
+    }
 }
 
 /// maturin asks cargo for this crate alone, with other features of its dependencies than the workspace's, which would all be
