@@ -51,13 +51,14 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Resu
 }
 
 /// Fills a buffer from a position, without moving a shared cursor.
-#[cfg(feature = "build")]
 pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], position: u64) -> io::Result<()> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match read_at(file, &mut buffer[filled..], position + filled as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            num_bytes => filled += num_bytes,
+        match read_at(file, &mut buffer[filled..], position + filled as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(num_bytes) => filled += num_bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ use super::decode::{
     RowStats, ViewColumns, comparable_from_batch, id_from_batch, label_from_batch, sample_from_batch,
     small_columns, stats_from_batch,
 };
-use super::row_pages::{RowPages, leaf_of};
+use super::row_pages::{LargeLeaf, RowPages};
 use super::statistics::bounds_in_row_group;
 use crate::error::{DatasetError, ManifestError, Result, ShardError};
 use crate::manifest::Manifest;
@@ -73,7 +73,7 @@ pub struct ShardReader {
 #[derive(Debug)]
 struct Direct {
     /// Leaves of the large columns.
-    leaves: Vec<(&'static str, usize)>,
+    leaves: Vec<LargeLeaf>,
     /// The small columns of the rows of each row group, once one of them was read.
     small: Vec<OnceLock<Vec<Sample>>>,
 }
@@ -88,13 +88,13 @@ impl Direct {
         let large = COLUMNS
             .iter()
             .filter(|column| column.is_of(columns) && column.is_large());
-        let leaf = |column: &Column| Some((column.name, leaf_of(metadata, column.name)?));
+        let leaf = |column: &Column| LargeLeaf::find(metadata, column.name);
         let leaves: Vec<_> = large.map(leaf).collect::<Option<_>>()?;
-        let has_pages = |&(_, leaf): &(&str, usize)| {
+        let has_pages = |large: &LargeLeaf| {
             (0..row_groups.len()).all(|group| {
                 metadata
                     .page_index_for_row_group(group)
-                    .page_locations(leaf)
+                    .page_locations(large.leaf)
                     .is_some()
             })
         };
@@ -104,11 +104,8 @@ impl Direct {
         })
     }
 
-    fn leaf(&self, name: &str) -> Option<usize> {
-        self.leaves
-            .iter()
-            .find(|(of, _)| *of == name)
-            .map(|(_, leaf)| *leaf)
+    fn leaf(&self, name: &str) -> Option<&LargeLeaf> {
+        self.leaves.iter().find(|leaf| leaf.column == name)
     }
 }
 
@@ -288,8 +285,8 @@ impl ShardReader {
         } = self.header.layout;
         let file = self.open_file()?;
         let ranges = || {
-            let read = direct.leaves.iter().filter(|(name, _)| is_read(name));
-            let leaves = read.map(|(_, leaf)| *leaf);
+            let read = direct.leaves.iter().filter(|leaf| is_read(leaf.column));
+            let leaves = read.map(|leaf| leaf.leaf);
             let mask = ProjectionMask::leaves(self.metadata.parquet_schema(), leaves);
             self.page_ranges(row_group, row, &mask)
         };

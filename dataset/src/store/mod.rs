@@ -198,9 +198,9 @@ impl StoreFile {
     /// Reads exactly `num` bytes.
     pub(crate) fn bytes(&self, position: u64, num: usize) -> io::Result<Bytes> {
         match self {
-            Self::Local { .. } => {
+            Self::Local { file, .. } => {
                 let mut bytes = vec![0; num];
-                Cursor::new(self.clone(), position).read_exact(&mut bytes)?;
+                local_file::read_exact_at(file, &mut bytes, position)?;
                 Ok(bytes.into())
             }
             Self::Remote(file) => file.bytes(position, num),
