@@ -10,6 +10,9 @@ use libdeflater::{Decompressor, crc32};
 use png::{BitDepth, ColorType};
 
 const SIGNATURE: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
+/// Filter types.
+const NONE: u8 = 0;
+const UP: u8 = 2;
 /// Length, type and checksum of a chunk.
 const CHUNK_OVERHEAD_BYTES: usize = 12;
 
@@ -81,33 +84,40 @@ impl<'a> SimplePng<'a> {
 
     /// Appends the pixels, row by row from the top, and returns whether they could be read; otherwise nothing is appended.
     pub(super) fn decode_into(&self, pixels: &mut Vec<u8>) -> bool {
-        let (row_bytes, num_rows) = (self.row_bytes, self.size_px.1 as usize);
-        let mut filtered = vec![0; (1 + row_bytes) * num_rows];
-        let num_bytes = Decompressor::new().zlib_decompress(&self.compressed, &mut filtered);
-        if num_bytes != Ok(filtered.len()) {
-            return false;
-        }
         let begin = pixels.len();
-        pixels.reserve(row_bytes * num_rows);
-        for (row_idx, row) in filtered.chunks_exact(1 + row_bytes).enumerate() {
-            let (filter, row) = (row[0], &row[1..]);
-            match filter {
-                0 => pixels.extend_from_slice(row),
-                2 if row_idx == 0 => pixels.extend_from_slice(row),
-                2 => {
-                    pixels.extend_from_within(pixels.len() - row_bytes..);
-                    let here = pixels.len() - row_bytes;
-                    for (pixel, difference) in pixels[here..].iter_mut().zip(row) {
-                        *pixel = pixel.wrapping_add(*difference);
-                    }
-                }
-                _ => {
-                    pixels.truncate(begin);
-                    return false;
-                }
+        let (row_bytes, num_rows) = (self.row_bytes, self.size_px.1 as usize);
+        pixels.resize(begin + (1 + row_bytes) * num_rows, 0);
+        let is_read = self.decompress(&mut pixels[begin..]);
+        if is_read {
+            unfilter(&mut pixels[begin..], row_bytes);
+        }
+        pixels.truncate(begin + if is_read { row_bytes * num_rows } else { 0 });
+        is_read
+    }
+
+    /// Fills `rows`, each behind the number of its filter; false where they are of another length, or a filter is not undone here.
+    fn decompress(&self, rows: &mut [u8]) -> bool {
+        let num_bytes = Decompressor::new().zlib_decompress(&self.compressed, rows);
+        num_bytes == Ok(rows.len())
+            && rows
+                .chunks_exact(1 + self.row_bytes)
+                .all(|row| matches!(row[0], NONE | UP))
+    }
+}
+
+/// Moves rows to where they lie without the numbers of their filters, and undoes the filters.
+fn unfilter(rows: &mut [u8], row_bytes: usize) {
+    for row_idx in 0..rows.len() / (1 + row_bytes) {
+        let from = row_idx * (1 + row_bytes);
+        let to = row_idx * row_bytes;
+        let filter = rows[from];
+        rows.copy_within(from + 1..from + 1 + row_bytes, to);
+        if filter == UP && row_idx > 0 {
+            let (above, here) = rows[to - row_bytes..to + row_bytes].split_at_mut(row_bytes);
+            for (pixel, above) in here.iter_mut().zip(above) {
+                *pixel = pixel.wrapping_add(*above);
             }
         }
-        true
     }
 }
 
