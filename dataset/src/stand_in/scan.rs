@@ -11,8 +11,9 @@ use super::scene::{Scene, TARGET};
 use crate::error::{DatasetError, Result};
 use crate::seeded_rng::SeededRng;
 
-/// Pixels of a range image, a side.
-const SIZE_PX: u32 = 224;
+/// Pixels of a range image, a side: of a walk, and of the few from one side.
+const WALK_SIZE_PX: u32 = 224;
+const ONE_SIDED_SIZE_PX: u32 = 352;
 /// Distance of a scanner from the middle of the scene, in diameters of the sphere around it.
 const DISTANCE_DIAGONALS: f32 = 1.0;
 /// Elevations of scanners, in degrees.
@@ -56,7 +57,7 @@ impl Scanner {
             projection: Projection::Perspective {
                 distance_diagonals: DISTANCE_DIAGONALS,
             },
-            size_px: SIZE_PX,
+            size_px: size_px(is_one_sided),
             samples: 1,
             channels: Channels {
                 depth: true,
@@ -76,6 +77,14 @@ impl Scanner {
             ..point
         };
         Ok(points.map(to_scene).collect())
+    }
+}
+
+const fn size_px(is_one_sided: bool) -> u32 {
+    if is_one_sided {
+        ONE_SIDED_SIZE_PX
+    } else {
+        WALK_SIZE_PX
     }
 }
 
@@ -124,10 +133,10 @@ fn seen_in(view: &View, noise: f64, rng: &mut SeededRng) -> Vec<SeenPoint> {
     points
 }
 
-/// Of mean 0 and variance 1: the sum of twelve uniform numbers, which needs no logarithm that differs from machine to machine.
+/// Of mean 0 and variance 1: from the sum of four uniform numbers, which needs no logarithm that differs from machine to machine.
 fn nearly_normal(rng: &mut SeededRng) -> f64 {
-    let sum: f64 = (0..6).flat_map(|_| rng.unit_pair()).sum();
-    sum - 6.0
+    let sum: f64 = (0..2).flat_map(|_| rng.unit_pair()).sum();
+    (sum - 2.0) * 3.0_f64.sqrt()
 }
 
 /// So many of the points in random order; all of them again from the first on where there are fewer.
@@ -149,7 +158,7 @@ pub(super) fn describe(is_one_sided: bool) -> Value {
     json!({
         "positions": positions,
         "elevations_deg": ELEVATIONS_DEG,
-        "size_px": SIZE_PX,
+        "size_px": size_px(is_one_sided),
         "range_noise": RANGE_NOISE,
     })
 }

@@ -22,6 +22,8 @@ const MAX_SHIFT: f64 = 0.5;
 const SCALES: [f64; 2] = [0.75, 1.25];
 /// Share of the object's visible points that a perturbed box has to hold.
 const MIN_SHARE_LEFT: f64 = 0.5;
+/// Fewest points of a perturbed box.
+const MIN_POINTS: usize = 400;
 /// Boxes that are drawn until one holds enough.
 const MAX_BOXES: usize = 24;
 
@@ -188,7 +190,9 @@ impl Scene {
             };
             let kept: Vec<(DVec3, bool)> = seen.iter().filter_map(in_box).collect();
             let num_kept = kept.iter().filter(|(_, is_target)| *is_target).count();
-            if is_last || num_kept as f64 >= MIN_SHARE_LEFT * num_of_target as f64 {
+            let is_enough =
+                num_kept as f64 >= MIN_SHARE_LEFT * num_of_target as f64 && kept.len() >= MIN_POINTS;
+            if is_last || is_enough {
                 return Some(kept.into_iter().map(|(at, _)| at).collect());
             }
         }
