@@ -448,7 +448,7 @@ fn wrong_command_lines_say_what_is_right() {
         (&["--out", "a", "--family", "hard"][..], "basic, varied"),
         (&["--suite", "a", "--sets", "scanobjectnn"], "scanobjectnn-pb"),
         (&["--suite", "a", "--out", "b"], "cannot be used with"),
-        (&["--out", "a", "--sets", "pretrain"], "--suite"),
+        (&["--out", "a", "--sets", "pretrain"], "cannot be used with"),
         (&[], "--out"),
     ] {
         let outcome = synthesize(arguments).exits_with_2();

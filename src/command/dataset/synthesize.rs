@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "ROOT")]
     suite: Option<PathBuf>,
     /// Which sets of the suite; all by default.
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', requires = "suite")]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "out")]
     sets: Vec<StandIn>,
     /// Which shapes: basic (16 categories, each with proportions of its own) or varied (24 that differ in their parts).
     #[arg(long, value_name = "FAMILY", default_value_t, conflicts_with = "suite")]
@@ -61,7 +61,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     threads: ThreadsFlag,
     /// Print JSON.
-    #[arg(long, requires = "suite")]
+    #[arg(long, conflicts_with = "out")]
     json: bool,
 }
 
@@ -147,7 +147,7 @@ fn run_suite(root: &Path, arguments: &Arguments) -> Result<ExitCode> {
     let mut bar = None;
     let reports = synthesize_suite(&options, &cancel, &mut |event| match event {
         SuiteEvent::Started { set, rows, done } => {
-            ui::note(format_args!("{set}: {rows} objects"));
+            ui::note(format_args!("note: {set}, {rows} objects"));
             let synthesizing = ui::Bar::new("synthesizing", rows as u64);
             synthesizing.skip(done as u64);
             bar = Some(synthesizing);
