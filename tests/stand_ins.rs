@@ -291,7 +291,7 @@ impl Objects {
                         let bins = own.iter().zip(other);
                         bins.map(|(a, b)| a.abs_diff(*b)).sum::<u16>()
                     };
-                    theirs.iter().min_by_key(|other| difference(other)).unwrap().1
+                    theirs.iter().min_by_key(|&other| difference(other)).unwrap().1
                 };
                 let predicted: Vec<u8> = point_histograms(object).into_iter().map(nearest).collect();
                 self.miou(object, &predicted)
