@@ -48,6 +48,8 @@ mod source;
 mod spatial;
 mod store;
 #[cfg(feature = "build")]
+mod stand_in;
+#[cfg(feature = "build")]
 mod surface;
 #[cfg(feature = "build")]
 mod synthesize;
@@ -129,7 +131,9 @@ pub use source::{
 #[cfg(feature = "build")]
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
 #[cfg(feature = "build")]
-pub use synthesize::{
-    SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesizable_categories, synthesize,
+pub use stand_in::{
+    SCANNED_POINTS, StandIn, SuiteEvent, SuiteOptions, SuiteReport, synthesize_suite,
 };
+#[cfg(feature = "build")]
+pub use synthesize::{ShapeFamily, SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesize};
 pub use writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};

@@ -199,7 +199,10 @@ impl BuildRecipe {
     /// # Errors
     /// When the manifest holds none of this program.
     pub(crate) fn of(manifest: &Manifest, dir: &Path) -> Result<Self> {
-        if manifest.recipe.get("import").is_some() {
+        if ["import", "synthesize"]
+            .iter()
+            .any(|key| manifest.recipe.get(key).is_some())
+        {
             return Err(DatasetError::Recipe(RecipeError::Imported {
                 path: dir.to_owned(),
             }));

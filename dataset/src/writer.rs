@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "build")]
+use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -21,6 +23,8 @@ use crate::manifest::{
     shard_file_name, shard_stem,
 };
 use crate::owned_folder::{refuse_foreign, refuse_link};
+#[cfg(feature = "build")]
+use crate::pipeline::in_order;
 use crate::pipeline::{num_threads, parallel_map};
 use crate::schema::{GENERATOR, ObjectId, SCHEMA_VERSION, Sample, ShardHeader, Split};
 use crate::sha256;
@@ -463,6 +467,72 @@ pub fn write_samples(
         writer.finish_shard()?;
     }
     writer.finish()
+}
+
+/// Writes the rows of the shards that are missing, each made on one of the threads, in order. `None` if cancelled.
+///
+/// `on_row` is called once before the first row, and then after each.
+///
+/// # Errors
+/// The first of `make`, or when the disk is full or the folder is not writable.
+#[cfg(feature = "build")]
+pub(crate) fn write_rows<'file, Item: Sync>(
+    mut writer: DatasetWriter,
+    shards: &[&[Item]],
+    workers: usize,
+    cancel: &AtomicBool,
+    make: impl Fn(&Item) -> Result<Sample> + Sync,
+    file_of: impl Fn(&Item) -> ObjectFile<'file>,
+    on_row: &mut dyn FnMut(RowProgress),
+) -> Result<Option<Manifest>> {
+    let missing: Vec<usize> = writer.missing_shards().collect();
+    let rows: Vec<&Item> = missing.iter().flat_map(|&shard| shards[shard]).collect();
+    let num_rows: usize = shards.iter().map(|shard| shard.len()).sum();
+    on_row(RowProgress::Started {
+        rows: num_rows,
+        done: num_rows - rows.len(),
+    });
+    let lengths = missing.iter().map(|&shard| shards[shard].len());
+    let shard_ends: BTreeSet<usize> = lengths
+        .scan(0, |end, len| {
+            *end += len;
+            Some(*end)
+        })
+        .collect();
+    let is_done = in_order(
+        workers,
+        rows.len(),
+        cancel,
+        |row| make(rows[row]),
+        &mut |row, sample| {
+            writer.append(&sample, file_of(rows[row]))?;
+            on_row(RowProgress::Written);
+            if shard_ends.contains(&(row + 1)) {
+                writer.finish_shard()?;
+            }
+            Ok(())
+        },
+    )?;
+    if is_done {
+        writer.finish().map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Progress of [`write_rows`].
+#[cfg(feature = "build")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowProgress {
+    /// What there is to do.
+    Started {
+        /// Rows of the dataset.
+        rows: usize,
+        /// Rows that an earlier run has written.
+        done: usize,
+    },
+    /// One more row is written.
+    Written,
 }
 
 /// Shards per split; empty splits are left out.

@@ -75,12 +75,9 @@ fn lay_expected(place: &Path) {
     let [classes, per_class] = NUM_OBJECTS;
     let meshes = place.join("meshes");
     let options = SynthesizeOptions {
-        out: meshes.clone(),
         classes,
         per_class,
-        seed: 0,
-        random_yaw: false,
-        force: false,
+        ..SynthesizeOptions::new(&meshes)
     };
     synthesize(&options, &mut |_| {}).unwrap();
 

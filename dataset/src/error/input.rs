@@ -56,6 +56,22 @@ pub enum NameError {
         /// All sets.
         expected: String,
     },
+    /// Unknown family of shapes.
+    #[error("unknown family \"{text}\", expected one of {expected}")]
+    ShapeFamily {
+        /// Input string.
+        text: String,
+        /// All families.
+        expected: String,
+    },
+    /// Unknown synthesized stand-in.
+    #[error("unknown stand-in \"{text}\", expected one of {expected}")]
+    StandIn {
+        /// Input string.
+        text: String,
+        /// All stand-ins.
+        expected: String,
+    },
     /// Unknown layout of an export.
     #[error("unknown layout \"{text}\", expected one of {expected}")]
     ExportFormat {
@@ -151,7 +167,7 @@ pub enum RecipeError {
         source: serde_json::Error,
     },
     /// The dataset was not built from meshes.
-    #[error("the data set was imported: no recipe builds it from meshes: {}", .path.display())]
+    #[error("the data set was imported or synthesized: no recipe builds it from meshes: {}", .path.display())]
     Imported {
         /// Dataset folder.
         path: PathBuf,
@@ -167,10 +183,14 @@ pub enum RecipeError {
         rule: &'static str,
     },
     /// The number of classes or objects to synthesize is out of range.
-    #[error("expected 1 to {max_classes} classes and at least one object per class")]
+    #[error("expected 1 to {max_classes} classes and {min_per_class} to {max_per_class} objects per class")]
     SynthesizeCount {
         /// Largest number of classes.
         max_classes: usize,
+        /// Smallest number of objects per class.
+        min_per_class: usize,
+        /// Largest number of objects per class.
+        max_per_class: usize,
     },
     /// Settings of the views.
     #[cfg(feature = "build")]

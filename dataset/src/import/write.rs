@@ -11,12 +11,12 @@ use sha2::{Digest, Sha256};
 use super::cloud::{Cloud, Defect};
 use super::published::{Recognition, recognize};
 use super::{ImportEvent, ImportOptions, ImportReport, ListedCloud, PublishedSet, RowViews};
-use crate::error::{BuildError, DatasetError, ImportError, Result, ShardError};
+use crate::error::{DatasetError, ImportError, Result, ShardError};
 use crate::manifest::{Manifest, SkipReason, SkippedObject, SourceDescription};
-use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
+use crate::pipeline::in_order;
 use crate::schema::{ColumnSet, Columns, ObjectId, RowLayout, Sample, ShardHeader, Split};
 use crate::sha256;
-use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
+use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, RowProgress, num_shards, write_rows};
 
 /// Problems that an error lists; the rest are counted.
 const MAX_LISTED: usize = 3;
@@ -69,69 +69,30 @@ pub(super) fn write(
     let mut order: Vec<usize> = (0..set.objects.len()).collect();
     order.sort_by_key(|&object| (set.objects[object].split, &set.objects[object].id));
     let dataset_plan = dataset_plan(&set, &checked, &plan, &order, options);
-    let mut writer = DatasetWriter::open(out, &dataset_plan, options.force)?;
+    let writer = DatasetWriter::open(out, &dataset_plan, options.force)?;
 
     let shards: Vec<&[usize]> = order
         .chunk_by(|&a, &b| set.objects[a].split == set.objects[b].split)
         .flat_map(|split| split.chunks(options.rows_per_shard))
         .collect();
-    let missing: Vec<usize> = writer.missing_shards().collect();
-    let rows: Vec<usize> = missing.iter().flat_map(|&shard| shards[shard]).copied().collect();
-    on_event(ImportEvent::Writing {
-        rows: order.len(),
-        done: order.len() - rows.len(),
-    });
-    let lengths = missing.iter().map(|&shard| shards[shard].len());
-    let shard_ends: BTreeSet<usize> = lengths
-        .scan(0, |end, len| {
-            *end += len;
-            Some(*end)
-        })
-        .collect();
-    let make_row = |row: usize, _: &dyn Fn(())| {
-        let object = &set.objects[rows[row]];
-        sample(&set, &plan, object, &checked[rows[row]], options)
-    };
-    let is_done = in_order(rows.len(), options, cancel, make_row, &mut |row, sample| {
-        let object = &set.objects[rows[row]];
-        let file = ObjectFile {
-            path: &object.path,
-            bytes: object.bytes,
-        };
-        writer.append(&sample, file)?;
-        on_event(ImportEvent::Written);
-        if shard_ends.contains(&(row + 1)) {
-            writer.finish_shard()?;
-        }
-        Ok(())
-    })?;
-    if !is_done {
-        return Ok(None);
-    }
-    let manifest = writer.finish()?;
-    Ok(Some(report(set, plan, out, manifest)))
-}
-
-/// Calls `work` for each item on all threads, and `deliver` in order; `false` if cancelled.
-fn in_order<T: Send>(
-    num_items: usize,
-    options: &ImportOptions,
-    cancel: &AtomicBool,
-    work: impl Fn(usize, &dyn Fn(())) -> Result<T> + Sync,
-    deliver: &mut dyn FnMut(usize, T) -> Result<()>,
-) -> Result<bool> {
-    let num_threads = num_threads(options.workers);
-    let limits = Limits {
-        num_threads,
-        max_items: 4 * num_threads,
-        max_bytes: u64::MAX,
-    };
-    let panicked = |_: usize, message: String| Err(DatasetError::Build(BuildError::WorkerPanicked(message)));
-    let job = OneStage::new(num_items, work, panicked);
-    run(&job, limits, cancel, &mut |delivery| match delivery {
-        Delivery::Event(()) => Ok(()),
-        Delivery::Output(item, output) => deliver(item, output),
-    })
+    let manifest = write_rows(
+        writer,
+        &shards,
+        options.workers,
+        cancel,
+        |&object| sample(&set, &plan, &set.objects[object], &checked[object], options),
+        |&object| ObjectFile {
+            path: &set.objects[object].path,
+            bytes: set.objects[object].bytes,
+        },
+        &mut |progress| {
+            on_event(match progress {
+                RowProgress::Started { rows, done } => ImportEvent::Writing { rows, done },
+                RowProgress::Written => ImportEvent::Written,
+            });
+        },
+    )?;
+    Ok(manifest.map(|manifest| report(set, plan, out, manifest)))
 }
 
 /// Of objects with one id the first in the source's order stays.
@@ -173,7 +134,7 @@ fn check_all(
 ) -> Result<Option<Vec<Checked>>> {
     let mut checked = Vec::with_capacity(set.objects.len());
     let mut defects: BTreeMap<usize, Defect> = BTreeMap::new();
-    let check = |object: usize, _: &dyn Fn(())| {
+    let check = |object: usize| {
         let object = &set.objects[object];
         match set.reader.read(object)? {
             Ok(cloud) => check(set, object, &cloud, options),
@@ -181,8 +142,8 @@ fn check_all(
         }
     };
     let is_done = in_order(
+        options.workers,
         set.objects.len(),
-        options,
         cancel,
         check,
         &mut |object, result| {

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicBool;
 
+#[cfg(feature = "build")]
+use super::ordered::num_threads;
 use super::ordered::{Delivery, Job, Limits, Reporter, Step, run};
 use crate::error::{BuildError, DatasetError, Result, ThreadError};
 
@@ -93,6 +95,36 @@ pub(crate) fn parallel_map<T: Send>(
         Ok(())
     })?;
     Ok(results)
+}
+
+/// Calls `work` for each index below `num` on so many threads (0 means one per core), and `deliver` in order; `false` if
+/// cancelled. A few results are in memory at a time.
+///
+/// # Errors
+/// The first of `work` or `deliver`, or when `work` panics.
+#[cfg(feature = "build")]
+pub(crate) fn in_order<T: Send>(
+    workers: usize,
+    num: usize,
+    cancel: &AtomicBool,
+    work: impl Fn(usize) -> Result<T> + Sync,
+    deliver: &mut dyn FnMut(usize, T) -> Result<()>,
+) -> Result<bool> {
+    let num_threads = num_threads(workers);
+    let limits = Limits {
+        num_threads,
+        max_items: 4 * num_threads,
+        max_bytes: u64::MAX,
+    };
+    let job = OneStage::new(
+        num,
+        |item, _: &dyn Fn(Infallible)| work(item),
+        |_, message| Err(DatasetError::from(BuildError::WorkerPanicked(message))),
+    );
+    run(&job, limits, cancel, &mut |delivery| match delivery {
+        Delivery::Event(event) => match event {},
+        Delivery::Output(item, output) => deliver(item, output),
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod ordered;
 #[cfg(feature = "build")]
 mod render;
 
+#[cfg(feature = "build")]
+pub(crate) use map::in_order;
 pub(crate) use map::{OneStage, parallel_map};
 pub(crate) use ordered::{Delivery, Limits, num_threads, run};
 #[cfg(feature = "build")]

@@ -1,10 +1,11 @@
-//! Procedural, labeled CAD-like objects for demos, tests and first steps.
+//! Procedural, labeled CAD-like objects for demos, tests and first steps, in two families.
 //!
 //! The layout is that of `ShapeNetCore`: `<synset>/<name>/model.obj` with its `model.mtl`, and
 //! `taxonomy.json`. OBJ groups are parts, `parts.json` lists them per category, and `split.csv` holds the
 //! splits. Objects are y-up and face +z; each part consists of closed solids. Equal options give equal bytes.
 
 mod category;
+mod family;
 mod object;
 mod rng;
 mod solid;
@@ -15,39 +16,48 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use glam::{DAffine3, DVec3};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::{
-    category::{CATEGORIES, Category},
-    object::Object,
-    rng::object_rng,
+pub use self::family::ShapeFamily;
+pub(crate) use self::{
+    category::Category, family::ShapeGenerator, object::Object, rng::object_rng, solid::Solid,
 };
+
+use self::category::{BASIC, VARIED};
 use crate::error::{DatasetError, RecipeError, Result, StoreError};
 use crate::owned_folder::{OwnedFolder, refuse_foreign_file, refuse_link};
 use crate::schema::Split;
-use crate::seeded_rng::SeededRng;
 
-/// One in this many objects is in the test split.
-const OBJECTS_PER_TEST_OBJECT: usize = 5;
 /// Files of an object.
 const OBJECT_FILES: [&str; 2] = ["model.obj", "model.mtl"];
 /// Splits, parts per category, and categories.
 const SPLITS_FILE: &str = "split.csv";
 const PARTS_FILE: &str = "parts.json";
 const TAXONOMY_FILE: &str = "taxonomy.json";
+/// Whether a text is a list of ours.
+type IsOurs = fn(&str) -> bool;
+/// The lists of a folder, and what knows them as ours.
+const LISTS: [(&str, IsOurs); 3] = [
+    (SPLITS_FILE, is_splits),
+    (PARTS_FILE, is_parts),
+    (TAXONOMY_FILE, is_taxonomy),
+];
 /// First line of the splits file.
 const SPLITS_HEADER: &str = "id,category,split";
-/// Each axis is scaled by up to this factor, so that proportions alone reveal little.
-const MAX_STRETCH: f64 = 1.2;
+/// Most objects per category.
+pub(crate) const MAX_PER_CLASS: usize = 1_000_000;
+/// What the name of a folder ends in until it is complete.
+const PARTIAL_SUFFIX: &str = ".partial";
 
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynthesizeOptions {
     /// Output folder: new or empty, unless `force` is set.
     pub out: PathBuf,
-    /// Number of categories, from the start of [`synthesizable_categories`].
+    /// Which categories there are.
+    pub family: ShapeFamily,
+    /// Number of categories, from the start of [`ShapeFamily::category_names`].
     pub classes: usize,
     /// Objects per category.
     pub per_class: usize,
@@ -61,12 +71,13 @@ pub struct SynthesizeOptions {
 }
 
 impl SynthesizeOptions {
-    /// All categories, 100 objects each, seed 0.
+    /// All categories of the family `basic`, 100 objects each, seed 0.
     #[must_use]
     pub fn new(out: impl Into<PathBuf>) -> Self {
         Self {
             out: out.into(),
-            classes: CATEGORIES.len(),
+            family: ShapeFamily::Basic,
+            classes: BASIC.len(),
             per_class: 100,
             seed: 0,
             random_yaw: false,
@@ -102,13 +113,7 @@ pub struct SynthesizeSummary {
     pub num_triangles: usize,
 }
 
-/// Category names, in the order in which [`SynthesizeOptions::classes`] takes them.
-#[must_use]
-pub fn synthesizable_categories() -> [&'static str; CATEGORIES.len()] {
-    CATEGORIES.map(|category| category.name)
-}
-
-/// Generates and writes objects.
+/// Generates and writes objects. A new folder appears when it is complete.
 ///
 /// # Errors
 /// When `out` is not empty and `force` is not set, or holds files that would be lost, when a number is out of range, or
@@ -117,34 +122,104 @@ pub fn synthesize(
     options: &SynthesizeOptions,
     on_event: &mut dyn FnMut(SynthesizeEvent),
 ) -> Result<SynthesizeSummary> {
+    let categories = options.family.categories();
+    check_counts(options.classes, categories.len(), options.per_class, 1)?;
+    let categories = &categories[..options.classes];
+    let out = &options.out;
+    if fs::symlink_metadata(out).is_ok() {
+        prepare(out, options.force)?;
+        return write_objects(options, categories, out, on_event);
+    }
+    let partial = partial_folder(out);
+    clear_partial(&partial)?;
+    let written = write_objects(options, categories, &partial, on_event).and_then(|summary| {
+        fs::rename(&partial, out).map_err(DatasetError::io("create the folder", out))?;
+        Ok(summary)
+    });
+    if written.is_err() {
+        // As a full disk does. The error of writing says more than one of clearing up.
+        let _ = clear_partial(&partial);
+        let _ = fs::remove_dir(&partial);
+    }
+    written
+}
+
+/// `meshes.partial` beside `meshes`.
+fn partial_folder(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(PARTIAL_SUFFIX);
+    out.with_file_name(name)
+}
+
+/// Creates the folder, without what a killed run has left in it; refuses where it holds anything else.
+fn clear_partial(partial: &Path) -> Result<()> {
+    refuse_link(partial)?;
+    prepare(partial, true)?;
+    for name in LISTS.map(|(name, _)| name) {
+        match fs::remove_file(partial.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(DatasetError::io("remove", &partial.join(name))(e));
+            }
+            _ => {}
+        }
+    }
+    let entries = fs::read_dir(partial).map_err(DatasetError::io("read the folder", partial))?;
+    match entries.flatten().next() {
+        Some(entry) => Err(DatasetError::Store(StoreError::NotOurs {
+            what: format!("{} is not of a killed run", entry.file_name().display()),
+            path: partial.to_owned(),
+        })),
+        None => Ok(()),
+    }
+}
+
+/// # Errors
+/// When there are no such categories, or too few or too many objects.
+pub(crate) fn check_counts(
+    classes: usize,
+    max_classes: usize,
+    per_class: usize,
+    min_per_class: usize,
+) -> Result<()> {
+    if (1..=max_classes).contains(&classes) && (min_per_class..=MAX_PER_CLASS).contains(&per_class) {
+        return Ok(());
+    }
+    Err(DatasetError::Recipe(RecipeError::SynthesizeCount {
+        max_classes,
+        min_per_class,
+        max_per_class: MAX_PER_CLASS,
+    }))
+}
+
+fn write_objects(
+    options: &SynthesizeOptions,
+    categories: &[Category],
+    out: &Path,
+    on_event: &mut dyn FnMut(SynthesizeEvent),
+) -> Result<SynthesizeSummary> {
     let SynthesizeOptions {
-        out,
-        classes,
+        family,
         per_class,
         seed,
         random_yaw,
-        force,
-    } = options;
-    if *classes == 0 || *classes > CATEGORIES.len() || *per_class == 0 {
-        return Err(DatasetError::Recipe(RecipeError::SynthesizeCount {
-            max_classes: CATEGORIES.len(),
-        }));
-    }
-    let categories = &CATEGORIES[..*classes];
-    prepare(out, *force)?;
-    on_event(SynthesizeEvent::Started {
-        total: classes * per_class,
-    });
-
+        ..
+    } = *options;
+    let num_objects = categories.len() * per_class;
+    on_event(SynthesizeEvent::Started { total: num_objects });
+    let generator = ShapeGenerator {
+        family,
+        purpose: "",
+        seed,
+        random_yaw,
+    };
     let mut num_triangles = 0;
     let mut splits = format!("{SPLITS_HEADER}\n");
     for category in categories {
-        let is_test = test_objects(category, *per_class, *seed);
+        let is_test = generator.test_objects(category, per_class);
         for (index, is_test) in is_test.into_iter().enumerate() {
-            let mut rng = object_rng(*seed, category.name, index);
-            let object = build(category, &mut rng, *random_yaw);
+            let (object, mut rng) = generator.object(category, index);
             num_triangles += object.num_triangles();
-            let name = format!("{}_{index:04}", category.name);
+            let name = object_name(category.name, index);
             let folder = out.join(category.synset).join(&name);
             fs::create_dir_all(&folder).map_err(DatasetError::io("create the folder", &folder))?;
             write(&folder.join(OBJECT_FILES[0]), &object.to_obj())?;
@@ -156,41 +231,19 @@ pub fn synthesize(
             });
         }
     }
-    write(&out.join(SPLITS_FILE), &splits)?;
     write(&out.join(PARTS_FILE), &parts(categories))?;
-    write(&out.join(TAXONOMY_FILE), &taxonomy(categories, *per_class))?;
+    write(&out.join(TAXONOMY_FILE), &taxonomy(categories, per_class))?;
+    write(&out.join(SPLITS_FILE), &splits)?;
     Ok(SynthesizeSummary {
         categories: categories.iter().map(|category| category.name).collect(),
-        num_objects: classes * per_class,
+        num_objects,
         num_triangles,
     })
 }
 
-fn build(category: &Category, rng: &mut SeededRng, random_yaw: bool) -> Object {
-    let mut object = (category.build)(rng);
-    object.transform(DAffine3::from_scale(DVec3::from_array(
-        [(); 3].map(|()| rng.log_uniform(MAX_STRETCH)),
-    )));
-    let yaw = rng.uniform(0.0, std::f64::consts::TAU);
-    if random_yaw {
-        object.transform(DAffine3::from_rotation_y(yaw));
-    }
-    object.normalize();
-    object
-}
-
-/// Random fifth of a category's objects for the test split.
-fn test_objects(category: &Category, per_class: usize, seed: u64) -> Vec<bool> {
-    let mut rng = object_rng(seed, &format!("split of {}", category.name), 0);
-    let mut order: Vec<usize> = (0..per_class).collect();
-    for last in (1..per_class).rev() {
-        order.swap(last, rng.uniform_int(0, last));
-    }
-    let mut is_test = vec![false; per_class];
-    for &index in &order[..per_class / OBJECTS_PER_TEST_OBJECT] {
-        is_test[index] = true;
-    }
-    is_test
+/// `chair_0012`
+pub(crate) fn object_name(category: &str, index: usize) -> String {
+    format!("{category}_{index:04}")
 }
 
 /// Creates the folder; checks that it is empty, or removes earlier objects, once all that would be removed or overwritten
@@ -208,16 +261,12 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
         return Err(DatasetError::Store(StoreError::NotEmpty { path: out.to_owned() }));
     }
     refuse_link(out)?;
-    for (name, is_ours) in [
-        (SPLITS_FILE, is_splits as fn(&str) -> bool),
-        (PARTS_FILE, is_parts),
-        (TAXONOMY_FILE, is_taxonomy),
-    ] {
+    for (name, is_ours) in LISTS {
         let is_ours = |path: &Path| fs::read_to_string(path).is_ok_and(|text| is_ours(&text));
         refuse_foreign_file(&out.join(name), is_ours)?;
     }
     let mut objects = Vec::new();
-    for category in &CATEGORIES {
+    for category in all_categories() {
         let folder = out.join(category.synset);
         refuse_link(&folder)?;
         let Ok(entries) = fs::read_dir(&folder) else {
@@ -235,7 +284,7 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
         object.remove_contents()?;
         fs::remove_dir(&folder).map_err(DatasetError::io("remove the folder", &folder))?;
     }
-    for category in &CATEGORIES {
+    for category in all_categories() {
         // Stays if it holds anything else.
         let _ = fs::remove_dir(out.join(category.synset));
     }
@@ -263,7 +312,8 @@ fn is_splits(text: &str) -> bool {
 
 /// Is a list of parts what is written for the first so many categories?
 fn is_parts(text: &str) -> bool {
-    (1..=CATEGORIES.len()).any(|num| text == parts(&CATEGORIES[..num]))
+    let is_of = |categories: &[Category]| (1..=categories.len()).any(|num| text == parts(&categories[..num]));
+    is_of(&BASIC) || is_of(&VARIED)
 }
 
 /// Is a taxonomy what is written for the first so many categories? `ShapeNetCore` has the same ones, with other numbers.
@@ -271,9 +321,12 @@ fn is_taxonomy(text: &str) -> bool {
     let entries: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
     let per_class = entries.first().and_then(|entry| entry["numInstances"].as_u64());
     per_class.is_some_and(|per_class| {
-        CATEGORIES
-            .get(..entries.len())
-            .is_some_and(|categories| text == taxonomy(categories, per_class as usize))
+        [BASIC.as_slice(), VARIED.as_slice()]
+            .into_iter()
+            .any(|categories| {
+                let categories = categories.get(..entries.len());
+                categories.is_some_and(|categories| text == taxonomy(categories, per_class as usize))
+            })
     })
 }
 
@@ -294,8 +347,13 @@ fn taxonomy(categories: &[Category], per_class: usize) -> String {
     format!("{:#}\n", Value::Array(taxonomy.collect()))
 }
 
+/// Those of both families.
+fn all_categories() -> impl Iterator<Item = Category> {
+    BASIC.into_iter().chain(VARIED)
+}
+
 fn is_category(name: &str) -> bool {
-    CATEGORIES.iter().any(|category| category.name == name)
+    all_categories().any(|category| category.name == name)
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

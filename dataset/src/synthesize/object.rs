@@ -9,12 +9,12 @@ use crate::seeded_rng::SeededRng;
 
 /// Parts in order of first use.
 #[derive(Debug, Default)]
-pub(super) struct Object {
+pub(crate) struct Object {
     parts: Vec<(&'static str, Solid)>,
 }
 
 impl Object {
-    pub(super) fn add(&mut self, part: &'static str, solid: Solid) {
+    pub(crate) fn add(&mut self, part: &'static str, solid: Solid) {
         match self.parts.iter_mut().find(|(name, _)| *name == part) {
             Some((_, whole)) => whole.append(solid),
             None => self.parts.push((part, solid)),
@@ -27,8 +27,7 @@ impl Object {
         self.add(part, solid.mirrored());
     }
 
-    #[cfg(test)]
-    pub(super) fn parts(&self) -> &[(&'static str, Solid)] {
+    pub(crate) fn parts(&self) -> &[(&'static str, Solid)] {
         &self.parts
     }
 
@@ -36,23 +35,30 @@ impl Object {
         self.parts.iter().map(|(_, solid)| solid.triangles.len()).sum()
     }
 
-    pub(super) fn transform(&mut self, transform: DAffine3) {
+    pub(crate) fn transform(&mut self, transform: DAffine3) {
         for (_, solid) in &mut self.parts {
             *solid = std::mem::take(solid).transformed(transform);
         }
     }
 
-    /// Centers the bounding box and scales its diagonal to 1, as in `ShapeNetCore` files.
-    pub(super) fn normalize(&mut self) {
+    /// Lowest and highest coordinates.
+    pub(crate) fn bounds(&self) -> (DVec3, DVec3) {
         let positions = || self.parts.iter().flat_map(|(_, solid)| &solid.positions);
-        let low = positions().copied().fold(DVec3::INFINITY, DVec3::min);
-        let high = positions().copied().fold(DVec3::NEG_INFINITY, DVec3::max);
+        (
+            positions().copied().fold(DVec3::INFINITY, DVec3::min),
+            positions().copied().fold(DVec3::NEG_INFINITY, DVec3::max),
+        )
+    }
+
+    /// Centers the bounding box and scales its diagonal to 1, as in `ShapeNetCore` files.
+    pub(crate) fn normalize(&mut self) {
+        let (low, high) = self.bounds();
         let scale = DAffine3::from_scale(DVec3::splat((high - low).length().recip()));
         self.transform(scale * DAffine3::from_translation((low + high) / -2.0));
     }
 
     /// OBJ text with five decimals. Triangles that rounding makes degenerate are left out.
-    pub(super) fn to_obj(&self) -> String {
+    pub(crate) fn to_obj(&self) -> String {
         let mut text = String::from("mtllib model.mtl\n");
         let mut first = 1;
         for (name, solid) in &self.parts {

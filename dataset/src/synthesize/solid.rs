@@ -9,9 +9,9 @@ use glam::{DAffine3, DMat3, DVec2, DVec3};
 
 /// A closed surface with outward winding.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Solid {
-    pub(super) positions: Vec<DVec3>,
-    pub(super) triangles: Vec<[usize; 3]>,
+pub(crate) struct Solid {
+    pub(crate) positions: Vec<DVec3>,
+    pub(crate) triangles: Vec<[usize; 3]>,
 }
 
 impl Solid {
@@ -64,7 +64,7 @@ impl Solid {
     }
 
     /// A box standing on the ground; `bevel` may be up to half of the shortest side.
-    pub(super) fn beveled_box(width: f64, height: f64, depth: f64, bevel: f64) -> Self {
+    pub(crate) fn beveled_box(width: f64, height: f64, depth: f64, bevel: f64) -> Self {
         let ring = |y: f64, inset: f64| {
             let (x, z) = (width / 2.0 - inset, depth / 2.0 - inset);
             let corners = [
@@ -156,7 +156,7 @@ impl Solid {
         ])
     }
 
-    pub(super) fn translated(self, x: f64, y: f64, z: f64) -> Self {
+    pub(crate) fn translated(self, x: f64, y: f64, z: f64) -> Self {
         self.transformed(DAffine3::from_translation(DVec3::new(x, y, z)))
     }
 

@@ -12,6 +12,7 @@ mod preview;
 mod rebuild;
 mod relight;
 mod report;
+mod synthesize;
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -28,12 +29,12 @@ use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, ColumnSet, Inspection,
     Layout, ObjectId, RowLayout, Sampler, SkipReason, SkippedObject, Source, SourceOptions, SplitRatios,
-    SynthesizeEvent, SynthesizeOptions, VerifyEvent, VerifyOptions, inspect, synthesizable_categories,
-    synthesize, verify,
+    VerifyEvent, VerifyOptions, inspect, verify,
 };
 use toml::Value;
 
 use self::output::OutputFlags;
+pub(super) use self::synthesize::synthesize_with_bar;
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, BUILD_PRESETS};
 
@@ -48,6 +49,7 @@ pub(crate) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tap dataset synthesize --out meshes
+  tap dataset synthesize --suite data                  stand-ins for the published sets
   tap dataset build meshes --out shards
   tap dataset import scanobjectnn ScanObjectNN --variant PB_T50_RS --out pb     a published set
   tap dataset merge shards-1 shards-2 --out shards     join the halves that two machines built
@@ -60,7 +62,7 @@ More: plan, rebuild, relight, features, overlap, select, join, resplit, relabel,
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
-    Synthesize(SynthesizeArguments),
+    Synthesize(synthesize::Arguments),
     Build(Box<BuildArguments>),
     Import(Box<import::Arguments>),
     Merge(merge::Arguments),
@@ -80,38 +82,6 @@ enum DatasetCommand {
     Overlap(overlap::Arguments),
     Export(export::Arguments),
 }
-
-/// Synthesize a labeled set of CAD-like objects with parts, in the layout of `ShapeNetCore`.
-///
-/// Every object differs; the same seed gives the same bytes.
-#[derive(Debug, Args)]
-#[command(after_help = SYNTHESIZE_EXAMPLES)]
-struct SynthesizeArguments {
-    /// Output folder.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Number of categories; all by default.
-    #[arg(long, value_name = "K")]
-    classes: Option<usize>,
-    /// Objects per category.
-    #[arg(long, value_name = "M", default_value_t = 100)]
-    per_class: usize,
-    /// Seed of the generator.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
-    /// Rotate each object about the up axis by a random angle.
-    #[arg(long)]
-    random_yaw: bool,
-    /// Write into a folder that is not empty. Only synthetic objects are replaced; refused where other files would be
-    /// lost.
-    #[arg(long)]
-    force: bool,
-}
-
-const SYNTHESIZE_EXAMPLES: &str = "\
-Examples:
-  tap dataset synthesize --out meshes
-  tap dataset synthesize --out small --classes 4 --per-class 10 --seed 7";
 
 /// Build shards from a folder of meshes: views, poses, masks and points.
 ///
@@ -260,7 +230,7 @@ Examples:
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
-        DatasetCommand::Synthesize(arguments) => run_synthesize(arguments),
+        DatasetCommand::Synthesize(arguments) => synthesize::run(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
         DatasetCommand::Import(arguments) => import::run(arguments),
         DatasetCommand::Merge(arguments) => merge::run(arguments),
@@ -280,46 +250,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         DatasetCommand::Overlap(arguments) => overlap::run(arguments),
         DatasetCommand::Export(arguments) => export::run(arguments),
     }
-}
-
-fn run_synthesize(arguments: &SynthesizeArguments) -> Result<ExitCode> {
-    let SynthesizeArguments {
-        out,
-        classes,
-        per_class,
-        seed,
-        random_yaw,
-        force,
-    } = arguments;
-    let classes = classes.unwrap_or(synthesizable_categories().len());
-    let options = SynthesizeOptions {
-        out: out.clone(),
-        classes,
-        per_class: *per_class,
-        seed: *seed,
-        random_yaw: *random_yaw,
-        force: *force,
-    };
-    let num_objects = synthesize_with_bar(&options)?;
-    ui::result(format_args!(
-        "{num_objects} objects of {classes} classes: {}",
-        out.display()
-    ));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Synthesizes objects and returns their number.
-///
-/// # Errors
-/// As [`tap_dataset::synthesize`].
-pub(super) fn synthesize_with_bar(options: &SynthesizeOptions) -> Result<usize> {
-    let bar = ui::Bar::new("synthesizing", (options.classes * options.per_class) as u64);
-    let summary = synthesize(options, &mut |event| {
-        if let SynthesizeEvent::Done { .. } = event {
-            bar.advance();
-        }
-    })?;
-    Ok(summary.num_objects)
 }
 
 /// What `--json` prints of a build.

@@ -1,4 +1,4 @@
-//! Categories: name, possible parts, and generator function.
+//! Categories: name, possible parts, and generator function. Those here are the family `basic`; `varied` has its own.
 //!
 //! Categories overlap in their overall proportions on purpose (a bench is as long as a sofa, a cabinet as
 //! tall as a bookshelf, a jug has a handle like a mug), so that parts are needed to tell them apart.
@@ -8,24 +8,27 @@ mod device;
 mod furniture;
 mod light;
 mod seat;
+mod varied;
 mod vehicle;
 mod vessel;
 
 use super::object::Object;
 use crate::seeded_rng::SeededRng;
+pub(super) use varied::VARIED;
 
 /// A category.
-pub(super) struct Category {
-    /// `ShapeNetCore` synset.
-    pub(super) synset: &'static str,
-    pub(super) name: &'static str,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Category {
+    /// `ShapeNetCore` synset, or a number beyond all of them.
+    pub(crate) synset: &'static str,
+    pub(crate) name: &'static str,
     /// All parts that its objects may have.
-    pub(super) parts: &'static [&'static str],
-    pub(super) build: fn(&mut SeededRng) -> Object,
+    pub(crate) parts: &'static [&'static str],
+    pub(crate) build: fn(&mut SeededRng) -> Object,
 }
 
 /// Ordered so that the first few are already varied.
-pub(super) const CATEGORIES: [Category; 16] = [
+pub(super) const BASIC: [Category; 16] = [
     Category {
         synset: "03001627",
         name: "chair",
