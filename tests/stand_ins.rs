@@ -39,10 +39,10 @@ fn every_task_learns_what_no_histogram_tells() {
     let text = place.run(&suite).succeeds().stdout;
     assert_eq!(text.lines().count(), 6, "a line a set: {text}");
     assert!(
-        text.contains("scanobjectnn-pb, a synthesized stand-in for ScanObjectNN PB_T50_RS"),
+        text.contains("scanobjectnn-pb-t50-rs, a synthesized stand-in for ScanObjectNN PB_T50_RS"),
         "{text}"
     );
-    let pretrain = "train pretrain --data data/pretrain --out run";
+    let pretrain = "train pretrain --data data/shapenet --out run";
     let settings = ["pretrain.steps=150", "log.images_every=0"];
     run(&place, pretrain, &settings).succeeds();
 
@@ -54,8 +54,8 @@ fn every_task_learns_what_no_histogram_tells() {
         accuracy,
         shapes.baselines(),
     );
-    let scans = Objects::read(&place, "data/scanobjectnn-pb");
-    let accuracy = classify(&place, "data/scanobjectnn-pb", "scans", "finetune.steps=160");
+    let scans = Objects::read(&place, "data/scanobjectnn-pb-t50-rs");
+    let accuracy = classify(&place, "data/scanobjectnn-pb-t50-rs", "scans", "finetune.steps=160");
     above(
         "classification of scans",
         SCANS_FLOOR,
@@ -364,7 +364,7 @@ const SMALL: [&str; 11] = [
     "--per-class",
     "70",
     "--sets",
-    "modelnet40,scanobjectnn-pb",
+    "modelnet40,scanobjectnn-pb-t50-rs",
     "--threads",
     "2",
     "--suite",
@@ -390,7 +390,7 @@ fn a_suite_that_is_killed_again_and_again_has_the_bytes_of_an_unbroken_one() {
     let files = place.files("whole");
     assert!(files.len() >= 2 * 4, "{:?}", files.keys());
     assert!(place.files("killed") == files, "the same names and bytes");
-    for set in ["modelnet40", "scanobjectnn-pb"] {
+    for set in ["modelnet40", "scanobjectnn-pb-t50-rs"] {
         place
             .run(&["dataset", "verify", &format!("killed/{set}")])
             .succeeds();
@@ -446,9 +446,9 @@ fn wrong_command_lines_say_what_is_right() {
     let synthesize = |arguments: &[&str]| place.run(&[&["dataset", "synthesize"], arguments].concat());
     for (arguments, word) in [
         (&["--out", "a", "--family", "hard"][..], "basic, varied"),
-        (&["--suite", "a", "--sets", "scanobjectnn"], "scanobjectnn-pb"),
+        (&["--suite", "a", "--sets", "scanobjectnn"], "scanobjectnn-pb-t50-rs"),
         (&["--suite", "a", "--out", "b"], "cannot be used with"),
-        (&["--out", "a", "--sets", "pretrain"], "cannot be used with"),
+        (&["--out", "a", "--sets", "shapenet"], "cannot be used with"),
         (&[], "--out"),
     ] {
         let outcome = synthesize(arguments).exits_with_2();

@@ -2,13 +2,13 @@
 //!
 //! | name | stands in for | rows |
 //! |---|---|---|
-//! | `pretrain` | `ShapeNet`, to pre-train on | 12 views, points |
+//! | `shapenet` | `ShapeNet`, to pre-train on | 12 views, points |
 //! | `modelnet40` | `ModelNet40` | points with normals, whole shapes |
 //! | `shapenetpart` | `ShapeNetPart` | points with normals and parts |
-//! | `scanobjectnn-only`, `-bg`, `-pb` | `ScanObjectNN`: `OBJ_ONLY`, `OBJ_BG`, `PB_T50_RS` | points that scanners see ([`scan`], [`scene`]) |
+//! | `scanobjectnn-obj-only`, `-obj-bg`, `-pb-t50-rs` | `ScanObjectNN`: `OBJ_ONLY`, `OBJ_BG`, `PB_T50_RS` | points that scanners see ([`scan`], [`scene`]) |
 //!
 //! Each is a data set like any other, whose recipe says `synthesize` and which published set it stands in for; no import of a
-//! published set says so, and none of these says `import`. Objects of `pretrain`, `modelnet40` and the scans differ; the three of
+//! published set says so, and none of these says `import`. Objects of `shapenet`, `modelnet40` and the scans differ; the three of
 //! `ScanObjectNN` have the same ones.
 
 mod scan;
@@ -81,7 +81,8 @@ const MIN_TARGET_POINTS: usize = 500;
 #[non_exhaustive]
 pub enum StandIn {
     /// Views and points to pre-train on.
-    Pretrain,
+    #[strum(serialize = "shapenet")]
+    ShapeNet,
     /// Whole shapes to classify.
     #[strum(serialize = "modelnet40")]
     ModelNet40,
@@ -89,13 +90,13 @@ pub enum StandIn {
     #[strum(serialize = "shapenetpart")]
     ShapeNetPart,
     /// Scanned objects alone.
-    #[strum(serialize = "scanobjectnn-only")]
+    #[strum(serialize = "scanobjectnn-obj-only")]
     ScanOnly,
     /// Scanned objects with what else is in their boxes.
-    #[strum(serialize = "scanobjectnn-bg")]
+    #[strum(serialize = "scanobjectnn-obj-bg")]
     ScanBackground,
     /// Objects scanned from one side, in boxes that are shifted, turned and scaled.
-    #[strum(serialize = "scanobjectnn-pb")]
+    #[strum(serialize = "scanobjectnn-pb-t50-rs")]
     ScanPerturbed,
 }
 
@@ -114,7 +115,7 @@ impl StandIn {
     /// The published set that it stands in for; none is published under this name.
     const fn published(self) -> &'static str {
         match self {
-            Self::Pretrain => "ShapeNet",
+            Self::ShapeNet => "ShapeNet",
             Self::ModelNet40 => "ModelNet40",
             Self::ShapeNetPart => "ShapeNetPart",
             Self::ScanOnly => "ScanObjectNN OBJ_ONLY",
@@ -145,7 +146,7 @@ impl StandIn {
         ShapeGenerator {
             family: self.family(),
             purpose: match self {
-                Self::Pretrain => "pretrain ",
+                Self::ShapeNet => "pretrain ",
                 Self::ModelNet40 => "modelnet40 ",
                 Self::ShapeNetPart => "shapenetpart ",
                 // The same objects in all three.
@@ -265,7 +266,7 @@ pub fn synthesize_suite(
     for &set in &options.sets {
         let out = options.root.join(set.to_string());
         let manifest = match set {
-            StandIn::Pretrain => build_views(set, &out, options, cancel, on_event)?,
+            StandIn::ShapeNet => build_views(set, &out, options, cancel, on_event)?,
             _ => write_points(set, &out, options, cancel, on_event)?,
         };
         let Some(manifest) = manifest else {

@@ -48,12 +48,12 @@ fn each_set_is_whole_and_says_what_it_is() {
     let reports = make(&options(folder.path())).unwrap();
     let names: Vec<&str> = reports.iter().map(|report| report.set.as_str()).collect();
     let expected = [
-        "pretrain",
+        "shapenet",
         "modelnet40",
         "shapenetpart",
-        "scanobjectnn-only",
-        "scanobjectnn-bg",
-        "scanobjectnn-pb",
+        "scanobjectnn-obj-only",
+        "scanobjectnn-obj-bg",
+        "scanobjectnn-pb-t50-rs",
     ];
     assert_eq!(names, expected);
     for report in &reports {
@@ -67,7 +67,7 @@ fn each_set_is_whole_and_says_what_it_is() {
         assert!(manifest.recipe.get("import").is_none(), "{}", report.set);
         assert!(manifest.source.layout.contains("synthesized"), "{}", report.set);
         assert_eq!(manifest.source.publication, None, "{}", report.set);
-        if report.set == "pretrain" {
+        if report.set == "shapenet" {
             assert_eq!(report.num_views, 12);
             continue;
         }
@@ -136,7 +136,7 @@ fn bytes_depend_neither_on_threads_nor_on_being_stopped() {
         ..options.clone()
     };
     let text = make(&other).unwrap_err().to_string();
-    assert!(text.contains("seed") && text.contains("pretrain"), "{text}");
+    assert!(text.contains("seed") && text.contains("shapenet"), "{text}");
     assert!(files(&one) == files(&three), "nothing was touched");
     make(&SuiteOptions { force: true, ..other }).unwrap();
     assert!(files(&one) != files(&three), "another seed");
@@ -165,7 +165,7 @@ fn numbers_out_of_range_are_refused_before_anything_is_written() {
             .parse::<StandIn>()
             .unwrap_err()
             .to_string()
-            .contains("scanobjectnn-pb")
+            .contains("scanobjectnn-pb-t50-rs")
     );
 
     fs::create_dir_all(root.join("modelnet40")).unwrap();

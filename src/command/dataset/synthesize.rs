@@ -67,20 +67,20 @@ pub(super) struct Arguments {
 
 const EXAMPLES: &str = "\
 Sets of a suite (synthesized stand-ins, and never the published sets):
-  pretrain             views and points to pre-train on, 24 classes
-  modelnet40           whole shapes, points with normals, 24 classes; episodes for few-shot are drawn from it
-  shapenetpart         whole shapes with parts, 16 classes
-  scanobjectnn-only    objects as scanners see them, 15 classes: stands in for OBJ_ONLY
-  scanobjectnn-bg      the same with floor, walls and neighbors in their boxes: OBJ_BG
-  scanobjectnn-pb      seen from one side, the boxes shifted, turned and scaled: PB_T50_RS
+  shapenet                 views and points to pre-train on, 24 classes
+  modelnet40               whole shapes, points with normals, 24 classes; episodes for few-shot are drawn from it
+  shapenetpart             whole shapes with parts, 16 classes
+  scanobjectnn-obj-only    objects as scanners see them, 15 classes: stands in for OBJ_ONLY
+  scanobjectnn-obj-bg      the same with floor, walls and neighbors in their boxes: OBJ_BG
+  scanobjectnn-pb-t50-rs   seen from one side, the boxes shifted, turned and scaled: PB_T50_RS
 
 Examples:
   tap dataset synthesize --out meshes
   tap dataset synthesize --out small --classes 4 --per-class 10 --seed 7
   tap dataset synthesize --out hard --family varied --random-yaw
   tap dataset synthesize --suite data
-  tap dataset synthesize --suite data --sets scanobjectnn-pb,modelnet40 --per-class 20
-  tap dataset import fewshot data/modelnet40 --out data/episodes --seed 1";
+  tap dataset synthesize --suite data --sets scanobjectnn-pb-t50-rs,modelnet40 --per-class 20
+  tap dataset import fewshot data/modelnet40 --out data/fewshot --seed 1";
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -167,7 +167,7 @@ fn run_suite(root: &Path, arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `scanobjectnn-pb, a synthesized stand-in for ScanObjectNN PB_T50_RS: 1500 objects (train 1200, test 300) of 15 classes, ...`
+/// `scanobjectnn-pb-t50-rs, a synthesized stand-in for ScanObjectNN PB_T50_RS: 1500 objects (train 1200, test 300) of 15 classes, ...`
 fn print(report: &SuiteReport) {
     let SuiteReport {
         set,
