@@ -55,7 +55,12 @@ fn every_task_learns_what_no_histogram_tells() {
         shapes.baselines(),
     );
     let scans = Objects::read(&place, "data/scanobjectnn-pb-t50-rs");
-    let accuracy = classify(&place, "data/scanobjectnn-pb-t50-rs", "scans", "finetune.steps=160");
+    let accuracy = classify(
+        &place,
+        "data/scanobjectnn-pb-t50-rs",
+        "scans",
+        "finetune.steps=160",
+    );
     above(
         "classification of scans",
         SCANS_FLOOR,
@@ -446,7 +451,10 @@ fn wrong_command_lines_say_what_is_right() {
     let synthesize = |arguments: &[&str]| place.run(&[&["dataset", "synthesize"], arguments].concat());
     for (arguments, word) in [
         (&["--out", "a", "--family", "hard"][..], "basic, varied"),
-        (&["--suite", "a", "--sets", "scanobjectnn"], "scanobjectnn-pb-t50-rs"),
+        (
+            &["--suite", "a", "--sets", "scanobjectnn"],
+            "scanobjectnn-pb-t50-rs",
+        ),
         (&["--suite", "a", "--out", "b"], "cannot be used with"),
         (&["--out", "a", "--sets", "shapenet"], "cannot be used with"),
         (&[], "--out"),

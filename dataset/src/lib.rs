@@ -46,9 +46,9 @@ mod shard;
 #[cfg(feature = "build")]
 mod source;
 mod spatial;
-mod store;
 #[cfg(feature = "build")]
 mod stand_in;
+mod store;
 #[cfg(feature = "build")]
 mod surface;
 #[cfg(feature = "build")]
@@ -129,11 +129,9 @@ pub use source::{
     SourceObject, SourceOptions, SplitRatios,
 };
 #[cfg(feature = "build")]
-pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
+pub use stand_in::{SCANNED_POINTS, StandIn, SuiteEvent, SuiteOptions, SuiteReport, synthesize_suite};
 #[cfg(feature = "build")]
-pub use stand_in::{
-    SCANNED_POINTS, StandIn, SuiteEvent, SuiteOptions, SuiteReport, synthesize_suite,
-};
+pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
 #[cfg(feature = "build")]
 pub use synthesize::{ShapeFamily, SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesize};
 pub use writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
