@@ -6,6 +6,8 @@
 //! `train/examples/own_task.rs` does. The trainer, the configuration, records, the run folder and checkpoints need no
 //! change. A task that the program is to offer gets a file beside `classify.rs` and a line in `command/finetune.rs`.
 //!
+//! A network runs its encoder in the mode [`of_encoder`](crate::model::Mode::of_encoder), which is what freezing it takes.
+//!
 //! The weights of the last step are scored, unless `select` says otherwise. Voting is off unless asked for.
 
 use std::fmt::Debug;
@@ -32,6 +34,7 @@ use crate::data::source::SampleSource;
 use crate::engine::objective::{Loss, Objective};
 use crate::engine::trainer::{RunOptions, Training};
 use crate::error::TrainError;
+use crate::model::Layers as _;
 use crate::optim::ParameterGroup;
 use crate::run;
 use crate::run::event::{OnEvent, Record, TrainEvent};
@@ -184,6 +187,12 @@ pub fn finetune<T: Task>(
         let file = encoder.file.display();
         on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
     }
+    if plan.phase.freeze_encoder_steps > 0 && plan.init_sha256 == "none" {
+        on_event(TrainEvent::Note(format!(
+            "the encoder starts at random and is frozen for its first {} steps",
+            plan.phase.freeze_encoder_steps
+        )));
+    }
     let checkpoint = session.begin()?;
     let trained_on = TrainedOn::new(
         data.dataset.classes(),
@@ -195,7 +204,7 @@ pub fn finetune<T: Task>(
         plan: &plan,
         options,
         store: &store,
-        parameter_group: &ParameterGroup::of,
+        parameter_group: &|name, tensor| parameter_group::<T>(&plan, name, tensor),
         batches: train_batches(&plan, Arc::new(train), ViewSampling::None)?,
         metadata,
         checkpoint,
@@ -312,6 +321,21 @@ pub fn evaluate<'a, T: Task>(
         ..run.provenance(options, split, votes)
     };
     Ok(Scored { provenance, score })
+}
+
+/// Weight decay, learning rate and first step of a parameter.
+pub(super) fn parameter_group<T: Task>(plan: &Plan, name: &str, tensor: &Tensor) -> ParameterGroup {
+    let of_head = ParameterGroup::of(name, tensor);
+    let name = name.strip_prefix(T::ENCODER_PREFIX);
+    let Some(layer) = name.and_then(|name| plan.encoder.layer_of(name)) else {
+        return of_head;
+    };
+    let num_above = plan.encoder.num_layers().saturating_sub(layer);
+    ParameterGroup {
+        rate_factor: plan.phase.encoder_rate * plan.phase.layer_decay.powi(num_above as i32),
+        frozen_steps: plan.phase.freeze_encoder_steps,
+        ..of_head
+    }
 }
 
 /// The network of a plan with fresh weights.
