@@ -187,19 +187,16 @@ pub fn finetune<T: Task>(
         let file = encoder.file.display();
         on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
     }
-    if plan.phase.freeze_encoder_steps > 0 && plan.init_sha256 == "none" {
-        on_event(TrainEvent::Note(format!(
-            "the encoder starts at random and is frozen for its first {} steps",
-            plan.phase.freeze_encoder_steps
-        )));
-    }
     let checkpoint = session.begin()?;
+    note_random_encoder(&plan, on_event);
     let trained_on = TrainedOn::new(
         data.dataset.classes(),
         train.without(&plan.data.leave_out).labels(),
     );
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(T::ENCODER_PREFIX, &plan.encoder));
+    let mut best_metadata = metadata.clone();
+    best_metadata.insert(String::from("config_sha256"), plan.identity_sha256());
     let training = Training {
         plan: &plan,
         options,
@@ -220,7 +217,9 @@ pub fn finetune<T: Task>(
         },
         best: match plan.phase.select {
             Selection::Last => None,
-            Selection::Validation | Selection::BestOnTest => Some(BestWeights::open(&options.out)?),
+            Selection::Validation | Selection::BestOnTest => {
+                Some(BestWeights::open(&options.out, best_metadata)?)
+            }
         },
         options,
         score: None,
@@ -250,6 +249,16 @@ pub fn finetune<T: Task>(
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     best.map_or(Ok(()), BestWeights::remove)?;
     Ok(Some(result))
+}
+
+/// A frozen encoder is one that has learned something, as a rule.
+fn note_random_encoder(plan: &Plan, on_event: OnEvent<'_>) {
+    let num_steps = plan.phase.freeze_encoder_steps;
+    if num_steps > 0 && plan.init_sha256 == "none" {
+        on_event(TrainEvent::Note(format!(
+            "the encoder starts at random and is frozen for its first {num_steps} steps"
+        )));
+    }
 }
 
 /// Writes the further files of a result into a folder.
@@ -294,7 +303,7 @@ pub fn evaluate<'a, T: Task>(
     options: &RunOptions,
     scoring: impl Into<Scoring<'a>>,
     votes: Votes,
-    weights: WeightChoice,
+    weights: &WeightChoice,
     on_event: OnEvent<'_>,
 ) -> Result<Scored<T::Score>, TrainError> {
     let Scoring {

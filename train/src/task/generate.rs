@@ -79,7 +79,7 @@ pub fn generate(
         });
     }
     let config = tap_config(&plan)?;
-    let weights = RunWeights::read(&options.out, &plan, wanted.weights, on_event)?;
+    let weights = RunWeights::read(&options.out, &plan, &wanted.weights, on_event)?;
     if weights.num_steps < plan.phase.num_steps {
         on_event(TrainEvent::Note(format!("drawn with the {}", weights.selection)));
     }
