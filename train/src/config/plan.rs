@@ -51,7 +51,7 @@ impl Task {
     }
 
     /// Where it stands in a configuration.
-    fn table(&self) -> &'static str {
+    pub(crate) fn table(&self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
             Self::Classify | Self::Other(_) => "finetune",

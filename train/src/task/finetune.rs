@@ -24,6 +24,7 @@ use tch::{Device, Tensor, no_grad};
 use super::provenance::{self, FinetunedRun, Provenance, rows_sha256};
 use super::selection::{Best, BestWeights};
 use super::session::{Session, Wanted};
+use super::settings::active_settings;
 use super::vote::Votes;
 use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite, train_batches};
 use crate::config::{self, Config, Plan, Selection, invalid};
@@ -188,6 +189,7 @@ pub fn finetune<T: Task>(
         on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
     }
     let checkpoint = session.begin()?;
+    on_event(TrainEvent::Settings(active_settings(config, &plan)));
     note_random_encoder(&plan, on_event);
     let trained_on = TrainedOn::new(
         data.dataset.classes(),

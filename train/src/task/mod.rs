@@ -23,6 +23,7 @@ pub mod robustness;
 pub mod segment;
 pub mod selection;
 mod session;
+mod settings;
 pub mod vote;
 
 use std::iter;
