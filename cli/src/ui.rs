@@ -288,7 +288,7 @@ mod tests {
         );
         assert_eq!(
             listed("list", &items, 6, 20),
-            "list  one 1,\n      two 22, three\n      {a 1, b 22, c\n      333}"
+            "list  one 1, two 22,\n      three {a 1, b\n      22, c 333}"
         );
         assert_eq!(listed("none", &[], 6, 20), "none  ");
     }

@@ -353,7 +353,9 @@ mod tests {
                 dropout: 0.0,
             };
             let _ = build_segmenter(&config, &vs.root(), &sizes);
-            for name in vs.variables().keys() {
+            let mut of_segmenter: Vec<String> = vs.variables().into_keys().collect();
+            of_segmenter.sort_unstable();
+            for name in &of_segmenter {
                 let is_of_encoder = names.contains(name);
                 assert_eq!(
                     config.layer_of(name).is_some(),
@@ -366,7 +368,8 @@ mod tests {
 
     #[test]
     fn layers_rise_from_the_input_to_the_head() {
-        let expected: [(EncoderConfig, usize, &[(&str, usize)]); 7] = [
+        type Expected = (EncoderConfig, usize, &'static [(&'static str, usize)]);
+        let expected: [Expected; 7] = [
             (
                 EncoderConfig::transformer(),
                 13,
