@@ -202,3 +202,115 @@ fn sums_of_methods_with_tap_in_them_draw_too() {
         .run(&generate)
         .fails_with(&["'point-mae', which draws no views"]);
 }
+
+/// The pixels of an image of gray bytes.
+fn pixels_of(file: &Path) -> Vec<u8> {
+    let reader = png::Decoder::new(BufReader::new(fs::File::open(file).unwrap()));
+    let mut reader = reader.read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut pixels).unwrap();
+    pixels
+}
+
+/// One row of images of a sheet that is so many images wide.
+fn row_of(sheet: &[u8], images: u32, row: u32) -> &[u8] {
+    let width = grid(images) as usize;
+    let first = (row * (SIZE_PX + GAP_PX) + GAP_PX) as usize;
+    &sheet[first * width..(first + SIZE_PX as usize) * width]
+}
+
+#[test]
+fn rows_are_drawn_from_other_poses_with_and_without_their_meshes() {
+    if !has_trainer() {
+        return;
+    }
+    let place = place();
+    pretrain(&place, "run", &[]);
+    let draw = |data: &str, more: &[&str]| {
+        let generate = ["train", "generate", "--run", "run", "--data", data];
+        place.run(&[&generate[..], more].concat())
+    };
+    let rig = ["--rig", "turntable:5:-10"];
+    let free = ["--out", "free.png", "--animation", "free-turn.png"];
+    draw("data", &[&rig[..], &free].concat()).succeeds();
+    assert_eq!(
+        size_of(&place.path("free.png")),
+        (grid(5), grid(2), 1),
+        "generated alone"
+    );
+    assert_eq!(
+        size_of(&place.path("free-turn.png")),
+        (grid(2), grid(1), 5),
+        "side by side"
+    );
+    let drawn = draw(
+        "data",
+        &[&rig[..], &["--meshes", "meshes", "--out", "true.png"]].concat(),
+    )
+    .succeeds();
+    assert_eq!(
+        size_of(&place.path("true.png")),
+        (grid(5), grid(4), 1),
+        "above true views"
+    );
+    // The poses are the same either way, and so are the points.
+    let [free, beside_true] = ["free.png", "true.png"].map(|file| pixels_of(&place.path(file)));
+    for object in 0..2 {
+        assert!(
+            row_of(&free, 5, object) == row_of(&beside_true, 5, 2 * object),
+            "generated views of object {object}"
+        );
+        let truth = row_of(&beside_true, 5, 2 * object + 1);
+        assert!(truth.iter().any(|pixel| *pixel < 200), "an object is seen");
+    }
+    // Rows without views of their own, by name.
+    let bare = [
+        "dataset",
+        "build",
+        "meshes",
+        "--out",
+        "bare",
+        "--config",
+        "mini-data",
+        "--no-views",
+    ];
+    place
+        .run(&[&bare[..], &["--split-fractions", "0.7,0.3"]].concat())
+        .succeeds();
+    let first = drawn.stdout.lines().next().unwrap().to_owned();
+    let by_name = [&rig[..], &["--ids", &first, "--out", "bare.png"]].concat();
+    draw("bare", &by_name).succeeds();
+    let bare = pixels_of(&place.path("bare.png"));
+    assert!(
+        row_of(&bare, 5, 0) == row_of(&free, 5, 0),
+        "the same points give the same views"
+    );
+
+    draw(
+        "data",
+        &["--ids", "none/such", "--rig", "sphere:3", "--out", "no.png"],
+    )
+    .fails_with(&["no object 'none/such'"]);
+    let lit = draw("data", &["--lighting", "normals", "--out", "no.png"]);
+    assert!(lit.code == Some(2) && lit.stderr.contains("--meshes"), "{lit:#?}");
+    draw(
+        "data",
+        &["--rig", "sphere:3", "--meshes", "gone", "--out", "no.png"],
+    )
+    .fails_with(&["--meshes", "gone"]);
+    // A mesh that is not the one of the row any more shows nothing true.
+    let name = first.split('/').next_back().unwrap();
+    for class in fs::read_dir(place.path("meshes")).unwrap() {
+        let mesh = class.unwrap().path().join(name).join("model.obj");
+        if let Ok(text) = fs::read_to_string(&mesh) {
+            fs::write(&mesh, text + "\nv 0 0 0\n").unwrap();
+        }
+    }
+    let other = [
+        &rig[..],
+        &["--meshes", "meshes", "--ids", &first, "--out", "no.png"],
+    ]
+    .concat();
+    draw("data", &other).fails_with(&["another one than the row was made from"]);
+    assert!(!place.path("no.png").exists(), "nothing is written");
+}

@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The crates that one workspace crate alone may name, by prefix, and that crate.
-const OWNED: [(&str, &str); 14] = [
+const OWNED: [(&str, &str); 15] = [
     ("wgpu", "tap-render"),
     ("arrow", "tap-dataset"),
     ("parquet", "tap-dataset"),
@@ -24,6 +24,7 @@ const OWNED: [(&str, &str); 14] = [
     ("torch-sys", "tap-train"),
     ("clap", "tap-cli"),
     ("indicatif", "tap-cli"),
+    ("console", "tap-cli"),
     ("ctrlc", "tap-cli"),
     ("tracing-subscriber", "tap-cli"),
 ];

@@ -78,6 +78,44 @@ pub fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{}", printable(&text.to_string()));
 }
 
+/// Prints items behind a heading on stderr, separated by commas: in one line, or, on a terminal, in as many as its width takes,
+/// those after the first indented by `indent` columns.
+pub fn list_note(heading: &str, items: &[String], indent: usize) {
+    let terminal = console::Term::stderr();
+    let width = terminal.is_term().then(|| terminal.size_checked()).flatten();
+    let width = width.map_or(usize::MAX, |(_, columns)| usize::from(columns));
+    note(listed(heading, items, indent, width));
+}
+
+fn listed(heading: &str, items: &[String], indent: usize, width: usize) -> String {
+    let room = width.saturating_sub(indent);
+    let mut lines = vec![String::new()];
+    for (place, item) in items.iter().enumerate() {
+        let comma = if place + 1 < items.len() { "," } else { "" };
+        let item = format!("{item}{comma}");
+        // An item moves to the next line as a whole, unless it fits into none.
+        let pieces: Vec<&str> = if item.chars().count() <= room {
+            vec![&item]
+        } else {
+            item.split(' ').collect()
+        };
+        for piece in pieces {
+            let line = lines.last_mut().expect("there is a line");
+            let fits = line.chars().count() + 1 + piece.chars().count() <= room;
+            match (line.is_empty(), fits) {
+                (true, _) => line.push_str(piece),
+                (false, true) => {
+                    line.push(' ');
+                    line.push_str(piece);
+                }
+                (false, false) => lines.push(piece.to_owned()),
+            }
+        }
+    }
+    let new_line = format!("\n{:indent$}", "");
+    format!("{heading:indent$}{}", lines.join(&new_line))
+}
+
 /// Prints an error and its causes in one line on stderr, with the way out where we know one.
 pub fn error(error: &anyhow::Error) {
     note(format_args!("error: {}", error_line(error)));
@@ -239,6 +277,20 @@ mod tests {
             text,
             "stage           time\n------------  ------\nbuild         12.0 s\na longer one     1 s"
         );
+    }
+
+    #[test]
+    fn items_of_a_list_stay_whole_where_they_fit() {
+        let items = ["one 1", "two 22", "three {a 1, b 22, c 333}"].map(str::to_owned);
+        assert_eq!(
+            listed("list", &items, 6, usize::MAX),
+            "list  one 1, two 22, three {a 1, b 22, c 333}"
+        );
+        assert_eq!(
+            listed("list", &items, 6, 20),
+            "list  one 1, two 22,\n      three {a 1, b\n      22, c 333}"
+        );
+        assert_eq!(listed("none", &[], 6, 20), "none  ");
     }
 
     #[test]

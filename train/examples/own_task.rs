@@ -17,7 +17,7 @@ struct Measure(Box<dyn Encoder>, nn::Linear);
 
 impl Measure {
     fn answer(&self, batch: &Batch, mode: Mode) -> Tensor {
-        let feature = self.0.global_feature(&batch.cloud, mode);
+        let feature = self.0.global_feature(&batch.cloud, mode.of_encoder());
         self.1.forward(&feature).squeeze_dim(1)
     }
 }

@@ -1,7 +1,7 @@
 //! Draws the progress of a run: a progress bar on a terminal, otherwise a line every so many steps.
 
 use tap_cli::ui::{self, Bar};
-use tap_train::run::event::{Record, TrainEvent};
+use tap_train::run::event::{ActiveSetting, ActiveSettings, Record, TrainEvent};
 
 /// Steps between two lines of progress where there is no terminal.
 const LINE_EVERY: u64 = 200;
@@ -29,6 +29,25 @@ fn score(record: &Record) -> String {
                 .collect();
             format!("{kind} {}", scalars.join(", "))
         }
+    }
+}
+
+/// Columns in front of a table's settings.
+const SETTINGS_INDENT: usize = 14;
+
+/// Prints the settings that act, a list a table.
+fn show_settings(ActiveSettings { preset, seed, tables }: &ActiveSettings) {
+    let base = match preset {
+        Some(preset) => format!("preset {preset} (* differs from it)"),
+        None => String::from("no preset (* differs from the default)"),
+    };
+    ui::note(format_args!("settings: seed {seed}, {base}"));
+    for (table, settings) in tables {
+        let item = |ActiveSetting { text, is_changed }: &ActiveSetting| {
+            format!("{text}{}", if *is_changed { "*" } else { "" })
+        };
+        let items: Vec<String> = settings.iter().map(item).collect();
+        ui::list_note(&format!("  {table}"), &items, SETTINGS_INDENT);
     }
 }
 
@@ -61,6 +80,7 @@ impl Progress {
             return;
         }
         match event {
+            TrainEvent::Settings(settings) => show_settings(settings),
             TrainEvent::Started {
                 num_steps,
                 first_step,

@@ -159,7 +159,7 @@ fn an_unfinished_run_is_scored_only_by_name() {
     // The average is what is scored, as the words say.
     let run = place.path("run");
     let plan = Plan::read(&run.join("config.toml")).unwrap();
-    let weights = RunWeights::read(&run, &plan, WeightChoice::Latest, &mut |_| {}).unwrap();
+    let weights = RunWeights::read(&run, &plan, &WeightChoice::Latest, &mut |_| {}).unwrap();
     assert!(
         weights.file.ends_with("step-0000000008/ema.safetensors"),
         "{weights:?}"

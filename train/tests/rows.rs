@@ -154,7 +154,7 @@ fn a_score_says_of_which_rows_it_is() {
             &options,
             rows,
             Votes::default(),
-            WeightChoice::Finished,
+            &WeightChoice::Finished,
             &mut |_| {},
         )
     };

@@ -120,3 +120,90 @@ fn a_split_without_rows_and_images_of_another_size_have_a_way_out() {
         "{text}"
     );
 }
+
+#[test]
+fn a_run_begins_with_the_settings_that_act() {
+    let folder = tempfile::tempdir().unwrap();
+    shape::write(&folder.path().join("shards"), 3, 16, 64);
+    let with = |arguments: &[&str]| {
+        let common = ["--data", "shards", "--device", "cpu", "--threads", "1"];
+        let output = run(folder.path(), &[arguments, &common].concat());
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    let line = |text: &str, table: &str| {
+        let start = format!("  {table} ");
+        let mut lines = text.lines().filter(|line| line.starts_with(&start));
+        let line = lines.next().map(str::to_owned);
+        assert!(lines.next().is_none(), "a line a table: {text}");
+        line
+    };
+    let text = with(&["pretrain", "--out", "tap", "--set", "pretrain.shift=0.1"]);
+    assert!(text.contains("settings: seed 0, preset mini (*"), "{text}");
+    let phase = line(&text, "pretrain").unwrap();
+    for setting in [
+        "steps 2*",
+        "batch_size 4*",
+        "learning_rate 0.001,",
+        "shift 0.1*",
+        "scale [0.9, 1.1]",
+    ] {
+        assert!(phase.contains(setting), "{setting}: {phase}");
+    }
+    // What is switched off, or belongs to another task, is left out.
+    for setting in [
+        "ema_decay",
+        "bf16",
+        "accumulation_steps",
+        "milestone",
+        "epochs",
+        "class_weights",
+        "select",
+    ] {
+        assert!(!phase.contains(setting), "{setting}: {phase}");
+    }
+    assert!(
+        line(&text, "photograph").unwrap().contains("channels 16*"),
+        "{text}"
+    );
+    assert!(
+        line(&text, "loss").unwrap().contains("foreground_weight 20"),
+        "{text}"
+    );
+    assert!(line(&text, "head").is_none(), "{text}");
+
+    let tuned = [
+        "finetune",
+        "--init",
+        "tap",
+        "--out",
+        "tuned",
+        "--set",
+        "finetune={batch_size=3,steps=2}",
+    ];
+    let rates = [
+        "--set",
+        "finetune.layer_decay=0.65",
+        "--set",
+        "loss.label_smoothing=0",
+    ];
+    let text = with(&[&tuned[..], &rates].concat());
+    let phase = line(&text, "finetune").unwrap();
+    assert!(
+        phase.contains("layer_decay 0.65*") && phase.contains("select last"),
+        "{phase}"
+    );
+    assert!(
+        line(&text, "loss").unwrap().contains("label_smoothing 0*"),
+        "switched off by the user: {text}"
+    );
+    assert!(line(&text, "head").unwrap().contains("widths [256]"), "{text}");
+    assert!(
+        line(&text, "encoder").unwrap().contains("kind point_net2"),
+        "{text}"
+    );
+    for table in ["photograph", "decoder", "pretrain", "segment"] {
+        assert!(line(&text, table).is_none(), "{table}: {text}");
+    }
+}

@@ -160,7 +160,7 @@ fn weights_go_from_pretraining_to_a_score() {
             &options(&data, out.clone(), Existing::Resume, 1),
             tap_dataset::Split::Test,
             Votes { count, seed, rule },
-            WeightChoice::Finished,
+            &WeightChoice::Finished,
             &mut |_| {},
         )
     };

@@ -10,7 +10,7 @@ use tap_train::run::Existing;
 use tap_train::task::embed::{ARRAY_FILE, EMBED_FILE, TABLE_FILE, embed};
 use tap_train::task::embedding::Pooling;
 
-use super::{ConfigArgs, DeviceArgs, RowArgs, empty_folder, parse_name, require_inputs};
+use super::{CheckpointArgs, ConfigArgs, DeviceArgs, RowArgs, empty_folder, parse_name, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `embed`.
@@ -25,6 +25,8 @@ pub(crate) struct Embed {
     /// The encoder: a run or a safetensors file.
     #[arg(long, value_name = "RUN_OR_FILE")]
     init: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// The folder for `embeddings.parquet` (id, category, label, split, feature), `embeddings.npy` (rows x channels) and
     /// `embed.json` (what they are of).
     #[arg(long)]
@@ -56,12 +58,13 @@ impl Embed {
             ("--init", Some(&self.init)),
         ];
         require_inputs(inputs)?;
+        let init = self.checkpoint.encoder(&self.init)?;
         let mut config = self.config.load_for(Some(&self.init))?;
         self.rows.apply(&mut config);
         empty_folder(
             &self.out,
             self.force,
-            &[&self.data, &self.init],
+            &[&self.data, &self.init, &init],
             &[EMBED_FILE, TABLE_FILE, ARRAY_FILE],
         )?;
         let options = self
@@ -71,7 +74,7 @@ impl Embed {
         let result = embed(
             &config,
             &options,
-            &self.init,
+            &init,
             &self.split,
             self.pooling,
             &mut |event| {

@@ -8,7 +8,6 @@ use clap::{Args, ValueEnum};
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
-use tap_train::run::weights::WeightChoice;
 use tap_train::run::{CONFIG_FILE, Existing, RESULT_FILE, write_json};
 use tap_train::task::classify::{CONFUSION_CSV, CONFUSION_PNG, Classify};
 use tap_train::task::finetune::{Scored, Scoring, Task as FinetuneTask, evaluate, write_files};
@@ -16,7 +15,7 @@ use tap_train::task::segment::Segment;
 use tap_train::task::vote::{VoteRule, Votes};
 
 use super::finetune::{labels_clause, segment_line, selection_clause, votes_clause};
-use super::{DeviceArgs, RowArgs, empty_folder, parse_checkpoint, require_inputs};
+use super::{CheckpointArgs, DeviceArgs, RowArgs, empty_folder, require_inputs};
 use crate::progress::Progress;
 
 /// What a vote augments.
@@ -66,9 +65,8 @@ pub(crate) struct Evaluate {
     /// Replace an earlier result in that folder; refused where it holds anything else, or an input.
     #[arg(long, requires = "out")]
     force: bool,
-    /// Score a checkpoint of a run that is not finished: its step, or `latest`.
-    #[arg(long, value_name = "STEP|latest", value_parser = parse_checkpoint)]
-    checkpoint: Option<WeightChoice>,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print the result as JSON.
@@ -94,7 +92,7 @@ impl Evaluate {
                 RuleName::Published => VoteRule::Published,
             },
         };
-        let weights = self.checkpoint.unwrap_or_default();
+        let weights = self.checkpoint.weights();
         let condition = self.rows.condition();
         let scoring = Scoring {
             split: self.split,
@@ -104,7 +102,7 @@ impl Evaluate {
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
-            let result = evaluate::<Segment>(&options, scoring, votes, weights, &mut on_event)?;
+            let result = evaluate::<Segment>(&options, scoring, votes, &weights, &mut on_event)?;
             self.write::<Segment>(&result)?;
             if self.json {
                 ui::json(&result)?;
@@ -113,7 +111,7 @@ impl Evaluate {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        let result = evaluate::<Classify>(&options, scoring, votes, weights, &mut on_event)?;
+        let result = evaluate::<Classify>(&options, scoring, votes, &weights, &mut on_event)?;
         self.write::<Classify>(&result)?;
         if self.json {
             ui::json(&result)?;

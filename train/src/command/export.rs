@@ -7,7 +7,7 @@ use clap::Args;
 use tap_cli::ui;
 use tap_train::task::export::{ExportReport, Layout, Part, export, is_exported};
 
-use super::{replace_file, require_inputs};
+use super::{CheckpointArgs, replace_file, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `export`.
@@ -16,6 +16,7 @@ use crate::progress::Progress;
   tap-train export out/tap --out encoder.pth
   tap-train export out/mae --out mae.pth --as point-mae
   tap-train export out/tap/checkpoints/step-0000000500 --out encoder.safetensors
+  tap-train export out/tap --checkpoint best --out encoder.pth
   tap-train export out/tap --out whole.pth --whole
 
 In Python, without running anything of the file:
@@ -33,6 +34,8 @@ pub(crate) struct Export {
     /// A run, a checkpoint in it, or a safetensors file of this program.
     #[arg(value_name = "RUN_OR_CHECKPOINT")]
     from: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// The file to write: `.safetensors`, or `.pth` as PyTorch saves it.
     #[arg(long)]
     out: PathBuf,
@@ -53,10 +56,11 @@ pub(crate) struct Export {
 impl Export {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         require_inputs([("RUN_OR_CHECKPOINT", Some(self.from.as_path()))])?;
-        replace_file(&self.out, self.force, &[&self.from], is_exported)?;
+        let from = self.checkpoint.encoder(&self.from)?;
+        replace_file(&self.out, self.force, &[&self.from, &from], is_exported)?;
         let part = if self.whole { Part::Whole } else { Part::Encoder };
         let mut progress = Progress::new(self.json);
-        let report = export(&self.from, &self.out, self.layout, part, &mut |event| {
+        let report = export(&from, &self.out, self.layout, part, &mut |event| {
             progress.show(&event);
         })?;
         if self.json {

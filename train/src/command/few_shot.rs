@@ -21,7 +21,7 @@ use tap_train::weights::safetensors::file_sha256;
 
 use super::child_run::{ChildRun, run_all};
 use super::probe::PROBE_FILE;
-use super::{ConfigArgs, is_result_file, request_file, require_inputs};
+use super::{ConfigArgs, InitCheckpointArgs, is_result_file, request_file, require_inputs};
 
 /// The results, within the folder.
 const FEW_SHOT_FILE: &str = "few_shot.json";
@@ -75,6 +75,8 @@ pub(crate) struct FewShot {
     /// Start from the encoder of a run or of a safetensors file; from scratch if absent.
     #[arg(long, value_name = "RUN_OR_FILE")]
     init: Option<PathBuf>,
+    #[command(flatten)]
+    checkpoint: InitCheckpointArgs,
     /// The folder for `few_shot.json` and the runs of the folds.
     #[arg(long)]
     out: PathBuf,
@@ -126,6 +128,9 @@ impl FewShotRequest {
     fn of(typed: &FewShot, begun: Option<Self>) -> anyhow::Result<Self> {
         let settings = &typed.config.settings;
         let absolute = |path: &PathBuf| noted(path).map_or_else(|| path.clone(), PathBuf::from);
+        require_inputs([("--init", typed.init.as_deref())])?;
+        let typed_init = typed.checkpoint.encoder(typed.init.as_deref())?;
+        let typed_init = typed_init.as_ref().map(absolute);
         let typed_config = match settings.file() {
             Some(file) => noted(file),
             None => settings.config.clone(),
@@ -136,7 +141,7 @@ impl FewShotRequest {
             })?;
             return Ok(Self {
                 episodes: absolute(episodes),
-                init: typed.init.as_ref().map(absolute),
+                init: typed_init,
                 head: typed.head.unwrap_or(HeadName::Finetune),
                 ways: typed.ways.clone(),
                 shots: typed.shots.clone(),
@@ -147,10 +152,7 @@ impl FewShotRequest {
             });
         };
         let is_other = [
-            (
-                "--init",
-                typed.init.is_some() && typed.init.as_ref().map(absolute) != begun.init,
-            ),
+            ("--init", typed_init.is_some() && typed_init != begun.init),
             ("--head", typed.head.is_some_and(|head| head != begun.head)),
             ("--ways", !typed.ways.is_empty() && typed.ways != begun.ways),
             ("--shots", !typed.shots.is_empty() && typed.shots != begun.shots),

@@ -17,7 +17,8 @@ use tap_train::task::segment::{Segment, SegmentResult};
 
 use super::begun::Begun;
 use super::{
-    ConfigArgs, DeviceArgs, ExistingArgs, TrainRowArgs, finished_line, parse_labels, require_inputs,
+    ConfigArgs, DeviceArgs, ExistingArgs, InitCheckpointArgs, TrainRowArgs, finished_line, parse_labels,
+    require_inputs,
 };
 use crate::progress::Progress;
 
@@ -45,6 +46,8 @@ impl TaskName {
 #[command(after_help = "Examples:
   tap-train finetune --task classify --data out/real --out out/scratch --labels-per-class 5
   tap-train finetune --task classify --data out/real --out out/tuned --init out/tap --labels-per-class 5 --seed 1
+  tap-train finetune --data out/real --out out/tuned --init out/tap --checkpoint best --set finetune.layer_decay=0.65
+  tap-train finetune --data out/real --out out/tuned --init out/tap --set finetune.freeze_encoder_steps=100
   tap-train finetune --task classify --data out/real --out out/tuned --init encoder.safetensors --set finetune.steps=600
   tap-train finetune --task segment --data out/shapes --out out/parts --init out/tap --set segment.steps=600
   tap-train finetune --out out/tuned --resume
@@ -62,8 +65,10 @@ pub(crate) struct Finetune {
     /// Start from the encoder of a run or of a safetensors file; from scratch if absent.
     #[arg(long, value_name = "RUN_OR_FILE", conflicts_with = "continue_from")]
     init: Option<PathBuf>,
-    /// From scratch, but with the encoder's sizes and the points of this run.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["init", "continue_from"])]
+    #[command(flatten)]
+    checkpoint: InitCheckpointArgs,
+    /// With the preset, the encoder's sizes and the points of this run: from scratch, or from an --init that lies in no run.
+    #[arg(long, value_name = "RUN", conflicts_with = "continue_from")]
     like: Option<PathBuf>,
     /// Labels a class to learn from, drawn by the seed: a number or `all`; all, or with --resume those of the run, unless
     /// given.
@@ -97,8 +102,13 @@ impl Finetune {
             ("--like", self.like.as_deref()),
             ("--continue-from", continue_from),
         ])?;
-        let run = self.init.as_deref().or(self.like.as_deref());
-        let inputs = [run, continue_from, self.config.settings.file()];
+        let run = self.like.as_deref().or(self.init.as_deref());
+        let inputs = [
+            self.init.as_deref(),
+            self.like.as_deref(),
+            continue_from,
+            self.config.settings.file(),
+        ];
         let mut config = match begun_request {
             Some(_) if self.like.is_none() => self.config.load_on(begun_request)?,
             _ => self.config.load_for(run)?,
@@ -120,7 +130,8 @@ impl Finetune {
         let mut on_event = |event| progress.show(&event);
         let labels_of_run = begun_request.map(|request| request.labels_per_class);
         let labels = self.labels_per_class.or(labels_of_run).unwrap_or(0);
-        let init = self.init.as_deref();
+        let init = self.checkpoint.encoder(self.init.as_deref())?;
+        let init = init.as_deref();
         match self.task.unwrap_or_else(|| TaskName::of(begun_request)) {
             TaskName::Classify => {
                 let result = finetune::<Classify>(&config, &options, labels, init, &cancel, &mut on_event)?;

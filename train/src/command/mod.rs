@@ -39,8 +39,9 @@ use tap_train::TrainError;
 use tap_train::config::{Config, MixConfig, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
 use tap_train::process;
+use tap_train::run::fault::run_of;
 use tap_train::run::request::{Request, is_url, noted};
-use tap_train::run::weights::WeightChoice;
+use tap_train::run::weights::{WeightChoice, encoder_path};
 use tap_train::run::{CONFIG_FILE, Existing};
 
 /// Largest number of loader threads.
@@ -205,7 +206,7 @@ impl ConfigArgs {
     /// below what `--set` says.
     pub(crate) fn load_for(&self, run: Option<&Path>) -> anyhow::Result<Config> {
         let file = run
-            .map(|run| run.join(CONFIG_FILE))
+            .map(|run| run_of_encoder(run).join(CONFIG_FILE))
             .filter(|file| self.settings.config.is_none() && file.is_file());
         let Some(file) = file else {
             return self.load();
@@ -236,6 +237,58 @@ fn of_command_line(error: TrainError) -> anyhow::Error {
         }
         TrainError::Settings(error) => error.into(),
         error => error.into(),
+    }
+}
+
+/// Which weights of a run are read.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointArgs {
+    /// Weights of a run: `best` (a pre-training's checkpoint with the lowest validation loss, a fine-tuning's by
+    /// finetune.select), `latest` (of the newest checkpoint), the step of a checkpoint, or a file of weights or the folder of a
+    /// checkpoint; those that the run finished with unless given.
+    #[arg(long, value_name = "best|latest|STEP|FILE", value_parser = parse_checkpoint)]
+    checkpoint: Option<WeightChoice>,
+}
+
+impl CheckpointArgs {
+    /// The weights of a run that is scored.
+    fn weights(&self) -> WeightChoice {
+        self.checkpoint.clone().unwrap_or_default()
+    }
+
+    /// The path that an encoder is read from, where `init` is the run, or the file, that is typed.
+    fn encoder(&self, init: &Path) -> anyhow::Result<PathBuf> {
+        Ok(encoder_path(init, self.checkpoint.as_ref())?)
+    }
+}
+
+/// Which weights of the run of `--init` a training starts from.
+#[derive(Debug, Args)]
+pub(crate) struct InitCheckpointArgs {
+    /// Weights of the run of --init: `best`, `latest`, the step of a checkpoint, or a file; those that it finished with, or else
+    /// of its newest checkpoint, unless given.
+    #[arg(long, value_name = "best|latest|STEP|FILE", value_parser = parse_checkpoint, requires = "init")]
+    checkpoint: Option<WeightChoice>,
+}
+
+impl InitCheckpointArgs {
+    /// The path that the encoder is read from.
+    fn encoder(&self, init: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+        let path = init.map(|init| encoder_path(init, self.checkpoint.as_ref()));
+        Ok(path.transpose()?)
+    }
+}
+
+/// The folder of the run that an encoder is of, where it lies in one: in a checkpoint, or as a file.
+fn run_of_encoder(path: &Path) -> &Path {
+    let run = match path.parent() {
+        Some(parent) if path.is_file() => run_of(parent),
+        _ => run_of(path),
+    };
+    if run.join(CONFIG_FILE).is_file() {
+        run
+    } else {
+        path
     }
 }
 
@@ -369,14 +422,17 @@ fn require_inputs<'a>(inputs: impl IntoIterator<Item = (&'a str, Option<&'a Path
     Ok(())
 }
 
-/// A step or "latest".
+/// A name, a step or a path.
 fn parse_checkpoint(text: &str) -> Result<WeightChoice, String> {
-    match text {
-        "latest" => Ok(WeightChoice::Latest),
-        _ => text
-            .parse()
-            .map(WeightChoice::Step)
-            .map_err(|_| format!("'{text}' is neither a step nor 'latest'")),
+    let path = Path::new(text);
+    match (text, text.parse()) {
+        ("best", _) => Ok(WeightChoice::Best),
+        ("latest", _) => Ok(WeightChoice::Latest),
+        (_, Ok(step)) => Ok(WeightChoice::Step(step)),
+        _ if path.exists() => Ok(WeightChoice::File(path.to_owned())),
+        _ => Err(format!(
+            "'{text}' is none of best, latest, a step and a file or folder that is there"
+        )),
     }
 }
 

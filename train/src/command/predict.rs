@@ -17,7 +17,7 @@ use tap_train::task::predict::{
 };
 use tap_train::task::{DataChoice, OpenData};
 
-use super::{DeviceArgs, RowArgs, empty_folder, require_inputs, tap_build};
+use super::{CheckpointArgs, DeviceArgs, RowArgs, empty_folder, require_inputs, tap_build};
 use crate::progress::Progress;
 
 /// The axis that points up in files.
@@ -47,6 +47,8 @@ pub(crate) struct Predict {
     /// A fine-tuned run.
     #[arg(long)]
     run: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// The folder to write. Classification: `predictions.csv` and `logits.npy`. Part segmentation: `parts.npy` and `points.npy`.
     /// What they are of, and the score where classes are known: `predict.json`.
     #[arg(long)]
@@ -92,7 +94,9 @@ impl Predict {
         ])?;
         require_inputs(self.inputs.iter().map(|path| ("INPUT", Some(path.as_path()))))?;
         let mut progress = Progress::new(false);
-        let predictor = Predictor::open(&self.run, &mut |event| progress.show(&event))?;
+        let predictor = Predictor::open(&self.run, &self.checkpoint.weights(), &mut |event| {
+            progress.show(&event);
+        })?;
         let map = match &self.class_map {
             Some(file) => ClassMap::read(file, &predictor.classes)?,
             None => ClassMap::of_equal_names(&predictor.classes),

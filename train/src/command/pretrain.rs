@@ -10,7 +10,9 @@ use tap_train::engine::trainer::RunOptions;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
 use super::begun::Begun;
-use super::{ConfigArgs, DeviceArgs, ExistingArgs, TrainRowArgs, finished_line, require_inputs};
+use super::{
+    ConfigArgs, DeviceArgs, ExistingArgs, InitCheckpointArgs, TrainRowArgs, finished_line, require_inputs,
+};
 use crate::progress::Progress;
 
 /// Arguments of `pretrain`.
@@ -33,6 +35,8 @@ pub(crate) struct Pretrain {
     /// Start from the encoder of a run or of a safetensors file.
     #[arg(long, value_name = "RUN_OR_FILE", conflicts_with = "continue_from")]
     init: Option<PathBuf>,
+    #[command(flatten)]
+    checkpoint: InitCheckpointArgs,
     #[command(flatten)]
     rows: TrainRowArgs,
     #[command(flatten)]
@@ -75,7 +79,8 @@ impl Pretrain {
         };
         let cancel = interrupt::listen()?;
         let mut progress = Progress::new(false);
-        let result = pretrain(&config, &options, self.init.as_deref(), &cancel, &mut |event| {
+        let init = self.checkpoint.encoder(self.init.as_deref())?;
+        let result = pretrain(&config, &options, init.as_deref(), &cancel, &mut |event| {
             progress.show(&event);
         })?;
         let Some(result) = result else {

@@ -12,8 +12,8 @@ use tap_train::task::probe::{GridOptions, GridScore, HeadKind, ProbeOptions, pro
 use tap_train::task::provenance::labels_note;
 
 use super::{
-    ConfigArgs, DeviceArgs, TrainRowArgs, is_result_file, labels_name, parse_labels, parse_name,
-    replace_file, require_inputs,
+    CheckpointArgs, ConfigArgs, DeviceArgs, TrainRowArgs, is_result_file, labels_name, parse_labels,
+    parse_name, replace_file, require_inputs,
 };
 use crate::progress::Progress;
 
@@ -35,6 +35,8 @@ pub(crate) struct Probe {
     /// The encoder: a run or a safetensors file.
     #[arg(long, value_name = "RUN_OR_FILE")]
     init: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// The folder for `probe.json`.
     #[arg(long)]
     out: PathBuf,
@@ -78,9 +80,10 @@ impl Probe {
             ("--data", Some(self.data.as_path())),
             ("--init", Some(&self.init)),
         ])?;
+        let init = self.checkpoint.encoder(&self.init)?;
         let mut config = self.config.load_for(Some(&self.init))?;
         self.rows.apply(&mut config)?;
-        let inputs = [self.data.as_path(), &self.init];
+        let inputs = [self.data.as_path(), &self.init, &init];
         replace_file(&self.out.join(PROBE_FILE), self.force, &inputs, |file| {
             is_result_file(file, &RESULT_KEYS)
         })?;
@@ -101,7 +104,7 @@ impl Probe {
             }),
         };
         let mut progress = Progress::new(false);
-        let result = probe(&config, &options, &self.init, &what, &mut |event| {
+        let result = probe(&config, &options, &init, &what, &mut |event| {
             progress.show(&event);
         })?;
         if self.json {

@@ -13,7 +13,7 @@ use tap_train::task::retrieval::{
     DEFAULT_LIST_LENGTH, Distance, RETRIEVAL_FILE, RetrievalOptions, RetrievalResult, retrieve,
 };
 
-use super::{ConfigArgs, DeviceArgs, RowArgs, empty_folder, parse_name, require_inputs};
+use super::{CheckpointArgs, ConfigArgs, DeviceArgs, RowArgs, empty_folder, parse_name, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `retrieve`.
@@ -28,6 +28,8 @@ pub(crate) struct Retrieve {
     /// The encoder: a run or a safetensors file.
     #[arg(long, value_name = "RUN_OR_FILE")]
     init: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// The folder for `retrieval.json`, and for the ranked lists as the SHREC tracks read them: `SPLIT_normal/ID`, lines `id
     /// distance`.
     #[arg(long)]
@@ -68,11 +70,12 @@ impl Retrieve {
             ("--init", Some(&self.init)),
         ];
         require_inputs(inputs)?;
+        let init = self.checkpoint.encoder(&self.init)?;
         let mut config = self.config.load_for(Some(&self.init))?;
         self.rows.apply(&mut config);
         let lists = Split::ALL.map(|split| format!("{split}_normal/*"));
         let patterns: Vec<&str> = lists.iter().map(String::as_str).chain([RETRIEVAL_FILE]).collect();
-        empty_folder(&self.out, self.force, &[&self.data, &self.init], &patterns)?;
+        empty_folder(&self.out, self.force, &[&self.data, &self.init, &init], &patterns)?;
         let options = self
             .device
             .options(&self.data, &self.out, Existing::Refuse, None)?;
@@ -84,7 +87,7 @@ impl Retrieve {
             leaves_out_query: self.leave_out_query,
         };
         let mut progress = Progress::new(false);
-        let result = retrieve(&config, &options, &self.init, &what, &mut |event| {
+        let result = retrieve(&config, &options, &init, &what, &mut |event| {
             progress.show(&event);
         })?;
         if self.json {

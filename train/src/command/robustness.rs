@@ -14,7 +14,7 @@ use tap_train::task::robustness::{Corruption, RobustnessResult, robustness};
 use tap_train::task::segment::Segment;
 
 use super::finetune::selection_clause;
-use super::{DeviceArgs, RowArgs, is_result_file, parse_name, replace_file, require_inputs};
+use super::{CheckpointArgs, DeviceArgs, RowArgs, is_result_file, parse_name, replace_file, require_inputs};
 use crate::progress::Progress;
 
 /// Keys of a file of results.
@@ -29,6 +29,8 @@ pub(crate) struct Robustness {
     /// A fine-tuned run.
     #[arg(long)]
     run: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// A data set of shards with the same classes.
     #[arg(long)]
     data: PathBuf,
@@ -84,7 +86,14 @@ impl Robustness {
             Task::Segment => robustness::<Segment>,
             _ => robustness::<Classify>,
         };
-        let result = score(&options, scoring, &corruptions, self.seed, &mut on_event)?;
+        let result = score(
+            &options,
+            scoring,
+            &corruptions,
+            self.seed,
+            &self.checkpoint.weights(),
+            &mut on_event,
+        )?;
         if let Some(out) = &self.out {
             write_json(out, &result)?;
         }

@@ -68,10 +68,13 @@ impl Plan {
             num_steps,
             schedule,
             optimizer,
+            encoder_rate,
+            layer_decay,
             ..
         } = other.phase.clone();
         let mut plan = self.clone();
         (plan.phase.num_steps, plan.phase.schedule, plan.phase.optimizer) = (num_steps, schedule, optimizer);
+        (plan.phase.encoder_rate, plan.phase.layer_decay) = (encoder_rate, layer_decay);
         plan.data.leave_out.clone_from(&other.data.leave_out);
         plan
     }

@@ -3,6 +3,7 @@
 //! A configuration is a preset, a file that may name a preset to start from, and `--set key=value` on top, merged as
 //! TOML tables. The plan has a value for everything and is written to `config.toml` of the run.
 
+mod class_weights;
 mod difference;
 mod method;
 mod plan;
@@ -28,12 +29,13 @@ use crate::model::loss::{PhotographWeights, PixelDistance};
 use crate::model::{Compat, DecoderConfig, EncoderConfig, HeadConfig};
 use crate::optim::schedule::ScheduleUnit;
 
+pub use class_weights::{ClassWeights, WeightRule};
 pub use difference::{Difference, listed};
 pub use method::{MethodConfig, MethodPlan, SUM, TAP};
-pub(crate) use plan::micro_batch_size;
 pub use plan::{
     ContinuedFrom, DataPlan, DatasetInfo, FeatureInfo, LogPlan, MixPlan, PartPlan, PhasePlan, Plan, Task,
 };
+pub(crate) use plan::{micro_batch_size, num_parts};
 pub use read::{DEFAULT_PRESET, PRESETS};
 
 /// Tables with the settings of one phase of training.
@@ -337,6 +339,17 @@ pub struct PhaseConfig {
     pub rotate_y: bool,
     /// Which weights of a fine-tuning are its result.
     pub select: Selection,
+    /// Steps of a fine-tuning before the first that moves the encoder; 0 moves it from the first on, and as many as there are
+    /// steps never. A frozen encoder has no gradient, no weight decay and no optimizer step; its batch norms keep their
+    /// running statistics and use them, and nothing of it is dropped, as in an evaluation. Schedule time goes on meanwhile.
+    pub freeze_encoder_steps: u64,
+    /// Factor of the encoder's learning rate in a fine-tuning; the head has the rate of the schedule.
+    pub encoder_rate: f64,
+    /// Factor of a layer's learning rate for each layer between it and the head, on top of `encoder_rate`, as in fine-tunings
+    /// of `BEiT` and MAE: with 0.65 the last block learns at 0.65 of the rate, the one below it at 0.65².
+    pub layer_decay: f64,
+    /// What a class weighs in the loss of a fine-tuning, and a part in that of part segmentation.
+    pub class_weights: ClassWeights,
 }
 
 /// Which weights of a fine-tuning are its result.
@@ -417,6 +430,10 @@ impl Default for PhaseConfig {
             height: HeightFrom::Original,
             rotate_y: false,
             select: Selection::Last,
+            freeze_encoder_steps: 0,
+            encoder_rate: 1.0,
+            layer_decay: 1.0,
+            class_weights: ClassWeights::default(),
         }
     }
 }

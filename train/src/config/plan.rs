@@ -7,7 +7,8 @@ use sha2::{Digest as _, Sha256};
 use tap_dataset::{BlockShuffle, Split};
 
 use super::{
-    Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, Selection, invalid, range,
+    ClassWeights, Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, Selection, invalid,
+    range,
 };
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
@@ -50,7 +51,7 @@ impl Task {
     }
 
     /// Where it stands in a configuration.
-    fn table(&self) -> &'static str {
+    pub(crate) fn table(&self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
             Self::Classify | Self::Other(_) => "finetune",
@@ -59,7 +60,7 @@ impl Task {
     }
 
     /// Its settings.
-    fn phase<'a>(&self, config: &'a Config) -> &'a PhaseConfig {
+    pub(crate) fn phase<'a>(&self, config: &'a Config) -> &'a PhaseConfig {
         match self {
             Self::Pretrain => &config.pretrain,
             Self::Classify | Self::Other(_) => &config.finetune,
@@ -106,6 +107,9 @@ pub struct DatasetInfo {
     pub mix: Vec<MixPlan>,
     /// The feature set in use.
     pub features: Option<FeatureInfo>,
+    /// Training objects of each class, or, for part segmentation, training points of each part; empty where nothing needs
+    /// them.
+    pub label_counts: Vec<u64>,
 }
 
 /// Properties of a feature set that a plan depends on.
@@ -381,6 +385,14 @@ fn is_whole(fraction: &f64) -> bool {
     *fraction >= whole()
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+fn is_one(factor: &f64) -> bool {
+    factor.to_bits() == whole().to_bits()
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -412,6 +424,18 @@ pub struct PhasePlan {
     /// Which weights of a fine-tuning are its result.
     #[serde(default, skip_serializing_if = "Selection::is_last")]
     pub select: Selection,
+    /// Steps before the first that moves the encoder.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub freeze_encoder_steps: u64,
+    /// Factor of the encoder's learning rate.
+    #[serde(default = "whole", skip_serializing_if = "is_one")]
+    pub encoder_rate: f64,
+    /// Factor of a layer's learning rate for each layer between it and the head.
+    #[serde(default = "whole", skip_serializing_if = "is_one")]
+    pub layer_decay: f64,
+    /// What each class, or part, weighs in the loss; all the same if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_weights: Vec<f64>,
 }
 
 /// Parts of objects.
@@ -490,6 +514,7 @@ impl Plan {
         let num_steps = num_steps(phase, labels_per_class, steps_per_epoch);
         let evaluation_split = evaluation_split(config, &task, dataset_info);
         check_selection(config, &task, evaluation_split, dataset_info)?;
+        check_encoder_training(config, &task)?;
         if task.has_batch_norm_over_samples(&config.head) {
             refuse_single_samples(task.table(), phase, &sampler, num_steps)?;
         }
@@ -520,7 +545,10 @@ impl Plan {
                 },
                 mix: dataset_info.mix.clone(),
             },
-            phase: phase_plan(phase, num_steps, steps_per_epoch),
+            phase: PhasePlan {
+                class_weights: class_weights(&task, phase, dataset_info)?,
+                ..phase_plan(phase, num_steps, steps_per_epoch)
+            },
             parts: task.has_parts(dataset_info).then(|| PartPlan {
                 by_class: dataset_info.parts_by_class.clone(),
                 augmentation: config.parts,
@@ -689,6 +717,57 @@ fn check_selection(
     Err(invalid(format!("{table}.select = \"validation\": {reason}")))
 }
 
+/// Refuses what is said about the encoder, or the classes, of a fine-tuning where it would do nothing or harm.
+fn check_encoder_training(config: &Config, task: &Task) -> Result<(), TrainError> {
+    let (phase, table) = (task.phase(config), task.table());
+    let factors = [phase.encoder_rate, phase.layer_decay];
+    let settings = [
+        ("freeze_encoder_steps", phase.freeze_encoder_steps > 0),
+        ("encoder_rate", !is_one(&factors[0])),
+        ("layer_decay", !is_one(&factors[1])),
+        ("class_weights", phase.class_weights != ClassWeights::default()),
+    ];
+    let set = settings.iter().find(|(_, is_set)| *is_set);
+    if let (Task::Pretrain, Some((setting, _))) = (task, set) {
+        return Err(invalid(format!(
+            "{table}.{setting} is a setting of fine-tuning; a pre-training has neither a head nor classes"
+        )));
+    }
+    let is_other_input = *task == Task::Segment && matches!(config.encoder, EncoderConfig::PointMlp(_));
+    if is_other_input && phase.freeze_encoder_steps > 0 {
+        return Err(invalid(format!(
+            "{table}.freeze_encoder_steps: in part segmentation the first layer of point_mlp reads normals too and starts at random, so the encoder cannot be frozen"
+        )));
+    }
+    Ok(())
+}
+
+/// The weight of each class, or of each part in part segmentation.
+fn class_weights(
+    task: &Task,
+    phase: &PhaseConfig,
+    dataset_info: &DatasetInfo,
+) -> Result<Vec<f64>, TrainError> {
+    let by_class = &dataset_info.parts_by_class;
+    let (count, what) = match task {
+        Task::Segment => (num_parts(by_class), "parts"),
+        _ => (by_class.len(), "classes"),
+    };
+    let weights = phase
+        .class_weights
+        .resolve(count, &dataset_info.label_counts, what);
+    weights.map_err(|reason| invalid(format!("{}.{reason}", task.table())))
+}
+
+/// Parts over all classes.
+pub(crate) fn num_parts(by_class: &[Vec<u8>]) -> usize {
+    by_class
+        .iter()
+        .flatten()
+        .max()
+        .map_or(1, |last| usize::from(*last) + 1)
+}
+
 fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> PhasePlan {
     let length = match phase.unit {
         ScheduleUnit::Step => num_steps as f64,
@@ -744,6 +823,10 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
             rotate_y: phase.rotate_y,
         },
         select: phase.select,
+        freeze_encoder_steps: phase.freeze_encoder_steps,
+        encoder_rate: phase.encoder_rate,
+        layer_decay: phase.layer_decay,
+        class_weights: Vec::new(),
     }
 }
 

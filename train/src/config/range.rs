@@ -29,6 +29,9 @@ const RANGES: &[(&[&str], &[&str], Range)] = &[
     (&PHASES, &["ema_decay"], BELOW_ONE),
     (&PHASES, &["scale"], POSITIVE),
     (&PHASES, &["shift"], NOT_NEGATIVE),
+    (&PHASES, &["freeze_encoder_steps"], COUNT_OR_NONE),
+    (&PHASES, &["encoder_rate", "class_weights"], POSITIVE),
+    (&PHASES, &["layer_decay"], POSITIVE_PART),
     (&["loss"], &["label_smoothing"], PART),
     (
         &["loss"],
@@ -324,7 +327,24 @@ mod tests {
     use crate::config::PRESETS;
 
     /// What is set, and the words that the error holds.
-    const WRONG: [(&[&str], &str); 48] = [
+    const WRONG: [(&[&str], &str); 53] = [
+        (
+            &["finetune.layer_decay=1.5"],
+            "finetune.layer_decay = 1.5, expected a number above 0 and at most 1",
+        ),
+        (&["finetune.encoder_rate=0"], "finetune.encoder_rate = 0"),
+        (
+            &["finetune.freeze_encoder_steps=-1"],
+            "finetune.freeze_encoder_steps",
+        ),
+        (
+            &["segment.class_weights=[1,-1]"],
+            "segment.class_weights = -1, expected a finite number above 0",
+        ),
+        (
+            &["finetune.class_weights=even"],
+            "expected \"none\", \"balanced\" or a list",
+        ),
         (&["data.num_points=0"], "data.num_points = 0"),
         (&["data.num_views=0"], "data.num_views = 0"),
         (&["data.cache_mib=99999999999"], "data.cache_mib"),

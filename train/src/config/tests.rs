@@ -19,6 +19,7 @@ fn dataset_info(image_size_px: u32) -> DatasetInfo {
         parts_by_class: Vec::new(),
         mix: Vec::new(),
         features: None,
+        label_counts: Vec::new(),
     }
 }
 

@@ -118,13 +118,18 @@ impl<'a> Stepper<'a> {
             accumulation_steps,
             bf16,
             schedule,
+            freeze_encoder_steps,
             ..
         } = &self.plan.phase;
-        let mode = Mode::TRAIN.with_precision(if *bf16 {
+        let precision = if *bf16 {
             Precision::BFloat16
         } else {
             Precision::Float32
-        });
+        };
+        let mode = Mode::TRAIN
+            .with_precision(precision)
+            .freezing_encoder(optimizer.num_steps() < *freeze_encoder_steps as i64);
+        optimizer.freeze();
         let micro_batch_size = micro_batch_size(whole.len(), *accumulation_steps);
         tch::manual_seed(torch_seed(self.plan.seed, "step", step));
         let parts: Vec<Batch> = if micro_batch_size >= whole.len() {

@@ -2,7 +2,7 @@
 //! (`docs/method.md`, "Classification loss").
 
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 /// How far a pixel is from the truth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -117,11 +117,16 @@ pub fn pixel_counts(mask: &Tensor, num_channels: i64) -> [f64; 2] {
 /// - `logits`: B,C; `labels`: B of `i64`
 /// - returns a scalar
 pub fn smooth_cross_entropy(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Tensor {
-    smooth_cross_entropy_sum(logits, labels, epsilon) / logits.size()[0] as f64
+    smooth_cross_entropy_sum(logits, labels, epsilon, &LabelWeights::default()) / logits.size()[0] as f64
 }
 
-/// The same, summed over the samples and not their mean.
-pub fn smooth_cross_entropy_sum(logits: &Tensor, labels: &Tensor, epsilon: f64) -> Tensor {
+/// The same, summed over the samples, each times the weight of its label, and not their mean.
+pub fn smooth_cross_entropy_sum(
+    logits: &Tensor,
+    labels: &Tensor,
+    epsilon: f64,
+    weights: &LabelWeights,
+) -> Tensor {
     let num_classes = logits.size()[1];
     let log_probability = logits.log_softmax(-1, Kind::Float);
     let of_label = log_probability
@@ -134,7 +139,47 @@ pub fn smooth_cross_entropy_sum(logits: &Tensor, labels: &Tensor, epsilon: f64) 
         0.0
     };
     let expected = &of_label * (1.0 - epsilon - other) + of_all * other;
-    -expected.sum(Kind::Float)
+    -weights.apply(expected, labels).sum(Kind::Float)
+}
+
+/// What samples or points weigh in a loss, by their labels. The loss is divided by the sum of the weights, so only their
+/// ratios count.
+#[derive(Debug, Default)]
+pub struct LabelWeights(Option<Tensor>);
+
+impl LabelWeights {
+    /// A weight above 0 for each label; all the same where there are none.
+    #[must_use]
+    pub fn new(weights: &[f64], device: Device) -> Self {
+        // With a smallest weight of 1 the sum over a batch, which the loss is divided by, is at least 1.
+        let smallest = weights.iter().copied().fold(f64::INFINITY, f64::min);
+        let scaled: Vec<f32> = weights.iter().map(|weight| (weight / smallest) as f32).collect();
+        Self((!scaled.is_empty()).then(|| Tensor::from_slice(&scaled).to_device(device)))
+    }
+
+    /// The sum of the weights of these labels.
+    #[must_use]
+    pub fn sum(&self, labels: &Tensor) -> f64 {
+        match self.of(labels) {
+            Some(weights) => weights.sum(Kind::Double).double_value(&[]),
+            None => labels.numel() as f64,
+        }
+    }
+
+    /// `values`, one for each label, times their weights.
+    fn apply(&self, values: Tensor, labels: &Tensor) -> Tensor {
+        match self.of(labels) {
+            Some(weights) => values * weights,
+            None => values,
+        }
+    }
+
+    /// The weight of each label, in the shape of `labels`.
+    fn of(&self, labels: &Tensor) -> Option<Tensor> {
+        let weights = self.0.as_ref()?;
+        let flat = weights.index_select(0, &labels.reshape([-1]));
+        Some(flat.view(labels.size().as_slice()))
+    }
 }
 
 /// Shape of the focal loss, as published.
@@ -151,11 +196,11 @@ const POLY_EPSILON: f64 = 1.0;
 /// - `log_probability`: ...,P; `labels`: ... of `i64`
 /// - returns a scalar
 pub fn poly1_focal(log_probability: &Tensor, labels: &Tensor) -> Tensor {
-    poly1_focal_sum(log_probability, labels) / log_probability.numel() as f64
+    poly1_focal_sum(log_probability, labels, &LabelWeights::default()) / log_probability.numel() as f64
 }
 
-/// The same, summed over the points and parts and not their mean.
-pub fn poly1_focal_sum(log_probability: &Tensor, labels: &Tensor) -> Tensor {
+/// The same, summed over the points and parts, each point times the weight of its label, and not their mean.
+pub fn poly1_focal_sum(log_probability: &Tensor, labels: &Tensor, weights: &LabelWeights) -> Tensor {
     let num_parts = log_probability.size()[log_probability.dim() - 1];
     let target = labels.one_hot(num_parts).to_kind(Kind::Float);
     let probability = log_probability.sigmoid();
@@ -166,7 +211,11 @@ pub fn poly1_focal_sum(log_probability: &Tensor, labels: &Tensor) -> Tensor {
     let alpha = &target * (2.0 * FOCAL_ALPHA - 1.0) + (1.0 - FOCAL_ALPHA);
     let square = missed.square();
     let focal = alpha * &square * cross_entropy;
-    (focal + square * missed * POLY_EPSILON).sum(Kind::Float)
+    let loss = focal + square * missed * POLY_EPSILON;
+    match weights.of(labels) {
+        Some(weights) => (loss * weights.unsqueeze(-1)).sum(Kind::Float),
+        None => loss.sum(Kind::Float),
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +311,46 @@ mod tests {
         assert!(
             (value(&smooth_cross_entropy(&logits, &labels, 0.0)) - value(&plain)).abs() < 1e-6,
             "none is plain"
+        );
+    }
+
+    #[test]
+    fn weights_of_labels_give_the_weighted_mean_of_torch() {
+        let logits = Tensor::from_slice(&[2.0f32, 0.0, -1.0, 0.5, 0.5, 0.5, 0.1, 0.2, 3.0]).view([3, 3]);
+        let labels = Tensor::from_slice(&[0i64, 2, 1]);
+        let given = [0.5, 4.0, 2.0];
+        let weights = LabelWeights::new(&given, Device::Cpu);
+        let mean = smooth_cross_entropy_sum(&logits, &labels, 0.0, &weights) / weights.sum(&labels).max(1.0);
+        let torch = logits.cross_entropy_loss(
+            &labels,
+            Some(&Tensor::from_slice(&given.map(|weight| weight as f32))),
+            Reduction::Mean,
+            -100,
+            0.0,
+        );
+        assert!(
+            (value(&mean) - value(&torch)).abs() < 1e-6,
+            "{mean:?} and {torch:?}"
+        );
+
+        let log_probability = logits.log_softmax(-1, Kind::Float);
+        let focal = |weights: &LabelWeights| {
+            let sum = value(&poly1_focal_sum(&log_probability, &labels, weights));
+            sum / (weights.sum(&labels) * 3.0)
+        };
+        let even = focal(&LabelWeights::new(&[7.0, 7.0, 7.0], Device::Cpu));
+        assert!(
+            (even - focal(&LabelWeights::default())).abs() < 1e-6,
+            "all the same"
+        );
+        let first_alone = value(&poly1_focal(
+            &log_probability.narrow(0, 0, 1),
+            &labels.narrow(0, 0, 1),
+        ));
+        let nearly_alone = focal(&LabelWeights::new(&[1.0, 1e-6, 1e-6], Device::Cpu));
+        assert!(
+            (nearly_alone - first_alone).abs() < 1e-4,
+            "{nearly_alone} and {first_alone}"
         );
     }
 }

@@ -30,8 +30,8 @@ mod vgg;
 
 pub use decoder::{DecoderConfig, DecoderLayer};
 pub use encoder::{
-    Cloud, DgcnnConfig, Encoder, EncoderConfig, Groups, PointM2aeConfig, PointM2aeLevel, PointMaeConfig,
-    PointMlpConfig, PointNet2Config, PointNextConfig, Tokens, TransformerConfig,
+    Cloud, DgcnnConfig, Encoder, EncoderConfig, Groups, Layers, PointM2aeConfig, PointM2aeLevel,
+    PointMaeConfig, PointMlpConfig, PointNet2Config, PointNextConfig, Tokens, TransformerConfig,
 };
 pub use group_mask::{GroupMask, MultiScaleMask};
 pub use head::{ClassifierHead, HeadConfig};

@@ -9,6 +9,8 @@ pub struct Mode {
     pub is_training: bool,
     /// Of the products of linear layers and transposed convolutions.
     pub precision: Precision,
+    /// The encoder of a fine-tuning is frozen: it runs as in an evaluation ([`Mode::of_encoder`]).
+    pub freezes_encoder: bool,
 }
 
 /// In which type products are formed. Weights, sums over batches, softmax and losses stay in `f32`, and so do gradients but
@@ -28,17 +30,38 @@ impl Mode {
     pub const TRAIN: Self = Self {
         is_training: true,
         precision: Precision::Float32,
+        freezes_encoder: false,
     };
     /// An evaluation in `f32`.
     pub const EVAL: Self = Self {
         is_training: false,
         precision: Precision::Float32,
+        freezes_encoder: false,
     };
 
     /// The same in another precision.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same with an encoder that is frozen, or is not.
+    #[must_use]
+    pub fn freezing_encoder(self, freezes_encoder: bool) -> Self {
+        Self {
+            freezes_encoder,
+            ..self
+        }
+    }
+
+    /// How a downstream task runs its encoder: while that is frozen as in an evaluation, with the running statistics of its
+    /// batch norms and without dropout.
+    #[must_use]
+    pub fn of_encoder(self) -> Self {
+        Self {
+            is_training: self.is_training && !self.freezes_encoder,
+            ..self
+        }
     }
 
     /// An operand of a product.

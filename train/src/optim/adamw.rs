@@ -7,6 +7,9 @@
 //! copied into the tensors (`copy_`); their storage must not be replaced.
 //!
 //! Gradient accumulation: [`AdamW::accumulate`] for all micro-batches but the last, then [`AdamW::step`].
+//!
+//! A group may be frozen for its first steps: [`AdamW::freeze`] before each forward pass takes its gradients away and gives
+//! them back, and its moments begin when it moves.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +47,8 @@ pub struct ParameterGroup {
     pub decays: bool,
     /// Factor of the learning rate.
     pub rate_factor: f64,
+    /// Steps of the run before the first that moves them.
+    pub frozen_steps: u64,
 }
 
 impl ParameterGroup {
@@ -54,6 +59,7 @@ impl ParameterGroup {
         Self {
             decays: tensor.dim() != 1 && name.rsplit('.').next() != Some("bias"),
             rate_factor: 1.0,
+            frozen_steps: 0,
         }
     }
 }
@@ -64,6 +70,18 @@ struct Parameter {
     name: String,
     tensor: Tensor,
     group: ParameterGroup,
+}
+
+impl Parameter {
+    /// Whether it is frozen after so many steps.
+    fn is_frozen(&self, num_steps: i64) -> bool {
+        num_steps < self.group.frozen_steps as i64
+    }
+
+    /// Whether the step after so many is the first that moves it.
+    fn is_first_moved(&self, num_steps: i64) -> bool {
+        num_steps == self.group.frozen_steps as i64
+    }
 }
 
 /// Parameters of one group, in one buffer, with their moments.
@@ -249,25 +267,31 @@ impl AdamW {
             .sum()
     }
 
+    /// Takes the gradients of parameters away that are frozen in the next step, and gives them back to the others: to be
+    /// called before the forward pass of a step.
+    pub fn freeze(&self) {
+        for parameter in &self.parameters {
+            let is_frozen = parameter.is_frozen(self.num_steps);
+            if parameter.tensor.requires_grad() == is_frozen {
+                let _ = parameter.tensor.set_requires_grad(!is_frozen);
+            }
+        }
+    }
+
     /// Adds the gradient of `loss` to that of the next step.
     ///
     /// # Errors
     /// Where torch fails.
     pub fn accumulate(&mut self, loss: &Tensor) -> Result<(), TrainError> {
-        let tensors: Vec<&Tensor> = self
-            .parameters
-            .iter()
-            .map(|parameter| &parameter.tensor)
-            .collect();
-        let gradients =
-            Tensor::f_run_backward(&[loss], &tensors, false, false).map_err(|source| TrainError::Torch {
-                action: "running the backward pass",
-                source,
-            })?;
+        let gradients = self.gradients_of(loss)?;
         no_grad(|| {
-            if self.groups.is_empty() {
-                let has_gradient: Vec<bool> = gradients.iter().map(Tensor::defined).collect();
-                self.flatten_parameters(&has_gradient);
+            if self.accumulated.is_empty() {
+                // A parameter without a gradient in its first step is left alone ever after.
+                let is_first = |(parameter, gradient): (&Parameter, &Tensor)| {
+                    gradient.defined() && parameter.is_first_moved(self.num_steps)
+                };
+                let first: Vec<bool> = self.parameters.iter().zip(&gradients).map(is_first).collect();
+                self.flatten_parameters(&first);
             }
             let flat: Vec<Tensor> = self
                 .groups
@@ -283,6 +307,26 @@ impl AdamW {
             }
         });
         Ok(())
+    }
+
+    /// The gradient of each parameter; undefined where the loss does not depend on it, or it is frozen.
+    fn gradients_of(&self, loss: &Tensor) -> Result<Vec<Tensor>, TrainError> {
+        let is_moved = |parameter: &&Parameter| !parameter.is_frozen(self.num_steps);
+        let moved = self.parameters.iter().filter(is_moved);
+        let tensors: Vec<&Tensor> = moved.map(|parameter| &parameter.tensor).collect();
+        let gradients =
+            Tensor::f_run_backward(&[loss], &tensors, false, false).map_err(|source| TrainError::Torch {
+                action: "running the backward pass",
+                source,
+            })?;
+        let mut gradients = gradients.into_iter();
+        let parameters = self.parameters.iter();
+        Ok(parameters
+            .map(|parameter| {
+                let gradient = is_moved(&parameter).then(|| gradients.next()).flatten();
+                gradient.unwrap_or_else(Tensor::new)
+            })
+            .collect())
     }
 
     /// One step down the gradient of `loss` and of all that was accumulated; returns its norm before clipping.
@@ -353,12 +397,14 @@ impl AdamW {
             1.0
         };
         let num_steps = self.num_steps + 1;
-        let correction = |beta: f64| 1.0 - beta.powf(num_steps as f64);
         let factors: Vec<Factors> = self
             .groups
             .iter()
             .map(|group| {
                 let learning_rate = learning_rate * group.common.rate_factor;
+                // Of the steps that moved the group.
+                let num_moved = num_steps - group.common.frozen_steps as i64;
+                let correction = |beta: f64| 1.0 - beta.powf(num_moved as f64);
                 let weight_decay = if group.common.decays { weight_decay } else { 0.0 };
                 Factors {
                     clip: clip as f32,
@@ -385,26 +431,31 @@ impl AdamW {
         Ok(norm)
     }
 
-    /// Sorts the parameters that have a gradient into groups and makes the network's tensors views of flat buffers.
-    fn flatten_parameters(&mut self, has_gradient: &[bool]) {
+    /// Sorts the parameters that are `chosen`, and in no group yet, into groups and makes the network's tensors views of flat
+    /// buffers.
+    fn flatten_parameters(&mut self, chosen: &[bool]) {
+        let mut is_new = chosen.to_vec();
+        for &member in self.groups.iter().flat_map(|group| &group.members) {
+            is_new[member] = false;
+        }
         let mut groups: Vec<ParameterGroup> = Vec::new();
-        for parameter in &self.parameters {
-            if !groups.contains(&parameter.group) {
+        for (parameter, is_new) in self.parameters.iter().zip(&is_new) {
+            if *is_new && !groups.contains(&parameter.group) {
                 groups.push(parameter.group);
             }
         }
-        // In an order that the names don't decide.
+        // In an order that the names don't decide, and that is the same whether a resumed run makes all at once.
         groups.sort_by(|a, b| {
+            let by_begin = a.frozen_steps.cmp(&b.frozen_steps);
             let by_decay = b.decays.cmp(&a.decays);
-            by_decay.then(b.rate_factor.total_cmp(&a.rate_factor))
+            by_begin
+                .then(by_decay)
+                .then(b.rate_factor.total_cmp(&a.rate_factor))
         });
         for common in groups {
             let mut members: Vec<usize> = (0..self.parameters.len())
-                .filter(|&member| has_gradient[member] && self.parameters[member].group == common)
+                .filter(|&member| is_new[member] && self.parameters[member].group == common)
                 .collect();
-            if members.is_empty() {
-                continue;
-            }
             // Odd sizes last, so that all other tensors begin on a 64-byte boundary.
             members.sort_by_key(|&member| !self.parameters[member].tensor.numel().is_multiple_of(16));
             let parts: Vec<Tensor> = members
@@ -628,6 +679,7 @@ mod tests {
             common: ParameterGroup {
                 decays: true,
                 rate_factor: 1.0,
+                frozen_steps: 0,
             },
             members: Vec::new(),
             flat: Tensor::arange(1000, (Kind::Float, Device::Cpu)) / 500.0 - 1.0,
@@ -700,6 +752,59 @@ mod tests {
         optimizer.step(&used.sum(Kind::Float), 0.1).unwrap();
         assert_eq!(values(&unused), [3.0, 4.0], "no decay either");
         assert!(values(&used)[0] < 1.0, "the other one moves");
+    }
+
+    #[test]
+    fn a_frozen_group_begins_late_as_an_optimizer_of_its_own_and_resumes_exactly() {
+        const FROZEN: u64 = 2;
+        let group = |name: &str, tensor: &Tensor| ParameterGroup {
+            frozen_steps: if name == "encoder" { FROZEN } else { 0 },
+            ..ParameterGroup::of(name, tensor)
+        };
+        let loss = |tensor: &Tensor| tensor.pow_tensor_scalar(4).sum(Kind::Float);
+        let run = |interrupt_at: Option<u64>| {
+            let (encoder, head) = (leaf(&[1.0, -1.5], &[1, 2]), leaf(&[0.5, 2.0], &[1, 2]));
+            let parameters = || {
+                let named = [("encoder", &encoder), ("head", &head)];
+                named.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+            };
+            let mut optimizer = AdamW::with_groups(CONFIG, parameters(), group);
+            for step in 0..6 {
+                if interrupt_at == Some(step) {
+                    let copy = |(name, tensor): (String, Tensor)| (name, tensor.copy());
+                    let state = optimizer.state().into_iter().map(copy).collect();
+                    let num_steps = optimizer.num_steps();
+                    let _ = encoder.set_requires_grad(true);
+                    optimizer = AdamW::with_groups(CONFIG, parameters(), group);
+                    optimizer.load_state(num_steps, state).unwrap();
+                }
+                optimizer.freeze();
+                assert_eq!(encoder.requires_grad(), step >= FROZEN, "step {step}");
+                optimizer.step(&(loss(&encoder) + loss(&head)), 0.05).unwrap();
+                if step < FROZEN {
+                    assert_eq!(values(&encoder), [1.0, -1.5], "no step, no decay");
+                }
+            }
+            (values(&encoder), values(&head))
+        };
+        let (encoder, head) = run(None);
+        let alone = |start: &[f32], num_steps: usize| {
+            let tensor = leaf(start, &[1, 2]);
+            let mut optimizer = AdamW::new(CONFIG, [(String::from("alone"), tensor.shallow_clone())]);
+            for _ in 0..num_steps {
+                optimizer.step(&loss(&tensor), 0.05).unwrap();
+            }
+            values(&tensor)
+        };
+        assert_eq!(encoder, alone(&[1.0, -1.5], 4), "its first step is a first step");
+        assert_eq!(head, alone(&[0.5, 2.0], 6), "the other is not held up");
+        for step in 1..6 {
+            assert_eq!(
+                run(Some(step)),
+                (encoder.clone(), head.clone()),
+                "resumed at {step}"
+            );
+        }
     }
 
     #[test]

@@ -56,10 +56,32 @@ impl Record {
     }
 }
 
+/// The settings that act in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveSettings {
+    /// The preset that it starts from.
+    pub preset: Option<String>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// By table.
+    pub tables: Vec<(String, Vec<ActiveSetting>)>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveSetting {
+    /// Key and value.
+    pub text: String,
+    /// Whether the preset, or without one the defaults, would have it otherwise.
+    pub is_changed: bool,
+}
+
 /// Progress of a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TrainEvent {
+    /// The settings of a run that begins or goes on.
+    Settings(ActiveSettings),
     /// Training begins or goes on.
     Started {
         /// Steps of the whole run.

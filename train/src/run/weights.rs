@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
-use crate::config::Plan;
+use crate::config::{Plan, Selection, Task};
 use crate::error::TrainError;
 use crate::model::EncoderConfig;
 use crate::run::event::{OnEvent, TrainEvent};
@@ -18,21 +18,28 @@ use crate::weights::checkpoint::{self, Checkpoint, ENCODER_FILE, ENCODER_PREFIX,
 use crate::weights::file_kind::FileKind;
 use crate::weights::safetensors::{read_metadata, read_weights};
 
+/// The best weights so far of a fine-tuning that selects, in the run's folder until it is finished.
+pub(crate) const BEST_FILE: &str = "best.safetensors";
 /// Where files of weights keep the class names, as JSON.
 const CLASSES_KEY: &str = "classes";
 /// Where they keep how many objects of each class were trained on, as JSON.
 const OBJECTS_KEY: &str = "train_objects_per_class";
 
 /// Which weights of a run are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum WeightChoice {
     /// Those that it finished with.
     #[default]
     Finished,
     /// Those of its newest whole checkpoint.
     Latest,
+    /// Those that an evaluation liked best: of a pre-training the checkpoint with the lowest validation loss, of a
+    /// fine-tuning that selects its weights the best so far.
+    Best,
     /// Those of the checkpoint of this step.
     Step(u64),
+    /// Those of a file, or of the folder of a checkpoint.
+    File(PathBuf),
 }
 
 /// The objects that weights were trained on, as their file says.
@@ -110,67 +117,14 @@ impl RunWeights {
     pub fn read(
         run: &Path,
         plan: &Plan,
-        choice: WeightChoice,
+        choice: &WeightChoice,
         on_event: OnEvent<'_>,
     ) -> Result<Self, TrainError> {
-        let none = |reason: String| TrainError::NoWeights {
-            reason,
-            path: run.to_owned(),
-        };
-        let folder = run.join(CHECKPOINTS);
-        let newest = || {
-            Checkpoint::newest(&folder)?.ok_or_else(|| {
-                none(String::from(
-                    "the run has no weights: neither a model.safetensors nor a checkpoint",
-                ))
-            })
-        };
-        let checkpoint = match choice {
-            WeightChoice::Finished if run.join(MODEL_FILE).is_file() => None,
-            WeightChoice::Finished => {
-                return Err(TrainError::NotFinished {
-                    step: newest()?.state.step,
-                    num_steps: plan.phase.num_steps,
-                    path: run.to_owned(),
-                });
-            }
-            WeightChoice::Latest => Some(newest()?),
-            WeightChoice::Step(step) => {
-                let steps: Vec<(u64, PathBuf)> = checkpoint::list(&folder)?
-                    .into_iter()
-                    .filter_map(|path| Some((checkpoint::step_of(&path)?, path)))
-                    .collect();
-                let Some((_, path)) = steps.iter().find(|(of, _)| *of == step) else {
-                    let steps: Vec<String> = steps.iter().map(|(step, _)| step.to_string()).collect();
-                    return Err(none(format!(
-                        "the run has no checkpoint of step {step}; there is {}",
-                        if steps.is_empty() {
-                            String::from("none")
-                        } else {
-                            steps.join(", ")
-                        }
-                    )));
-                };
-                Some(Checkpoint::open(path)?)
-            }
-        };
-        if let Some(note) = checkpoint.as_ref().and_then(Checkpoint::damage_note) {
+        let chosen = Chosen::of(run, plan, choice)?;
+        if let Some(note) = chosen.damage_note() {
             on_event(TrainEvent::Note(note));
         }
-        let (file, num_steps, selection) = match &checkpoint {
-            None => (run.join(MODEL_FILE), plan.phase.num_steps, plan.selection()),
-            Some(Checkpoint { path, state, .. }) => {
-                let is_averaged = plan.phase.ema_decay > 0.0;
-                let (name, average) = if is_averaged {
-                    (checkpoint::EMA_FILE, ", moving average")
-                } else {
-                    (MODEL_FILE, "")
-                };
-                let (step, num_steps) = (state.step, plan.phase.num_steps);
-                let selection = format!("checkpoint of step {step} of {num_steps}{average}");
-                (path.join(name), step, selection)
-            }
-        };
+        let file = chosen.file(plan);
         let metadata = read_metadata(&file)?;
         let of_plan = metadata.get("config_sha256").or(metadata.get("plan_sha256"));
         let request = Request::read(run)?;
@@ -180,6 +134,7 @@ impl RunWeights {
                 path: file,
             });
         }
+        let (num_steps, selection) = chosen.described(plan, &metadata);
         Ok(Self {
             tensors: read_weights(&file)?,
             trained_on: TrainedOn::from_metadata(&metadata),
@@ -188,6 +143,202 @@ impl RunWeights {
             selection,
         })
     }
+}
+
+/// The weights of a run that a choice means.
+#[derive(Debug)]
+enum Chosen {
+    /// The last ones of a run that is finished.
+    Finished(PathBuf),
+    /// Those of a checkpoint, and whether they were chosen for their validation loss.
+    Checkpoint(Box<Checkpoint>, bool),
+    /// The best so far of a fine-tuning that selects.
+    Best(PathBuf),
+    /// A file that was named.
+    File(PathBuf),
+}
+
+impl Chosen {
+    fn of(run: &Path, plan: &Plan, choice: &WeightChoice) -> Result<Self, TrainError> {
+        let folder = run.join(CHECKPOINTS);
+        let finished = run.join(MODEL_FILE);
+        Ok(match choice {
+            WeightChoice::Finished if finished.is_file() => Self::Finished(finished),
+            WeightChoice::Finished => {
+                return Err(TrainError::NotFinished {
+                    step: newest_of(run)?.state.step,
+                    num_steps: plan.phase.num_steps,
+                    path: run.to_owned(),
+                });
+            }
+            WeightChoice::Latest => Self::Checkpoint(newest_of(run)?.into(), false),
+            WeightChoice::Best => Self::best(run, plan)?,
+            WeightChoice::Step(step) => {
+                let path = checkpoint::path_of(&folder, *step);
+                if !path.is_dir() {
+                    return Err(not_there(
+                        run,
+                        &format!("the run has no checkpoint of step {step}"),
+                    ));
+                }
+                Self::Checkpoint(Checkpoint::open(&path)?.into(), false)
+            }
+            WeightChoice::File(path) if path.join(STATE_FILE).is_file() => {
+                Self::Checkpoint(Checkpoint::open(path)?.into(), false)
+            }
+            WeightChoice::File(path) if path.is_file() => Self::File(path.clone()),
+            WeightChoice::File(path) => {
+                return Err(not_there(
+                    run,
+                    &format!("{} is neither a file of weights nor a checkpoint", path.display()),
+                ));
+            }
+        })
+    }
+
+    fn best(run: &Path, plan: &Plan) -> Result<Self, TrainError> {
+        let (so_far, finished) = (run.join(BEST_FILE), run.join(MODEL_FILE));
+        if plan.task != Task::Pretrain {
+            return match plan.phase.select {
+                _ if so_far.is_file() => Ok(Self::Best(so_far)),
+                Selection::Validation | Selection::BestOnTest if finished.is_file() => {
+                    Ok(Self::Finished(finished))
+                }
+                _ => Err(not_there(
+                    run,
+                    "the run does not keep its best weights, as a fine-tuning with --set finetune.select=validation does",
+                )),
+            };
+        }
+        let best = newest_of(run)?.state.best_checkpoint;
+        let path = best.map(|best| checkpoint::path_of(&run.join(CHECKPOINTS), best.step));
+        let Some(path) = path.filter(|path| path.is_dir()) else {
+            return Err(not_there(
+                run,
+                "no checkpoint of the run was written together with a validation (log.validate_every, log.checkpoint_every)",
+            ));
+        };
+        Ok(Self::Checkpoint(Checkpoint::open(&path)?.into(), true))
+    }
+
+    fn file(&self, plan: &Plan) -> PathBuf {
+        match self {
+            Self::Checkpoint(checkpoint, _) if plan.phase.ema_decay > 0.0 => {
+                checkpoint.path.join(checkpoint::EMA_FILE)
+            }
+            Self::Checkpoint(checkpoint, _) => checkpoint.path.join(MODEL_FILE),
+            Self::Finished(file) | Self::Best(file) | Self::File(file) => file.clone(),
+        }
+    }
+
+    fn damage_note(&self) -> Option<String> {
+        match self {
+            Self::Checkpoint(checkpoint, _) => checkpoint.damage_note(),
+            Self::Finished(_) | Self::Best(_) | Self::File(_) => None,
+        }
+    }
+
+    /// Steps that the weights were trained for, and text for results. `metadata` is that of the file.
+    fn described(&self, plan: &Plan, metadata: &BTreeMap<String, String>) -> (u64, String) {
+        let num_steps = plan.phase.num_steps;
+        let noted = ["step", "num_steps"]
+            .iter()
+            .find_map(|key| metadata.get(*key)?.parse().ok());
+        match self {
+            Self::Finished(_) => (num_steps, plan.selection()),
+            Self::Checkpoint(checkpoint, is_best) => {
+                let best = if *is_best {
+                    ", the lowest validation loss"
+                } else {
+                    ""
+                };
+                let average = if plan.phase.ema_decay > 0.0 {
+                    ", moving average"
+                } else {
+                    ""
+                };
+                let step = checkpoint.state.step;
+                (
+                    step,
+                    format!("checkpoint of step {step} of {num_steps}{best}{average}"),
+                )
+            }
+            Self::Best(_) => {
+                let step = noted.unwrap_or(num_steps);
+                (
+                    step,
+                    format!("{}, so far: step {step} of {num_steps}", plan.selection()),
+                )
+            }
+            Self::File(file) => {
+                let of_folder = file.parent().and_then(checkpoint::step_of);
+                let step = noted.or(of_folder).unwrap_or(num_steps);
+                (step, format!("weights of {}", file.display()))
+            }
+        }
+    }
+}
+
+/// The newest whole checkpoint of a run.
+fn newest_of(run: &Path) -> Result<Checkpoint, TrainError> {
+    Checkpoint::newest(&run.join(CHECKPOINTS))?.ok_or_else(|| TrainError::NoWeights {
+        reason: String::from("the run has no weights: neither a model.safetensors nor a checkpoint"),
+        path: run.to_owned(),
+    })
+}
+
+/// The error where a run has no weights that are asked for: why, and what there is.
+fn not_there(run: &Path, reason: &str) -> TrainError {
+    let steps: Vec<String> = checkpoint::list(&run.join(CHECKPOINTS))
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|path| checkpoint::step_of(path))
+        .map(|step| step.to_string())
+        .collect();
+    let mut there = match steps.as_slice() {
+        [] => Vec::new(),
+        [step] => vec![format!("the checkpoint of step {step}")],
+        steps => vec![format!("checkpoints of steps {}", steps.join(", "))],
+    };
+    for (file, what) in [
+        (BEST_FILE, "the best weights so far"),
+        (MODEL_FILE, "the weights that it finished with"),
+    ] {
+        if run.join(file).is_file() {
+            there.push(what.to_owned());
+        }
+    }
+    if there.is_empty() {
+        there.push(String::from("no weights"));
+    }
+    TrainError::NoWeights {
+        reason: format!("{reason}; it has {}", there.join(" and ")),
+        path: run.to_owned(),
+    }
+}
+
+/// Where the encoder lies that a choice means, as [`read_encoder`] takes it: the run itself where nothing is chosen.
+///
+/// # Errors
+/// Where there are no such weights, or `run` is no run.
+pub fn encoder_path(run: &Path, choice: Option<&WeightChoice>) -> Result<PathBuf, TrainError> {
+    let Some(choice) = choice else {
+        return Ok(run.to_owned());
+    };
+    if let WeightChoice::File(path) = choice {
+        return Ok(path.clone());
+    }
+    let config = run.join(CONFIG_FILE);
+    if !config.is_file() {
+        return Err(TrainError::NoWeights {
+            reason: String::from("--checkpoint chooses among the weights of a run, and this is none"),
+            path: run.to_owned(),
+        });
+    }
+    Ok(match Chosen::of(run, &Plan::read(&config)?, choice)? {
+        Chosen::Checkpoint(checkpoint, _) => checkpoint.path,
+        Chosen::Finished(path) | Chosen::Best(path) | Chosen::File(path) => path,
+    })
 }
 
 /// Whether a file of weights or a checkpoint that names `sha256` is of a run with this plan.

@@ -15,7 +15,7 @@ use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::metric::Confusion;
-use crate::model::loss::smooth_cross_entropy_sum;
+use crate::model::loss::{LabelWeights, smooth_cross_entropy_sum};
 use crate::model::{ClassifierHead, Encoder, Mode};
 use crate::run::image_grid::ImageGrid;
 use crate::scalar::{Scalars, Sums};
@@ -55,6 +55,7 @@ pub struct Classify {
     num_classes: usize,
     /// What the true class gives to the others, together.
     label_smoothing: f64,
+    class_weights: LabelWeights,
 }
 
 impl Classify {
@@ -79,6 +80,7 @@ impl Classify {
                 .loss
                 .smoothing_rule
                 .share_of_others(plan.loss.label_smoothing, num_classes),
+            class_weights: LabelWeights::new(&plan.phase.class_weights, store.device()),
         }
     }
 
@@ -87,19 +89,19 @@ impl Classify {
     /// # Shapes
     /// - returns [B, classes]
     pub(super) fn logits(&self, batch: &Batch, mode: Mode) -> Tensor {
-        self.head
-            .forward(&self.encoder.global_feature(&batch.cloud, mode), mode)
+        let feature = self.encoder.global_feature(&batch.cloud, mode.of_encoder());
+        self.head.forward(&feature, mode)
     }
 }
 
 impl Loss for Classify {
     fn normalizer(&self, batch: &Batch) -> Sums {
-        Sums::default().with(CROSS_ENTROPY, &[batch.len() as f64])
+        Sums::default().with(CROSS_ENTROPY, &[self.class_weights.sum(&batch.labels)])
     }
 
     fn terms(&self, batch: &Batch, mode: Mode) -> Vec<Term> {
         let logits = self.logits(batch, mode);
-        let sum = smooth_cross_entropy_sum(&logits, &batch.labels, self.label_smoothing);
+        let sum = smooth_cross_entropy_sum(&logits, &batch.labels, self.label_smoothing, &self.class_weights);
         vec![Term::new(CROSS_ENTROPY, 1.0, sum)]
     }
 }

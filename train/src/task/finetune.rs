@@ -6,6 +6,8 @@
 //! `train/examples/own_task.rs` does. The trainer, the configuration, records, the run folder and checkpoints need no
 //! change. A task that the program is to offer gets a file beside `classify.rs` and a line in `command/finetune.rs`.
 //!
+//! A network runs its encoder in the mode [`of_encoder`](crate::model::Mode::of_encoder), which is what freezing it takes.
+//!
 //! The weights of the last step are scored, unless `select` says otherwise. Voting is off unless asked for.
 
 use std::fmt::Debug;
@@ -22,6 +24,7 @@ use tch::{Device, Tensor, no_grad};
 use super::provenance::{self, FinetunedRun, Provenance, rows_sha256};
 use super::selection::{Best, BestWeights};
 use super::session::{Session, Wanted};
+use super::settings::active_settings;
 use super::vote::Votes;
 use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite, train_batches};
 use crate::config::{self, Config, Plan, Selection, invalid};
@@ -32,6 +35,7 @@ use crate::data::source::SampleSource;
 use crate::engine::objective::{Loss, Objective};
 use crate::engine::trainer::{RunOptions, Training};
 use crate::error::TrainError;
+use crate::model::Layers as _;
 use crate::optim::ParameterGroup;
 use crate::run;
 use crate::run::event::{OnEvent, Record, TrainEvent};
@@ -185,17 +189,21 @@ pub fn finetune<T: Task>(
         on_event(TrainEvent::Note(format!("encoder from {file}: {taken}")));
     }
     let checkpoint = session.begin()?;
+    on_event(TrainEvent::Settings(active_settings(config, &plan)));
+    note_random_encoder(&plan, on_event);
     let trained_on = TrainedOn::new(
         data.dataset.classes(),
         train.without(&plan.data.leave_out).labels(),
     );
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(T::ENCODER_PREFIX, &plan.encoder));
+    let mut best_metadata = metadata.clone();
+    best_metadata.insert(String::from("config_sha256"), plan.identity_sha256());
     let training = Training {
         plan: &plan,
         options,
         store: &store,
-        parameter_group: &ParameterGroup::of,
+        parameter_group: &|name, tensor| parameter_group::<T>(&plan, name, tensor),
         batches: train_batches(&plan, Arc::new(train), ViewSampling::None)?,
         metadata,
         checkpoint,
@@ -211,7 +219,9 @@ pub fn finetune<T: Task>(
         },
         best: match plan.phase.select {
             Selection::Last => None,
-            Selection::Validation | Selection::BestOnTest => Some(BestWeights::open(&options.out)?),
+            Selection::Validation | Selection::BestOnTest => {
+                Some(BestWeights::open(&options.out, best_metadata)?)
+            }
         },
         options,
         score: None,
@@ -241,6 +251,16 @@ pub fn finetune<T: Task>(
     run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
     best.map_or(Ok(()), BestWeights::remove)?;
     Ok(Some(result))
+}
+
+/// A frozen encoder is one that has learned something, as a rule.
+fn note_random_encoder(plan: &Plan, on_event: OnEvent<'_>) {
+    let num_steps = plan.phase.freeze_encoder_steps;
+    if num_steps > 0 && plan.init_sha256 == "none" {
+        on_event(TrainEvent::Note(format!(
+            "the encoder starts at random and is frozen for its first {num_steps} steps"
+        )));
+    }
 }
 
 /// Writes the further files of a result into a folder.
@@ -285,7 +305,7 @@ pub fn evaluate<'a, T: Task>(
     options: &RunOptions,
     scoring: impl Into<Scoring<'a>>,
     votes: Votes,
-    weights: WeightChoice,
+    weights: &WeightChoice,
     on_event: OnEvent<'_>,
 ) -> Result<Scored<T::Score>, TrainError> {
     let Scoring {
@@ -312,6 +332,21 @@ pub fn evaluate<'a, T: Task>(
         ..run.provenance(options, split, votes)
     };
     Ok(Scored { provenance, score })
+}
+
+/// Weight decay, learning rate and first step of a parameter.
+pub(super) fn parameter_group<T: Task>(plan: &Plan, name: &str, tensor: &Tensor) -> ParameterGroup {
+    let of_head = ParameterGroup::of(name, tensor);
+    let name = name.strip_prefix(T::ENCODER_PREFIX);
+    let Some(layer) = name.and_then(|name| plan.encoder.layer_of(name)) else {
+        return of_head;
+    };
+    let num_above = plan.encoder.num_layers().saturating_sub(layer);
+    ParameterGroup {
+        rate_factor: plan.phase.encoder_rate * plan.phase.layer_decay.powi(num_above as i32),
+        frozen_steps: plan.phase.freeze_encoder_steps,
+        ..of_head
+    }
 }
 
 /// The network of a plan with fresh weights.

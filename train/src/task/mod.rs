@@ -23,18 +23,23 @@ pub mod robustness;
 pub mod segment;
 pub mod selection;
 mod session;
+mod settings;
 pub mod vote;
 
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use tap_dataset::predicate::{Predicate, PredicateError};
-use tap_dataset::{ColumnSet, Dataset, FeatureManifest, FeatureSet, FeatureViews, ObjectId, Order, Split};
+use tap_dataset::{
+    ColumnSet, Dataset, FeatureManifest, FeatureSet, FeatureViews, ObjectId, Order, Split, ViewSelection,
+};
 use tch::Tensor;
 
 use crate::config::{
     Config, DataConfig, DataPlan, DatasetInfo, FeatureInfo, MixConfig, MixPlan, Plan, Task, invalid,
+    num_parts,
 };
 use crate::data::augment::PartAugmentation;
 use crate::data::batch::CpuBatch;
@@ -395,6 +400,7 @@ impl OpenData {
                 num_views: set.layout().num_views,
                 num_channels: set.layout().num_channels,
             }),
+            label_counts: Vec::new(),
         })
     }
 
@@ -409,6 +415,32 @@ impl OpenData {
                 .collect()
         };
         self.dataset.classes().iter().map(of_class).collect()
+    }
+
+    /// Training objects of each class, or training points of each part in part segmentation, for which all rows are read.
+    fn label_counts(&self, task: &Task, train: &ShardSource) -> Result<Vec<u64>, TrainError> {
+        let train = train.without(&self.leave_out);
+        let num_parts = num_parts(&self.parts_by_class());
+        let count_of = |labels: &mut dyn Iterator<Item = usize>, num_labels: usize| {
+            let mut counts = vec![0_u64; num_labels];
+            for label in labels {
+                // A part that no class has is refused when it is trained on.
+                counts.get_mut(label).into_iter().for_each(|count| *count += 1);
+            }
+            counts
+        };
+        if *task != Task::Segment {
+            let mut labels = train.labels().iter().map(|&label| label as usize);
+            return Ok(count_of(&mut labels, self.dataset.classes().len()));
+        }
+        let of_row = |row| {
+            let sample = train.read(row, ViewSelection::None)?;
+            let mut parts = sample.part_labels.iter().flatten().map(|&part| usize::from(part));
+            Ok(count_of(&mut parts, num_parts))
+        };
+        let add = |a: Vec<u64>, b: Vec<u64>| Ok(a.iter().zip(&b).map(|(a, b)| a + b).collect());
+        let rows = (0..train.len()).into_par_iter().map(of_row);
+        rows.try_reduce(|| vec![0; num_parts], add)
     }
 
     /// Resolves a configuration for `task` on this data; a pre-training for the method `kind`, or the one that it names.
@@ -435,14 +467,11 @@ impl OpenData {
         if !self.leave_out.is_empty() {
             self.check_left_out(&train)?;
         }
-        let plan = method::plan(
-            kind,
-            config,
-            task,
-            labels_per_class,
-            init_sha256,
-            &self.dataset_info(&train)?,
-        )?;
+        let mut info = self.dataset_info(&train)?;
+        if task.phase(config).class_weights.need_counts() {
+            info.label_counts = self.label_counts(&task, &train)?;
+        }
+        let plan = method::plan(kind, config, task, labels_per_class, init_sha256, &info)?;
         Ok((plan, train))
     }
 }

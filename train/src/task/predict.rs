@@ -330,7 +330,7 @@ impl Predictor {
     ///
     /// # Errors
     /// Where it is a pre-training, not finished, or its weights do not name their classes.
-    pub fn open(run: &Path, on_event: OnEvent<'_>) -> Result<Self, TrainError> {
+    pub fn open(run: &Path, weights: &WeightChoice, on_event: OnEvent<'_>) -> Result<Self, TrainError> {
         let plan = Plan::read(&run.join(CONFIG_FILE))?;
         let refused = |reason: &str| TrainError::NoWeights {
             reason: reason.to_owned(),
@@ -341,7 +341,7 @@ impl Predictor {
                 "the run names neither classes nor parts; fine-tune it first",
             ));
         }
-        let weights = RunWeights::read(run, &plan, WeightChoice::Finished, on_event)?;
+        let weights = RunWeights::read(run, &plan, weights, on_event)?;
         let classes = weights.trained_on.classes.clone();
         let classes = classes.ok_or_else(|| refused("the weights do not name their classes"))?;
         Ok(Self {

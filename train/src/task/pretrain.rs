@@ -13,6 +13,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor, no_grad};
 
 use super::session::{Session, Wanted};
+use super::settings::active_settings;
 use super::{DataChoice, evaluation_batches, require_exact, train_batches};
 use crate::config::{Config, ContinuedFrom, MixPlan, Plan, Task, invalid};
 use crate::data::batch::{Batch, CpuBatch};
@@ -192,6 +193,7 @@ pub fn pretrain_with(
 
     let batches = train_batches(&plan, train, random)?;
     let checkpoint = session.begin()?;
+    on_event(TrainEvent::Settings(active_settings(config, &plan)));
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(method.encoder_prefix(), &plan.encoder));
     let training = Training {

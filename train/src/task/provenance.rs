@@ -218,7 +218,7 @@ impl FinetunedRun {
     pub(super) fn open(
         options: &RunOptions,
         filter: &str,
-        weights: WeightChoice,
+        weights: &WeightChoice,
         on_event: OnEvent<'_>,
     ) -> Result<Self, TrainError> {
         let plan = Plan::read(&options.out.join(CONFIG_FILE))?;

@@ -16,7 +16,7 @@ use crate::engine::objective::Loss;
 use crate::engine::step::{StepError, Stepper};
 use crate::error::TrainError;
 use crate::method::{self, MethodKind};
-use crate::optim::{AdamW, ParameterGroup};
+use crate::optim::AdamW;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::fault::{FAULT_FILE, Fault, run_of};
 use crate::run::request::Request;
@@ -230,8 +230,9 @@ impl Recorded {
         let (data, train) = self.open_data(options)?;
         let (store, task) = finetune::build::<T>(&self.plan, &data, options.device)?;
         let batches = train_batches(&self.plan, Arc::new(train), ViewSampling::None)?;
-        let optimizer = self.plan.phase.optimizer.clone();
-        let optimizer = AdamW::with_groups(optimizer, store.variables(), ParameterGroup::of);
+        let group =
+            |name: &str, tensor: &tch::Tensor| finetune::parameter_group::<T>(&self.plan, name, tensor);
+        let optimizer = AdamW::with_groups(self.plan.phase.optimizer.clone(), store.variables(), group);
         self.take(&batches, &store, optimizer, &task, options, on_event)
     }
 

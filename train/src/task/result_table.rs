@@ -262,8 +262,11 @@ fn of_provenance(provenance: &Provenance, measure: &str, refinement: &str) -> Ke
 /// What keeps a score from being compared with published ones.
 fn caveats(provenance: &Provenance) -> Vec<String> {
     let mut caveats = Vec::new();
-    if provenance.selection.starts_with("checkpoint") {
+    let selection = &provenance.selection;
+    if selection.starts_with("checkpoint") || selection.contains(", so far: ") {
         caveats.push(String::from("the run is not finished"));
+    } else if selection.starts_with("weights of ") {
+        caveats.push(String::from("weights that were named"));
     }
     if provenance.labels_per_class > 0 {
         caveats.push(String::from("few labels"));

@@ -225,7 +225,7 @@ pub struct RobustnessScores {
 /// Scores with their provenance.
 pub type RobustnessResult = Scored<RobustnessScores>;
 
-/// Scores a finished run on the rows as they are, and with each disturbance in each strength.
+/// Scores weights of a run on the rows as they are, and with each disturbance in each strength.
 ///
 /// # Errors
 /// As for [`evaluate`](super::finetune::evaluate).
@@ -234,10 +234,11 @@ pub fn robustness<T: Task>(
     scoring: Scoring<'_>,
     corruptions: &[Corruption],
     seed: u64,
+    weights: &WeightChoice,
     on_event: OnEvent<'_>,
 ) -> Result<RobustnessResult, TrainError> {
     let votes = Votes::default();
-    let run = FinetunedRun::open(options, scoring.filter, WeightChoice::Finished, on_event)?;
+    let run = FinetunedRun::open(options, scoring.filter, weights, on_event)?;
     let FinetunedRun { plan, data, .. } = &run;
     T::check(plan, data, votes)?;
     let (store, task) = build::<T>(plan, data, options.device)?;

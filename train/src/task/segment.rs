@@ -10,12 +10,12 @@ use tch::{Device, Kind, Tensor};
 use super::OpenData;
 use super::finetune::{Scored, Task};
 use super::vote::Votes;
-use crate::config::{PartPlan, Plan};
+use crate::config::{PartPlan, Plan, num_parts};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::metric::{PartScore, part_iou, refine_parts};
-use crate::model::loss::poly1_focal_sum;
+use crate::model::loss::{LabelWeights, poly1_focal_sum};
 use crate::model::{Mode, PartInput, Segmenter, SegmenterSizes, build_segmenter};
 use crate::run::weights::EncoderWeights;
 use crate::scalar::{Scalars, Sums};
@@ -58,6 +58,7 @@ pub struct Segment {
     /// The parts of each class.
     by_class: Vec<Vec<u8>>,
     refines: bool,
+    part_weights: LabelWeights,
 }
 
 fn parts(plan: &Plan) -> Result<&PartPlan, TrainError> {
@@ -70,10 +71,9 @@ impl Segment {
     /// The network of a plan with fresh weights.
     pub(super) fn of_plan(plan: &Plan, store: &VarStore) -> Result<Self, TrainError> {
         let by_class = parts(plan)?.by_class.clone();
-        let last_part = by_class.iter().flatten().max().copied().unwrap_or(0);
         let sizes = SegmenterSizes {
             num_classes: by_class.len() as i64,
-            num_parts: i64::from(last_part) + 1,
+            num_parts: num_parts(&by_class) as i64,
             dropout: plan.head.dropout,
         };
         Ok(Self {
@@ -81,6 +81,7 @@ impl Segment {
             num_parts: sizes.num_parts,
             by_class,
             refines: parts(plan)?.refines,
+            part_weights: LabelWeights::new(&plan.phase.class_weights, store.device()),
         })
     }
 
@@ -97,17 +98,22 @@ impl Segment {
     }
 }
 
+/// # Shapes
+/// - returns [B, N]
+fn part_labels(batch: &Batch) -> &Tensor {
+    let labels = batch.part_labels.as_ref();
+    labels.expect("batches of segmentation have part labels")
+}
+
 impl Loss for Segment {
     fn normalizer(&self, batch: &Batch) -> Sums {
-        let num_points = batch.cloud.xyz.size()[1];
-        let count = batch.len() as i64 * num_points * self.num_parts;
-        Sums::default().with(FOCAL, &[count as f64])
+        let of_points = self.part_weights.sum(part_labels(batch));
+        Sums::default().with(FOCAL, &[of_points * self.num_parts as f64])
     }
 
     fn terms(&self, batch: &Batch, mode: Mode) -> Vec<Term> {
-        let labels = batch.part_labels.as_ref();
-        let labels = labels.expect("batches of segmentation have part labels");
-        let sum = poly1_focal_sum(&self.log_probabilities(batch, mode), labels);
+        let log_probabilities = self.log_probabilities(batch, mode);
+        let sum = poly1_focal_sum(&log_probabilities, part_labels(batch), &self.part_weights);
         vec![Term::new(FOCAL, 1.0, sum)]
     }
 }

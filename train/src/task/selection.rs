@@ -1,6 +1,7 @@
 //! Which weights of a fine-tuning are its result: those of the last step, or those that an evaluation on the way liked best
 //! (`docs/protocols.md`, "Selection of weights").
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +9,10 @@ use tch::nn::VarStore;
 
 use super::require_exact;
 use crate::error::TrainError;
+use crate::run::weights::BEST_FILE;
 use crate::weights::checkpoint::copy_weights;
 use crate::weights::safetensors::{read_metadata, read_weights, write_tensors};
 
-/// The best weights so far, in the run's folder until it is finished.
-const BEST_FILE: &str = "best.safetensors";
 /// Metadata of the file.
 const STEP_KEY: &str = "step";
 const SCORE_KEY: &str = "score";
@@ -30,22 +30,24 @@ pub struct Best {
 #[derive(Debug)]
 pub(super) struct BestWeights {
     file: PathBuf,
+    /// Of the file, beside step and score.
+    metadata: BTreeMap<String, String>,
     best: Option<Best>,
 }
 
 impl BestWeights {
     /// Those of a run; of one that is resumed, with what it found before.
-    pub(super) fn open(run: &Path) -> Result<Self, TrainError> {
+    pub(super) fn open(run: &Path, metadata: BTreeMap<String, String>) -> Result<Self, TrainError> {
         let file = run.join(BEST_FILE);
         let best = if file.is_file() {
-            let metadata = read_metadata(&file)?;
-            let step = metadata.get(STEP_KEY).and_then(|step| step.parse().ok());
-            let score = metadata.get(SCORE_KEY).and_then(|score| score.parse().ok());
+            let saved = read_metadata(&file)?;
+            let step = saved.get(STEP_KEY).and_then(|step| step.parse().ok());
+            let score = saved.get(SCORE_KEY).and_then(|score| score.parse().ok());
             step.zip(score).map(|(step, score)| Best { step, score })
         } else {
             None
         };
-        Ok(Self { file, best })
+        Ok(Self { file, metadata, best })
     }
 
     /// Keeps the weights in `store` where their score is better than all before; of equal ones the first stays.
@@ -53,8 +55,9 @@ impl BestWeights {
         if self.best.is_some_and(|best| score <= best.score) {
             return Ok(());
         }
-        let metadata = [(STEP_KEY, step.to_string()), (SCORE_KEY, score.to_string())];
-        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        let mut metadata = self.metadata.clone();
+        metadata.insert(STEP_KEY.to_owned(), step.to_string());
+        metadata.insert(SCORE_KEY.to_owned(), score.to_string());
         write_tensors(&self.file, store.variables().into_iter().collect(), &metadata)?;
         self.best = Some(Best { step, score });
         Ok(())
@@ -95,13 +98,14 @@ mod tests {
         let mut weight = store.root().zeros("weight", &[1]);
         let mut set =
             |value: f64| no_grad(|| weight.copy_(&Tensor::full([1], value, (Kind::Float, Device::Cpu))));
-        let mut best = BestWeights::open(folder.path()).unwrap();
+        let open = || BestWeights::open(folder.path(), BTreeMap::new()).unwrap();
+        let mut best = open();
         assert_eq!(best.load(&store).unwrap(), None, "nothing to load");
         for (step, score) in [(1, 0.5), (2, 0.7), (3, 0.7)] {
             set(step as f64);
             best.offer(&store, step, score).unwrap();
         }
-        let mut best = BestWeights::open(folder.path()).unwrap();
+        let mut best = open();
         set(4.0);
         best.offer(&store, 4, 0.6).unwrap();
         assert_eq!(best.load(&store).unwrap(), Some(Best { step: 2, score: 0.7 }));

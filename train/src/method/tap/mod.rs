@@ -288,39 +288,59 @@ const MAX_COLUMNS: usize = 12;
 /// A grid with rows of generated views above rows of the true ones, for each object of a batch that holds all views.
 #[must_use]
 pub fn comparison_grid(generated: &[u8], cpu_batch: &CpuBatch) -> ImageGrid {
+    view_grid(&[generated, &cpu_batch.gray_images()], cpu_batch)
+}
+
+/// A grid of the views of each object, rows of each of `images` in turn.
+///
+/// # Shapes
+/// - `images`: gray bytes of all views of all objects of the batch, B x V x H x W each
+#[must_use]
+pub fn view_grid(images: &[&[u8]], cpu_batch: &CpuBatch) -> ImageGrid {
     let image = cpu_batch.size_px * cpu_batch.size_px;
-    let object = image * cpu_batch.num_views;
-    let truth = cpu_batch.gray_images();
+    let of_row = MAX_COLUMNS * image;
     let mut rows = Vec::new();
-    for (generated, truth) in generated.chunks_exact(object).zip(truth.chunks_exact(object)) {
-        let of_row = MAX_COLUMNS * image;
-        for (generated, truth) in generated.chunks(of_row).zip(truth.chunks(of_row)) {
-            rows.push(generated.chunks_exact(image).collect());
-            rows.push(truth.chunks_exact(image).collect());
+    for object in 0..cpu_batch.len() {
+        let of_object = image * cpu_batch.num_views;
+        let views: Vec<&[u8]> = images
+            .iter()
+            .map(|images| &images[object * of_object..(object + 1) * of_object])
+            .collect();
+        for start in (0..of_object).step_by(of_row) {
+            let end = (start + of_row).min(of_object);
+            rows.extend(
+                views
+                    .iter()
+                    .map(|views| views[start..end].chunks_exact(image).collect()),
+            );
         }
     }
     ImageGrid::grid(cpu_batch.size_px, &rows)
 }
 
-/// A frame for each view, in the rig's order: a column for each object, generated above true.
+/// A frame for each view, in the rig's order: a column for each object, a row for each of `images`.
+///
+/// # Shapes
+/// - `images`: as for [`view_grid`]
 #[must_use]
-pub fn comparison_frames(generated: &[u8], cpu_batch: &CpuBatch) -> Vec<ImageGrid> {
+pub fn view_frames(images: &[&[u8]], cpu_batch: &CpuBatch) -> Vec<ImageGrid> {
     let image = cpu_batch.size_px * cpu_batch.size_px;
-    let object = image * cpu_batch.num_views;
-    let truth = cpu_batch.gray_images();
-    (0..cpu_batch.num_views)
-        .map(|view| {
-            let of_view = |images: &[u8]| -> Vec<Vec<u8>> {
-                let objects = images.chunks_exact(object);
-                objects
-                    .map(|views| views[view * image..(view + 1) * image].to_vec())
-                    .collect()
-            };
-            let (generated, truth) = (of_view(generated), of_view(&truth));
-            let rows = [&generated, &truth].map(|row| row.iter().map(Vec::as_slice).collect());
-            ImageGrid::grid(cpu_batch.size_px, &rows)
-        })
-        .collect()
+    let of_object = image * cpu_batch.num_views;
+    let frame = |view: usize| {
+        let of_view = |images: &&[u8]| -> Vec<Vec<u8>> {
+            let objects = images.chunks_exact(of_object);
+            objects
+                .map(|views| views[view * image..(view + 1) * image].to_vec())
+                .collect()
+        };
+        let rows: Vec<Vec<Vec<u8>>> = images.iter().map(of_view).collect();
+        let rows: Vec<Vec<&[u8]>> = rows
+            .iter()
+            .map(|row| row.iter().map(Vec::as_slice).collect())
+            .collect();
+        ImageGrid::grid(cpu_batch.size_px, &rows)
+    };
+    (0..cpu_batch.num_views).map(frame).collect()
 }
 
 /// The network of the perceptual loss, where that has a weight.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, Tokens};
+use super::{Cloud, Encoder, Layers, Tokens, is_below, number_behind};
 use crate::model::group::max_over_edges;
 use crate::model::layer::{BatchNorm, Linear};
 use crate::model::mode::Mode;
@@ -53,6 +53,22 @@ impl DgcnnConfig {
             widths: vec![32, 32, 64, 128],
             channels: 256,
         }
+    }
+}
+
+impl Layers for DgcnnConfig {
+    fn num_layers(&self) -> usize {
+        self.widths.len() + 1
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        if is_below(name, &["head"]) {
+            return Some(0);
+        }
+        if is_below(name, &["fusion_block"]) {
+            return Some(self.widths.len());
+        }
+        number_behind(name, "backbone").map(|i| i + 1)
     }
 }
 

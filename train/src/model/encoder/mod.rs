@@ -7,7 +7,7 @@
 //! `my_net: MyNet(MyNetConfig),` to the list. That is all: `kind = "my_net"` in a configuration then selects it for
 //! pre-training, fine-tuning, segmentation, probes and comparisons.
 //! - `MyNetConfig` holds the sizes: plain data with `Debug, Clone, PartialEq, Serialize, Deserialize`, a `Default`, and
-//!   `#[serde(default, deny_unknown_fields)]`.
+//!   `#[serde(default, deny_unknown_fields)]`. It implements [`Layers`], for learning rates by layer.
 //! - `MyNet` is the network: `MyNet::new(vs: &nn::Path, config: &MyNetConfig)` builds it under `vs`, and it implements
 //!   [`Encoder`]. Name its fields as the checkpoint does.
 //!
@@ -44,6 +44,12 @@ macro_rules! backbones {
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$Network(_) => stringify!($module),)+
+                }
+            }
+
+            fn layers(&self) -> &dyn Layers {
+                match self {
+                    $(Self::$Network(config) => config,)+
                 }
             }
 
@@ -153,6 +159,41 @@ pub trait Encoder: Debug {
     fn global_channels(&self) -> i64;
 }
 
+/// The depth of a backbone's parameters, as learning rates by layer count it (`BEiT`, MAE): layer 0 embeds the input, each
+/// block or stage is one further, and what stands behind the last of them, a final norm, is of the layer
+/// [`num_layers`](Self::num_layers), as the head is.
+pub trait Layers {
+    /// Layers below the head.
+    fn num_layers(&self) -> usize;
+
+    /// The layer of a parameter, by its name below the backbone's own path; none for what the backbone does not have.
+    fn layer_of(&self, name: &str) -> Option<usize>;
+}
+
+/// The number behind a name's first parts: of `blocks.3.norm.weight` behind `blocks` it is 3.
+fn number_behind(name: &str, parts: &str) -> Option<usize> {
+    let rest = name.strip_prefix(parts)?.strip_prefix('.')?;
+    rest.split('.').next()?.parse().ok()
+}
+
+/// Whether a name begins with one of these, up to a dot or its end.
+fn is_below(name: &str, parts: &[&str]) -> bool {
+    let is_rest = |rest: &str| rest.is_empty() || rest.starts_with('.');
+    parts
+        .iter()
+        .any(|part| name.strip_prefix(part).is_some_and(is_rest))
+}
+
+impl Layers for EncoderConfig {
+    fn num_layers(&self) -> usize {
+        self.layers().num_layers()
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        self.layers().layer_of(name)
+    }
+}
+
 /// An encoder that several methods read: each with the same weights.
 impl<E: Encoder + ?Sized> Encoder for Rc<E> {
     fn tokens(&self, cloud: &Cloud, mode: Mode) -> Tokens {
@@ -212,6 +253,7 @@ mod tests {
     use tch::{Device, Kind, no_grad};
 
     use super::*;
+    use crate::model::{SegmenterSizes, build_segmenter};
 
     const NUM_POINTS: i64 = 512;
 
@@ -279,6 +321,122 @@ mod tests {
                     gradient.isfinite().all().int64_value(&[]) == 1,
                     "{config:?}: {name}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn every_weight_has_a_layer_and_none_of_another_network_has() {
+        for config in minis() {
+            let vs = nn::VarStore::new(Device::Cpu);
+            let _ = config.build(&vs.root());
+            let names: Vec<String> = vs.variables().into_keys().collect();
+            let mut layers: Vec<usize> = names
+                .iter()
+                .map(|name| {
+                    config
+                        .layer_of(name)
+                        .unwrap_or_else(|| panic!("{config:?}: {name}"))
+                })
+                .collect();
+            layers.sort_unstable();
+            layers.dedup();
+            // All of them are there; only some backbones have a norm behind the last.
+            let below_head: Vec<usize> = (0..config.num_layers()).collect();
+            assert!(layers.starts_with(&below_head), "{config:?}: {layers:?}");
+            assert!(layers.len() <= below_head.len() + 1, "{config:?}: {layers:?}");
+
+            let vs = nn::VarStore::new(Device::Cpu);
+            let sizes = SegmenterSizes {
+                num_classes: 2,
+                num_parts: 3,
+                dropout: 0.0,
+            };
+            let _ = build_segmenter(&config, &vs.root(), &sizes);
+            let mut of_segmenter: Vec<String> = vs.variables().into_keys().collect();
+            of_segmenter.sort_unstable();
+            for name in &of_segmenter {
+                let is_of_encoder = names.contains(name);
+                assert_eq!(
+                    config.layer_of(name).is_some(),
+                    is_of_encoder,
+                    "{config:?}: {name}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn layers_rise_from_the_input_to_the_head() {
+        type Expected = (EncoderConfig, usize, &'static [(&'static str, usize)]);
+        let expected: [Expected; 7] = [
+            (
+                EncoderConfig::transformer(),
+                13,
+                &[
+                    ("encoder.first_conv.0.weight", 0),
+                    ("cls_pos", 0),
+                    ("pos_embed.2.bias", 0),
+                    ("blocks.blocks.0.norm1.weight", 1),
+                    ("blocks.blocks.11.mlp.fc2.weight", 12),
+                    ("norm.weight", 13),
+                ],
+            ),
+            (
+                PointMaeConfig::default().into(),
+                13,
+                &[("blocks.blocks.3.attn.qkv.weight", 4), ("norm.bias", 13)],
+            ),
+            (
+                PointM2aeConfig::default().into(),
+                16,
+                &[
+                    ("token_embed.0.first_conv.0.weight", 0),
+                    ("encoder_blocks.0.blocks.4.norm1.weight", 5),
+                    ("token_embed.1.first_conv.0.weight", 5),
+                    ("encoder_blocks.2.blocks.4.norm1.weight", 15),
+                    ("encoder_norms.0.weight", 5),
+                    ("encoder_norms.2.weight", 16),
+                ],
+            ),
+            (
+                EncoderConfig::point_net2(),
+                3,
+                &[(
+                    "SA_modules.2.local_aggregations.0.SA_CONFIG_operator.convs.0.0.weight",
+                    2,
+                )],
+            ),
+            (
+                PointMlpConfig::default().into(),
+                5,
+                &[
+                    ("embedding.net.0.weight", 0),
+                    ("pos_blocks_list.3.operation.0.net1.0.weight", 4),
+                ],
+            ),
+            (
+                DgcnnConfig::default().into(),
+                5,
+                &[
+                    ("head.gconv.nn.0.weight", 0),
+                    ("backbone.2.gconv.nn.0.weight", 3),
+                    ("fusion_block.0.weight", 4),
+                ],
+            ),
+            (
+                PointNextConfig::default().into(),
+                6,
+                &[
+                    ("encoder.0.0.convs.0.0.weight", 0),
+                    ("encoder.5.0.convs.0.0.weight", 5),
+                ],
+            ),
+        ];
+        for (config, num_layers, names) in expected {
+            assert_eq!(config.num_layers(), num_layers, "{config:?}");
+            for (name, layer) in names {
+                assert_eq!(config.layer_of(name), Some(*layer), "{config:?}: {name}");
             }
         }
     }

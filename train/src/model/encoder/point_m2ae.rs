@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn};
 
-use super::{Cloud, Encoder, Groups, Tokens};
+use super::{Cloud, Encoder, Groups, Layers, Tokens, number_behind};
 use crate::model::block::{BlockSizes, Blocks, PositionEmbedding, attention_bias, rising_drop_path};
 use crate::model::group_embedding::GroupEmbedding;
 use crate::model::group_mask::MultiScaleMask;
@@ -78,6 +78,12 @@ impl Default for PointM2aeConfig {
 }
 
 impl PointM2aeConfig {
+    /// Blocks of the levels before this one.
+    fn blocks_below(&self, level: usize) -> usize {
+        let levels = self.levels.iter().take(level);
+        levels.map(|level| level.num_blocks as usize).sum()
+    }
+
     /// Levels of 64 and 16 groups for 512 points.
     #[must_use]
     pub fn mini() -> Self {
@@ -110,6 +116,27 @@ impl PointM2aeConfig {
     #[must_use]
     pub fn coarsest(&self) -> &PointM2aeLevel {
         self.levels.last().expect("there is a level")
+    }
+}
+
+impl Layers for PointM2aeConfig {
+    fn num_layers(&self) -> usize {
+        self.blocks_below(self.levels.len()) + 1
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        // The embedding and the norm of a level share the rate of the blocks in front of them.
+        let embeddings = ["token_embed", "encoder_pos_embeds"];
+        if let Some(level) = embeddings.iter().find_map(|list| number_behind(name, list)) {
+            return Some(self.blocks_below(level));
+        }
+        if let Some(level) = number_behind(name, "encoder_norms") {
+            let is_last = level + 1 == self.levels.len();
+            return Some(self.blocks_below(level + 1) + usize::from(is_last));
+        }
+        let level = number_behind(name, "encoder_blocks")?;
+        let block = number_behind(name, &format!("encoder_blocks.{level}.blocks"))?;
+        Some(self.blocks_below(level) + block + 1)
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, Tokens};
+use super::{Cloud, Encoder, Layers, Tokens, is_below, number_behind};
 use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding, rising_drop_path};
 use crate::model::group_embedding::GroupEmbedding;
 use crate::model::layer::{Init, LayerNorm, SMALL_DEVIATION, normal};
@@ -127,6 +127,22 @@ impl Groups {
             points: ops::gather(&rows, index).unflatten(2, [num_neighbors, 3]),
             neighbors: ops::gather(&self.neighbors, index),
         }
+    }
+}
+
+impl Layers for PointMaeConfig {
+    fn num_layers(&self) -> usize {
+        self.num_blocks as usize + 1
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        if is_below(name, &["encoder", "pos_embed"]) {
+            return Some(0);
+        }
+        if is_below(name, &["norm"]) {
+            return Some(self.num_layers());
+        }
+        number_behind(name, "blocks.blocks").map(|i| i + 1)
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, Tokens};
+use super::{Cloud, Encoder, Layers, Tokens, is_below, number_behind};
 use crate::model::group::{difference_deviation, max_over_group};
 use crate::model::layer::{BatchNorm, Linear};
 use crate::model::mode::Mode;
@@ -90,6 +90,21 @@ impl PointMlpConfig {
             bottleneck: 0.25,
             stages: vec![PointMlpStage::halving(12, 2, 1); 4],
         }
+    }
+}
+
+impl Layers for PointMlpConfig {
+    fn num_layers(&self) -> usize {
+        self.stages.len() + 1
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        if is_below(name, &["embedding"]) {
+            return Some(0);
+        }
+        let lists = ["local_grouper_list", "pre_blocks_list", "pos_blocks_list"];
+        let stage = lists.iter().find_map(|list| number_behind(name, list));
+        stage.map(|i| i + 1)
     }
 }
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, Tokens};
+use super::{Cloud, Encoder, Layers, Tokens, number_behind};
 use crate::model::group::max_over_group;
 use crate::model::layer::{BatchNorm, Linear};
 use crate::model::mode::Mode;
@@ -120,6 +120,16 @@ impl PointNet2Config {
                 widths: vec![128, 256],
             },
         }
+    }
+}
+
+impl Layers for PointNet2Config {
+    fn num_layers(&self) -> usize {
+        self.stages.len() + 1
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        number_behind(name, "SA_modules")
     }
 }
 

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, Tokens};
+use super::{Cloud, Encoder, Layers, Tokens, number_behind};
 use crate::model::group::{max_over_edges, max_over_group};
 use crate::model::layer::{BatchNorm, Linear};
 use crate::model::mode::Mode;
@@ -64,6 +64,16 @@ impl PointNextConfig {
             num_neighbors: 16,
             ..Self::default()
         }
+    }
+}
+
+impl Layers for PointNextConfig {
+    fn num_layers(&self) -> usize {
+        self.blocks.len() + 2
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        number_behind(name, "encoder")
     }
 }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Tensor, nn, no_grad};
 
-use super::{Cloud, Encoder, NeighborRule, Tokens};
+use super::{Cloud, Encoder, Layers, NeighborRule, Tokens, is_below, number_behind};
 use crate::model::block::{BlockSizes, Blocks, ClassToken, PositionEmbedding, rising_drop_path};
 use crate::model::group_embedding::GroupEmbedding;
 use crate::model::layer::{Init, LayerNorm, Linear, normal};
@@ -84,6 +84,25 @@ impl TransformerConfig {
             num_heads: 4,
             ..Self::default()
         }
+    }
+}
+
+impl Layers for TransformerConfig {
+    fn num_layers(&self) -> usize {
+        self.num_blocks as usize + 1
+    }
+
+    fn layer_of(&self, name: &str) -> Option<usize> {
+        if is_below(
+            name,
+            &["encoder", "reduce_dim", "cls_token", "cls_pos", "pos_embed"],
+        ) {
+            return Some(0);
+        }
+        if is_below(name, &["norm"]) {
+            return Some(self.num_layers());
+        }
+        number_behind(name, "blocks.blocks").map(|i| i + 1)
     }
 }
 

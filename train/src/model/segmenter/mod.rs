@@ -43,7 +43,8 @@ pub struct SegmenterSizes {
 /// Parameters of the backbone have the names that they have in its own checkpoint, beside those of the decoder: encoder
 /// weights load into a segmenter by name.
 pub trait Segmenter: Debug {
-    /// The logarithm of each part's probability, over the parts of all classes.
+    /// The logarithm of each part's probability, over the parts of all classes. The backbone runs as
+    /// [`Mode::of_encoder`] says.
     ///
     /// # Shapes
     /// - returns B,N,parts

@@ -106,7 +106,9 @@ impl PointMlpSegmenter {
         // Features of a point; the positions by which neighbors are found are separate, since votes scale those alone.
         let position = input.cloud.features.narrow(1, 0, 3).transpose(1, 2);
         let features = Tensor::cat(&[&position, input.normals], 2);
-        let levels = self.encoder.levels(&input.cloud.xyz, &features, mode);
+        let levels = self
+            .encoder
+            .levels(&input.cloud.xyz, &features, mode.of_encoder());
         let mut decoded: Vec<Tensor> = Vec::new();
         let coarse_to_fine: Vec<&Level> = levels.iter().rev().collect();
         for (pair, propagation) in coarse_to_fine.windows(2).zip(&self.decode_list) {

@@ -70,7 +70,7 @@ impl TokenSegmenter {
 
 impl Segmenter for TokenSegmenter {
     fn log_probabilities(&self, input: &PartInput<'_>, mode: Mode) -> Tensor {
-        let tokens = self.encoder.dense_tokens(input.cloud, mode);
+        let tokens = self.encoder.dense_tokens(input.cloud, mode.of_encoder());
         let xyz = &input.cloud.xyz;
         let nearest = ops::three_nearest(&tokens.centers, xyz);
         let mut rows = Tensor::cat(&[xyz, &ops::interpolate(&tokens.features, &nearest)], 2);
