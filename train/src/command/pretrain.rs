@@ -10,6 +10,7 @@ use tap_train::engine::trainer::RunOptions;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
 use super::begun::Begun;
+use super::child_run::ParentArgs;
 use super::{ConfigArgs, DeviceArgs, ExistingArgs, TrainRowArgs, finished_line, require_inputs};
 use crate::progress::Progress;
 
@@ -44,6 +45,8 @@ pub(crate) struct Pretrain {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    parent: ParentArgs,
 }
 
 impl Pretrain {
@@ -74,6 +77,7 @@ impl Pretrain {
                 .options(&data, &self.out, existing, begun.request.as_ref())?
         };
         let cancel = interrupt::listen()?;
+        self.parent.watch(&cancel);
         let mut progress = Progress::new(false);
         let result = pretrain(&config, &options, self.init.as_deref(), &cancel, &mut |event| {
             progress.show(&event);

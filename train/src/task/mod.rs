@@ -23,6 +23,7 @@ pub mod robustness;
 pub mod segment;
 pub mod selection;
 mod session;
+pub mod sweep;
 pub mod vote;
 
 use std::iter;
