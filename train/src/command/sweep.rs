@@ -12,14 +12,14 @@ use super::sweep_run;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tap-train sweep table6a --data out/real --out out/table6a
-  tap-train sweep table7b --data out/real --budget mini --seeds 5 --jobs 2 --vgg vgg16.pth --out out/table7b
+  tap-train sweep table7b --data out/real --seeds 5 --vgg vgg16.pth --out out/table7b
   tap-train sweep mine.toml --data out/real --out out/mine
   tap-train sweep table7a --dry-run                                # rows, settings, number of runs
   tap-train sweep --out out/table6a --resume
   tap-train sweep --out out/table6a --resume --seeds 5             # two seeds more
 
-The folder then holds `sweep.json`, `table.md`, `rows/NAME.json` and the runs in `runs/`. With --budget paper the tables of the
-paper need --data with the folders `shapenet` and `scanobjectnn-pb-t50-rs`.")]
+The folder then holds `sweep.json`, `table.md`, `rows/NAME.json` and the runs in `runs/`.
+With --budget paper, --data holds the folders `shapenet` and `scanobjectnn-pb-t50-rs`.")]
 pub(crate) struct Sweep {
     /// A table of the paper, table6a, table6b, table7a or table7b, or a TOML file of one's own; with --resume that of before.
     #[arg(value_name = "TABLE|FILE.toml", required_unless_present = "resume")]
