@@ -60,7 +60,7 @@ impl TestDir {
     }
 }
 
-/// The table in `docs/training.md`.
+/// The table of `docs/training.md`, "A table of your own".
 fn documented() -> String {
     let page = include_str!("../../docs/training.md");
     let (_, section) = page.split_once("### A table of your own").unwrap();

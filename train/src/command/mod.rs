@@ -24,6 +24,7 @@ mod request_file;
 mod retrieve;
 mod robustness;
 mod sweep;
+mod sweep_plan;
 mod sweep_record;
 mod sweep_request;
 mod sweep_run;

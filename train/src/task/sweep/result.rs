@@ -410,3 +410,95 @@ fn capitalized(text: &str) -> String {
         first.to_uppercase().collect::<String>() + chars.as_str()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn sweep() -> Sweep {
+        Sweep::load("table6a", None, &[]).unwrap()
+    }
+
+    /// A row of the sweep with these scores by seed in the first column.
+    fn row(sweep: &Sweep, name: &str, scores: &[(u64, f64)]) -> RowResult {
+        let column = sweep.columns()[0].clone();
+        let runs = scores.iter().map(|&(seed, score)| RunRecord {
+            folder: String::new(),
+            task: String::from("finetune"),
+            seed,
+            data_name: String::new(),
+            data_sha256: String::new(),
+            config_sha256: None,
+            init_sha256: None,
+            num_steps: None,
+            selection: String::new(),
+            evaluation_split: String::new(),
+            votes: 0,
+            validation_loss: None,
+            scores: BTreeMap::from([(column.clone(), score)]),
+        });
+        RowResult::new(sweep.row(name).unwrap(), Vec::new(), runs.collect())
+    }
+
+    fn result(sweep: &Sweep, seeds: &[u64], rows: &[RowResult]) -> SweepResult {
+        SweepResult::new("1", sweep, seeds, BTreeMap::new(), Vec::new(), rows)
+    }
+
+    #[test]
+    fn differences_are_of_the_same_seeds() {
+        let sweep = sweep();
+        let rows = [
+            row(&sweep, "TAP", &[(0, 0.50), (1, 0.60), (2, 0.70)]),
+            // The third run failed.
+            row(&sweep, "D", &[(1, 0.64), (0, 0.52)]),
+            row(&sweep, "A1", &[]),
+        ];
+        let result = result(&sweep, &[0, 1, 2], &rows);
+        assert_eq!(
+            result.columns.len(),
+            1,
+            "a column without scores is none: {result:?}"
+        );
+        let table = result.table();
+        assert_eq!(table[1][1..], ["88.5", "60.0 ±10.0"]);
+        // 2 and 4 points; their deviation is the square root of 2, over the square root of 2.
+        assert_eq!(table[2][1..], ["88.3 (-0.2)", "58.0 ±8.5 (+3.0 ±1.0)"]);
+        assert_eq!(table[3][1..], ["87.6 (-0.9)", "-"]);
+        assert!(
+            result.legend().contains("fewer than 5 seeds"),
+            "{}",
+            result.legend()
+        );
+        let difference = result.rows[1].scores[0].difference.as_ref().unwrap();
+        assert_eq!((difference.count, difference.is_shown), (2, false));
+    }
+
+    #[test]
+    fn a_difference_over_enough_seeds_is_marked() {
+        let sweep = sweep();
+        let seeds = [0, 1, 2, 3, 4];
+        let scores = |shift: f64| seeds.map(|seed| (seed, 0.5 + 0.01 * seed as f64 + shift));
+        let rows = [
+            row(&sweep, "TAP", &scores(0.0)),
+            row(&sweep, "D", &scores(-0.02)),
+            row(&sweep, "B", &scores(0.0)),
+        ];
+        let table = result(&sweep, &seeds, &rows).table();
+        assert_eq!(table[2][2], "50.0 ±1.6 (-2.0 ±0.0*)");
+        assert_eq!(table[3][2], "52.0 ±1.6 (0.0 ±0.0)");
+        let single = result(&sweep, &[7], &[row(&sweep, "TAP", &[(7, 0.5)])]).table();
+        assert_eq!(single[1][2], "50.0", "one seed has no deviation");
+    }
+
+    #[test]
+    fn markdown_is_a_table_whatever_is_in_it() {
+        let sweep = sweep();
+        let mut tap = row(&sweep, "TAP", &[(0, 0.5)]);
+        tap.title = String::from("a | b");
+        let markdown = result(&sweep, &[0], &[tap]).markdown();
+        assert!(markdown.contains("| TAP: a \\| b | 88.5 | 50.0 |"), "{markdown}");
+        assert!(markdown.contains("\n|---|---|---|\n"), "{markdown}");
+    }
+}
