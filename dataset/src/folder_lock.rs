@@ -163,6 +163,12 @@ impl Drop for FolderLock {
     }
 }
 
+/// Does a process hold the lock of a folder? Nothing is written.
+#[must_use]
+pub fn is_folder_held(dir: &Path) -> bool {
+    refuse_held(dir).is_err()
+}
+
 /// Refuses a folder whose lock is held. Nothing is written.
 pub(crate) fn refuse_held(dir: &Path) -> Result<()> {
     let Ok(file) = File::open(dir.join(LOCK_FILE_NAME)) else {

@@ -89,7 +89,7 @@ pub use feature_set::{
     FEATURE_MANIFEST_FILE_NAME, FeatureImages, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureSet,
     FeatureSetWriter, FeatureShard, FeatureViews, MissingShard, RowFeatures, feature_set_dir, feature_sets,
 };
-pub use folder_lock::{FolderLock, LOCK_FILE_NAME, locked_kind};
+pub use folder_lock::{FolderLock, LOCK_FILE_NAME, is_folder_held, locked_kind};
 pub use image::{
     ColorPixels, GbufferPixels, GrayImage, MAX_IMAGE_SIZE_PX, Mask1Bit, PngShape, RowFilter, ViewGbuffer,
     decode_gray_png, decode_gray_png_into, decode_png, decode_png_into, decode_rgb_planes, encode_gray_png,

@@ -18,7 +18,7 @@ use tap_train::task::comparison::{ArmResult, Arms, ComparedTask, Comparison, Set
 use tap_train::task::few_shot::{self, Episode};
 use tap_train::task::provenance::labels_note;
 
-use super::child_run::{ChildRun, run_all};
+use super::child_run::{ChildRun, parent_arguments, run_all};
 use super::comparison_request::{ComparisonRequest, Start, differences};
 use super::{ConfigArgs, is_result_file, labels_name, parse_labels};
 
@@ -361,8 +361,6 @@ impl Compare {
             "--json",
             "--device",
             &request.device,
-            "--parent",
-            &std::process::id().to_string(),
             "--labels-per-class",
             &labels_name(arm.labels_per_class),
             "--seed",
@@ -370,6 +368,7 @@ impl Compare {
         ]
         .map(OsString::from)
         .to_vec();
+        arguments.extend(parent_arguments());
         arguments.extend(["--data".into(), arm.data.clone().into()]);
         arguments.extend(["--out".into(), arm.folder.clone().into()]);
         if let Some(config) = &request.config {
@@ -385,10 +384,7 @@ impl Compare {
         } else if self.force {
             arguments.push("--force".into());
         }
-        ChildRun {
-            folder: arm.folder.clone(),
-            arguments,
-        }
+        ChildRun::alone(arm.folder.clone(), arguments)
     }
 }
 

@@ -19,12 +19,12 @@ use tap_train::task::probe::{HeadKind, ProbeResult};
 use tap_train::task::provenance::VERSION;
 use tap_train::weights::safetensors::file_sha256;
 
-use super::child_run::{ChildRun, run_all};
+use super::child_run::{ChildRun, ParentArgs, parent_arguments, run_all};
 use super::probe::PROBE_FILE;
 use super::{ConfigArgs, InitCheckpointArgs, is_result_file, request_file, require_inputs};
 
 /// The results, within the folder.
-const FEW_SHOT_FILE: &str = "few_shot.json";
+pub(super) const FEW_SHOT_FILE: &str = "few_shot.json";
 /// Keys that such a file has.
 const FEW_SHOT_KEYS: [&str; 3] = ["learner", "settings", "folds"];
 /// The folder of the folds' runs, within the folder.
@@ -106,6 +106,8 @@ pub(crate) struct FewShot {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    parent: ParentArgs,
 }
 
 /// What is asked for, in `request.toml` of the folder.
@@ -217,6 +219,7 @@ impl FewShot {
         let _lock = FolderLock::take(&self.out, LOCK_KIND)?;
         request.write(&self.out)?;
         let cancel = interrupt::listen()?;
+        self.parent.watch(&cancel);
         let mut runs = Vec::new();
         for episode in &episodes {
             if self.force || self.finished(&request, episode)?.is_none() {
@@ -263,13 +266,7 @@ impl FewShot {
         let mut push = |more: &[&str]| arguments.extend(more.iter().map(OsString::from));
         match request.head.learner() {
             Learner::Finetune => {
-                push(&[
-                    "finetune",
-                    "--task",
-                    "classify",
-                    "--parent",
-                    &std::process::id().to_string(),
-                ]);
+                push(&["finetune", "--task", "classify"]);
                 // A fold that was not begun is begun by --resume too.
                 if self.resume {
                     push(&["--resume"]);
@@ -301,12 +298,13 @@ impl FewShot {
         for setting in &request.set {
             push(&["--set", setting]);
         }
+        arguments.extend(parent_arguments());
         arguments.extend(["--data".into(), episode.path.clone().into()]);
         arguments.extend(["--out".into(), folder.clone().into()]);
         if let Some(init) = &request.init {
             arguments.extend(["--init".into(), init.clone().into()]);
         }
-        ChildRun { folder, arguments }
+        ChildRun::alone(folder, arguments)
     }
 
     fn result(

@@ -16,6 +16,7 @@ use tap_train::task::provenance::Provenance;
 use tap_train::task::segment::{Segment, SegmentResult};
 
 use super::begun::Begun;
+use super::child_run::ParentArgs;
 use super::{
     ConfigArgs, DeviceArgs, ExistingArgs, InitCheckpointArgs, TrainRowArgs, finished_line, parse_labels,
     require_inputs,
@@ -85,9 +86,8 @@ pub(crate) struct Finetune {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
-    /// The process that started this one: when it dies, write a checkpoint and end.
-    #[arg(long, hide = true, value_name = "PID")]
-    parent: Option<u32>,
+    #[command(flatten)]
+    parent: ParentArgs,
 }
 
 impl Finetune {
@@ -123,9 +123,7 @@ impl Finetune {
             ..self.device.options(&data, &self.out, existing, begun_request)?
         };
         let cancel = interrupt::listen()?;
-        if let Some(parent) = self.parent {
-            interrupt::stop_with_parent(parent, &cancel);
-        }
+        self.parent.watch(&cancel);
         let mut progress = Progress::new(false);
         let mut on_event = |event| progress.show(&event);
         let labels_of_run = begun_request.map(|request| request.labels_per_class);

@@ -19,9 +19,15 @@ mod pretrain;
 mod probe;
 mod replay;
 mod report;
+mod reproduce;
 mod request_file;
 mod retrieve;
 mod robustness;
+mod sweep;
+mod sweep_plan;
+mod sweep_record;
+mod sweep_request;
+mod sweep_run;
 mod table;
 mod tap_build;
 
@@ -70,6 +76,10 @@ pub(crate) enum Command {
     Predict(predict::Predict),
     /// Score a fine-tuned run on rotated, jittered, occluded, thinned and noisy clouds.
     Robustness(robustness::Robustness),
+    /// Pre-train and score the rows of a table under several seeds: the paper's ablations, or one's own.
+    Sweep(sweep::Sweep),
+    /// Pre-train, fine-tune and score the rows of the paper's Tables 1 to 4, beside its figures.
+    Reproduce(reproduce::Reproduce),
     /// Print results side by side, with means over seeds and what is published.
     Table(table::Table),
     /// Draw views of objects and meshes from any pose with a pre-trained run.
@@ -102,6 +112,8 @@ impl Command {
             Self::FewShot(command) => command.run(),
             Self::Predict(command) => command.run(),
             Self::Robustness(command) => command.run(),
+            Self::Sweep(command) => command.run(),
+            Self::Reproduce(command) => command.run(),
             Self::Table(command) => command.run(),
             Self::Generate(command) => command.run(),
             Self::Replay(command) => command.run(),

@@ -10,6 +10,7 @@ use tap_train::engine::trainer::RunOptions;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
 use super::begun::Begun;
+use super::child_run::ParentArgs;
 use super::{
     ConfigArgs, DeviceArgs, ExistingArgs, InitCheckpointArgs, TrainRowArgs, finished_line, require_inputs,
 };
@@ -48,6 +49,8 @@ pub(crate) struct Pretrain {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    parent: ParentArgs,
 }
 
 impl Pretrain {
@@ -78,6 +81,7 @@ impl Pretrain {
                 .options(&data, &self.out, existing, begun.request.as_ref())?
         };
         let cancel = interrupt::listen()?;
+        self.parent.watch(&cancel);
         let mut progress = Progress::new(false);
         let init = self.checkpoint.encoder(self.init.as_deref())?;
         let result = pretrain(&config, &options, init.as_deref(), &cancel, &mut |event| {

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use clap::Args;
+use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::ui;
 use tap_train::run::Existing;
 use tap_train::task::embedding::Pooling;
 use tap_train::task::probe::{GridOptions, GridScore, HeadKind, ProbeOptions, probe};
 use tap_train::task::provenance::labels_note;
 
+use super::child_run::ParentArgs;
 use super::{
     CheckpointArgs, ConfigArgs, DeviceArgs, TrainRowArgs, is_result_file, labels_name, parse_labels,
     parse_name, replace_file, require_inputs,
@@ -72,10 +75,18 @@ pub(crate) struct Probe {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    parent: ParentArgs,
 }
 
 impl Probe {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        // A probe has no checkpoint: the signal that it is sent when its parent dies ends it.
+        let is_orphan = AtomicBool::new(false);
+        self.parent.watch(&is_orphan);
+        if is_orphan.load(Ordering::Relaxed) {
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
         require_inputs([
             ("--data", Some(self.data.as_path())),
             ("--init", Some(&self.init)),

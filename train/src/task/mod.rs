@@ -24,6 +24,7 @@ pub mod segment;
 pub mod selection;
 mod session;
 mod settings;
+pub mod sweep;
 pub mod vote;
 
 use std::iter;
