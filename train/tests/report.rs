@@ -227,6 +227,10 @@ fn what_cannot_be_drawn_is_left_out_with_the_reason() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one visit to the page, from the first click to the last"
+)]
 fn a_browser_opens_the_page_and_a_patch_colors_the_points() {
     let Some(program) = browser::find() else {
         let _ = writeln!(
