@@ -5,13 +5,10 @@
 mod util;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use util::{CUBE, TestDir, nan_cube};
 
-/// Browsers that can do without a screen.
-const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 /// A name that would be a program if it were believed.
 const HOSTILE: &str = "<img src=x onerror=document.body.dataset.hacked=1>&'\"";
 
@@ -107,7 +104,7 @@ fn a_page_holds_all_and_loads_nothing() {
 
 #[test]
 fn a_browser_opens_the_page_and_clicks_through_it() {
-    let Some(browser) = browser() else {
+    let Some(browser) = util::browser::find() else {
         util::skip("there is no Chromium to open the page with");
         return;
     };
@@ -153,13 +150,6 @@ fn a_browser_opens_the_page_and_clicks_through_it() {
         );
     }
     assert!(!body.contains("hacked"), "a name was believed: {body}");
-}
-
-fn browser() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .flat_map(|folder| BROWSERS.map(|name| folder.join(name)))
-        .find(|browser| browser.is_file())
 }
 
 /// The same objects under other names, sampled by another seed: all of them are found, and no other pair.

@@ -73,7 +73,8 @@ impl Axis {
 
     fn y_px(self, y: f64) -> f64 {
         let from_top = match self.scale {
-            Scale::Logarithmic => (self.high / y).ln() / (self.high / self.low).ln(),
+            // A band may reach below 0, which has no place on this axis.
+            Scale::Logarithmic => (self.high / y.max(self.low)).ln() / (self.high / self.low).ln(),
             Scale::Linear => (self.high - y) / (self.high - self.low),
         };
         TOP + from_top.clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM)
@@ -369,6 +370,15 @@ mod tests {
         let svg = lines("step", Scale::Linear, &[with_band], &[]);
         assert_eq!(svg.matches("<polygon class='band train'").count(), 1, "{svg}");
         assert!(!svg.contains("NaN"), "{svg}");
+        let below_0 = Line {
+            band: vec![0.1, 0.9],
+            ..line(vec![(1.0, 0.5), (2.0, 0.6)])
+        };
+        let svg = lines("step", Scale::Logarithmic, &[below_0], &[]);
+        assert!(
+            svg.contains("class='band train'") && !svg.contains("NaN"),
+            "{svg}"
+        );
     }
 
     #[test]

@@ -12,10 +12,10 @@ use crate::ui::printable;
 /// Bytes of a page that [`head_of`] reads.
 const MAX_HEAD_BYTES: u64 = 1024;
 
-/// Colors of light and dark mode.
+/// Colors of light and dark mode; paper is light.
 pub const COLORS: &str = "
 :root { --ink: #1c2430; --faint: #6b7685; --line: #dfe3e8; --paper: #fff; --tap: #0b6bcb; --other: #c2571a; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e6e9ee; --faint: #98a3b3; --line: #333c49; --paper: #14181f; --tap: #5aa9f5; --other: #eb8f57; }
 }
 ";

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test program uses its part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+pub(crate) mod browser;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;

@@ -462,6 +462,7 @@ fn every_row_is_a_plan_of_its_own_under_both_budgets() {
             parts_by_class: Vec::new(),
             mix: Vec::new(),
             features: None,
+            label_counts: Vec::new(),
         };
         for table in TABLES {
             let sweep = Sweep::load(table, Some(budget), &[]).unwrap();

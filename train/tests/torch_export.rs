@@ -1,24 +1,29 @@
 //! Weights to PyTorch and back: every number comes back as it was, and where there is a PyTorch, modules with the names of the
-//! released code load the files strictly.
+//! released code load the files strictly and compute the same tokens.
 //!
-//! `TAP_TORCH` names a Python that has torch; `scripts/test` looks for one.
+//! `TAP_TORCH` names a Python that has torch; `scripts/test` installs one where it can.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod shape;
 mod small;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tap_dataset::sha256::hex;
+use tap_train::config::Plan;
+use tap_train::model::{Cloud, EncoderConfig, Mode};
+use tap_train::seed::Stream;
+use tap_train::weights::checkpoint::copy_weights;
 use tap_train::weights::safetensors::{read_metadata, read_tensors};
 use tap_train::weights::torch_file::read_any;
-use tch::Tensor;
+use tch::{Device, Tensor, nn, no_grad};
 
 /// Two steps.
 const RUN: [&str; 3] = [
@@ -26,34 +31,119 @@ const RUN: [&str; 3] = [
     "pretrain.batch_size=4",
     "log={checkpoint_every=1,validate_every=0,num_images=0,keep_checkpoints=9}",
 ];
-const POINT_MAE: [&str; 7] = [
-    "data.num_points=64",
-    "encoder.num_groups=10",
-    "encoder.num_neighbors=12",
-    "encoder.group_widths=[16,32]",
-    "encoder.channels=32",
-    "encoder.num_blocks=3",
-    "encoder.num_heads=2",
-];
-const TRANSFORMER: &str = "encoder={kind='transformer',num_groups=8,num_neighbors=8,group_widths=[16,32],group_channels=24,channels=32,num_blocks=2,num_heads=2}";
+/// Pre-trained for an export: its backbone, the preset, its own settings, and the code that the export is for, its default first.
+struct Subject {
+    name: &'static str,
+    preset: &'static str,
+    settings: &'static [&'static str],
+    layouts: &'static [(&'static str, &'static str)],
+}
 
-/// A folder with a data set, and pre-trained runs of three backbones.
+const TAP: (&str, &str) = ("tap", "model.");
+
+/// Every backbone that there is.
+const SUBJECTS: [Subject; 7] = [
+    Subject {
+        name: "point_net2",
+        preset: "mini",
+        settings: &[
+            "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
+            "encoder.last={kind='per_token',widths=[16]}",
+            "encoder.num_points=48",
+        ],
+        layouts: &[TAP, ("state-dict", "state_dict.")],
+    },
+    Subject {
+        name: "transformer",
+        preset: "mini",
+        settings: &[
+            "encoder={kind='transformer',num_groups=8,num_neighbors=8,group_widths=[16,32],group_channels=24,channels=32,num_blocks=2,num_heads=2,radius=0.6}",
+        ],
+        layouts: &[TAP, ("point-bert", "base_model.transformer_q.")],
+    },
+    Subject {
+        name: "point_mlp",
+        preset: "mini",
+        settings: &[
+            "encoder={kind='point_mlp',channels=8,bottleneck=0.5,stages=[{reduction=2,num_neighbors=8,expansion=2,num_pre_blocks=2,num_pos_blocks=1},{reduction=4,num_neighbors=6,expansion=2,num_pre_blocks=1,num_pos_blocks=2}]}",
+        ],
+        layouts: &[TAP],
+    },
+    Subject {
+        name: "dgcnn",
+        preset: "mini",
+        settings: &["encoder={kind='dgcnn',num_points=32,num_neighbors=6,widths=[8,12,16],channels=24}"],
+        layouts: &[TAP],
+    },
+    Subject {
+        name: "point_next",
+        preset: "mini",
+        settings: &[
+            "encoder={kind='point_next',width=8,blocks=[1,3],radius=0.4,num_neighbors=8,expansion=2}",
+        ],
+        layouts: &[TAP],
+    },
+    Subject {
+        name: "point_mae",
+        preset: "mini-point-mae",
+        settings: &[
+            "encoder.num_groups=10",
+            "encoder.num_neighbors=12",
+            "encoder.group_widths=[16,32]",
+            "encoder.channels=32",
+            "encoder.num_blocks=3",
+            "encoder.num_heads=2",
+        ],
+        layouts: &[("point-mae", "base_model.MAE_encoder.")],
+    },
+    Subject {
+        name: "point_m2ae",
+        preset: "mini-point-m2ae",
+        settings: &[
+            "encoder.levels=[{num_groups=32,num_neighbors=8,channels=16,num_blocks=1},{num_groups=16,num_neighbors=4,channels=24,num_blocks=2},{num_groups=8,num_neighbors=3,channels=32,num_blocks=1}]",
+            "encoder.group_widths=[16,32]",
+            "encoder.num_heads=2",
+        ],
+        layouts: &[
+            ("point-m2ae", "base_model.h_encoder."),
+            ("i2p-mae", "base_model.h_encoder."),
+        ],
+    },
+];
+
+impl Subject {
+    fn settings(&self) -> Vec<&str> {
+        // What is no encoder's is the method's: views for TAP alone.
+        let of_run = small::NETWORK.iter().chain(&RUN).copied();
+        let of_run = of_run.filter(|setting| !setting.starts_with("encoder"));
+        let is_tap = self.preset == "mini";
+        let of_run = of_run.filter(|setting| {
+            let of_views = ["photograph", "decoder", "data.num_views"];
+            is_tap || !of_views.iter().any(|prefix| setting.starts_with(prefix))
+        });
+        of_run.chain(self.settings.iter().copied()).collect()
+    }
+}
+
+/// A folder with a data set, and pre-trained runs of backbones.
 struct TestDir(tempfile::TempDir);
 
 impl TestDir {
-    fn new() -> Self {
+    /// With runs of these backbones.
+    fn new(subjects: &[Subject]) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         shape::write(&place.path("data"), 3, 16, 64);
-        let small: Vec<&str> = small::NETWORK.iter().chain(&RUN).copied().collect();
-        place.pretrain("point_net2", "mini", &small);
-        let without_encoder = small
-            .iter()
-            .copied()
-            .filter(|setting| !setting.starts_with("encoder"));
-        let transformer: Vec<&str> = without_encoder.chain([TRANSFORMER]).collect();
-        place.pretrain("transformer", "mini", &transformer);
-        let point_mae = [&RUN[..], &POINT_MAE].concat();
-        place.pretrain("point_mae", "mini-point-mae", &point_mae);
+        for subject in subjects {
+            let settings = subject.settings();
+            let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+            let command = ["pretrain", "--data", "data", "--out", subject.name];
+            let arguments: Vec<&str> = command
+                .into_iter()
+                .chain(["--config", subject.preset, "--threads", "1"])
+                .chain(settings)
+                .collect();
+            succeeded(&place.run(&arguments));
+        }
         place
     }
 
@@ -67,20 +157,13 @@ impl TestDir {
         command.output().unwrap()
     }
 
-    fn pretrain(&self, run: &str, preset: &str, settings: &[&str]) {
-        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-        let command = ["pretrain", "--data", "data", "--out", run, "--config", preset];
-        let arguments: Vec<&str> = command
-            .into_iter()
-            .chain(["--threads", "1"])
-            .chain(settings)
-            .collect();
-        succeeded(&self.run(&arguments));
-    }
-
     /// The encoder of a run, as training has it.
     fn encoder(&self, run: &str) -> BTreeMap<String, Tensor> {
         read_tensors(&self.path(run).join("encoder.safetensors")).unwrap()
+    }
+
+    fn config(&self, run: &str) -> EncoderConfig {
+        Plan::read(&self.path(run).join("config.toml")).unwrap().encoder
     }
 }
 
@@ -109,12 +192,18 @@ fn without(prefix: &str, tensors: BTreeMap<String, Tensor>) -> BTreeMap<String, 
         .collect()
 }
 
-/// The hashes of all tensors of a file, as PyTorch reads it; none where there is no PyTorch.
-fn loaded_by_torch(file: &Path, layout: &str, sizes: &Value) -> Option<BTreeMap<String, String>> {
+/// What PyTorch says of a file: the hashes of all tensors, and by how much its tokens of a cloud differ; none where there is no
+/// PyTorch.
+fn judged_by_torch(file: &Path, layout: &str, encoder: &EncoderConfig, cloud: &Path) -> Option<Value> {
     let Some(python) = std::env::var_os("TAP_TORCH") else {
         assert!(
             std::env::var_os("TAP_REQUIRE_TORCH").is_none(),
             "TAP_TORCH names no Python with torch"
+        );
+        let kind = encoder.kind();
+        let _ = writeln!(
+            std::io::stderr(),
+            "skipped: no PyTorch judges {layout} of {kind}, TAP_TORCH names none"
         );
         return None;
     };
@@ -122,101 +211,98 @@ fn loaded_by_torch(file: &Path, layout: &str, sizes: &Value) -> Option<BTreeMap<
     let output = Command::new(python)
         .arg(script)
         .arg(file)
-        .args([layout, &sizes.to_string()])
+        .args([layout, &json!(encoder).to_string()])
+        .arg(cloud)
         .output()
         .unwrap();
     Some(serde_json::from_str(&succeeded(&output)).unwrap())
 }
 
+/// A cloud with what an encoder says about it, in JSON.
+fn cloud_with_tokens(config: &EncoderConfig, weights: &BTreeMap<String, Tensor>) -> Value {
+    let mut stream = Stream::new(3, "cloud", 0, "");
+    let points: Vec<f32> = (0..3 * 64).map(|_| stream.uniform(-0.6, 0.6) as f32).collect();
+    let xyz = Tensor::from_slice(&points).view([1, 64, 3]);
+    let height = xyz.narrow(2, 1, 1) - xyz.narrow(2, 1, 1).amin(1, true);
+    let cloud = Cloud {
+        features: Tensor::cat(&[&xyz, &height], 2).transpose(1, 2).contiguous(),
+        xyz,
+    };
+    let store = nn::VarStore::new(Device::Cpu);
+    let encoder = config.build(&store.root());
+    assert!(copy_weights(&store, weights, "").is_exact(), "{}", config.kind());
+    let tokens = no_grad(|| encoder.tokens(&cloud, Mode::EVAL)).features;
+    let rows = |tensor: &Tensor| -> Vec<Vec<f32>> { Vec::try_from(tensor.squeeze_dim(0)).unwrap() };
+    json!({"xyz": rows(&cloud.xyz), "features": rows(&cloud.features), "tokens": rows(&tokens)})
+}
+
 #[test]
-fn exports_come_back_bit_for_bit_and_are_loaded_by_pytorch() {
-    let place = TestDir::new();
-    let transformer = json!({"kind": "transformer", "group_widths": [16, 32], "group_channels": 24, "channels": 32, "num_blocks": 2});
-    let point_mae = json!({"kind": "point_mae", "group_widths": [16, 32], "channels": 32, "num_blocks": 3});
-    let point_net2 = json!({"kind": "point_net2", "inputs": 1, "widths": [[8, 8], [16], [16]]});
-    for (run, layout, prefix, sizes, is_default) in [
-        ("point_net2", "tap", "model.", &point_net2, true),
-        ("point_net2", "state-dict", "state_dict.", &point_net2, false),
-        ("transformer", "tap", "model.", &transformer, true),
-        (
-            "transformer",
-            "point-bert",
-            "base_model.transformer_q.",
-            &transformer,
-            false,
-        ),
-        (
-            "point_mae",
-            "point-mae",
-            "base_model.MAE_encoder.",
-            &point_mae,
-            true,
-        ),
-    ] {
+fn exports_come_back_bit_for_bit_and_mean_the_same_to_pytorch() {
+    let place = TestDir::new(&SUBJECTS);
+    let mut kinds = BTreeSet::new();
+    for subject in &SUBJECTS {
+        let run = subject.name;
         let expected = place.encoder(run);
-        let written: Vec<Vec<u8>> = (0..2)
-            .map(|_| {
-                let export = ["export", run, "--out", "out.pth", "--force"];
-                let chosen = ["--as", layout];
-                let chosen = if is_default { &[][..] } else { &chosen };
-                succeeded(&place.run(&[&export[..], chosen].concat()));
-                fs::read(place.path("out.pth")).unwrap()
-            })
-            .collect();
-        assert!(
-            written[0] == written[1],
-            "{run} as {layout}: the same bytes again"
-        );
-        let file = read_any(&place.path("out.pth")).unwrap();
-        assert_eq!(file.passed_over, [""; 0], "{run} as {layout}");
-        assert!(
-            without(prefix, file.tensors) == expected,
-            "{run} as {layout}: every number"
-        );
+        let config = place.config(run);
+        kinds.insert(config.kind());
+        let cloud = place.path("cloud.json");
+        fs::write(&cloud, cloud_with_tokens(&config, &expected).to_string()).unwrap();
+        for (i, (layout, prefix)) in subject.layouts.iter().enumerate() {
+            let written: Vec<Vec<u8>> = (0..2)
+                .map(|_| {
+                    let export = ["export", run, "--out", "out.pth", "--force"];
+                    let chosen = ["--as", layout];
+                    let chosen = if i == 0 { &[][..] } else { &chosen };
+                    succeeded(&place.run(&[&export[..], chosen].concat()));
+                    fs::read(place.path("out.pth")).unwrap()
+                })
+                .collect();
+            assert!(
+                written[0] == written[1],
+                "{run} as {layout}: the same bytes again"
+            );
+            let file = read_any(&place.path("out.pth")).unwrap();
+            assert_eq!(file.passed_over, [""; 0], "{run} as {layout}");
+            assert!(
+                without(prefix, file.tensors) == expected,
+                "{run} as {layout}: every number"
+            );
 
-        let config = if run == "point_mae" {
-            "mini-point-mae"
-        } else {
-            "mini"
-        };
-        let settings = match run {
-            "point_mae" => &POINT_MAE[1..],
-            "transformer" => &[TRANSFORMER],
-            _ => &small::NETWORK[5..7],
-        };
-        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-        let import = [
-            "import",
-            "out.pth",
-            "--out",
-            "back.safetensors",
-            "--force",
-            "--config",
-            config,
-        ];
-        succeeded(&place.run(&[&import[..], &settings].concat()));
-        assert!(
-            read_tensors(&place.path("back.safetensors")).unwrap() == expected,
-            "{run}: and back"
-        );
+            let settings = subject.settings.iter().flat_map(|setting| ["--set", setting]);
+            let import = ["import", "out.pth", "--out", "back.safetensors", "--force"];
+            let import = import.into_iter().chain(["--config", subject.preset]);
+            succeeded(&place.run(&import.chain(settings).collect::<Vec<_>>()));
+            assert!(
+                read_tensors(&place.path("back.safetensors")).unwrap() == expected,
+                "{run}: and back"
+            );
 
-        if let Some(hashes) = loaded_by_torch(&place.path("out.pth"), layout, sizes) {
+            let Some(judged) = judged_by_torch(&place.path("out.pth"), layout, &config, &cloud) else {
+                continue;
+            };
             for (name, tensor) in &expected {
                 let numbers = Vec::<f32>::try_from(tensor.contiguous().view(-1)).unwrap();
                 let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
                 assert_eq!(
-                    hashes[name],
-                    hex(&Sha256::digest(bytes)),
+                    judged["hashes"][name],
+                    json!(hex(&Sha256::digest(bytes))),
                     "{run} as {layout}: {name}"
                 );
             }
+            let difference = judged["largest_difference"].as_f64().unwrap();
+            assert!(
+                difference < 1e-4,
+                "{run} as {layout}: tokens differ by {difference}"
+            );
         }
     }
+    let all: BTreeSet<&str> = EncoderConfig::KINDS.iter().copied().collect();
+    assert_eq!(kinds, all, "every backbone");
 }
 
 #[test]
 fn checkpoints_whole_networks_and_safetensors_are_exported_too() {
-    let place = TestDir::new();
+    let place = TestDir::new(&SUBJECTS[..1]);
     let encoder = place.encoder("point_net2");
     let first = "point_net2/checkpoints/step-0000000001";
     succeeded(&place.run(&["export", first, "--out", "first.safetensors"]));
@@ -253,7 +339,7 @@ fn checkpoints_whole_networks_and_safetensors_are_exported_too() {
 
 #[test]
 fn what_cannot_be_exported_is_refused_in_one_line_and_no_file_is_lost() {
-    let place = TestDir::new();
+    let place = TestDir::new(&SUBJECTS[..1]);
     let export = |more: &[&str]| place.run(&[&["export", "point_net2"][..], more].concat());
     refused(
         &export(&["--out", "a.pth", "--as", "point-mae"]),

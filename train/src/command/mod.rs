@@ -49,6 +49,7 @@ use tap_train::run::fault::run_of;
 use tap_train::run::request::{Request, is_url, noted};
 use tap_train::run::weights::{WeightChoice, encoder_path};
 use tap_train::run::{CONFIG_FILE, Existing};
+use tch::Device;
 
 /// Largest number of loader threads.
 const MAX_LOADER_THREADS: usize = 8;
@@ -139,6 +140,12 @@ pub(crate) struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// Sets the number of threads and selects the device, for what is no run.
+    pub(crate) fn start(&self) -> anyhow::Result<Device> {
+        process::set_num_threads(self.threads.unwrap_or(0));
+        Ok(process::parse_device(self.device.as_deref().unwrap_or("auto"))?)
+    }
+
     /// Sets the number of threads and selects the device; what is left open is as it was in the run that goes on, where
     /// this machine has it.
     pub(crate) fn options(

@@ -302,19 +302,8 @@ impl Photograph {
         let tokens = shown.as_ref().unwrap_or(tokens);
         let memory = self.memory(tokens, mode);
         if let Some(query_mlp) = &self.query_mlp {
-            let mut x = match self.config.query.source {
-                QuerySource::Line => {
-                    query_mlp.forward(&rays.select_components(self.config.query.components), mode)
-                }
-                QuerySource::Pose => query_mlp
-                    .forward(&rays.pose, mode)
-                    .unflatten(2, [rays.origin.size()[2], -1]),
-            };
-            let geometry = self
-                .config
-                .ray_bias
-                .is_some()
-                .then(|| RayGeometry::new(&tokens.centers, rays, self.config.pad_token));
+            let mut x = self.queries(query_mlp, rays, mode);
+            let geometry = self.geometry(tokens, rays);
             for block in &self.transformer {
                 x = block.forward(&x, Some(&memory), geometry.as_ref(), mode);
             }
@@ -330,6 +319,48 @@ impl Photograph {
             x = block.forward(&x, None, None, mode);
         }
         x.narrow(2, 0, num_cells)
+    }
+
+    /// How the queries share their attention among the tokens, in each block: the mean over its heads, in evaluation. The pad
+    /// token, if any, is last. Empty where no query attends to tokens.
+    ///
+    /// # Shapes
+    /// - `tokens`: B,M,C and B,M,3
+    /// - `rays`: B,V,Q
+    /// - returns B,V,Q,M or M + 1 of each block
+    #[must_use]
+    pub fn attention(&self, tokens: &Tokens, rays: &Rays) -> Vec<Tensor> {
+        let Some(query_mlp) = &self.query_mlp else {
+            return Vec::new();
+        };
+        let memory = self.memory(tokens, Mode::EVAL);
+        let geometry = self.geometry(tokens, rays);
+        let mut x = self.queries(query_mlp, rays, Mode::EVAL);
+        let of_block = |block: &Block| {
+            let shares = block.cross_attention(&x, &memory, geometry.as_ref());
+            x = block.forward(&x, Some(&memory), geometry.as_ref(), Mode::EVAL);
+            shares
+        };
+        self.transformer.iter().filter_map(of_block).collect()
+    }
+
+    /// # Shapes
+    /// - returns B,V,Q,channels
+    fn queries(&self, query_mlp: &Mlp, rays: &Rays, mode: Mode) -> Tensor {
+        match self.config.query.source {
+            QuerySource::Line => {
+                query_mlp.forward(&rays.select_components(self.config.query.components), mode)
+            }
+            QuerySource::Pose => query_mlp
+                .forward(&rays.pose, mode)
+                .unflatten(2, [rays.origin.size()[2], -1]),
+        }
+    }
+
+    /// For the ray bias, where there is one.
+    fn geometry(&self, tokens: &Tokens, rays: &Rays) -> Option<RayGeometry> {
+        let is_biased = self.config.ray_bias.is_some();
+        is_biased.then(|| RayGeometry::new(&tokens.centers, rays, self.config.pad_token))
     }
 }
 
@@ -523,21 +554,47 @@ impl Block {
         mode: Mode,
     ) -> Tensor {
         let size = x.size();
-        let by_view = x.flatten(0, 1);
-        let normed = self.norm1.forward(&by_view);
-        let mut x = &by_view + self.attn1.forward(&normed, &normed, None, mode);
+        let mut x = self.self_attention(x, mode);
         if let (Some((attention, norm)), Some(memory)) = (&self.attn2, memory) {
             let by_object = x.view([size[0], -1, size[3]]);
-            let bias = self
-                .ray_bias
-                .as_ref()
-                .zip(geometry)
-                .map(|(bias, geometry)| bias.forward(geometry));
+            let bias = self.bias(geometry);
             let update = attention.forward(&norm.forward(&by_object), memory, bias.as_ref(), mode);
             x = &by_object + drop_path(update, self.drop_path, mode);
         }
         let x = &x + self.ff.forward(&self.norm3.forward(&x), mode);
         x.view(size.as_slice())
+    }
+
+    /// Shares of the tokens in what each query takes from them, the mean over heads; none without cross-attention.
+    ///
+    /// # Shapes
+    /// - `x`: B,V,Q,C; `memory`: B,M,C
+    /// - returns B,V,Q,M
+    fn cross_attention(&self, x: &Tensor, memory: &Tensor, geometry: Option<&RayGeometry>) -> Option<Tensor> {
+        let (attention, norm) = self.attn2.as_ref()?;
+        let size = x.size();
+        let by_object = self.self_attention(x, Mode::EVAL).view([size[0], -1, size[3]]);
+        let bias = self.bias(geometry);
+        let shares = attention.shares(&norm.forward(&by_object), memory, bias.as_ref());
+        Some(
+            shares
+                .mean_dim(1, false, Kind::Float)
+                .unflatten(1, [size[1], size[2]]),
+        )
+    }
+
+    /// # Shapes
+    /// - `x`: B,V,Q,C
+    /// - returns B·V,Q,C
+    fn self_attention(&self, x: &Tensor, mode: Mode) -> Tensor {
+        let by_view = x.flatten(0, 1);
+        let normed = self.norm1.forward(&by_view);
+        &by_view + self.attn1.forward(&normed, &normed, None, mode)
+    }
+
+    fn bias(&self, geometry: Option<&RayGeometry>) -> Option<Tensor> {
+        let (bias, geometry) = self.ray_bias.as_ref().zip(geometry)?;
+        Some(bias.forward(geometry))
     }
 }
 
@@ -572,14 +629,9 @@ impl Attention {
     /// - `x`: B,T,C; `memory`: B,M,C; `bias`: B,heads,T,M
     /// - returns B,T,C
     fn forward(&self, x: &Tensor, memory: &Tensor, bias: Option<&Tensor>, mode: Mode) -> Tensor {
-        let heads = |rows: Tensor| {
-            let (batch, num_rows, _) = rows.size3().expect("rows are B,T,C");
-            rows.view([batch, num_rows, self.num_heads, self.head_channels])
-                .transpose(1, 2)
-        };
-        let query = heads(self.to_q.forward(x, mode));
-        let key = heads(self.to_k.forward(memory, mode));
-        let value = heads(self.to_v.forward(memory, mode));
+        let query = self.heads(&self.to_q.forward(x, mode));
+        let key = self.heads(&self.to_k.forward(memory, mode));
+        let value = self.heads(&self.to_v.forward(memory, mode));
         let mixed = if bias.is_none() {
             Tensor::scaled_dot_product_attention(
                 &query,
@@ -592,15 +644,42 @@ impl Attention {
                 false,
             )
         } else {
-            let logits = query.matmul(&key.transpose(2, 3)) * (self.head_channels as f64).powf(-0.5);
-            let logits = match bias {
-                Some(bias) => logits + bias,
-                None => logits,
-            };
-            logits.softmax(-1, Kind::Float).matmul(&value)
+            self.softmax(&query, &key, bias).matmul(&value)
         };
         let out = self.to_out.forward(&mixed.transpose(1, 2).flatten(2, 3), mode);
         dropout(out, self.dropout, mode)
+    }
+
+    /// Shares of the rows of `memory` in what each row of `x` takes from them; they sum up to 1.
+    ///
+    /// # Shapes
+    /// - `x`: B,T,C; `memory`: B,M,C; `bias`: B,heads,T,M
+    /// - returns B,heads,T,M
+    fn shares(&self, x: &Tensor, memory: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let query = self.heads(&self.to_q.forward(x, Mode::EVAL));
+        let key = self.heads(&self.to_k.forward(memory, Mode::EVAL));
+        self.softmax(&query, &key, bias)
+    }
+
+    /// # Shapes
+    /// - `query`: B,heads,T,width; `key`: B,heads,M,width; `bias`: B,heads,T,M
+    /// - returns B,heads,T,M
+    fn softmax(&self, query: &Tensor, key: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let logits = query.matmul(&key.transpose(2, 3)) * (self.head_channels as f64).powf(-0.5);
+        let logits = match bias {
+            Some(bias) => logits + bias,
+            None => logits,
+        };
+        logits.softmax(-1, Kind::Float)
+    }
+
+    /// # Shapes
+    /// - `rows`: B,T,heads · width
+    /// - returns B,heads,T,width
+    fn heads(&self, rows: &Tensor) -> Tensor {
+        let (batch, num_rows, _) = rows.size3().expect("rows are B,T,C");
+        rows.view([batch, num_rows, self.num_heads, self.head_channels])
+            .transpose(1, 2)
     }
 }
 
@@ -813,6 +892,63 @@ mod tests {
         for (one, other) in [(&seen[0], &expected), (&seen[0], &seen[1])] {
             assert!(!one.allclose(other, 1e-4, 1e-4, false), "other tokens each time");
         }
+    }
+
+    #[test]
+    fn attention_is_what_the_features_are_mixed_by() {
+        let changes: [Change; 3] = [
+            ("pad token and ray bias", |_| ()),
+            ("fused attention", |c| c.ray_bias = None),
+            ("no pad token", |c| c.pad_token = false),
+        ];
+        tch::manual_seed(2);
+        let (tokens, rays) = (tokens(), rays());
+        for (name, change) in changes {
+            let config = small(change);
+            let (_store, module) = build(&config);
+            let shares = module.attention(&tokens, &rays);
+            assert_eq!(shares.len() as i64, config.num_blocks, "{name}: every block");
+            let num_rows = 5 + i64::from(config.pad_token);
+            for of_block in &shares {
+                assert_eq!(of_block.size(), [2, 2, 4, num_rows], "{name}: B,V,Q,M");
+                let sums = of_block.sum_dim_intlist(-1, false, Kind::Float);
+                assert!(
+                    sums.allclose(&sums.ones_like(), 1e-5, 1e-5, false),
+                    "{name}: nothing is lost"
+                );
+            }
+            // With one head the shares alone say what is taken from the memory.
+            let one_head = small(|c| {
+                change(c);
+                c.num_heads = 1;
+            });
+            let (_store, module) = build(&one_head);
+            let memory = module.memory(&tokens, Mode::EVAL);
+            let geometry = module.geometry(&tokens, &rays);
+            let x = module.queries(module.query_mlp.as_ref().unwrap(), &rays, Mode::EVAL);
+            let block = &module.transformer[0];
+            let (attention, norm) = block.attn2.as_ref().unwrap();
+            let inner = norm.forward(&block.self_attention(&x, Mode::EVAL).view([2, 8, 16]));
+            let bias = block.bias(geometry.as_ref());
+            let expected = attention.forward(&inner, &memory, bias.as_ref(), Mode::EVAL);
+            let value = attention.to_v.forward(&memory, Mode::EVAL);
+            let first = &module.attention(&tokens, &rays)[0];
+            let mixed = attention
+                .to_out
+                .forward(&first.flatten(1, 2).matmul(&value), Mode::EVAL);
+            assert!(
+                mixed.allclose(&expected, 1e-4, 1e-5, false),
+                "{name}: the same mixture"
+            );
+        }
+        let projected = small(|c| {
+            (c.feature_projection, c.pad_token, c.ray_bias) = (FeatureProjection::Projection, false, None);
+        });
+        let (_store, module) = build(&projected);
+        assert!(
+            module.attention(&tokens, &rays).is_empty(),
+            "none without attention"
+        );
     }
 
     #[test]

@@ -1,5 +1,8 @@
-//! What runs have to say, read from their folders, for a page that compares them.
+//! What runs have to say, read from their folders, and what they draw, for a page that compares them.
 
+mod attention;
+mod gallery;
+mod gallery_page;
 mod page;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +16,7 @@ use tap_train::metric::Summary;
 use tap_train::run::event::Record;
 use tap_train::run::{CONFIG_FILE, METRICS_FILE, RESULT_FILE, is_run};
 
+pub(crate) use self::gallery::{Drawn, Wanted, draw};
 pub(crate) use self::page::{html, is_report};
 
 /// Settings by which runs may differ and still be repetitions of each other.
@@ -26,6 +30,8 @@ type Curves = BTreeMap<(String, String), Vec<(u64, f64)>>;
 pub(crate) struct Run {
     /// The end of its path that tells it from the other runs.
     pub(crate) name: String,
+    /// Its folder.
+    pub(crate) path: PathBuf,
     /// Every setting of `config.toml` by its dotted name.
     pub(crate) settings: BTreeMap<String, String>,
     /// Numbers and texts of `result.json` by their dotted names; none of a run that is not finished.
@@ -71,6 +77,7 @@ impl Run {
         }
         Ok(Self {
             name,
+            path: path.to_owned(),
             settings,
             result,
             curves: read_curves(&path.join(METRICS_FILE))?,
@@ -131,6 +138,12 @@ impl<'a> Group<'a> {
             .trim_end_matches(['-', '_', '/']);
         let name = if common.is_empty() { *first } else { common };
         format!("{name} ({} seeds)", self.runs.len())
+    }
+
+    /// Mean and deviation over its runs of a number that all their results have.
+    pub(crate) fn number(&self, name: &str) -> Option<Summary> {
+        let numbers = self.runs.iter().map(|run| run.result.get(name)?.as_f64());
+        Some(Summary::of(&numbers.collect::<Option<Vec<f64>>>()?))
     }
 
     /// Mean and deviation over its runs at each step that all of them have.
@@ -278,6 +291,7 @@ pub(crate) mod tests {
         let curve = vec![(1, loss), (2, loss / 2.0)];
         Run {
             name: name.to_owned(),
+            path: PathBuf::from(name),
             settings: settings
                 .map(|(name, value)| (name.to_owned(), value))
                 .into_iter()

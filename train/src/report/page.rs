@@ -10,7 +10,8 @@ use tap_cli::page::{ALONE, COLORS, base64, escape, head_of};
 use tap_train::metric::Summary;
 use tap_train::run::event::Record;
 
-use super::{Group, Run, differences, text_of};
+use super::gallery_page::{SCRIPT, inspectors, views};
+use super::{Drawn, Group, Run, differences, text_of};
 
 /// Names the program in a page's head.
 const GENERATOR: &str = "<meta name='generator' content='tap-train report'>";
@@ -34,7 +35,7 @@ const PROVENANCE: [&str; 7] = [
     "votes",
 ];
 /// Digits of a hash that are shown.
-const HASH_DIGITS: usize = 12;
+pub(super) const HASH_DIGITS: usize = 12;
 
 /// Whether a file is a page that [`html`] gave.
 pub(crate) fn is_report(file: &Path) -> bool {
@@ -42,73 +43,119 @@ pub(crate) fn is_report(file: &Path) -> bool {
 }
 
 /// The page.
-pub(crate) fn html(runs: &[Run]) -> String {
+pub(crate) fn html(runs: &[Run], drawn: &Drawn) -> String {
     let groups = Group::of(runs);
+    let title = if let [run] = runs {
+        run.name.clone()
+    } else {
+        format!("{} runs compared", runs.len())
+    };
     let mut page = format!(
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>{GENERATOR}\
          <meta name='viewport' content='width=device-width, initial-scale=1'>\
-         {ALONE}<title>Runs compared</title><style>{COLORS}{STYLE}</style></head><body>\n<h1>{}</h1>\n",
-        if let [run] = runs {
-            escape(&run.name)
-        } else {
-            format!("{} runs compared", runs.len())
-        }
+         {ALONE}<title>{0}</title><style>{COLORS}{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
+        escape(&title)
     );
     section(&mut page, "Results", &results(runs));
-    section(&mut page, "Curves", &curves(&groups));
-    section(&mut page, "Pictures", &pictures(runs));
+    section(&mut page, "Means over seeds", &means(&groups));
     if groups.len() > 1 {
         section(&mut page, "What differs", &differing(&groups));
     }
+    section(&mut page, "Curves", &curves(&groups));
+    section(&mut page, "Generated views beside the true ones", &views(drawn));
+    let inspectors = inspectors(drawn);
+    section(&mut page, "What a patch looks at", &inspectors);
+    section(&mut page, "Pictures", &pictures(&groups, drawn));
     section(&mut page, "Settings", &settings(&groups));
+    if !inspectors.is_empty() {
+        let _ = writeln!(page, "<script>{SCRIPT}</script>");
+    }
     page.push_str("</body></html>\n");
     page
 }
 
 fn section(page: &mut String, heading: &str, body: &str) {
     if !body.is_empty() {
-        let _ = writeln!(page, "<h2>{heading}</h2>\n{body}");
+        let _ = writeln!(page, "<section><h2>{heading}</h2>\n{body}</section>");
     }
 }
 
-/// A table with a row a run: what its numbers depend on, and the numbers.
+/// A table with a column a run: what its numbers depend on, and the numbers.
 fn results(runs: &[Run]) -> String {
     let provenance = PROVENANCE.iter().copied();
-    let provenance: Vec<&str> = provenance
-        .filter(|name| runs.iter().any(|run| fact(run, name).is_some()))
-        .collect();
-    let numbers: BTreeSet<&String> = runs
-        .iter()
-        .flat_map(|run| &run.result)
-        .filter(|(name, value)| value.is_number() && !PROVENANCE.contains(&name.as_str()))
-        .map(|(name, _)| name)
-        .collect();
-    let mut html = String::from("<div class='wide'><table><tr><th>run</th>");
-    for name in provenance
-        .iter()
-        .copied()
-        .chain(numbers.iter().map(|name| name.as_str()))
-    {
-        let _ = write!(html, "<th>{}</th>", escape(name));
-    }
-    html.push_str("</tr>");
+    let provenance = provenance.filter(|name| runs.iter().any(|run| fact(run, name).is_some()));
+    let mut html = String::from("<div class='wide'><table><thead><tr><th>run</th>");
     for run in runs {
-        let _ = write!(html, "<tr><td>{}</td>", escape(&run.name));
-        for name in &provenance {
+        let _ = write!(html, "<th>{}</th>", escape(&run.name));
+    }
+    html.push_str("</tr></thead><tbody>");
+    for name in provenance {
+        let _ = write!(html, "<tr><th>{}</th>", escape(name));
+        for run in runs {
             let text = fact(run, name).unwrap_or_default();
             let shown = shortened(name, &text);
             let _ = write!(html, "<td title='{}'>{}</td>", escape(&text), escape(shown));
         }
-        for &name in &numbers {
+        html.push_str("</tr>");
+    }
+    html.push_str("</tbody><tbody>");
+    for name in numbers_of(runs) {
+        let _ = write!(html, "<tr><th>{}</th>", escape(name));
+        for run in runs {
             let number = run.result.get(name).and_then(Json::as_f64);
             let _ = write!(html, "<td>{}</td>", number.map(decimal).unwrap_or_default());
         }
         html.push_str("</tr>");
     }
-    html.push_str("</table></div>");
+    html.push_str("</tbody></table></div>");
     if runs.iter().any(|run| run.result.is_empty()) {
         html.push_str("<p class='faint'>A run without numbers is not finished.</p>");
     }
+    html
+}
+
+/// Names of all numbers of results but those that numbers depend on.
+fn numbers_of(runs: &[Run]) -> BTreeSet<&str> {
+    let all = runs.iter().flat_map(|run| &run.result);
+    all.filter(|(name, value)| value.is_number() && !PROVENANCE.contains(&name.as_str()))
+        .map(|(name, _)| name.as_str())
+        .collect()
+}
+
+/// A table with a column a group, where there is one of several seeds.
+fn means(groups: &[Group<'_>]) -> String {
+    if groups.iter().all(|group| group.runs.len() < 2) {
+        return String::new();
+    }
+    let names: BTreeSet<&str> = groups
+        .iter()
+        .flat_map(|group| &group.runs)
+        .flat_map(|run| numbers_of(std::slice::from_ref(*run)))
+        .collect();
+    let mut html = String::from("<div class='wide'><table><thead><tr><th>mean ± deviation</th>");
+    for group in groups {
+        let _ = write!(html, "<th>{}</th>", escape(&group.label()));
+    }
+    html.push_str("</tr></thead><tbody>");
+    for name in names {
+        let of_groups: Vec<Option<Summary>> = groups.iter().map(|group| group.number(name)).collect();
+        if of_groups.iter().all(Option::is_none) {
+            continue;
+        }
+        let _ = write!(html, "<tr><th>{}</th>", escape(name));
+        for summary in of_groups {
+            let text = summary.map(|summary| {
+                if summary.std > 0.0 {
+                    format!("{} ± {}", decimal(summary.mean), decimal(summary.std))
+                } else {
+                    decimal(summary.mean)
+                }
+            });
+            let _ = write!(html, "<td>{}</td>", text.unwrap_or_default());
+        }
+        html.push_str("</tr>");
+    }
+    html.push_str("</tbody></table></div>");
     html
 }
 
@@ -124,13 +171,13 @@ fn differing(groups: &[Group<'_>]) -> String {
     if differences.is_empty() {
         return String::from("<p>Nothing: all settings are the same.</p>");
     }
-    let mut html = String::from("<div class='wide'><table><tr><th>setting</th>");
+    let mut html = String::from("<div class='wide'><table><thead><tr><th>setting</th>");
     for group in groups {
         let _ = write!(html, "<th>{}</th>", escape(&group.label()));
     }
-    html.push_str("</tr>");
+    html.push_str("</tr></thead><tbody>");
     for (name, of_groups) in differences {
-        let _ = write!(html, "<tr><td><code>{}</code></td>", escape(name));
+        let _ = write!(html, "<tr><th><code>{}</code></th>", escape(name));
         for values in of_groups {
             let shown: Vec<&str> = values.iter().map(|value| shortened(name, value)).collect();
             let [whole, shown] =
@@ -139,7 +186,7 @@ fn differing(groups: &[Group<'_>]) -> String {
         }
         html.push_str("</tr>");
     }
-    html.push_str("</table></div>");
+    html.push_str("</tbody></table></div>");
     html
 }
 
@@ -229,13 +276,25 @@ fn chart_of(groups: &[Group<'_>], kind: &str, scalar: &str, scale: Scale) -> Str
     )
 }
 
-fn pictures(runs: &[Run]) -> String {
+/// The newest pictures of runs of which no view is drawn, nor of another seed.
+fn pictures(groups: &[Group<'_>], drawn: &Drawn) -> String {
+    let artists: BTreeSet<&str> = drawn
+        .galleries
+        .iter()
+        .flat_map(|gallery| &gallery.artists)
+        .map(|artist| artist.name.as_str())
+        .collect();
+    let draws = |group: &&Group<'_>| group.runs.iter().any(|run| artists.contains(run.name.as_str()));
     let mut html = String::new();
-    for run in runs {
+    for run in groups
+        .iter()
+        .filter(|group| !draws(group))
+        .flat_map(|group| &group.runs)
+    {
         if let Some(png) = &run.picture {
             let _ = write!(
                 html,
-                "<h3>{0}</h3><figure><img alt='pictures of {0}' src='data:image/png;base64,{1}'></figure>",
+                "<h3>{0}</h3><figure class='picture'><img alt='pictures of {0}' src='data:image/png;base64,{1}'></figure>",
                 escape(&run.name),
                 base64(png)
             );
@@ -243,7 +302,7 @@ fn pictures(runs: &[Run]) -> String {
     }
     if !html.is_empty() {
         html.push_str(
-            "<p class='faint'>Rows alternate: what was generated or reconstructed, above what is true.</p>",
+            "<p class='faint'>As the run drew them last. Rows alternate: what was generated or reconstructed, above what is true.</p>",
         );
     }
     html
@@ -261,7 +320,7 @@ fn settings(groups: &[Group<'_>]) -> String {
         for (name, value) in &group.runs[0].settings {
             let _ = write!(
                 html,
-                "<tr><td><code>{}</code></td><td class='text'>{}</td></tr>",
+                "<tr><th><code>{}</code></th><td class='text'>{}</td></tr>",
                 escape(name),
                 escape(value)
             );
@@ -272,7 +331,7 @@ fn settings(groups: &[Group<'_>]) -> String {
 }
 
 /// Four digits that count.
-fn decimal(number: f64) -> String {
+pub(super) fn decimal(number: f64) -> String {
     if number == 0.0 || number.fract() == 0.0 && number.abs() < 1e15 {
         return format!("{number}");
     }
@@ -294,7 +353,7 @@ mod tests {
             run("two-seed1", "2", 1, 0.6),
             run("four <b>", "4", 0, 0.9),
         ];
-        let page = html(&runs);
+        let page = html(&runs, &Drawn::default());
         for part in [
             "3 runs compared",
             "two (2 seeds)",
@@ -304,6 +363,7 @@ mod tests {
             "data:image/png;base64,AQID",
             "<polygon class='band s0'",
             "0.1333",
+            "<td>0.1667 ± 0.04714</td>",
         ] {
             assert!(page.contains(part), "{part} in {page}");
         }
@@ -316,7 +376,7 @@ mod tests {
     fn the_program_knows_its_pages() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("page.html");
-        std::fs::write(&path, html(&[run("a", "2", 0, 0.4)])).unwrap();
+        std::fs::write(&path, html(&[run("a", "2", 0, 0.4)], &Drawn::default())).unwrap();
         assert!(is_report(&path));
         std::fs::write(&path, "<!doctype html><title>mine</title>").unwrap();
         assert!(!is_report(&path));

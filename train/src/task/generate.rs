@@ -292,7 +292,11 @@ fn in_space_of_mesh(view: SampleView, object_from_mesh: &[f32; 16]) -> SampleVie
 }
 
 /// TAP with the weights of a run; what other methods of a sum have beside it stays where it is.
-fn tap_of(config: &TapConfig, weights: &RunWeights, device: Device) -> Result<(VarStore, Tap), TrainError> {
+pub(super) fn tap_of(
+    config: &TapConfig,
+    weights: &RunWeights,
+    device: Device,
+) -> Result<(VarStore, Tap), TrainError> {
     let metadata = read_metadata(&weights.file)?;
     let prefix = metadata
         .get(ENCODER_PREFIX_KEY)
@@ -312,7 +316,7 @@ fn tap_of(config: &TapConfig, weights: &RunWeights, device: Device) -> Result<(V
 }
 
 /// All views of a batch, some at a time: memory does not grow with the rig.
-fn draw_all(tap: &Tap, batch: &Batch) -> Tensor {
+pub(super) fn draw_all(tap: &Tap, batch: &Batch) -> Tensor {
     let views = batch.views.as_ref().expect("batches that are drawn have views");
     let num_views = views.view_from_object.size()[1];
     let parts: Vec<Tensor> = (0..num_views)

@@ -10,6 +10,7 @@ pub mod few_shot;
 pub mod finetune;
 pub mod generate;
 pub mod import;
+pub mod inspect;
 mod mismatch;
 pub mod predict;
 pub mod pretrain;

@@ -39,6 +39,9 @@ macro_rules! backbones {
         }
 
         impl EncoderConfig {
+            /// What configurations call each backbone that there is.
+            pub const KINDS: &'static [&'static str] = &[$(stringify!($module)),+];
+
             /// What configurations call it.
             #[must_use]
             pub fn kind(&self) -> &'static str {
