@@ -255,7 +255,7 @@ impl FewShot {
     /// The score of a fold that is finished, and of the data that is there now.
     fn finished(&self, request: &FewShotRequest, episode: &Episode) -> anyhow::Result<Option<Fold>> {
         let fold = Fold::read(request.head, &self.folder(episode)).ok();
-        let data_sha256 = episode.data_sha256()?;
+        let (data_sha256, _) = episode.data()?;
         Ok(fold.filter(|fold| fold.data_sha256 == data_sha256))
     }
 
@@ -323,6 +323,7 @@ impl FewShot {
                 fold: episode.fold,
                 accuracy: fold.accuracy,
                 data_sha256: fold.data_sha256,
+                data_name: episode.data()?.1,
                 config_sha256: fold.config_sha256,
                 chosen: fold.chosen,
             });

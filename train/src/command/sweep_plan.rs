@@ -11,7 +11,8 @@ use tap_dataset::sha256::hex;
 use tap_train::config::Task as ConfigTask;
 use tap_train::method;
 use tap_train::run::request::is_url;
-use tap_train::task::few_shot::Episode;
+use tap_train::task::few_shot::{Episode, PUBLISHED_EPISODES, is_of_published};
+use tap_train::task::provenance::imported_name;
 use tap_train::task::sweep::{Need, Row, Sweep, Task, TaskCommand};
 use tap_train::task::{DataChoice, OpenData};
 
@@ -89,14 +90,10 @@ pub(super) fn survey(request: &SweepRequest) -> anyhow::Result<BTreeMap<String, 
             episodes(&path)
         } else {
             match Dataset::open(&path) {
-                Ok(dataset) => {
-                    let import = &dataset.manifest().recipe["import"];
-                    let text = |key: &str| import[key].as_str().unwrap_or_default();
-                    Ok(DataFacts {
-                        sha256: dataset.sha256().to_owned(),
-                        data_name: format!("{} {}", text("set"), text("variant")).trim().to_owned(),
-                    })
-                }
+                Ok(dataset) => Ok(DataFacts {
+                    sha256: dataset.sha256().to_owned(),
+                    data_name: imported_name(dataset.manifest()),
+                }),
                 // A data set that everything depends on is a fault of the command line.
                 Err(error) if folder.is_empty() => return Err(error.into()),
                 Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
@@ -111,13 +108,17 @@ fn episodes(path: &Path) -> DataState {
     let of_folds = || -> anyhow::Result<DataFacts> {
         let episodes = Episode::list(path, &[], &[])?;
         let mut hash = Sha256::new();
+        let mut are_published = true;
         for episode in &episodes {
+            let (sha256, data_name) = episode.data()?;
             hash.update(episode.name());
-            hash.update(episode.data_sha256()?);
+            hash.update(sha256);
+            are_published &= is_of_published(&data_name);
         }
+        let data_name = if are_published { PUBLISHED_EPISODES } else { "" };
         Ok(DataFacts {
             sha256: hex(&hash.finalize()),
-            data_name: String::from("fewshot"),
+            data_name: data_name.to_owned(),
         })
     };
     of_folds().map_err(|error| format!("{error:#}"))

@@ -7,11 +7,22 @@ use serde::{Deserialize, Serialize};
 use tap_dataset::{Dataset, is_manifest_name};
 
 use super::probe::HeadKind;
+use super::provenance::imported_name;
 use crate::error::TrainError;
 use crate::metric::Summary;
 
 /// Folds that published scores are means of.
 pub const PUBLISHED_FOLDS: usize = 10;
+
+/// The published episodes, as an import calls them.
+pub const PUBLISHED_EPISODES: &str = "fewshot";
+
+/// Whether objects of an import of this name are those of the published episodes, which are of `ModelNet40`.
+#[must_use]
+pub fn is_of_published(data_name: &str) -> bool {
+    let set = data_name.split(' ').next();
+    set == Some(PUBLISHED_EPISODES) || set == Some("modelnet40")
+}
 
 /// Number of classes, and of training objects of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -98,12 +109,13 @@ impl Episode {
         format!("{}-{}", self.setting, self.fold)
     }
 
-    /// SHA-256 of its data.
+    /// SHA-256 of its data, and the published set that its objects are of (empty for none).
     ///
     /// # Errors
     /// Where the data set is damaged.
-    pub fn data_sha256(&self) -> Result<String, TrainError> {
-        Ok(Dataset::open(&self.path)?.sha256().to_owned())
+    pub fn data(&self) -> Result<(String, String), TrainError> {
+        let dataset = Dataset::open(&self.path)?;
+        Ok((dataset.sha256().to_owned(), imported_name(dataset.manifest())))
     }
 }
 
@@ -151,6 +163,9 @@ pub struct FoldScore {
     pub accuracy: f64,
     /// SHA-256 of its data.
     pub data_sha256: String,
+    /// The published set that its objects are of; empty where they are of none.
+    #[serde(default)]
+    pub data_name: String,
     /// SHA-256 of what the configuration says about the numbers; of a fine-tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_sha256: Option<String>,
@@ -221,6 +236,7 @@ mod tests {
             fold,
             accuracy,
             data_sha256: String::new(),
+            data_name: String::new(),
             config_sha256: None,
             chosen: None,
         }

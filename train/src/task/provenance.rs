@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tap_dataset::Split;
 use tap_dataset::sha256::hex;
+use tap_dataset::{Manifest, Split};
 use tch::nn::VarStore;
 
 use super::selection::Best;
@@ -159,7 +159,13 @@ impl Provenance {
 
 /// What an imported data set is a copy of.
 pub(super) fn data_name(data: &OpenData) -> String {
-    let import = &data.dataset.manifest().recipe["import"];
+    imported_name(data.dataset.manifest())
+}
+
+/// The published set and variant that a data set is a copy of, or is drawn from; empty for none.
+#[must_use]
+pub fn imported_name(manifest: &Manifest) -> String {
+    let import = &manifest.recipe["import"];
     let text = |key: &str| import[key].as_str().unwrap_or_default();
     format!("{} {}", text("set"), text("variant")).trim().to_owned()
 }

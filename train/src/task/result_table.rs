@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::classify::ClassifyResult;
-use super::few_shot::{FewShotResult, Learner, PUBLISHED_FOLDS};
+use super::few_shot::{FewShotResult, Learner, PUBLISHED_EPISODES, PUBLISHED_FOLDS, is_of_published};
 use super::probe::ProbeResult;
 use super::provenance::Provenance;
 use super::published::{FEW_SHOT, FEW_SHOT_SETTINGS, Published};
@@ -132,7 +132,7 @@ fn published(key: &Key) -> Vec<TableRow> {
     let selected_on_test = || String::from("best epoch on test");
     if let Some(setting) = FEW_SHOT_SETTINGS
         .iter()
-        .position(|setting| key.data_name == format!("fewshot {setting}"))
+        .position(|setting| key.data_name == format!("{PUBLISHED_EPISODES} {setting}"))
     {
         let of_method = |(method, scores): &(&str, [(f64, Option<f64>); 4])| {
             let (mean, std) = scores[setting];
@@ -328,14 +328,19 @@ fn of_few_shot(result: &FewShotResult) -> Vec<Measured> {
     let measured = |setting: &super::few_shot::SettingScore| {
         let of_setting = result.folds.iter().filter(|fold| fold.setting == setting.setting);
         let values: Vec<f64> = of_setting.clone().map(|fold| fold.accuracy).collect();
-        let data: Vec<&str> = of_setting.map(|fold| fold.data_sha256.as_str()).collect();
+        let data: Vec<&str> = of_setting.clone().map(|fold| fold.data_sha256.as_str()).collect();
+        let is_published = of_setting.clone().all(|fold| is_of_published(&fold.data_name));
         let mut caveats = Vec::new();
         if values.len() != PUBLISHED_FOLDS {
             caveats.push(format!("{} folds, not {PUBLISHED_FOLDS}", values.len()));
         }
         Measured {
             key: Key {
-                data_name: format!("fewshot {}", setting.setting),
+                data_name: if is_published {
+                    format!("{PUBLISHED_EPISODES} {}", setting.setting)
+                } else {
+                    format!("episodes of other data, {}", setting.setting)
+                },
                 measure: String::from("accuracy over folds"),
                 data_sha256: data.join(" "),
                 rows_sha256: String::new(),
@@ -408,6 +413,8 @@ fn of_retrieval(result: &RetrievalResult) -> Vec<Measured> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     fn measured(data: &str, rows: &str, seed: u64, value: f64) -> Measured {
@@ -452,6 +459,37 @@ mod tests {
         assert!(
             published.iter().all(|row| row.caveats[0] == "best epoch on test"),
             "published scores say what keeps them apart"
+        );
+    }
+
+    #[test]
+    fn published_scores_stand_beside_episodes_of_modelnet40_alone() {
+        let of_data = |data_name: &str| {
+            let fold = serde_json::json!({
+                "ways": 5, "shots": 10, "fold": 0, "accuracy": 0.9, "data_sha256": "d", "data_name": data_name
+            });
+            let folds = vec![serde_json::from_value(fold).unwrap()];
+            let result = FewShotResult {
+                version: String::new(),
+                learner: Learner::Finetune,
+                init_sha256: String::from("none"),
+                seed: 0,
+                selection: String::from("last"),
+                votes: 0,
+                settings: FewShotResult::summarize(&folds),
+                folds,
+            };
+            rows(of_few_shot(&result))
+        };
+        for data_name in ["fewshot 5way_10shot fold 0", "modelnet40 normal_resampled"] {
+            let table = of_data(data_name);
+            assert_eq!(table.len(), 1 + FEW_SHOT.len(), "{table:?}");
+        }
+        let table = of_data("");
+        assert_eq!(table.len(), 1, "{table:?}");
+        assert_eq!(
+            table[0].benchmark,
+            "episodes of other data, 5way_10shot: accuracy over folds"
         );
     }
 
