@@ -1,9 +1,10 @@
 """Reads samples of twelve views out of our shards and out of other programs' formats, in turn, one thread each.
 
     tap dataset build MESHES --layout folders --out SHARDS
-    python3 benches/peer/reading.py SHARDS [--rounds 3] [--readers tap_views,pyarrow,...]
+    cargo build --release --workspace --features object-store --locked --example time_reading
+    python3 benches/peer/reading.py SHARDS [--rounds 3] [--readers tap_views,pyarrow,...] [--program target/release/examples/time_reading]
 
-Needs numpy, pyarrow and tap_views (`pip install ./python`), and whichever peers are to be timed: opencv-python-headless (with
+With --program the Rust reader is timed too. Needs numpy, pyarrow and tap_views (`pip install ./python`), and whichever peers are to be timed: opencv-python-headless (with
 pyarrow, and for the codec alone), pillow (loose files), datasets, mosaicml-streaming, webdataset, litdata; what is missing is left
 out. Each holds the same PNGs of the same rows, but for the loose JPEGs, which TAP's published loader reads. Each reads the rows in
 order and gives uint8 arrays [12, H, W] in gray. CPU-seconds count, the time to open included; imports and the first pass, which fills the page
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 
 READERS = {}
+PROGRAM = "tap-dataset, from Rust"
 
 
 def reader(name, write=None):
@@ -156,6 +158,19 @@ def jpegs(_, folder):
         yield np.stack([np.asarray(Image.open(path)) for path in paths[start : start + 12]])
 
 
+def measure_program(program, shards):
+    """CPU-seconds of a pass: those of a process with two passes, less those of one with one."""
+    taken = []
+    for passes in ("1", "2"):
+        before = os.times()
+        found = json.loads(subprocess.run([program, shards, passes], check=True, stdout=subprocess.PIPE, text=True).stdout)
+        after = os.times()
+        cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+        taken.append((cpu_s, after.elapsed - before.elapsed))
+    cpu_s, wall_s = (second - first for first, second in zip(*taken))
+    return {"cpu_s": cpu_s, "wall_s": wall_s, **found}
+
+
 def measure(shards, name, folder):
     """Reads all rows twice; prints CPU-seconds of the second time, rows and a checksum."""
     for _ in range(2):
@@ -174,6 +189,7 @@ def main():
     parser.add_argument("shards", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readers", default=",".join(READERS))
+    parser.add_argument("--program", help="the example time_reading")
     parser.add_argument("--measure", nargs=2, metavar=("READER", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -195,9 +211,14 @@ def main():
                 print(f"{name}: left out: {error}", file=sys.stderr)
                 continue
             times[name] = []
+        if arguments.program:
+            times[PROGRAM] = []
         for _ in range(arguments.rounds):
             for name, results in times.items():
-                results.append(run(arguments.shards, name, scratch / name.replace(" ", "-")))
+                if name == PROGRAM:
+                    results.append(measure_program(arguments.program, arguments.shards))
+                else:
+                    results.append(run(arguments.shards, name, scratch / name.replace(" ", "-")))
     finally:
         shutil.rmtree(scratch)
     ours = statistics.median(result["cpu_s"] for result in times["tap_views"]) if "tap_views" in times else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import operator
 import os
@@ -39,8 +40,8 @@ class Dataset:
     Iterating gives the samples of this rank's share of an epoch, each exactly once. The next iteration is the next epoch; one
     that was broken off begins again. `set_epoch`, `state_dict` and `load_state_dict` choose where the next one begins.
 
-    To PyTorch's DataLoader it is an IterableDataset: workers take shares of a rank's share. Since threads read ahead here,
-    none are needed. A DataLoader copies the data set to its workers, so with workers call `set_epoch` before each epoch, and
+    To PyTorch's DataLoader it is an IterableDataset, if torch was imported before it was made: workers take shares of a
+    rank's share. Since threads read ahead here, none are needed. A DataLoader copies the data set to its workers, so with workers call `set_epoch` before each epoch, and
     have torchdata's StatefulDataLoader keep the state. For a sampler of one's own, `dataset.by_index()` is not iterable.
 
     Shapes, with N points, V views, and H = W pixels: points and normals float32 [N, 3], part_labels uint8 [N], images uint8
@@ -94,7 +95,7 @@ class Dataset:
         self._stream: Optional[_native.RowStream] = None
         self._idle: Optional[_native.RowStream] = None
         self._rows = _native.Rows(self._sets, **self._arguments)
-        _tell_torch()
+        _as_torch_has_it(self)
 
     @property
     def columns(self) -> list:
@@ -195,7 +196,7 @@ class Dataset:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, _stream=None, _idle=None)
         self._rows = _native.Rows(self._sets, **self._arguments)
-        _tell_torch()
+        _as_torch_has_it(self)
 
     def _is_amid(self) -> bool:
         return self._stream is not None or self._resumed is not None
@@ -244,8 +245,29 @@ def _worker_of_torch() -> tuple:
     return (0, 1) if info is None else (info.id, info.num_workers)
 
 
-def _tell_torch() -> None:
+def _as_torch_has_it(dataset: Dataset) -> None:
     """To a DataLoader, `Dataset` is an IterableDataset. PyTorch is not imported for that: whoever makes a loader has it."""
-    data = sys.modules.get("torch.utils.data")
-    if data is not None:
-        data.IterableDataset.register(Dataset)
+    if "torch.utils.data" not in sys.modules:
+        return
+    if type(dataset) is Dataset:
+        dataset.__class__ = __getattr__("TorchDataset")
+        return
+    iterable = sys.modules["torch.utils.data"].IterableDataset
+    # Of a class that somebody else derived; not every PyTorch can be told.
+    if not isinstance(dataset, iterable) and hasattr(iterable, "register"):
+        iterable.register(type(dataset))
+
+
+def __getattr__(name: str) -> Any:
+    """`TorchDataset`, made when it is asked for, here or in a worker that is sent one."""
+    if name != "TorchDataset":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in globals():
+        iterable = importlib.import_module("torch.utils.data").IterableDataset
+
+        class TorchDataset(Dataset, iterable):
+            __doc__ = Dataset.__doc__
+
+        TorchDataset.__qualname__ = name
+        globals()[name] = TorchDataset
+    return globals()[name]
