@@ -41,8 +41,9 @@ class Dataset:
     that was broken off begins again. `set_epoch`, `state_dict` and `load_state_dict` choose where the next one begins.
 
     To PyTorch's DataLoader it is an IterableDataset, if torch was imported before it was made: workers take shares of a
-    rank's share. Since threads read ahead here, none are needed. A DataLoader copies the data set to its workers, so with workers call `set_epoch` before each epoch, and
-    have torchdata's StatefulDataLoader keep the state. For a sampler of one's own, `dataset.by_index()` is not iterable.
+    rank's share. Since threads read ahead here, none are needed. A DataLoader copies the data set to its workers, so with
+    workers call `set_epoch` before each epoch, and have torchdata's StatefulDataLoader keep the state. For a sampler of one's
+    own, `dataset.by_index()` is not iterable.
 
     Shapes, with N points, V views, and H = W pixels: points and normals float32 [N, 3], part_labels uint8 [N], images uint8
     [V, H, W] or [V, H, W, 3], masks bool [V, H, W], view_from_object and clip_from_view float32 [V, 4, 4], object_from_mesh
