@@ -256,9 +256,9 @@ fn features_of_views_are_pooled_by_their_poses_and_by_what_is_visible() {
             String::from("method.targets=raw"),
             String::from("pretrain.scale=[1.0,1.0]"),
             String::from("pretrain.rotate_y=false"),
-            String::from("pretrain.steps=120"),
-            String::from("pretrain.learning_rate=1e-2"),
-            String::from("log={checkpoint_every=120,validate_every=120}"),
+            String::from("pretrain.steps=150"),
+            String::from("pretrain.learning_rate=3e-3"),
+            String::from("log={checkpoint_every=150,validate_every=150}"),
         ];
         let settings = settings.each_ref().map(String::as_str);
         let config = config("mini-i2p-mae", &[&METHOD, &settings]);
