@@ -4,11 +4,11 @@
     cargo build --release --workspace --features object-store --locked --example time_reading
     python3 benches/peer/reading.py SHARDS [--rounds 3] [--readers tap_views,pyarrow,...] [--program target/release/examples/time_reading]
 
-With --program the Rust reader is timed too. Needs numpy, pyarrow and tap_views (`pip install ./python`), and whichever peers are to be timed: opencv-python-headless (with
-pyarrow, and for the codec alone), pillow (loose files), datasets, mosaicml-streaming, webdataset, litdata; what is missing is left
-out. Each holds the same PNGs of the same rows, but for the loose JPEGs, which TAP's published loader reads. Each reads the rows in
-order and gives uint8 arrays [12, H, W] in gray. CPU-seconds count, the time to open included; imports and the first pass, which fills the page
-cache, do not.
+Needs numpy, pyarrow and tap_views (`pip install ./python`), and whichever peers are to be timed: opencv-python-headless (with
+pyarrow, and for its codec alone), pillow (loose files), datasets, mosaicml-streaming, webdataset, litdata; what is missing is left
+out. With --program the Rust reader and its decoder alone are timed too. Each holds the same PNGs of the same rows, but for the loose
+JPEGs, which TAP's published loader reads. Each reads the rows in order and gives uint8 arrays [12, H, W] in gray. CPU-seconds count,
+the time to open included; imports and the first pass, which fills the page cache, do not.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 
 READERS = {}
-PROGRAM = "tap-dataset, from Rust"
+# Of the example time_reading, with its arguments.
+PROGRAMS = {"tap-dataset, from Rust": [], "our decoder alone": ["memory"]}
 
 
 def reader(name, write=None):
@@ -77,7 +78,7 @@ def write_pngs(shards, folder):
 
 @reader("cv2 alone", write_pngs)
 def codec(_, folder):
-    """What decoding takes by itself: the peer's codec. Ours is in `cargo bench --bench read`."""
+    """What decoding takes by itself: the peer's codec."""
     for images in pickle.loads((folder / "pngs").read_bytes()):
         yield np.stack([decode(image) for image in images])
 
@@ -158,12 +159,12 @@ def jpegs(_, folder):
         yield np.stack([np.asarray(Image.open(path)) for path in paths[start : start + 12]])
 
 
-def measure_program(program, shards):
+def measure_program(program, shards, more):
     """CPU-seconds of a pass: those of a process with two passes, less those of one with one."""
     taken = []
     for passes in ("1", "2"):
         before = os.times()
-        found = json.loads(subprocess.run([program, shards, passes], check=True, stdout=subprocess.PIPE, text=True).stdout)
+        found = json.loads(subprocess.run([program, shards, passes, *more], check=True, stdout=subprocess.PIPE, text=True).stdout)
         after = os.times()
         cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
         taken.append((cpu_s, after.elapsed - before.elapsed))
@@ -212,11 +213,11 @@ def main():
                 continue
             times[name] = []
         if arguments.program:
-            times[PROGRAM] = []
+            times.update({name: [] for name in PROGRAMS})
         for _ in range(arguments.rounds):
             for name, results in times.items():
-                if name == PROGRAM:
-                    results.append(measure_program(arguments.program, arguments.shards))
+                if name in PROGRAMS:
+                    results.append(measure_program(arguments.program, arguments.shards, PROGRAMS[name]))
                 else:
                     results.append(run(arguments.shards, name, scratch / name.replace(" ", "-")))
     finally:
