@@ -113,9 +113,9 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 /// Name of a file until it is complete.
 #[must_use]
 pub fn partial_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
-    PathBuf::from(name)
+    path.with_file_name(name)
 }
 
 #[cfg(test)]
@@ -123,6 +123,17 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+
+    #[test]
+    fn a_partial_folder_lies_beside_the_one_that_it_becomes() {
+        for (path, partial) in [
+            ("a/out", "a/out.partial"),
+            ("a/out/", "a/out.partial"),
+            ("out/", "out.partial"),
+        ] {
+            assert_eq!(partial_path(Path::new(path)), Path::new(partial), "{path}");
+        }
+    }
 
     #[test]
     fn a_file_is_replaced_whole() {

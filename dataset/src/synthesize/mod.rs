@@ -25,6 +25,7 @@ pub(crate) use self::{
 };
 
 use self::category::{BASIC, VARIED};
+use crate::atomic_file::partial_path;
 use crate::error::{DatasetError, RecipeError, Result, StoreError};
 use crate::owned_folder::{OwnedFolder, refuse_foreign_file, refuse_link};
 use crate::schema::Split;
@@ -47,8 +48,6 @@ const LISTS: [(&str, IsOurs); 3] = [
 const SPLITS_HEADER: &str = "id,category,split";
 /// Most objects per category.
 pub(crate) const MAX_PER_CLASS: usize = 1_000_000;
-/// What the name of a folder ends in until it is complete.
-const PARTIAL_SUFFIX: &str = ".partial";
 
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +129,7 @@ pub fn synthesize(
         prepare(out, options.force)?;
         return write_objects(options, categories, out, on_event);
     }
-    let partial = partial_folder(out);
+    let partial = partial_path(out);
     clear_partial(&partial)?;
     let written = write_objects(options, categories, &partial, on_event).and_then(|summary| {
         fs::rename(&partial, out).map_err(DatasetError::io("create the folder", out))?;
@@ -142,13 +141,6 @@ pub fn synthesize(
         let _ = fs::remove_dir(&partial);
     }
     written
-}
-
-/// `meshes.partial` beside `meshes`.
-fn partial_folder(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(PARTIAL_SUFFIX);
-    out.with_file_name(name)
 }
 
 /// Creates the folder, without what a killed run has left in it; refuses where it holds anything else.
