@@ -10,6 +10,7 @@ use tap_dataset::{ObjectId, RowFilter, encode_png_with_text};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
+use super::embedding::numbers;
 use super::generate::{draw_all, tap_of};
 use super::{DataChoice, OpenData, evaluation_batches, require_finite};
 use crate::config::{LossConfig, Plan, Task};
@@ -18,7 +19,8 @@ use crate::data::collator::{Collator, ViewSampling};
 use crate::data::source::SampleSource;
 use crate::error::TrainError;
 use crate::method::Inputs;
-use crate::method::tap::tap_config;
+use crate::method::tap::{image_bytes, tap_config};
+use crate::model::loss::photograph_loss;
 use crate::model::{Mode, Tap, TapConfig};
 use crate::run::event::OnEvent;
 use crate::run::request::Request;
@@ -237,28 +239,27 @@ impl Inspector {
             require_finite(of_block, &cpu_batch)?;
         }
         let nearest = no_grad(|| nearest_tokens(&batch.cloud.xyz, &tokens.centers));
-        let poses = numbers(&views_of(&batch).view_from_object.narrow(2, 0, 3).narrow(3, 0, 3));
-        let of_view = |(view, pose): (usize, &[f32])| {
-            let mut view_from_object = [0.0; 9];
-            view_from_object.copy_from_slice(pose);
-            ViewAttention {
-                view_from_object,
-                shares: blocks
-                    .iter()
-                    .map(|block| numbers(&block.select(1, view as i64)))
-                    .collect(),
-            }
+        let poses = numbers(&views_of(&batch).view_from_object.narrow(2, 0, 3).narrow(3, 0, 3))?;
+        let of_view = |(view, pose): (usize, &[f32; 9])| -> Result<ViewAttention, TrainError> {
+            let shares = blocks.iter().map(|block| numbers(&block.select(1, view as i64)));
+            Ok(ViewAttention {
+                view_from_object: *pose,
+                shares: shares.collect::<Result<_, _>>()?,
+            })
         };
         Ok(Some(ObjectAttention {
-            points: numbers(&batch.cloud.xyz)
-                .chunks_exact(3)
-                .map(|point| [point[0], point[1], point[2]])
-                .collect(),
+            points: numbers(&batch.cloud.xyz)?.as_chunks().0.to_vec(),
             nearest_token: nearest,
             num_tokens: tokens.centers.size()[1] as usize,
             has_pad_token: self.config.photograph.pad_token,
             grid: self.config.photograph.query.grid as usize,
-            views: poses.chunks_exact(9).enumerate().map(of_view).collect(),
+            views: poses
+                .as_chunks()
+                .0
+                .iter()
+                .enumerate()
+                .map(of_view)
+                .collect::<Result<_, _>>()?,
         }))
     }
 }
@@ -289,22 +290,18 @@ fn chosen(batch: &Batch, views: &[usize]) -> Batch {
 /// - returns B
 fn object_losses(images: &Tensor, batch: &Batch, weights: &LossConfig) -> Vec<f64> {
     let views = views_of(batch);
-    let squared = (images - &views.images).square();
-    let covered = views.masks.to_kind(Kind::Float);
-    let sum = |tensor: &Tensor| -> Vec<f64> {
-        let sums = tensor.sum_dim_intlist([1, 2, 3, 4].as_slice(), false, Kind::Double);
-        Vec::try_from(sums.to_device(Device::Cpu)).expect("a sum for each object")
+    let of_object = |object| {
+        let of = |tensor: &Tensor| tensor.get(object);
+        let loss = photograph_loss(
+            &of(images),
+            &of(&views.images),
+            &of(&views.masks),
+            weights.foreground_weight,
+            weights.background_weight,
+        );
+        loss.total.double_value(&[])
     };
-    let [foreground, all, pixels] = [sum(&(&squared * &covered)), sum(&squared), sum(&covered)];
-    let channels = images.size()[2] as f64;
-    let values = squared.numel() as f64 / images.size()[0] as f64;
-    let sums = foreground.into_iter().zip(all).zip(pixels);
-    sums.map(|((foreground, all), pixels)| {
-        let covered = pixels * channels;
-        weights.foreground_weight * foreground / covered.max(1.0)
-            + weights.background_weight * (all - foreground) / (values - covered).max(1.0)
-    })
-    .collect()
+    (0..images.size()[0]).map(of_object).collect()
 }
 
 /// PNGs of the images of one object, gray or in color.
@@ -320,14 +317,7 @@ fn pngs(images: &Tensor) -> Result<Vec<Vec<u8>>, TrainError> {
         images.mean_dim(2, true, Kind::Float)
     };
     // Channels last.
-    let bytes = (images.squeeze_dim(0).permute([0, 2, 3, 1]) * 255.0)
-        .round()
-        .clamp(0.0, 255.0)
-        .to_kind(Kind::Uint8)
-        .to_device(Device::Cpu)
-        .contiguous();
-    let mut pixels = vec![0; bytes.numel()];
-    bytes.copy_data(&mut pixels, bytes.numel());
+    let pixels = image_bytes(&images.squeeze_dim(0).permute([0, 2, 3, 1]));
     let color = if is_color {
         ColorType::Rgb
     } else {
@@ -354,15 +344,6 @@ fn nearest_tokens(points: &Tensor, centers: &Tensor) -> Vec<u16> {
     let nearest = Vec::<i64>::try_from(nearest).expect("an index for each point");
     let index = |token: i64| u16::try_from(token).expect("tokens are fewer than 65,536");
     nearest.into_iter().map(index).collect()
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f32> {
-    let flat = tensor
-        .to_kind(Kind::Float)
-        .to_device(Device::Cpu)
-        .contiguous()
-        .view(-1);
-    Vec::try_from(flat).expect("numbers of one dimension")
 }
 
 #[cfg(test)]

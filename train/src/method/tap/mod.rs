@@ -270,15 +270,19 @@ impl Method for TapMethod {
 /// Generated images as gray bytes, B x V x H x W.
 #[must_use]
 pub fn gray_bytes(images: &Tensor) -> Vec<u8> {
-    let gray = images.mean_dim(2, false, Kind::Float) * 255.0;
-    let gray = gray
+    image_bytes(&images.mean_dim(2, false, Kind::Float))
+}
+
+/// Values from 0 to 1 as bytes, in the order of the tensor.
+pub(crate) fn image_bytes(values: &Tensor) -> Vec<u8> {
+    let values = (values * 255.0)
         .round()
         .clamp(0.0, 255.0)
         .to_kind(Kind::Uint8)
         .to_device(Device::Cpu)
         .contiguous();
-    let mut bytes = vec![0; gray.numel()];
-    gray.copy_data(&mut bytes, gray.numel());
+    let mut bytes = vec![0; values.numel()];
+    values.copy_data(&mut bytes, values.numel());
     bytes
 }
 
