@@ -122,7 +122,7 @@ fn masked(vs: &nn::Path<'_>, model: &str, batch: i64) -> anyhow::Result<LossOfSt
             num_views: VIEWS as usize,
             num_channels: CHANNELS as usize,
         }),
-        label_counts: Vec::new(),
+        ..DatasetInfo::default()
     };
     let plan = method::plan(None, &config, Task::Pretrain, 0, "", &data)?;
     let method = method::find(model)?.build(vs, &plan)?;

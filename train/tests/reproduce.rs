@@ -74,9 +74,7 @@ fn every_pretraining_is_a_plan_under_both_budgets() {
             num_views: 12,
             image_size_px,
             parts_by_class: vec![vec![0, 1]; 3],
-            mix: Vec::new(),
-            features: None,
-            label_counts: Vec::new(),
+            ..DatasetInfo::default()
         };
         for table in REPRODUCTIONS {
             let sweep = Sweep::load(table, Some(budget), &[]).unwrap();

@@ -459,10 +459,7 @@ fn every_row_is_a_plan_of_its_own_under_both_budgets() {
             num_train_rows: 526,
             num_views: 12,
             image_size_px,
-            parts_by_class: Vec::new(),
-            mix: Vec::new(),
-            features: None,
-            label_counts: Vec::new(),
+            ..DatasetInfo::default()
         };
         for table in TABLES {
             let sweep = Sweep::load(table, Some(budget), &[]).unwrap();

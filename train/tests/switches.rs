@@ -292,10 +292,7 @@ fn dataset_info(image_size_px: u32) -> DatasetInfo {
         num_train_rows: 526,
         num_views: 12,
         image_size_px,
-        parts_by_class: Vec::new(),
-        mix: Vec::new(),
-        features: None,
-        label_counts: Vec::new(),
+        ..DatasetInfo::default()
     }
 }
 

@@ -106,7 +106,7 @@ pub(super) fn run_all(
     cancel: &AtomicBool,
     accuracy: impl Fn(&ChildRun) -> anyhow::Result<f64>,
 ) -> anyhow::Result<bool> {
-    let report = |run: &ChildRun| Ok(format!("{:.1} %", 100.0 * accuracy(run)?));
+    let report = |place: usize| Ok(format!("{:.1} %", 100.0 * accuracy(&runs[place])?));
     let ends = run_each(runs, jobs, cancel, OnFailure::Stop, report)?;
     for (run, end) in runs.iter().zip(&ends) {
         if let RunEnd::Failed(line) = end {
@@ -117,7 +117,7 @@ pub(super) fn run_all(
 }
 
 /// Runs all, `jobs` at once (0 is one per core), each when the one that it comes after is finished, and prints what `report` says of
-/// each; how each ended. Where it is interrupted, children are asked to write their checkpoint and end.
+/// each, by its place in the list; how each ended. Where it is interrupted, children are asked to write their checkpoint and end.
 ///
 /// # Errors
 /// Where no process can be started, or what a finished one wrote cannot be read.
@@ -126,7 +126,7 @@ pub(super) fn run_each(
     jobs: usize,
     cancel: &AtomicBool,
     on_failure: OnFailure,
-    report: impl Fn(&ChildRun) -> anyhow::Result<String>,
+    report: impl Fn(usize) -> anyhow::Result<String>,
 ) -> anyhow::Result<Vec<RunEnd>> {
     let num_jobs = if jobs == 0 { num_cores() } else { jobs };
     let mut ends = vec![RunEnd::Open; runs.len()];
@@ -174,7 +174,7 @@ pub(super) fn run_each(
                         "{num_done}/{} {}: {}{left}",
                         runs.len(),
                         child.run.name,
-                        report(child.run)?
+                        report(child.place)?
                     ));
                 }
                 // A command without checkpoints is ended by the signal itself.

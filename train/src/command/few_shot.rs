@@ -323,7 +323,7 @@ impl FewShot {
                 fold: episode.fold,
                 accuracy: fold.accuracy,
                 data_sha256: fold.data_sha256,
-                data_name: episode.data()?.1,
+                data_name: fold.data_name,
                 config_sha256: fold.config_sha256,
                 chosen: fold.chosen,
             });
@@ -384,6 +384,7 @@ impl FewShot {
 struct Fold {
     accuracy: f64,
     data_sha256: String,
+    data_name: String,
     config_sha256: Option<String>,
     selection: String,
     chosen: Option<String>,
@@ -403,6 +404,7 @@ impl Fold {
             return Ok(Self {
                 accuracy: result.score.accuracy,
                 data_sha256: result.provenance.data_sha256,
+                data_name: result.provenance.data_name,
                 config_sha256: Some(result.provenance.config_sha256),
                 selection: result.provenance.selection,
                 chosen: None,
@@ -423,6 +425,7 @@ impl Fold {
                 chosen.pooling, chosen.setting_name, chosen.setting
             )),
             data_sha256: result.data_sha256,
+            data_name: result.data_name,
             config_sha256: None,
             selection: result.grid_selection.unwrap_or_default(),
         })

@@ -13,7 +13,7 @@ use tap_train::method;
 use tap_train::run::request::is_url;
 use tap_train::task::few_shot::{Episode, PUBLISHED_EPISODES, is_of_published};
 use tap_train::task::provenance::imported_name;
-use tap_train::task::sweep::{Need, Row, Sweep, Task, TaskCommand};
+use tap_train::task::sweep::{Need, PRETRAIN, Row, Sweep, Task, TaskCommand};
 use tap_train::task::{DataChoice, OpenData};
 
 use super::child_run::{ChildRun, parent_arguments};
@@ -21,8 +21,6 @@ use super::sweep_request::SweepRequest;
 
 /// The folder of the runs.
 pub(super) const RUNS: &str = "runs";
-/// The run of a pre-training, beside those of the tasks.
-const PRETRAIN: &str = "pretrain";
 /// `--data` itself, among the names of folders.
 const DATA_ITSELF: &str = ".";
 

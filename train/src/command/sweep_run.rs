@@ -280,12 +280,10 @@ impl<'a> OpenSweep<'a> {
             all.len() - open.len()
         ));
         let children = self.children(rows, &open);
-        let report = |child: &ChildRun| {
-            let same = children.iter().position(|other| other.folder == child.folder);
-            let run = same.map(|place| open[place]).context("a run of another sweep")?;
-            let record = self.record(run)?;
-            let record =
-                record.with_context(|| format!("the run left no result: {}", child.folder.display()))?;
+        let report = |place: usize| {
+            let record = self.record(open[place])?;
+            let folder = &children[place].folder;
+            let record = record.with_context(|| format!("the run left no result: {}", folder.display()))?;
             Ok(scores_line(&record))
         };
         let ends = run_each(&children, jobs, cancel, OnFailure::GoOn, report)?;

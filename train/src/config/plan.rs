@@ -88,8 +88,8 @@ impl Task {
     }
 }
 
-/// Properties of a data set that a plan depends on.
-#[derive(Debug, Clone)]
+/// Properties of a data set that a plan depends on; by default there is nothing in it.
+#[derive(Debug, Clone, Default)]
 pub struct DatasetInfo {
     /// SHA-256 of the data set.
     pub sha256: String,

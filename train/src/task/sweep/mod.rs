@@ -8,6 +8,6 @@ mod spec;
 
 pub use result::{ColumnScore, RowResult, RunRecord, SweepResult};
 pub use spec::{
-    DataSource, Labels, Need, REPRODUCTIONS, Row, SWEEPS, Score, ScoreOf, Sweep, SweepFile, TABLES, Task,
-    TaskCommand,
+    DataSource, Labels, Need, PRETRAIN, REPRODUCTIONS, Row, SWEEPS, Score, ScoreOf, Sweep, SweepFile, TABLES,
+    Task, TaskCommand,
 };

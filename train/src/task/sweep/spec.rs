@@ -45,7 +45,7 @@ const DEFAULT_SEEDS: u64 = 3;
 /// The budget of a file with several, where none is named.
 const DEFAULT_BUDGET: &str = "mini";
 /// The folder of the pre-training beside those of the tasks.
-const PRETRAIN: &str = "pretrain";
+pub const PRETRAIN: &str = "pretrain";
 
 /// A sweep as its file says it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
