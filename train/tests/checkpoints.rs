@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 mod small;
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::OnceLock;
 
+use program::{stderr, succeeded};
 use serde_json::Value;
 use tap_train::weights::safetensors::file_sha256;
 
@@ -27,9 +29,7 @@ impl TestDir {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
-        command.output().unwrap()
+        program::run(self.0.path(), arguments)
     }
 
     fn train(&self, arguments: &[&str], settings: &[&str]) -> Output {
@@ -46,7 +46,7 @@ impl TestDir {
     }
 
     fn json(&self, name: &str) -> Value {
-        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+        program::json(&self.path(name))
     }
 
     fn sha256(&self, file: &str) -> String {
@@ -67,15 +67,8 @@ fn place() -> &'static TestDir {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
 fn refused(output: &Output, exit_code: i32, words: &[&str]) {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = stderr(output);
     assert_eq!(output.status.code(), Some(exit_code), "{text}");
     for word in words {
         assert!(text.contains(word), "{word}: {text}");

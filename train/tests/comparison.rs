@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 mod small;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
+use program::{stderr, succeeded};
 use serde_json::Value;
 
 struct TestDir(tempfile::TempDir);
@@ -27,9 +29,7 @@ impl TestDir {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
-        command.output().unwrap()
+        program::run(self.0.path(), arguments)
     }
 
     fn pretrain(&self, out: &str, settings: &[&str]) {
@@ -71,7 +71,7 @@ impl TestDir {
     }
 
     fn json(&self, name: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+        program::json(&self.path(name))
     }
 
     fn arms(&self, out: &str) -> Vec<String> {
@@ -85,15 +85,13 @@ impl TestDir {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    (text(&output.stdout), text(&output.stderr))
+fn said(output: &Output) -> (String, String) {
+    (succeeded(output), stderr(output))
 }
 
 #[track_caller]
 fn refused(output: &Output, exit_code: i32, words: &str) {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = stderr(output);
     assert_eq!(output.status.code(), Some(exit_code), "{text}");
     assert!(text.contains(words), "{words}: {text}");
 }
@@ -113,7 +111,7 @@ fn two_encoders_are_compared_each_with_its_own_sizes() {
         "both",
     ];
     let pairs = ["--labels-per-class", "2", "--seeds", "2"];
-    let (stdout, _) = succeeded(&place.compare(&[&compare[..], &pairs].concat()));
+    let stdout = succeeded(&place.compare(&[&compare[..], &pairs].concat()));
     assert!(stdout.contains("wide ") && stdout.contains(", tap "), "{stdout}");
     let arms = [
         "against-2-seed0",
@@ -147,7 +145,7 @@ fn two_encoders_are_compared_each_with_its_own_sizes() {
         "the same comparison"
     );
     let again = place.run(&["compare", "--out", "both", "--resume"]);
-    assert!(succeeded(&again).1.starts_with("finished already"));
+    assert!(said(&again).1.starts_with("finished already"));
     // A file in no run has the sizes of the other arm; a checkpoint is a starting point as well.
     fs::copy(
         place.path("tap/encoder.safetensors"),
@@ -162,7 +160,7 @@ fn two_encoders_are_compared_each_with_its_own_sizes() {
         "--against",
         "tap/checkpoints/step-0000000002",
     ];
-    let (stdout, _) = succeeded(
+    let stdout = succeeded(
         &place.compare(
             &[
                 &file[..],
@@ -214,7 +212,7 @@ fn settings_that_the_arms_differ_in_are_told_and_kept() {
     );
     let compare = ["--data", "data", "--init", "tap", "--against", "other"];
     let pairs = ["--labels-per-class", "2", "--seeds", "1"];
-    let (_, stderr) = succeeded(&place.compare(&[&compare[..], &pairs, &["--out", "both"]].concat()));
+    let (_, stderr) = said(&place.compare(&[&compare[..], &pairs, &["--out", "both"]].concat()));
     assert!(
         stderr.contains("finetune.learning_rate (0.001, 0.0005)"),
         "{stderr}"
@@ -229,7 +227,7 @@ fn settings_that_the_arms_differ_in_are_told_and_kept() {
     let same = ["--config", "mini", "--out", "same"];
     let network = small::NETWORK.iter().flat_map(|setting| ["--set", setting]);
     let same: Vec<&str> = same.into_iter().chain(network).collect();
-    let (_, stderr) = succeeded(&place.compare(&[&compare[..], &pairs, &same].concat()));
+    let (_, stderr) = said(&place.compare(&[&compare[..], &pairs, &same].concat()));
     assert!(!stderr.contains("with other settings"), "{stderr}");
     assert!(place.json("same/compare.json")["differences"].is_null());
 }
@@ -240,7 +238,7 @@ fn parts_and_episodes_are_compared_too() {
     let segment = [
         "--task", "segment", "--data", "data", "--init", "tap", "--out", "parts", "--seeds", "2",
     ];
-    let (stdout, _) = succeeded(&place.compare(&segment));
+    let stdout = succeeded(&place.compare(&segment));
     assert!(
         stdout.starts_with("mean IoU over objects in % on test"),
         "{stdout}"
@@ -273,7 +271,7 @@ fn parts_and_episodes_are_compared_too() {
     let few = [
         "--task", "few-shot", "--data", "episodes", "--init", "tap", "--out", "few",
     ];
-    let (stdout, _) = succeeded(&place.compare(&few));
+    let stdout = succeeded(&place.compare(&few));
     assert!(
         stdout.contains("over paired folds") && stdout.contains("3way_2shot: scratch"),
         "{stdout}"
@@ -290,7 +288,7 @@ fn parts_and_episodes_are_compared_too() {
         ]
     );
     let again = place.run(&["compare", "--out", "few", "--resume"]);
-    assert!(succeeded(&again).1.starts_with("finished already"));
+    assert!(said(&again).1.starts_with("finished already"));
     refused(
         &place.compare(&[&few[..6], &["--out", "no", "--seeds", "3"]].concat()),
         2,

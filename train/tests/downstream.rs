@@ -3,14 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 mod small;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::OnceLock;
 
+use program::{stderr, succeeded};
 use serde_json::Value;
 use tap_dataset::{Dataset, Sample, ShardHeader, Split, ViewSelection, npy, write_samples};
 use tap_train::data::augment::normalize;
@@ -24,7 +26,7 @@ impl TestDir {
         shape::write(&folder.path().join("data"), 6, 16, 96);
         let place = Self(folder);
         let pretrain = ["pretrain", "--data", "data", "--out", "tap"];
-        succeeds(&place.train(&pretrain, &["pretrain.steps=4"]));
+        succeeded(&place.train(&pretrain, &["pretrain.steps=4"]));
         place
     }
 
@@ -41,9 +43,7 @@ impl TestDir {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
-        command.output().unwrap()
+        program::run(self.0.path(), arguments)
     }
 
     fn train(&self, arguments: &[&str], settings: &[&str]) -> Output {
@@ -54,7 +54,7 @@ impl TestDir {
     }
 
     fn read(&self, name: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+        program::json(&self.path(name))
     }
 
     /// Copies the data set, each row into the split and with the changes that `edit` makes.
@@ -92,19 +92,13 @@ impl TestDir {
 }
 
 #[track_caller]
-fn succeeds(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
 fn json(output: &Output) -> Value {
-    serde_json::from_str(&succeeds(output)).unwrap()
+    serde_json::from_str(&succeeded(output)).unwrap()
 }
 
 #[track_caller]
 fn refused(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     text.lines().last().unwrap_or_default().to_owned()
 }
@@ -140,7 +134,7 @@ fn a_probe_is_a_table_of_poolings_and_settings() {
         "3",
     ];
     let labels = ["--labels-per-class", "all"];
-    let text = succeeds(&place.run(&[&probe[..], &heads, &labels].concat()));
+    let text = succeeded(&place.run(&[&probe[..], &heads, &labels].concat()));
     assert!(
         text.contains("cross-validation") && text.contains("svc"),
         "{text}"
@@ -158,7 +152,7 @@ fn a_probe_is_a_table_of_poolings_and_settings() {
         assert!((mean(chosen[0]) - best).abs() < 1e-12, "{head}: {result}");
         assert_eq!(chosen[0]["cross_validation"]["count"], 3, "{head}: {result}");
     }
-    let table = succeeds(&place.run(&["table", "table"]));
+    let table = succeeded(&place.run(&["table", "table"]));
     assert!(
         table.contains("logistic accuracy") && table.contains("chosen by cross-validation"),
         "{table}"
@@ -221,7 +215,7 @@ fn ranked_lists_are_those_that_the_scores_are_of() {
         "a file of the user's"
     );
     fs::remove_file(place.path("lists/mine.txt")).unwrap();
-    succeeds(&place.run(&forced));
+    succeeded(&place.run(&forced));
 }
 
 #[test]
@@ -360,7 +354,7 @@ fn parts_are_predicted_for_points_of_a_class_that_is_told() {
         "--out",
         "parts",
     ];
-    succeeds(&place.train(&finetune, &["segment={batch_size=6,steps=4}"]));
+    succeeded(&place.train(&finetune, &["segment={batch_size=6,steps=4}"]));
     fs::create_dir_all(place.path("one")).unwrap();
     let points: Vec<f32> = (0..30).map(|i| (i as f32).sin()).collect();
     fs::write(place.path("one/a.npy"), npy::encode_f32(&[10, 3], &points)).unwrap();
@@ -379,7 +373,7 @@ fn parts_are_predicted_for_points_of_a_class_that_is_told() {
         text.contains("--category") && text.contains("ball, box, cone"),
         "{text}"
     );
-    succeeds(&place.run(&[&predict[..], &["--category", "box"]].concat()));
+    succeeded(&place.run(&[&predict[..], &["--category", "box"]].concat()));
     let points = fs::read(place.path("labels/points.npy")).unwrap();
     assert_eq!(npy::decode_f32(&points).unwrap().0, [1, 64, 3]);
     assert_eq!(
@@ -426,7 +420,7 @@ fn scores_fall_with_the_strength_of_what_is_done_to_clouds() {
         "six kinds in five strengths"
     );
     assert_eq!(place.read("robustness.json"), result);
-    let text = succeeds(&place.run(&[&robustness[..], &["--corruptions", "dropout"]].concat()));
+    let text = succeeded(&place.run(&[&robustness[..], &["--corruptions", "dropout"]].concat()));
     assert!(
         text.contains("dropout") && text.contains("0.9: ") && !text.contains("jitter"),
         "{text}"
@@ -543,13 +537,13 @@ fn a_result_has_its_matrix_as_table_and_image_and_stands_beside_others() {
         "--threads",
         "1",
     ];
-    let text = succeeds(&place.run(&evaluate));
+    let text = succeeded(&place.run(&evaluate));
     assert!(
         text.contains("probabilities averaged over the plain pass and 2 votes"),
         "{text}"
     );
     assert!(place.path("voted/confusion.png").is_file());
-    let table = succeeds(&place.run(&["table", "tuned-t", "voted"]));
+    let table = succeeded(&place.run(&["table", "tuned-t", "voted"]));
     assert!(
         table.contains("last step, 0 votes") && table.contains("last step, 2 votes"),
         "{table}"

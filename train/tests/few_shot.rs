@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 mod small;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use program::{last_error, modified, succeeded};
 use serde_json::Value;
 
 /// A folder with `episodes`, three folds of one setting and one of another, and `tap`, a pre-trained run.
@@ -37,7 +39,7 @@ impl TestDir {
             "--set",
             "pretrain.steps=2",
         ];
-        succeeds(&place.train(&pretrain).output().unwrap());
+        succeeded(&place.train(&pretrain).output().unwrap());
         place
     }
 
@@ -46,9 +48,7 @@ impl TestDir {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
-        command
+        program::command(self.0.path(), arguments)
     }
 
     fn train(&self, arguments: &[&str]) -> Command {
@@ -71,25 +71,8 @@ impl TestDir {
     }
 
     fn read(&self, name: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+        program::json(&self.path(name))
     }
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-fn refused(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{text}");
-    text.lines().last().unwrap_or_default().to_owned()
-}
-
-fn modified(file: &Path) -> SystemTime {
-    fs::metadata(file).unwrap().modified().unwrap()
 }
 
 #[test]
@@ -117,14 +100,14 @@ fn a_kill_costs_no_finished_fold() {
     );
     let before = modified(&first);
 
-    let text = refused(&place.few_shot(&out).output().unwrap());
+    let text = last_error(&place.few_shot(&out).output().unwrap());
     assert!(text.contains("--resume"), "{text}");
     let other = place
         .few_shot(&["--out", "few", "--resume", "--head", "svm"])
         .output()
         .unwrap();
     assert!(
-        refused(&other).contains("--head"),
+        last_error(&other).contains("--head"),
         "other folds than those that were begun"
     );
 
@@ -140,7 +123,7 @@ fn a_kill_costs_no_finished_fold() {
         std::thread::sleep(Duration::from_millis(200));
         output = resume();
     }
-    let text = succeeds(&output);
+    let text = succeeded(&output);
     assert!(
         text.contains("3way_4shot") && text.contains("over 3 folds (published scores are means of ten)"),
         "{text}"
@@ -172,7 +155,7 @@ fn a_kill_costs_no_finished_fold() {
     );
 
     // The same numbers without a kill, whatever the number of jobs.
-    succeeds(&place.few_shot(&["--out", "unbroken"]).output().unwrap());
+    succeeded(&place.few_shot(&["--out", "unbroken"]).output().unwrap());
     assert_eq!(place.read("unbroken/few_shot.json"), result);
 }
 
@@ -181,7 +164,7 @@ fn folds_are_probed_with_a_setting_that_training_objects_chose() {
     let place = TestDir::new();
     let svm = place.few_shot(&["--out", "svm", "--head", "svm", "--shots", "4"]);
     let mut svm = svm;
-    let text = succeeds(&svm.output().unwrap());
+    let text = succeeded(&svm.output().unwrap());
     assert!(
         text.contains("training rows") && !text.contains("3way_6shot"),
         "{text}"
@@ -196,7 +179,7 @@ fn folds_are_probed_with_a_setting_that_training_objects_chose() {
     let [first, second] = [0, 1].map(|fold| place.path(&format!("svm/folds/3way_4shot-{fold}/probe.json")));
     let before = modified(&first);
     fs::remove_file(&second).unwrap();
-    succeeds(
+    succeeded(
         &place
             .command(&["few-shot", "--out", "svm", "--resume"])
             .output()
@@ -212,7 +195,7 @@ fn what_are_no_episodes_is_refused_in_one_line() {
     let few_shot = |data: &str, more: &[&str]| {
         let arguments = [&["few-shot", "--data", data, "--out", "out"], more].concat();
         let output = place.command(&arguments).output().unwrap();
-        refused(&output)
+        last_error(&output)
     };
     assert!(few_shot("data", &["--init", "tap"]).contains("tap dataset import fewshot DATA"));
     assert!(few_shot("episodes", &["--init", "tap", "--ways", "5"]).contains("5way_10shot/0"));

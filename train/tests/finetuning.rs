@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 mod small;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
+use program::{stderr, succeeded};
 use tap_train::config::Plan;
 use tap_train::weights::safetensors::read_tensors;
 use tch::{Kind, Tensor};
@@ -39,8 +41,7 @@ impl TestDir {
     }
 
     fn run(&self, arguments: &[&str], settings: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
+        let mut command = program::command(self.0.path(), arguments);
         command.args(["--data", "data", "--device", "cpu", "--threads", "1"]);
         for setting in small::NETWORK.iter().chain(&SETTINGS).chain(settings) {
             command.args(["--set", setting]);
@@ -88,15 +89,14 @@ impl TestDir {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{text}");
-    text
+fn said(output: &Output) -> String {
+    succeeded(output);
+    stderr(output)
 }
 
 #[track_caller]
 fn refused(output: &Output, words: &str) {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = stderr(output);
     assert!(
         !output.status.success() && text.lines().count() == 1,
         "one line: {text}"
@@ -161,7 +161,7 @@ fn a_frozen_encoder_stays_as_it_is_to_the_bit_and_then_learns() {
         "phase.freeze_encoder_steps (4, now 5)",
     );
     let random = place.run(&["finetune", "--out", "random"], &frozen);
-    assert!(succeeded(&random).contains("starts at random and is frozen"));
+    assert!(said(&random).contains("starts at random and is frozen"));
     // A run as long as that never moves it.
     succeeded(&place.tune("probe", &["finetune.freeze_encoder_steps=8"]));
     let last = place.weights("probe", 8);
@@ -197,7 +197,7 @@ fn layers_learn_at_their_own_rates() {
     // A run that goes on with other rates is another run, which says so.
     let slower = ["--continue-from", "rates", "--out", "slower"];
     let settings = [&rates[..2], &["finetune.steps=4", "finetune.encoder_rate=0.1"]].concat();
-    let text = succeeded(&place.run(&[&["finetune"], &slower[..]].concat(), &settings));
+    let text = said(&place.run(&[&["finetune"], &slower[..]].concat(), &settings));
     assert!(text.contains("phase.encoder_rate (0.5, now 0.1)"), "{text}");
 }
 

@@ -5,15 +5,17 @@
 
 #[path = "../../tests/util/browser.rs"]
 mod browser;
+mod program;
 mod shape;
 mod small;
 
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use browser::Page;
+use program::{stderr, succeeded};
 use serde_json::{Value, json};
 
 /// A few steps, with a record of each.
@@ -48,9 +50,7 @@ impl TestDir {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
-        command.output().unwrap()
+        program::run(self.0.path(), arguments)
     }
 
     #[track_caller]
@@ -75,18 +75,12 @@ impl TestDir {
         let output = self.run(&[&command[..], arguments].concat());
         assert_eq!(succeeded(&output).trim(), "page.html");
         let page = fs::read_to_string(self.path("page.html")).unwrap();
-        (page, String::from_utf8_lossy(&output.stderr).into_owned())
+        (page, stderr(&output))
     }
 
     fn result(&self, run: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(run).join("result.json")).unwrap()).unwrap()
+        program::json(&self.path(run).join("result.json"))
     }
-}
-
-#[track_caller]
-fn succeeded(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Numbers behind `before`, in their order.
@@ -212,7 +206,7 @@ fn what_cannot_be_drawn_is_left_out_with_the_reason() {
 
     shape::write(&place.path("other"), 2, 16, 64);
     let output = place.run(&["report", "tap", "--data", "other", "--out", "other.html"]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
         said.contains("--data") && said.contains("not the data that the run was trained on"),

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 use tap_train::config::{DatasetInfo, Task};
@@ -14,9 +15,7 @@ use tap_train::task::published::{FEW_SHOT, FEW_SHOT_SETTINGS, PUBLISHED};
 use tap_train::task::sweep::{REPRODUCTIONS, Row, Sweep};
 
 fn reproduce(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-    command.current_dir(folder).arg("reproduce").args(arguments);
-    command.output().unwrap()
+    program::run(folder, &[&["reproduce"], arguments].concat())
 }
 
 #[test]

@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod program;
 mod shape;
 mod small;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
+use program::{last_error, modified, succeeded};
 use serde_json::Value;
 use tap_train::config::{DatasetInfo, Task};
 use tap_train::method;
@@ -33,9 +35,7 @@ impl TestDir {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-train"));
-        command.current_dir(self.0.path()).args(arguments);
-        command
+        program::command(self.0.path(), arguments)
     }
 
     /// A sweep of a table on `data` with a small network and few steps.
@@ -56,7 +56,7 @@ impl TestDir {
     }
 
     fn read(&self, name: &str) -> Value {
-        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+        program::json(&self.path(name))
     }
 }
 
@@ -66,23 +66,6 @@ fn documented() -> String {
     let (_, section) = page.split_once("### A table of your own").unwrap();
     let (_, block) = section.split_once("```toml\n").unwrap();
     block.split_once("```").unwrap().0.to_owned()
-}
-
-#[track_caller]
-fn succeeds(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[track_caller]
-fn refused(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "{text}");
-    text.lines().last().unwrap_or_default().to_owned()
-}
-
-fn modified(file: &Path) -> SystemTime {
-    fs::metadata(file).unwrap().modified().unwrap()
 }
 
 #[track_caller]
@@ -113,9 +96,9 @@ fn the_documented_table_is_the_same_after_a_kill() {
         !place.path("swept/sweep.json").exists(),
         "no table of some of the runs"
     );
-    let text = refused(&place.sweep(&arguments).output().unwrap());
+    let text = last_error(&place.sweep(&arguments).output().unwrap());
     assert!(text.contains("tap-train sweep --out swept --resume"), "{text}");
-    let text = refused(
+    let text = last_error(
         &place
             .sweep(&["mine.toml", "--out", "swept", "--resume", "--first-seed", "3"])
             .output()
@@ -138,7 +121,7 @@ fn the_documented_table_is_the_same_after_a_kill() {
         .command(&["sweep", "--out", "swept", "--resume"])
         .output()
         .unwrap();
-    let text = succeeds(&output);
+    let text = succeeded(&output);
     assert!(text.contains("Views per step and the ray bias"), "{text}");
     assert!(
         text.contains("fine-tuned, 5 labels") && text.contains("SVM, all labels"),
@@ -155,7 +138,7 @@ fn the_documented_table_is_the_same_after_a_kill() {
     );
 
     // The same numbers without a kill, whatever the number of jobs.
-    succeeds(&place.sweep(&["mine.toml", "--out", "unbroken"]).output().unwrap());
+    succeeded(&place.sweep(&["mine.toml", "--out", "unbroken"]).output().unwrap());
     assert_eq!(place.read("unbroken/sweep.json"), result);
     assert_eq!(
         fs::read_to_string(place.path("unbroken/table.md")).unwrap(),
@@ -167,11 +150,11 @@ fn the_documented_table_is_the_same_after_a_kill() {
         .command(&["sweep", "--out", "swept", "--resume", "--json"])
         .output()
         .unwrap();
-    let printed: Value = serde_json::from_str(&succeeds(&again)).unwrap();
+    let printed: Value = serde_json::from_str(&succeeded(&again)).unwrap();
     assert_eq!(printed, result);
     // A sweep that is replaced leaves nothing behind.
     fs::write(place.path("swept/notes.txt"), "mine").unwrap();
-    let text = refused(
+    let text = last_error(
         &place
             .sweep(&["mine.toml", "--out", "swept", "--force"])
             .output()
@@ -311,12 +294,12 @@ fn a_row_that_cannot_be_run_says_so_and_the_others_go_on() {
     fs::write(place.path("odd.toml"), table).unwrap();
 
     let plan = place.sweep(&["odd.toml", "--dry-run"]).output().unwrap();
-    let text = succeeds(&plan);
+    let text = succeeded(&plan);
     assert!(
         text.contains("4 rows, 2 seeds: 4 runs (2 pretrain, 2 probe)"),
         "{text}"
     );
-    let text = succeeds(&place.sweep(&["odd.toml", "--out", "out"]).output().unwrap());
+    let text = succeeded(&place.sweep(&["odd.toml", "--out", "out"]).output().unwrap());
     for needed in [
         "88.5",
         "86.3 (-2.2)",
@@ -349,7 +332,7 @@ fn a_wrong_table_is_refused_in_one_line() {
     let place = TestDir::new();
     let refused_as = |text: String, needed: &str| {
         fs::write(place.path("wrong.toml"), text).unwrap();
-        let line = refused(&place.sweep(&["wrong.toml", "--out", "out"]).output().unwrap());
+        let line = last_error(&place.sweep(&["wrong.toml", "--out", "out"]).output().unwrap());
         assert!(line.contains(needed), "'{needed}' is missing: {line}");
         assert!(!place.path("out").exists(), "nothing was written");
     };
@@ -376,9 +359,9 @@ fn a_wrong_table_is_refused_in_one_line() {
         ),
         "labels_per_class",
     );
-    let unknown = refused(&place.sweep(&["table9", "--out", "out"]).output().unwrap());
+    let unknown = last_error(&place.sweep(&["table9", "--out", "out"]).output().unwrap());
     assert!(unknown.contains("table6a"), "{unknown}");
-    let unknown = refused(
+    let unknown = last_error(
         &place
             .sweep(&["mine.toml", "--budget", "huge", "--out", "out"])
             .output()
