@@ -88,6 +88,8 @@ pub(crate) struct Score {
 /// `compare.json`: fine-tuning from scratch and from TAP, seed by seed.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Comparison {
+    /// What the comparison calls the encoder: the folder of its run.
+    init: Option<String>,
     pub(crate) settings: Vec<Setting>,
     pub(crate) confusion: Confusion,
 }
@@ -102,7 +104,7 @@ pub(crate) struct Setting {
     pub(crate) tap: Vec<f64>,
     pub(crate) paired_mean: f64,
     pub(crate) paired_standard_error: f64,
-    pub(crate) verdict: String,
+    verdict: String,
 }
 
 /// Counts of test objects: row the true class, column the predicted one.
@@ -111,6 +113,17 @@ pub(crate) struct Confusion {
     pub(crate) classes: Vec<String>,
     pub(crate) scratch: Vec<Vec<f64>>,
     pub(crate) tap: Vec<Vec<f64>>,
+}
+
+impl Comparison {
+    /// The conclusion of a setting, about TAP by its name.
+    pub(crate) fn verdict(&self, setting: &Setting) -> String {
+        let of_run = self
+            .init
+            .as_ref()
+            .and_then(|run| setting.verdict.strip_prefix(run));
+        of_run.map_or_else(|| setting.verdict.clone(), |rest| format!("TAP{rest}"))
+    }
 }
 
 impl Setting {
@@ -201,6 +214,15 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
+
+    #[test]
+    fn a_conclusion_is_about_tap_and_not_about_a_folder() {
+        let mut comparison = example().comparison;
+        let verdict = |comparison: &Comparison| comparison.verdict(&comparison.settings[0]);
+        assert_eq!(verdict(&comparison), "tap better by 10.0 points");
+        comparison.init = Some(String::from("tap"));
+        assert_eq!(verdict(&comparison), "TAP better by 10.0 points");
+    }
 
     /// A report as the stages would leave it, with names that try to be HTML.
     pub(crate) fn example() -> Report {

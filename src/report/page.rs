@@ -158,7 +158,7 @@ fn comparison(report: &Report) -> String {
             chart::pairs("from scratch", "from TAP", &pairs),
             escape(&setting.labels()),
             setting.seeds.len(),
-            escape(&setting.verdict)
+            escape(&report.comparison.verdict(setting))
         );
     }
     html.push_str("</div>");

@@ -64,7 +64,7 @@ pub(super) fn claims(report: &Report) -> Vec<String> {
             setting.seeds.len(),
             100.0 * setting.paired_mean,
             100.0 * setting.paired_standard_error,
-            setting.verdict
+            report.comparison.verdict(setting)
         ));
     }
     for labels in report.probe.labels() {
