@@ -130,14 +130,16 @@ class Open3D:
 
 
 class TapViews:
-    """Ours through its Python package, which finds the framing by itself: `pip install ./python`."""
+    """Ours through its Python package, which makes and checks a mesh of the arrays, and finds the framing: `pip install ./python`."""
 
     name = "tap_views, 1 sample"
 
-    def __init__(self):
+    def __init__(self, framing):
         import tap_views
 
-        self.renderer = tap_views.Renderer(samples=1, channels="color", backend="cpu", threads=1)
+        self.renderer = tap_views.Renderer(
+            samples=1, channels="color", framing=framing, backend="cpu", threads=1
+        )
         self.driver = f"{tap_views.__version__}, {self.renderer.adapter}"
 
     def draw(self, points, triangles, views):
@@ -216,7 +218,7 @@ def main():
     known = {"moderngl": Moderngl, "open3d": Open3D, "pyrender": Pyrender, "tap_views": TapViews}
     for make in [known[name] for name in arguments.peers.split(",")]:
         try:
-            peers.append(make())
+            peers.append(make(arguments.framing) if make is TapViews else make())
         except Exception as error:
             print(f"{make.name} is left out: {error}")
     print("\n".join(f"{peer.name}: {peer.driver}" for peer in peers))

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use glam::DVec3;
 use tap_render::{
     BackendKind, Mesh, ObjectFromMesh, RenderJob, RenderRecipe, Renderer, RendererOptions, RigSpec, UpAxis,
 };
@@ -42,6 +43,24 @@ fn setting(side: u32, samples: u32) -> (Mesh, ObjectFromMesh, RenderRecipe) {
 
 fn num_views() -> ItemsCount {
     ItemsCount::new(RigSpec::default().num_views())
+}
+
+/// A mesh and its normalization from arrays, as from Python: checks, rounding, measures.
+#[divan::bench(args = SIDES, sample_count = 20)]
+fn from_arrays(bencher: Bencher<'_, '_>, side: u32) {
+    let mesh = shape::bumpy(side);
+    let positions: Vec<DVec3> = mesh
+        .positions()
+        .iter()
+        .map(|position| position.as_dvec3())
+        .collect();
+    bencher
+        .counter(ItemsCount::new(mesh.triangles().len()))
+        .with_inputs(|| mesh.triangles().to_vec())
+        .bench_local_values(|triangles| {
+            let mesh = Mesh::try_new(black_box(&positions), triangles, None).unwrap();
+            ObjectFromMesh::from_surface(&mesh, UpAxis::Y)
+        });
 }
 
 /// One mesh after the other, nothing in flight: the latency of an object.

@@ -204,10 +204,14 @@ impl Mesh {
             appearance.check(num_triangles)?;
         }
 
-        let VisibleTriangles { origin, dropped } = VisibleTriangles::try_new(positions, &triangles)?;
+        let VisibleTriangles {
+            origin,
+            positions,
+            dropped,
+        } = VisibleTriangles::try_new(positions, &triangles)?;
         let mut mesh = Self {
             origin,
-            positions: Vec::new(),
+            positions,
             triangles,
             part_of_triangle: of_triangle,
             part_names: names,
@@ -222,25 +226,28 @@ impl Mesh {
         if let Some(appearance) = &mut mesh.appearance {
             appearance.drop_triangles(&dropped);
         }
-        let local = |index: u32| (positions[index as usize] - origin).as_vec3();
-        mesh.keep_used_vertices(num_vertices, local);
+        mesh.keep_used_vertices();
         Ok(mesh)
     }
 
-    fn keep_used_vertices(&mut self, num_vertices: usize, local: impl Fn(u32) -> Vec3) {
-        const UNUSED: u32 = u32::MAX;
-        let mut new_index = vec![UNUSED; num_vertices];
+    fn keep_used_vertices(&mut self) {
+        let mut is_used = vec![false; self.positions.len()];
         for &index in self.triangles.iter().flatten() {
-            new_index[index as usize] = 0;
+            is_used[index as usize] = true;
         }
-        for (old, new) in new_index
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, new)| **new != UNUSED)
-        {
-            *new = self.positions.len() as u32;
-            self.positions.push(local(old as u32));
+        if is_used.iter().all(|&is_used| is_used) {
+            return;
         }
+        let mut num_used = 0;
+        let mut new_index = Vec::with_capacity(is_used.len());
+        for (old, is_used) in is_used.into_iter().enumerate() {
+            new_index.push(num_used);
+            if is_used {
+                self.positions[num_used as usize] = self.positions[old];
+                num_used += 1;
+            }
+        }
+        self.positions.truncate(num_used as usize);
         for index in self.triangles.iter_mut().flatten() {
             *index = new_index[*index as usize];
         }
@@ -576,7 +583,8 @@ impl ObjectFromMesh {
 
 /// Distance of the farthest point from the center.
 fn radius(points: impl Iterator<Item = DVec3>, center: DVec3) -> f64 {
-    points.map(|point| (point - center).length()).fold(0.0, f64::max)
+    let squares = points.map(|point| (point - center).length_squared());
+    squares.fold(0.0, f64::max).sqrt()
 }
 
 #[cfg(test)]

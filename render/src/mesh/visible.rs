@@ -22,6 +22,8 @@ const MAX_ROUNDS: usize = 8;
 pub(super) struct VisibleTriangles {
     /// Center of their bounding box.
     pub(super) origin: DVec3,
+    /// All vertices relative to it; those of no triangle may hold anything.
+    pub(super) positions: Vec<Vec3>,
     /// The others, in ascending order.
     pub(super) dropped: Vec<usize>,
 }
@@ -31,18 +33,21 @@ impl VisibleTriangles {
     /// [`MeshError`] for indices out of range, corners that are not finite, extents beyond single precision, and if
     /// there is no triangle with an area.
     pub(super) fn try_new(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<Self, MeshError> {
-        check(positions, triangles)?;
         let soup = Soup { positions, triangles };
-        let proper = triangles.iter().filter(|triangle| is_proper(triangle));
-        let all = Bounds::of(proper.map(|triangle| soup.corners(triangle)));
+        let all = soup.checked_bounds()?;
         let num_triangles = triangles.len();
         if all.half_extent() <= 0.0 {
             return Err(MeshError::AllDegenerate { num_triangles });
         }
-        let (bounds, dropped) = match soup.finer_than_rounding(all.center()) {
-            none if none.is_empty() && all.half_extent() <= MAX_HALF_EXTENT => (all, none),
-            _ if all.half_extent() < MIN_HALF_EXTENT => (all, Vec::new()),
-            _ => soup.visible_bounds()?,
+        let around_all = soup.around(all.center());
+        let (bounds, positions, dropped) = match soup.finer_than_rounding(&around_all) {
+            none if none.is_empty() && all.half_extent() <= MAX_HALF_EXTENT => (all, around_all, none),
+            _ if all.half_extent() < MIN_HALF_EXTENT => (all, around_all, Vec::new()),
+            _ => {
+                let (bounds, dropped) = soup.visible_bounds()?;
+                let positions = soup.around(bounds.center());
+                (bounds, positions, dropped)
+            }
         };
         let extent = 2.0 * bounds.half_extent();
         if !(MIN_HALF_EXTENT..=MAX_HALF_EXTENT).contains(&bounds.half_extent()) {
@@ -56,6 +61,7 @@ impl VisibleTriangles {
         }
         Ok(Self {
             origin: bounds.center(),
+            positions,
             dropped,
         })
     }
@@ -71,6 +77,39 @@ impl Soup<'_> {
         triangle.map(|index| self.positions[index as usize])
     }
 
+    /// The box of all triangles that may be drawn. Validates the indices of all, and the corners of those.
+    fn checked_bounds(&self) -> Result<Bounds, MeshError> {
+        let mut bounds = Bounds::EMPTY;
+        for (triangle, corners) in self.triangles.iter().enumerate() {
+            let is_proper = is_proper(corners);
+            for &index in corners {
+                let position = self
+                    .positions
+                    .get(index as usize)
+                    .ok_or(MeshError::IndexOutOfRange {
+                        triangle,
+                        index,
+                        num_vertices: self.positions.len(),
+                    })?;
+                if is_proper {
+                    if !position.is_finite() {
+                        return Err(MeshError::NonFinite {
+                            vertex: index as usize,
+                        });
+                    }
+                    bounds.extend(*position);
+                }
+            }
+        }
+        Ok(bounds)
+    }
+
+    /// All vertices relative to an origin.
+    fn around(&self, origin: DVec3) -> Vec<Vec3> {
+        let positions = self.positions.iter();
+        positions.map(|position| (position - origin).as_vec3()).collect()
+    }
+
     /// The box of the triangles that are drawn, and the indices of the others. Only a mesh with degenerate triangles
     /// takes more than one round, and few take more than two.
     fn visible_bounds(&self) -> Result<(Bounds, Vec<usize>), MeshError> {
@@ -83,7 +122,10 @@ impl Soup<'_> {
         let mut bounds = self.bounds_without(&without_area);
         let mut dropped = without_area.clone();
         for _ in 0..MAX_ROUNDS {
-            let now_dropped = union(&without_area, &self.finer_than_rounding(bounds.center()));
+            let now_dropped = union(
+                &without_area,
+                &self.finer_than_rounding(&self.around(bounds.center())),
+            );
             let is_settled = now_dropped == dropped;
             dropped = now_dropped;
             if is_settled || dropped.len() == num_triangles {
@@ -94,11 +136,10 @@ impl Soup<'_> {
         Ok((bounds, dropped))
     }
 
-    /// The triangles whose area rounding around `origin` may have made.
-    fn finer_than_rounding(&self, origin: DVec3) -> Vec<usize> {
+    /// The triangles whose area rounding may have made, of vertices relative to an origin.
+    fn finer_than_rounding(&self, around_origin: &[Vec3]) -> Vec<usize> {
         self.indices_where(|triangle| {
-            let local = self.corners(triangle).map(|corner| (corner - origin).as_vec3());
-            !is_proper(triangle) || may_be_rounding(local)
+            !is_proper(triangle) || may_be_rounding(triangle.map(|index| around_origin[index as usize]))
         })
     }
 
@@ -115,25 +156,6 @@ impl Soup<'_> {
         let counted = triangles.filter(|(index, _)| left_out.next_if_eq(&index).is_none());
         Bounds::of(counted.map(|(_, triangle)| self.corners(triangle)))
     }
-}
-
-/// Validates the indices of all triangles, and the corners of those that may be drawn.
-fn check(positions: &[DVec3], triangles: &[[u32; 3]]) -> Result<(), MeshError> {
-    for (triangle, corners) in triangles.iter().enumerate() {
-        for &index in corners {
-            let position = positions.get(index as usize).ok_or(MeshError::IndexOutOfRange {
-                triangle,
-                index,
-                num_vertices: positions.len(),
-            })?;
-            if !position.is_finite() && is_proper(corners) {
-                return Err(MeshError::NonFinite {
-                    vertex: index as usize,
-                });
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Has the triangle three different corners?
@@ -155,17 +177,20 @@ struct Bounds {
 }
 
 impl Bounds {
+    const EMPTY: Self = Self {
+        low: DVec3::INFINITY,
+        high: DVec3::NEG_INFINITY,
+    };
+
     fn of(triangles: impl Iterator<Item = [DVec3; 3]>) -> Self {
-        let empty = Self {
-            low: DVec3::INFINITY,
-            high: DVec3::NEG_INFINITY,
-        };
-        triangles
-            .flatten()
-            .fold(empty, |Self { low, high }, corner| Self {
-                low: low.min(corner),
-                high: high.max(corner),
-            })
+        let mut bounds = Self::EMPTY;
+        triangles.flatten().for_each(|corner| bounds.extend(corner));
+        bounds
+    }
+
+    fn extend(&mut self, corner: DVec3) {
+        self.low = self.low.min(corner);
+        self.high = self.high.max(corner);
     }
 
     fn center(&self) -> DVec3 {
@@ -182,15 +207,19 @@ impl Bounds {
 fn may_be_rounding(corners: [Vec3; 3]) -> bool {
     let largest_coordinate = corners
         .iter()
-        .map(|corner| f64::from(corner.abs().max_element()))
-        .fold(0.0, f64::max);
+        .map(|corner| corner.abs().max_element())
+        .fold(0.0, f32::max);
+    let height = f64::from(largest_coordinate) * DEGENERATE_HEIGHT;
     let corners = corners.map(Vec3::as_dvec3);
-    double_area(corners).length() <= longest_edge(corners) * largest_coordinate * DEGENERATE_HEIGHT
+    let double_area = double_area(corners);
+    // Nearly all triangles are far from the limit, and are told from it by squares.
+    let is_far_above = double_area.length_squared() > 2.0 * longest_edge_squared(corners) * height * height;
+    !is_far_above && double_area.length() <= longest_edge_squared(corners).sqrt() * height
 }
 
 /// Is it degenerate around any origin, or by the rounding of its coordinates in the file?
 fn has_no_area(corners: [DVec3; 3]) -> bool {
-    let longest_edge = longest_edge(corners);
+    let longest_edge = longest_edge_squared(corners).sqrt();
     let largest_coordinate = corners
         .iter()
         .map(|corner| corner.abs().max_element())
@@ -201,8 +230,9 @@ fn has_no_area(corners: [DVec3; 3]) -> bool {
     double_area.is_finite() && double_area <= longest_edge * height
 }
 
-fn longest_edge([a, b, c]: [DVec3; 3]) -> f64 {
-    (b - a).length().max((c - b).length()).max((a - c).length())
+fn longest_edge_squared([a, b, c]: [DVec3; 3]) -> f64 {
+    let edges = [b - a, c - b, a - c];
+    edges.map(DVec3::length_squared).into_iter().fold(0.0, f64::max)
 }
 
 #[cfg(test)]
