@@ -112,9 +112,10 @@ impl Progress {
             }
             TrainEvent::Recorded(record) if record.is_step() => {
                 let text = format!(
-                    "loss {:.4}, {:.0} samples/s",
+                    "loss {:.4}, {:.0} samples/s, data wait {:.1} %",
                     record.get("loss"),
-                    record.get("samples_per_s")
+                    record.get("samples_per_s"),
+                    100.0 * record.get("data_wait")
                 );
                 match &self.bar {
                     Some(bar) => {

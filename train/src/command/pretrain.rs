@@ -120,8 +120,12 @@ fn throughput(result: &PretrainResult) -> String {
         String::new()
     };
     format!(
-        "{:.0} samples/s, {views}{:.0} s, {:.0} CPU-s on {} threads",
-        result.samples_per_s, result.elapsed_s, result.cpu_s, result.num_threads
+        "{:.0} samples/s, {views}data wait {:.1} %, {:.0} s, {:.0} CPU-s on {} threads",
+        result.samples_per_s,
+        100.0 * result.data_wait,
+        result.elapsed_s,
+        result.cpu_s,
+        result.num_threads
     )
 }
 

@@ -69,6 +69,8 @@ pub struct TrainingSummary {
     pub samples_per_s: f64,
     /// Views a second of this session's steps alone, without evaluation.
     pub views_per_s: f64,
+    /// Share of this session's steps, 0 to 1, in which the loop waited for the loader.
+    pub data_wait: f64,
     /// What the steps were computed with, earlier sessions included.
     pub compute: Vec<ComputeSpan>,
 }
@@ -91,17 +93,20 @@ pub struct Training<'a> {
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// Samples and views a second.
+/// Samples and views a second, and the share of the time that the loop waited for the loader.
 #[derive(Debug, Default)]
 struct Throughput {
     steps_s: f64,
+    waited_s: f64,
     samples: u64,
     views: u64,
 }
 
 impl Throughput {
-    fn add(&mut self, seconds: f64, batch: &CpuBatch) {
+    /// Adds a step of `seconds`, of which `waited_s` were spent waiting for its batch.
+    fn add(&mut self, seconds: f64, waited_s: f64, batch: &CpuBatch) {
         self.steps_s += seconds;
+        self.waited_s += waited_s;
         self.samples += batch.len() as u64;
         self.views += (batch.len() * batch.num_views) as u64;
     }
@@ -110,6 +115,11 @@ impl Throughput {
         let (samples_per_s, views_per_s) = self.rates();
         scalars.set("samples_per_s", samples_per_s);
         scalars.set("views_per_s", views_per_s);
+        scalars.set("data_wait", self.data_wait());
+    }
+
+    fn data_wait(&self) -> f64 {
+        self.waited_s / self.steps_s.max(1e-9)
     }
 
     fn rates(&self) -> (f64, f64) {
@@ -156,6 +166,7 @@ impl Training<'_> {
             let Some(cpu_batch) = loader.next().transpose()? else {
                 break;
             };
+            let waited_s = begin.elapsed().as_secs_f64();
             // Records of before a failure are kept.
             let _epoch = tracing::debug_span!("epoch", epoch = cpu_batch.epoch).entered();
             let mut record = match steps.take(&cpu_batch, objective.loss(), &mut optimizer, state.step) {
@@ -165,8 +176,8 @@ impl Training<'_> {
             state.step += 1;
             ema.iter_mut().for_each(Ema::update);
             let seconds = begin.elapsed().as_secs_f64();
-            throughput.add(seconds, &cpu_batch);
-            total_throughput.add(seconds, &cpu_batch);
+            throughput.add(seconds, waited_s, &cpu_batch);
+            total_throughput.add(seconds, waited_s, &cpu_batch);
             if is_due(state.step, plan.log.record_every) {
                 std::mem::take(&mut throughput).add_to(&mut record.scalars);
                 record.scalars.set("elapsed_s", clock.elapsed_s());
@@ -230,6 +241,7 @@ impl Training<'_> {
             cpu_s: clock.cpu_s(),
             samples_per_s,
             views_per_s,
+            data_wait: total_throughput.data_wait(),
             compute: state.compute,
         })
     }

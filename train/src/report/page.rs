@@ -19,10 +19,11 @@ const STYLE: &str = include_str!("style.css");
 /// Series that have a color of their own.
 const NUM_COLORS: usize = 8;
 /// Scalars of training steps that are no loss, and whose charts are folded away.
-const OF_STEPS: [(&str, Scale); 3] = [
+const OF_STEPS: [(&str, Scale); 4] = [
     ("learning_rate", Scale::Logarithmic),
     ("gradient_norm", Scale::Logarithmic),
     ("samples_per_s", Scale::Linear),
+    ("data_wait", Scale::Linear),
 ];
 /// What every number depends on, in this order, where a run has it.
 const PROVENANCE: [&str; 7] = [

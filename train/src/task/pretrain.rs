@@ -75,6 +75,9 @@ pub struct PretrainResult {
     pub samples_per_s: f64,
     /// Views a second while training.
     pub views_per_s: f64,
+    /// Share of the steps of the last session in which they waited for data, 0 to 1.
+    #[serde(default)]
+    pub data_wait: f64,
     /// Wall-clock seconds.
     pub elapsed_s: f64,
     /// CPU seconds.
@@ -286,6 +289,7 @@ fn result(
         scalars: measured.chain(baselines).collect(),
         samples_per_s: summary.samples_per_s,
         views_per_s: summary.views_per_s,
+        data_wait: summary.data_wait,
         elapsed_s: summary.elapsed_s,
         cpu_s: summary.cpu_s,
         num_threads: options.num_threads,
