@@ -49,12 +49,11 @@ pub(crate) fn triangles(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<[u
             given.getattr("dtype")?
         )));
     }
-    const SHAPE: &str = "(M, 3)";
     if given.getattr("dtype")?.is(dtype::<u32>(value.py())) {
-        let table = table::<u32>(what, &given, 3..=3, SHAPE)?;
+        let table = table::<u32>(what, &given, 3..=3, "(M, 3)")?;
         return Ok(table.as_slice()?.as_chunks::<3>().0.to_vec());
     }
-    let table = table::<i64>(what, &given, 3..=3, SHAPE)?;
+    let table = table::<i64>(what, &given, 3..=3, "(M, 3)")?;
     let (rows, _) = table.as_slice()?.as_chunks::<3>();
     let index = |index: i64| {
         u32::try_from(index)
