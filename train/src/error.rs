@@ -216,6 +216,30 @@ pub enum TrainError {
         /// Where the publisher has them.
         url: &'static str,
     },
+    /// The environment says of processes that train together what cannot be.
+    #[error("cannot start as one of several processes: {reason}")]
+    Launch {
+        /// The variable, and what is wrong with it.
+        reason: String,
+    },
+    /// Processes that train together lost each other.
+    #[error(
+        "lost the other ranks while {action}: {reason}; start all of them again, with --resume to go on from the last checkpoint"
+    )]
+    Ranks {
+        /// What they were at.
+        action: &'static str,
+        /// What the connection says.
+        reason: String,
+    },
+    /// Processes that train together differ in what has to be the same.
+    #[error("rank {rank} has another {what} than rank 0")]
+    OtherRank {
+        /// The first one that differs.
+        rank: usize,
+        /// What it has, and how it differs.
+        what: String,
+    },
     /// The device that was asked for is not there.
     #[error("device '{device}' cannot be used: {reason}")]
     Device {

@@ -5,6 +5,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`error`], [`seed`], [`process`], [`scalar`], [`metric`] | errors, seeded generators, the process, named numbers, scores |
+//! | [`ranks`] | the processes that train one network together |
 //! | [`ops`] | searches and gathers on point clouds |
 //! | [`model`] | networks and losses |
 //! | [`data`] | rows to batches |
@@ -32,6 +33,7 @@ pub mod ops;
 pub mod optim;
 pub mod prelude;
 pub mod process;
+pub mod ranks;
 pub mod run;
 pub mod scalar;
 pub mod seed;

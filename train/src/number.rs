@@ -35,6 +35,38 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     }
 }
 
+/// The same for lists of numbers by name.
+pub(crate) mod by_name {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// A number in its text.
+    #[derive(Serialize, Deserialize)]
+    struct Number(#[serde(with = "super")] f64);
+
+    /// For `serde(with)`.
+    pub(crate) fn serialize<S: Serializer>(
+        values: &BTreeMap<String, Vec<f64>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let numbers = |list: &Vec<f64>| list.iter().copied().map(Number).collect::<Vec<_>>();
+        serializer.collect_map(values.iter().map(|(name, list)| (name, numbers(list))))
+    }
+
+    /// For `serde(with)`.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<String, Vec<f64>>, D::Error> {
+        let written = BTreeMap::<String, Vec<Number>>::deserialize(deserializer)?;
+        let numbers = |list: Vec<Number>| list.into_iter().map(|Number(number)| number).collect();
+        Ok(written
+            .into_iter()
+            .map(|(name, list)| (name, numbers(list)))
+            .collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -88,6 +88,7 @@ impl Progress {
                 num_samples,
                 device,
                 num_threads,
+                num_ranks,
             } => {
                 let from = if *first_step > 0 {
                     format!(", resumed at step {first_step}")
@@ -98,13 +99,17 @@ impl Progress {
                     1 => String::from("1 thread"),
                     _ => format!("{num_threads} threads"),
                 };
+                let ranks = match num_ranks {
+                    1 => String::new(),
+                    _ => format!("{num_ranks} ranks, each "),
+                };
                 let repeated = if device == "cpu" && *first_step == 0 {
                     format!("; --threads {num_threads} repeats its losses bit for bit")
                 } else {
                     String::new()
                 };
                 ui::note(format_args!(
-                    "{num_steps} steps over {num_samples} objects, {num_parameters} parameters, on {device} with {threads}{from}{repeated}"
+                    "{num_steps} steps over {num_samples} objects, {num_parameters} parameters, on {ranks}{device} with {threads}{from}{repeated}"
                 ));
                 let bar = Bar::new("training", *num_steps);
                 bar.skip(*first_step);

@@ -1,4 +1,4 @@
-//! Named numbers: sums that add up over batches and, later, ranks, and the scalars that come of them.
+//! Named numbers: sums that add up over batches and ranks, and the scalars that come of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::number;
 
 /// Sums by name, each a list of numbers. Those of two batches, added, are those of both.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Sums(BTreeMap<String, Vec<f64>>);
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sums(#[serde(with = "number::by_name")] BTreeMap<String, Vec<f64>>);
 
 impl Sums {
     /// Adds `values` to the sum `name`, number by number.

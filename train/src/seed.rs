@@ -78,6 +78,17 @@ pub fn torch_seed(seed: u64, purpose: &str, position: u64) -> i64 {
     (Stream::new(seed, purpose, position, "").bits() >> 1) as i64
 }
 
+/// The seed for torch of a micro-batch in the step after `step` others: what dropout and drop path draw there does not
+/// depend on which rank computes it, or after which other one. The first has that of a step that is not divided.
+#[must_use]
+pub fn micro_batch_seed(seed: u64, step: u64, micro_batch: usize) -> i64 {
+    let id = match micro_batch {
+        0 => String::new(),
+        idx => idx.to_string(),
+    };
+    (Stream::new(seed, "step", step, &id).bits() >> 1) as i64
+}
+
 fn key(seed: u64, purpose: &str, epoch: u64, id: &str) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
@@ -112,6 +123,14 @@ mod tests {
                 "{other:?} must differ"
             );
         }
+    }
+
+    #[test]
+    fn micro_batches_differ_and_the_first_is_the_step() {
+        let seeds = [0, 1, 2].map(|micro_batch| micro_batch_seed(3, 7, micro_batch));
+        assert_eq!(seeds[0], torch_seed(3, "step", 7), "a step that is not divided");
+        assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2], "{seeds:?}");
+        assert_ne!(seeds[1], micro_batch_seed(3, 8, 1), "another step");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use tap_cli::exit_code;
 use tap_train::config::Task;
+use tap_train::ranks::Ranks;
 use tap_train::run::fault::run_of;
 use tap_train::run::request::Request;
 
@@ -19,8 +20,26 @@ pub(crate) struct Begun {
 }
 
 impl Begun {
-    /// Reads it. A run that is resumed goes by its own request, though it continues another.
-    pub(crate) fn read(existing: &ExistingArgs, out: &Path) -> anyhow::Result<Self> {
+    /// Reads it, on rank 0: the others need not have the folder. A run that is resumed goes by its own request, though it
+    /// continues another.
+    pub(crate) fn read(existing: &ExistingArgs, out: &Path, ranks: &Ranks) -> anyhow::Result<Self> {
+        let own = ranks
+            .is_first()
+            .then(|| Self::read_own(existing, out))
+            .transpose()?;
+        let request = own.as_ref().and_then(|own| own.request.as_ref());
+        let request = request.map(Request::to_toml).transpose()?;
+        let request = ranks.share("reading what the run was asked for", || Ok(request))?;
+        Ok(match own {
+            Some(own) => own,
+            None => Self {
+                request: request.as_deref().map(Request::from_toml).transpose()?,
+                folder: out.to_owned(),
+            },
+        })
+    }
+
+    fn read_own(existing: &ExistingArgs, out: &Path) -> anyhow::Result<Self> {
         if existing.resume
             && let Some(request) = Request::read(out)?
         {

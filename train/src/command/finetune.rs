@@ -9,6 +9,7 @@ use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_train::config::Task;
 use tap_train::engine::trainer::RunOptions;
+use tap_train::ranks::Ranks;
 use tap_train::run::request::Request;
 use tap_train::task::classify::Classify;
 use tap_train::task::finetune::finetune;
@@ -17,9 +18,10 @@ use tap_train::task::segment::{Segment, SegmentResult};
 
 use super::begun::Begun;
 use super::child_run::ParentArgs;
+use super::rank::RankArgs;
 use super::{
     ConfigArgs, DeviceArgs, ExistingArgs, InitCheckpointArgs, TrainRowArgs, finished_line, parse_labels,
-    require_inputs,
+    plan_of_encoder_on, require_inputs,
 };
 use crate::progress::Progress;
 
@@ -83,6 +85,8 @@ pub(crate) struct Finetune {
     existing: ExistingArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -92,16 +96,21 @@ pub(crate) struct Finetune {
 
 impl Finetune {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let begun = Begun::read(&self.existing, &self.out)?;
+        self.ranks.with_ranks(|ranks| self.train(&ranks))
+    }
+
+    fn train(&self, ranks: &Ranks) -> anyhow::Result<ExitCode> {
+        let begun = Begun::read(&self.existing, &self.out, ranks)?;
         begun.require_pretraining(false)?;
         let begun_request = begun.request.as_ref();
         let data = begun.data(self.data.clone())?;
         let continue_from = self.existing.continue_from.as_deref();
-        require_inputs([
-            ("--init", self.init.as_deref()),
-            ("--like", self.like.as_deref()),
-            ("--continue-from", continue_from),
-        ])?;
+        if ranks.is_first() {
+            require_inputs([("--like", self.like.as_deref())])?;
+        }
+        let init = self
+            .existing
+            .init(ranks, self.init.as_deref(), &self.checkpoint)?;
         let run = self.like.as_deref().or(self.init.as_deref());
         let inputs = [
             self.init.as_deref(),
@@ -111,29 +120,30 @@ impl Finetune {
         ];
         let mut config = match begun_request {
             Some(_) if self.like.is_none() => self.config.load_on(begun_request)?,
-            _ => self.config.load_for(run)?,
+            _ => self.config.load_like(plan_of_encoder_on(ranks, run)?.as_ref())?,
         };
         self.rows.apply(&mut config)?;
         let mixed = config.data.mix.iter().map(|set| Path::new(&set.data));
         let existing = self
             .existing
-            .existing(&self.out, inputs.into_iter().flatten().chain(mixed))?;
+            .existing(ranks, &self.out, inputs.into_iter().flatten().chain(mixed))?;
         let options = RunOptions {
             continue_from: self.existing.continue_from.clone(),
-            ..self.device.options(&data, &self.out, existing, begun_request)?
+            ..self
+                .device
+                .options_of(ranks, &data, &self.out, existing, begun_request)?
         };
         let cancel = interrupt::listen()?;
         self.parent.watch(&cancel);
-        let mut progress = Progress::new(false);
+        let mut progress = Progress::new(!ranks.is_first());
         let mut on_event = |event| progress.show(&event);
         let labels_of_run = begun_request.map(|request| request.labels_per_class);
         let labels = self.labels_per_class.or(labels_of_run).unwrap_or(0);
-        let init = self.checkpoint.encoder(self.init.as_deref())?;
         let init = init.as_deref();
         match self.task.unwrap_or_else(|| TaskName::of(begun_request)) {
             TaskName::Classify => {
                 let result = finetune::<Classify>(&config, &options, labels, init, &cancel, &mut on_event)?;
-                self.report(result, &progress, |result| {
+                self.report(ranks, result, &progress, |result| {
                     format!(
                         "accuracy {:.1} %, mean over classes {:.1} %, on {} ({}, no voting){}",
                         100.0 * result.score.accuracy,
@@ -146,7 +156,7 @@ impl Finetune {
             }
             TaskName::Segment => {
                 let result = finetune::<Segment>(&config, &options, labels, init, &cancel, &mut on_event)?;
-                self.report(result, &progress, segment_line)
+                self.report(ranks, result, &progress, segment_line)
             }
         }
     }
@@ -154,6 +164,7 @@ impl Finetune {
     /// The result, if the run came to its end.
     fn report<R: Serialize>(
         &self,
+        ranks: &Ranks,
         result: Option<R>,
         progress: &Progress,
         line: impl FnOnce(&R) -> String,
@@ -161,6 +172,9 @@ impl Finetune {
         let Some(result) = result else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
+        if !ranks.is_first() {
+            return Ok(ExitCode::SUCCESS);
+        }
         if self.json {
             ui::json(&result)?;
         } else if progress.finished_before() {

@@ -17,6 +17,7 @@ mod mesh_data;
 mod predict;
 mod pretrain;
 mod probe;
+mod rank;
 mod replay;
 mod report;
 mod reproduce;
@@ -45,6 +46,7 @@ use tap_train::TrainError;
 use tap_train::config::{Config, MixConfig, PRESETS, Plan};
 use tap_train::engine::trainer::RunOptions;
 use tap_train::process;
+use tap_train::ranks::Ranks;
 use tap_train::run::fault::run_of;
 use tap_train::run::request::{Request, is_url, noted};
 use tap_train::run::weights::{WeightChoice, encoder_path};
@@ -102,6 +104,9 @@ pub(crate) enum Command {
 impl Command {
     /// Runs it.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        if !matches!(self, Self::Pretrain(_) | Self::Finetune(_)) {
+            rank::refuse_several()?;
+        }
         match self {
             Self::Pretrain(command) => command.run(),
             Self::Finetune(command) => command.run(),
@@ -155,14 +160,31 @@ impl DeviceArgs {
         existing: Existing,
         begun: Option<&Request>,
     ) -> anyhow::Result<RunOptions> {
-        let threads_of_run = begun.map(|request| request.num_threads.min(process::num_cores()));
-        let num_threads = process::set_num_threads(self.threads.or(threads_of_run).unwrap_or(0));
+        self.options_of(&Ranks::default(), data, out, existing, begun)
+    }
+
+    /// The same for one of several ranks: the ranks of a machine divide its cores and its GPUs among themselves.
+    fn options_of(
+        &self,
+        ranks: &Ranks,
+        data: &Path,
+        out: &Path,
+        existing: Existing,
+        begun: Option<&Request>,
+    ) -> anyhow::Result<RunOptions> {
+        let num_cores = (process::num_cores() / ranks.local_world_size()).max(1);
+        let threads_of_run = begun.map(|request| request.num_threads.min(num_cores));
+        let num_threads = process::set_num_threads(self.threads.or(threads_of_run).unwrap_or(num_cores));
+        let begun = begun.filter(|_| ranks.is_single());
         let device = match (&self.device, begun) {
-            (Some(name), _) => process::parse_device(name)?,
+            (Some(name), _) if name != "auto" => process::parse_device(name)?,
             (None, Some(request)) => {
                 process::parse_device(&request.device).or_else(|_| process::parse_device("auto"))?
             }
-            (None, None) => process::parse_device("auto")?,
+            _ => match process::parse_device("auto")? {
+                Device::Cuda(0) => process::parse_device(&format!("cuda:{}", ranks.local_rank()))?,
+                device => device,
+            },
         };
         Ok(RunOptions {
             data: data.to_owned(),
@@ -177,6 +199,7 @@ impl DeviceArgs {
             },
             num_threads,
             continue_from: None,
+            ranks: ranks.clone(),
         })
     }
 }
@@ -224,15 +247,17 @@ impl ConfigArgs {
     /// Loads it for an encoder: unless `--config` is given, the preset, the sizes and the points of the encoder's run count,
     /// below what `--set` says.
     pub(crate) fn load_for(&self, run: Option<&Path>) -> anyhow::Result<Config> {
-        let file = run
-            .map(|run| run_of_encoder(run).join(CONFIG_FILE))
-            .filter(|file| self.settings.config.is_none() && file.is_file());
-        let Some(file) = file else {
+        let plan = run.map(plan_of_encoder).transpose()?.flatten();
+        self.load_like(plan.as_ref())
+    }
+
+    /// The same for an encoder of a run with this plan.
+    fn load_like(&self, plan: Option<&Plan>) -> anyhow::Result<Config> {
+        let Some(plan) = plan.filter(|_| self.settings.config.is_none()) else {
             return self.load();
         };
-        let plan = Plan::read(&file)?;
         let mut config = load_config(PRESETS.names().find(|name| *name == plan.preset), &[])?;
-        config.encoder = plan.encoder;
+        config.encoder.clone_from(&plan.encoder);
         (config.data.num_points, config.data.point_choice) = (plan.data.num_points, plan.data.point_choice);
         config.with_settings(&self.settings()).map_err(of_command_line)
     }
@@ -309,6 +334,21 @@ fn run_of_encoder(path: &Path) -> &Path {
     } else {
         path
     }
+}
+
+/// The plan of the run that an encoder lies in.
+fn plan_of_encoder(path: &Path) -> Result<Option<Plan>, TrainError> {
+    let file = run_of_encoder(path).join(CONFIG_FILE);
+    file.is_file().then(|| Plan::read(&file)).transpose()
+}
+
+/// The same as rank 0 finds it.
+fn plan_of_encoder_on(ranks: &Ranks, path: Option<&Path>) -> Result<Option<Plan>, TrainError> {
+    let text = ranks.share("reading the run of the encoder", || {
+        let plan = path.map(plan_of_encoder).transpose()?.flatten();
+        plan.as_ref().map(Plan::to_toml).transpose()
+    })?;
+    text.as_deref().map(Plan::from_toml).transpose()
 }
 
 /// Which rows are read.
@@ -404,16 +444,37 @@ pub(crate) struct ExistingArgs {
 }
 
 impl ExistingArgs {
-    /// What to do with a run that is in `out`; one that would be replaced must hold none of the inputs.
+    /// The path that the encoder to start from is read from, which rank 0 alone does, as it reads the run that is continued:
+    /// both must be there.
+    fn init(
+        &self,
+        ranks: &Ranks,
+        init: Option<&Path>,
+        checkpoint: &InitCheckpointArgs,
+    ) -> anyhow::Result<Option<PathBuf>> {
+        if !ranks.is_first() {
+            return Ok(None);
+        }
+        require_inputs([
+            ("--init", init),
+            ("--continue-from", self.continue_from.as_deref()),
+        ])?;
+        checkpoint.encoder(init)
+    }
+
+    /// What to do with a run that is in `out`, which rank 0 alone has; one that would be replaced must hold none of the inputs.
     fn existing<'a>(
         &self,
+        ranks: &Ranks,
         out: &Path,
         inputs: impl IntoIterator<Item = &'a Path>,
     ) -> anyhow::Result<Existing> {
         Ok(match (self.resume, self.force) {
             (true, _) => Existing::Resume,
             (_, true) => {
-                refuse_inputs(out, inputs)?;
+                if ranks.is_first() {
+                    refuse_inputs(out, inputs)?;
+                }
                 Existing::Replace
             }
             _ => Existing::Refuse,

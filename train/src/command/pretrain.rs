@@ -7,10 +7,12 @@ use clap::Args;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
 use tap_train::engine::trainer::RunOptions;
+use tap_train::ranks::Ranks;
 use tap_train::task::pretrain::{PretrainResult, pretrain};
 
 use super::begun::Begun;
 use super::child_run::ParentArgs;
+use super::rank::RankArgs;
 use super::{
     ConfigArgs, DeviceArgs, ExistingArgs, InitCheckpointArgs, TrainRowArgs, finished_line, require_inputs,
 };
@@ -46,6 +48,8 @@ pub(crate) struct Pretrain {
     existing: ExistingArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -55,41 +59,46 @@ pub(crate) struct Pretrain {
 
 impl Pretrain {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let begun = Begun::read(&self.existing, &self.out)?;
+        self.ranks.with_ranks(|ranks| self.train(&ranks))
+    }
+
+    fn train(&self, ranks: &Ranks) -> anyhow::Result<ExitCode> {
+        let begun = Begun::read(&self.existing, &self.out, ranks)?;
         begun.require_pretraining(true)?;
         let mut config = self.config.load_on(begun.request.as_ref())?;
         self.rows.apply(&mut config)?;
-        let data = begun.data(self.data)?;
+        let data = begun.data(self.data.clone())?;
         let continue_from = self.existing.continue_from.as_deref();
-        require_inputs([
-            ("--init", self.init.as_deref()),
-            ("--continue-from", continue_from),
-            (
-                "loss.perceptual_network",
-                config.loss.perceptual_network.as_deref(),
-            ),
-        ])?;
+        require_inputs([(
+            "loss.perceptual_network",
+            config.loss.perceptual_network.as_deref(),
+        )])?;
+        let init = self
+            .existing
+            .init(ranks, self.init.as_deref(), &self.checkpoint)?;
         let inputs = [self.init.as_deref(), continue_from, self.config.settings.file()];
         let mixed = config.data.mix.iter().map(|set| Path::new(&set.data));
         let existing = self
             .existing
-            .existing(&self.out, inputs.into_iter().flatten().chain(mixed))?;
+            .existing(ranks, &self.out, inputs.into_iter().flatten().chain(mixed))?;
         let options = RunOptions {
             continue_from: self.existing.continue_from.clone(),
             ..self
                 .device
-                .options(&data, &self.out, existing, begun.request.as_ref())?
+                .options_of(ranks, &data, &self.out, existing, begun.request.as_ref())?
         };
         let cancel = interrupt::listen()?;
         self.parent.watch(&cancel);
-        let mut progress = Progress::new(false);
-        let init = self.checkpoint.encoder(self.init.as_deref())?;
+        let mut progress = Progress::new(!ranks.is_first());
         let result = pretrain(&config, &options, init.as_deref(), &cancel, &mut |event| {
             progress.show(&event);
         })?;
         let Some(result) = result else {
             return Ok(ExitCode::from(INTERRUPTED));
         };
+        if !ranks.is_first() {
+            return Ok(ExitCode::SUCCESS);
+        }
         let score = format!(
             "validation loss {:.4} on {} after {} steps ({}, no selection)",
             result.get("validation_loss"),

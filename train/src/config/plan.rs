@@ -13,7 +13,7 @@ use super::{
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
 use crate::data::point_view::HiddenPoints;
-use crate::data::sampler::{BatchSampler, LastBatch, RowOrder};
+use crate::data::sampler::{BatchSampler, LastBatch, RowOrder, micro_batch_size};
 use crate::error::TrainError;
 use crate::model::{EncoderConfig, HeadConfig, TapConfig};
 use crate::optim::AdamWConfig;
@@ -610,6 +610,14 @@ impl Plan {
         toml::from_str(&text).map_err(|error| invalid(format!("{}: {}", path.display(), error.message())))
     }
 
+    /// From [`Plan::to_toml`].
+    ///
+    /// # Errors
+    /// Where it is not one.
+    pub fn from_toml(text: &str) -> Result<Self, TrainError> {
+        toml::from_str(text).map_err(|error| invalid(error.message()))
+    }
+
     /// As TOML.
     ///
     /// # Errors
@@ -617,11 +625,6 @@ impl Plan {
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(|error| invalid(error.to_string()))
     }
-}
-
-/// Samples of a micro-batch of `batch_size` samples in `accumulation_steps` parts; the last one may be smaller.
-pub(crate) fn micro_batch_size(batch_size: usize, accumulation_steps: usize) -> usize {
-    batch_size.div_ceil(accumulation_steps.max(1)).max(1)
 }
 
 /// Refuses what would normalize a single sample: its variance is 0 / 0.

@@ -51,6 +51,21 @@ pub struct CpuBatch {
     pub features: Option<CpuImageFeatures>,
 }
 
+/// The micro-batches of a step that one rank takes, in main memory, and what all ranks know of the batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MicroBatches {
+    /// 0-based epoch of the batch's first sample.
+    pub epoch: u64,
+    /// Samples of the whole batch.
+    pub num_samples: usize,
+    /// Views drawn per sample.
+    pub num_views: usize,
+    /// Micro-batches of the whole batch.
+    pub count: usize,
+    /// Those that this rank takes, each with its number; none where the batch has fewer than there are ranks.
+    pub own: Vec<(usize, CpuBatch)>,
+}
+
 /// What a frozen 2D network says of images of the objects of a batch, in main memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CpuImageFeatures {

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use tap_dataset::{FeatureViews, Sample, SampleView, ViewSelection, decode_gray_png_into, decode_rgb_planes};
 
 use super::augment::{Augmentation, PartAugmentation, farthest_points, rotate_y};
-use super::batch::{CpuBatch, CpuImageFeatures};
+use super::batch::{CpuBatch, CpuImageFeatures, MicroBatches};
 use super::point_view::{HiddenPoints, PointViews};
-use super::sampler::BatchSampler;
+use super::sampler::{BatchSampler, micro_batch_size};
 use super::source::SampleSource;
 use crate::error::TrainError;
+use crate::ranks::Place;
 use crate::seed::Stream;
 
 /// How points are sampled from those of a row.
@@ -207,6 +208,38 @@ impl Collator {
     /// # Errors
     /// Where a row cannot be read, has fewer points than asked for, or every row of the batch is left out.
     pub fn batch(&self, step: u64) -> Result<CpuBatch, TrainError> {
+        self.make(step, &self.rows_of(step)?)
+    }
+
+    /// The micro-batches of `step` that a rank takes; rows of others are not read.
+    ///
+    /// # Errors
+    /// As for [`Collator::batch`].
+    pub fn micro_batches(
+        &self,
+        step: u64,
+        accumulation_steps: usize,
+        place: Place,
+    ) -> Result<MicroBatches, TrainError> {
+        let rows = self.rows_of(step)?;
+        let micro_batches = rows.chunks(micro_batch_size(rows.len(), accumulation_steps));
+        let own = micro_batches
+            .clone()
+            .enumerate()
+            .filter(|(idx, _)| place.takes(*idx));
+        Ok(MicroBatches {
+            epoch: epoch_of(&rows),
+            num_samples: rows.len(),
+            num_views: self.num_views(),
+            count: micro_batches.len(),
+            own: own
+                .map(|(idx, rows)| Ok((idx, self.make(step, rows)?)))
+                .collect::<Result<_, TrainError>>()?,
+        })
+    }
+
+    /// (epoch, row) of every sample of the batch of `step` that is not left out.
+    fn rows_of(&self, step: u64) -> Result<Vec<(u64, usize)>, TrainError> {
         let mut rows = self.sampler.batch(step);
         rows.retain(|(_, row)| !self.left_out.contains(row));
         if rows.is_empty() {
@@ -216,7 +249,7 @@ impl Collator {
             );
             return Err(TrainError::Config { reason });
         }
-        self.make(step, rows)
+        Ok(rows)
     }
 
     /// Given rows as a batch of epoch 0.
@@ -224,26 +257,31 @@ impl Collator {
     /// # Errors
     /// As for [`Collator::batch`].
     pub fn rows(&self, rows: &[usize]) -> Result<CpuBatch, TrainError> {
-        self.make(0, rows.iter().map(|&row| (0, row)).collect())
+        let rows: Vec<(u64, usize)> = rows.iter().map(|&row| (0, row)).collect();
+        self.make(0, &rows)
     }
 
-    fn make(&self, step: u64, rows: Vec<(u64, usize)>) -> Result<CpuBatch, TrainError> {
-        let num_views = match self.options.views {
+    /// Views drawn per sample.
+    fn num_views(&self) -> usize {
+        match self.options.views {
             ViewSampling::None => 0,
             ViewSampling::Random(count) => count.min(self.source.num_views()),
             ViewSampling::All => self.source.num_views(),
-        };
+        }
+    }
+
+    fn make(&self, step: u64, rows: &[(u64, usize)]) -> Result<CpuBatch, TrainError> {
         let mut batch = CpuBatch {
             step,
-            epoch: rows.first().map_or(0, |(epoch, _)| *epoch),
+            epoch: epoch_of(rows),
             num_points: self.options.num_points,
-            num_views,
+            num_views: self.num_views(),
             is_color: self.options.is_color,
             size_px: self.source.image_size_px() as usize,
             features: self.no_features()?,
             ..CpuBatch::default()
         };
-        for (epoch, row) in rows {
+        for &(epoch, row) in rows {
             self.push(&mut batch, epoch, row)?;
         }
         Ok(batch)
@@ -484,6 +522,11 @@ impl Collator {
             }),
         })
     }
+}
+
+/// The epoch of the first of (epoch, row).
+fn epoch_of(rows: &[(u64, usize)]) -> u64 {
+    rows.first().map_or(0, |(epoch, _)| *epoch)
 }
 
 /// Whether all numbers are finite that are float16, little-endian.

@@ -39,6 +39,11 @@ pub enum RowOrder {
     Blocks,
 }
 
+/// Samples of a micro-batch of `batch_size` samples in `accumulation_steps` parts; the last one may be smaller.
+pub(crate) fn micro_batch_size(batch_size: usize, accumulation_steps: usize) -> usize {
+    batch_size.div_ceil(accumulation_steps.max(1)).max(1)
+}
+
 /// Assignment of rows to batches.
 #[derive(Debug, Clone)]
 pub struct BatchSampler {

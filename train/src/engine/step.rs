@@ -1,30 +1,40 @@
 //! One optimizer step on a batch, and what is known of a step that cannot be taken.
 //!
-//! A step whose loss, gradient or update is not finite changes nothing: neither weights nor moments, nor the running
-//! statistics of batch norms, which the forward pass has updated by then.
+//! A batch is divided into micro-batches, which are dealt out to the ranks of a run; a process alone takes them all, one
+//! after the other. Each is computed as if it were alone: torch's generator has a seed of its own, and the running
+//! statistics of batch norms are those from before the step; afterwards they are the mean of what each micro-batch made of
+//! them. So a step is the same function of the batch however its micro-batches are dealt out, but for the order in which
+//! more than two gradients are summed.
+//!
+//! A step whose loss, gradient or update is not finite changes nothing, on any rank: neither weights nor moments, nor the
+//! running statistics.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor, no_grad};
 
 use super::objective::{Loss, Weighed, weigh};
-use crate::config::{PhasePlan, Plan, micro_batch_size};
-use crate::data::batch::{Batch, CpuBatch, ImageFeatureBatch, ViewBatch};
+use crate::config::{PhasePlan, Plan};
+use crate::data::batch::{Batch, CpuBatch, ImageFeatureBatch, MicroBatches, ViewBatch};
 use crate::error::TrainError;
 use crate::model::{Mode, Precision};
+use crate::number;
 use crate::optim::AdamW;
 use crate::process::device_name;
+use crate::ranks::Ranks;
 use crate::run::event::Record;
 use crate::run::fault::{Fault, Norm, TensorNorms, TermValue};
 use crate::scalar::{Scalars, Sums};
-use crate::seed::torch_seed;
+use crate::seed::micro_batch_seed;
 use crate::weights::safetensors::{first_non_finite, is_finite};
 
 /// Why a step was not taken.
 #[derive(Debug)]
 pub(crate) enum StepError {
-    /// Data, torch or the loss failed.
+    /// Data, torch, the loss or another rank failed.
     Failed(TrainError),
     /// Something is not finite.
     NonFinite(Box<Fault>),
@@ -43,26 +53,69 @@ pub(crate) struct Stepper<'a> {
     store: &'a VarStore,
     device: Device,
     num_threads: usize,
-    /// Running statistics of batch norms: what the forward pass changes.
-    statistics: Vec<Tensor>,
+    ranks: &'a Ranks,
+    statistics: RunningStatistics,
 }
 
-/// What a step has computed so far.
-#[derive(Debug, Default)]
+/// A micro-batch that this rank takes, with its number.
+type Numbered = (usize, Batch);
+
+/// What a rank says before the losses: whether it was asked to stop, and the counts of its micro-batches.
+#[derive(Debug, Serialize, Deserialize)]
+struct Counted {
+    is_cancelled: bool,
+    counts: Vec<(usize, Sums)>,
+}
+
+/// What a rank says after them: the losses of its micro-batches and, where some parameters move for the first time, all
+/// that move.
+#[derive(Debug, Serialize, Deserialize)]
 struct Computed {
+    losses: Vec<(usize, MicroBatchLoss)>,
+    moved: Option<Vec<String>>,
+}
+
+/// The contribution of a micro-batch to the loss and to its terms.
+#[derive(Debug, Serialize, Deserialize)]
+struct MicroBatchLoss {
+    #[serde(with = "number")]
+    loss: f64,
+    terms: Vec<TermValue>,
+}
+
+impl MicroBatchLoss {
+    fn new(total: &Tensor, weighed: Vec<Weighed>) -> Self {
+        let term = |Weighed { name, weight, mean }| TermValue {
+            name,
+            weight,
+            mean: mean.double_value(&[]),
+        };
+        Self {
+            loss: total.double_value(&[]),
+            terms: weighed.into_iter().map(term).collect(),
+        }
+    }
+}
+
+/// The loss of a batch.
+#[derive(Debug, Default)]
+struct BatchLoss {
     loss: f64,
     terms: Vec<TermValue>,
     learning_rate: f64,
 }
 
-impl Computed {
-    fn add(&mut self, loss: f64, weighed: Vec<Weighed>) {
+impl BatchLoss {
+    fn add(&mut self, MicroBatchLoss { loss, terms }: MicroBatchLoss) {
         self.loss += loss;
-        for Weighed { name, weight, mean } in weighed {
-            let mean = mean.double_value(&[]);
-            match self.terms.iter_mut().find(|term| term.name == name) {
-                Some(term) => term.mean += mean,
-                None => self.terms.push(TermValue { name, weight, mean }),
+        for of_micro_batch in terms {
+            match self
+                .terms
+                .iter_mut()
+                .find(|term| term.name == of_micro_batch.name)
+            {
+                Some(term) => term.mean += of_micro_batch.mean,
+                None => self.terms.push(of_micro_batch),
             }
         }
     }
@@ -90,34 +143,172 @@ impl Computed {
     }
 }
 
+/// Running statistics of batch norms: what the forward pass changes.
+#[derive(Debug)]
+struct RunningStatistics(Vec<Tensor>);
+
+impl RunningStatistics {
+    /// Those of a network, in the order of their names.
+    fn of(store: &VarStore) -> Self {
+        let variables: BTreeMap<String, Tensor> = store.variables().into_iter().collect();
+        let mut statistics: Vec<Tensor> = variables.into_values().collect();
+        statistics.retain(|tensor| !tensor.requires_grad());
+        Self(statistics)
+    }
+
+    fn copy(&self) -> Vec<Tensor> {
+        self.0.iter().map(Tensor::copy).collect()
+    }
+
+    fn restore(&self, copy: &[Tensor]) {
+        no_grad(|| {
+            for (now, before) in self.0.iter().zip(copy) {
+                now.shallow_clone().copy_(before);
+            }
+        });
+    }
+
+    /// All of them, one behind the other. In f64 the sum of a few is exact, or nearly: their mean does not depend on the
+    /// order, and that of equal ones is what they are.
+    fn flat(&self) -> Option<Tensor> {
+        let flat = |tensor: &Tensor| tensor.detach().reshape([-1]).to_kind(Kind::Double);
+        let all: Vec<Tensor> = self.0.iter().map(flat).collect();
+        (!all.is_empty()).then(|| Tensor::cat(&all, 0))
+    }
+
+    /// Sets them to numbers as [`flat`](Self::flat) gives them.
+    fn set(&self, flat: &Tensor) {
+        let mut start = 0;
+        for tensor in &self.0 {
+            let length = tensor.numel() as i64;
+            let part = flat.narrow(0, start, length).view(tensor.size().as_slice());
+            tensor.shallow_clone().copy_(&part);
+            start += length;
+        }
+    }
+}
+
 impl<'a> Stepper<'a> {
-    pub(crate) fn new(plan: &'a Plan, store: &'a VarStore, device: Device, num_threads: usize) -> Self {
-        let mut statistics = store.variables();
-        statistics.retain(|_, tensor| !tensor.requires_grad());
+    pub(crate) fn new(
+        plan: &'a Plan,
+        store: &'a VarStore,
+        device: Device,
+        num_threads: usize,
+        ranks: &'a Ranks,
+    ) -> Self {
         Self {
             plan,
             store,
             device,
             num_threads,
-            statistics: statistics.into_values().collect(),
+            ranks,
+            statistics: RunningStatistics::of(store),
         }
     }
 
-    /// Takes one step on a batch, after `step` steps.
+    /// Takes one step on a batch, after `step` steps; none where this or another rank is asked to stop.
     pub(crate) fn take(
         &self,
-        cpu_batch: &CpuBatch,
+        batch: &MicroBatches,
         loss: &dyn Loss,
         optimizer: &mut AdamW,
         step: u64,
-    ) -> Result<Record, StepError> {
-        let statistics: Vec<Tensor> = self.statistics.iter().map(Tensor::copy).collect();
-        let mut whole = cpu_batch.to_tensors(self.device);
-        no_grad(|| loss.prepare(&mut whole))?;
+        cancel: &AtomicBool,
+    ) -> Result<Option<Record>, StepError> {
+        let own = self.prepared(batch, loss)?;
+        let Some(normalizer) = self.normalizer(&own, loss, cancel)? else {
+            return Ok(None);
+        };
+        let before = self.statistics.copy();
+        let computed = self.compute(batch, &own, loss, &normalizer, optimizer, step, &before)?;
+        let of_ranks = self.ranks.gather(computed, "adding the losses up")?;
+        let mut total = BatchLoss {
+            learning_rate: self.plan.phase.schedule.rate(step, batch.epoch),
+            ..BatchLoss::default()
+        };
+        move_together(&of_ranks, optimizer)?;
+        let mut fault = None;
+        let losses: BTreeMap<usize, MicroBatchLoss> =
+            of_ranks.into_iter().flat_map(|of_rank| of_rank.losses).collect();
+        for of_micro_batch in losses.into_values() {
+            if fault.is_none() {
+                total.add(of_micro_batch);
+                fault = total.first_non_finite();
+            }
+        }
+        self.ranks
+            .sum(optimizer.accumulated(), "adding the gradients up")?;
+        let mut gradient_norm = 0.0;
+        if fault.is_none() {
+            match optimizer.apply(total.learning_rate) {
+                Ok(norm) => gradient_norm = norm,
+                Err(TrainError::NonFiniteGradient) => fault = Some(String::from("the gradient")),
+                Err(TrainError::NonFiniteUpdate) => fault = Some(String::from("the update")),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(what) = fault else {
+            return Ok(Some(total.record(gradient_norm, batch.epoch, step)));
+        };
+        self.statistics.restore(&before);
+        let gradients = optimizer.gradients();
+        optimizer.clear_gradients();
+        let fault = no_grad(|| self.fault(what, batch, &own, loss, total, &gradients, step))?;
+        Err(StepError::NonFinite(Box::new(fault)))
+    }
+
+    /// The micro-batches that this rank takes, on the device.
+    fn prepared(&self, batch: &MicroBatches, loss: &dyn Loss) -> Result<Vec<Numbered>, TrainError> {
+        let prepared = |(idx, cpu_batch): &(usize, CpuBatch)| {
+            let mut micro_batch = cpu_batch.to_tensors(self.device);
+            no_grad(|| loss.prepare(&mut micro_batch))?;
+            Ok((*idx, micro_batch))
+        };
+        batch.own.iter().map(prepared).collect()
+    }
+
+    /// The counts of the whole batch; none where a rank is asked to stop.
+    fn normalizer(
+        &self,
+        own: &[Numbered],
+        loss: &dyn Loss,
+        cancel: &AtomicBool,
+    ) -> Result<Option<Sums>, TrainError> {
+        let count = |(idx, micro_batch): &Numbered| (*idx, loss.normalizer(micro_batch));
+        let counted = Counted {
+            is_cancelled: cancel.load(Ordering::Relaxed),
+            counts: own.iter().map(count).collect(),
+        };
+        let of_ranks = self.ranks.gather(counted, "counting what is in a batch")?;
+        if of_ranks.iter().any(|counted| counted.is_cancelled) {
+            return Ok(None);
+        }
+        let counts: BTreeMap<usize, Sums> = of_ranks.into_iter().flat_map(|counted| counted.counts).collect();
+        let mut normalizer = Sums::default();
+        for of_micro_batch in counts.values() {
+            normalizer.merge(of_micro_batch);
+        }
+        Ok(Some(normalizer))
+    }
+
+    /// Losses of this rank's micro-batches, up to one that is not finite; their gradients are accumulated. The running
+    /// statistics of all ranks are the mean over the micro-batches of what each makes of those from before.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one of the things that a step is computed from"
+    )]
+    fn compute(
+        &self,
+        batch: &MicroBatches,
+        own: &[Numbered],
+        loss: &dyn Loss,
+        normalizer: &Sums,
+        optimizer: &mut AdamW,
+        step: u64,
+        before: &[Tensor],
+    ) -> Result<Computed, TrainError> {
         let PhasePlan {
-            accumulation_steps,
             bf16,
-            schedule,
             freeze_encoder_steps,
             ..
         } = &self.plan.phase;
@@ -130,60 +321,42 @@ impl<'a> Stepper<'a> {
             .with_precision(precision)
             .freezing_encoder(optimizer.num_steps() < *freeze_encoder_steps as i64);
         optimizer.freeze();
-        let micro_batch_size = micro_batch_size(whole.len(), *accumulation_steps);
-        tch::manual_seed(torch_seed(self.plan.seed, "step", step));
-        let parts: Vec<Batch> = if micro_batch_size >= whole.len() {
-            vec![whole]
-        } else {
-            let starts = (0..whole.len()).step_by(micro_batch_size);
-            starts
-                .map(|start| whole.micro_batch(start, micro_batch_size.min(whole.len() - start)))
-                .collect()
-        };
-        let mut normalizer = Sums::default();
-        for part in &parts {
-            normalizer.merge(&loss.normalizer(part));
-        }
-        let mut computed = Computed {
-            learning_rate: schedule.rate(step, cpu_batch.epoch),
-            ..Computed::default()
-        };
-        let (mut gradient_norm, mut fault) = (0.0, None);
-        for (part_idx, part) in parts.iter().enumerate() {
-            let Some((total, weighed)) = weigh(loss.terms(part, mode), &normalizer) else {
-                let reason = String::from("the loss has no terms");
-                return Err(TrainError::Config { reason }.into());
-            };
-            computed.add(total.double_value(&[]), weighed);
-            fault = computed.first_non_finite();
-            let is_last = part_idx + 1 == parts.len();
-            if fault.is_some() || !is_last {
-                // Of a loss that is not finite the gradients say which tensors it reaches.
-                optimizer.accumulate(&total)?;
-            } else {
-                match optimizer.step(&total, computed.learning_rate) {
-                    Ok(norm) => gradient_norm = norm,
-                    Err(TrainError::NonFiniteGradient) => fault = Some(String::from("the gradient")),
-                    Err(TrainError::NonFiniteUpdate) => fault = Some(String::from("the update")),
-                    Err(error) => return Err(error.into()),
-                }
+        let begins = optimizer.begins();
+        let is_divided = batch.count > 1 || !self.ranks.is_single();
+        let mut statistics = is_divided.then(|| self.statistics.flat()).flatten();
+        let _ = statistics.as_mut().map(Tensor::zero_);
+        let mut losses = Vec::with_capacity(own.len());
+        for (place, (idx, micro_batch)) in own.iter().enumerate() {
+            if place > 0 {
+                self.statistics.restore(before);
             }
-            if fault.is_some() {
+            tch::manual_seed(micro_batch_seed(self.plan.seed, step, *idx));
+            let Some((total, weighed)) = weigh(loss.terms(micro_batch, mode), normalizer) else {
+                let reason = String::from("the loss has no terms");
+                return Err(TrainError::Config { reason });
+            };
+            let of_micro_batch = MicroBatchLoss::new(&total, weighed);
+            let is_finite =
+                of_micro_batch.loss.is_finite() && of_micro_batch.terms.iter().all(TermValue::is_finite);
+            losses.push((*idx, of_micro_batch));
+            // Of a loss that is not finite the gradients say which tensors it reaches.
+            optimizer.accumulate(&total)?;
+            if let Some((sum, of_micro_batch)) = statistics.as_mut().zip(self.statistics.flat()) {
+                let _ = no_grad(|| sum.g_add_(&of_micro_batch));
+            }
+            if !is_finite {
                 break;
             }
         }
-        let Some(what) = fault else {
-            return Ok(computed.record(gradient_norm, cpu_batch.epoch, step));
-        };
-        no_grad(|| {
-            for (now, before) in self.statistics.iter().zip(&statistics) {
-                now.shallow_clone().copy_(before);
-            }
-        });
-        let gradients = optimizer.gradients();
-        optimizer.clear_gradients();
-        let fault = no_grad(|| self.fault(what, cpu_batch, &parts, loss, computed, &gradients, step));
-        Err(StepError::NonFinite(Box::new(fault)))
+        if let Some(sum) = statistics {
+            let sum = [sum];
+            self.ranks.sum(&sum, "averaging the statistics of batch norms")?;
+            no_grad(|| self.statistics.set(&(&sum[0] / batch.count as f64)));
+        }
+        Ok(Computed {
+            losses,
+            moved: begins.then(|| optimizer.moved()),
+        })
     }
 
     /// What is known of a step that cannot be taken, with the weights from before it.
@@ -194,60 +367,43 @@ impl<'a> Stepper<'a> {
     fn fault(
         &self,
         what: String,
-        cpu_batch: &CpuBatch,
-        parts: &[Batch],
+        batch: &MicroBatches,
+        own: &[Numbered],
         loss: &dyn Loss,
-        computed: Computed,
+        total: BatchLoss,
         gradients: &[(String, Tensor)],
         step: u64,
-    ) -> Fault {
+    ) -> Result<Fault, TrainError> {
         let gradients: BTreeMap<&str, &Tensor> = gradients
             .iter()
             .map(|(name, gradient)| (name.as_str(), gradient))
             .collect();
         let weights: BTreeMap<String, Tensor> = self.store.variables().into_iter().collect();
-        let samples: Vec<Batch> = parts
-            .iter()
-            .flat_map(|part| (0..part.len()).map(|start| part.micro_batch(start, 1)))
-            .collect();
-        let inputs: Vec<Option<&str>> = samples.iter().map(non_finite_input).collect();
-        let bad_input = inputs
-            .iter()
-            .zip(&cpu_batch.ids)
-            .find_map(|(input, id)| input.map(|input| format!("{input} of {id}")));
         let bad_weight = first_non_finite(&weights);
-        let is_suspect: Vec<bool> = match (&bad_input, bad_weight) {
-            (Some(_), _) => inputs.iter().map(Option::is_some).collect(),
-            // With such weights no sample is to blame.
-            (None, Some(_)) => Vec::new(),
-            (None, None) => samples
-                .iter()
-                .map(|sample| !has_finite_loss(sample, loss))
-                .collect(),
-        };
-        let suspects = cpu_batch.ids.iter().zip(is_suspect);
+        let Samples {
+            ids,
+            suspects,
+            bad_input,
+        } = self.samples(batch, own, loss, bad_weight.is_some())?;
         let of_gradient = first_non_finite(gradients.iter().map(|(name, tensor)| (*name, *tensor)));
         let of_gradient = of_gradient.map(|name| format!("gradient of {name}"));
-        Fault {
+        Ok(Fault {
             step: step + 1,
-            epoch: cpu_batch.epoch,
+            epoch: batch.epoch,
             first_non_finite: bad_input
                 .or_else(|| bad_weight.map(|name| format!("weight {name}")))
-                .or_else(|| computed.first_non_finite())
+                .or_else(|| total.first_non_finite())
                 .or_else(|| of_gradient.clone())
                 .unwrap_or_else(|| what.clone()),
             what: match (&*what, of_gradient) {
                 ("the gradient", Some(of_gradient)) => of_gradient,
                 _ => what,
             },
-            ids: cpu_batch.ids.clone(),
-            suspects: suspects
-                .filter(|(_, is_suspect)| *is_suspect)
-                .map(|(id, _)| id.clone())
-                .collect(),
-            loss: computed.loss,
-            terms: computed.terms,
-            learning_rate: computed.learning_rate,
+            ids,
+            suspects,
+            loss: total.loss,
+            terms: total.terms,
+            learning_rate: total.learning_rate,
             device: device_name(self.device),
             num_threads: self.num_threads,
             tensors: weights
@@ -262,8 +418,102 @@ impl<'a> Stepper<'a> {
                     (name.clone(), norms)
                 })
                 .collect(),
+        })
+    }
+
+    /// The samples of the whole batch, and which of them are to blame.
+    fn samples(
+        &self,
+        batch: &MicroBatches,
+        own: &[Numbered],
+        loss: &dyn Loss,
+        has_bad_weight: bool,
+    ) -> Result<Samples, TrainError> {
+        const ACTION: &str = "looking for the samples at fault";
+        let singles: Vec<Batch> = own
+            .iter()
+            .flat_map(|(_, part)| (0..part.len()).map(|start| part.micro_batch(start, 1)))
+            .collect();
+        let own_ids = batch.own.iter().flat_map(|(idx, part)| {
+            let ids = part.ids.iter().enumerate();
+            ids.map(|(place, id)| ((*idx, place), id.clone()))
+        });
+        let inputs = singles
+            .iter()
+            .map(|single| non_finite_input(single).map(str::to_owned));
+        let inputs: Vec<((usize, usize), String, Option<String>)> = own_ids
+            .zip(inputs)
+            .map(|((place, id), input)| (place, id, input))
+            .collect();
+        let mut all: Vec<_> = self.ranks.gather(inputs, ACTION)?.into_iter().flatten().collect();
+        all.sort();
+        let bad_input = all
+            .iter()
+            .find_map(|(_, id, input)| Some(format!("{} of {id}", input.as_ref()?)));
+        let ids: Vec<String> = all.iter().map(|(_, id, _)| id.clone()).collect();
+        let suspects = if bad_input.is_some() {
+            all.into_iter()
+                .filter(|(_, _, input)| input.is_some())
+                .map(|(_, id, _)| id)
+                .collect()
+        } else if has_bad_weight {
+            // With such weights no sample is to blame.
+            Vec::new()
+        } else {
+            let own_ids = batch.own.iter().flat_map(|(_, part)| &part.ids);
+            let suspects: Vec<String> = own_ids
+                .zip(&singles)
+                .filter(|(_, single)| !has_finite_loss(single, loss))
+                .map(|(id, _)| id.clone())
+                .collect();
+            let suspects: Vec<String> = self
+                .ranks
+                .gather(suspects, ACTION)?
+                .into_iter()
+                .flatten()
+                .collect();
+            ids.iter().filter(|id| suspects.contains(id)).cloned().collect()
+        };
+        Ok(Samples {
+            ids,
+            suspects,
+            bad_input,
+        })
+    }
+}
+
+/// Where some parameters move for the first time, makes sure that they are those of rank 0 on all ranks: which have a
+/// gradient.
+fn move_together(of_ranks: &[Computed], optimizer: &mut AdamW) -> Result<(), TrainError> {
+    let moved = |of_rank: &'_ Computed| {
+        (!of_rank.losses.is_empty())
+            .then(|| of_rank.moved.clone())
+            .flatten()
+    };
+    let Some(of_first) = of_ranks.first().and_then(moved) else {
+        return Ok(());
+    };
+    for (rank, of_rank) in of_ranks.iter().enumerate() {
+        let other = moved(of_rank).filter(|of_rank| *of_rank != of_first);
+        if let Some(other) = other {
+            let is_in_one = |name: &&String| !(of_first.contains(name) && other.contains(name));
+            let differing = of_first.iter().chain(&other).find(is_in_one);
+            return Err(TrainError::OtherRank {
+                rank,
+                what: format!("gradient, of '{}',", differing.map_or("", String::as_str)),
+            });
         }
     }
+    optimizer.move_also(&of_first);
+    Ok(())
+}
+
+/// The samples of a batch that cannot be trained on.
+struct Samples {
+    ids: Vec<String>,
+    suspects: Vec<String>,
+    /// The first input that is not finite, and whose it is.
+    bad_input: Option<String>,
 }
 
 /// What of the input of a batch is not finite, if anything is.

@@ -1,13 +1,16 @@
 //! The training loop of every [`Objective`]; it reports events.
 //!
 //! A step is a function of (plan, step, weights, moments): its batch is drawn by the loader from (seed, epoch, id), and
-//! torch's own generator (dropout, drop path) is seeded anew from (seed, step). That is why a resumed run needs nothing
-//! but a checkpoint to give the losses of an unbroken one.
+//! torch's own generator (dropout, drop path) is seeded anew from (seed, step, micro-batch). That is why a resumed run
+//! needs nothing but a checkpoint to give the losses of an unbroken one.
+//!
+//! On several ranks ([`crate::ranks`]) each has all weights, moments and averages, and comes to the same numbers by itself;
+//! rank 0 alone has the run's folder.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use tch::nn::VarStore;
@@ -16,13 +19,14 @@ use tch::{Device, Tensor};
 use super::objective::Objective;
 use super::step::{StepError, Stepper};
 use crate::config::{PhasePlan, Plan};
-use crate::data::batch::CpuBatch;
+use crate::data::batch::MicroBatches;
 use crate::data::collator::Collator;
 use crate::data::loader::Loader;
 use crate::error::TrainError;
 use crate::optim::ema::Ema;
 use crate::optim::{AdamW, ParameterGroup};
 use crate::process::{cpu_s, device_name};
+use crate::ranks::Ranks;
 use crate::run::event::{OnEvent, Record, TrainEvent};
 use crate::run::fault::{FAULT_FILE, Fault};
 use crate::run::{Existing, RunFolder};
@@ -50,6 +54,8 @@ pub struct RunOptions {
     pub num_threads: usize,
     /// The run that this one continues, with other steps or another learning rate.
     pub continue_from: Option<PathBuf>,
+    /// The processes that train it together.
+    pub ranks: Ranks,
 }
 
 /// Summary of a session of training.
@@ -104,11 +110,11 @@ struct Throughput {
 
 impl Throughput {
     /// Adds a step of `seconds`, of which `waited_s` were spent waiting for its batch.
-    fn add(&mut self, seconds: f64, waited_s: f64, batch: &CpuBatch) {
+    fn add(&mut self, seconds: f64, waited_s: f64, batch: &MicroBatches) {
         self.steps_s += seconds;
         self.waited_s += waited_s;
-        self.samples += batch.len() as u64;
-        self.views += (batch.len() * batch.num_views) as u64;
+        self.samples += batch.num_samples as u64;
+        self.views += (batch.num_samples * batch.num_views) as u64;
     }
 
     fn add_to(&self, scalars: &mut Scalars) {
@@ -145,8 +151,10 @@ impl Training<'_> {
             batches,
             ..
         } = self;
+        let ranks = &options.ranks;
         let (mut optimizer, mut ema, mut state) = self.begin(on_event)?;
-        let mut folder = RunFolder::open(&options.out, plan, state.step)?;
+        let open = || RunFolder::open(&options.out, plan, state.step);
+        let mut folder = ranks.is_first().then(open).transpose()?;
         on_event(TrainEvent::Started {
             num_steps: plan.phase.num_steps,
             first_step: state.step,
@@ -154,55 +162,51 @@ impl Training<'_> {
             num_samples: batches.sampler().num_rows,
             device: device_name(options.device),
             num_threads: options.num_threads,
+            num_ranks: ranks.world_size(),
         });
         self.record_continuation(&mut folder, state.step, on_event)?;
         let clock = SessionClock::start(&state);
-        let (mut total_throughput, mut throughput, mut flushed_s) =
-            (Throughput::default(), Throughput::default(), 0.0);
-        let steps = Stepper::new(plan, self.store, options.device, options.num_threads);
-        let mut loader = Loader::start(batches, state.step..plan.phase.num_steps, options.loader_threads);
-        while state.step < plan.phase.num_steps && !cancel.load(Ordering::Relaxed) {
+        let ([mut recent, mut total], mut flushed_s) = (<[Throughput; 2]>::default(), 0.0);
+        let steps = Stepper::new(plan, self.store, options.device, options.num_threads, ranks);
+        let mut loader = Loader::of_micro_batches(
+            batches,
+            state.step..plan.phase.num_steps,
+            plan.phase.accumulation_steps,
+            ranks.place(),
+            options.loader_threads,
+        );
+        while state.step < plan.phase.num_steps {
             let begin = Instant::now();
-            let Some(cpu_batch) = loader.next().transpose()? else {
+            let Some(batch) = loader.next().transpose()? else {
                 break;
             };
             let waited_s = begin.elapsed().as_secs_f64();
             // Records of before a failure are kept.
-            let _epoch = tracing::debug_span!("epoch", epoch = cpu_batch.epoch).entered();
-            let mut record = match steps.take(&cpu_batch, objective.loss(), &mut optimizer, state.step) {
-                Ok(record) => record,
+            let _epoch = tracing::debug_span!("epoch", epoch = batch.epoch).entered();
+            let mut record = match steps.take(&batch, objective.loss(), &mut optimizer, state.step, cancel) {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
                 Err(error) => return Err(self.stop(error, &mut folder, &state, &optimizer, ema.as_ref())),
             };
             state.step += 1;
             ema.iter_mut().for_each(Ema::update);
             let seconds = begin.elapsed().as_secs_f64();
-            throughput.add(seconds, waited_s, &cpu_batch);
-            total_throughput.add(seconds, waited_s, &cpu_batch);
+            recent.add(seconds, waited_s, &batch);
+            total.add(seconds, waited_s, &batch);
             if is_due(state.step, plan.log.record_every) {
-                std::mem::take(&mut throughput).add_to(&mut record.scalars);
+                std::mem::take(&mut recent).add_to(&mut record.scalars);
                 record.scalars.set("elapsed_s", clock.elapsed_s());
                 report(&mut folder, record, on_event)?;
             }
             if clock.elapsed_s() - flushed_s > FLUSH_EVERY_S {
-                folder.flush()?;
+                folder.iter_mut().try_for_each(RunFolder::flush)?;
                 flushed_s = clock.elapsed_s();
             }
             // After the last step all of this is done once, in another order.
             if state.step == plan.phase.num_steps {
                 break;
             }
-            if is_due(state.step, plan.log.validate_every) {
-                self.require_finite(state.step)?;
-                let record = averaged(&mut ema, || objective.evaluate(state.step))?;
-                note_best(&mut state, &record, plan.log.checkpoint_every);
-                report(&mut folder, record, on_event)?;
-            }
-            if is_due(state.step, plan.log.images_every) {
-                let name = format!("step-{:010}", state.step);
-                averaged(&mut ema, || {
-                    self.images(&mut folder, objective, state.step, &name, on_event)
-                })?;
-            }
+            self.look(&mut folder, objective, &mut state, &mut ema, on_event)?;
             if is_due(state.step, plan.log.checkpoint_every) {
                 self.save(
                     &mut folder,
@@ -232,7 +236,7 @@ impl Training<'_> {
             ema.iter_mut().for_each(Ema::swap);
             Some(self.finish(&mut folder, objective, state.step, on_event)?)
         };
-        let (samples_per_s, views_per_s) = total_throughput.rates();
+        let (samples_per_s, views_per_s) = total.rates();
         Ok(TrainingSummary {
             step: state.step,
             is_interrupted,
@@ -241,19 +245,45 @@ impl Training<'_> {
             cpu_s: clock.cpu_s(),
             samples_per_s,
             views_per_s,
-            data_wait: total_throughput.data_wait(),
+            data_wait: total.data_wait(),
             compute: state.compute,
         })
+    }
+
+    /// The evaluation and the images that are due after a step.
+    fn look(
+        &self,
+        folder: &mut Option<RunFolder>,
+        objective: &mut dyn Objective,
+        state: &mut CheckpointState,
+        ema: &mut Option<Ema>,
+        on_event: OnEvent<'_>,
+    ) -> Result<(), TrainError> {
+        let log = &self.plan.log;
+        if is_due(state.step, log.validate_every) {
+            self.require_finite(state.step)?;
+            let record = averaged(ema, || objective.evaluate(state.step))?;
+            note_best(state, &record, log.checkpoint_every);
+            report(folder, record, on_event)?;
+        }
+        if is_due(state.step, log.images_every) {
+            let name = format!("step-{:010}", state.step);
+            averaged(ema, || {
+                self.images(folder.as_mut(), objective, state.step, &name, on_event)
+            })?;
+        }
+        Ok(())
     }
 
     /// The first record of a run that continues another.
     fn record_continuation(
         &self,
-        folder: &mut RunFolder,
+        folder: &mut Option<RunFolder>,
         step: u64,
         on_event: OnEvent<'_>,
     ) -> Result<(), TrainError> {
-        if self.plan.continued_from.is_none() || !folder.is_new() {
+        let is_new = folder.as_ref().is_some_and(RunFolder::is_new);
+        if self.plan.continued_from.is_none() || !is_new {
             return Ok(());
         }
         let PhasePlan {
@@ -266,7 +296,8 @@ impl Training<'_> {
         report(folder, Record::new(Record::CONTINUATION, step, scalars), on_event)
     }
 
-    /// Optimizer, average and state of the checkpoint, or of a new run. A note says where it was computed otherwise so far.
+    /// Optimizer, average and state of the checkpoint, or of a new run, on all ranks. A note says where it was computed
+    /// otherwise so far.
     fn begin(&self, on_event: OnEvent<'_>) -> Result<(AdamW, Option<Ema>, CheckpointState), TrainError> {
         let Self {
             plan, store, options, ..
@@ -281,28 +312,74 @@ impl Training<'_> {
             state = checkpoint::load(path, &of.plan_sha256, store, &mut optimizer)?;
             state.plan_sha256 = plan.identity_sha256();
         }
-        if let Some(note) = state.compute_with(options.num_threads, &device_name(options.device)) {
+        let ranks = &options.ranks;
+        if !ranks.is_single() {
+            state = self.share_weights(state, &mut optimizer)?;
+        }
+        let note = state.compute_with(
+            options.num_threads,
+            &device_name(options.device),
+            ranks.world_size(),
+        );
+        if let Some(note) = note {
             on_event(TrainEvent::Note(note));
         }
         let mut ema = (plan.phase.ema_decay > 0.0).then(|| Ema::new(store, plan.phase.ema_decay, state.step));
         if let (Some(ema), Some(Checkpoint { path, .. })) = (&mut ema, &self.checkpoint) {
             ema.load_state(checkpoint::read_ema(path)?)?;
         }
+        if let Some(ema) = &ema {
+            ranks.broadcast(&tensors(ema.state()), "sharing the averaged weights")?;
+        }
         Ok((optimizer, ema, state))
+    }
+
+    /// Gives weights, moments and state of rank 0 to the others, whose networks must be the same.
+    fn share_weights(
+        &self,
+        state: CheckpointState,
+        optimizer: &mut AdamW,
+    ) -> Result<CheckpointState, TrainError> {
+        const ACTION: &str = "sharing the weights of rank 0";
+        let ranks = &self.options.ranks;
+        let variables: BTreeMap<String, Tensor> = self.store.variables().into_iter().collect();
+        let shapes = variables
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.size()));
+        let of_ranks: Vec<Vec<(String, Vec<i64>)>> = ranks.gather(shapes.collect(), "comparing networks")?;
+        for (rank, shapes) in of_ranks.iter().enumerate() {
+            if let Some((name, shape)) = shapes.iter().find(|shape| !of_ranks[0].contains(shape)) {
+                return Err(TrainError::OtherRank {
+                    rank,
+                    what: format!("network, with '{name}' of shape {shape:?},"),
+                });
+            }
+        }
+        let state = ranks.share(ACTION, || Ok(state))?;
+        let moved = ranks.share(ACTION, || Ok(optimizer.moved()))?;
+        if !ranks.is_first() && !moved.is_empty() {
+            optimizer.allocate_moved(state.optimizer_steps, &moved);
+        }
+        ranks.broadcast(&tensors(variables), ACTION)?;
+        ranks.broadcast(&tensors(optimizer.state()), ACTION)?;
+        Ok(state)
     }
 
     /// The error that a step ends the run with. What is known of one that is not finite is kept, with the state before it.
     fn stop(
         &self,
         error: StepError,
-        folder: &mut RunFolder,
+        folder: &mut Option<RunFolder>,
         state: &CheckpointState,
         optimizer: &AdamW,
         ema: Option<&Ema>,
     ) -> TrainError {
-        let flushed = folder.flush();
+        let flushed = folder.iter_mut().try_for_each(RunFolder::flush);
         let stopped = match error {
             StepError::Failed(error) => Ok(error),
+            StepError::NonFinite(fault) if folder.is_none() => {
+                Ok(fault.error(Fault::folder(&self.options.out, fault.step)))
+            }
             StepError::NonFinite(fault) => self.keep_fault(&fault, state, optimizer, ema),
         };
         flushed.and(stopped).unwrap_or_else(|error| error)
@@ -335,15 +412,15 @@ impl Training<'_> {
     /// Evaluates the final weights and writes images.
     fn finish(
         &self,
-        folder: &mut RunFolder,
+        folder: &mut Option<RunFolder>,
         objective: &mut dyn Objective,
         step: u64,
         on_event: OnEvent<'_>,
     ) -> Result<Record, TrainError> {
         let record = objective.evaluate(step)?;
         report(folder, record.clone(), on_event)?;
-        self.images(folder, objective, step, "final", on_event)?;
-        folder.flush()?;
+        self.images(folder.as_mut(), objective, step, "final", on_event)?;
+        folder.iter_mut().try_for_each(RunFolder::flush)?;
         on_event(TrainEvent::Finished { step });
         Ok(record)
     }
@@ -361,13 +438,16 @@ impl Training<'_> {
 
     fn save(
         &self,
-        folder: &mut RunFolder,
+        folder: &mut Option<RunFolder>,
         state: &mut CheckpointState,
         optimizer: &AdamW,
         ema: Option<&Ema>,
         clock: &SessionClock,
         on_event: OnEvent<'_>,
     ) -> Result<(), TrainError> {
+        let Some(folder) = folder else {
+            return self.require_finite(state.step);
+        };
         // Records are flushed first: a checkpoint must not be ahead of them.
         folder.flush()?;
         if folder.checkpoint_step == Some(state.step) {
@@ -394,15 +474,15 @@ impl Training<'_> {
 
     fn images(
         &self,
-        folder: &mut RunFolder,
+        folder: Option<&mut RunFolder>,
         objective: &mut dyn Objective,
         step: u64,
         name: &str,
         on_event: OnEvent<'_>,
     ) -> Result<(), TrainError> {
-        if self.plan.log.num_images == 0 {
+        let Some(folder) = folder.filter(|_| self.plan.log.num_images > 0) else {
             return Ok(());
-        }
+        };
         if let Some(images) = objective.images()? {
             let path = folder.images(step, name, &images)?;
             on_event(TrainEvent::ImagesWritten { path });
@@ -447,6 +527,11 @@ fn averaged<T>(ema: &mut Option<Ema>, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Without their names, in their order.
+fn tensors(named: impl IntoIterator<Item = (String, Tensor)>) -> Vec<Tensor> {
+    named.into_iter().map(|(_, tensor)| tensor).collect()
+}
+
 fn is_due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
@@ -463,8 +548,10 @@ fn note_best(state: &mut CheckpointState, record: &Record, checkpoint_every: u64
     }
 }
 
-fn report(folder: &mut RunFolder, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
-    folder.record(&record)?;
+fn report(folder: &mut Option<RunFolder>, record: Record, on_event: OnEvent<'_>) -> Result<(), TrainError> {
+    if let Some(folder) = folder {
+        folder.record(&record)?;
+    }
     let loss = record.scalars.get("loss");
     let is_bad_loss = record.kind == Record::VALIDATION && loss.is_some_and(|loss| !loss.is_finite());
     let warning = is_bad_loss.then(|| {

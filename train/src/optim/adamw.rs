@@ -6,7 +6,8 @@
 //! and a dozen operations elsewhere, however many layers there are. Weights that are loaded later must be
 //! copied into the tensors (`copy_`); their storage must not be replaced.
 //!
-//! Gradient accumulation: [`AdamW::accumulate`] for all micro-batches but the last, then [`AdamW::step`].
+//! Gradient accumulation: [`AdamW::accumulate`] for each micro-batch, then [`AdamW::apply`]. What was accumulated may be
+//! summed over ranks in between: it is one flat tensor a group.
 //!
 //! A group may be frozen for its first steps: [`AdamW::freeze`] before each forward pass takes its gradients away and gives
 //! them back, and its moments begin when it moves.
@@ -329,21 +330,59 @@ impl AdamW {
             .collect())
     }
 
-    /// One step down the gradient of `loss` and of all that was accumulated; returns its norm before clipping.
+    /// One step down the gradient of `loss` and of all that was accumulated: see [`AdamW::apply`].
+    ///
+    /// # Errors
+    /// Where gradient or update are not finite, or torch fails.
+    pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<f64, TrainError> {
+        self.accumulate(loss)?;
+        self.apply(learning_rate)
+    }
+
+    /// One step down the accumulated gradient; returns its norm before clipping.
     ///
     /// Parameters that the loss does not depend on are left alone, weight decay included.
     ///
     /// # Errors
     /// Where gradient or update are not finite, or torch fails. Nothing is changed then, and the gradient is kept for
     /// [`gradients`](Self::gradients).
-    pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<f64, TrainError> {
-        self.accumulate(loss)?;
+    pub fn apply(&mut self, learning_rate: f64) -> Result<f64, TrainError> {
         let mut gradients = std::mem::take(&mut self.accumulated);
         let norm = no_grad(|| self.update(&mut gradients, learning_rate));
         if norm.is_err() {
             self.accumulated = gradients;
         }
         norm
+    }
+
+    /// Whether the next step is the first that moves some parameters. Which of those have a gradient is found then.
+    pub(crate) fn begins(&self) -> bool {
+        let mut parameters = self.parameters.iter();
+        parameters.any(|parameter| parameter.is_first_moved(self.num_steps))
+    }
+
+    /// The names of the parameters that move, in their order.
+    pub(crate) fn moved(&self) -> Vec<String> {
+        let members = self.groups.iter().flat_map(|group| &group.members);
+        let mut members: Vec<usize> = members.copied().collect();
+        members.sort_unstable();
+        let name = |member: usize| self.parameters[member].name.clone();
+        members.into_iter().map(name).collect()
+    }
+
+    /// Makes these parameters move, as the gradients of another rank say.
+    pub(crate) fn move_also(&mut self, names: &[String]) {
+        let is_named = |parameter: &Parameter| names.contains(&parameter.name);
+        let chosen: Vec<bool> = self.parameters.iter().map(is_named).collect();
+        no_grad(|| self.flatten_parameters(&chosen));
+    }
+
+    /// The accumulated gradient, one flat tensor a group; zeros where there was no micro-batch.
+    pub(crate) fn accumulated(&mut self) -> &[Tensor] {
+        if self.accumulated.is_empty() {
+            self.accumulated = self.groups.iter().map(|group| group.flat.zeros_like()).collect();
+        }
+        &self.accumulated
     }
 
     /// The accumulated gradient of each parameter that has one, by name.
@@ -522,10 +561,8 @@ impl AdamW {
                 _ => return Err(TrainError::OptimizerState { name: name.clone() }),
             }
         }
-        self.num_steps = num_steps;
-        self.groups.clear();
+        self.allocate(num_steps, &has_gradient);
         no_grad(|| {
-            self.flatten_parameters(&has_gradient);
             let loaded: BTreeMap<String, Tensor> = state.into_iter().collect();
             for (name, mut moments) in self.state() {
                 let loaded = loaded.get(&name).ok_or(TrainError::OptimizerState { name })?;
@@ -533,6 +570,20 @@ impl AdamW {
             }
             Ok(())
         })
+    }
+
+    /// Allocates the buffers of the parameters that have `moved` in `num_steps` steps, as the state of another rank has
+    /// them: [`AdamW::state`] is then to be filled.
+    pub(crate) fn allocate_moved(&mut self, num_steps: i64, moved: &[String]) {
+        let has_moved = |parameter: &Parameter| moved.contains(&parameter.name);
+        let has_moved: Vec<bool> = self.parameters.iter().map(has_moved).collect();
+        self.allocate(num_steps, &has_moved);
+    }
+
+    fn allocate(&mut self, num_steps: i64, has_moved: &[bool]) {
+        self.num_steps = num_steps;
+        self.groups.clear();
+        no_grad(|| self.flatten_parameters(has_moved));
     }
 }
 

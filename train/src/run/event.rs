@@ -96,6 +96,8 @@ pub enum TrainEvent {
         device: String,
         /// Threads of torch.
         num_threads: usize,
+        /// Processes that train together.
+        num_ranks: usize,
     },
     /// The run that is resumed has taken all its steps: nothing is done.
     FinishedBefore {

@@ -55,13 +55,28 @@ impl Request {
             .map_err(|error| invalid(format!("{}: {}", path.display(), error.message())))
     }
 
+    /// From [`Request::to_toml`].
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn from_toml(text: &str) -> Result<Self, TrainError> {
+        toml::from_str(text).map_err(|error| invalid(error.message()))
+    }
+
+    /// As TOML.
+    ///
+    /// # Errors
+    /// Where a number does not fit into TOML: a seed above 2^63.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string(self).map_err(|error| invalid(error.to_string()))
+    }
+
     /// Writes it into the folder of a run.
     ///
     /// # Errors
-    /// Where it cannot be written, or a number does not fit into TOML: a seed above 2^63.
+    /// Where it cannot be written, or is no TOML.
     pub fn write(&self, run: &Path) -> Result<(), TrainError> {
-        let text = toml::to_string(self).map_err(|error| invalid(error.to_string()))?;
-        write_atomic(&run.join(REQUEST_FILE), text.as_bytes())
+        write_atomic(&run.join(REQUEST_FILE), self.to_toml()?.as_bytes())
     }
 
     /// Whether both ask for the same, wherever it is computed.

@@ -10,6 +10,7 @@
 //!
 //! The weights of the last step are scored, unless `select` says otherwise. Voting is off unless asked for.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,10 +27,12 @@ use super::selection::{Best, BestWeights};
 use super::session::{Session, Wanted};
 use super::settings::active_settings;
 use super::vote::Votes;
-use super::{DataChoice, OpenData, evaluation_batches, require_exact, require_finite, train_batches};
+use super::{
+    DataChoice, OpenData, evaluation_batches, require_exact, require_finite, sums_over_ranks, train_batches,
+};
 use crate::config::{self, Config, Plan, Selection, invalid};
 use crate::data::batch::{Batch, CpuBatch};
-use crate::data::collator::ViewSampling;
+use crate::data::collator::{Collator, ViewSampling};
 use crate::data::loader::Loader;
 use crate::data::source::SampleSource;
 use crate::engine::objective::{Loss, Objective};
@@ -167,7 +170,7 @@ pub fn finetune<T: Task>(
         inputs: &inputs,
     };
     let mut session = Session::open(&wanted, options, on_event)?;
-    if let Some(result) = session.finished_as_asked(on_event) {
+    if let Some(result) = session.finished_as_asked(on_event)? {
         return Ok(Some(result));
     }
     let choice = DataChoice {
@@ -178,7 +181,7 @@ pub fn finetune<T: Task>(
     let (init, init_sha256) = session.read_init(on_event)?;
     let (mut plan, train) = data.plan(None, config, task, labels_per_class, &init_sha256)?;
     session.settle(&mut plan, on_event)?;
-    if let Some(result) = session.finished(on_event) {
+    if let Some(result) = session.finished(on_event)? {
         return Ok(Some(result));
     }
     let evaluation: Arc<dyn SampleSource> = Arc::new(data.rows(plan.data.evaluation_split)?);
@@ -197,8 +200,6 @@ pub fn finetune<T: Task>(
     );
     let mut metadata = trained_on.to_metadata();
     metadata.extend(encoder_metadata(T::ENCODER_PREFIX, &plan.encoder));
-    let mut best_metadata = metadata.clone();
-    best_metadata.insert(String::from("config_sha256"), plan.identity_sha256());
     let training = Training {
         plan: &plan,
         options,
@@ -217,12 +218,7 @@ pub fn finetune<T: Task>(
             Selection::Validation => Some(Arc::new(data.rows(Split::Val)?)),
             Selection::Last | Selection::BestOnTest => None,
         },
-        best: match plan.phase.select {
-            Selection::Last => None,
-            Selection::Validation | Selection::BestOnTest => {
-                Some(BestWeights::open(&options.out, best_metadata)?)
-            }
-        },
+        best: open_best(&plan, options, &training.metadata)?,
         options,
         score: None,
     };
@@ -239,7 +235,6 @@ pub fn finetune<T: Task>(
     else {
         return Ok(None);
     };
-    provenance::save(&plan, options, &store, training.metadata)?;
     let provenance = Provenance {
         selected,
         rows_sha256: rows_sha256(evaluation.as_ref()),
@@ -247,10 +242,28 @@ pub fn finetune<T: Task>(
         ..Provenance::of_training(&plan, &data, options, &summary, &trained_on)
     };
     let result = Scored { provenance, score };
-    write_files::<T>(&options.out, &result)?;
-    run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
-    best.map_or(Ok(()), BestWeights::remove)?;
+    if options.ranks.is_first() {
+        provenance::save(&plan, options, &store, training.metadata)?;
+        write_files::<T>(&options.out, &result)?;
+        run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
+        best.map_or(Ok(()), BestWeights::remove)?;
+    }
+    options.ranks.wait("finishing")?;
     Ok(Some(result))
+}
+
+/// What keeps the best weights of a run that selects them, on rank 0.
+fn open_best(
+    plan: &Plan,
+    options: &RunOptions,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Option<BestWeights>, TrainError> {
+    if plan.phase.select == Selection::Last || !options.ranks.is_first() {
+        return Ok(None);
+    }
+    let mut metadata = metadata.clone();
+    metadata.insert(String::from("config_sha256"), plan.identity_sha256());
+    BestWeights::open(&options.out, metadata).map(Some)
 }
 
 /// A frozen encoder is one that has learned something, as a rule.
@@ -369,31 +382,40 @@ pub(super) fn measure<T: Task>(
     votes: Votes,
     options: &RunOptions,
 ) -> Result<T::Score, TrainError> {
+    let RunOptions {
+        device,
+        loader_threads,
+        ranks,
+        ..
+    } = options;
     let plain = evaluation_batches(plan, Arc::clone(rows), ViewSampling::None, T::EVALUATION_BATCH);
     let steps = 0..plain.sampler().steps_per_epoch();
+    let start =
+        |batches: &Arc<Collator>, threads| Loader::of_place(batches, steps.clone(), ranks.place(), threads);
     let mut augmented: Vec<Loader> = votes
         .augmented(plan, rows, T::EVALUATION_BATCH)
-        .map(|batches| Loader::start(&batches, steps.clone(), 1))
+        .map(|batches| start(&batches, 1))
         .collect();
-    let mut plain = Loader::start(&plain, steps.clone(), options.loader_threads);
-    let next = |batches: &mut Loader| batches.next().expect("all votes have the same steps");
-    let mut sums = Sums::default();
-    for batch_idx in steps {
-        let cpu_batch = next(&mut plain)?;
-        let mut batch = cpu_batch.to_tensors(options.device);
+    let of_batch = |cpu_batch: Result<CpuBatch, TrainError>| {
+        let cpu_batch = cpu_batch?;
+        let mut batch = cpu_batch.to_tensors(*device);
         let predict = |batch: &Batch| no_grad(|| task.predict(batch));
         let mut predictions = predict(&batch);
         for vote in &mut augmented {
-            predictions += predict(&next(vote)?.to_tensors(options.device));
+            let of_vote = vote.next().expect("all votes have the same steps")?;
+            predictions += predict(&of_vote.to_tensors(*device));
         }
-        let rescaled = votes.rescaled(&batch.cloud, plan.phase.augmentation.scale, batch_idx);
+        let rescaled = votes.rescaled(&batch.cloud, plan.phase.augmentation.scale, cpu_batch.step);
         for cloud in rescaled {
             batch.cloud = cloud;
             predictions += predict(&batch);
         }
         require_finite(&predictions, &cpu_batch)?;
+        let mut sums = Sums::default();
         task.score(&cpu_batch, &predictions, &mut sums)?;
-    }
+        Ok(sums)
+    };
+    let sums = sums_over_ranks(ranks, start(&plain, *loader_threads).map(of_batch))?;
     Ok(task.finish(&sums))
 }
 
@@ -427,8 +449,15 @@ impl<T: Task> FinetuneObjective<'_, T> {
 
     /// Loads the weights that were selected and scores them; those of the last step are there and scored already.
     fn select(&mut self) -> Result<Option<Best>, TrainError> {
-        let Some(best) = &self.best else { return Ok(None) };
-        let selected = best.load(self.store)?;
+        const ACTION: &str = "sharing the selected weights";
+        if self.plan.phase.select == Selection::Last {
+            return Ok(None);
+        }
+        let ranks = &self.options.ranks;
+        let load = |best: &BestWeights| best.load(self.store);
+        let selected = ranks.share(ACTION, || Ok(self.best.as_ref().map(load).transpose()?.flatten()))?;
+        let weights: BTreeMap<String, Tensor> = self.store.variables().into_iter().collect();
+        ranks.broadcast(&weights.into_values().collect::<Vec<_>>(), ACTION)?;
         self.score = Some(self.measure(&self.evaluation)?);
         Ok(selected)
     }

@@ -50,8 +50,10 @@ use crate::data::sampler::{BatchSampler, LastBatch, RowOrder, Shuffle};
 use crate::data::source::{SampleSource, ShardSource, SourceSet, is_among};
 use crate::error::TrainError;
 use crate::method::{self, Inputs, MethodKind};
+use crate::ranks::Ranks;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::weights::{EncoderWeights, read_encoder};
+use crate::scalar::Sums;
 use crate::weights::checkpoint::WeightReport;
 use crate::weights::safetensors::{file_sha256, is_finite};
 
@@ -575,6 +577,24 @@ pub fn evaluation_batches(
         shuffle: None,
     };
     Arc::new(Collator::new(source, sampler, loader_options(plan, content)))
+}
+
+/// The sums of an evaluation whose batches are dealt out to the ranks, from those of each batch that this one takes. They are
+/// added in the order of the batches, so that the number of ranks does not show.
+fn sums_over_ranks(
+    ranks: &Ranks,
+    own: impl Iterator<Item = Result<Sums, TrainError>>,
+) -> Result<Sums, TrainError> {
+    let own = own.collect::<Result<Vec<Sums>, TrainError>>()?;
+    let of_ranks = ranks.gather(own, "adding the scores up")?;
+    let num_rounds = of_ranks.iter().map(Vec::len).max().unwrap_or(0);
+    let mut sums = Sums::default();
+    for round in 0..num_rounds {
+        for of_batch in of_ranks.iter().filter_map(|of_rank| of_rank.get(round)) {
+            sums.merge(of_batch);
+        }
+    }
+    Ok(sums)
 }
 
 /// The encoder to start from, where there is one, and the hash of its file, or "none".

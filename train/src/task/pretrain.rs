@@ -14,7 +14,7 @@ use tch::{Device, Tensor, no_grad};
 
 use super::session::{Session, Wanted};
 use super::settings::active_settings;
-use super::{DataChoice, evaluation_batches, require_exact, train_batches};
+use super::{DataChoice, evaluation_batches, require_exact, sums_over_ranks, train_batches};
 use crate::config::{Config, ContinuedFrom, MixPlan, Plan, Task, invalid};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::data::collator::{Collator, RowContent, ViewSampling};
@@ -106,8 +106,7 @@ impl PretrainResult {
 struct PretrainObjective<'a> {
     method: &'a dyn Method,
     evaluation: Arc<Collator>,
-    device: Device,
-    loader_threads: usize,
+    options: &'a RunOptions,
     num_images: usize,
 }
 
@@ -156,14 +155,14 @@ pub fn pretrain_with(
         inputs: &inputs,
     };
     let mut session = Session::open(&wanted, options, on_event)?;
-    if let Some(result) = session.finished_as_asked(on_event) {
+    if let Some(result) = session.finished_as_asked(on_event)? {
         return Ok(Some(result));
     }
     let data = session.open_data(DataChoice::of(&config.data))?;
     let (init, init_sha256) = session.read_init(on_event)?;
     let (mut plan, train) = data.plan(Some(kind), config, Task::Pretrain, 0, &init_sha256)?;
     session.settle(&mut plan, on_event)?;
-    if let Some(result) = session.finished(on_event) {
+    if let Some(result) = session.finished(on_event)? {
         return Ok(Some(result));
     }
     let split = plan.data.evaluation_split;
@@ -211,27 +210,40 @@ pub fn pretrain_with(
     let mut objective = PretrainObjective {
         method: method.as_ref(),
         evaluation,
-        device: options.device,
-        loader_threads: options.loader_threads,
+        options,
         num_images: plan.log.num_images,
     };
     let summary = training.run(&mut objective, cancel, on_event)?;
     let Some(result) = result(&plan, options, &store, &baselines, &summary) else {
         return Ok(None);
     };
+    if options.ranks.is_first() {
+        write_result(&plan, options, method.as_ref(), &store, &result)?;
+    }
+    options.ranks.wait("finishing")?;
+    Ok(Some(result))
+}
+
+/// Writes the encoder and the result into the run's folder.
+fn write_result(
+    plan: &Plan,
+    options: &RunOptions,
+    method: &dyn Method,
+    store: &VarStore,
+    result: &PretrainResult,
+) -> Result<(), TrainError> {
     let mut metadata = BTreeMap::from([
         (String::from("config_sha256"), plan.identity_sha256()),
         (String::from("data_sha256"), plan.data_sha256.clone()),
-        (String::from("num_steps"), summary.step.to_string()),
+        (String::from("num_steps"), result.num_steps.to_string()),
     ]);
     metadata.extend(encoder_metadata("", &plan.encoder));
     write_tensors(
         &options.out.join(ENCODER_FILE),
-        encoder_tensors(&store, method.encoder_prefix()),
+        encoder_tensors(store, method.encoder_prefix()),
         &metadata,
     )?;
-    run::write_json(&options.out.join(run::RESULT_FILE), &result)?;
-    Ok(Some(result))
+    run::write_json(&options.out.join(run::RESULT_FILE), result)
 }
 
 /// Content of rows beside points, in training and in evaluation.
@@ -354,7 +366,7 @@ impl Iterator for LazyBatches<'_> {
 
 impl PretrainObjective<'_> {
     fn prepared(&self, cpu_batch: &CpuBatch) -> Result<Batch, TrainError> {
-        let mut batch = cpu_batch.to_tensors(self.device);
+        let mut batch = cpu_batch.to_tensors(self.options.device);
         no_grad(|| self.method.prepare(&mut batch))?;
         Ok(batch)
     }
@@ -367,11 +379,19 @@ impl Objective for PretrainObjective<'_> {
 
     fn evaluate(&mut self, step: u64) -> Result<Record, TrainError> {
         let num_batches = self.evaluation.sampler().steps_per_epoch();
-        let mut sums = Sums::default();
-        for cpu_batch in Loader::start(&self.evaluation, 0..num_batches, self.loader_threads) {
+        let RunOptions {
+            ranks,
+            loader_threads,
+            ..
+        } = self.options;
+        let batches = Loader::of_place(&self.evaluation, 0..num_batches, ranks.place(), *loader_threads);
+        let of_batch = |cpu_batch: Result<CpuBatch, TrainError>| {
             let batch = self.prepared(&cpu_batch?)?;
+            let mut sums = Sums::default();
             no_grad(|| self.method.evaluate(&batch, &mut sums));
-        }
+            Ok(sums)
+        };
+        let sums = sums_over_ranks(ranks, batches.map(of_batch))?;
         Ok(Record::new(Record::VALIDATION, step, self.method.scalars(&sums)))
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tch::Device;
 use tch::nn::VarStore;
@@ -17,6 +18,7 @@ use crate::engine::step::{StepError, Stepper};
 use crate::error::TrainError;
 use crate::method::{self, MethodKind};
 use crate::optim::AdamW;
+use crate::ranks::{Place, Ranks};
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::fault::{FAULT_FILE, Fault, run_of};
 use crate::run::request::Request;
@@ -247,15 +249,17 @@ impl Recorded {
     ) -> Result<Replayed, TrainError> {
         let Checkpoint { path, state, .. } = &self.checkpoint;
         checkpoint::load(path, &state.plan_sha256, store, &mut optimizer)?;
-        let cpu_batch = batches.batch(state.step)?;
-        if cpu_batch.ids != self.fault.ids {
-            let now = cpu_batch.ids.join(", ");
+        let batch = batches.micro_batches(state.step, self.plan.phase.accumulation_steps, Place::ALONE)?;
+        let ids: Vec<String> = batch.own.iter().flat_map(|(_, part)| part.ids.clone()).collect();
+        if ids != self.fault.ids {
+            let now = ids.join(", ");
             on_event(TrainEvent::Note(format!(
                 "the batch has other samples now: {now}"
             )));
         }
-        let steps = Stepper::new(&self.plan, store, options.device, options.num_threads);
-        let now = match steps.take(&cpu_batch, loss, &mut optimizer, state.step) {
+        let (alone, never) = (Ranks::default(), AtomicBool::new(false));
+        let steps = Stepper::new(&self.plan, store, options.device, options.num_threads, &alone);
+        let now = match steps.take(&batch, loss, &mut optimizer, state.step, &never) {
             Ok(_) => None,
             Err(StepError::NonFinite(fault)) => Some(*fault),
             Err(StepError::Failed(error)) => return Err(error),

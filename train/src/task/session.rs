@@ -1,16 +1,21 @@
 //! How a session of training begins: anew, from the newest checkpoint of the run in the folder, or from that of another
 //! run, which the new one continues with other steps or another learning rate.
+//!
+//! On several ranks, rank 0 alone looks into folders of runs. The others hear from it what it found and begin with its plan,
+//! after theirs was compared with it.
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tap_dataset::FolderLock;
 
 use super::{DataChoice, OpenData, read_init};
-use crate::config::{Config, ContinuedFrom, Difference, Plan, Task, listed};
+use crate::config::{Config, ContinuedFrom, Difference, Plan, Task, invalid, listed};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
 use crate::process::device_name;
+use crate::ranks::Ranks;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::fault::run_of;
 use crate::run::request::{Request, is_url, noted};
@@ -52,7 +57,7 @@ pub(super) struct Session<'a, R> {
     _lock: Option<FolderLock>,
 }
 
-impl<'a, R: DeserializeOwned> Session<'a, R> {
+impl<'a, R: Serialize + DeserializeOwned> Session<'a, R> {
     /// Locks the folder, unless its run is finished, and finds the checkpoint to go on from. Damaged checkpoints are
     /// noted. Nothing else is changed.
     ///
@@ -65,6 +70,19 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         on_event: OnEvent<'_>,
     ) -> Result<Self, TrainError> {
         let out = &options.out;
+        if !options.ranks.is_first() {
+            return Ok(Self {
+                options,
+                init: wanted.init,
+                request: request(wanted, options, None, None),
+                begun: None,
+                earlier_request: None,
+                parent: None,
+                checkpoint: None,
+                finished: None,
+                _lock: None,
+            });
+        }
         let is_resumed = options.existing == Existing::Resume;
         let begun = is_resumed.then(|| run::read_plan(out)).transpose()?.flatten();
         let earlier_request = is_resumed.then(|| Request::read(out)).transpose()?.flatten();
@@ -101,20 +119,34 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
 
     /// The result of a run that is finished, if nothing else is asked for than what it was begun with; then there is no
     /// need to read any data.
-    pub(super) fn finished_as_asked(&mut self, on_event: OnEvent<'_>) -> Option<R> {
-        let earlier = self.earlier_request.as_ref()?;
-        self.request
-            .is_same(earlier)
-            .then(|| self.finished(on_event))
-            .flatten()
+    ///
+    /// # Errors
+    /// Where a rank is lost.
+    pub(super) fn finished_as_asked(&mut self, on_event: OnEvent<'_>) -> Result<Option<R>, TrainError> {
+        let is_same = |earlier: &Request| self.request.is_same(earlier);
+        let is_as_asked = self.earlier_request.as_ref().is_some_and(is_same);
+        self.take_finished(is_as_asked, on_event)
     }
 
     /// The result of a run that is finished.
-    pub(super) fn finished(&mut self, on_event: OnEvent<'_>) -> Option<R> {
-        let result = self.finished.take()?;
-        let step = self.begun.as_ref()?.phase.num_steps;
-        on_event(TrainEvent::FinishedBefore { step });
-        Some(result)
+    ///
+    /// # Errors
+    /// Where a rank is lost.
+    pub(super) fn finished(&mut self, on_event: OnEvent<'_>) -> Result<Option<R>, TrainError> {
+        self.take_finished(true, on_event)
+    }
+
+    fn take_finished(&mut self, is_wanted: bool, on_event: OnEvent<'_>) -> Result<Option<R>, TrainError> {
+        let result = if is_wanted { self.finished.take() } else { None };
+        let result = self
+            .options
+            .ranks
+            .share("looking for a finished run", || Ok(result))?;
+        if let (Some(_), Some(begun)) = (&result, &self.begun) {
+            let step = begun.phase.num_steps;
+            on_event(TrainEvent::FinishedBefore { step });
+        }
+        Ok(result)
     }
 
     /// Opens the data.
@@ -136,7 +168,7 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
     }
 
     /// The encoder to start from, and the hash of its file, or "none". Where there is a checkpoint to go on from, the
-    /// encoder of the run need not be there any more.
+    /// encoder of the run need not be there any more. Rank 0 alone reads it: the others have their weights from it later.
     ///
     /// # Errors
     /// Where it cannot be read, or is not the one that the run was begun with.
@@ -144,6 +176,19 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         &self,
         on_event: OnEvent<'_>,
     ) -> Result<(Option<EncoderWeights>, String), TrainError> {
+        let mut init = None;
+        let sha256 = self
+            .options
+            .ranks
+            .share("reading the encoder to start from", || {
+                let (encoder, sha256) = self.read_own_init(on_event)?;
+                init = encoder;
+                Ok(sha256)
+            })?;
+        Ok((init, sha256))
+    }
+
+    fn read_own_init(&self, on_event: OnEvent<'_>) -> Result<(Option<EncoderWeights>, String), TrainError> {
         let plan = self
             .begun
             .as_ref()
@@ -156,13 +201,22 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         read_init(self.init.or(own), on_event)
     }
 
-    /// Compares the plan with that of the run that is resumed or continued. What changes no number may change; what the
-    /// plan cannot know of itself is filled in.
+    /// Compares the plan with that of the run that is resumed or continued, and with those of other ranks. What changes no
+    /// number may change; what the plan cannot know of itself is filled in.
     ///
     /// # Errors
     /// Where a setting differs that changes numbers; a run that continues another may change steps, learning rate and
-    /// optimizer.
+    /// optimizer. Where the micro-batches cannot be shared among the ranks.
     pub(super) fn settle(&mut self, plan: &mut Plan, on_event: OnEvent<'_>) -> Result<(), TrainError> {
+        let ranks = &self.options.ranks;
+        require_shares(plan, ranks)?;
+        if ranks.is_first() {
+            self.settle_first(plan, on_event)?;
+        }
+        settle_among(plan, ranks)
+    }
+
+    fn settle_first(&mut self, plan: &mut Plan, on_event: OnEvent<'_>) -> Result<(), TrainError> {
         match (self.begun.take(), self.parent.take()) {
             (Some(begun), parent) => {
                 self.resume(&begun, parent, plan, on_event)?;
@@ -279,11 +333,15 @@ impl<'a, R: DeserializeOwned> Session<'a, R> {
         Ok(())
     }
 
-    /// Makes the folder ready to be written to, and returns the checkpoint to go on from. What could be refused has been.
+    /// Makes the folder ready to be written to, by rank 0, and returns the checkpoint that this goes on from. What could be
+    /// refused has been.
     ///
     /// # Errors
     /// Where an old run cannot be removed, or the folder cannot be written to.
     pub(super) fn begin(&mut self) -> Result<Option<Checkpoint>, TrainError> {
+        if !self.options.ranks.is_first() {
+            return Ok(None);
+        }
         run::prepare(&self.options.out, self.options.existing)?;
         self.request.write(&self.options.out)?;
         Ok(self.checkpoint.take())
@@ -326,6 +384,49 @@ impl Parent {
             changed,
         })
     }
+}
+
+/// Refuses micro-batches that cannot be dealt out evenly.
+fn require_shares(plan: &Plan, ranks: &Ranks) -> Result<(), TrainError> {
+    let (num_micro_batches, num_ranks) = (plan.phase.accumulation_steps, ranks.world_size());
+    if num_micro_batches.is_multiple_of(num_ranks) {
+        return Ok(());
+    }
+    let table = match plan.task {
+        Task::Pretrain => "pretrain",
+        Task::Segment => "segment",
+        Task::Classify | Task::Other(_) => "finetune",
+    };
+    Err(invalid(format!(
+        "{table}.accumulation_steps = {num_micro_batches}: so many micro-batches cannot be dealt out to {num_ranks} ranks; set {num_ranks} or a multiple of it"
+    )))
+}
+
+/// Compares the plans of all ranks, and takes that of rank 0 but for the cache, which is of a machine.
+fn settle_among(plan: &mut Plan, ranks: &Ranks) -> Result<(), TrainError> {
+    if ranks.is_single() {
+        return Ok(());
+    }
+    // As TOML, which knows infinity.
+    let plans = ranks.gather(plan.to_toml()?, "comparing configurations")?;
+    let plans = plans.iter().map(|text| Plan::from_toml(text));
+    let plans = plans.collect::<Result<Vec<Plan>, TrainError>>()?;
+    let first = &plans[0];
+    for (rank, of_rank) in plans.iter().enumerate() {
+        let mut of_rank = of_rank.clone();
+        // What rank 0 alone can know.
+        of_rank.continued_from.clone_from(&first.continued_from);
+        of_rank.data.keep_listed(&first.data);
+        let differences = first.differences_of_numbers(&of_rank);
+        if !differences.is_empty() {
+            let what = format!("configuration: {},", listed(&differences));
+            return Err(TrainError::OtherRank { rank, what });
+        }
+    }
+    let cache_bytes = plan.data.cache_bytes;
+    plan.clone_from(first);
+    plan.data.cache_bytes = cache_bytes;
+    Ok(())
 }
 
 /// The request of a session; what it leaves open is that of the run before it.

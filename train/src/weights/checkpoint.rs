@@ -52,11 +52,26 @@ pub struct ComputeSpan {
     pub num_threads: usize,
     /// Device.
     pub device: String,
+    /// Processes that computed them together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub num_ranks: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 impl std::fmt::Display for ComputeSpan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plural = if self.num_threads == 1 { "" } else { "s" };
+        if self.num_ranks > 1 {
+            write!(f, "{} ranks, each ", self.num_ranks)?;
+        }
         write!(f, "{} with {} thread{plural}", self.device, self.num_threads)
     }
 }
@@ -140,13 +155,14 @@ impl CheckpointState {
 
     /// Records what the following steps are computed with. Returns a note where the steps so far were computed with
     /// something else.
-    pub fn compute_with(&mut self, num_threads: usize, device: &str) -> Option<String> {
+    pub fn compute_with(&mut self, num_threads: usize, device: &str, num_ranks: usize) -> Option<String> {
         let first_step = self.step;
         self.compute.retain(|span| span.first_step < first_step);
         let now = ComputeSpan {
             first_step,
             num_threads,
             device: device.to_owned(),
+            num_ranks,
         };
         let before = self.compute.last().map(ComputeSpan::to_string);
         if before.as_ref() == Some(&now.to_string()) {
@@ -823,16 +839,16 @@ mod tests {
     #[test]
     fn other_threads_are_noted_from_their_step_on() {
         let mut state = CheckpointState::start(String::from("p"), 1);
-        assert_eq!(state.compute_with(2, "cpu"), None, "a new run");
+        assert_eq!(state.compute_with(2, "cpu", 1), None, "a new run");
         state.step = 4;
-        assert_eq!(state.compute_with(2, "cpu"), None, "as before");
-        let note = state.compute_with(1, "cpu").unwrap();
+        assert_eq!(state.compute_with(2, "cpu", 1), None, "as before");
+        let note = state.compute_with(1, "cpu", 1).unwrap();
         assert!(
             note.contains("step 4") && note.contains("2 threads, from here on cpu with 1 thread:"),
             "{note}"
         );
         // That session took no step.
-        state.compute_with(3, "cuda:0").unwrap();
+        state.compute_with(3, "cuda:0", 1).unwrap();
         let steps: Vec<_> = state
             .compute
             .iter()
@@ -841,7 +857,7 @@ mod tests {
         assert_eq!(steps, [(0, 2), (4, 3)]);
         state.compute.clear();
         assert_eq!(
-            state.compute_with(1, "cpu"),
+            state.compute_with(1, "cpu", 1),
             None,
             "of an earlier version nothing is known"
         );

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tap_train::config::Config;
 use tap_train::engine::trainer::RunOptions;
 use tap_train::method::{MethodKind, find};
+use tap_train::ranks::Ranks;
 use tap_train::run::Existing;
 use tap_train::run::event::TrainEvent;
 use tap_train::task::pretrain::{PretrainResult, pretrain_with};
@@ -58,6 +59,7 @@ pub(crate) fn options(data: &Path, out: PathBuf, existing: Existing, loader_thre
         loader_threads,
         num_threads: 1,
         continue_from: None,
+        ranks: Ranks::default(),
     }
 }
 

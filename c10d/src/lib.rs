@@ -1,0 +1,422 @@
+//! torch's own process groups, c10d, for tensors of [`tch`], which does not wrap them: a key-value store over TCP by which
+//! processes find each other, and collectives over gloo, which is part of libtorch for CPUs.
+//!
+//! What is here is what training of one network in several processes needs. All ranks of a group call the same functions
+//! in the same order; a call returns when this rank's part is done, or with an error when a peer is gone or a time limit
+//! has passed. After an error the group is of no further use.
+//!
+//! There is no authentication, neither in the store nor between ranks: for private networks only. NCCL is left out: it is
+//! part of `libtorch_cuda`, which this workspace opens at run time and does not link to.
+#![allow(
+    unsafe_code,
+    reason = "c10d is C++: functions of the shim are called with pointers to its objects and to tensors"
+)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fmt;
+use std::time::Duration;
+
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+/// What c10d or gloo says of a call that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl Error {
+    /// In one line, without the place in gloo's sources and without a trailing period.
+    fn new(text: &str) -> Self {
+        let text = text.trim().lines().next().unwrap_or_default();
+        let text = match text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+            Some((place, rest)) if place.contains(".cc:") || place.contains(".cpp:") => rest,
+            _ => text,
+        };
+        Self(text.trim_end_matches('.').to_owned())
+    }
+}
+
+/// A result of c10d.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The shim's objects.
+#[repr(C)]
+struct RawStore([u8; 0]);
+#[repr(C)]
+struct RawGroup([u8; 0]);
+
+// src/shim.cpp, which says what `error` is.
+unsafe extern "C" {
+    fn tap_c10d_store_open(
+        host: *const c_char,
+        port: u16,
+        is_server: bool,
+        timeout_ms: i64,
+        error: *mut *mut c_char,
+    ) -> *mut RawStore;
+    fn tap_c10d_store_set(
+        store: *mut RawStore,
+        key: *const c_char,
+        value: *const u8,
+        length: usize,
+        error: *mut *mut c_char,
+    ) -> bool;
+    fn tap_c10d_store_get(
+        store: *mut RawStore,
+        key: *const c_char,
+        length: *mut usize,
+        error: *mut *mut c_char,
+    ) -> *mut u8;
+    fn tap_c10d_store_close(store: *mut RawStore);
+    fn tap_c10d_gloo_open(
+        store: *mut RawStore,
+        prefix: *const c_char,
+        interface: *const c_char,
+        address: *const c_char,
+        rank: c_int,
+        world_size: c_int,
+        timeout_ms: i64,
+        error: *mut *mut c_char,
+    ) -> *mut RawGroup;
+    fn tap_c10d_all_reduce_sum(
+        group: *mut RawGroup,
+        tensors: *const *const C_tensor,
+        count: usize,
+        error: *mut *mut c_char,
+    ) -> bool;
+    fn tap_c10d_broadcast(
+        group: *mut RawGroup,
+        tensors: *const *const C_tensor,
+        count: usize,
+        root: c_int,
+        error: *mut *mut c_char,
+    ) -> bool;
+    fn tap_c10d_all_gather(
+        group: *mut RawGroup,
+        input: *const C_tensor,
+        outputs: *const *const C_tensor,
+        count: usize,
+        error: *mut *mut c_char,
+    ) -> bool;
+    fn tap_c10d_group_close(group: *mut RawGroup);
+    fn free(memory: *mut c_void);
+}
+
+/// Calls a function of the shim with a place for the text of its error.
+fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T> {
+    let mut error = std::ptr::null_mut();
+    let value = call(&raw mut error);
+    if error.is_null() {
+        return Ok(value);
+    }
+    // SAFETY: the shim leaves a text of strdup there, or nothing.
+    let text = unsafe { CStr::from_ptr(error) }.to_string_lossy().into_owned();
+    // SAFETY: the text is of malloc, and nobody else has it.
+    unsafe { free(error.cast()) };
+    Err(Error::new(&text))
+}
+
+fn c_text(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| Error(format!("'{}' has a zero in it", text.escape_debug())))
+}
+
+fn milliseconds(timeout: Duration) -> i64 {
+    i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A key-value store that all ranks see: one process serves it.
+pub struct Store {
+    raw: *mut RawStore,
+}
+
+// SAFETY: TCPStore locks a mutex in each of its operations.
+unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Connects to the store at `host:port`, and serves it, on all interfaces, if `is_server`. Tries for as long as
+    /// `timeout`, which is also that of later calls.
+    ///
+    /// # Errors
+    /// Where the port is taken, or nobody answers in time.
+    pub fn open(host: &str, port: u16, is_server: bool, timeout: Duration) -> Result<Self> {
+        let host = c_text(host)?;
+        let timeout_ms = milliseconds(timeout);
+        // SAFETY: the pointers are to locals that live through the call.
+        let raw = checked(|error| unsafe {
+            tap_c10d_store_open(host.as_ptr(), port, is_server, timeout_ms, error)
+        })?;
+        Ok(Self { raw })
+    }
+
+    /// Sets a value, in place of an earlier one.
+    ///
+    /// # Errors
+    /// Where the server is gone.
+    pub fn set(&self, key: &str, value: &[u8]) -> Result<()> {
+        let key = c_text(key)?;
+        // SAFETY: the store lives as long as `self`, the other pointers are to what lives through the call.
+        checked(|error| unsafe {
+            tap_c10d_store_set(self.raw, key.as_ptr(), value.as_ptr(), value.len(), error)
+        })
+        .map(drop)
+    }
+
+    /// The value of a key, if there is one now.
+    ///
+    /// # Errors
+    /// Where the server is gone.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let key = c_text(key)?;
+        let mut length = 0;
+        // SAFETY: the store lives as long as `self`, the other pointers are to what lives through the call.
+        let value =
+            checked(|error| unsafe { tap_c10d_store_get(self.raw, key.as_ptr(), &raw mut length, error) })?;
+        if value.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: the shim says how many bytes it left there.
+        let bytes = unsafe { std::slice::from_raw_parts(value, length) }.to_vec();
+        // SAFETY: they are of malloc, and nobody else has them.
+        unsafe { free(value.cast()) };
+        Ok(Some(bytes))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // SAFETY: it is the shim's, and is closed once.
+        unsafe { tap_c10d_store_close(self.raw) };
+    }
+}
+
+/// How a rank is reached by the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interface {
+    /// By the network interface of this name, as in `eth0`.
+    Named(String),
+    /// By this address, or host name, of its own.
+    Address(String),
+}
+
+/// The place of a process in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// From 0 on.
+    pub rank: usize,
+    /// Number of ranks.
+    pub world_size: usize,
+}
+
+/// Ranks that are connected with each other, by gloo. Tensors are dense ones of a CPU.
+pub struct Group {
+    raw: *mut RawGroup,
+    place: Place,
+    /// The ranks' addresses are in it, and what it is served by goes away with it.
+    _store: Store,
+}
+
+// SAFETY: a process group may be used from any thread, by one at a time or under its own mutex.
+unsafe impl Send for Group {}
+// SAFETY: ProcessGroupGloo takes its work through a queue under a mutex.
+unsafe impl Sync for Group {}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    /// Connects with all other ranks, which write their addresses into the store under `prefix`: one that no earlier group
+    /// used there.
+    ///
+    /// # Errors
+    /// Where the interface does not exist, or not all have come before `timeout`, which is also that of each collective.
+    pub fn gloo(
+        store: Store,
+        prefix: &str,
+        interface: &Interface,
+        place: Place,
+        timeout: Duration,
+    ) -> Result<Self> {
+        let (name, address) = match interface {
+            Interface::Named(name) => (name.as_str(), ""),
+            Interface::Address(address) => ("", address.as_str()),
+        };
+        let (prefix, name, address) = (c_text(prefix)?, c_text(name)?, c_text(address)?);
+        let timeout_ms = milliseconds(timeout);
+        let raw = checked(|error| {
+            // SAFETY: the store lives through the call, and the shim keeps a reference of its own to what is in it; the
+            // other pointers are to locals.
+            unsafe {
+                tap_c10d_gloo_open(
+                    store.raw,
+                    prefix.as_ptr(),
+                    name.as_ptr(),
+                    address.as_ptr(),
+                    place.rank as c_int,
+                    place.world_size as c_int,
+                    timeout_ms,
+                    error,
+                )
+            }
+        })?;
+        Ok(Self {
+            raw,
+            place,
+            _store: store,
+        })
+    }
+
+    /// Where this process stands.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Puts the sum over all ranks into each tensor.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late.
+    pub fn all_reduce_sum(&self, tensors: &[Tensor]) -> Result<()> {
+        let raw = pointers(tensors);
+        // SAFETY: group and tensors live through the call, which waits for the work on them.
+        checked(|error| unsafe { tap_c10d_all_reduce_sum(self.raw, raw.as_ptr(), raw.len(), error) })
+            .map(drop)
+    }
+
+    /// Puts the numbers of the tensors of rank `root` into those of all others.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late.
+    pub fn broadcast(&self, tensors: &[Tensor], root: usize) -> Result<()> {
+        let (raw, root) = (pointers(tensors), root as c_int);
+        // SAFETY: group and tensors live through the call, which waits for the work on them.
+        checked(|error| unsafe { tap_c10d_broadcast(self.raw, raw.as_ptr(), raw.len(), root, error) })
+            .map(drop)
+    }
+
+    /// The tensor of each rank, in their order; it has the same shape and kind on all.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late.
+    pub fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>> {
+        let gathered: Vec<Tensor> = (0..self.place.world_size).map(|_| tensor.zeros_like()).collect();
+        let raw = pointers(&gathered);
+        // SAFETY: group and tensors live through the call, which waits for the work on them.
+        checked(|error| unsafe {
+            tap_c10d_all_gather(self.raw, tensor.as_ptr(), raw.as_ptr(), raw.len(), error)
+        })?;
+        Ok(gathered)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // SAFETY: it is the shim's, and is closed once.
+        unsafe { tap_c10d_group_close(self.raw) };
+    }
+}
+
+fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
+    tensors.iter().map(Tensor::as_ptr).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    fn free_port() -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        listener.local_addr().unwrap().port()
+    }
+
+    fn join(port: u16, rank: usize, timeout: Duration) -> Group {
+        let store = Store::open("127.0.0.1", port, rank == 0, TIMEOUT).unwrap();
+        let place = Place { rank, world_size: 2 };
+        let loopback = Interface::Address(String::from("127.0.0.1"));
+        Group::gloo(store, "test", &loopback, place, timeout).unwrap()
+    }
+
+    #[test]
+    fn two_ranks_sum_gather_and_broadcast() {
+        let port = free_port();
+        let of_rank = move |rank: usize| {
+            let group = join(port, rank, TIMEOUT);
+            let number = rank as f32 + 1.0;
+            let mut tensors = [
+                Tensor::from_slice(&[number, 2.0]),
+                Tensor::from_slice(&[0.25_f64; 3]),
+            ];
+            group.all_reduce_sum(&tensors).unwrap();
+            let gathered = group.all_gather(&Tensor::from_slice(&[rank as i64])).unwrap();
+            let gathered: Vec<i64> = gathered.iter().map(|of_rank| of_rank.int64_value(&[0])).collect();
+            let sums = Vec::<f32>::try_from(&tensors[0]).unwrap();
+            tensors[1] = Tensor::from_slice(&[number]);
+            group.broadcast(&tensors[1..], 0).unwrap();
+            (sums, gathered, tensors[1].double_value(&[0]))
+        };
+        let other = thread::spawn(move || of_rank(1));
+        let expected = (vec![3.0, 4.0], vec![0, 1], 1.0);
+        assert_eq!(of_rank(0), expected, "rank 0");
+        assert_eq!(other.join().unwrap(), expected, "rank 1");
+    }
+
+    #[test]
+    fn a_store_has_what_was_set_last_and_nothing_else() {
+        let port = free_port();
+        let server = Store::open("127.0.0.1", port, true, TIMEOUT).unwrap();
+        let client = Store::open("127.0.0.1", port, false, TIMEOUT).unwrap();
+        assert_eq!(client.get("key").unwrap(), None, "not yet");
+        for value in [&b"one"[..], b"", b"two\0three"] {
+            server.set("key", value).unwrap();
+            assert_eq!(client.get("key").unwrap().as_deref(), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_or_silent_is_an_error_of_one_line() {
+        for is_gone in [true, false] {
+            let port = free_port();
+            let (done, wait) = std::sync::mpsc::channel::<()>();
+            let other = thread::spawn(move || {
+                let group = join(port, 1, TIMEOUT);
+                if !is_gone {
+                    let _ = wait.recv();
+                }
+                drop(group);
+            });
+            let group = join(port, 0, Duration::from_secs(1));
+            if is_gone {
+                other.join().unwrap();
+                group.all_reduce_sum(&[Tensor::from_slice(&[1.0])]).unwrap_err();
+                continue;
+            }
+            let error = group.all_reduce_sum(&[Tensor::from_slice(&[1.0])]).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                !text.is_empty() && !text.contains('\n') && !text.starts_with('['),
+                "{text}"
+            );
+            drop(done);
+            other.join().unwrap();
+        }
+    }
+}

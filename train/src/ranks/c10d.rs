@@ -1,0 +1,204 @@
+//! Ranks that speak by torch's c10d, over gloo.
+//!
+//! A store may outlive a group: `torchrun` keeps its own through every restart, with the keys of the ranks before. So a
+//! group first agrees on a name that no other has ([`agree`]), under which its ranks then find each other. (torch counts
+//! restarts in `TORCHELASTIC_RESTART_COUNT` instead, which differs among machines where some came later: pytorch#135712.)
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::UdpSocket;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tap_c10d::{Group, Interface, Place, Store};
+use tch::Tensor;
+
+use super::{Launch, ProcessGroup};
+
+/// How often a rank looks whether another has written.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The network interface for gloo, by the variable that torch reads too.
+const INTERFACE_VARIABLE: &str = "GLOO_SOCKET_IFNAME";
+
+/// Connects this rank with all others.
+pub(super) fn connect(launch: &Launch, timeout: Duration) -> Result<Group, String> {
+    let Launch {
+        rank,
+        world_size,
+        host,
+        port,
+        is_served,
+        ..
+    } = launch;
+    let is_server = *rank == 0 && !is_served;
+    let store = Store::open(host, *port, is_server, timeout)
+        .map_err(|error| format!("{error}, with rank 0 at {host}:{port}"))?;
+    let place = Place {
+        rank: *rank,
+        world_size: *world_size,
+    };
+    let name = agree(&store, place, timeout)?;
+    let interface = interface(host, *port)?;
+    let group = Group::gloo(store, &format!("tap/{name}"), &interface, place, timeout);
+    group.map_err(|error| format!("{error}, from {interface:?}"))
+}
+
+/// A name that all ranks of this start have, and no earlier one in the same store.
+///
+/// Rank 0 draws a name and publishes it; each other rank answers under that name with a number that it draws; rank 0
+/// then publishes the numbers. A rank that finds its own among them has the name of this start: of an earlier one it would
+/// find the number of its predecessor.
+fn agree(store: &Store, place: Place, timeout: Duration) -> Result<String, String> {
+    const FIRST: &str = "tap/first";
+    let answer = |name: &str, rank: usize| format!("tap/{name}/answer/{rank}");
+    let all = |name: &str| format!("tap/{name}/all");
+    let text = |key: &str| -> Result<Option<String>, String> {
+        let value = store.get(key).map_err(|error| error.to_string())?;
+        Ok(value.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    let set = |key: &str, value: &str| {
+        let set = store.set(key, value.as_bytes());
+        set.map_err(|error| error.to_string())
+    };
+    let own = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+    let begin = Instant::now();
+    let others: Vec<usize> = (1..place.world_size).collect();
+    if place.rank == 0 {
+        set(FIRST, &own)?;
+        let mut answers: Vec<Option<String>> = vec![None; others.len()];
+        loop {
+            for (rank, found) in others.iter().zip(&mut answers) {
+                if found.is_none() {
+                    *found = text(&answer(&own, *rank))?;
+                }
+            }
+            let missing: Vec<String> = others
+                .iter()
+                .zip(&answers)
+                .filter(|(_, found)| found.is_none())
+                .map(|(rank, _)| rank.to_string())
+                .collect();
+            if missing.is_empty() {
+                break;
+            }
+            if begin.elapsed() > timeout {
+                return Err(format!(
+                    "of {} ranks these did not come within {} s: {}",
+                    place.world_size,
+                    timeout.as_secs(),
+                    missing.join(", ")
+                ));
+            }
+            sleep(POLL_INTERVAL);
+        }
+        let answers: Vec<String> = answers.into_iter().flatten().collect();
+        set(&all(&own), &answers.join(" "))?;
+        return Ok(own);
+    }
+    let mut answered = String::new();
+    loop {
+        if let Some(name) = text(FIRST)? {
+            if name != answered {
+                set(&answer(&name, place.rank), &own)?;
+                answered.clone_from(&name);
+            }
+            let numbers = text(&all(&name))?.unwrap_or_default();
+            if numbers.split(' ').any(|number| number == own) {
+                return Ok(name);
+            }
+        }
+        if begin.elapsed() > timeout {
+            return Err(format!(
+                "rank 0 did not come, or not all others did, within {} s",
+                timeout.as_secs()
+            ));
+        }
+        sleep(POLL_INTERVAL);
+    }
+}
+
+/// How the others reach this rank: by the interface that the user names, else by the address from which it reaches the
+/// store. (A host's own name often stands for a loopback address.)
+fn interface(host: &str, port: u16) -> Result<Interface, String> {
+    let named = std::env::var(INTERFACE_VARIABLE).ok();
+    if let Some(name) = named.filter(|name| !name.is_empty()) {
+        return Ok(Interface::Named(name));
+    }
+    let unknown = |error: std::io::Error| {
+        format!("no address by which {host} is reached; name an interface in {INTERFACE_VARIABLE} ({error})")
+    };
+    // Nothing is sent: connecting a UDP socket looks the route up.
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let socket = UdpSocket::bind(any).map_err(unknown)?;
+        if socket.connect((host, port)).is_ok() {
+            let address = socket.local_addr().map_err(unknown)?.ip();
+            return Ok(Interface::Address(address.to_string()));
+        }
+    }
+    Err(format!(
+        "no address by which {host} is reached; name an interface in {INTERFACE_VARIABLE}"
+    ))
+}
+
+impl ProcessGroup for Group {
+    fn all_reduce_sum(&self, tensors: &[Tensor]) -> Result<(), String> {
+        Self::all_reduce_sum(self, tensors).map_err(|error| error.to_string())
+    }
+
+    fn broadcast(&self, tensors: &[Tensor]) -> Result<(), String> {
+        Self::broadcast(self, tensors, 0).map_err(|error| error.to_string())
+    }
+
+    fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, String> {
+        Self::all_gather(self, tensor).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn starts_in_one_store_agree_on_names_of_their_own() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let store = Arc::new(Store::open("127.0.0.1", port, true, TIMEOUT).unwrap());
+        let mut names = Vec::new();
+        for start in 0..3 {
+            // The ranks come in another order each time; rank 0 last is when those of the start before are still there.
+            let order = [[0, 1, 2], [1, 2, 0], [2, 0, 1]][start];
+            let ranks = order.map(|rank| {
+                let store = Arc::clone(&store);
+                let thread = thread::spawn(move || {
+                    let place = Place { rank, world_size: 3 };
+                    agree(&store, place, TIMEOUT).unwrap()
+                });
+                sleep(2 * POLL_INTERVAL);
+                thread
+            });
+            let of_ranks = ranks.map(|thread| thread.join().unwrap());
+            assert!(of_ranks.iter().all(|name| *name == of_ranks[0]), "{of_ranks:?}");
+            assert!(!names.contains(&of_ranks[0]), "{names:?}");
+            names.push(of_ranks[0].clone());
+        }
+        let error = agree(
+            &store,
+            Place {
+                rank: 0,
+                world_size: 2,
+            },
+            Duration::from_millis(50),
+        )
+        .unwrap_err();
+        assert!(error.contains("did not come within 0 s: 1"), "{error}");
+    }
+}

@@ -1,0 +1,421 @@
+//! Training in several processes, through the program: two ranks on this machine, which see neither each other's folders nor
+//! those of their starters, compute what one process does, stop together, fail together and go on.
+
+#![cfg(feature = "distributed")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod program;
+mod shape;
+mod small;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use program::{last_error, stderr, succeeded};
+use serde_json::Value;
+use tap_train::weights::safetensors::read_tensors;
+use tch::Tensor;
+
+const NUM_RANKS: usize = 2;
+/// Batches of four of 15 objects, so that the last of an epoch is a smaller one.
+const SETTINGS: [&str; 4] = [
+    "pretrain={steps=9,accumulation_steps=2,last_batch='keep',ema_decay=0.9}",
+    "finetune={steps=6,batch_size=8,accumulation_steps=2,last_batch='keep',select='best-on-test'}",
+    "segment={steps=4,batch_size=8,accumulation_steps=2,last_batch='keep'}",
+    "log={checkpoint_every=2,validate_every=4,num_images=2,images_every=4,keep_checkpoints=99}",
+];
+/// A tiny Transformer with dropped branches, for Point-MAE.
+const TRANSFORMER: [&str; 3] = [
+    "data.num_points=64",
+    "pretrain.batch_size=4",
+    "encoder={kind='point_mae',num_groups=10,num_neighbors=12,group_widths=[16,32],channels=32,num_blocks=3,num_heads=2,drop_path=0.2}",
+];
+
+/// The settings of a small network, those of these tests and further ones, as arguments.
+fn set(network: &[&str], settings: &[&str]) -> Vec<String> {
+    let all = network.iter().chain(&SETTINGS).chain(settings);
+    all.flat_map(|setting| [String::from("--set"), (*setting).to_owned()])
+        .collect()
+}
+
+/// `tap-train` with the small network and settings.
+fn small_run(arguments: &[&str], settings: &[&str]) -> Vec<String> {
+    let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+    arguments.chain(set(&small::NETWORK, settings)).collect()
+}
+
+/// A folder with a data set in `data`, and one for each rank and for processes alone.
+struct TestDir(tempfile::TempDir);
+
+impl TestDir {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        shape::write_parts(&folder.path().join("data"), 5, 16, 64, &shape::CLASSES);
+        let place = Self(folder);
+        for rank in 0..NUM_RANKS {
+            fs::create_dir(place.of_rank(rank)).unwrap();
+        }
+        fs::create_dir(place.path("alone")).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn of_rank(&self, rank: usize) -> PathBuf {
+        self.path(&format!("rank{rank}"))
+    }
+
+    /// A command on the data, on one thread.
+    fn command(&self, folder: &Path, arguments: &[String]) -> Command {
+        let mut command = program::command(folder, &[]);
+        command.args(arguments);
+        command.args(["--data", "../data", "--device", "cpu", "--threads", "1"]);
+        command
+    }
+
+    /// What it does in the folder of a process alone.
+    fn alone(&self, arguments: &[String]) -> Output {
+        self.command(&self.path("alone"), arguments).output().unwrap()
+    }
+
+    /// Two ranks.
+    fn start(&self, arguments: &[String]) -> Ranks {
+        self.start_each([arguments; NUM_RANKS])
+    }
+
+    /// Two ranks, each with its own arguments.
+    fn start_each(&self, arguments: [&[String]; NUM_RANKS]) -> Ranks {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        drop(listener);
+        let start = |(rank, arguments): (usize, &[String])| {
+            let mut command = self.command(&self.of_rank(rank), arguments);
+            command
+                .env("RANK", rank.to_string())
+                .env("WORLD_SIZE", NUM_RANKS.to_string())
+                .env("MASTER_ADDR", "127.0.0.1")
+                .env("MASTER_PORT", &port)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        Ranks(arguments.into_iter().enumerate().map(start).collect())
+    }
+
+    /// Two ranks that come to the end.
+    #[track_caller]
+    fn together(&self, arguments: &[String]) {
+        let [first, second] = self.start(arguments).outputs();
+        let said = succeeded(&first);
+        assert!(said.contains("run"), "rank 0 says what came of it: {said}");
+        assert_eq!(succeeded(&second), "", "the other says nothing");
+        assert_eq!(stderr(&second), "", "the other says nothing");
+        assert!(!self.of_rank(1).join("run").exists(), "and writes nothing");
+    }
+
+    /// Waits for a file or folder in the folder of rank 0.
+    fn wait_for(&self, name: &str) {
+        let begin = Instant::now();
+        while !self.of_rank(0).join(name).exists() {
+            assert!(begin.elapsed() < Duration::from_mins(1), "no {name}");
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Asserts that a run has the numbers of one of a process alone, to the bit, and its weights, moments and averages.
+    #[track_caller]
+    fn assert_same(&self, files: &[&str]) {
+        let (together, alone) = (self.of_rank(0).join("run"), self.path("alone/run"));
+        assert_eq!(numbers(&together), numbers(&alone), "records");
+        for file in files {
+            let (a, b) = (tensors(&together.join(file)), tensors(&alone.join(file)));
+            assert_eq!(a.len(), b.len(), "{file}");
+            for ((name, a), (_, b)) in a.iter().zip(&b) {
+                assert!(a.equal(b), "{file}: {name}");
+            }
+        }
+    }
+}
+
+/// Processes that train together; they are killed when a test fails.
+struct Ranks(Vec<Child>);
+
+impl Ranks {
+    fn outputs(mut self) -> [Output; NUM_RANKS] {
+        let children = std::mem::take(&mut self.0);
+        let outputs: Vec<Output> = children
+            .into_iter()
+            .map(|child| child.wait_with_output().unwrap())
+            .collect();
+        outputs.try_into().unwrap()
+    }
+
+    fn signal(&self, rank: usize, signal: &str) {
+        let id = self.0[rank].id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success(), "{signal} to rank {rank}");
+    }
+}
+
+impl Drop for Ranks {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The records of a run without its times, as text that tells every bit.
+fn numbers(run: &Path) -> Vec<String> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let without_times = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        for name in ["elapsed_s", "samples_per_s", "views_per_s"] {
+            record.as_object_mut().unwrap().remove(name);
+        }
+        record.to_string()
+    };
+    text.lines().map(without_times).collect()
+}
+
+/// Losses and norms of gradients of the steps of a run.
+fn losses(run: &Path) -> Vec<[f64; 2]> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    records
+        .filter(|record| record["kind"] == "step")
+        .map(|record| ["loss", "gradient_norm"].map(|name| record[name].as_f64().unwrap()))
+        .collect()
+}
+
+/// The tensors of a file, by name.
+fn tensors(file: &Path) -> Vec<(String, Tensor)> {
+    let mut tensors: Vec<(String, Tensor)> = read_tensors(file).unwrap().into_iter().collect();
+    tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
+    tensors
+}
+
+const LAST_CHECKPOINT: [&str; 3] = [
+    "checkpoints/step-0000000009/model.safetensors",
+    "checkpoints/step-0000000009/optimizer.safetensors",
+    "checkpoints/step-0000000009/ema.safetensors",
+];
+
+#[test]
+fn two_ranks_pretrain_as_one_process_does() {
+    let place = TestDir::new();
+    let dropped = ["photograph.dropout=0.2", "photograph.drop_path=0.2"];
+    let arguments = small_run(&["pretrain", "--out", "run"], &dropped);
+    place.together(&arguments);
+    succeeded(&place.alone(&arguments));
+    place.assert_same(&LAST_CHECKPOINT);
+    place.assert_same(&["encoder.safetensors"]);
+    let image = |run: PathBuf| fs::read(run.join("samples/final.png")).unwrap();
+    assert!(
+        image(place.of_rank(0).join("run")) == image(place.path("alone/run")),
+        "images"
+    );
+}
+
+#[test]
+fn two_ranks_pretrain_and_fine_tune_a_transformer_as_one_process_does() {
+    let place = TestDir::new();
+    let pretrain = ["pretrain", "--config", "mini-point-mae", "--out", "run"].map(String::from);
+    let pretrain = [
+        &pretrain[..],
+        &set(&TRANSFORMER, &["pretrain.last_batch='carry'"]),
+    ]
+    .concat();
+    place.together(&pretrain);
+    succeeded(&place.alone(&pretrain));
+    place.assert_same(&LAST_CHECKPOINT);
+    // The encoder, and what its run says of it, are known to rank 0 alone.
+    for task in ["classify", "segment"] {
+        for folder in [place.of_rank(0), place.path("alone")] {
+            fs::rename(folder.join("run"), folder.join(format!("before-{task}"))).unwrap();
+        }
+        let init = format!("before-{task}");
+        let init = if task == "classify" {
+            init
+        } else {
+            String::from("before-classify")
+        };
+        let arguments = ["finetune", "--task", task, "--init", &init, "--out", "run"].map(String::from);
+        let arguments = [&arguments[..], &set(&TRANSFORMER[..1], &[])].concat();
+        place.together(&arguments);
+        succeeded(&place.alone(&arguments));
+        place.assert_same(&["model.safetensors"]);
+    }
+}
+
+#[test]
+fn four_micro_batches_on_two_ranks_are_those_of_one_process_but_for_rounding() {
+    let place = TestDir::new();
+    let arguments = small_run(
+        &["pretrain", "--out", "run"],
+        &["pretrain.accumulation_steps=4", "pretrain.steps=6"],
+    );
+    place.together(&arguments);
+    succeeded(&place.alone(&arguments));
+    let [together, alone] = [place.of_rank(0).join("run"), place.path("alone/run")].map(|run| losses(&run));
+    assert_eq!(together.len(), 6, "one record a step");
+    for (step, (a, b)) in together.iter().zip(&alone).enumerate() {
+        let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-6 * b.abs().max(1.0);
+        assert!(a.iter().zip(b).all(is_near), "step {step}: {a:?} and {b:?}");
+    }
+}
+
+#[test]
+fn after_a_kill_both_ranks_go_on_to_the_numbers_of_an_unbroken_run() {
+    let place = TestDir::new();
+    let long = ["pretrain.steps=60", "log.validate_every=0", "log.images_every=0"];
+    let arguments = small_run(&["pretrain", "--out", "run"], &long);
+    let ranks = place.start(&arguments);
+    place.wait_for("run/checkpoints/step-0000000004");
+    ranks.signal(1, "-KILL");
+    let begin = Instant::now();
+    let [first, _] = ranks.outputs();
+    assert!(
+        begin.elapsed() < Duration::from_secs(20),
+        "at once: {:?}",
+        begin.elapsed()
+    );
+    let error = last_error(&first);
+    assert!(error.contains("lost the other ranks while"), "{error}");
+    place.together(&["pretrain", "--resume", "--out", "run"].map(String::from));
+    succeeded(&place.alone(&arguments));
+    place.assert_same(&["encoder.safetensors"]);
+    // A finished run is finished for all.
+    let [first, second] = place
+        .start(&["pretrain", "--resume", "--out", "run"].map(String::from))
+        .outputs();
+    assert!(succeeded(&first).contains("finished already"), "{first:?}");
+    assert_eq!(succeeded(&second), "", "nothing to say");
+}
+
+#[test]
+fn a_rank_that_hangs_is_an_error_within_the_time_limit() {
+    let place = TestDir::new();
+    let arguments = small_run(
+        &["pretrain", "--out", "run", "--timeout", "2"],
+        &["pretrain.steps=100000"],
+    );
+    let ranks = place.start(&arguments);
+    place.wait_for("run/checkpoints/step-0000000002");
+    ranks.signal(1, "-STOP");
+    let begin = Instant::now();
+    let mut ranks = ranks;
+    while ranks.0[0].try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it waits on");
+        sleep(Duration::from_millis(20));
+    }
+    ranks.signal(1, "-KILL");
+    let [first, _] = ranks.outputs();
+    let error = last_error(&first);
+    assert!(error.contains("lost the other ranks while"), "{error}");
+}
+
+#[test]
+fn both_ranks_stop_at_the_step_at_which_one_is_asked_to() {
+    const INTERRUPTED: i32 = 130;
+    let place = TestDir::new();
+    let long = [
+        "pretrain.steps=400",
+        "log.checkpoint_every=300",
+        "log.validate_every=0",
+    ];
+    let arguments = small_run(&["pretrain", "--out", "run"], &long);
+    let ranks = place.start(&arguments);
+    place.wait_for("run/metrics.jsonl");
+    sleep(Duration::from_millis(300));
+    ranks.signal(1, "-TERM");
+    let [first, second] = ranks.outputs();
+    assert_eq!(first.status.code(), Some(INTERRUPTED), "{first:?}");
+    assert_eq!(second.status.code(), Some(INTERRUPTED), "{second:?}");
+    let checkpoints = fs::read_dir(place.of_rank(0).join("run/checkpoints")).unwrap();
+    let names: Vec<_> = checkpoints.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    let said = stderr(&first);
+    let step = losses(&place.of_rank(0).join("run")).len();
+    assert!(
+        said.contains(&format!("interrupted after step {step};")),
+        "{said}"
+    );
+    assert!(!place.of_rank(1).join("run").exists(), "rank 1 writes nothing");
+}
+
+#[test]
+fn what_cannot_be_trained_together_is_refused_by_name() {
+    let place = TestDir::new();
+    let arguments = small_run(&["pretrain", "--out", "run"], &[]);
+    let other = small_run(&["pretrain", "--out", "run"], &["pretrain.learning_rate=0.25"]);
+    let [first, second] = place.start_each([&arguments, &other]).outputs();
+    let named = "rank 1 has another configuration: phase.schedule";
+    assert!(last_error(&first).contains(named), "{}", stderr(&first));
+    let error = last_error(&second);
+    assert!(error.contains(&format!("rank 1: {named}")), "{error}");
+    assert!(
+        !place.of_rank(0).join("run/config.toml").exists(),
+        "nothing is begun"
+    );
+
+    let odd = small_run(&["pretrain", "--out", "run"], &["pretrain.accumulation_steps=3"]);
+    for output in place.start(&odd).outputs() {
+        let error = last_error(&output);
+        assert!(error.contains("pretrain.accumulation_steps = 3"), "{error}");
+    }
+
+    let mut evaluate = program::command(
+        &place.path("alone"),
+        &["evaluate", "--run", "run", "--data", "../data"],
+    );
+    evaluate
+        .env("RANK", "0")
+        .env("WORLD_SIZE", "2")
+        .env("MASTER_ADDR", "127.0.0.1");
+    let error = last_error(&evaluate.output().unwrap());
+    assert!(error.contains("start this command once"), "{error}");
+}
+
+#[test]
+fn a_step_that_is_not_finite_is_one_on_both_ranks_and_is_taken_again_by_one() {
+    let place = TestDir::new();
+    // A rate that no weight survives.
+    let arguments = small_run(
+        &["pretrain", "--out", "run"],
+        &[
+            "pretrain.learning_rate=1e30",
+            "pretrain.warmup=0",
+            "log.validate_every=0",
+        ],
+    );
+    let [first, second] = place.start(&arguments).outputs();
+    let error = last_error(&first);
+    assert!(error.contains("is not finite at step"), "{error}");
+    assert_eq!(
+        last_error(&second).replace("rank 1: ", ""),
+        error,
+        "the same on both"
+    );
+    let folders = fs::read_dir(place.of_rank(0).join("run")).unwrap();
+    let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let fault = names
+        .filter(|name| name.starts_with("non-finite-"))
+        .collect::<Vec<_>>();
+    assert_eq!(fault.len(), 1, "{fault:?}");
+    let folder = format!("run/{}", fault[0]);
+    let replay = program::run(
+        &place.of_rank(0),
+        &["replay", &folder, "--device", "cpu", "--threads", "1"],
+    );
+    assert!(succeeded(&replay).contains("reproduced"), "{replay:?}");
+}
