@@ -26,6 +26,7 @@ pub mod selection;
 mod session;
 mod settings;
 pub mod sweep;
+pub mod tsne;
 pub mod vote;
 
 use std::iter;
