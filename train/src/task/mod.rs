@@ -1,5 +1,6 @@
 //! Pre-training, fine-tuning tasks, probing, importing and features of 2D networks: one file each.
 
+pub mod audit;
 pub mod classify;
 pub mod comparison;
 pub mod embed;

@@ -100,7 +100,13 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        data: &OpenData,
+        options: &RunOptions,
+        split: Split,
+        votes: Votes,
+    ) -> Self {
         Self {
             version: VERSION.to_owned(),
             data_name: data_name(data),
