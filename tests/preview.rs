@@ -7,6 +7,8 @@ mod util;
 use std::fs;
 use std::process::Command;
 
+use serde_json::{Value, json};
+use tap_dataset::{Dataset, Split, ViewSelection, npy};
 use util::{CUBE, TestDir, nan_cube};
 
 /// A name that would be a program if it were believed.
@@ -100,6 +102,103 @@ fn a_page_holds_all_and_loads_nothing() {
     place
         .run(&["dataset", "preview", "meshes", "--out", "x.html"])
         .fails_with(&["_manifest.json"]);
+}
+
+/// What the page's script gets.
+fn shown(place: &TestDir, page: &str) -> Value {
+    let page = fs::read_to_string(place.path(page)).unwrap();
+    let (_, data) = page
+        .split_once("<script type='application/json' id='data'>")
+        .unwrap();
+    serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap()
+}
+
+#[test]
+fn objects_without_views_show_their_points_and_parts_their_predictions() {
+    let place = TestDir::new();
+    for name in ["a", "b"] {
+        place.write(&format!("meshes/box/{name}.obj"), CUBE);
+    }
+    let build = "dataset build meshes --out data --no-views --num-points 256 --split-fractions 0,0,1";
+    place.run(&build.split(' ').collect::<Vec<_>>()).succeeds();
+    place
+        .run(&["dataset", "preview", "data", "--out", "page.html"])
+        .succeeds();
+    let page = fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(
+        page.contains("its points are drawn"),
+        "the page says what it shows"
+    );
+    let objects = shown(&place, "page.html")["objects"].clone();
+    for object in objects.as_array().unwrap() {
+        assert_eq!(object["views"].as_array().unwrap().len(), 6, "{object}");
+        assert_eq!(object["cameras"].as_array().unwrap().len(), 6, "{object}");
+        assert!(object["predicted"].is_null(), "{object}");
+    }
+
+    // As `tap-train predict` writes it, for the second object alone: a quarter of the points is wrong.
+    let dataset = Dataset::open(&place.path("data")).unwrap();
+    let sample = dataset.read(Split::Test, 1, ViewSelection::None).unwrap();
+    let truth: Vec<u8> = sample
+        .points
+        .iter()
+        .map(|point| u8::from(point[1] > 0.0))
+        .collect();
+    let parts: Vec<u8> = truth
+        .iter()
+        .zip(0..)
+        .map(|(part, i)| if i < 64 { 1 - part } else { *part })
+        .collect();
+    fs::create_dir(place.path("parts")).unwrap();
+    let write = |name: &str, bytes: Vec<u8>| fs::write(place.path("parts").join(name), bytes).unwrap();
+    let facts = json!({ "num_points": 256, "ids": [sample.id.to_string()], "version": "1" });
+    write("predict.json", facts.to_string().into_bytes());
+    write("parts.npy", npy::encode_u8(&[1, 256], &parts));
+    write("true_parts.npy", npy::encode_u8(&[1, 256], &truth));
+    write(
+        "points.npy",
+        npy::encode_f32(&[1, 256, 3], sample.points.as_flattened()),
+    );
+    let preview = [
+        "dataset",
+        "preview",
+        "data",
+        "--predicted",
+        "parts",
+        "--out",
+        "parts.html",
+    ];
+    place.run(&preview).succeeds();
+    let objects = shown(&place, "parts.html")["objects"].clone();
+    let [object] = objects.as_array().unwrap().as_slice() else {
+        panic!("the objects that were predicted: {objects}");
+    };
+    assert_eq!(object["id"], sample.id.to_string(), "{object}");
+    assert_eq!(
+        object["facts"][0],
+        json!(["points with the right part", "75.0 %"]),
+        "{object}"
+    );
+    let (true_views, predicted) = (&object["views"], &object["predicted"]["views"]);
+    assert_eq!(predicted.as_array().unwrap().len(), 6, "{object}");
+    assert_ne!(true_views, predicted, "other parts have other colors");
+
+    fs::remove_file(place.path("parts/true_parts.npy")).unwrap();
+    place.run(&[&preview[..], &["--force"]].concat()).succeeds();
+    fs::write(
+        place.path("parts/parts.npy"),
+        npy::encode_u8(&[1, 255], &parts[1..]),
+    )
+    .unwrap();
+    place
+        .run(&[&preview[..], &["--force"]].concat())
+        .fails_with(&["parts.npy"]);
+    let other = json!({ "num_points": 256, "ids": ["lamp/a"] });
+    fs::write(place.path("parts/predict.json"), other.to_string()).unwrap();
+    fs::write(place.path("parts/parts.npy"), npy::encode_u8(&[1, 256], &parts)).unwrap();
+    place
+        .run(&[&preview[..], &["--force"]].concat())
+        .fails_with(&["none of the objects"]);
 }
 
 #[test]

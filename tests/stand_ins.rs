@@ -105,6 +105,74 @@ fn every_task_learns_what_no_histogram_tells() {
     );
 }
 
+/// Two steps of everything, a seed, a fold.
+#[test]
+fn tables_of_parts_and_few_shot_run_from_end_to_end() {
+    if !has_trainer() {
+        return;
+    }
+    let place = TestDir::new();
+    let sets = "shapenet,shapenetpart,modelnet40";
+    let suite = format!("dataset synthesize --suite data --sets {sets} --classes 5 --per-class 20");
+    run(&place, &suite, &[]).succeeds();
+    let draw = "dataset import fewshot data/modelnet40 --out data/fewshot --ways 5 --shots 10 --folds 1 --num-test 2";
+    run(&place, draw, &[]).succeeds();
+    let few = [
+        "--set",
+        "pretrain.steps=2",
+        "--set",
+        "segment.steps=2",
+        "--set",
+        "finetune={steps=2,batch_size=4}",
+    ];
+    for (table, runs, columns) in [
+        (
+            "table3",
+            "4 runs (2 parts, 1 pretrain)",
+            vec!["class mIoU", "instance mIoU"],
+        ),
+        ("table4", "5 runs (3 fewshot, 2 pretrain)", vec!["5way_10shot"]),
+    ] {
+        let words = format!("train reproduce {table} --data data --budget mini --seeds 1");
+        let words: Vec<&str> = words.split(' ').chain(few).collect();
+        let text = place
+            .run(&[&words[..], &["--dry-run"]].concat())
+            .succeeds()
+            .stdout;
+        assert!(text.contains(runs) && !text.contains("not run"), "{text}");
+        let out = ["--out", table, "--json"];
+        let result = place.run(&[&words[..], &out].concat()).succeeds().json();
+        assert_eq!(result["columns"], serde_json::json!(columns), "{result}");
+        for row in result["rows"].as_array().unwrap() {
+            assert_eq!(row["missing"], serde_json::json!([]), "{row}");
+            let scored = row["runs"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|run| run["task"] != "pretrain");
+            for run in scored {
+                let scores: Vec<f64> = run["scores"]
+                    .as_object()
+                    .unwrap()
+                    .values()
+                    .filter_map(|score| score.as_f64())
+                    .collect();
+                assert_eq!(scores.len(), columns.len(), "{run}");
+                assert!(scores.iter().all(|score| (0.0..=1.0).contains(score)), "{run}");
+            }
+        }
+        let notes = result["not_comparable"].to_string();
+        assert!(
+            notes.contains("data of its own") || notes.contains("stand-in"),
+            "{notes}"
+        );
+        let finished = place
+            .run(&["train", "reproduce", "--out", table, "--resume"])
+            .succeeds();
+        assert!(finished.stdout.contains("TAP"), "{finished:?}");
+    }
+}
+
 /// Runs a command of words, with settings of the trainer; no evaluation but the last.
 fn run(place: &TestDir, command: &str, settings: &[&str]) -> Outcome {
     let words: Vec<&str> = command.split(' ').collect();

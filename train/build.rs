@@ -1,10 +1,18 @@
 //! Gives the program and its tests an rpath to libtorch, so that they start without an exported variable, and notes
-//! the version of the libtorch that they are built with.
+//! the version of the libtorch that they are built with, and the commit of the sources.
+
+#[path = "build/commit.rs"]
+mod commit;
 
 use std::path::{Path, PathBuf};
 
+/// Of the sources, for who builds them without their repository; empty for none.
+const COMMIT_VARIABLE: &str = "TAP_COMMIT";
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build/commit.rs");
+    println!("cargo:rustc-env=TAP_TRAIN_VERSION={}", code_version());
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     let Some(libtorch_lib) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
         return;
@@ -16,6 +24,29 @@ fn main() {
     }
     if let Some(version) = libtorch_lib.parent().and_then(version) {
         println!("cargo:rustc-env=TAP_LIBTORCH_VERSION={version}");
+    }
+}
+
+/// The version of the package and the commit, as in `0.1.0+3f2a9c01b7de-dirty`.
+///
+/// Release builds alone ask git: they are what numbers come from, and a commit would otherwise link every test anew.
+fn code_version() -> String {
+    println!("cargo:rerun-if-env-changed={COMMIT_VARIABLE}");
+    let version = env!("CARGO_PKG_VERSION");
+    let commit = match std::env::var(COMMIT_VARIABLE) {
+        Ok(commit) => Some(commit),
+        Err(_) if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") => {
+            let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+            for path in commit::watched(package) {
+                println!("cargo:rerun-if-changed={}", path.display());
+            }
+            commit::describe(package)
+        }
+        Err(_) => None,
+    };
+    match commit.as_deref() {
+        None | Some("") => version.to_owned(),
+        Some(commit) => format!("{version}+{commit}"),
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`interrupt`] | Ctrl-C and SIGTERM |
 //! | [`logging`] | the libraries' log on stderr |
 //! | [`page`], [`chart`] | HTML pages that stand alone, and what is drawn in them |
+//! | [`scatter`] | points of a plane as an SVG that stands alone |
 //! | [`open_files`] | the limit of open files |
 //! | [`program`] | the other program, which one starts for what it cannot do itself |
 //! | [`exit_code`] | 0 done, 1 failed, 2 a wrong command line, 130 interrupted |
@@ -22,5 +23,6 @@ pub mod logging;
 pub mod open_files;
 pub mod page;
 pub mod program;
+pub mod scatter;
 pub mod settings;
 pub mod ui;

@@ -36,16 +36,42 @@ fn encode(descr: &str, shape: &[usize], values: impl Iterator<Item = u8>) -> Vec
     bytes
 }
 
-/// Decodes shape and values of a row-major array of 4-byte or 8-byte floats, little-endian; `None` for anything else.
-#[must_use]
-pub fn decode_f32(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
+/// Header and data of a row-major array.
+fn split(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let rest = bytes.strip_prefix(MAGIC)?;
     let (length, rest) = rest.split_first_chunk::<2>()?;
     let (header, data) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
     let header = std::str::from_utf8(header).ok()?;
-    if !header.contains("'fortran_order': False") {
+    header
+        .contains("'fortran_order': False")
+        .then_some((header, data))
+}
+
+/// The shape that a header states, if it is of so many values.
+fn shape_of(header: &str, num_values: usize) -> Option<Vec<usize>> {
+    let (sides, _) = header.split_once("'shape': (")?.1.split_once(')')?;
+    let sides = sides.split(',').map(str::trim).filter(|side| !side.is_empty());
+    let shape: Vec<usize> = sides.map(|side| side.parse().ok()).collect::<Option<_>>()?;
+    let stated = shape
+        .iter()
+        .try_fold(1_usize, |product, side| product.checked_mul(*side))?;
+    (stated == num_values).then_some(shape)
+}
+
+/// Decodes shape and values of a row-major array of bytes; `None` for anything else.
+#[must_use]
+pub fn decode_u8(bytes: &[u8]) -> Option<(Vec<usize>, Vec<u8>)> {
+    let (header, data) = split(bytes)?;
+    if !header.contains("'descr': '|u1'") {
         return None;
     }
+    Some((shape_of(header, data.len())?, data.to_vec()))
+}
+
+/// Decodes shape and values of a row-major array of 4-byte or 8-byte floats, little-endian; `None` for anything else.
+#[must_use]
+pub fn decode_f32(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
+    let (header, data) = split(bytes)?;
     let values: Vec<f32> = if header.contains("'descr': '<f4'") {
         let (chunks, []) = data.as_chunks::<4>() else {
             return None;
@@ -62,13 +88,7 @@ pub fn decode_f32(bytes: &[u8]) -> Option<(Vec<usize>, Vec<f32>)> {
     } else {
         return None;
     };
-    let (sides, _) = header.split_once("'shape': (")?.1.split_once(')')?;
-    let sides = sides.split(',').map(str::trim).filter(|side| !side.is_empty());
-    let shape: Vec<usize> = sides.map(|side| side.parse().ok()).collect::<Option<_>>()?;
-    let num_values = shape
-        .iter()
-        .try_fold(1_usize, |product, side| product.checked_mul(*side))?;
-    (values.len() == num_values).then_some((shape, values))
+    Some((shape_of(header, values.len())?, values))
 }
 
 #[cfg(test)]
@@ -96,6 +116,10 @@ mod tests {
         for damaged in [&bytes[..9], &bytes[..40], &bytes[..bytes.len() - 1], b"PNG"] {
             assert_eq!(decode_f32(damaged), None);
         }
+        let bytes = encode_u8(&[2, 2], &[0, 1, 2, 255]);
+        assert_eq!(decode_u8(&bytes), Some((vec![2, 2], vec![0, 1, 2, 255])));
+        assert_eq!(decode_u8(&bytes[..bytes.len() - 1]), None, "cut");
+        assert_eq!(decode_f32(&bytes), None, "of another type");
         let doubles = encode(
             "<f8",
             &[2],

@@ -1,14 +1,17 @@
-//! The preview of a dataset: a single HTML file with objects, views, poses, settings and skipped objects.
+//! The preview of a dataset: a single HTML file with objects, views, poses, settings and skipped objects. Of objects without
+//! views the points are drawn.
 //!
 //! All text of a dataset may come from untrusted files: it is escaped in HTML, and in scripts it is JSON that is only
 //! shown as text.
 
+mod draw;
 mod page;
+mod predicted;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use tap_dataset::{Dataset, Manifest, MeshStats, RowStats, Sample, SkippedObject, Split, ViewSelection};
 
@@ -16,10 +19,24 @@ use tap_cli::page::base64;
 
 pub(crate) use page::{html, is_preview};
 
+use draw::{Picture, PointRenderer};
+use predicted::{Predicted, PredictedObject};
+
 /// Limit on the points shown of an object; more look no better.
 const MAX_POINTS: usize = 2048;
 /// Limit on listed skipped objects; the rest are counted.
 const MAX_SKIPPED: usize = 500;
+
+/// What is read for a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    /// Show the views of this image set.
+    pub(crate) images: Option<&'a str>,
+    /// Show predicted parts of this folder beside the true ones, and the objects that it has alone.
+    pub(crate) predicted: Option<&'a Path>,
+    /// Most objects.
+    pub(crate) limit: usize,
+}
 
 /// All that the page shows.
 #[derive(Debug)]
@@ -31,6 +48,8 @@ pub(crate) struct Preview {
     /// The first skipped objects.
     pub(crate) skipped: Vec<SkippedObject>,
     pub(crate) num_skipped: usize,
+    /// Whether pictures show points, drawn for the page.
+    pub(crate) draws_points: bool,
     pub(crate) data: Data,
 }
 
@@ -47,6 +66,7 @@ pub(crate) struct Category {
 pub(crate) struct Data {
     /// Of the whole dataset.
     num_rows: usize,
+    pub(crate) shows_predictions: bool,
     objects: Vec<Object>,
 }
 
@@ -69,19 +89,29 @@ struct Object {
     normals: String,
     /// A byte per point.
     parts: Option<String>,
+    /// Its parts as they were predicted.
+    predicted: Option<PredictedView>,
+}
+
+/// Predicted parts of an object: the same cameras and points, but other colors.
+#[derive(Debug, Serialize)]
+struct PredictedView {
+    views: Vec<String>,
+    parts: String,
 }
 
 impl Preview {
     /// Reads at most `limit` objects of a finished dataset, the same number of each category.
     ///
     /// # Errors
-    /// When the folder is not a finished dataset, or a shard is damaged.
-    pub(crate) fn read(
-        dir: &Path,
-        images: Option<&str>,
-        limit: usize,
-        mut on_object: impl FnMut(),
-    ) -> Result<Self> {
+    /// When the folder is not a finished dataset, a shard is damaged, or what was predicted is of other objects.
+    pub(crate) fn read(dir: &Path, choice: Choice<'_>, mut on_object: impl FnMut()) -> Result<Self> {
+        let Choice {
+            images,
+            predicted,
+            limit,
+        } = choice;
+        let predicted = predicted.map(Predicted::read).transpose()?;
         // Opened as a whole, so that the page shows what a reader gets.
         let mut dataset = Dataset::open(dir)?;
         if let Some(name) = images {
@@ -92,16 +122,34 @@ impl Preview {
         let mut counts: BTreeMap<String, [usize; 3]> = BTreeMap::new();
         for split in Split::ALL {
             for (row, facts) in dataset.stats(split)?.into_iter().enumerate() {
+                if predicted
+                    .as_ref()
+                    .is_some_and(|predicted| !predicted.has(facts.id.as_str()))
+                {
+                    continue;
+                }
                 let category = facts.id.category().to_owned();
                 counts.entry(category.clone()).or_default()[split as usize] += 1;
                 rows.entry(category).or_default().push((split, row, facts));
             }
         }
         let num_rows = rows.values().map(Vec::len).sum();
+        ensure!(
+            num_rows > 0 || predicted.is_none(),
+            "none of the objects that parts were predicted for is in the data set: {}",
+            dir.display()
+        );
+        let draws_points = predicted.is_some() || dataset.num_views() == 0;
+        let mut renderer = draws_points.then(PointRenderer::try_new).transpose()?;
         let mut objects = Vec::new();
         for (split, row, facts) in choose(&rows, limit) {
             let sample = dataset.read(*split, *row, ViewSelection::All)?;
-            objects.push(Object::of(&sample, *split, facts));
+            let mut object = Object::of(&sample, *split, facts);
+            if let Some(renderer) = &mut renderer {
+                let of_object = predicted.as_ref().and_then(|predicted| predicted.of(&object.id));
+                object.draw(renderer, &sample, of_object.as_ref())?;
+            }
+            objects.push(object);
             on_object();
         }
         let name = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
@@ -114,7 +162,12 @@ impl Preview {
             categories: counts.into_iter().map(category).collect(),
             skipped: manifest.skipped.iter().take(MAX_SKIPPED).cloned().collect(),
             num_skipped: manifest.skipped.len(),
-            data: Data { num_rows, objects },
+            draws_points,
+            data: Data {
+                num_rows,
+                shows_predictions: predicted.is_some(),
+                objects,
+            },
             manifest,
         })
     }
@@ -151,10 +204,7 @@ impl Object {
         let step = sample.points.len().div_ceil(MAX_POINTS).max(1);
         let every =
             |vectors: &[[f32; 3]]| -> Vec<f32> { vectors.iter().step_by(step).flatten().copied().collect() };
-        let points: Vec<u8> = every(&sample.points)
-            .into_iter()
-            .flat_map(|x| ((x.clamp(-1.0, 1.0) * 32767.0) as i16).to_le_bytes())
-            .collect();
+        let points = encode_points(every(&sample.points));
         let normals: Vec<u8> = every(sample.normals.as_deref().unwrap_or_default())
             .into_iter()
             .map(|x| (x.clamp(-1.0, 1.0) * 127.0) as i8 as u8)
@@ -163,8 +213,6 @@ impl Object {
             let labels: Vec<u8> = labels.iter().step_by(step).copied().collect();
             base64(&labels)
         });
-        // The rows of a rigid transform are its axes: right, up and back.
-        let axes = |m: &[f32; 16]| [m[0], m[1], m[2], m[4], m[5], m[6], m[8], m[9], m[10]];
         let kinds = facts.mesh.as_ref().and_then(MeshStats::issue_kinds);
         let kinds = kinds.into_iter().flatten().map(tap_dataset::MeshIssue::as_str);
         let mut lines = Vec::new();
@@ -215,11 +263,67 @@ impl Object {
                 .iter()
                 .map(|view| axes(&view.view_from_object))
                 .collect(),
-            points: base64(&points),
+            points,
             normals: base64(&normals),
             parts,
+            predicted: None,
         }
     }
+
+    /// Draws its points, or those that parts were predicted for, in the colors of their true and of their predicted parts.
+    fn draw(
+        &mut self,
+        renderer: &mut PointRenderer,
+        sample: &Sample,
+        predicted: Option<&PredictedObject<'_>>,
+    ) -> Result<()> {
+        let normals = sample.normals.as_deref().unwrap_or_default();
+        let parts = sample.part_labels.as_deref().unwrap_or_default();
+        let pngs = |pictures: &[Picture]| pictures.iter().map(|picture| base64(&picture.png)).collect();
+        let pictures = match predicted {
+            None => renderer.draw(&sample.points, normals, parts)?,
+            Some(PredictedObject {
+                points,
+                parts,
+                true_parts,
+            }) => {
+                self.points = encode_points(points.as_flattened().to_vec());
+                self.normals = String::new();
+                self.parts = (!true_parts.is_empty()).then(|| base64(true_parts));
+                self.predicted = Some(PredictedView {
+                    views: pngs(&renderer.draw(points, &[], parts)?),
+                    parts: base64(parts),
+                });
+                if !true_parts.is_empty() {
+                    let num_right = parts.iter().zip(*true_parts).filter(|(a, b)| a == b).count();
+                    let percent = 100.0 * num_right as f64 / parts.len().max(1) as f64;
+                    self.facts
+                        .insert(0, ("points with the right part", format!("{percent:.1} %")));
+                }
+                renderer.draw(points, &[], true_parts)?
+            }
+        };
+        self.views = pngs(&pictures);
+        self.cameras = pictures
+            .iter()
+            .map(|picture| axes(&picture.view_from_object))
+            .collect();
+        Ok(())
+    }
+}
+
+/// The axes of a camera: the rows of a rigid transform, which are right, up and back.
+fn axes(m: &[f32; 16]) -> [f32; 9] {
+    [m[0], m[1], m[2], m[4], m[5], m[6], m[8], m[9], m[10]]
+}
+
+/// 16 bits per coordinate, as base64.
+fn encode_points(coordinates: Vec<f32>) -> String {
+    let bytes: Vec<u8> = coordinates
+        .into_iter()
+        .flat_map(|x| ((x.clamp(-1.0, 1.0) * 32767.0) as i16).to_le_bytes())
+        .collect();
+    base64(&bytes)
 }
 
 #[cfg(test)]

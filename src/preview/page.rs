@@ -22,6 +22,7 @@ const VIEWER: &str = "\
 <h3 id='object'></h3><div class='faint' id='of'></div><div id='findings'></div><div class='strip' id='strip'></div>\
 <p class='switches'><label><input type='checkbox' id='rig' checked> cameras</label>\
 <label><input type='checkbox' id='pictures' checked> pictures</label>\
+<label id='guess' hidden><input type='checkbox' id='predicted' checked> predicted parts</label>\
 <span>drag to turn, wheel to zoom, arrows for the next view</span></p>\
 <table class='facts'><tbody id='facts'></tbody></table></div></div></dialog>";
 
@@ -51,9 +52,12 @@ pub(crate) fn html(preview: &Preview) -> Result<String> {
     section(
         &mut page,
         "Objects",
-        "<div class='tools'><input id='search' type='search' placeholder='name or finding' \
+        &format!(
+            "{}<div class='tools'><input id='search' type='search' placeholder='name or finding' \
          aria-label='filter by name or finding'><span class='faint' id='shown'></span></div>\n\
          <noscript>The objects are shown by a script.</noscript><div class='grid' id='grid'></div>",
+            drawn(preview)
+        ),
     );
     section(&mut page, "How it was made", &recipe(&preview.manifest)?);
     if preview.num_skipped > 0 {
@@ -64,6 +68,17 @@ pub(crate) fn html(preview: &Preview) -> Result<String> {
         "{VIEWER}\n<script type='application/json' id='data'>{data}</script>\n<script>{SCRIPT}</script>\n</body></html>\n"
     );
     Ok(page)
+}
+
+/// What pictures show that are no views.
+fn drawn(preview: &Preview) -> &'static str {
+    match (preview.draws_points, preview.data.shows_predictions) {
+        (_, true) => {
+            "<p class='faint'>Points in the colors of their parts: on the left the true ones, on the right those that were predicted.</p>\n"
+        }
+        (true, false) => "<p class='faint'>The data set has no views: its points are drawn.</p>\n",
+        (false, false) => "",
+    }
 }
 
 fn section(page: &mut String, heading: &str, body: &str) {

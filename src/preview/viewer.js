@@ -15,6 +15,7 @@
 
   // The grid.
   const grid = $("grid");
+  if (data.shows_predictions) grid.classList.add("pairs");
   const state = { category: null, words: "" };
   const cards = data.objects.map((object) => {
     const card = make("button", "card");
@@ -22,8 +23,14 @@
     const image = make("img", "view");
     image.alt = object.id;
     image.loading = "lazy";
+    const guess = object.predicted && make("img", "view");
+    if (guess) {
+      guess.alt = object.id + ", predicted";
+      guess.loading = "lazy";
+    }
     const show = (k) => {
       image.src = picture(object.views[k]);
+      if (guess) guess.src = picture(object.predicted.views[k]);
       [...ticks.children].forEach((tick, i) => tick.classList.toggle("on", i === k));
     };
     const ticks = make("div", "ticks");
@@ -36,7 +43,11 @@
       label.append(tags);
     }
     if (object.views.length) {
-      card.append(image, ticks);
+      if (guess) {
+        const pair = make("div", "pair");
+        pair.append(image, guess);
+        card.append(pair, ticks);
+      } else card.append(image, ticks);
       show(0);
       // Moving over a card turns its object.
       card.addEventListener("pointermove", (event) => {
@@ -87,8 +98,11 @@
     function open(next) {
       object = next;
       const xyz = new Int16Array(bytes(object.points).buffer), n = new Int8Array(bytes(object.normals).buffer);
-      cloud = { xyz, n, parts: object.parts ? bytes(object.parts) : null, count: xyz.length / 3 };
-      images = object.views.map((png) => {
+      const guess = object.predicted, asked = guess && $("predicted").checked;
+      const parts = asked ? guess.parts : object.parts;
+      $("guess").hidden = !guess;
+      cloud = { xyz, n, parts: parts ? bytes(parts) : null, count: xyz.length / 3 };
+      images = (asked ? guess.views : object.views).map((png) => {
         const image = new Image();
         image.src = picture(png);
         image.onload = draw;
@@ -111,7 +125,8 @@
       tags.replaceChildren(...object.findings.map((finding) => make("span", "tag", finding)));
       if (!object.findings.length) tags.append(make("span", "tag plain", "nothing wrong"));
       const strip = $("strip");
-      strip.replaceChildren(...object.views.map((png, k) => {
+      const shown = object.predicted && $("predicted").checked ? object.predicted.views : object.views;
+      strip.replaceChildren(...shown.map((png, k) => {
         const button = make("button"), image = make("img");
         button.type = "button";
         button.title = "view " + (k + 1);
@@ -263,6 +278,12 @@
     }, { passive: false });
     canvas.addEventListener("dblclick", () => { target = { ...home }; run(); });
     ["rig", "pictures"].forEach((id) => $(id).addEventListener("change", run));
+    $("predicted").addEventListener("change", () => {
+      const before = { ...camera };
+      open(object);
+      camera = before;
+      spins = false;
+    });
     $("close").addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
     dialog.addEventListener("close", () => { delete document.body.dataset.open; });

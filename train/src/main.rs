@@ -11,6 +11,7 @@ use clap::Parser;
 use tap_cli::{exit_code, logging, open_files};
 
 use command::Command;
+use tap_train::task::provenance::VERSION;
 
 /// Pre-train point-cloud models with images (TAP), fine-tune them and score them.
 ///
@@ -18,7 +19,7 @@ use command::Command;
 #[derive(Debug, Parser)]
 #[command(
     name = "tap-train",
-    version,
+    version = VERSION,
     max_term_width = 110,
     arg_required_else_help = true
 )]

@@ -1,5 +1,5 @@
 //! Frozen features and finished runs through the program: tables of probes and results, ranked lists, embeddings, predictions for
-//! files, disturbed clouds, and weights that an evaluation selected.
+//! files, disturbed clouds, weights that an evaluation selected, and audits of weights in files.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,6 +16,9 @@ use program::{stderr, succeeded};
 use serde_json::Value;
 use tap_dataset::{Dataset, Sample, ShardHeader, Split, ViewSelection, npy, write_samples};
 use tap_train::data::augment::normalize;
+use tap_train::weights::safetensors::read_tensors;
+use tap_train::weights::torch_save::{Entry, write_dict};
+use tch::Tensor;
 
 /// A folder with the data set `data`, the pre-trained run `tap`, and `tuned`, fine-tuned on it.
 struct TestDir(tempfile::TempDir);
@@ -59,20 +62,34 @@ impl TestDir {
 
     /// Copies the data set, each row into the split and with the changes that `edit` makes.
     fn copy_data(&self, name: &str, edit: impl Fn(Split, usize, &mut Sample) -> Split) {
+        self.copy_data_with(name, serde_json::json!({}), 3, edit);
+    }
+
+    /// The same with a recipe, and the first classes alone.
+    fn copy_data_with(
+        &self,
+        name: &str,
+        recipe: Value,
+        num_classes: usize,
+        edit: impl Fn(Split, usize, &mut Sample) -> Split,
+    ) {
         let dataset = Dataset::open(&self.path("data")).unwrap();
         let mut samples = Vec::new();
         for split in [Split::Train, Split::Test] {
             for row in 0..dataset.len(split) {
                 let mut sample = dataset.read(split, row, ViewSelection::All).unwrap();
+                if sample.label >= num_classes as i64 {
+                    continue;
+                }
                 samples.push((edit(split, row, &mut sample), sample));
             }
         }
         samples.sort_by(|a, b| (a.0 as usize, &a.1.id).cmp(&(b.0 as usize, &b.1.id)));
         let header = ShardHeader {
             layout: dataset.manifest().layout,
-            classes: dataset.classes().to_vec(),
+            classes: dataset.classes()[..num_classes].to_vec(),
             parts: Vec::new(),
-            recipe: serde_json::json!({}),
+            recipe,
             adapter: serde_json::json!({}),
         };
         write_samples(&self.path(name), &header, 7, samples).unwrap();
@@ -550,4 +567,213 @@ fn a_result_has_its_matrix_as_table_and_image_and_stands_beside_others() {
     );
     fs::write(place.path("other.json"), "{\"mine\": 1}").unwrap();
     assert!(refused(&place.run(&["table", "other.json"])).contains("not a result"));
+}
+
+/// Writes a fine-tuned network as other programs do: names behind `module.`, its classes in this order and not named, and an
+/// accuracy beside it.
+fn write_as_others_do(place: &TestDir, from: &str, to: &str, order: [i64; 3], accuracy: f64) {
+    let tensors = read_tensors(&place.path(from).join("model.safetensors")).unwrap();
+    let order = Tensor::from_slice(&order);
+    let foreign = tensors.into_iter().map(|(name, tensor)| {
+        let tensor = if tensor.size().first() == Some(&3) && name.starts_with("prediction.head.") {
+            tensor.index_select(0, &order)
+        } else {
+            tensor
+        };
+        (format!("module.{name}"), tensor)
+    });
+    let metrics = vec![(String::from("acc"), Tensor::from(accuracy as f32))];
+    let entries = [
+        (String::from("base_model"), Entry::StateDict(foreign.collect())),
+        (String::from("best_metrics"), Entry::StateDict(metrics)),
+    ];
+    write_dict(&place.path(to), &entries).unwrap();
+}
+
+#[test]
+fn weights_in_a_file_are_audited_as_their_run_is_evaluated() {
+    let place = place();
+    let tuned = place.tune("tuned-a", "data", &["data.point_choice=farthest"]);
+    succeeded(&place.run(&["export", "tuned-a", "--whole", "--out", "whole.pth"]));
+    let audit = |file: &str, more: &[&str]| {
+        let common = ["audit", file, "--task", "classify", "--config", "mini"];
+        place.train(&[&common[..], more].concat(), &[])
+    };
+    let claim = ["--data", "data", "--claim", "12.5", "--out", "audited"];
+    let text = succeeded(&audit("whole.pth", &claim));
+    let accuracy = tuned["accuracy"].as_f64().unwrap();
+    let difference = format!(
+        "claimed 12.50 % (as typed): {:.2} points more",
+        100.0 * accuracy - 12.5
+    );
+    for needed in [
+        difference.as_str(),
+        "taken as best on test",
+        "no voting",
+        "64 of 96 points by farthest-point sampling",
+        "no import of a published set",
+    ] {
+        assert!(text.contains(needed), "'{needed}' is missing: {text}");
+    }
+    let audited = place.read("audited/result.json");
+    assert_eq!(
+        audited["confusion"], tuned["confusion"],
+        "the same answers: {audited}"
+    );
+    assert_eq!(audited["data_sha256"], tuned["data_sha256"], "{audited}");
+    assert_eq!(audited["audit"]["claim"]["percent"], 12.5, "{audited}");
+    let table = succeeded(&place.run(&["table", "audited", "tuned-a"]));
+    assert!(
+        table.contains("whole.pth, audited as mini, claims 12.50") && table.contains("last step, 0 votes"),
+        "{table}"
+    );
+
+    // Votes are those of an evaluation, averaged as it is told.
+    let votes = ["--votes", "3", "--vote-average", "logits"];
+    let voted = json(&audit(
+        "whole.pth",
+        &[&["--data", "data", "--json"], &votes[..]].concat(),
+    ));
+    let evaluate = [
+        "evaluate",
+        "--run",
+        "tuned-a",
+        "--data",
+        "data",
+        "--json",
+        "--threads",
+        "1",
+    ];
+    let evaluated = json(&place.run(&[&evaluate[..], &votes].concat()));
+    assert_eq!(evaluated["votes_average"], "logits", "{evaluated}");
+    assert_eq!(voted["voted"]["confusion"], evaluated["confusion"], "{voted}");
+    assert_eq!(voted["voted"]["votes_average"], "logits", "{voted}");
+    assert_eq!(
+        voted["confusion"], tuned["confusion"],
+        "beside the plain pass: {voted}"
+    );
+    assert_eq!(json(&place.run(&evaluate))["votes_average"], "probabilities");
+}
+
+#[test]
+fn heads_of_others_are_read_in_the_order_of_their_classes() {
+    let place = place();
+    let tuned = place.tune("tuned-o", "data", &["data.point_choice=farthest"]);
+    // As an import of a published set whose labels are not sorted by name.
+    let imported =
+        serde_json::json!({ "import": { "set": "scans", "source_classes": ["cone", "ball", "box"] } });
+    place.copy_data_with("imported", imported, 3, |split, _, _| split);
+    write_as_others_do(place, "tuned-o", "others.pth", [2, 0, 1], 87.5);
+    let audit = |more: &[&str]| {
+        let common = [
+            "audit",
+            "others.pth",
+            "--task",
+            "classify",
+            "--config",
+            "mini",
+            "--json",
+        ];
+        place.train(&[&common[..], more].concat(), &[])
+    };
+    let found = json(&audit(&["--data", "imported"]));
+    assert_eq!(found["confusion"], tuned["confusion"], "{found}");
+    assert_eq!(found["audit"]["prefix"], "base_model.module.", "{found}");
+    let claim = &found["audit"]["claim"];
+    assert_eq!(
+        (&claim["percent"], &claim["source"]),
+        (&87.5.into(), &"'best_metrics.acc' of the file".into())
+    );
+    let reasons = found["audit"]["not_comparable"].to_string();
+    assert!(
+        reasons.contains("does not name its classes")
+            && reasons.contains("not recognized as a published version"),
+        "{reasons}"
+    );
+    let as_sorted = json(&audit(&["--data", "imported", "--class-order", "data"]));
+    assert_ne!(
+        as_sorted["confusion"], tuned["confusion"],
+        "in another order: {as_sorted}"
+    );
+    let text = refused(&audit(&["--data", "data", "--class-order", "source"]));
+    assert!(text.contains("in which order"), "{text}");
+}
+
+#[test]
+fn what_is_no_whole_network_for_the_data_is_not_audited() {
+    let place = place();
+    let tuned = place.tune("tuned-f", "data", &["finetune.steps=2"]);
+    assert!(tuned["accuracy"].is_number(), "{tuned}");
+    let audit = |file: &str, data: &str| {
+        let common = [
+            "audit", file, "--task", "classify", "--config", "mini", "--data", data, "--out", "no-audit",
+        ];
+        refused(&place.train(&common, &[]))
+    };
+    succeeded(&place.run(&["export", "tap", "--out", "encoder.pth"]));
+    let text = audit("encoder.pth", "data");
+    assert!(
+        text.contains("fits a network of mini for classify") || text.contains("not all of it"),
+        "{text}"
+    );
+    write_as_others_do(place, "tuned-f", "three.pth", [0, 1, 2], 50.0);
+    place.copy_data_with("two", serde_json::json!({}), 2, |split, _, _| split);
+    let text = audit("three.pth", "two");
+    assert!(
+        text.contains("the head of the file tells 3 labels apart, and the data has 2"),
+        "{text}"
+    );
+    fs::write(place.path("notes.pth"), "accuracy 99 %").unwrap();
+    assert!(audit("notes.pth", "data").contains("not a readable PyTorch file"));
+    fs::copy(
+        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pth/hostile.pth"),
+        place.path("hostile.pth"),
+    )
+    .unwrap();
+    assert!(audit("hostile.pth", "data").contains("fit"));
+    assert!(
+        !place.path("owned-by-a-checkpoint").exists(),
+        "nothing of it was run"
+    );
+    assert!(!place.path("no-audit").exists(), "nothing was written");
+    let folder = audit("tuned-f", "data");
+    assert!(folder.contains("tap-train evaluate --run"), "{folder}");
+}
+
+#[test]
+fn features_are_drawn_in_the_colors_of_their_classes() {
+    let place = place();
+    let embed = |out: &str, more: &[&str]| {
+        let common = [
+            "embed",
+            "--data",
+            "data",
+            "--init",
+            "tap",
+            "--out",
+            out,
+            "--plot",
+            "features.svg",
+        ];
+        place.run(&[&common[..], more].concat())
+    };
+    succeeded(&embed("drawn", &[]));
+    let svg = fs::read_to_string(place.path("features.svg")).unwrap();
+    assert_eq!(
+        svg.matches("<circle").count(),
+        27 + 3,
+        "objects and legend: {svg}"
+    );
+    for class in ["ball (9)", "box (9)", "cone (9)"] {
+        assert!(svg.contains(class), "{class}: {svg}");
+    }
+    assert!(refused(&embed("drawn-again", &[])).contains("--force"));
+    succeeded(&embed("drawn-again", &["--force"]));
+    assert_eq!(
+        fs::read_to_string(place.path("features.svg")).unwrap(),
+        svg,
+        "the same again"
+    );
+    fs::write(place.path("features.svg"), "<svg>mine</svg>").unwrap();
+    assert!(refused(&embed("drawn-again", &["--force"])).contains("features.svg"));
 }

@@ -10,6 +10,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tap_train::weights::safetensors::{read_metadata, read_tensors, write_tensors};
+use tap_train::weights::torch_file::read_any;
 
 const ENCODER: [&str; 4] = [
     "encoder.kind=point_mlp",
@@ -41,6 +42,12 @@ fn error_line(output: &Output) -> String {
 
 #[test]
 fn every_number_arrives_and_everything_is_accounted_for() {
+    let numbers = read_any(&fixture("tiny.pth")).unwrap().numbers;
+    assert_eq!(
+        (numbers["epoch"], numbers["best_val"]),
+        (7.0, 0.5),
+        "beside the tensors: {numbers:?}"
+    );
     let folder = tempfile::tempdir().unwrap();
     let output = import(folder.path(), &fixture("tiny.pth"), &ENCODER, &["--json"]);
     assert!(output.status.success(), "{output:?}");

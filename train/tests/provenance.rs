@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../build/commit.rs"]
+mod commit;
 mod shape;
 mod small;
 
@@ -391,4 +393,59 @@ fn a_loss_that_is_no_number_is_kept_and_told() {
         &place.train(&["finetune", "--data", "data-nan", "--out", "tuned"], &[]),
         &["output is not finite", "box/0007"],
     );
+}
+
+#[test]
+fn the_commit_of_the_sources_is_named_and_changes_to_them_are_marked() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = folder.path().join("train");
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(folder.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    fs::create_dir_all(package.join("src")).unwrap();
+    assert_eq!(commit::describe(&package), None, "no repository");
+    for (file, text) in [
+        ("train/Cargo.toml", "[package]"),
+        ("train/src/lib.rs", "//! One."),
+        ("notes.md", "One."),
+    ] {
+        fs::write(folder.path().join(file), text).unwrap();
+    }
+    git(&["init", "--quiet"]);
+    assert_eq!(commit::describe(&package), None, "not part of it");
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "One"]);
+    let first = git(&["rev-parse", "HEAD"]);
+    assert_eq!(commit::describe(&package).as_deref(), first.get(..12));
+    fs::write(folder.path().join("notes.md"), "Two.").unwrap();
+    assert_eq!(
+        commit::describe(&package).as_deref(),
+        first.get(..12),
+        "no part of the program"
+    );
+    fs::write(package.join("src/lib.rs"), "//! Two.").unwrap();
+    let dirty = format!("{}-dirty", &first[..12]);
+    assert_eq!(commit::describe(&package), Some(dirty), "changed");
+    git(&["commit", "--quiet", "-am", "Two"]);
+    assert_ne!(
+        commit::describe(&package).as_deref(),
+        first.get(..12),
+        "the next commit"
+    );
+    let watched = commit::watched(&package);
+    for file in [".git/logs/HEAD", "train/src"] {
+        assert!(
+            watched.iter().any(|path| path.ends_with(file)),
+            "{file}: {watched:?}"
+        );
+    }
+    assert!(watched.iter().all(|path| path.exists()), "{watched:?}");
 }

@@ -99,7 +99,8 @@ fn from_pretraining_to_a_score(folder: &Path, encoder: &[&str]) -> String {
 fn point_mlp_takes_all_of_its_encoder_but_the_input() {
     let folder = tempfile::tempdir().unwrap();
     shape::write_parts(&folder.path().join("data"), 8, 16, 96, &shape::CLASSES);
-    let note = from_pretraining_to_a_score(folder.path(), &POINT_MLP);
+    let encoder = [&POINT_MLP[..], &["data.point_choice=farthest"]].concat();
+    let note = from_pretraining_to_a_score(folder.path(), &encoder);
     assert!(
         note.contains(
             "1 of another shape, at random as well (embedding.net.0.weight: [8, 4, 1] in the file, [8, 6, 1]"
@@ -107,6 +108,43 @@ fn point_mlp_takes_all_of_its_encoder_but_the_input() {
         "positions and normals instead of positions and heights: {note}"
     );
     assert!(!note.contains("without use"), "{note}");
+    audit_gives_the_score_of_the_run(folder.path(), &encoder);
+}
+
+/// The network of `parts`, in a file of PyTorch's.
+fn audit_gives_the_score_of_the_run(folder: &Path, encoder: &[&str]) {
+    let export = ["export", "parts", "--whole", "--out", "parts.pth", "--json"];
+    json(&tap_train(folder, &export, &[]));
+    let settings = [&SETTINGS[..], encoder].concat();
+    let audit = [
+        "audit",
+        "parts.pth",
+        "--task",
+        "segment",
+        "--json",
+        "--claim",
+        "86.9",
+    ];
+    let common = ["--data", "data", "--threads", "1"];
+    let voted = ["--votes", "2", "--vote-rule", "published", "--refine"];
+    let audit = [&audit[..], &common, &voted, &["--config", "mini"]].concat();
+    let audited = json(&tap_train(folder, &audit, &settings));
+    let evaluate = [&["evaluate", "--run", "parts", "--json"], &common[..]].concat();
+    let plain = json(&tap_train(folder, &evaluate, &[]));
+    assert_eq!(audited["score"], plain["score"], "one pass, no clean-up");
+    let evaluated = json(&tap_train(folder, &[&evaluate, &voted[..]].concat(), &[]));
+    assert_eq!(audited["voted"]["score"], evaluated["score"], "{audited}");
+    assert_eq!(
+        audited["voted"]["votes_average"], "log-probabilities",
+        "{audited}"
+    );
+    let claim = &audited["audit"]["claim"];
+    assert_eq!(claim["measure"], "instance_miou", "{claim}");
+    let expected = 100.0 * miou(&plain) - 86.9;
+    assert!(
+        (claim["difference"].as_f64().unwrap() - expected).abs() < 1e-9,
+        "{claim}"
+    );
 }
 
 #[test]

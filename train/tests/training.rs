@@ -159,7 +159,12 @@ fn weights_go_from_pretraining_to_a_score() {
         evaluate::<Classify>(
             &options(&data, out.clone(), Existing::Resume, 1),
             tap_dataset::Split::Test,
-            Votes { count, seed, rule },
+            Votes {
+                count,
+                seed,
+                rule,
+                average: None,
+            },
             &WeightChoice::Finished,
             &mut |_| {},
         )

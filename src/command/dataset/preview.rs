@@ -10,7 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use tap_dataset::refuse_foreign_file;
 
-use crate::preview::{Preview, html, is_preview};
+use crate::preview::{Choice, Preview, html, is_preview};
 use tap_cli::ui;
 
 /// Write a page to browse a dataset: objects, views, points and cameras, settings, and skipped objects.
@@ -25,6 +25,9 @@ pub(super) struct Arguments {
     /// Show this image set, written by tap dataset relight --add.
     #[arg(long, value_name = "NAME")]
     images: Option<String>,
+    /// Show parts that tap-train predict named for rows of this dataset, beside the true ones; no other objects.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "images")]
+    predicted: Option<PathBuf>,
     /// Output file.
     #[arg(long, value_name = "FILE.html")]
     out: PathBuf,
@@ -42,7 +45,11 @@ pub(super) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   tap dataset preview shards --out shards.html
-  tap dataset preview shards --out more.html --limit 400";
+  tap dataset preview shards --out more.html --limit 400
+  tap-train predict --run parts shards --split test --out predicted
+  tap dataset preview shards --predicted predicted --out parts.html
+
+Of objects without views the points are drawn, in the colors of their parts where they have any.";
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -56,6 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Arguments {
         dir,
         images,
+        predicted,
         out,
         limit,
         force,
@@ -68,8 +76,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     refuse_foreign_file(out, is_preview)?;
+    let choice = Choice {
+        images: images.as_deref(),
+        predicted: predicted.as_deref(),
+        limit: *limit,
+    };
     let bar = ui::Bar::new("reading", *limit as u64);
-    let preview = Preview::read(dir, images.as_deref(), *limit, || bar.advance())?;
+    let preview = Preview::read(dir, choice, || bar.advance())?;
     drop(bar);
     let page = html(&preview)?;
     let file = if *force {

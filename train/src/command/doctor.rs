@@ -6,6 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use tap_cli::ui;
 use tap_train::process;
+use tap_train::task::provenance::VERSION;
 use tch::{Cuda, Kind, Tensor};
 
 /// Arguments of `doctor`.
@@ -47,7 +48,7 @@ impl Doctor {
             .f_matmul(&Tensor::ones([3, 2], (Kind::Float, tch::Device::Cpu)))?;
         let path = process::libtorch_file();
         let report = Report {
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
             libtorch_version: option_env!("TAP_LIBTORCH_VERSION")
                 .unwrap_or("unknown")
                 .to_owned(),

@@ -1,23 +1,29 @@
 //! `tap-train embed`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use tap_cli::scatter::{Group, scatter};
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::run::Existing;
-use tap_train::task::embed::{ARRAY_FILE, EMBED_FILE, TABLE_FILE, embed};
+use tap_train::task::embed::{ARRAY_FILE, EMBED_FILE, Embedded, TABLE_FILE, embed};
 use tap_train::task::embedding::Pooling;
+use tap_train::task::tsne::{DEFAULT_PERPLEXITY, TsneOptions, tsne};
+use tap_train::weights::safetensors::write_atomic;
 
-use super::{CheckpointArgs, ConfigArgs, DeviceArgs, RowArgs, empty_folder, parse_name, require_inputs};
+use super::{
+    CheckpointArgs, ConfigArgs, DeviceArgs, RowArgs, empty_folder, parse_name, replace_file, require_inputs,
+};
 use crate::progress::Progress;
 
 /// Arguments of `embed`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tap-train embed --data out/data --init out/tap --out out/embeddings
-  tap-train embed --data out/data --init encoder.safetensors --split test --pooling max --out out/embeddings")]
+  tap-train embed --data out/data --init encoder.safetensors --split test --pooling max --out out/embeddings
+  tap-train embed --data out/real --init out/tuned --split test --out out/embeddings --plot out/figure5.svg")]
 pub(crate) struct Embed {
     /// A data set of shards.
     #[arg(long)]
@@ -37,7 +43,16 @@ pub(crate) struct Embed {
     /// What becomes of the tokens of a cloud: max, mean, sum (maximum plus mean), max-mean (both, one behind the other).
     #[arg(long, default_value = "max-mean", value_parser = parse_name::<Pooling>)]
     pooling: Pooling,
-    /// Replace earlier embeddings; refused where the folder holds anything else, or an input.
+    /// Also draw them: points of a plane by t-SNE, in the colors of their classes.
+    #[arg(long, value_name = "FILE.svg", value_parser = parse_plot)]
+    plot: Option<PathBuf>,
+    /// Effective number of neighbors of t-SNE; a third of the objects at most.
+    #[arg(long, default_value_t = DEFAULT_PERPLEXITY, requires = "plot")]
+    perplexity: f64,
+    /// Seed of t-SNE.
+    #[arg(long, default_value_t = 0, requires = "plot")]
+    plot_seed: u64,
+    /// Replace earlier embeddings and plots; refused where the folder holds anything else, or an input.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -70,8 +85,12 @@ impl Embed {
         let options = self
             .device
             .options(&self.data, &self.out, Existing::Refuse, None)?;
+        if let Some(plot) = &self.plot {
+            let inputs = [self.data.as_path(), &self.init, &init];
+            replace_file(plot, self.force, &inputs, is_plot)?;
+        }
         let mut progress = Progress::new(false);
-        let result = embed(
+        let embedded = embed(
             &config,
             &options,
             &init,
@@ -81,6 +100,10 @@ impl Embed {
                 progress.show(&event);
             },
         )?;
+        if let Some(plot) = &self.plot {
+            write_atomic(plot, self.draw(&embedded)?.as_bytes())?;
+        }
+        let result = embedded.result;
         if self.json {
             ui::json(&result)?;
         } else {
@@ -91,7 +114,74 @@ impl Embed {
                 result.pooling,
                 self.out.display()
             ));
+            if let Some(plot) = &self.plot {
+                ui::result(format_args!("{}", plot.display()));
+            }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The features as points of a plane, in the colors of their classes.
+    fn draw(&self, embedded: &Embedded) -> anyhow::Result<String> {
+        let Embedded {
+            result,
+            features,
+            labels,
+        } = embedded;
+        let options = TsneOptions {
+            perplexity: self.perplexity,
+            seed: self.plot_seed,
+        };
+        let options = options.for_points(result.num_rows);
+        let points = tsne(features, result.num_channels, options)?;
+        let of_label = |label: i64| -> Vec<[f64; 2]> {
+            let labeled = points.iter().zip(labels).filter(|(_, other)| **other == label);
+            labeled.map(|(point, _)| *point).collect()
+        };
+        let classes = result.classes.iter().zip(0..);
+        let mut groups: Vec<Group<'_>> = classes
+            .map(|(class, label)| Group {
+                label: class,
+                points: of_label(label),
+            })
+            .filter(|group| !group.points.is_empty())
+            .collect();
+        let without_class = of_label(-1);
+        if !without_class.is_empty() {
+            groups.push(Group {
+                label: "no class",
+                points: without_class,
+            });
+        }
+        let short = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
+        let notes = format!(
+            "{PLOT_MARK}; t-SNE of {} features ({}), perplexity {}, seed {}; data {}, encoder {}, version {}",
+            result.num_rows,
+            result.pooling,
+            options.perplexity,
+            options.seed,
+            short(&result.data_sha256),
+            short(&result.init_sha256),
+            result.version
+        );
+        let title = format!("{}: {}", self.init.display(), result.splits.join(", "));
+        Ok(scatter(&title, &notes, &groups))
+    }
+}
+
+/// What every plot says of itself.
+const PLOT_MARK: &str = "drawn by tap-train embed";
+
+fn is_plot(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.starts_with("<svg") && text.contains(PLOT_MARK))
+}
+
+/// The name of a file that is written as SVG.
+fn parse_plot(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.extension().is_some_and(|extension| extension == "svg") {
+        Ok(path)
+    } else {
+        Err(format!("a plot is an SVG, and '{text}' does not end in .svg"))
     }
 }

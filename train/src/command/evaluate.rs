@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tap_cli::ui;
 use tap_dataset::Split;
 use tap_train::config::{Plan, Task};
@@ -12,26 +12,18 @@ use tap_train::run::{CONFIG_FILE, Existing, RESULT_FILE, write_json};
 use tap_train::task::classify::{CONFUSION_CSV, CONFUSION_PNG, Classify};
 use tap_train::task::finetune::{Scored, Scoring, Task as FinetuneTask, evaluate, write_files};
 use tap_train::task::segment::Segment;
-use tap_train::task::vote::{VoteRule, Votes};
 
 use super::finetune::{labels_clause, segment_line, selection_clause, votes_clause};
+use super::vote_args::VoteArgs;
 use super::{CheckpointArgs, DeviceArgs, RowArgs, empty_folder, require_inputs};
 use crate::progress::Progress;
-
-/// What a vote augments.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum RuleName {
-    /// Every object augmented as in training, each anew in every vote.
-    Augmented,
-    /// Part segmentation as the released code of TAP votes: positions alone, scaled on top of the votes before.
-    Published,
-}
 
 /// Arguments of `evaluate`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   tap-train evaluate --run out/tuned --data out/real
   tap-train evaluate --run out/tuned --data out/real --split test --votes 10 --json
+  tap-train evaluate --run out/tuned --data out/real --votes 10 --vote-average logits
   tap-train evaluate --run out/unfinished --data out/real --checkpoint latest
   tap-train evaluate --run out/tuned --data out/real --out out/tuned-on-real
   tap-train evaluate --run out/parts --data out/shapes --refine --votes 10 --vote-rule published")]
@@ -47,15 +39,8 @@ pub(crate) struct Evaluate {
     /// The split to score.
     #[arg(long, default_value = "test")]
     split: Split,
-    /// Augmented predictions that are added to the plain one.
-    #[arg(long, default_value_t = 0)]
-    votes: u32,
-    /// Seed of the votes.
-    #[arg(long, default_value_t = 0)]
-    votes_seed: u64,
-    /// What a vote augments.
-    #[arg(long, value_enum, default_value = "augmented")]
-    vote_rule: RuleName,
+    #[command(flatten)]
+    votes: VoteArgs,
     /// Score part segmentation after the refinement by neighbors as well.
     #[arg(long)]
     refine: bool,
@@ -84,14 +69,7 @@ impl Evaluate {
         let options = self
             .device
             .options(&self.data, &self.run, Existing::Resume, None)?;
-        let votes = Votes {
-            count: self.votes,
-            seed: self.votes_seed,
-            rule: match self.vote_rule {
-                RuleName::Augmented => VoteRule::Augmented,
-                RuleName::Published => VoteRule::Published,
-            },
-        };
+        let votes = self.votes.votes();
         let weights = self.checkpoint.weights();
         let condition = self.rows.condition();
         let scoring = Scoring {

@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and the flags that they share.
 
+mod audit;
 mod begun;
 mod child_run;
 mod compare;
@@ -31,6 +32,7 @@ mod sweep_request;
 mod sweep_run;
 mod table;
 mod tap_build;
+mod vote_args;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ pub(crate) enum Command {
     Finetune(finetune::Finetune),
     /// Score a fine-tuned run on a split.
     Evaluate(evaluate::Evaluate),
+    /// Score anybody's weights under one locked protocol, beside the number that they claim.
+    Audit(audit::Audit),
     /// Score frozen features with a linear SVM, beside random encoders.
     Probe(probe::Probe),
     /// Fine-tune from scratch and from an encoder under the same seeds, and report the paired difference.
@@ -111,6 +115,7 @@ impl Command {
             Self::Pretrain(command) => command.run(),
             Self::Finetune(command) => command.run(),
             Self::Evaluate(command) => command.run(),
+            Self::Audit(command) => command.run(),
             Self::Probe(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Retrieve(command) => command.run(),

@@ -49,7 +49,8 @@ pub(crate) struct Predict {
     run: PathBuf,
     #[command(flatten)]
     checkpoint: CheckpointArgs,
-    /// The folder to write. Classification: `predictions.csv` and `logits.npy`. Part segmentation: `parts.npy` and `points.npy`.
+    /// The folder to write. Classification: `predictions.csv` and `logits.npy`. Part segmentation: `parts.npy`,
+    /// `points.npy` and, where they are known, `true_parts.npy`, which `tap dataset preview --predicted` draws side by side.
     /// What they are of, and the score where classes are known: `predict.json`.
     #[arg(long)]
     out: PathBuf,

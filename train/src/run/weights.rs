@@ -21,7 +21,7 @@ use crate::weights::safetensors::{read_metadata, read_weights};
 /// The best weights so far of a fine-tuning that selects, in the run's folder until it is finished.
 pub(crate) const BEST_FILE: &str = "best.safetensors";
 /// Where files of weights keep the class names, as JSON.
-const CLASSES_KEY: &str = "classes";
+pub(crate) const CLASSES_KEY: &str = "classes";
 /// Where they keep how many objects of each class were trained on, as JSON.
 const OBJECTS_KEY: &str = "train_objects_per_class";
 

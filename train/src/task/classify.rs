@@ -3,13 +3,15 @@
 //! The seed sets the label subset, the head and, from scratch, all weights, so runs of one seed from different encoders are
 //! pairs.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::OpenData;
 use super::finetune::{Scored, Task};
-use super::vote::{VoteRule, Votes};
+use super::vote::{VoteAverage, VoteRule, Votes};
 use crate::config::Plan;
 use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
@@ -111,7 +113,8 @@ impl Task for Classify {
 
     const NAME: &'static str = "classify";
     const RECORD_KIND: &'static str = "evaluation";
-    const VOTES_AVERAGE: &'static str = "probabilities";
+    const VOTES_AVERAGE: Option<VoteAverage> = Some(VoteAverage::Probabilities);
+    const PREDICTIONS: &'static str = "logits";
 
     fn build(plan: &Plan, data: &OpenData, store: &VarStore) -> Result<Self, TrainError> {
         Ok(Self::with_classes(plan, data.dataset.classes().len(), store))
@@ -126,16 +129,29 @@ impl Task for Classify {
         Ok(())
     }
 
-    /// Probabilities of the classes, [B, classes].
+    fn order_classes(
+        plan: &Plan,
+        tensors: &mut BTreeMap<String, Tensor>,
+        order: &[i64],
+    ) -> Result<(), TrainError> {
+        let last = format!("prediction.head.{}.0", 2 * plan.head.widths.len());
+        let order = Tensor::from_slice(order);
+        for name in ["weight", "bias"].map(|name| format!("{last}.{name}")) {
+            if let Some(tensor) = tensors.get_mut(&name) {
+                *tensor = tensor.index_select(0, &order);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits of the classes, [B, classes].
     fn predict(&self, batch: &Batch) -> Tensor {
         self.logits(batch, Mode::EVAL)
-            .softmax(-1, Kind::Double)
-            .to_device(Device::Cpu)
     }
 
     fn score(&self, batch: &CpuBatch, predictions: &Tensor, sums: &mut Sums) -> Result<(), TrainError> {
-        let predictions: Vec<i64> =
-            Vec::try_from(predictions.argmax(-1, false)).map_err(|source| TrainError::Torch {
+        let predictions: Vec<i64> = Vec::try_from(predictions.argmax(-1, false).to_device(Device::Cpu))
+            .map_err(|source| TrainError::Torch {
                 action: "reading predictions",
                 source,
             })?;

@@ -52,6 +52,17 @@ pub struct EmbedResult {
     pub device: String,
 }
 
+/// Features that were written, in the order of the files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedded {
+    /// What they are of.
+    pub result: EmbedResult,
+    /// `num_rows` times `num_channels` numbers.
+    pub features: Vec<f32>,
+    /// Indices into the classes; -1 for none.
+    pub labels: Vec<i64>,
+}
+
 /// Writes the features of the rows of `splits`, or of all, into `options.out`.
 ///
 /// # Errors
@@ -63,14 +74,15 @@ pub fn embed(
     splits: &[Split],
     pooling: Pooling,
     on_event: OnEvent<'_>,
-) -> Result<EmbedResult, TrainError> {
+) -> Result<Embedded, TrainError> {
     let frozen = FrozenEncoder::open(config, options, init, on_event)?;
     let splits = if splits.is_empty() {
         frozen.data.filled_splits()?
     } else {
         splits.to_vec()
     };
-    let (mut ids, mut labels, mut split_of) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ids, mut labels, mut split_of): (Vec<_>, Vec<i64>, Vec<_>) =
+        (Vec::new(), Vec::new(), Vec::new());
     let mut features: Vec<f32> = Vec::new();
     for &split in &splits {
         let rows: Arc<dyn SampleSource> = Arc::new(frozen.data.rows(split)?);
@@ -82,7 +94,7 @@ pub fn embed(
                 .flatten(),
         );
         ids.extend_from_slice(rows.ids());
-        labels.extend(rows.labels().iter().copied().map(Some));
+        labels.extend_from_slice(rows.labels());
         split_of.resize(ids.len(), split.to_string());
     }
     let result = EmbedResult {
@@ -102,13 +114,18 @@ pub fn embed(
     std::fs::create_dir_all(out).map_err(TrainError::io("create", out))?;
     let array = npy::encode_f32(&[result.num_rows, result.num_channels], &features);
     write_atomic(&out.join(ARRAY_FILE), &array)?;
+    let optional: Vec<Option<i64>> = labels.iter().copied().map(Some).collect();
     let table = EmbeddingTable {
         ids: &ids,
-        labels: &labels,
+        labels: &optional,
         splits: &split_of,
         features: &features,
     };
     table.write(&out.join(TABLE_FILE), &serde_json::json!(result))?;
     write_json(&out.join(EMBED_FILE), &result)?;
-    Ok(result)
+    Ok(Embedded {
+        result,
+        features,
+        labels,
+    })
 }

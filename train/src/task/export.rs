@@ -14,11 +14,13 @@ use crate::error::TrainError;
 use crate::model::EncoderConfig;
 use crate::run::event::{OnEvent, TrainEvent};
 use crate::run::fault::run_of;
-use crate::run::weights::{ENCODER_PREFIX_KEY, EncoderWeights, encoder_metadata, is_named, read_encoder};
+use crate::run::weights::{
+    CLASSES_KEY, ENCODER_PREFIX_KEY, EncoderWeights, encoder_metadata, is_named, read_encoder,
+};
 use crate::run::{self, CHECKPOINTS};
 use crate::weights::checkpoint::{Checkpoint, MODEL_FILE, STATE_FILE};
 use crate::weights::safetensors::{file_sha256, read_metadata, read_weights, write_tensors};
-use crate::weights::torch_file;
+use crate::weights::torch_file::{self, METADATA};
 use crate::weights::torch_save::{Entry, write_dict};
 
 /// Key of the metadata of every export, and its value.
@@ -26,8 +28,6 @@ const EXPORT_KEY: &str = "exported_by";
 const PROGRAM: &str = "tap-train export";
 /// What the safetensors of PyTorch have in their metadata.
 const FORMAT: [&str; 2] = ["format", "pt"];
-/// Entry of a `.pth` file for the metadata.
-const METADATA_ENTRY: &str = "metadata";
 
 /// Whose code the file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumIter, strum::IntoStaticStr, strum::Display)]
@@ -159,7 +159,7 @@ pub fn is_exported(path: &Path) -> bool {
         Some(metadata.get(EXPORT_KEY)? == PROGRAM)
     };
     of_safetensors()
-        .or_else(|| torch_file::says(path, &[METADATA_ENTRY, EXPORT_KEY], PROGRAM).ok())
+        .or_else(|| torch_file::says(path, &[METADATA, EXPORT_KEY], PROGRAM).ok())
         .unwrap_or(false)
 }
 
@@ -221,7 +221,13 @@ pub fn export(
         (String::from("source_sha256"), report.source_sha256.clone()),
     ]);
     // What the weights say of themselves.
-    for key in ["config_sha256", "data_sha256", "num_steps", ENCODER_PREFIX_KEY] {
+    for key in [
+        "config_sha256",
+        "data_sha256",
+        "num_steps",
+        CLASSES_KEY,
+        ENCODER_PREFIX_KEY,
+    ] {
         let value = metadata_of_file.get(key);
         metadata.extend(value.map(|value| (key.to_owned(), value.clone())));
     }
@@ -233,7 +239,7 @@ pub fn export(
         Format::Torch => {
             let entries = [
                 (entry.to_owned(), Entry::StateDict(tensors)),
-                (METADATA_ENTRY.to_owned(), Entry::Texts(metadata)),
+                (METADATA.to_owned(), Entry::Texts(metadata)),
             ];
             write_dict(out, &entries)?;
         }

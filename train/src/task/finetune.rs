@@ -26,7 +26,7 @@ use super::provenance::{self, FinetunedRun, Provenance, rows_sha256};
 use super::selection::{Best, BestWeights};
 use super::session::{Session, Wanted};
 use super::settings::active_settings;
-use super::vote::Votes;
+use super::vote::{VoteAverage, Votes};
 use super::{
     DataChoice, OpenData, evaluation_batches, require_exact, require_finite, sums_over_ranks, train_batches,
 };
@@ -62,8 +62,12 @@ pub trait Task: Loss + Sized {
     /// Objects of an evaluation batch.
     const EVALUATION_BATCH: usize = 32;
 
-    /// What votes are averaged of.
-    const VOTES_AVERAGE: &'static str = "predictions";
+    /// What votes are averaged as unless chosen; none where predictions are no scores of classes, and are averaged as they
+    /// are.
+    const VOTES_AVERAGE: Option<VoteAverage> = None;
+
+    /// The name of predictions that are averaged as they are.
+    const PREDICTIONS: &'static str = "predictions";
 
     /// The scalar by which weights are selected, where they are.
     const SELECTED_BY: &'static str = "accuracy";
@@ -95,7 +99,23 @@ pub trait Task: Loss + Sized {
         Ok(())
     }
 
-    /// Predictions for a batch, in a form that adds up over votes: probabilities or their logarithms.
+    /// Puts the outputs of a network's tensors, which may have been trained elsewhere, into the order of the data's classes:
+    /// class i of the data has the place `order[i]` in them.
+    ///
+    /// # Errors
+    /// Where the task has no such order, or the tensors are not there.
+    fn order_classes(
+        _plan: &Plan,
+        _tensors: &mut BTreeMap<String, Tensor>,
+        _order: &[i64],
+    ) -> Result<(), TrainError> {
+        Err(invalid(
+            "weights whose classes are in another order than those of the data cannot be scored by this task",
+        ))
+    }
+
+    /// Predictions for a batch: scores of classes, logits or logarithms of probabilities, in the last dimension, or, where
+    /// [`VOTES_AVERAGE`](Self::VOTES_AVERAGE) is none, anything that can be averaged over votes.
     fn predict(&self, batch: &Batch) -> Tensor;
 
     /// Adds the scores of the predictions for a batch to `sums`.
@@ -238,7 +258,7 @@ pub fn finetune<T: Task>(
     let provenance = Provenance {
         selected,
         rows_sha256: rows_sha256(evaluation.as_ref()),
-        votes_average: T::VOTES_AVERAGE.to_owned(),
+        votes_average: average_name::<T>(Votes::default()),
         ..Provenance::of_training(&plan, &data, options, &summary, &trained_on)
     };
     let result = Scored { provenance, score };
@@ -333,6 +353,7 @@ pub fn evaluate<'a, T: Task>(
         None => {}
     }
     let FinetunedRun { plan, data, .. } = &run;
+    check_votes::<T>(votes)?;
     T::check(plan, data, votes)?;
     let (store, task) = build::<T>(plan, data, options.device)?;
     run.load(&store)?;
@@ -340,11 +361,30 @@ pub fn evaluate<'a, T: Task>(
     let score = measure(&task, plan, &rows, votes, options)?;
     let provenance = Provenance {
         rows_sha256: rows_sha256(rows.as_ref()),
-        votes_average: T::VOTES_AVERAGE.to_owned(),
+        votes_average: average_name::<T>(votes),
         is_refined: refines,
         ..run.provenance(options, split, votes)
     };
     Ok(Scored { provenance, score })
+}
+
+/// Refuses a choice of what is averaged for a task whose predictions are no scores of classes.
+pub(super) fn check_votes<T: Task>(votes: Votes) -> Result<(), TrainError> {
+    match votes.average {
+        Some(average) if T::VOTES_AVERAGE.is_none() => Err(invalid(format!(
+            "votes of this task are averaged as they are, not as {average}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What votes are averaged as, in words.
+pub(super) fn average_name<T: Task>(votes: Votes) -> String {
+    match votes.average.or(T::VOTES_AVERAGE) {
+        Some(VoteAverage::Probabilities) => VoteAverage::Probabilities.to_string(),
+        // What the task's network says before a softmax would make probabilities of it.
+        Some(VoteAverage::Logits) | None => T::PREDICTIONS.to_owned(),
+    }
 }
 
 /// Weight decay, learning rate and first step of a parameter.
@@ -396,10 +436,19 @@ pub(super) fn measure<T: Task>(
         .augmented(plan, rows, T::EVALUATION_BATCH)
         .map(|batches| start(&batches, 1))
         .collect();
+    let average = votes.average.or(T::VOTES_AVERAGE);
+    let predict = |batch: &Batch| {
+        no_grad(|| {
+            let predictions = task.predict(batch);
+            average.map_or_else(
+                || predictions.shallow_clone(),
+                |average| average.summand(&predictions),
+            )
+        })
+    };
     let of_batch = |cpu_batch: Result<CpuBatch, TrainError>| {
         let cpu_batch = cpu_batch?;
         let mut batch = cpu_batch.to_tensors(*device);
-        let predict = |batch: &Batch| no_grad(|| task.predict(batch));
         let mut predictions = predict(&batch);
         for vote in &mut augmented {
             let of_vote = vote.next().expect("all votes have the same steps")?;

@@ -90,7 +90,9 @@ pub fn import(
     encoders: &[(String, EncoderConfig)],
     prefix: Option<&str>,
 ) -> Result<Imported, TrainError> {
-    let TorchFile { tensors, passed_over } = read_any(path)?;
+    let TorchFile {
+        tensors, passed_over, ..
+    } = read_any(path)?;
     let prefixes = match prefix {
         Some(prefix) => vec![as_prefix(prefix)],
         None => prefixes(tensors.keys()),
@@ -189,13 +191,13 @@ const SLOW_COPIES: [&str; 8] = [
     "ema", "momentum", "teacher", "target", "key", "k", "swa", "averaged",
 ];
 
-fn is_slow_copy(prefix: &str) -> bool {
+pub(super) fn is_slow_copy(prefix: &str) -> bool {
     let mut words = prefix.split(['.', '_']);
     words.any(|word| SLOW_COPIES.contains(&word.to_ascii_lowercase().as_str()))
 }
 
 /// A prefix as typed, with the dot at its end.
-fn as_prefix(typed: &str) -> String {
+pub(super) fn as_prefix(typed: &str) -> String {
     if typed.is_empty() || typed.ends_with('.') {
         typed.to_owned()
     } else {
@@ -217,7 +219,7 @@ pub(super) fn shapes(config: &EncoderConfig) -> Vec<(String, Vec<i64>)> {
 }
 
 /// All prefixes of names up to a dot, and the empty one; shorter ones first.
-fn prefixes<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+pub(super) fn prefixes<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
     let mut prefixes = BTreeSet::from([String::new()]);
     for name in names {
         prefixes.extend(name.match_indices('.').map(|(dot, _)| name[..=dot].to_owned()));

@@ -1,5 +1,6 @@
 //! Pre-training, fine-tuning tasks, probing, importing and features of 2D networks: one file each.
 
+pub mod audit;
 pub mod classify;
 pub mod comparison;
 pub mod embed;
@@ -26,6 +27,7 @@ pub mod selection;
 mod session;
 mod settings;
 pub mod sweep;
+pub mod tsne;
 pub mod vote;
 
 use std::iter;

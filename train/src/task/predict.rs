@@ -44,10 +44,21 @@ pub const LOGITS_FILE: &str = "logits.npy";
 pub const PARTS_FILE: &str = "parts.npy";
 /// See [`PARTS_FILE`].
 pub const POINTS_FILE: &str = "points.npy";
+/// The true parts of the same points, where they are known: [`NO_PART`] where they are not.
+pub const TRUE_PARTS_FILE: &str = "true_parts.npy";
 /// What the others are of, and the score.
 pub const PREDICT_FILE: &str = "predict.json";
 /// All files of a prediction.
-pub const PREDICTION_FILES: [&str; 5] = [CLASSES_FILE, LOGITS_FILE, PARTS_FILE, POINTS_FILE, PREDICT_FILE];
+pub const PREDICTION_FILES: [&str; 6] = [
+    CLASSES_FILE,
+    LOGITS_FILE,
+    PARTS_FILE,
+    TRUE_PARTS_FILE,
+    POINTS_FILE,
+    PREDICT_FILE,
+];
+/// A point whose part is not known.
+pub const NO_PART: u8 = u8::MAX;
 /// Objects of a batch.
 const BATCH_SIZE: usize = 32;
 
@@ -199,7 +210,7 @@ impl SampleSource for Told {
         let mut sample = self.rows.read(row, ViewSelection::None)?;
         sample.label = self.labels[row];
         if self.has_parts && sample.part_labels.is_none() {
-            sample.part_labels = Some(vec![0; sample.points.len()]);
+            sample.part_labels = Some(vec![NO_PART; sample.points.len()]);
         }
         Ok(sample)
     }
@@ -414,7 +425,8 @@ impl Predictor {
         let store = VarStore::new(options.device);
         let network = Segment::of_plan(&self.plan, &store)?;
         self.load(&store)?;
-        let (mut parts, mut points): (Vec<u8>, Vec<f32>) = (Vec::new(), Vec::new());
+        let (mut parts, mut truth, mut points): (Vec<u8>, Vec<u8>, Vec<f32>) =
+            (Vec::new(), Vec::new(), Vec::new());
         for of_source in objects {
             let label = |(id, truth): (&ObjectId, &Option<String>)| {
                 let name = category.or(truth.as_deref());
@@ -433,6 +445,7 @@ impl Predictor {
                 require_finite(&answers, cpu_batch)?;
                 let chosen = numbers(&answers.argmax(-1, false).to_kind(Kind::Float))?;
                 parts.extend(chosen.into_iter().map(|part| part as u8));
+                truth.extend(cpu_batch.part_labels.iter().map(|&part| part as u8));
                 points.extend_from_slice(&cpu_batch.points);
                 Ok(())
             })?;
@@ -447,6 +460,12 @@ impl Predictor {
             &options.out.join(PARTS_FILE),
             &npy::encode_u8(&[ids.len(), num_points], &parts),
         )?;
+        if truth.iter().any(|&part| part != NO_PART) {
+            write_atomic(
+                &options.out.join(TRUE_PARTS_FILE),
+                &npy::encode_u8(&[ids.len(), num_points], &truth),
+            )?;
+        }
         write_atomic(
             &options.out.join(POINTS_FILE),
             &npy::encode_f32(&[ids.len(), num_points, 3], &points),

@@ -22,8 +22,9 @@ use crate::run::weights::{RunWeights, TrainedOn, WeightChoice};
 use crate::weights::checkpoint::{ComputeSpan, MODEL_FILE, copy_weights};
 use crate::weights::safetensors::write_tensors;
 
-/// Version of the code, which results name.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Version of the code, which results name: that of the package and, in release builds from a repository, the commit, as in
+/// `0.1.0+3f2a9c01b7de`; `-dirty` behind it where the sources were changed since.
+pub const VERSION: &str = env!("TAP_TRAIN_VERSION");
 
 /// Provenance of a score: everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,7 +100,13 @@ pub struct Provenance {
 }
 
 impl Provenance {
-    fn new(plan: &Plan, data: &OpenData, options: &RunOptions, split: Split, votes: Votes) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        data: &OpenData,
+        options: &RunOptions,
+        split: Split,
+        votes: Votes,
+    ) -> Self {
         Self {
             version: VERSION.to_owned(),
             data_name: data_name(data),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::audit::AuditReport;
 use super::classify::ClassifyResult;
 use super::few_shot::{FewShotResult, Learner, PUBLISHED_EPISODES, PUBLISHED_FOLDS, is_of_published};
 use super::probe::ProbeResult;
@@ -201,13 +202,33 @@ fn read(path: &Path) -> Result<Vec<Measured>, TrainError> {
     let json: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     measures(&json).ok_or_else(|| TrainError::NoWeights {
         reason: String::from(
-            "not a result of finetune, evaluate, few-shot, probe --heads or retrieve of this version",
+            "not a result of finetune, evaluate, audit, few-shot, probe --heads or retrieve of this version",
         ),
         path: file,
     })
 }
 
 fn measures(json: &Value) -> Option<Vec<Measured>> {
+    let mut measured = measures_of_result(json)?;
+    if let Ok(audit) = AuditReport::deserialize(&json["audit"]) {
+        measured.extend(measures_of_result(&json["voted"]).unwrap_or_default());
+        let AuditReport {
+            file,
+            network,
+            claim,
+            not_comparable,
+            ..
+        } = audit;
+        let claim = claim.map_or_else(String::new, |claim| format!(", claims {:.2}", claim.percent));
+        for one in &mut measured {
+            one.key.experiment = format!("{file}, audited as {network}{claim}");
+            one.caveats.extend(not_comparable.iter().cloned());
+        }
+    }
+    Some(measured)
+}
+
+fn measures_of_result(json: &Value) -> Option<Vec<Measured>> {
     let has = |key: &str| json.get(key).is_some();
     if has("confusion") {
         ClassifyResult::deserialize(json)

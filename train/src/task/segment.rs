@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::OpenData;
 use super::finetune::{Scored, Task};
-use super::vote::Votes;
+use super::vote::{VoteAverage, Votes};
 use crate::config::{PartPlan, Plan, num_parts};
 use crate::data::batch::{Batch, CpuBatch};
 use crate::engine::objective::{Loss, Term};
@@ -124,7 +124,8 @@ impl Task for Segment {
     const NAME: &'static str = "segment";
     const RECORD_KIND: &'static str = "segmentation";
     const EVALUATION_BATCH: usize = 16;
-    const VOTES_AVERAGE: &'static str = "log-probabilities";
+    const VOTES_AVERAGE: Option<VoteAverage> = Some(VoteAverage::Logits);
+    const PREDICTIONS: &'static str = "log-probabilities";
     const SELECTED_BY: &'static str = "instance_miou";
     const ENCODER_PREFIX: &'static str = "segmentor.";
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::loader_options;
 use crate::config::Plan;
@@ -25,6 +25,32 @@ pub struct Votes {
     pub seed: u64,
     /// What is augmented.
     pub rule: VoteRule,
+    /// What is averaged; what the task averages by itself unless chosen.
+    pub average: Option<VoteAverage>,
+}
+
+/// What the predictions of votes are averaged as, which differs in published code (`docs/protocols.md`, "Voting").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "kebab-case")]
+pub enum VoteAverage {
+    /// Softmax probabilities: a vote that is sure weighs no more than one.
+    Probabilities,
+    /// What the network says before the softmax, or the logarithms of probabilities where that is what it says: the same
+    /// decision, since the two differ by the same number for all classes of a vote.
+    Logits,
+}
+
+impl VoteAverage {
+    /// What is added up over votes.
+    ///
+    /// # Shapes
+    /// - `predictions`: [..., classes], logits or logarithms of probabilities
+    pub(super) fn summand(self, predictions: &Tensor) -> Tensor {
+        match self {
+            Self::Probabilities => predictions.softmax(-1, Kind::Double),
+            Self::Logits => predictions.shallow_clone(),
+        }
+    }
 }
 
 /// What a vote augments.
@@ -100,9 +126,24 @@ impl Votes {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
+
+    #[test]
+    fn a_vote_that_is_sure_outweighs_others_as_logits_alone() {
+        // Two votes lean to the first class, one is sure of the second.
+        let votes = [[3.0_f32, 0.0], [3.0, 0.0], [-4.0, 4.0]];
+        let decide = |average: VoteAverage| {
+            let sum = votes
+                .map(|vote| average.summand(&Tensor::from_slice(&vote)))
+                .into_iter()
+                .reduce(|a, b| a + b);
+            sum.map(|sum| sum.argmax(-1, false).int64_value(&[]))
+        };
+        assert_eq!(decide(VoteAverage::Logits), Some(1), "2 < 4");
+        assert_eq!(decide(VoteAverage::Probabilities), Some(0), "1.91 > 1.09");
+    }
 
     #[test]
     fn published_votes_scale_positions_on_top_of_each_other_and_nothing_else() {
@@ -116,6 +157,7 @@ mod tests {
             count,
             seed,
             rule: VoteRule::Published,
+            average: None,
         };
         let of_batch = |votes: Votes, batch_idx| -> Vec<Tensor> {
             let clouds = votes.rescaled(&cloud, [0.8, 1.2], batch_idx);

@@ -17,12 +17,14 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::TrainError;
 use crate::weights::file_kind::FileKind;
-use crate::weights::safetensors::read_tensors;
+use crate::weights::safetensors::{read_metadata, read_tensors};
 
 /// Limit on the pickle: a network of some hundred thousand tensors.
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 /// Tensors together may be so many times as large as the file, since some share their numbers.
 const MAX_SHARING: u64 = 4;
+/// Where files of ours keep what is known of their weights.
+pub(crate) const METADATA: &str = "metadata";
 /// Beginning of the class names of `TorchScript`.
 const TORCH_SCRIPT: &str = "__torch__.";
 
@@ -33,6 +35,10 @@ pub struct TorchFile {
     pub tensors: BTreeMap<String, Tensor>,
     /// Entries that are calls which were not made, as `path (function)`.
     pub passed_over: Vec<String>,
+    /// Numbers by the same paths: integers, floats and scalars of NumPy. Those in lists are not among them.
+    pub numbers: BTreeMap<String, f64>,
+    /// Texts by the same paths; of a safetensors file those of its metadata, under `metadata.`.
+    pub texts: BTreeMap<String, String>,
 }
 
 type Archive = ZipArchive<BufReader<File>>;
@@ -45,9 +51,14 @@ pub fn read_any(path: &Path) -> Result<TorchFile, TrainError> {
     if FileKind::of(path)? != FileKind::Safetensors {
         return read(path);
     }
+    let texts = read_metadata(path)?.into_iter();
     Ok(TorchFile {
         tensors: read_tensors(path)?,
         passed_over: Vec::new(),
+        numbers: BTreeMap::new(),
+        texts: texts
+            .map(|(key, text)| (format!("{METADATA}.{key}"), text))
+            .collect(),
     })
 }
 
@@ -59,10 +70,18 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
     let (mut reader, pickle) = open(path)?;
     let mut found = Vec::new();
     let mut passed_over = Vec::new();
+    let (mut numbers, mut texts) = (BTreeMap::new(), BTreeMap::new());
     pickle.walk(&mut |name, value| {
         if let Some(tensor) = stored_tensor(&pickle, value) {
             found.push((name.to_owned(), tensor));
             return true;
+        }
+        if let Some(number) = number(&pickle, value) {
+            numbers.insert(name.to_owned(), number);
+            return true;
+        }
+        if let Some(text) = value.as_text() {
+            texts.insert(name.to_owned(), text.to_owned());
         }
         if let Some((callee, _)) = pickle.call(value)
             && !is_module(&pickle, value)
@@ -79,7 +98,12 @@ pub fn read(path: &Path) -> Result<TorchFile, TrainError> {
         })?;
         tensors.insert(name, tensor);
     }
-    Ok(TorchFile { tensors, passed_over })
+    Ok(TorchFile {
+        tensors,
+        passed_over,
+        numbers,
+        texts,
+    })
 }
 
 /// Whether the text at this place of a file's nested dictionaries is `text`.
@@ -189,6 +213,41 @@ fn stored_tensor(pickle: &Pickle, value: &Value) -> Option<StoredTensor> {
         }
         _ => None,
     }
+}
+
+/// A number of Python, or a scalar of NumPy: `scalar(dtype('f8'), bytes)`, whose bytes pickles of protocol 2 write as text.
+fn number(pickle: &Pickle, value: &Value) -> Option<f64> {
+    match value {
+        Value::Int(int) => return Some(*int as f64),
+        Value::Float(float) => return Some(*float),
+        _ => {}
+    }
+    let (name, arguments) = pickle.call(value)?;
+    let is_scalar = matches!(
+        name,
+        "numpy.core.multiarray.scalar" | "numpy._core.multiarray.scalar"
+    );
+    let [kind, bytes] = arguments.first_chunk::<2>().filter(|_| is_scalar)?;
+    let ("numpy.dtype", [kind, ..]) = pickle.call(kind)? else {
+        return None;
+    };
+    let held;
+    let bytes: &[u8] = if let Value::Bytes(bytes) = bytes {
+        bytes
+    } else {
+        let ("_codecs.encode", [text, ..]) = pickle.call(bytes)? else {
+            return None;
+        };
+        let latin1 = text.as_text()?.chars().map(|char| u8::try_from(char).ok());
+        held = latin1.collect::<Option<Vec<u8>>>()?;
+        &held
+    };
+    Some(match kind.as_text()? {
+        "f4" => f64::from(f32::from_le_bytes(bytes.try_into().ok()?)),
+        "f8" => f64::from_le_bytes(bytes.try_into().ok()?),
+        "i8" => i64::from_le_bytes(bytes.try_into().ok()?) as f64,
+        _ => return None,
+    })
 }
 
 fn kind_of(class: &str) -> Option<Kind> {
@@ -324,5 +383,50 @@ impl Reader {
             .map_err(|error| error.to_string())?;
         self.storages.insert(id, storage.shallow_clone());
         Ok(storage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn scalars_of_numpy_are_numbers_and_other_calls_are_none() {
+        let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+        // scalar(dtype('f8', False, True), encode('...', 'latin1')), as protocol 2 has it.
+        let scalar = |module: &str, kind: &str, bytes: &[u8]| {
+            let latin1: String = bytes.iter().map(|&byte| char::from(byte)).collect();
+            let parts: [&[u8]; 7] = [
+                b"\x80\x02c",
+                module.as_bytes(),
+                b"\nscalar\ncnumpy\ndtype\n(",
+                &text(kind),
+                b"\x89\x88tRc_codecs\nencode\n",
+                &[&text(&latin1)[..], &text("latin1")].concat(),
+                b"\x86R\x86R.",
+            ];
+            let pickle = pickle::read(&parts.concat()).unwrap();
+            number(&pickle, &pickle.root)
+        };
+        for module in ["numpy.core.multiarray", "numpy._core.multiarray"] {
+            assert_eq!(
+                scalar(module, "f8", &88.5_f64.to_le_bytes()),
+                Some(88.5),
+                "{module}"
+            );
+        }
+        assert_eq!(
+            scalar("numpy.core.multiarray", "f4", &0.5_f32.to_le_bytes()),
+            Some(0.5)
+        );
+        assert_eq!(
+            scalar("numpy.core.multiarray", "f8", &[1, 2, 3]),
+            None,
+            "too short"
+        );
+        assert_eq!(scalar("numpy.core.multiarray", "O8", &[0; 8]), None, "no number");
+        assert_eq!(scalar("os", "f8", &88.5_f64.to_le_bytes()), None, "another call");
     }
 }
