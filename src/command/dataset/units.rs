@@ -16,6 +16,9 @@ use tap_dataset::{
 use super::output::WorkFlags;
 use super::{BuildBar, JobFlags, print_timings, refuse_lost, stopped};
 
+/// Longer lists of shards are not printed twice.
+const MAX_NOTED: usize = 40;
+
 /// Begin a build that several machines share: list the objects and write the plan; nothing is built.
 ///
 /// Then any machine that reaches the folder, or the bucket, builds shards of it with tap dataset unit, and tap dataset
@@ -294,7 +297,13 @@ fn print_status(dir: &Path, status: &BuildStatus, json: bool) -> Result<()> {
             "note: all shards are there; tap dataset finish {dir}"
         ));
     } else if !missing.is_empty() && *is_begun {
-        ui::note(format_args!("note: tap dataset unit {dir} --shards {missing}"));
+        let missing = missing.to_string();
+        let shards = if missing.len() <= MAX_NOTED {
+            &missing
+        } else {
+            "..."
+        };
+        ui::note(format_args!("note: tap dataset unit {dir} --shards {shards}"));
     } else if !missing.is_empty() {
         ui::note("note: run the command of this build again to resume it");
     }
