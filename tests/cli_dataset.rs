@@ -1,6 +1,8 @@
 //! `tap dataset` as a user meets it: the same bytes always, nothing lost, and faults that say what to do.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(unix)]
+mod units;
 mod util;
 
 use std::fs;

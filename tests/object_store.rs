@@ -203,6 +203,45 @@ fn parts_are_joined_from_and_to_a_store() {
     assert!(place.files("joined") == place.files("one"), "joined on a disk");
 }
 
+/// Several at once through faults, one of them killed, and the same shards twice.
+#[test]
+fn units_build_straight_into_a_store() {
+    let Some(store) = Store::start() else { return };
+    let place = TestDir::new();
+    place.synthesize(3, 8);
+    let settings = [&SMALL[..], &["--backend", "cpu"]].concat();
+    let on_source = |command, out| [&["dataset", command, "meshes", "--out", out][..], &settings].concat();
+    place.run(&on_source("build", "local")).succeeds();
+    let proxy = Proxy::start(store.port, Faults::OneInFive);
+    let run = |arguments: &[&str]| run_with(&place, arguments, proxy.port);
+    let out = "s3://bucket/units";
+    run(&on_source("begin", out)).succeeds();
+    let unit = |shards| with_store(&place, &["dataset", "unit", out, "--shards", shards], proxy.port);
+    kill_after(&mut unit("0-6"), Duration::from_millis(700));
+    let units = ["5-6,3", "0,2", "0,2", "3,1"].map(|shards| {
+        let mut unit = unit(shards);
+        unit.stdout(Stdio::piped()).stderr(Stdio::piped());
+        unit.spawn().unwrap()
+    });
+    for unit in units {
+        Outcome::from(unit.wait_with_output().unwrap()).succeeds();
+    }
+    let status = run(&["dataset", "status", out, "--json"]).succeeds().json();
+    if status["missing"] == "4" {
+        run(&["dataset", "finish", out]).fails_with(&["1 of 7 shards are missing", "--shards 4", out]);
+    }
+    run(&["dataset", "unit", out, "--unit", "1/1"]).succeeds();
+    run(&["dataset", "finish", out]).succeeds();
+    assert!(
+        store.files("units/") == place.files("local"),
+        "other bytes than on a disk: {:?}",
+        store.files("units/").keys()
+    );
+    run(&["dataset", "finish", out]).succeeds();
+    run(&["dataset", "verify", out]).succeeds();
+    assert!(proxy.num_failed() > 10, "{} requests failed", proxy.num_failed());
+}
+
 #[test]
 fn what_a_store_refuses_is_said_in_one_line() {
     let Some(store) = Store::start() else { return };

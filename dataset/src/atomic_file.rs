@@ -1,8 +1,10 @@
 //! Atomic local file writes: after a crash a file has its old content or its new content, never part of it.
 //!
-//! Content is written under a `.partial` name, synced, and renamed; then the folder is synced.
+//! Content is written under a `.partial` name, synced, and renamed; then the folder is synced. Where several processes may
+//! write the same file at once, each has a partial file of its own.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,10 @@ use sha2::{Digest, Sha256};
 use crate::sha256::{self, for_each_chunk};
 
 const BUFFER_BYTES: usize = 1 << 18;
+/// End of the name of a file that is not complete.
+const PARTIAL: &str = ".partial";
+/// Hexadecimal digits of an attempt.
+const ATTEMPT_DIGITS: usize = 16;
 
 /// A file that appears under its name when finished. If dropped before, the partial file is removed.
 #[derive(Debug)]
@@ -32,12 +38,25 @@ impl Drop for RemoveOnDrop {
 }
 
 impl AtomicFile {
-    /// Creates the partial file.
+    /// Creates the partial file, over one that a kill left.
     ///
     /// # Errors
     /// When it cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let partial = partial_path(path);
+        Self::create_as(path, partial_path(path))
+    }
+
+    /// As [`create`](Self::create), beside other processes that write the same file: the last one to finish wins.
+    ///
+    /// # Errors
+    /// When the partial file cannot be created.
+    pub fn create_shared(path: &Path) -> io::Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(attempt_suffix());
+        Self::create_as(path, path.with_file_name(name))
+    }
+
+    fn create_as(path: &Path, partial: PathBuf) -> io::Result<Self> {
         Ok(Self {
             file: BufWriter::with_capacity(BUFFER_BYTES, File::create(&partial)?),
             path: path.to_owned(),
@@ -114,8 +133,30 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 #[must_use]
 pub fn partial_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
+    name.push(PARTIAL);
     path.with_file_name(name)
+}
+
+/// What follows a file's name until it is complete, for one attempt of several at once, on this machine or another:
+/// `.<16 digits>.partial`.
+pub(crate) fn attempt_suffix() -> String {
+    // Seeded by the operating system; process ids of several machines may be equal.
+    let attempt = RandomState::new().hash_one(std::process::id());
+    format!(".{attempt:0ATTEMPT_DIGITS$x}{PARTIAL}")
+}
+
+/// The name that a partial file gets when it is complete; `None` for other files.
+#[must_use]
+pub fn complete_name(partial: &str) -> Option<&str> {
+    let name = partial.strip_suffix(PARTIAL)?;
+    let is_attempt = |attempt: &str| {
+        let mut digits = attempt.bytes();
+        attempt.len() == ATTEMPT_DIGITS && digits.all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match name.rsplit_once('.') {
+        Some((name, attempt)) if is_attempt(attempt) => Some(name),
+        _ => Some(name),
+    }
 }
 
 #[cfg(test)]
@@ -133,6 +174,39 @@ mod tests {
         ] {
             assert_eq!(partial_path(Path::new(path)), Path::new(partial), "{path}");
         }
+    }
+
+    #[test]
+    fn a_partial_file_says_what_it_becomes() {
+        for (partial, name) in [
+            ("a.parquet.partial", Some("a.parquet")),
+            ("a.parquet.0123456789abcdef.partial", Some("a.parquet")),
+            (
+                "a.parquet.0123456789abcde.partial",
+                Some("a.parquet.0123456789abcde"),
+            ),
+            ("a.parquet", None),
+        ] {
+            assert_eq!(complete_name(partial), name, "{partial}");
+        }
+        let [one, other] = [0, 1].map(|_| format!("b{}", attempt_suffix()));
+        assert_ne!(one, other, "of two attempts");
+        assert_eq!(complete_name(&one), Some("b"));
+    }
+
+    #[test]
+    fn a_file_of_two_writers_is_that_of_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let mut files = [0, 1].map(|_| AtomicFile::create_shared(&path).unwrap());
+        for (file, content) in files.iter_mut().zip(["one", "two"]) {
+            file.write_all(content.as_bytes()).unwrap();
+        }
+        for file in files {
+            file.finish().unwrap();
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

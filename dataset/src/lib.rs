@@ -68,7 +68,7 @@ pub use audit::{
 #[cfg(feature = "build")]
 pub use builder::{
     BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
-    build, plan,
+    UnitShards, begin_build, build, build_unit, plan,
 };
 #[cfg(feature = "build")]
 pub use derive::{
@@ -101,8 +101,8 @@ pub use import::{
     EpisodeOptions, ImportEvent, ImportOptions, ImportReport, ImportSet, import, sample_of_points,
 };
 pub use manifest::{
-    BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, SkipReason, SkippedObject,
-    SourceDescription, is_manifest_name, shard_file_name,
+    BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, ShardRanges, SkipReason,
+    SkippedObject, SourceDescription, is_manifest_name, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};
@@ -134,4 +134,6 @@ pub use stand_in::{SCANNED_POINTS, StandIn, SuiteEvent, SuiteOptions, SuiteRepor
 pub use surface::{FARTHEST_POOL, POISSON_POOL, Sampler, SurfaceSamples, UnknownSampler, sample_surface};
 #[cfg(feature = "build")]
 pub use synthesize::{ShapeFamily, SynthesizeEvent, SynthesizeOptions, SynthesizeSummary, synthesize};
-pub use writer::{DatasetPlan, DatasetWriter, ObjectFile, Skipped, write_samples};
+pub use writer::{
+    BuildStatus, DatasetPlan, DatasetWriter, ObjectFile, Skipped, build_status, finish_build, write_samples,
+};

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{BuildError, DatasetError, Result};
 use crate::manifest::{BuildPart, Manifest, ShardEntry, SkippedObject};
-use crate::schema::ShardHeader;
+use crate::schema::Split;
 use crate::writer::{DatasetPlan, DatasetWriter, differences, new_manifest};
 
 /// Progress events of [`merge`](fn@merge).
@@ -53,7 +53,10 @@ pub fn merge(
     };
     let planned = first.planned_shards();
     on_event(MergeEvent::Started { total: planned.len() });
-    let plan = plan_of(first);
+    let plan = DatasetPlan {
+        part: None,
+        ..DatasetPlan::of(first)
+    };
     // Another program version may write different bytes.
     let differences = differences(
         first,
@@ -75,11 +78,9 @@ pub fn merge(
             shards: planned.len() - missing.len(),
         });
     }
-    let num_parts = parts.len();
+    let mut content = content(parts, &planned);
     for shard in missing {
-        // Completeness of all parts was checked above.
-        let (folder, manifest) = &parts[&(shard % num_parts + 1)];
-        let (entry, skipped) = entry_of(manifest, shard, &planned[shard].1);
+        let (folder, entry, skipped) = take(&mut content, shard);
         let entry = writer.import_shard(folder, entry, skipped)?;
         on_event(MergeEvent::Shard {
             file: entry.file.clone(),
@@ -162,53 +163,27 @@ fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
     found
 }
 
-/// Plan of the whole dataset.
-fn plan_of(part: &Manifest) -> DatasetPlan {
-    // Exhaustive: a new field must be carried over, or listed here as specific to the part.
-    let Manifest {
-        schema_version: _,
-        generator: _,
-        sha256: _,
-        part: _,
-        parent,
-        is_relit,
-        source,
-        recipe,
-        adapter,
-        layout,
-        classes,
-        parts,
-        num_shards,
-        shards: _,
-        skipped,
-    } = part.clone();
-    DatasetPlan {
-        header: ShardHeader {
-            layout,
-            classes,
-            parts,
-            recipe,
-            adapter,
-        },
-        source,
-        num_shards,
-        part: None,
-        parent,
-        is_relit,
-        skipped: skipped
-            .into_iter()
-            .filter(|skipped| skipped.shard.is_none())
-            .collect(),
+/// Finished shards of all parts by plan index: the folder, the entry, and the skipped objects.
+type Content<'a> = BTreeMap<usize, (&'a Path, ShardEntry, Vec<SkippedObject>)>;
+
+/// Takes the content out of parts that are whole.
+fn content<'a>(parts: BTreeMap<usize, (&'a Path, Manifest)>, planned: &[(Split, String)]) -> Content<'a> {
+    let mut content = BTreeMap::new();
+    for (folder, manifest) in parts.into_values() {
+        let indices = manifest.plan_indices(planned).expect("the manifest was checked");
+        for (shard, entry) in indices.into_iter().zip(manifest.shards) {
+            content.insert(shard, (folder, entry, Vec::new()));
+        }
+        for skipped in manifest.skipped {
+            if let Some((_, _, of_shard)) = skipped.shard.and_then(|shard| content.get_mut(&shard)) {
+                of_shard.push(skipped);
+            }
+        }
     }
+    content
 }
 
-/// Manifest entry and skipped objects of one shard.
-fn entry_of(manifest: &Manifest, shard: usize, file: &str) -> (ShardEntry, Vec<SkippedObject>) {
-    let entry = manifest.shards.iter().find(|entry| entry.file == file);
-    let entry = entry.expect("a part that is whole has all of its shards").clone();
-    let skipped = manifest
-        .skipped
-        .iter()
-        .filter(|skipped| skipped.shard == Some(shard));
-    (entry, skipped.cloned().collect())
+fn take<'a>(content: &mut Content<'a>, shard: usize) -> (&'a Path, ShardEntry, Vec<SkippedObject>) {
+    let content = content.remove(&shard);
+    content.expect("the parts are whole, and have all shards together")
 }

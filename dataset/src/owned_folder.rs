@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::atomic_file;
+use crate::atomic_file::{self, complete_name};
 use crate::error::{DatasetError, Result, StoreError};
 use crate::folder_lock::{LOCK_FILE_NAME, refuse_held};
 use crate::store::is_url;
@@ -159,7 +159,7 @@ fn is_like(name: &str, part: &str) -> bool {
             [byte, rest @ ..] => name.first() == Some(byte) && matches(&name[1..], rest),
         }
     }
-    let whole = name.strip_suffix(".partial").unwrap_or(name);
+    let whole = complete_name(name).unwrap_or(name);
     matches(whole.as_bytes(), part.as_bytes())
 }
 

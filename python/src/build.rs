@@ -1,13 +1,13 @@
 //! `build`: a folder of meshes to shards.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use serde_json::{Map, Value};
 use tap_dataset::{
-    BuildOptions, BuildRecipe, BuildSummary, Source, SourceOptions, SplitRatios, refuse_inputs,
+    BuildOptions, BuildRecipe, DatasetError, Manifest, Source, SourceOptions, SplitRatios, refuse_inputs,
 };
 
 use crate::error::{dataset_error, value_error};
@@ -37,25 +37,50 @@ pub(crate) fn build<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let mut keywords = Keywords::new("build", keywords)?;
     let progress = keywords.take("progress");
-    let source_options = source_options(&mut keywords)?;
-    let options = BuildOptions {
-        workers: keywords.take_as("threads")?.unwrap_or_default(),
-        renderer: renderer_options(&mut keywords)?,
-        force: keywords.take_as("force")?.unwrap_or_default(),
-        part: keywords.parse("part")?,
-        ..BuildOptions::new(out)
-    };
-    let recipe = build_recipe(&mut keywords)?;
-    keywords.finish()?;
+    let part = keywords.parse("part")?;
+    let job = BuildJob::take(src, out, keywords)?;
+    let options = BuildOptions { part, ..job.options };
+    let job = BuildJob { options, ..job };
     let summary = work::run(py, progress.as_ref(), |cancel, on_event| {
-        if options.force {
-            let inputs = std::iter::once(src.as_path()).chain(source_options.splits.as_deref());
-            refuse_inputs(&options.out, inputs)?;
-        }
-        let source = Source::open(&src, &source_options)?;
-        tap_dataset::build(&source, &recipe, &options, cancel, on_event)
+        tap_dataset::build(&job.open()?, &job.recipe, &job.options, cancel, on_event)
     })?;
-    as_dict(py, &options, &summary)
+    as_dict(py, &job.options.out, &summary.manifest)
+}
+
+/// What is built, of what, and where to.
+pub(crate) struct BuildJob {
+    src: PathBuf,
+    source: SourceOptions,
+    pub(crate) recipe: BuildRecipe,
+    pub(crate) options: BuildOptions,
+}
+
+impl BuildJob {
+    /// Takes all arguments that are left.
+    pub(crate) fn take(src: PathBuf, out: PathBuf, mut keywords: Keywords<'_>) -> PyResult<Self> {
+        let job = Self {
+            src,
+            source: source_options(&mut keywords)?,
+            options: BuildOptions {
+                workers: keywords.take_as("threads")?.unwrap_or_default(),
+                renderer: renderer_options(&mut keywords)?,
+                force: keywords.take_as("force")?.unwrap_or_default(),
+                ..BuildOptions::new(out)
+            },
+            recipe: build_recipe(&mut keywords)?,
+        };
+        keywords.finish()?;
+        Ok(job)
+    }
+
+    /// Scans the source; refuses to overwrite what is read.
+    pub(crate) fn open(&self) -> Result<Source, DatasetError> {
+        if self.options.force {
+            let inputs = std::iter::once(self.src.as_path()).chain(self.source.splits.as_deref());
+            refuse_inputs(&self.options.out, inputs)?;
+        }
+        Source::open(&self.src, &self.source)
+    }
 }
 
 fn source_options(keywords: &mut Keywords<'_>) -> PyResult<SourceOptions> {
@@ -96,12 +121,9 @@ fn build_recipe(keywords: &mut Keywords<'_>) -> PyResult<BuildRecipe> {
     Ok(recipe)
 }
 
-fn as_dict<'py>(
-    py: Python<'py>,
-    options: &BuildOptions,
-    summary: &BuildSummary,
-) -> PyResult<Bound<'py, PyDict>> {
-    let skipped = summary.manifest.skipped.iter().map(|skipped| {
+/// What there is of a data set: all of it, or the shards of a unit.
+pub(crate) fn as_dict<'py>(py: Python<'py>, out: &Path, manifest: &Manifest) -> PyResult<Bound<'py, PyDict>> {
+    let skipped = manifest.skipped.iter().map(|skipped| {
         let dict = PyDict::new(py);
         dict.set_item("id", &skipped.id)?;
         dict.set_item("reason", skipped.reason.to_string())?;
@@ -109,12 +131,13 @@ fn as_dict<'py>(
         Ok(dict)
     });
     let skipped: PyResult<Vec<_>> = skipped.collect();
+    let num_rows: usize = manifest.shards.iter().map(|shard| shard.rows).sum();
     let dict = PyDict::new(py);
-    dict.set_item("out", &options.out)?;
-    dict.set_item("sha256", summary.manifest.sha256.as_deref())?;
-    dict.set_item("num_rows", summary.num_rows())?;
-    dict.set_item("num_shards", summary.manifest.shards.len())?;
-    dict.set_item("num_lost", summary.num_failed())?;
+    dict.set_item("out", out)?;
+    dict.set_item("sha256", manifest.sha256.as_deref())?;
+    dict.set_item("num_rows", num_rows)?;
+    dict.set_item("num_shards", manifest.shards.len())?;
+    dict.set_item("num_lost", manifest.num_failed())?;
     dict.set_item("skipped", skipped?)?;
     Ok(dict)
 }

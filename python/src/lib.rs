@@ -6,7 +6,7 @@
 //! | Python | is |
 //! |---|---|
 //! | `render`, `Renderer` | `mesh` in, `renderer`, `views` out |
-//! | `build`, `relight` | a function of `tap-dataset`, run by `work`: progress, and Ctrl-C |
+//! | `build`, `relight`; `begin_build`, ... in `units` | a function of `tap-dataset`, run by `work`: progress, and Ctrl-C |
 //! | `Dataset` (in Python) | `dataset`, whose rows become dictionaries in `row` |
 
 #![allow(clippy::doc_markdown, reason = "much of it is docstrings of Python")]
@@ -25,6 +25,7 @@ mod renderer;
 mod row;
 mod settings;
 mod threads;
+mod units;
 mod views;
 mod work;
 
@@ -42,6 +43,8 @@ mod native {
     use super::relight::relight;
     #[pymodule_export]
     use super::renderer::{Renderer, adapters, render};
+    #[pymodule_export]
+    use super::units::{begin_build, build_status, build_unit, finish_build};
     #[pymodule_export]
     use super::views::Views;
 

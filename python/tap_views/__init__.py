@@ -24,9 +24,12 @@ from ._native import (
     Views,
     __version__,
     adapters,
+    begin_build,
+    build_status,
+    finish_build,
     render,
 )
-from ._progress import build, relight
+from ._progress import build, build_unit, relight
 
 __all__ = [
     "Dataset",
@@ -37,7 +40,11 @@ __all__ = [
     "Views",
     "__version__",
     "adapters",
+    "begin_build",
     "build",
+    "build_status",
+    "build_unit",
+    "finish_build",
     "relight",
     "render",
 ]

@@ -168,6 +168,28 @@ def build(
 ) -> dict[str, Any]:
     """Builds a data set from meshes, as `tap dataset build` does."""
 
+def begin_build(src: Path, out: Path, **keywords: Any) -> dict[str, Any]:
+    """Begins a build that several machines share, with the arguments of `build`, as `tap dataset begin` does."""
+
+def build_unit(
+    dir: Path,
+    *,
+    shards: Optional[str] = None,
+    unit: Optional[str] = None,
+    source: Optional[Path] = None,
+    threads: int = 0,
+    backend: Literal["auto", "cpu", "wgpu"] = "auto",
+    adapter: str = "auto",
+    progress: Progress = None,
+) -> dict[str, Any]:
+    """Builds some shards of a build that was begun, as `tap dataset unit` does."""
+
+def build_status(dir: Path) -> dict[str, Any]:
+    """How far a build is, as `tap dataset status` says."""
+
+def finish_build(dir: Path) -> dict[str, Any]:
+    """Writes the manifest of a build whose shards are all there, as `tap dataset finish` does."""
+
 @overload
 def relight(
     dir: Path,

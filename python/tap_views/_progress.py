@@ -1,4 +1,4 @@
-"""`build` and `relight` with a line of progress for `progress=True`."""
+"""`build`, `build_unit` and `relight` with a line of progress for `progress=True`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ class ProgressLine:
             self.done += event["objects"]
         elif kind == "done":
             self.done += 1
+        elif kind == "unit":
+            self.done += event["shards"]
         elif kind == "skipped" and event["is_failure"]:
             self.done += 1
             self._note(f"skipped {event['id']}, {event['reason']}: {event['message']}")
@@ -63,5 +65,16 @@ def _with_line(verb: str):
     return decorate
 
 
-build = _with_line("building")(_native.build)
+def _build(*arguments, engine=None, **keywords):
+    if engine is None:
+        return _native.build(*arguments, **keywords)
+    if engine != "ray":
+        raise ValueError(f"engine: unknown engine {engine!r}, expected 'ray' or None")
+    from . import _ray
+
+    return _ray.build(*arguments, **keywords)
+
+
+build = _with_line("building")(functools.wraps(_native.build)(_build))
+build_unit = _with_line("building")(_native.build_unit)
 relight = _with_line("relighting")(_native.relight)

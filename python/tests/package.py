@@ -12,7 +12,9 @@ import re
 import signal
 import sys
 import threading
+import types
 import unittest
+import unittest.mock
 
 import numpy as np
 from PIL import Image
@@ -236,6 +238,80 @@ class Build(unittest.TestCase):
         self.assert_same_folders("shards", "built")
         self.assertEqual(events[0]["kind"], "started")
         self.assertEqual((events[0]["total"], sum(event["kind"] == "done" for event in events)), (24, 24))
+
+    def test_units_make_the_bytes_of_one_build(self):
+        began = tap_views.begin_build("meshes", "shared", **self.RECIPE)
+        self.assertTrue(began["is_begun"], began)
+        first = tap_views.build_unit("shared", shards="0", threads=1)
+        self.assertEqual(first["num_shards"], 1)
+        with self.assertRaisesRegex(tap_views.DatasetError, "shards are missing"):
+            tap_views.finish_build("shared")
+        self.assertEqual(tap_views.build_status("shared")["num_finished"], 1)
+        tap_views.build_unit("shared", unit="1/1", source="meshes")
+        self.assertEqual(tap_views.finish_build("shared")["num_rows"], 24)
+        self.assertEqual(len(list(pathlib.Path("shared").iterdir())), began["num_shards"] + 1)
+        self.assert_same_folders("shards", "shared")
+        for arguments in [{}, {"shards": "0", "unit": "1/1"}, {"shards": "1-0"}]:
+            with self.assertRaises(ValueError):
+                tap_views.build_unit("shared", **arguments)
+
+    def test_an_engine_builds_units(self):
+        with self.assertRaisesRegex(ValueError, "unknown engine 'dask'"):
+            tap_views.build("meshes", "never", engine="dask", **self.RECIPE)
+        dies, events = ["3"], []
+
+        class RayError(Exception):
+            pass
+
+        class RayTaskError(RayError):
+            def __init__(self, cause):
+                self.cause = cause
+
+        class Unit:
+            def __init__(self, task, arguments):
+                self.task, self.arguments = task, arguments
+
+        class Ray:
+            """What `_ray` uses of Ray 2, in this process."""
+
+            exceptions = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+
+            @staticmethod
+            def is_initialized():
+                return True
+
+            @staticmethod
+            def remote(max_retries, retry_exceptions, num_cpus):
+                self.assertEqual((max_retries > 0, retry_exceptions), (True, False))
+                return lambda task: types.SimpleNamespace(remote=lambda *arguments: Unit(task, arguments))
+
+            @staticmethod
+            def wait(running, num_returns):
+                return running[-num_returns:], running[:-num_returns]
+
+            @staticmethod
+            def get(unit):
+                if dies and dies[0] in unit.arguments[1]:
+                    raise RayError
+                try:
+                    return unit.task(*unit.arguments)
+                except Exception as error:
+                    raise RayTaskError(error) from error
+
+        build = lambda out, **more: tap_views.build(
+            "meshes", out, engine="ray", shards_per_unit=2, progress=events.append, **self.RECIPE, **more
+        )
+        with unittest.mock.patch.dict(sys.modules, ray=Ray):
+            with self.assertRaisesRegex(tap_views.DatasetError, "shards 2 to 3 died 4 times: RayError"):
+                build("by-engine")
+            dies.clear()
+            self.assertEqual(build("by-engine")["num_rows"], 24)
+            with self.assertRaisesRegex(tap_views.DatasetError, "nowhere, and 2 more units"):
+                build("by-others", source="nowhere")
+        self.assert_same_folders("shards", "by-engine")
+        self.assertEqual(sum(event.get("shards", 0) for event in events if event["kind"] == "unit"), 6)
+        with unittest.mock.patch.dict(sys.modules, ray=None), self.assertRaisesRegex(ImportError, "pip install ray"):
+            build("by-none")
 
     def test_a_build_that_was_interrupted_goes_on(self):
         class Stop(Exception):

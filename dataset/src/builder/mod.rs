@@ -3,6 +3,9 @@
 //! The build is a job of the [pipeline](crate::pipeline): [`prepare`](prepare::prepare) a mesh, render it,
 //! [`encode`](encode::encode) a row, and write rows in plan order. The bytes therefore do not depend on the number
 //! of workers. Without views there is one stage, and no renderer ([`points`]).
+//!
+//! What is built is an [`Assignment`]: all shards of a data set, those of a [part](BuildPart), or those of a
+//! [unit](build_unit) of a build that several machines share.
 
 mod encode;
 mod plan;
@@ -12,8 +15,9 @@ mod skip_reason;
 mod source_change;
 mod thin;
 mod timing;
+mod unit;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -21,13 +25,13 @@ use std::sync::atomic::AtomicBool;
 use tap_render::{BackendKind, CpuRenderer, RenderError, Renderer, RendererOptions, View};
 
 use crate::error::{BuildError, DatasetError, Result, error_chain};
-use crate::manifest::{BuildPart, Manifest, ShardEntry, SkipReason, SkippedObject};
+use crate::manifest::{BuildPart, Manifest, ShardEntry, ShardRanges, SkipReason, SkippedObject};
 use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
-use crate::schema::{ObjectId, Sample, ShardHeader, Split};
+use crate::schema::{ObjectId, Sample, ShardHeader};
 use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
-use crate::writer::{DatasetPlan, DatasetWriter, ObjectFile, num_shards};
+use crate::writer::{Access, DatasetPlan, DatasetWriter, Keep, ObjectFile, num_shards, shard_ranges};
 pub(crate) use encode::encode_color;
 use plan::check_free_space;
 use points::PointsJob;
@@ -37,6 +41,7 @@ use timing::{Stage, StageClock};
 
 pub use plan::{PlanReport, plan};
 pub use timing::{BuildTimings, StageTiming};
+pub use unit::{UnitShards, begin_build, build_unit};
 
 /// Limit on the total size of mesh files in flight.
 pub const MAX_IN_FLIGHT_BYTES: u64 = 1 << 30;
@@ -193,43 +198,74 @@ pub(crate) fn build_child(
     on_event: &mut dyn FnMut(BuildEvent),
 ) -> Result<BuildSummary> {
     recipe.validate()?;
-    if source.objects().is_empty() {
-        let reasons = source
-            .skipped()
-            .iter()
-            .take(3)
-            .map(|s| format!("{}: {}", s.id, s.message));
-        let reasons = reasons.collect::<Vec<_>>().join("; ");
-        return Err(DatasetError::Build(BuildError::AllSkipped {
-            num_objects: source.skipped().len(),
-            reasons,
-        }));
-    }
-    let renderer = recipe
-        .views
-        .then(|| Renderer::try_new(&options.renderer))
-        .transpose()?;
-    let adapter = renderer.as_ref().map(Renderer::adapter);
+    refuse_empty(source)?;
+    let renderer = start_renderer(recipe, &options.renderer)?;
     let plan = DatasetPlan {
         parent: parent.map(str::to_owned),
-        ..new_plan(source, recipe, to_value(&adapter), options.part)
+        ..new_plan(source, recipe, adapter_of(renderer.as_ref()), options.part)
     };
-    let shards = shard_ranges(source.objects(), recipe.rows_per_shard);
-    let own = shards.iter().enumerate();
-    let own = own.filter(|(shard, _)| options.part.is_none_or(|part| part.has(*shard)));
-    let total = own.map(|(_, objects)| objects.len()).sum();
+    let shards = shard_ranges(recipe.rows_per_shard, |split| source.num_objects(split));
+    let is_own = |shard: usize| options.part.is_none_or(|part| part.has(shard));
+    let assignment = Assignment {
+        source,
+        recipe,
+        plan,
+        shards: shards
+            .into_iter()
+            .enumerate()
+            .filter(|(shard, _)| is_own(*shard))
+            .collect(),
+        beside: None,
+    };
+    build_assigned(&assignment, renderer, options, cancel, on_event)
+}
+
+/// Shards to build, and what they are made of.
+struct Assignment<'a> {
+    source: &'a Source,
+    recipe: &'a BuildRecipe,
+    plan: DatasetPlan,
+    /// Objects of the source, by plan index of their shard.
+    shards: BTreeMap<usize, Range<usize>>,
+    /// The same shards, of a build that was begun; `None` if nobody else writes to the folder.
+    beside: Option<&'a ShardRanges>,
+}
+
+/// Builds what is missing of the shards.
+fn build_assigned(
+    assignment: &Assignment<'_>,
+    renderer: Option<Renderer>,
+    options: &BuildOptions,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(BuildEvent),
+) -> Result<BuildSummary> {
+    let Assignment {
+        source,
+        recipe,
+        plan,
+        shards,
+        beside,
+    } = assignment;
+    let total = shards.values().map(Range::len).sum();
     on_event(BuildEvent::Started {
         total,
-        adapter: adapter.map(ToString::to_string),
+        adapter: renderer.as_ref().map(|renderer| renderer.adapter().to_string()),
     });
 
-    let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes);
+    let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes, beside.is_none());
     let is_current = |shard: &ShardEntry| changes.is_current(&options.out, shard);
-    let mut writer = DatasetWriter::open_checked(&options.out, &plan, options.force, &is_current)?;
+    let (access, keep) = match beside {
+        None => (
+            Access::Alone { force: options.force },
+            Keep::Verified(&is_current),
+        ),
+        Some(shards) => (Access::Beside(shards), Keep::Present),
+    };
+    let mut writer = DatasetWriter::open_with(&options.out, plan, access, keep)?;
     report_opened(source, &writer, changes.changed(), on_event);
     let shards: Vec<_> = writer
         .missing_shards()
-        .map(|shard| shards[shard].clone())
+        .map(|shard| shards[&shard].clone())
         .collect();
     let num_missing: usize = shards.iter().map(Range::len).sum();
     if !options.ignore_free_space {
@@ -266,13 +302,41 @@ pub(crate) fn build_child(
     let manifest = if is_complete {
         clock.time(Stage::Write, || writer.finish())?
     } else {
-        writer.manifest().clone()
+        writer.into_manifest()
     };
     Ok(BuildSummary {
         is_complete,
         manifest,
         timings: clock.timings(options.num_workers()),
     })
+}
+
+/// Refuses a source of which nothing can become a row.
+fn refuse_empty(source: &Source) -> Result<()> {
+    if !source.objects().is_empty() {
+        return Ok(());
+    }
+    let reasons = source
+        .skipped()
+        .iter()
+        .take(3)
+        .map(|s| format!("{}: {}", s.id, s.message));
+    let reasons = reasons.collect::<Vec<_>>().join("; ");
+    Err(DatasetError::Build(BuildError::AllSkipped {
+        num_objects: source.skipped().len(),
+        reasons,
+    }))
+}
+
+/// The renderer of a build; `None` without views.
+fn start_renderer(recipe: &BuildRecipe, options: &RendererOptions) -> Result<Option<Renderer>> {
+    let renderer = recipe.views.then(|| Renderer::try_new(options));
+    Ok(renderer.transpose()?)
+}
+
+/// What renders, for the manifest.
+fn adapter_of(renderer: Option<&Renderer>) -> serde_json::Value {
+    to_value(&renderer.map(Renderer::adapter))
 }
 
 /// Runs a build, with a renderer if it has views; `false` if cancelled.
@@ -352,13 +416,7 @@ fn new_plan(
             adapter,
         },
         source: source.describe(),
-        num_shards: num_shards(recipe.rows_per_shard, |split| {
-            source
-                .objects()
-                .iter()
-                .filter(|object| object.split == split)
-                .count()
-        }),
+        num_shards: num_shards(recipe.rows_per_shard, |split| source.num_objects(split)),
         part,
         parent: None,
         is_relit: false,
@@ -369,25 +427,6 @@ fn new_plan(
 /// Recipes and adapter reports are plain data.
 pub(crate) fn to_value(data: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(data).expect("plain data has a JSON form")
-}
-
-/// Object ranges of the shards; depends only on the sorted object list.
-fn shard_ranges(objects: &[SourceObject], rows_per_shard: usize) -> Vec<Range<usize>> {
-    let mut ranges = Vec::new();
-    let mut start = 0;
-    for split in Split::ALL {
-        let end = start
-            + objects[start..]
-                .iter()
-                .take_while(|object| object.split == split)
-                .count();
-        while start < end {
-            let next = (start + rows_per_shard).min(end);
-            ranges.push(start..next);
-            start = next;
-        }
-    }
-    ranges
 }
 
 /// The job of a build: an object becomes a row.
@@ -587,29 +626,4 @@ fn write(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use super::*;
-
-    #[test]
-    fn shards_are_cut_by_the_list_alone() {
-        let object = |split, name: &str| SourceObject {
-            id: ObjectId::try_new("a", name).unwrap(),
-            split,
-            path: PathBuf::new(),
-            format: tap_render::import::MeshFormat::Obj,
-            bytes: Some(1),
-            relocated_to: None,
-            changed: None,
-        };
-        let mut objects: Vec<_> = (0..5).map(|i| object(Split::Train, &i.to_string())).collect();
-        objects.extend((5..7).map(|i| object(Split::Test, &i.to_string())));
-        assert_eq!(shard_ranges(&objects, 2), [0..2, 2..4, 4..5, 5..7]);
-        assert_eq!(shard_ranges(&objects, 100), [0..5, 5..7]);
-        assert_eq!(shard_ranges(&[], 2), []);
-    }
 }

@@ -144,14 +144,7 @@ pub fn plan(
     let of_rows = shard_bytes as f64 - empty_bytes * summary.manifest.shards.len() as f64;
     let bytes_per_row = of_rows.max(0.0) / sampled_rows.max(1) as f64;
     let num_rows = (sampled_rows as f64 * scale).round() as usize;
-    let of_split = |split| {
-        source
-            .objects()
-            .iter()
-            .filter(|object| object.split == split)
-            .count()
-    };
-    let num_shards: usize = num_shards(recipe.rows_per_shard, of_split)
+    let num_shards: usize = num_shards(recipe.rows_per_shard, |split| source.num_objects(split))
         .iter()
         .map(|count| count.shards)
         .sum();

@@ -40,8 +40,15 @@ pub(super) struct Changed {
 }
 
 impl<'a> SourceChanges<'a> {
-    /// Before the first mesh is read, so that what changes meanwhile is found the next time.
-    pub(super) fn new(source: &'a Source, recipe: &'a BuildRecipe, max_mesh_bytes: u64) -> Self {
+    /// Before the first mesh is read, so that what changes meanwhile is found the next time. Where meshes may refer to any
+    /// file of the source, its newest change is looked for if `is_whole`; a unit does not search a whole source for a few
+    /// shards, and leaves the comparison to the next build.
+    pub(super) fn new(
+        source: &'a Source,
+        recipe: &'a BuildRecipe,
+        max_mesh_bytes: u64,
+        is_whole: bool,
+    ) -> Self {
         let objects = source.objects();
         let refers = |object: &SourceObject| refers_to_files(recipe, object);
         Self {
@@ -49,7 +56,9 @@ impl<'a> SourceChanges<'a> {
             recipe,
             max_mesh_bytes,
             object_of_id: objects.iter().map(|object| (&object.id, object)).collect(),
-            last_change: objects.iter().any(refers).then(|| source.last_change()).flatten(),
+            last_change: (is_whole && objects.iter().any(refers))
+                .then(|| source.last_change())
+                .flatten(),
             changed: Mutex::default(),
         }
     }

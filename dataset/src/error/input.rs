@@ -40,6 +40,12 @@ pub enum NameError {
         /// Input string.
         text: String,
     },
+    /// A string that is not a list of shards like `0-3,7`.
+    #[error("invalid shards \"{text}\", expected numbers and ranges, for example 0-3,7")]
+    Shards {
+        /// Input string.
+        text: String,
+    },
     /// Unknown source layout.
     #[error("unknown layout \"{text}\", expected one of {expected}")]
     Layout {
@@ -98,6 +104,14 @@ pub enum SourceError {
     #[error("no objects found, {detail}: {}", .path.display())]
     NoObjects {
         /// What was expected, and what is there instead.
+        detail: String,
+        /// Source folder.
+        path: PathBuf,
+    },
+    /// The source is not the one that the list of objects was made of.
+    #[error("the source is not the one that was begun, {detail}: {}", .path.display())]
+    Mismatch {
+        /// The first difference.
         detail: String,
         /// Source folder.
         path: PathBuf,

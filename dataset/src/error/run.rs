@@ -52,6 +52,52 @@ pub enum BuildError {
         /// List of missing parts and shards.
         missing: String,
     },
+    /// The folder has no plan that units could work by.
+    #[error("no build was begun in the folder; run `tap dataset begin` first: {}", .path.display())]
+    NotBegun {
+        /// Folder.
+        path: PathBuf,
+    },
+    /// A unit would build another dataset than the plan says.
+    #[error(
+        "this unit would build another dataset than was begun ({differences}); run it with the program, device and meshes \
+         of `tap dataset begin`: {}",
+        .path.display()
+    )]
+    UnitMismatch {
+        /// What differs.
+        differences: String,
+        /// Folder.
+        path: PathBuf,
+    },
+    /// The plan has no such shard.
+    #[error("there is no shard {shard}, the plan has {num_shards}, from 0: {}", .path.display())]
+    NoSuchShard {
+        /// Plan index.
+        shard: usize,
+        /// Number of planned shards.
+        num_shards: usize,
+        /// Folder.
+        path: PathBuf,
+    },
+    /// Shards are still to be built.
+    #[error(
+        "{num_missing} of {num_shards} shards are missing; build them with `tap dataset unit`, --shards {missing}: {}",
+        .path.display()
+    )]
+    ShardsMissing {
+        /// Plan indices, as ranges.
+        missing: String,
+        /// Number of missing shards.
+        num_missing: usize,
+        /// Number of planned shards.
+        num_shards: usize,
+        /// Folder.
+        path: PathBuf,
+    },
+    /// The source has no path that another machine could open.
+    #[error("a source of one's own is not listed for other machines; build it on one")]
+    NotOnDisk,
     /// Every object was skipped.
     #[error("all {num_objects} objects were skipped ({reasons})")]
     AllSkipped {

@@ -162,6 +162,14 @@ pub enum ManifestError {
         /// Manifest file.
         path: PathBuf,
     },
+    /// The list of objects of a build that was begun is damaged.
+    #[error("the list of objects of this build is damaged, {detail}; run `tap dataset begin` again: {}", .path.display())]
+    Plan {
+        /// What is wrong.
+        detail: String,
+        /// The file.
+        path: PathBuf,
+    },
     /// Rows with columns that this version does not know, or that do not go together.
     #[error("the rows cannot be read: {}", .path.display())]
     Columns {

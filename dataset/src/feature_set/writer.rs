@@ -20,6 +20,7 @@ use super::{
     FEATURE_MANIFEST_FILE_NAME, FEATURES, FeatureLayout, FeatureManifest, FeatureRecipe, FeatureShard,
     HALF_BYTES, ID, RowFeatures, SALIENCY, feature_set_dir,
 };
+use crate::atomic_file::complete_name;
 use crate::error::{DatasetError, FeatureSetError, Result, StoreError};
 use crate::manifest::{image_shard_file_name, shard_stem};
 use crate::pipeline::{num_threads, parallel_map};
@@ -32,8 +33,6 @@ use crate::store;
 const ROW_GROUP_ROWS: usize = 8;
 /// Metadata key of the recipe and the layout in every file.
 const METADATA_KEY: &str = "tap.features";
-/// Suffix of files that are not complete.
-const PARTIAL: &str = ".partial";
 /// The exponent of infinities and of what is not a number.
 const HALF_EXPONENT: u16 = 0x7c00;
 
@@ -355,7 +354,7 @@ fn to_batch(row: &RowFeatures, layout: &FeatureLayout, schema: &SchemaRef) -> Re
 
 /// Whether a feature set has files of this name.
 pub(super) fn is_own_file(name: &str) -> bool {
-    let whole = name.strip_suffix(PARTIAL).unwrap_or(name);
+    let whole = complete_name(name).unwrap_or(name);
     whole == FEATURE_MANIFEST_FILE_NAME
         || (shard_stem(whole).is_some() && image_shard_file_name(whole) == whole)
 }

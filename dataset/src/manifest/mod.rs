@@ -6,12 +6,15 @@
 //! builds give equal bytes.
 
 mod difference;
+mod journal;
 mod part;
+mod shard_ranges;
 
 pub(crate) use difference::json_differences;
+pub(crate) use journal::{JOURNAL_SUFFIX, JournalEntry};
 pub use part::BuildPart;
+pub use shard_ranges::ShardRanges;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,8 @@ use crate::store;
 pub const MANIFEST_FILE_NAME: &str = "_manifest.json";
 /// Its name up to version 3.
 pub(crate) const OLD_MANIFEST_FILE_NAME: &str = "manifest.json";
+/// File name of the objects of a build that was begun for several machines; there until it is finished.
+pub(crate) const PLAN_FILE_NAME: &str = "_plan.parquet";
 
 /// Size limit for reading: millions of objects.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
@@ -236,11 +241,23 @@ impl SkipReason {
 }
 
 impl Manifest {
-    /// Reads the manifest of a dataset, complete or not.
+    /// Reads the manifest of a dataset, complete or not, with the shards finished since it was written.
     ///
     /// # Errors
     /// When it does not exist, has an unsupported schema version, or is damaged.
     pub fn read(dir: &Path) -> Result<Self> {
+        let mut manifest = Self::read_alone(dir)?;
+        if !manifest.is_complete() {
+            manifest.replay_journal(dir, &store::list(dir)?)?;
+        }
+        Ok(manifest)
+    }
+
+    /// Reads the manifest as it was written, without the journal.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(crate) fn read_alone(dir: &Path) -> Result<Self> {
         let Some((path, bytes)) = manifest_file(dir)? else {
             return Err(DatasetError::Manifest(ManifestError::NotFound {
                 path: dir.to_owned(),
@@ -271,53 +288,11 @@ impl Manifest {
         if let Some(Err(source)) = columns {
             return Err(DatasetError::Manifest(ManifestError::Columns { path, source }));
         }
-        let mut manifest: Self = serde_json::from_value(value).map_err(damaged)?;
-        let check = |manifest: &Self| {
-            let path = path.clone();
-            manifest
-                .check()
-                .map_err(|detail| DatasetError::Manifest(ManifestError::Invalid { detail, path }))
-        };
-        check(&manifest)?;
-        if !manifest.is_complete() {
-            manifest.replay_journal(dir)?;
-            check(&manifest)?;
-        }
+        let manifest: Self = serde_json::from_value(value).map_err(damaged)?;
+        manifest
+            .check()
+            .map_err(|detail| DatasetError::Manifest(ManifestError::Invalid { detail, path }))?;
         Ok(manifest)
-    }
-
-    /// Adds the shards finished since the manifest was written.
-    fn replay_journal(&mut self, dir: &Path) -> Result<()> {
-        let planned = self.planned_shards();
-        let plan_index_of: BTreeMap<&str, usize> = planned
-            .iter()
-            .enumerate()
-            .map(|(plan_idx, (_, file))| (file.as_str(), plan_idx))
-            .collect();
-        let plan_sha256 = self.plan_sha256();
-        let known: BTreeSet<String> = self.shards.iter().map(|shard| shard.file.clone()).collect();
-        for found in store::list(dir)? {
-            let shard = found.name.strip_suffix(JOURNAL_SUFFIX);
-            let Some(shard) =
-                shard.filter(|shard| plan_index_of.contains_key(shard) && !known.contains(*shard))
-            else {
-                continue;
-            };
-            let path = dir.join(&found.name);
-            let bytes =
-                store::read_bounded(&path, MAX_MANIFEST_BYTES).map_err(DatasetError::io("read", &path))?;
-            let journal_entry: JournalEntry = serde_json::from_slice(&bytes)
-                .map_err(|source| DatasetError::Manifest(ManifestError::Json { path, source }))?;
-            // Entries of an abandoned plan are ignored.
-            if journal_entry.plan_sha256 == plan_sha256 && journal_entry.entry.file == shard {
-                self.shards.push(journal_entry.entry);
-                self.skipped.extend(journal_entry.skipped);
-            }
-        }
-        self.shards
-            .sort_by_key(|shard| plan_index_of.get(shard.file.as_str()).copied());
-        self.sort_skipped();
-        Ok(())
     }
 
     pub(crate) fn sort_skipped(&mut self) {
@@ -527,26 +502,6 @@ pub fn is_manifest_name(name: &str) -> bool {
     [MANIFEST_FILE_NAME, OLD_MANIFEST_FILE_NAME].contains(&name)
 }
 
-/// Suffix of a journal entry's file name, after the shard's.
-pub(crate) const JOURNAL_SUFFIX: &str = ".json";
-
-/// Journal entry: a finished shard that the manifest does not list yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct JournalEntry {
-    /// [`Manifest::plan_sha256`] of the build.
-    pub(crate) plan_sha256: String,
-    pub(crate) entry: ShardEntry,
-    /// Skipped objects of the shard.
-    pub(crate) skipped: Vec<SkippedObject>,
-}
-
-impl JournalEntry {
-    pub(crate) fn file_name(shard: &str) -> String {
-        format!("{shard}{JOURNAL_SUFFIX}")
-    }
-}
-
 /// JSON formatter with a limited indentation depth.
 #[derive(Debug, Default)]
 struct DepthLimitedFormatter {
@@ -645,53 +600,55 @@ pub(crate) fn shard_stem(shard: &str) -> Option<&str> {
         .find_map(|extension| shard.strip_suffix(extension))
 }
 
+/// A small manifest of a build without a shard, for tests.
+#[cfg(test)]
+pub(crate) fn example() -> Manifest {
+    Manifest {
+        schema_version: SCHEMA_VERSION,
+        generator: "test".to_owned(),
+        sha256: None,
+        part: None,
+        parent: None,
+        is_relit: false,
+        source: SourceDescription {
+            layout: "folders".to_owned(),
+            publication: None,
+            splits: None,
+            num_objects: 1,
+            listing_sha256: "0".to_owned(),
+            content_sha256: None,
+        },
+        recipe: serde_json::json!({ "seed": 0.1 }),
+        adapter: serde_json::Value::Null,
+        layout: RowLayout {
+            num_points: 4,
+            num_views: 2,
+            image_size_px: 8,
+            columns: Columns::DEFAULT,
+        },
+        classes: vec!["a".to_owned()],
+        parts: Vec::new(),
+        num_shards: vec![ShardCount {
+            split: Split::Train,
+            shards: 1,
+        }],
+        shards: Vec::new(),
+        skipped: vec![SkippedObject {
+            id: "a/b".to_owned(),
+            split: Some(Split::Train),
+            path: "a/b.obj".to_owned(),
+            reason: SkipReason::NonFinite,
+            message: "a NaN".to_owned(),
+            shard: Some(0),
+        }],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-
-    fn manifest() -> Manifest {
-        Manifest {
-            schema_version: SCHEMA_VERSION,
-            generator: "test".to_owned(),
-            sha256: None,
-            part: None,
-            parent: None,
-            is_relit: false,
-            source: SourceDescription {
-                layout: "folders".to_owned(),
-                publication: None,
-                splits: None,
-                num_objects: 1,
-                listing_sha256: "0".to_owned(),
-                content_sha256: None,
-            },
-            recipe: serde_json::json!({ "seed": 0.1 }),
-            adapter: serde_json::Value::Null,
-            layout: RowLayout {
-                num_points: 4,
-                num_views: 2,
-                image_size_px: 8,
-                columns: Columns::DEFAULT,
-            },
-            classes: vec!["a".to_owned()],
-            parts: Vec::new(),
-            num_shards: vec![ShardCount {
-                split: Split::Train,
-                shards: 1,
-            }],
-            shards: Vec::new(),
-            skipped: vec![SkippedObject {
-                id: "a/b".to_owned(),
-                split: Some(Split::Train),
-                path: "a/b.obj".to_owned(),
-                reason: SkipReason::NonFinite,
-                message: "a NaN".to_owned(),
-                shard: Some(0),
-            }],
-        }
-    }
 
     impl Manifest {
         fn write(&self, dir: &Path) -> Result<()> {
@@ -709,8 +666,8 @@ mod tests {
             ),
             "nothing there yet"
         );
-        manifest().write(dir.path()).unwrap();
-        assert_eq!(Manifest::read(dir.path()).unwrap(), manifest());
+        example().write(dir.path()).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap(), example());
     }
 
     #[test]
@@ -718,7 +675,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Manifest {
             schema_version: SCHEMA_VERSION + 1,
-            ..manifest()
+            ..example()
         }
         .write(dir.path())
         .unwrap();
@@ -739,7 +696,7 @@ mod tests {
         };
         Manifest {
             shards: vec![entry],
-            ..manifest()
+            ..example()
         }
         .write(dir.path())
         .unwrap();
@@ -780,7 +737,7 @@ mod tests {
         };
         let manifest = Manifest {
             shards: vec![entry],
-            ..manifest()
+            ..example()
         };
         let text = String::from_utf8(manifest.to_json()).unwrap();
         assert!(
@@ -798,7 +755,7 @@ mod tests {
     fn a_manifest_of_version_1_is_read() {
         let mut value = serde_json::to_value(Manifest {
             skipped: Vec::new(),
-            ..manifest()
+            ..example()
         })
         .unwrap();
         value["schema_version"] = 1.into();
@@ -810,7 +767,7 @@ mod tests {
     #[test]
     fn columns_of_a_later_version_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let mut value = serde_json::to_value(manifest()).unwrap();
+        let mut value = serde_json::to_value(example()).unwrap();
         value["layout"]["columns"] = serde_json::json!(["points", "boxes", "point-labels"]);
         std::fs::write(dir.path().join(MANIFEST_FILE_NAME), value.to_string()).unwrap();
         let error = Manifest::read(dir.path()).unwrap_err();

@@ -89,6 +89,7 @@ impl Source {
             skipped: skipped.cloned().collect(),
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
             has_scanned_lengths: false,
+            place: None,
         })
     }
 }

@@ -19,6 +19,7 @@ mod archive;
 mod asset;
 mod folders;
 mod from_manifest;
+mod from_plan;
 mod listing;
 mod mesh_file;
 mod modelnet;
@@ -44,6 +45,8 @@ use strum::VariantNames as _;
 use tap_render::import::MeshFormat;
 
 pub use asset::{DEFAULT_MAX_MESH_BYTES, FolderAssets};
+use from_plan::Form;
+pub(crate) use from_plan::Place;
 use listing::Listing;
 pub(crate) use mesh_file::{content, expected_bytes, format_of, is_readable, is_unreadable, stem};
 pub use object_reader::{ListedObject, ObjectReader, ReadError};
@@ -150,6 +153,8 @@ pub struct Source {
     parts: PartTable,
     /// Whether file lengths were measured in this folder rather than taken from a manifest.
     has_scanned_lengths: bool,
+    /// Where others find it; `None` for a source of one's own.
+    place: Option<Place>,
 }
 
 /// What is found in a source, before names and paths are checked.
@@ -209,7 +214,7 @@ impl Source {
             notes: vec!["the source is a single mesh".to_owned()],
             ..Found::default()
         };
-        Self::resolve_found(path, Layout::Folders, tree, found, options)
+        Self::resolve_found(Place::of(path, Form::Mesh), Layout::Folders, tree, found, options)
     }
 
     fn of_table(path: &Path, options: &SourceOptions) -> Result<Self> {
@@ -224,7 +229,7 @@ impl Source {
                 .collect(),
             ..Found::default()
         };
-        Self::resolve_found(path, Layout::Csv, tree, found, options)
+        Self::resolve_found(Place::of(path, Form::Table), Layout::Csv, tree, found, options)
     }
 
     fn of_tree(path: &Path, options: &SourceOptions) -> Result<Self> {
@@ -283,12 +288,15 @@ impl Source {
             notes,
             publication,
         };
-        Self::resolve_found(path, layout, listing.tree, found, options)
+        let form = Form::Tree {
+            lone_folder: listing.lone_folder,
+        };
+        Self::resolve_found(Place::of(path, form), layout, listing.tree, found, options)
     }
 
     /// Splits, parts and order of what a layout found.
     fn resolve_found(
-        path: &Path,
+        place: Place,
         layout: Layout,
         tree: Tree,
         found: Found,
@@ -324,9 +332,10 @@ impl Source {
         if source.objects.is_empty() && source.skipped.is_empty() {
             return Err(DatasetError::Source(SourceError::NoObjects {
                 detail: "the table has no row".to_owned(),
-                path: path.to_owned(),
+                path: place.into_path(),
             }));
         }
+        source.place = Some(place);
         Ok(source)
     }
 
@@ -367,6 +376,7 @@ impl Source {
             skipped: Vec::new(),
             parts: PartTable::default(),
             has_scanned_lengths: true,
+            place: None,
         }
     }
 
@@ -394,6 +404,11 @@ impl Source {
     /// Assets that the mesh of an object may read.
     pub(crate) fn assets(&self, object: &SourceObject, limit_bytes: u64) -> FolderAssets {
         FolderAssets::read_by(Arc::clone(&self.reader), object.path_on_disk(), limit_bytes)
+    }
+
+    /// Where others find it; `None` for a source of one's own.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
     }
 
     /// Only the objects with these indices, which must ascend; none are skipped.
@@ -424,6 +439,11 @@ impl Source {
     #[must_use]
     pub fn objects(&self) -> &[SourceObject] {
         &self.objects
+    }
+
+    /// Number of objects of a split.
+    pub(crate) fn num_objects(&self, split: Split) -> usize {
+        self.objects.iter().filter(|object| object.split == split).count()
     }
 
     /// Candidates rejected without opening a mesh.

@@ -30,6 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::atomic_file::{self, AtomicFile};
 use crate::error::{DatasetError, Result, StoreError};
 use crate::local_file;
+use crate::pipeline::{num_threads, parallel_map};
 use crate::sha256;
 use remote::{Location, RemoteFile, Upload, Version};
 
@@ -39,6 +40,8 @@ pub(crate) use url::is_url;
 /// How long to wait for another build to release its lock.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Requests to an object store at a time.
+const NUM_REQUESTS: usize = 32;
 /// Chunk size for copying and hashing.
 const CHUNK_BYTES: usize = 1 << 23;
 
@@ -85,44 +88,70 @@ pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>>
     }
 }
 
-/// Atomically replaces a file.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
-    let io_error = |e| DatasetError::io("write", path)(e);
-    match Location::at(path).map_err(io_error)? {
-        Some(location) => location.put(bytes).map_err(io_error),
-        None => atomic_file::replace(path, bytes).map_err(io_error),
+/// Length of a file in bytes; `None` if it does not exist.
+pub(crate) fn len(path: &Path) -> Result<Option<u64>> {
+    let len = match Location::at(path) {
+        Ok(Some(location)) => location.open().map(|file| file.len()),
+        Ok(None) => path.metadata().and_then(|metadata| {
+            let is_file = metadata.is_file().then_some(metadata.len());
+            is_file.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }),
+        Err(e) => Err(e),
+    };
+    match len {
+        Ok(len) => Ok(Some(len)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(DatasetError::io("look at", path)(e)),
     }
 }
 
-/// Removes files of a folder, and the multipart uploads that partial files stand for.
+/// How many requests to the store of a folder are worth making at a time. A disk does not wait for answers.
+pub(crate) fn num_requests(dir: &Path) -> usize {
+    if is_url(dir) { NUM_REQUESTS } else { num_threads(0) }
+}
+
+/// Atomically replaces a file, which others may be replacing too.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = create(path)?;
+    file.write_all(bytes).map_err(DatasetError::io("write", path))?;
+    file.finish()
+}
+
+/// Removes files of a folder, and the multipart uploads that partial files stand for. Others may have removed them too.
 pub(crate) fn remove_all<'a>(dir: &Path, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
-    let mut has_removed = false;
-    for name in names {
-        let path = dir.join(name);
-        let io_error = |e| DatasetError::io("remove", &path)(e);
-        match Location::at(&path).map_err(io_error)? {
-            Some(location) => location.remove().map_err(io_error)?,
-            None => fs::remove_file(&path).map_err(io_error)?,
+    let names: Vec<&str> = names.into_iter().collect();
+    let remove = |idx: usize| {
+        let path = dir.join(names[idx]);
+        let removed = match Location::at(&path) {
+            Ok(Some(location)) => location.remove(),
+            Ok(None) => fs::remove_file(&path),
+            Err(e) => Err(e),
+        };
+        match removed {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(DatasetError::io("remove", &path)),
         }
-        has_removed = true;
+    };
+    if is_url(dir) {
+        let removed = parallel_map(NUM_REQUESTS, names.len(), remove, || {})?;
+        return removed.into_iter().collect();
     }
-    if has_removed && !is_url(dir) {
+    (0..names.len()).try_for_each(remove)?;
+    if !names.is_empty() {
         atomic_file::sync_dir(dir).map_err(DatasetError::io("sync the folder", dir))?;
     }
     Ok(())
 }
 
-/// Whether a file has the given length and hash. On disk the bytes are hashed, since a power failure may have
-/// damaged them; objects in a store are written atomically, so the length is enough.
+/// Whether a file has the given length and hash; see [`has_hash`].
 pub(crate) fn is_intact(path: &Path, bytes: u64, sha256: &str) -> bool {
-    match Location::at(path) {
-        Ok(Some(location)) => location.open().is_ok_and(|file| file.len() == bytes),
-        Ok(None) => {
-            path.metadata().is_ok_and(|m| m.is_file() && m.len() == bytes)
-                && sha256::of_file(path).is_ok_and(|(found, _)| found == sha256)
-        }
-        Err(_) => false,
-    }
+    len(path).is_ok_and(|len| len == Some(bytes)) && has_hash(path, sha256)
+}
+
+/// Whether a file has this hash. On disk the bytes are hashed, since a power failure may have damaged them; objects in a
+/// store are written atomically, so whoever knows the length knows enough.
+pub(crate) fn has_hash(path: &Path, sha256: &str) -> bool {
+    is_url(path) || sha256::of_file(path).is_ok_and(|(found, _)| found == sha256)
 }
 
 /// Copies a file atomically between any stores and returns its SHA-256.
@@ -251,12 +280,13 @@ impl Read for Cursor {
     }
 }
 
-/// Creates a file that appears under its name when finished; if dropped before, it is removed.
+/// Creates a file that appears under its name when finished; if dropped before, it is removed. Several processes may write
+/// the same file: the last one to finish wins.
 pub(crate) fn create(path: &Path) -> Result<NewFile> {
     let io_error = |e| DatasetError::io("create", path)(e);
     let target = match Location::at(path).map_err(io_error)? {
         Some(location) => Target::Remote(location.create()),
-        None => Target::Local(AtomicFile::create(path).map_err(io_error)?),
+        None => Target::Local(AtomicFile::create_shared(path).map_err(io_error)?),
     };
     Ok(NewFile {
         path: path.to_owned(),

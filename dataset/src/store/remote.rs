@@ -3,8 +3,8 @@
 //!
 //! Credentials come from the usual environment variables (`AWS_*`, `GOOGLE_*`, `AZURE_*`) or from the
 //! machine's role. Requests are retried with exponential backoff. What is read goes through the [`BlockCache`]. Small files
-//! are one request; large ones are multipart uploads, whose id is kept in a small object `<name>.partial`, so the next build
-//! can abort an upload that a kill left behind.
+//! are one request; large ones are multipart uploads, whose id is kept in a small object `<name>.<attempt>.partial`, so the
+//! next build can abort an upload that a kill left behind.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +31,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::block_cache::{BLOCK_BYTES, BlockCache, ObjectVersion};
 use super::{DirEntry, url};
+use crate::atomic_file::{attempt_suffix, complete_name};
 
 /// Size of an upload part, which is buffered in memory; larger files use multipart uploads.
 const PART_BYTES: usize = 1 << 24;
@@ -138,7 +139,7 @@ impl Location {
 
     /// Deletes an object; for a partial file, also aborts its upload.
     pub(super) fn remove(&self) -> io::Result<()> {
-        if let Some(whole) = self.key.as_ref().strip_suffix(".partial")
+        if let Some(whole) = complete_name(self.key.as_ref())
             && let Ok(upload) = self.read_bounded(MAX_UPLOAD_NAME_BYTES)
             && let Ok(upload) = String::from_utf8(upload)
         {
@@ -174,12 +175,7 @@ impl Location {
     }
 
     pub(super) fn create(self) -> Upload {
-        Upload {
-            location: self,
-            buffer: Vec::new(),
-            sent_bytes: 0,
-            parts: None,
-        }
+        Upload::new(self)
     }
 
     pub(super) fn version(&self) -> io::Result<Version> {
@@ -602,14 +598,21 @@ pub(super) struct Upload {
     sent_bytes: u64,
     /// Parts sent, once it is a multipart upload.
     parts: Option<(MultipartId, Vec<PartId>)>,
+    /// Object that holds the upload id: one for each upload, since others may write the same object.
+    marker: Location,
 }
 
 impl Upload {
-    /// Object that holds the upload id.
-    fn marker(&self) -> Location {
-        Location {
-            bucket: Arc::clone(&self.location.bucket),
-            key: Key::from(format!("{}.partial", self.location.key)),
+    fn new(location: Location) -> Self {
+        Self {
+            marker: Location {
+                bucket: Arc::clone(&location.bucket),
+                key: Key::from(format!("{}{}", location.key, attempt_suffix())),
+            },
+            location,
+            buffer: Vec::new(),
+            sent_bytes: 0,
+            parts: None,
         }
     }
 
@@ -619,7 +622,7 @@ impl Upload {
         if self.parts.is_none() {
             let upload = location.request(async |_, key| uploads.create_multipart(key).await)?;
             self.parts = Some((upload.clone(), Vec::new()));
-            self.marker().put(upload.as_bytes())?;
+            self.marker.put(upload.as_bytes())?;
         }
         let (upload, parts) = self.parts.as_mut().expect("the upload was just begun");
         let part = PutPayload::from_bytes(std::mem::take(&mut self.buffer).into());
@@ -655,7 +658,7 @@ impl Upload {
             }
         }
         self.parts = None;
-        ignore_missing(self.marker().request(async |store, key| store.delete(key).await))
+        ignore_missing(self.marker.request(async |store, key| store.delete(key).await))
     }
 }
 
@@ -678,7 +681,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         if self.parts.is_some() {
             // If this fails, the next build finds the marker.
-            let _ = self.marker().remove();
+            let _ = self.marker.remove();
         }
     }
 }

@@ -13,6 +13,7 @@ mod rebuild;
 mod relight;
 mod report;
 mod synthesize;
+mod units;
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -52,18 +53,22 @@ Examples:
   tap dataset synthesize --suite data                  stand-ins for the published sets
   tap dataset build meshes --out shards
   tap dataset import scanobjectnn ScanObjectNN --variant PB_T50_RS --out pb     a published set
-  tap dataset merge shards-1 shards-2 --out shards     join the halves that two machines built
+  tap dataset begin meshes --out shards                a build that several machines share; then unit and finish
   tap dataset verify shards
   tap dataset inspect shards --json
   tap dataset report shards                            issues of the meshes
   tap dataset preview shards --out shards.html         a page to browse
 
-More: plan, rebuild, relight, features, overlap, select, join, resplit, relabel, adopt, export; see --help of each.";
+More: plan, unit, status, finish, merge, rebuild, relight, features, overlap, select, join, resplit, relabel, adopt, export; see --help of each.";
 
 #[derive(Debug, Subcommand)]
 enum DatasetCommand {
     Synthesize(synthesize::Arguments),
     Build(Box<BuildArguments>),
+    Begin(Box<units::BeginArguments>),
+    Unit(units::UnitArguments),
+    Status(units::StatusArguments),
+    Finish(units::FinishArguments),
     Import(Box<import::Arguments>),
     Merge(merge::Arguments),
     Select(derive::SelectArguments),
@@ -91,12 +96,9 @@ enum DatasetCommand {
 #[command(after_help = BUILD_EXAMPLES)]
 struct BuildArguments {
     #[command(flatten)]
-    source: SourceFlags,
-    #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    recipe: RecipeFlags,
-    /// Build the I-th of N equal parts, one per machine; tap dataset merge joins them.
+    job: JobFlags,
+    /// Build the I-th of N equal parts into a folder of its own, on machines that share no disk; tap dataset merge joins
+    /// them. Machines that share one take tap dataset begin.
     #[arg(long, value_name = "I/N")]
     part: Option<BuildPart>,
     #[command(flatten)]
@@ -120,6 +122,37 @@ Examples:
   tap dataset build meshes --no-views --split-fractions 0.8,0.2 --out shards      points and labels alone
   tap dataset build meshes --config mini-data --split-fractions 0.8,0.2 --out shards
   tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
+
+/// What is built, of what, and where to.
+#[derive(Debug, Args)]
+struct JobFlags {
+    #[command(flatten)]
+    source: SourceFlags,
+    #[command(flatten)]
+    output: OutputFlags,
+    #[command(flatten)]
+    recipe: RecipeFlags,
+}
+
+impl JobFlags {
+    /// Scans the source and resolves the recipe; refuses to overwrite what is read.
+    fn open(&self) -> Result<(Source, BuildRecipe)> {
+        let Self {
+            source,
+            output,
+            recipe,
+        } = self;
+        let inputs = [
+            Some(source.source.as_path()),
+            source.splits.as_deref(),
+            recipe.settings.file(),
+            recipe.views.rig_file(),
+        ];
+        output.refuse_inputs(inputs.into_iter().flatten())?;
+        let recipe = recipe.resolve()?;
+        Ok((source.open()?, recipe))
+    }
+}
 
 /// Where the meshes are.
 #[derive(Debug, Args)]
@@ -232,6 +265,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.command {
         DatasetCommand::Synthesize(arguments) => synthesize::run(arguments),
         DatasetCommand::Build(arguments) => run_build(arguments),
+        DatasetCommand::Begin(arguments) => units::begin(arguments),
+        DatasetCommand::Unit(arguments) => units::unit(arguments),
+        DatasetCommand::Status(arguments) => units::status(arguments),
+        DatasetCommand::Finish(arguments) => units::finish(arguments),
         DatasetCommand::Import(arguments) => import::run(arguments),
         DatasetCommand::Merge(arguments) => merge::run(arguments),
         DatasetCommand::Select(arguments) => derive::select(arguments),
@@ -266,27 +303,19 @@ struct BuildResult<'a> {
 }
 
 fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
-    let (source, recipe) = (&arguments.source, &arguments.recipe);
-    let inputs = [
-        Some(source.source.as_path()),
-        source.splits.as_deref(),
-        recipe.settings.file(),
-        recipe.views.rig_file(),
-    ];
-    arguments.output.refuse_inputs(inputs.into_iter().flatten())?;
-    let recipe: BuildRecipe = arguments.recipe.resolve()?;
-    let source = arguments.source.open()?;
+    let output = &arguments.job.output;
+    let (source, recipe) = arguments.job.open()?;
     let options = BuildOptions {
         part: arguments.part,
         ignore_free_space: arguments.ignore_free_space,
-        ..arguments.output.build_options()
+        ..output.build_options()
     };
     let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
-        return Ok(stopped(&arguments.output.out));
+        return Ok(stopped(&output.out));
     };
-    if arguments.output.work.json {
+    if output.work.json {
         ui::json(&BuildResult {
-            out: &arguments.output.out,
+            out: &output.out,
             part: arguments.part,
             sha256: summary.manifest.sha256.as_deref(),
             num_rows: summary.num_rows(),
@@ -307,24 +336,29 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
             summary.num_rows(),
             summary.manifest.shards.len(),
             summary.num_failed(),
-            arguments.output.out.display()
+            output.out.display()
         ));
     }
-    if summary.num_failed() > arguments.max_skipped.max_skipped {
+    refuse_lost(
+        summary.num_failed(),
+        source.objects().len() + source.skipped().len(),
+        arguments.max_skipped,
+        &output.out,
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Fails if more objects were lost than allowed.
+fn refuse_lost(num_lost: usize, num_objects: usize, allowed: MaxSkippedFlag, out: &Path) -> Result<()> {
+    let MaxSkippedFlag { max_skipped } = allowed;
+    if num_lost > max_skipped {
         bail!(
-            "{} of {} meshes were skipped, --max-skipped allows {}; the shards are complete without them, the reasons are \
-             in {}",
-            summary.num_failed(),
-            source.objects().len() + source.skipped().len(),
-            arguments.max_skipped.max_skipped,
-            arguments
-                .output
-                .out
-                .join(tap_dataset::MANIFEST_FILE_NAME)
-                .display()
+            "{num_lost} of {num_objects} meshes were skipped, --max-skipped allows {max_skipped}; the shards are complete \
+             without them, the reasons are in {}",
+            out.join(tap_dataset::MANIFEST_FILE_NAME).display()
         );
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn print_timings(summary: &BuildSummary) {

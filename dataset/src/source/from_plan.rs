@@ -1,0 +1,156 @@
+//! Source from a plan: some objects of a build that was begun, perhaps on another machine.
+//!
+//! The folder of meshes is not listed again: the plan has the list, and each object that is needed is compared with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ObjectReader as _, PartTable, Source, SourceObject, Tree, canonicalize_dir, mesh_file, normalize_within,
+};
+use crate::error::{DatasetError, ManifestError, Result, SourceError};
+use crate::manifest::Manifest;
+use crate::writer::PlannedObject;
+
+/// Where a source on disk was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Place {
+    /// Absolute, on the machine that listed it.
+    path: String,
+    form: Form,
+}
+
+/// What kind of source a path names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) enum Form {
+    /// A folder or archives, perhaps with one folder around the whole set.
+    Tree { lone_folder: Option<PathBuf> },
+    /// A list of meshes, whose paths are relative to its folder.
+    Table,
+    /// A single mesh.
+    Mesh,
+}
+
+impl Place {
+    pub(super) fn of(path: &Path, form: Form) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self {
+            path: path.to_string_lossy().into_owned(),
+            form,
+        }
+    }
+
+    pub(super) fn into_path(self) -> PathBuf {
+        PathBuf::from(self.path)
+    }
+
+    /// Opens the files of the source, without a list of them.
+    fn open(&self, path: &Path) -> Result<Tree> {
+        match &self.form {
+            Form::Tree { lone_folder } => {
+                let tree = Tree::open(path)?;
+                match lone_folder {
+                    None => Ok(tree),
+                    Some(folder) => match normalize_within(folder) {
+                        Some(folder) => Ok(tree.enter(&folder)),
+                        None => Err(mismatch(path, "its inner folder leads out of it".to_owned())),
+                    },
+                }
+            }
+            Form::Table => {
+                let folder = path.parent().unwrap_or(Path::new(""));
+                Ok(Tree::of_folder(canonicalize_dir(folder, "open the source")?))
+            }
+            Form::Mesh => {
+                let mesh = path
+                    .canonicalize()
+                    .map_err(DatasetError::io("open the mesh", path))?;
+                Ok(Tree::of_mesh_folder(mesh.parent().unwrap_or(Path::new(""))).0)
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Objects of a plan, where the plan says that they are, or at `path` on this machine.
+    ///
+    /// # Errors
+    /// When the source is not there, or an object is missing or has another length than in the plan.
+    pub(crate) fn from_plan(
+        manifest: &Manifest,
+        place: &Place,
+        path: Option<&Path>,
+        planned: Vec<PlannedObject>,
+    ) -> Result<Self> {
+        let path = path.unwrap_or(Path::new(&place.path));
+        if !path.exists() {
+            let detail =
+                "there is no such folder or file; name its place on this machine with --source".to_owned();
+            return Err(mismatch(path, detail));
+        }
+        let tree = place.open(path)?;
+        let damaged = |detail: String| {
+            DatasetError::Manifest(ManifestError::Plan {
+                detail,
+                path: path.to_owned(),
+            })
+        };
+        let mut objects = Vec::with_capacity(planned.len());
+        let mut first_difference = None;
+        for PlannedObject {
+            split,
+            id,
+            path,
+            bytes,
+        } in planned
+        {
+            let path = normalize_within(Path::new(&path))
+                .ok_or_else(|| damaged(format!("the path of {id} leads out of the source")))?;
+            let format = mesh_file::format_of(&path)
+                .ok_or_else(|| damaged(format!("the mesh of {id} is of no format")))?;
+            let difference = match tree.file_bytes(&path) {
+                Err(error) => Some(error.to_string()),
+                Ok(found) if found != bytes => Some(format!(
+                    "{} bytes instead of {}",
+                    found.unwrap_or(0),
+                    bytes.unwrap_or(0)
+                )),
+                Ok(_) => None,
+            };
+            if let Some(difference) = difference {
+                first_difference.get_or_insert_with(|| format!("{}: {difference}", path.display()));
+            }
+            objects.push(SourceObject {
+                changed: tree.changed(&path),
+                id,
+                split,
+                path,
+                format,
+                bytes,
+                relocated_to: None,
+            });
+        }
+        if let Some(difference) = first_difference {
+            return Err(mismatch(path, difference));
+        }
+        Ok(Self {
+            publication: manifest.source.publication.clone(),
+            splits: manifest.source.splits.clone(),
+            classes: manifest.classes.clone(),
+            objects,
+            parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
+            ..Self::empty(manifest.source.layout.clone(), Arc::new(tree))
+        })
+    }
+}
+
+fn mismatch(path: &Path, detail: String) -> DatasetError {
+    DatasetError::Source(SourceError::Mismatch {
+        detail,
+        path: path.to_owned(),
+    })
+}
