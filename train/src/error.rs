@@ -216,10 +216,10 @@ pub enum TrainError {
         /// Where the publisher has them.
         url: &'static str,
     },
-    /// The environment says of processes that train together what cannot be.
+    /// This process cannot become one of several that train together.
     #[error("cannot start as one of several processes: {reason}")]
     Launch {
-        /// The variable, and what is wrong with it.
+        /// The variable of the environment that is wrong, or who did not come.
         reason: String,
     },
     /// Processes that train together lost each other.

@@ -17,7 +17,7 @@
 //! | [`method`] | pre-training methods |
 //! | [`task`] | pre-training, fine-tuning, probing, importing |
 //!
-//! Every draw is a function of (seed, epoch, sample id) or of (seed, step): see [`seed`]. A task reports events
+//! Every draw is a function of (seed, epoch, sample id) or of (seed, step, micro-batch): see [`seed`]. A task reports events
 //! ([`run::event`]); the program `tap-train` draws them.
 
 pub mod config;

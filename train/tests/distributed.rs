@@ -71,17 +71,9 @@ impl TestDir {
         self.path(&format!("rank{rank}"))
     }
 
-    /// A command on the data, on one thread.
-    fn command(&self, folder: &Path, arguments: &[String]) -> Command {
-        let mut command = program::command(folder, &[]);
-        command.args(arguments);
-        command.args(["--data", "../data", "--device", "cpu", "--threads", "1"]);
-        command
-    }
-
     /// What it does in the folder of a process alone.
     fn alone(&self, arguments: &[String]) -> Output {
-        self.command(&self.path("alone"), arguments).output().unwrap()
+        command(&self.path("alone"), arguments).output().unwrap()
     }
 
     /// Two ranks.
@@ -95,7 +87,7 @@ impl TestDir {
         let port = listener.local_addr().unwrap().port().to_string();
         drop(listener);
         let start = |(rank, arguments): (usize, &[String])| {
-            let mut command = self.command(&self.of_rank(rank), arguments);
+            let mut command = command(&self.of_rank(rank), arguments);
             command
                 .env("RANK", rank.to_string())
                 .env("WORLD_SIZE", NUM_RANKS.to_string())
@@ -141,6 +133,14 @@ impl TestDir {
             }
         }
     }
+}
+
+/// The program on the data of a test, on one thread.
+fn command(folder: &Path, arguments: &[String]) -> Command {
+    let mut command = program::command(folder, &[]);
+    command.args(arguments);
+    command.args(["--data", "../data", "--device", "cpu", "--threads", "1"]);
+    command
 }
 
 /// Processes that train together; they are killed when a test fails.

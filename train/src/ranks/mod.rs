@@ -112,10 +112,7 @@ impl Ranks {
 
     #[cfg(feature = "distributed")]
     fn connect(launch: &Launch, timeout: Duration) -> Result<Self, TrainError> {
-        let group = c10d::connect(launch, timeout).map_err(|reason| TrainError::Ranks {
-            action: "joining the other ranks",
-            reason,
-        })?;
+        let group = c10d::connect(launch, timeout).map_err(|reason| TrainError::Launch { reason })?;
         Ok(Self {
             place: Place {
                 rank: launch.rank,

@@ -4,7 +4,7 @@
 //! are averaged, `ema.safetensors`. The folder is written under a `.partial` name and renamed, so a checkpoint that
 //! exists was complete once. `state.json` has the SHA-256 of every file and its own, so later damage is detected, and a run
 //! resumes from the newest intact checkpoint. No generator state is stored: every draw is a function of
-//! (seed, step) or of (seed, epoch, sample id).
+//! (seed, step, micro-batch) or of (seed, epoch, sample id).
 
 use std::collections::BTreeMap;
 use std::fs;
