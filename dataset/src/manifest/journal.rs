@@ -13,7 +13,7 @@ use super::{MAX_MANIFEST_BYTES, Manifest, ShardEntry, SkippedObject};
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::pipeline::parallel_map;
 use crate::schema::Split;
-use crate::store::{self, DirEntry};
+use crate::store::{self, DirEntry, NUM_REQUESTS};
 
 /// Suffix of a journal entry's file name, after the shard's.
 pub(crate) const JOURNAL_SUFFIX: &str = ".json";
@@ -61,7 +61,7 @@ impl Manifest {
     }
 
     /// Adds those of these shards, by plan index, that were finished since the manifest was written. Entries are read in
-    /// parallel: where they come from a store, each takes a round trip.
+    /// parallel.
     pub(crate) fn replay_journal_of(&mut self, dir: &Path, shards: &[usize]) -> Result<()> {
         let planned = self.planned_shards();
         let plan_sha256 = self.plan_sha256();
@@ -72,7 +72,7 @@ impl Manifest {
             .filter(|file| !known.contains(file))
             .collect();
         let read = |idx: usize| JournalEntry::read(dir, unknown[idx]);
-        let entries = parallel_map(store::num_requests(dir), unknown.len(), read, || {})?;
+        let entries = parallel_map(NUM_REQUESTS, unknown.len(), read, || {})?;
         let mut replayed = Vec::new();
         for (file, entry) in unknown.into_iter().zip(entries) {
             replayed.extend(entry?.filter(

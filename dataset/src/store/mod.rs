@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 use crate::atomic_file::{self, AtomicFile};
 use crate::error::{DatasetError, Result, StoreError};
 use crate::local_file;
-use crate::pipeline::{num_threads, parallel_map};
+use crate::pipeline::parallel_map;
 use crate::sha256;
 use remote::{Location, RemoteFile, Upload, Version};
 
@@ -40,8 +40,9 @@ pub(crate) use url::is_url;
 /// How long to wait for another build to release its lock.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Requests to an object store at a time.
-const NUM_REQUESTS: usize = 32;
+/// Small files that are looked at, read or removed at a time: each may take a round trip, to an object store or to the
+/// server of a shared disk.
+pub(crate) const NUM_REQUESTS: usize = 32;
 /// Chunk size for copying and hashing.
 const CHUNK_BYTES: usize = 1 << 23;
 
@@ -105,11 +106,6 @@ pub(crate) fn len(path: &Path) -> Result<Option<u64>> {
     }
 }
 
-/// How many requests to the store of a folder are worth making at a time. A disk does not wait for answers.
-pub(crate) fn num_requests(dir: &Path) -> usize {
-    if is_url(dir) { NUM_REQUESTS } else { num_threads(0) }
-}
-
 /// Atomically replaces a file, which others may be replacing too.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = create(path)?;
@@ -132,12 +128,9 @@ pub(crate) fn remove_all<'a>(dir: &Path, names: impl IntoIterator<Item = &'a str
             removed => removed.map_err(DatasetError::io("remove", &path)),
         }
     };
-    if is_url(dir) {
-        let removed = parallel_map(NUM_REQUESTS, names.len(), remove, || {})?;
-        return removed.into_iter().collect();
-    }
-    (0..names.len()).try_for_each(remove)?;
-    if !names.is_empty() {
+    let removed = parallel_map(NUM_REQUESTS, names.len(), remove, || {})?;
+    removed.into_iter().collect::<Result<()>>()?;
+    if !names.is_empty() && !is_url(dir) {
         atomic_file::sync_dir(dir).map_err(DatasetError::io("sync the folder", dir))?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::error::{BuildError, DatasetError, ManifestError, Result};
 use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ShardEntry, ShardRanges};
 use crate::pipeline::{num_threads, parallel_map};
 use crate::schema::Split;
-use crate::store::{self, DirEntry, WriteLock};
+use crate::store::{self, DirEntry, NUM_REQUESTS, WriteLock};
 
 /// Which shards a writer makes, and who else may write to the folder meanwhile.
 #[derive(Debug, Clone, Copy)]
@@ -262,7 +262,7 @@ pub(super) fn keep_intact(
             })
     };
     let num_at_a_time = match keep {
-        Keep::Present => store::num_requests(dir),
+        Keep::Present => NUM_REQUESTS,
         Keep::Verified(_) => num_threads(0),
     };
     let are_intact = parallel_map(num_at_a_time, shards.len(), is_intact, || {})?;
