@@ -132,7 +132,7 @@ fn tables_of_parts_and_few_shot_run_from_end_to_end() {
     for (table, runs, columns) in [
         (
             "table3",
-            "4 runs (2 parts, 1 pretrain)",
+            "3 runs (2 parts, 1 pretrain)",
             vec!["class mIoU", "instance mIoU"],
         ),
         ("table4", "5 runs (3 fewshot, 2 pretrain)", vec!["5way_10shot"]),
