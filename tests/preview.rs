@@ -284,11 +284,7 @@ fn duplicates_are_found_under_other_names_and_samplings() {
         .succeeds()
         .json();
     assert_eq!(report["num_overlapping"], 12, "{report:#}");
-    assert_eq!(
-        report["kinds"]["same-mesh"],
-        serde_json::Value::Null,
-        "{report:#}"
-    );
+    assert_eq!(report["kinds"]["same-mesh"], Value::Null, "{report:#}");
     assert!(
         report["kinds"]["near-shape"].as_u64().unwrap() >= 12,
         "{report:#}"

@@ -15,7 +15,7 @@ const ELEVATION_DEG: f64 = 25.0;
 /// Side of a picture.
 const SIZE_PX: u32 = 192;
 /// Discs that overlap enough to leave no gaps, and are small enough to be seen as points.
-const RADIUS_FACTOR: f32 = 0.75;
+const RADIUS_FACTOR: f32 = 0.6;
 /// Points without parts.
 const PLAIN: [u8; 4] = [126, 158, 204, 255];
 /// Hues of parts, as in the page's script.
@@ -50,7 +50,7 @@ impl PointRenderer {
             renderer: Renderer::try_new(&options).context("could not start the renderer")?,
             recipe: RenderRecipe {
                 rig: RigSpec::try_turntable(NUM_VIEWS, vec![ELEVATION_DEG])?,
-                framing: Framing::Sphere,
+                framing: Framing::Box,
                 projection: Projection::Orthographic,
                 size_px: SIZE_PX,
                 lighting: Lighting::textured(),
