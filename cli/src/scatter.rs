@@ -41,7 +41,7 @@ pub fn scatter(title: &str, notes: &str, groups: &[Group<'_>]) -> String {
         })
     };
     let (x, y) = (range(0), range(1));
-    let extent = (x.1 - x.0).max(y.1 - y.0).max(f64::MIN_POSITIVE);
+    let extent = (x.1 - x.0).max(y.1 - y.0).max(f64::EPSILON);
     let scale = (SIDE - 2.0 * MARGIN) / extent;
     let middle = [x.0.midpoint(x.1), y.0.midpoint(y.1)];
     let place = |point: &[f64; 2]| {
