@@ -177,7 +177,7 @@ fn numbers(run: &Path) -> Vec<String> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let without_times = |line: &str| {
         let mut record: Value = serde_json::from_str(line).unwrap();
-        for name in ["elapsed_s", "samples_per_s", "views_per_s"] {
+        for name in ["elapsed_s", "samples_per_s", "views_per_s", "data_wait"] {
             record.as_object_mut().unwrap().remove(name);
         }
         record.to_string()
