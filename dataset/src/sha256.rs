@@ -7,6 +7,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+/// Digits by which programs name a hash.
+const SHORT_DIGITS: usize = 12;
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 18;
 
@@ -19,6 +21,12 @@ pub fn hex(bytes: &[u8]) -> String {
             write!(text, "{byte:02x}").expect("writing to a string cannot fail");
             text
         })
+}
+
+/// The first digits of a hash in hexadecimal, by which programs name it; a shorter text as it is.
+#[must_use]
+pub fn short(sha256: &str) -> &str {
+    sha256.get(..SHORT_DIGITS).unwrap_or(sha256)
 }
 
 /// Hash of bytes in memory.

@@ -6,6 +6,7 @@ use super::{Report, table};
 use tap_cli::chart::{self, Level, Line, Scale};
 use tap_cli::page::{ALONE, COLORS, base64, escape};
 use tap_cli::ui;
+use tap_dataset::sha256;
 
 const STYLE: &str = "
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem;
@@ -41,7 +42,7 @@ pub(crate) fn html(report: &Report) -> String {
          <h1>Take-A-Photo, from meshes to a score</h1>\n<p class='faint'>{}. Rendered by {}. Data {}.</p>\n",
         escape(&report.data),
         escape(&report.adapter),
-        escape(&short(&report.pretraining.data_sha256))
+        escape(sha256::short(&report.pretraining.data_sha256))
     );
     section(&mut page, "What was found", &claims(report));
     section(&mut page, "Stages", &stages(report));
@@ -223,11 +224,6 @@ fn confusion(report: &Report) -> String {
         matrix("From scratch", &confusion.scratch),
         matrix("From TAP", &confusion.tap)
     )
-}
-
-/// Digits of a hash that are shown.
-fn short(sha256: &str) -> String {
-    sha256.chars().take(12).collect()
 }
 
 #[cfg(test)]

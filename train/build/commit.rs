@@ -6,10 +6,11 @@ use std::process::Command;
 /// Digits of a commit's name.
 const NUM_DIGITS: &str = "--short=12";
 /// What a program is made of, within the repository.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "Cargo.lock",
     "Cargo.toml",
     "assets",
+    "c10d",
     "cli",
     "dataset/Cargo.toml",
     "dataset/src",

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use serde::Serialize;
 use tap_dataset::{MergeEvent, merge, refuse_inputs};
 
-use super::output::ResumeFlag;
+use super::output::{ResumeFlag, show_finished};
 use tap_cli::ui;
 
 /// Join the parts that several machines built: the bytes are those of one machine's build.
@@ -40,16 +39,6 @@ Examples:
   tap dataset build meshes --part 2/2 --out part-2      on another one
   tap dataset merge part-1 part-2 --out shards";
 
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Merged<'a> {
-    out: &'a PathBuf,
-    sha256: Option<&'a str>,
-    num_rows: usize,
-    num_shards: usize,
-    num_lost: usize,
-}
-
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let Arguments {
         parts,
@@ -72,26 +61,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
         _ => {}
     })?;
     drop(bar);
-    let merged = Merged {
-        out,
-        sha256: manifest.sha256.as_deref(),
-        num_rows: manifest.shards.iter().map(|shard| shard.rows).sum(),
-        num_shards: manifest.shards.len(),
-        num_lost: manifest.num_failed(),
-    };
-    if *json {
-        ui::json(&merged)?;
-    } else {
-        let Merged {
-            num_rows,
-            num_shards,
-            num_lost,
-            ..
-        } = merged;
-        ui::result(format_args!(
-            "{num_rows} objects in {num_shards} shards, {num_lost} skipped: {}",
-            out.display()
-        ));
-    }
+    show_finished(out, &manifest, *json)?;
     Ok(ExitCode::SUCCESS)
 }

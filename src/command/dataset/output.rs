@@ -1,11 +1,13 @@
-//! Flags of all commands that write shards: output, devices, threads, printing.
+//! Flags of all commands that write shards: output, devices, threads, printing; and what they print at the end.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
 use tap_cli::flag::ThreadsFlag;
-use tap_dataset::{BuildOptions, refuse_inputs};
+use tap_cli::ui;
+use tap_dataset::{BuildOptions, Manifest, refuse_inputs};
 
 use super::DeviceFlags;
 
@@ -71,4 +73,39 @@ impl OutputFlags {
             ..self.work.build_options(self.out.clone())
         }
     }
+}
+
+/// What `--json` prints of a finished data set.
+#[derive(Debug, Serialize)]
+struct Finished<'a> {
+    out: &'a Path,
+    sha256: Option<&'a str>,
+    num_rows: usize,
+    num_shards: usize,
+    num_lost: usize,
+}
+
+/// Prints a data set that was finished in a folder.
+pub(super) fn show_finished(out: &Path, manifest: &Manifest, json: bool) -> Result<()> {
+    let finished = Finished {
+        out,
+        sha256: manifest.sha256.as_deref(),
+        num_rows: manifest.shards.iter().map(|shard| shard.rows).sum(),
+        num_shards: manifest.shards.len(),
+        num_lost: manifest.num_failed(),
+    };
+    if json {
+        return ui::json(&finished);
+    }
+    let Finished {
+        num_rows,
+        num_shards,
+        num_lost,
+        ..
+    } = finished;
+    ui::result(format_args!(
+        "{num_rows} objects in {num_shards} shards, {num_lost} skipped: {}",
+        out.display()
+    ));
+    Ok(())
 }

@@ -13,7 +13,7 @@ use tap_dataset::{
     build_unit, finish_build,
 };
 
-use super::output::WorkFlags;
+use super::output::{WorkFlags, show_finished};
 use super::{BuildBar, JobFlags, print_timings, refuse_lost, stopped};
 
 /// Longer lists of shards are not printed twice.
@@ -149,16 +149,6 @@ struct BuiltUnit<'a> {
     timings: Option<&'a BuildTimings>,
 }
 
-/// What `--json` prints of a finished build.
-#[derive(Debug, Serialize)]
-struct Finished<'a> {
-    out: &'a Path,
-    sha256: Option<&'a str>,
-    num_rows: usize,
-    num_shards: usize,
-    num_lost: usize,
-}
-
 pub(super) fn begin(arguments: &BeginArguments) -> Result<ExitCode> {
     let output = &arguments.job.output;
     let (source, recipe) = arguments.job.open()?;
@@ -236,28 +226,13 @@ pub(super) fn finish(arguments: &FinishArguments) -> Result<ExitCode> {
         json,
     } = arguments;
     let manifest = finish_build(dir)?;
-    let finished = Finished {
-        out: dir,
-        sha256: manifest.sha256.as_deref(),
-        num_rows: manifest.shards.iter().map(|shard| shard.rows).sum(),
-        num_shards: manifest.shards.len(),
-        num_lost: manifest.num_failed(),
-    };
-    if *json {
-        ui::json(&finished)?;
-    } else {
-        let Finished {
-            num_rows,
-            num_shards,
-            num_lost,
-            ..
-        } = finished;
-        ui::result(format_args!(
-            "{num_rows} objects in {num_shards} shards, {num_lost} skipped: {}",
-            dir.display()
-        ));
-    }
-    refuse_lost(finished.num_lost, manifest.source.num_objects, *max_skipped, dir)?;
+    show_finished(dir, &manifest, *json)?;
+    refuse_lost(
+        manifest.num_failed(),
+        manifest.source.num_objects,
+        *max_skipped,
+        dir,
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

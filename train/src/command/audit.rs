@@ -1,32 +1,23 @@
 //! `tap-train audit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use tap_cli::ui;
-use tap_dataset::Split;
+use tap_dataset::{Split, sha256};
 use tap_train::config::{Config, PRESETS, Selection};
-use tap_train::run::{Existing, RESULT_FILE, write_json};
+use tap_train::run::Existing;
 use tap_train::task::audit::{AuditReport, Audited, ClassOrder, Subject, audit};
-use tap_train::task::classify::{CONFUSION_CSV, CONFUSION_PNG, Classify};
-use tap_train::task::finetune::{Scored, Task as FinetuneTask, write_files};
+use tap_train::task::classify::Classify;
+use tap_train::task::finetune::{Scored, Task as FinetuneTask};
 use tap_train::task::provenance::Provenance;
 use tap_train::task::segment::Segment;
 
-use super::finetune::votes_clause;
+use super::finetune::{TaskName, votes_clause};
+use super::result_folder::ResultFolderArgs;
 use super::vote_args::VoteArgs;
-use super::{DeviceArgs, empty_folder, load_config, parse_name, require_inputs};
-
-/// What the weights are for.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TaskName {
-    /// Name the class of an object.
-    Classify,
-    /// Name the part of every point.
-    Segment,
-}
+use super::{DeviceArgs, load_config, parse_name, require_inputs};
 
 /// How the weights were selected.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -97,12 +88,8 @@ pub(crate) struct Audit {
     /// Score part segmentation after the refinement by neighbors as well.
     #[arg(long)]
     refine: bool,
-    /// A folder for `result.json`, which `tap-train table` reads, and, of a classification, `confusion.csv` and `confusion.png`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Replace an earlier result in that folder; refused where it holds anything else, or an input.
-    #[arg(long, requires = "out")]
-    force: bool,
+    #[command(flatten)]
+    folder: ResultFolderArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print the result as JSON.
@@ -129,10 +116,7 @@ impl Audit {
             "the folder is no file of weights; runs of this program are scored by `tap-train evaluate --run`: {}",
             self.file.display()
         );
-        if let Some(out) = &self.out {
-            let files = [RESULT_FILE, CONFUSION_CSV, CONFUSION_PNG];
-            empty_folder(out, self.force, &[&self.file, &self.data], &files)?;
-        }
+        self.folder.empty(&[&self.file, &self.data])?;
         match self.task {
             TaskName::Classify => self.audit::<Classify>(|result| {
                 vec![
@@ -169,14 +153,12 @@ impl Audit {
             selection: self.selected.map(Selection::from),
             claim: self.claim,
         };
-        let out = self.out.clone().unwrap_or_default();
-        let options = self.device.options(&self.data, &out, Existing::Refuse, None)?;
+        let out = self.folder.path();
+        let options =
+            self.device
+                .options(&self.data, out.unwrap_or(Path::new("")), Existing::Refuse, None)?;
         let audited = audit::<T>(&subject, &options, self.split, self.votes.votes(), self.refine)?;
-        if let Some(out) = &self.out {
-            std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-            write_files::<T>(out, &audited.plain)?;
-            write_json(&out.join(RESULT_FILE), &audited)?;
-        }
+        self.folder.write::<T>(&audited.plain, &audited)?;
         if self.json {
             ui::json(&audited)?;
             return Ok(ExitCode::SUCCESS);
@@ -187,7 +169,7 @@ impl Audit {
             ui::result(line(&scores(voted), &voted.provenance, None));
         }
         show(audit);
-        if let Some(out) = &self.out {
+        if let Some(out) = out {
             ui::result(format_args!("{}", out.display()));
         }
         Ok(ExitCode::SUCCESS)
@@ -237,7 +219,7 @@ fn line(scores: &[(&str, f64)], provenance: &Provenance, audit: Option<&AuditRep
         provenance.evaluation_split,
         provenance.selection,
         votes_clause(provenance),
-        provenance.data_sha256.get(..12).unwrap_or_default(),
+        sha256::short(&provenance.data_sha256),
     )
 }
 
@@ -251,7 +233,7 @@ fn show(audit: &AuditReport) {
         audit.num_tensors,
         audit.network,
         audit.file,
-        audit.file_sha256.get(..12).unwrap_or_default()
+        sha256::short(&audit.file_sha256)
     ));
     if let Some(publication) = &audit.publication {
         ui::result(format_args!("data: a copy of {publication}"));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tap_cli::scatter::{Group, scatter};
 use tap_cli::ui;
-use tap_dataset::Split;
+use tap_dataset::{Split, sha256};
 use tap_train::run::Existing;
 use tap_train::task::embed::{ARRAY_FILE, EMBED_FILE, Embedded, TABLE_FILE, embed};
 use tap_train::task::embedding::Pooling;
@@ -153,15 +153,14 @@ impl Embed {
                 points: without_class,
             });
         }
-        let short = |sha256: &str| sha256.get(..12).unwrap_or(sha256).to_owned();
         let notes = format!(
             "{PLOT_MARK}; t-SNE of {} features ({}), perplexity {}, seed {}; data {}, encoder {}, version {}",
             result.num_rows,
             result.pooling,
             options.perplexity,
             options.seed,
-            short(&result.data_sha256),
-            short(&result.init_sha256),
+            sha256::short(&result.data_sha256),
+            sha256::short(&result.init_sha256),
             result.version
         );
         let title = format!("{}: {}", self.init.display(), result.splits.join(", "));

@@ -3,19 +3,19 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 use tap_cli::ui;
-use tap_dataset::Split;
+use tap_dataset::{Split, sha256};
 use tap_train::config::{Plan, Task};
-use tap_train::run::{CONFIG_FILE, Existing, RESULT_FILE, write_json};
-use tap_train::task::classify::{CONFUSION_CSV, CONFUSION_PNG, Classify};
-use tap_train::task::finetune::{Scored, Scoring, Task as FinetuneTask, evaluate, write_files};
+use tap_train::run::{CONFIG_FILE, Existing};
+use tap_train::task::classify::Classify;
+use tap_train::task::finetune::{Scoring, evaluate};
 use tap_train::task::segment::Segment;
 
 use super::finetune::{labels_clause, segment_line, selection_clause, votes_clause};
+use super::result_folder::ResultFolderArgs;
 use super::vote_args::VoteArgs;
-use super::{CheckpointArgs, DeviceArgs, RowArgs, empty_folder, require_inputs};
+use super::{CheckpointArgs, DeviceArgs, RowArgs, require_inputs};
 use crate::progress::Progress;
 
 /// Arguments of `evaluate`.
@@ -44,12 +44,8 @@ pub(crate) struct Evaluate {
     /// Score part segmentation after the refinement by neighbors as well.
     #[arg(long)]
     refine: bool,
-    /// A folder for `result.json` and, of a classification, `confusion.csv` and `confusion.png`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Replace an earlier result in that folder; refused where it holds anything else, or an input.
-    #[arg(long, requires = "out")]
-    force: bool,
+    #[command(flatten)]
+    folder: ResultFolderArgs,
     #[command(flatten)]
     checkpoint: CheckpointArgs,
     #[command(flatten)]
@@ -62,10 +58,7 @@ pub(crate) struct Evaluate {
 impl Evaluate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         require_inputs([("--run", Some(self.run.as_path())), ("--data", Some(&self.data))])?;
-        if let Some(out) = &self.out {
-            let files = [RESULT_FILE, CONFUSION_CSV, CONFUSION_PNG];
-            empty_folder(out, self.force, &[&self.run, &self.data], &files)?;
-        }
+        self.folder.empty(&[&self.run, &self.data])?;
         let options = self
             .device
             .options(&self.data, &self.run, Existing::Resume, None)?;
@@ -81,7 +74,7 @@ impl Evaluate {
         let mut on_event = |event| progress.show(&event);
         if Plan::read(&self.run.join(CONFIG_FILE))?.task == Task::Segment {
             let result = evaluate::<Segment>(&options, scoring, votes, &weights, &mut on_event)?;
-            self.write::<Segment>(&result)?;
+            self.folder.write::<Segment>(&result, &result)?;
             if self.json {
                 ui::json(&result)?;
             } else {
@@ -90,7 +83,7 @@ impl Evaluate {
             return Ok(ExitCode::SUCCESS);
         }
         let result = evaluate::<Classify>(&options, scoring, votes, &weights, &mut on_event)?;
-        self.write::<Classify>(&result)?;
+        self.folder.write::<Classify>(&result, &result)?;
         if self.json {
             ui::json(&result)?;
         } else {
@@ -101,18 +94,10 @@ impl Evaluate {
                 result.provenance.evaluation_split,
                 selection_clause(&result.provenance),
                 votes_clause(&result.provenance),
-                result.provenance.data_sha256.get(..12).unwrap_or_default(),
+                sha256::short(&result.provenance.data_sha256),
                 labels_clause(&result.provenance)
             ));
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// Writes the result into the folder, if there is one.
-    fn write<T: FinetuneTask>(&self, result: &Scored<T::Score>) -> anyhow::Result<()> {
-        let Some(out) = &self.out else { return Ok(()) };
-        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-        write_files::<T>(out, result)?;
-        Ok(write_json(&out.join(RESULT_FILE), result)?)
     }
 }

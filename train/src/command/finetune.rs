@@ -27,7 +27,7 @@ use crate::progress::Progress;
 
 /// What to fine-tune for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum TaskName {
+pub(super) enum TaskName {
     /// Name the class of an object.
     Classify,
     /// Name the part of every point.

@@ -23,6 +23,7 @@ mod replay;
 mod report;
 mod reproduce;
 mod request_file;
+mod result_folder;
 mod retrieve;
 mod robustness;
 mod sweep;

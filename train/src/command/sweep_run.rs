@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tap_cli::exit_code::INTERRUPTED;
 use tap_cli::{interrupt, ui};
-use tap_dataset::{FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs};
+use tap_dataset::{
+    FolderLock, LOCK_FILE_NAME, OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, sha256,
+};
 use tap_train::run::request::REQUEST_FILE;
 use tap_train::run::write_json;
 use tap_train::task::provenance::VERSION;
@@ -376,7 +378,7 @@ impl<'a> OpenSweep<'a> {
         for (folder, state) in &self.data {
             let Ok(facts) = state else { continue };
             let name = if facts.data_name.is_empty() {
-                format!("data of its own ({})", facts.sha256.get(..12).unwrap_or_default())
+                format!("data of its own ({})", sha256::short(&facts.sha256))
             } else {
                 facts.data_name.clone()
             };

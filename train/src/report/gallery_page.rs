@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use tap_cli::page::{base64, embedded_json, escape};
+use tap_dataset::sha256;
 
 use super::Drawn;
 use super::attention::Inspected;
 use super::gallery::{Gallery, Object};
-use super::page::{HASH_DIGITS, decimal};
+use super::page::decimal;
 
 /// Makes the inspectors work.
 pub(super) const SCRIPT: &str = include_str!("inspector.js");
@@ -77,12 +78,7 @@ fn provenance(gallery: &Gallery) -> String {
         html,
         "Data <span title='{}'>{}</span>; ",
         escape(&gallery.data_sha256),
-        escape(
-            gallery
-                .data_sha256
-                .get(..HASH_DIGITS)
-                .unwrap_or(&gallery.data_sha256)
-        )
+        escape(sha256::short(&gallery.data_sha256))
     );
     let artists = gallery.artists.iter().map(|artist| {
         format!(

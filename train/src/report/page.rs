@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use tap_cli::chart::{self, Line, Scale};
 use tap_cli::page::{ALONE, COLORS, base64, escape, head_of};
+use tap_dataset::sha256;
 use tap_train::metric::Summary;
 use tap_train::run::event::Record;
 
@@ -35,8 +36,6 @@ const PROVENANCE: [&str; 7] = [
     "evaluation_split",
     "votes",
 ];
-/// Digits of a hash that are shown.
-pub(super) const HASH_DIGITS: usize = 12;
 
 /// Whether a file is a page that [`html`] gave.
 pub(crate) fn is_report(file: &Path) -> bool {
@@ -194,7 +193,7 @@ fn differing(groups: &[Group<'_>]) -> String {
 /// The beginning of a hash; anything else as it is.
 fn shortened<'a>(name: &str, value: &'a str) -> &'a str {
     if name.ends_with("sha256") {
-        value.get(..HASH_DIGITS).unwrap_or(value)
+        sha256::short(value)
     } else {
         value
     }

@@ -440,10 +440,10 @@ pub(super) fn measure<T: Task>(
     let predict = |batch: &Batch| {
         no_grad(|| {
             let predictions = task.predict(batch);
-            average.map_or_else(
-                || predictions.shallow_clone(),
-                |average| average.summand(&predictions),
-            )
+            match average {
+                Some(average) => average.summand(&predictions),
+                None => predictions,
+            }
         })
     };
     let of_batch = |cpu_batch: Result<CpuBatch, TrainError>| {

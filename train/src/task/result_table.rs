@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tap_dataset::sha256;
 
 use super::audit::AuditReport;
 use super::classify::ClassifyResult;
@@ -110,7 +111,7 @@ fn rows(mut measured: Vec<Measured>) -> Vec<TableRow> {
 
 fn benchmark(key: &Key) -> String {
     let data = if key.data_name.is_empty() {
-        format!("data {}", key.data_sha256.get(..12).unwrap_or_default())
+        format!("data {}", sha256::short(&key.data_sha256))
     } else {
         key.data_name.clone()
     };
@@ -251,7 +252,7 @@ fn measures_of_result(json: &Value) -> Option<Vec<Measured>> {
     }
 }
 
-/// The beginning of a hash.
+/// The beginning of a hash, shorter than elsewhere: a table has little room.
 fn short(sha256: &str) -> &str {
     sha256.get(..8).unwrap_or(sha256)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tap_dataset::sha256;
 
 use super::spec::{Row, Sweep};
 use crate::metric::{MIN_PAIRS, Paired, Summary};
@@ -322,7 +323,7 @@ impl SweepResult {
             .iter()
             .map(|(folder, sha256)| {
                 let folder = if folder == "." { "data" } else { folder };
-                format!("{folder} `{}`", sha256.get(..12).unwrap_or(sha256))
+                format!("{folder} `{}`", sha256::short(sha256))
             })
             .collect();
         let seeds: Vec<String> = self.seeds.iter().map(u64::to_string).collect();
