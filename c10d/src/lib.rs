@@ -156,7 +156,7 @@ impl Store {
         Ok(Self { raw })
     }
 
-    /// Sets a value, in place of an earlier one.
+    /// Sets a value, in place of an earlier one: all ranks see it when this returns.
     ///
     /// # Errors
     /// Where the server is gone.

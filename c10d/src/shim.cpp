@@ -107,7 +107,8 @@ TapStore* tap_c10d_store_open(const char* host, uint16_t port, bool is_server, i
 bool tap_c10d_store_set(TapStore* store, const char* key, const uint8_t* value, size_t length, char** error) {
   return guarded(error, [&]() -> bool {
     store->store->set(key, std::vector<uint8_t>(value, value + length));
-    return true;
+    // set() does not wait for the server, which answers a connection's requests in order.
+    return store->store->check({std::string(key)});
   });
 }
 
