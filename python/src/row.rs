@@ -288,8 +288,7 @@ fn cell(name: &str, sample: &Sample, gbuffers: &[GbufferPixels], size_px: u32) -
 /// (V, H, W), or (V, H, W, 3) if any image has colors.
 fn images(views: &[SampleView], size_px: u32) -> Result<Cell, DatasetError> {
     let side = size_px as usize;
-    // A row more: images are decompressed with a byte more for each row.
-    let mut values = Vec::with_capacity((views.len() * side + 1) * side);
+    let mut values = Vec::with_capacity(views.len() * side * side);
     let mut num_channels = 1;
     for view in views {
         let begin = values.len();

@@ -5,6 +5,7 @@
 //! filters none and up. All else, damaged files among it, is left to that crate.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 use libdeflater::{Decompressor, crc32};
 use png::{BitDepth, ColorType};
@@ -84,36 +85,51 @@ impl<'a> SimplePng<'a> {
 
     /// Appends the pixels, row by row from the top, and returns whether they could be read; otherwise nothing is appended.
     pub(super) fn decode_into(&self, pixels: &mut Vec<u8>) -> bool {
-        let begin = pixels.len();
-        let (row_bytes, num_rows) = (self.row_bytes, self.size_px.1 as usize);
-        pixels.resize(begin + (1 + row_bytes) * num_rows, 0);
-        let is_read = self.decompress(&mut pixels[begin..]);
-        if is_read {
-            unfilter(&mut pixels[begin..], row_bytes);
-        }
-        pixels.truncate(begin + if is_read { row_bytes * num_rows } else { 0 });
-        is_read
+        WORKSPACE.with_borrow_mut(|workspace| {
+            let filtered_rows = self.decompress(workspace);
+            filtered_rows.is_some_and(|rows| {
+                append_unfiltered(rows, self.row_bytes, pixels);
+                true
+            })
+        })
     }
 
-    /// Fills `rows`, each behind the number of its filter; false where they are of another length, or a filter is not undone here.
-    fn decompress(&self, rows: &mut [u8]) -> bool {
-        let num_bytes = Decompressor::new().zlib_decompress(&self.compressed, rows);
-        num_bytes == Ok(rows.len())
-            && rows
-                .chunks_exact(1 + self.row_bytes)
-                .all(|row| matches!(row[0], NONE | UP))
+    /// The rows, each behind the number of its filter; `None` where they are of another length, or a filter is not undone here.
+    fn decompress<'rows>(&self, workspace: &'rows mut Workspace) -> Option<&'rows [u8]> {
+        let num_bytes = (1 + self.row_bytes) * self.size_px.1 as usize;
+        let Workspace { decompressor, rows } = workspace;
+        if rows.len() < num_bytes {
+            rows.resize(num_bytes, 0);
+        }
+        let rows = &mut rows[..num_bytes];
+        let is_whole = decompressor.zlib_decompress(&self.compressed, rows) == Ok(num_bytes);
+        let mut filters = rows.iter().step_by(1 + self.row_bytes);
+        (is_whole && filters.all(|filter| matches!(*filter, NONE | UP))).then_some(rows)
     }
 }
 
-/// Moves rows to where they lie without the numbers of their filters, and undoes the filters.
-fn unfilter(rows: &mut [u8], row_bytes: usize) {
-    for row_idx in 0..rows.len() / (1 + row_bytes) {
-        let from = row_idx * (1 + row_bytes);
-        let to = row_idx * row_bytes;
-        let filter = rows[from];
-        rows.copy_within(from + 1..from + 1 + row_bytes, to);
-        if filter == UP && row_idx > 0 {
-            let (above, here) = rows[to - row_bytes..to + row_bytes].split_at_mut(row_bytes);
+/// What a thread keeps from image to image: memory that is neither allocated nor zeroed for each, as large as its largest image.
+struct Workspace {
+    decompressor: Decompressor,
+    rows: Vec<u8>,
+}
+
+thread_local! {
+    static WORKSPACE: RefCell<Workspace> = RefCell::new(Workspace {
+        decompressor: Decompressor::new(),
+        rows: Vec::new(),
+    });
+}
+
+/// Appends rows without the numbers of their filters, which are undone.
+fn append_unfiltered(rows: &[u8], row_bytes: usize, pixels: &mut Vec<u8>) {
+    let begin = pixels.len();
+    pixels.reserve(rows.len() / (1 + row_bytes) * row_bytes);
+    for row in rows.chunks_exact(1 + row_bytes) {
+        let to = pixels.len();
+        pixels.extend_from_slice(&row[1..]);
+        if row[0] == UP && to > begin {
+            let (above, here) = pixels[to - row_bytes..].split_at_mut(row_bytes);
             for (pixel, above) in here.iter_mut().zip(above) {
                 *pixel = pixel.wrapping_add(*above);
             }
