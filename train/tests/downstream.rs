@@ -580,7 +580,7 @@ fn write_as_others_do(place: &TestDir, from: &str, to: &str, order: [i64; 3], ac
         } else {
             tensor
         };
-        (format!("module.{name}"), tensor)
+        (format!("module.{}", name_in_point_mae(&name)), tensor)
     });
     let metrics = vec![(String::from("acc"), Tensor::from(accuracy as f32))];
     let entries = [
@@ -588,6 +588,16 @@ fn write_as_others_do(place: &TestDir, from: &str, to: &str, order: [i64; 3], ac
         (String::from("best_metrics"), Entry::StateDict(metrics)),
     ];
     write_dict(&place.path(to), &entries).unwrap();
+}
+
+/// The name that the code of Point-MAE would give a tensor of a network with one hidden layer in its head.
+fn name_in_point_mae(name: &str) -> String {
+    for (ours, theirs) in [("0.0", 0), ("0.1", 1), ("2.0", 4)] {
+        if let Some(tensor) = name.strip_prefix(&format!("prediction.head.{ours}.")) {
+            return format!("cls_head_finetune.{theirs}.{tensor}");
+        }
+    }
+    name.strip_prefix("encoder.").unwrap().to_owned()
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use tap_train::weights::safetensors::{read_tensors, write_tensors};
+use tch::Tensor;
 
 /// Small networks on small clouds.
 const SETTINGS: [&str; 7] = [
@@ -145,17 +147,50 @@ fn audit_gives_the_score_of_the_run(folder: &Path, encoder: &[&str]) {
         (claim["difference"].as_f64().unwrap() - expected).abs() < 1e-9,
         "{claim}"
     );
+
+    write_in_another_order(folder);
+    let others = [&["audit", "others.safetensors"], &audit[2..]].concat();
+    let others = json(&tap_train(folder, &others, &settings));
+    assert_eq!(others["score"], plain["score"], "{others}");
+}
+
+/// Writes the network of `parts` as if its classes, of two parts each, had been cone, ball and box, and under the names of
+/// Point-MAE's code where it has such a network.
+fn write_in_another_order(folder: &Path) {
+    let sorted = read_tensors(&folder.join("parts/model.safetensors")).unwrap();
+    let is_of_point_mae = sorted.contains_key("segmentor.convs3.weight");
+    let order = |axis: i64, places: &[i64]| {
+        let places = Tensor::from_slice(places);
+        move |tensor: &Tensor| tensor.index_select(axis, &places)
+    };
+    let (classes, parts) = (order(1, &[2, 0, 1]), order(0, &[4, 5, 0, 1, 2, 3]));
+    let tensors = sorted.into_iter().map(|(name, tensor)| {
+        let name = name.strip_prefix("segmentor.").unwrap();
+        let tensor = match name {
+            "cls_map.0.net.0.weight" | "label_conv.0.weight" => classes(&tensor),
+            "classifier.3.weight" | "convs3.weight" | "convs3.bias" => parts(&tensor),
+            _ => tensor,
+        };
+        let prefix = if is_of_point_mae { "module." } else { "segmentor." };
+        (format!("{prefix}{name}"), tensor)
+    });
+    let classes = serde_json::json!(["cone", "ball", "box"]).to_string();
+    let metadata = [(String::from("classes"), classes)].into();
+    let path = folder.join("others.safetensors");
+    write_tensors(&path, tensors.collect(), &metadata).unwrap();
 }
 
 #[test]
 fn a_transformer_takes_all_of_its_encoder() {
     let folder = tempfile::tempdir().unwrap();
     shape::write_parts(&folder.path().join("data"), 8, 16, 96, &shape::CLASSES);
-    let note = from_pretraining_to_a_score(folder.path(), &TRANSFORMER);
+    let encoder = [&TRANSFORMER[..], &["data.point_choice=farthest"]].concat();
+    let note = from_pretraining_to_a_score(folder.path(), &encoder);
     assert!(
         note.contains("tensors fit") && !note.contains("another shape") && !note.contains("without use"),
         "{note}"
     );
+    audit_gives_the_score_of_the_run(folder.path(), &encoder);
 }
 
 #[test]

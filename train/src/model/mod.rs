@@ -44,7 +44,8 @@ pub use query::{
     code_rotations,
 };
 pub use segmenter::{
-    PartInput, PointMlpSegmenter, Segmenter, SegmenterSizes, TokenSegmenter, Trace, build_segmenter,
+    LabelTensors, PartInput, PointMlpSegmenter, Segmenter, SegmenterSizes, TokenSegmenter, Trace,
+    build_segmenter,
 };
 pub use tap::{Tap, TapConfig};
 pub use vgg::Vgg;

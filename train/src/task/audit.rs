@@ -27,6 +27,7 @@ use crate::error::TrainError;
 use crate::method;
 use crate::run::weights::TrainedOn;
 use crate::weights::checkpoint::{WeightReport, copy_weights};
+use crate::weights::published_names;
 use crate::weights::safetensors::{file_sha256, first_non_finite};
 use crate::weights::torch_file::{METADATA, TorchFile, read_any};
 
@@ -138,7 +139,8 @@ pub fn audit<T: Task>(
     let rows: Arc<dyn SampleSource> = Arc::new(data.rows(split)?);
     // Nothing is trained on, and a plan of no steps does not ask how many rows there would be.
     let info = data.dataset_info(rows.as_ref())?;
-    let file = read_any(subject.file)?;
+    let mut file = read_any(subject.file)?;
+    published_names::rename(&mut file.tensors);
     let file_sha256 = file_sha256(subject.file)?;
     let metadata = metadata(&file);
     let trained_on = TrainedOn::from_metadata(&metadata);

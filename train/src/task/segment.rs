@@ -3,6 +3,8 @@
 //! A point is assigned the most likely of the parts of all classes, as published. Scores are of the points as predicted; where it
 //! is asked for, also after the refinement by neighbors that published scores include.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -16,7 +18,7 @@ use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::metric::{PartScore, part_iou, refine_parts};
 use crate::model::loss::{LabelWeights, poly1_focal_sum};
-use crate::model::{Mode, PartInput, Segmenter, SegmenterSizes, build_segmenter};
+use crate::model::{LabelTensors, Mode, PartInput, Segmenter, SegmenterSizes, build_segmenter};
 use crate::run::weights::EncoderWeights;
 use crate::scalar::{Scalars, Sums};
 use crate::weights::checkpoint::copy_weights;
@@ -98,6 +100,17 @@ impl Segment {
     }
 }
 
+/// The place of each part in outputs whose classes are in another order: class i has the place `order[i]` among them.
+fn part_order(by_class: &[Vec<u8>], order: &[i64]) -> Vec<i64> {
+    let mut there: Vec<usize> = (0..by_class.len()).collect();
+    there.sort_by_key(|&class| order[class]);
+    let mut places = vec![0; num_parts(by_class)];
+    for (place, &part) in there.iter().flat_map(|&class| &by_class[class]).enumerate() {
+        places[usize::from(part)] = place as i64;
+    }
+    places
+}
+
 /// # Shapes
 /// - returns [B, N]
 fn part_labels(batch: &Batch) -> &Tensor {
@@ -131,6 +144,26 @@ impl Task for Segment {
 
     fn build(plan: &Plan, _data: &OpenData, store: &VarStore) -> Result<Self, TrainError> {
         Self::of_plan(plan, store)
+    }
+
+    /// Parts are numbered class by class, here and there.
+    fn order_classes(
+        plan: &Plan,
+        tensors: &mut BTreeMap<String, Tensor>,
+        order: &[i64],
+    ) -> Result<(), TrainError> {
+        let label_tensors = LabelTensors::of(&plan.encoder);
+        let mut reorder = |name: &str, axis: i64, order: &[i64]| {
+            if let Some(tensor) = tensors.get_mut(&format!("{}{name}", Self::ENCODER_PREFIX)) {
+                *tensor = tensor.index_select(axis, &Tensor::from_slice(order));
+            }
+        };
+        reorder(label_tensors.class, 1, order);
+        let parts = part_order(&parts(plan)?.by_class, order);
+        for name in label_tensors.parts {
+            reorder(name, 0, &parts);
+        }
+        Ok(())
     }
 
     /// Loads all tensors that the segmenter has under the same name and shape.

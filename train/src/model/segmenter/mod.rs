@@ -64,6 +64,26 @@ pub fn build_segmenter(
     }
 }
 
+/// The tensors of a segmenter whose sides are classes and parts, behind its prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LabelTensors {
+    /// The layer that a class enters, channels,classes,1.
+    pub class: &'static str,
+    /// Those of the last layer, parts,...
+    pub parts: &'static [&'static str],
+}
+
+impl LabelTensors {
+    /// Those of the segmenter around a backbone.
+    #[must_use]
+    pub fn of(encoder: &EncoderConfig) -> Self {
+        match encoder {
+            EncoderConfig::PointMlp(_) => point_mlp::LABEL_TENSORS,
+            _ => token::LABEL_TENSORS,
+        }
+    }
+}
+
 /// # Shapes
 /// - `class`: B of `i64`
 /// - returns B,classes of zeros and ones

@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor, nn};
 
-use super::{PartInput, Segmenter, SegmenterSizes, one_hot};
+use super::{LabelTensors, PartInput, Segmenter, SegmenterSizes, one_hot};
 use crate::model::encoder::PointMlpConfig;
 use crate::model::encoder::point_mlp::{ConvBnRelu, Level, PointMlp, Residual};
 use crate::model::layer::{BatchNorm, Linear, dropout};
@@ -20,6 +20,11 @@ const CONTEXT_CHANNELS: i64 = 64;
 const NUM_DECODER_BLOCKS: i64 = 4;
 /// Width in front of the last layer.
 const HIDDEN_CHANNELS: i64 = 128;
+
+pub(super) const LABEL_TENSORS: LabelTensors = LabelTensors {
+    class: "cls_map.0.net.0.weight",
+    parts: &["classifier.3.weight"],
+};
 
 /// The network.
 #[derive(Debug)]

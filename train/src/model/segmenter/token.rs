@@ -5,7 +5,7 @@
 
 use tch::{Kind, Tensor, nn};
 
-use super::{PartInput, Segmenter, SegmenterSizes, one_hot};
+use super::{LabelTensors, PartInput, Segmenter, SegmenterSizes, one_hot};
 use crate::model::encoder::Encoder;
 use crate::model::layer::{BatchNorm, Linear, dropout};
 use crate::model::mode::Mode;
@@ -18,6 +18,11 @@ const PROPAGATION_FACTOR: i64 = 4;
 const MAX_PROPAGATION_CHANNELS: i64 = 1024;
 /// Widths of the MLP on every point.
 const HIDDEN_CHANNELS: [i64; 2] = [512, 256];
+
+pub(super) const LABEL_TENSORS: LabelTensors = LabelTensors {
+    class: "label_conv.0.weight",
+    parts: &["convs3.weight", "convs3.bias"],
+};
 
 /// The network. The backbone's parameters lie beside those of the head.
 #[derive(Debug)]
