@@ -106,9 +106,9 @@ fn the_documented_table_is_the_same_after_a_kill() {
     );
     assert!(text.contains("--first-seed"), "{text}");
 
-    // A second kill, in the middle of another pre-training.
+    // A second kill, in the middle of another pre-training; as many jobs as before.
     let mut process = place
-        .command(&["sweep", "--out", "swept", "--resume", "--jobs", "1"])
+        .command(&["sweep", "--out", "swept", "--resume"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -116,9 +116,11 @@ fn the_documented_table_is_the_same_after_a_kill() {
     wait_for(&place.path("swept/runs/two-seed0/pretrain/config.toml"));
     process.kill().unwrap();
     process.wait().unwrap();
+    let request = fs::read_to_string(place.path("swept/request.toml")).unwrap();
+    assert!(request.contains("jobs = 1\n"), "{request}");
 
     let output = place
-        .command(&["sweep", "--out", "swept", "--resume"])
+        .command(&["sweep", "--out", "swept", "--resume", "--jobs", "2"])
         .output()
         .unwrap();
     let text = succeeded(&output);

@@ -86,15 +86,9 @@ pub(crate) struct Compare {
     /// Number of pairs; 5, or with --resume that of the comparison, unless given. The pairs of few-shot are the folds.
     #[arg(long)]
     pub(super) seeds: Option<u64>,
-    /// Arms that train at once, each with one thread; one per core unless given.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        hide_default_value = true,
-        alias = "workers"
-    )]
-    jobs: usize,
+    /// Arms that train at once, each with one thread; one per core, or with --resume as many as before, unless given.
+    #[arg(long, value_name = "N", alias = "workers")]
+    pub(super) jobs: Option<usize>,
     /// `auto`, `cpu` or `cuda:N`; cpu, or with --resume that of the comparison, unless given.
     #[arg(long)]
     pub(super) device: Option<String>,
@@ -168,7 +162,7 @@ impl Compare {
         let arms: Vec<&Arm> = pairs.flat_map(|(against, init)| [against, init]).collect();
         let runs: Vec<ChildRun> = arms.iter().map(|arm| self.child_run(&request, arm)).collect();
         let score = |run: &ChildRun| Ok(ArmResult::read(&run.folder, request.task)?.score);
-        if !run_all(&runs, self.jobs, &cancel, score)? {
+        if !run_all(&runs, request.jobs, &cancel, score)? {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let results = |arms: &[Arm]| {

@@ -115,6 +115,9 @@ pub(super) struct ComparisonRequest {
     pub(super) labels_per_class: Vec<usize>,
     pub(super) seeds: u64,
     pub(super) device: String,
+    /// Arms at once; 0 is one per core.
+    #[serde(default)]
+    pub(super) jobs: usize,
     pub(super) config: Option<String>,
     pub(super) set: Vec<String>,
     pub(super) seed: Option<u64>,
@@ -181,6 +184,7 @@ impl ComparisonRequest {
                 .clone()
                 .or(begun.map(|begun| begun.device.clone()))
                 .unwrap_or_else(|| String::from("cpu")),
+            jobs: typed.jobs.or(begun.map(|begun| begun.jobs)).unwrap_or(0),
             config: typed_config.or_else(|| below?.config.clone()),
             set,
             seed: typed.config.seed.or_else(|| below?.seed),

@@ -89,9 +89,9 @@ pub(crate) struct FewShot {
     /// Only episodes with so many training objects a class.
     #[arg(long, value_delimiter = ',')]
     shots: Vec<usize>,
-    /// Folds that are learned at once, each with one thread; one per core unless given.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    jobs: usize,
+    /// Folds that are learned at once, each with one thread; one per core, or with --resume as many as before, unless given.
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// `auto`, `cpu` or `cuda:N`; cpu unless given.
     #[arg(long)]
     device: Option<String>,
@@ -120,6 +120,9 @@ struct FewShotRequest {
     ways: Vec<usize>,
     shots: Vec<usize>,
     device: String,
+    /// Folds at once; 0 is one per core.
+    #[serde(default)]
+    jobs: usize,
     config: Option<String>,
     set: Vec<String>,
     seed: Option<u64>,
@@ -148,6 +151,7 @@ impl FewShotRequest {
                 ways: typed.ways.clone(),
                 shots: typed.shots.clone(),
                 device: typed.device.clone().unwrap_or_else(|| String::from("cpu")),
+                jobs: typed.jobs.unwrap_or(0),
                 config: typed_config,
                 set: settings.set.iter().map(ToString::to_string).collect(),
                 seed: typed.config.seed,
@@ -180,6 +184,7 @@ impl FewShotRequest {
         Ok(Self {
             episodes: typed.data.as_ref().map_or(begun.episodes, absolute),
             device: typed.device.clone().unwrap_or(begun.device),
+            jobs: typed.jobs.unwrap_or(begun.jobs),
             ..begun
         })
     }
@@ -234,7 +239,7 @@ impl FewShot {
             ));
         }
         let accuracy = |run: &ChildRun| Ok(Fold::read(request.head, &run.folder)?.accuracy);
-        if !run_all(&runs, self.jobs, &cancel, accuracy)? {
+        if !run_all(&runs, request.jobs, &cancel, accuracy)? {
             return Ok(ExitCode::from(INTERRUPTED));
         }
         let result = self.result(&request, &episodes, seed)?;

@@ -48,9 +48,9 @@ pub(super) struct SweepFlags {
     /// The first seed.
     #[arg(long, value_name = "SEED")]
     pub(super) first_seed: Option<u64>,
-    /// Runs at once, each with one thread; one per core unless given.
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
-    pub(super) jobs: usize,
+    /// Runs at once, each with one thread; one per core, or with --resume as many as before, unless given.
+    #[arg(long, value_name = "N")]
+    pub(super) jobs: Option<usize>,
     /// VGG16 with torchvision's weights, for rows with a perceptual loss.
     #[arg(long, value_name = "FILE")]
     pub(super) vgg: Option<PathBuf>,

@@ -22,6 +22,9 @@ pub(super) struct SweepRequest {
     pub(super) first_seed: u64,
     pub(super) num_seeds: u64,
     pub(super) device: String,
+    /// Runs at once; 0 is one per core.
+    #[serde(default)]
+    pub(super) jobs: usize,
     pub(super) vgg: Option<PathBuf>,
     /// Settings that were typed.
     pub(super) typed: Vec<String>,
@@ -54,6 +57,7 @@ impl SweepRequest {
                 first_seed: flags.first_seed.unwrap_or(0),
                 num_seeds: flags.seeds.unwrap_or(sweep.seeds),
                 device: flags.device.clone().unwrap_or_else(|| String::from("cpu")),
+                jobs: flags.jobs.unwrap_or(0),
                 vgg: flags.vgg.as_ref().map(absolute),
                 typed,
                 sweep,
@@ -100,6 +104,7 @@ impl SweepRequest {
             data: flags.data.as_ref().map_or(begun.data, absolute),
             num_seeds: flags.seeds.unwrap_or(begun.num_seeds),
             device: flags.device.clone().unwrap_or(begun.device),
+            jobs: flags.jobs.unwrap_or(begun.jobs),
             vgg: flags.vgg.as_ref().map(absolute).or(begun.vgg),
             ..begun
         })

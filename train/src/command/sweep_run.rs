@@ -73,7 +73,7 @@ pub(super) fn run(command: &str, table: Option<&str>, flags: &SweepFlags) -> any
     request.write(out)?;
     let cancel = interrupt::listen()?;
     let all = sweep.runs(&rows);
-    let (children, ends) = sweep.run_open(&rows, &all, flags.jobs, &cancel)?;
+    let (children, ends) = sweep.run_open(&rows, &all, request.jobs, &cancel)?;
     let num_open = ends.iter().filter(|end| **end != RunEnd::Finished).count();
     if cancel.load(Ordering::Relaxed) && num_open > 0 {
         ui::note(format_args!(
