@@ -7,7 +7,7 @@
 #
 # What follows the folder goes to `tap dataset unit`, such as `--source /scratch/meshes`. A task whose node was lost is
 # queued again, and one that was interrupted goes on with what is missing; one that failed is not tried again, its log says
-# why. Shards that are left over are built by the same array once more, or by `tap dataset unit --shards` with what
+# why. Where a mesh ends the program, it is found and skipped. Shards that are left over are built by the same array once more, or by `tap dataset unit --shards` with what
 # `tap dataset status` prints.
 #SBATCH --job-name=tap-units
 #SBATCH --array=1-100%20
@@ -19,4 +19,12 @@ set -euo pipefail
 
 folder=${1:?name the folder or bucket in which the build was begun}
 share=$((SLURM_ARRAY_TASK_ID - ${SLURM_ARRAY_TASK_MIN:-1} + 1))/$SLURM_ARRAY_TASK_COUNT
-exec tap dataset unit "$folder" --unit "$share" --threads "${SLURM_CPUS_PER_TASK:-0}" "${@:2}"
+unit=(tap dataset unit "$folder" --unit "$share" --threads "${SLURM_CPUS_PER_TASK:-0}" "${@:2}")
+code=0
+"${unit[@]}" || code=$?
+case $code in
+    # Ended by a fault or for its memory, of which a mesh may be the reason. Once more, with each object tried in a process of
+    # its own first, so that it is skipped by name.
+    132 | 134 | 135 | 136 | 137 | 139) exec "${unit[@]}" --isolate ;;
+    *) exit "$code" ;;
+esac

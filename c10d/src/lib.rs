@@ -14,6 +14,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use tch::Tensor;
@@ -35,6 +38,12 @@ impl Error {
         Self(text.trim_end_matches('.').to_owned())
     }
 }
+
+/// How long c10d may take for its own words after its time limit.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How c10d begins where something answers that is no store.
+const NO_STORE: &str = "Ping failed";
 
 /// A result of c10d.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -84,6 +93,11 @@ unsafe extern "C" {
         count: usize,
         error: *mut *mut c_char,
     ) -> bool;
+    fn tap_c10d_sum_with_gradient(
+        group: *mut RawGroup,
+        tensor: *const C_tensor,
+        error: *mut *mut c_char,
+    ) -> *mut C_tensor;
     fn tap_c10d_broadcast(
         group: *mut RawGroup,
         tensors: *const *const C_tensor,
@@ -124,15 +138,45 @@ fn milliseconds(timeout: Duration) -> i64 {
     i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A key-value store that all ranks see: one process serves it.
-pub struct Store {
-    raw: *mut RawStore,
+/// Calls `work` on a thread of its own, and gives up a little after its time limit: c10d waits without one for the answers
+/// of a store, so that whatever accepts connections and stays silent would hold this process forever. A thread that was
+/// given up ends with its connection, or with the process.
+fn within<T: Send + 'static>(
+    timeout: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+    late: impl FnOnce() -> String,
+) -> Result<T> {
+    let (done, result) = mpsc::sync_channel(1);
+    let start = thread::Builder::new().name(String::from("c10d")).spawn(move || {
+        // Nobody waits for what comes too late.
+        let _ = done.send(work());
+    });
+    start.map_err(|error: io::Error| Error(format!("could not start a thread: {error}")))?;
+    result
+        .recv_timeout(timeout.saturating_add(GRACE))
+        .unwrap_or_else(|_| Err(Error(late())))
 }
 
+/// A store of the shim, which is closed with the last that uses it.
+struct StoreHandle(*mut RawStore);
+
 // SAFETY: TCPStore locks a mutex in each of its operations.
-unsafe impl Send for Store {}
+unsafe impl Send for StoreHandle {}
 // SAFETY: as above.
-unsafe impl Sync for Store {}
+unsafe impl Sync for StoreHandle {}
+
+impl Drop for StoreHandle {
+    fn drop(&mut self) {
+        // SAFETY: it is the shim's, and is closed once.
+        unsafe { tap_c10d_store_close(self.0) };
+    }
+}
+
+/// A key-value store that all ranks see: one process serves it.
+pub struct Store {
+    handle: Arc<StoreHandle>,
+    timeout: Duration,
+}
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -145,55 +189,86 @@ impl Store {
     /// `timeout`, which is also that of later calls.
     ///
     /// # Errors
-    /// Where the port is taken, or nobody answers in time.
+    /// Where the port is taken, nobody answers in time, or who answers is no store.
     pub fn open(host: &str, port: u16, is_server: bool, timeout: Duration) -> Result<Self> {
         let host = c_text(host)?;
         let timeout_ms = milliseconds(timeout);
-        // SAFETY: the pointers are to locals that live through the call.
-        let raw = checked(|error| unsafe {
-            tap_c10d_store_open(host.as_ptr(), port, is_server, timeout_ms, error)
-        })?;
-        Ok(Self { raw })
+        let open = move || {
+            // SAFETY: the pointers are to locals that live through the call.
+            let opened = checked(|error| unsafe {
+                tap_c10d_store_open(host.as_ptr(), port, is_server, timeout_ms, error)
+            });
+            match opened {
+                Ok(raw) => Ok(StoreHandle(raw)),
+                Err(Error(text)) if text.starts_with(NO_STORE) => {
+                    Err(Error(format!("another service has this port: {text}")))
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let late = || {
+            format!(
+                "what listens there does not answer within {} s; another service may have this port",
+                timeout.as_secs()
+            )
+        };
+        Ok(Self {
+            handle: Arc::new(within(timeout, open, late)?),
+            timeout,
+        })
     }
 
     /// Sets a value, in place of an earlier one: all ranks see it when this returns.
     ///
     /// # Errors
-    /// Where the server is gone.
+    /// Where the server is gone, or silent.
     pub fn set(&self, key: &str, value: &[u8]) -> Result<()> {
-        let key = c_text(key)?;
-        // SAFETY: the store lives as long as `self`, the other pointers are to what lives through the call.
-        checked(|error| unsafe {
-            tap_c10d_store_set(self.raw, key.as_ptr(), value.as_ptr(), value.len(), error)
+        let (key, value) = (c_text(key)?, value.to_vec());
+        self.ask(move |store| {
+            // SAFETY: the store lives through the call, the other pointers are to locals.
+            checked(|error| unsafe {
+                tap_c10d_store_set(store.0, key.as_ptr(), value.as_ptr(), value.len(), error)
+            })
+            .map(drop)
         })
-        .map(drop)
     }
 
     /// The value of a key, if there is one now.
     ///
     /// # Errors
-    /// Where the server is gone.
+    /// Where the server is gone, or silent.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let key = c_text(key)?;
-        let mut length = 0;
-        // SAFETY: the store lives as long as `self`, the other pointers are to what lives through the call.
-        let value =
-            checked(|error| unsafe { tap_c10d_store_get(self.raw, key.as_ptr(), &raw mut length, error) })?;
-        if value.is_null() {
-            return Ok(None);
-        }
-        // SAFETY: the shim says how many bytes it left there.
-        let bytes = unsafe { std::slice::from_raw_parts(value, length) }.to_vec();
-        // SAFETY: they are of malloc, and nobody else has them.
-        unsafe { free(value.cast()) };
-        Ok(Some(bytes))
+        self.ask(move |store| {
+            let mut length = 0;
+            // SAFETY: the store lives through the call, the other pointers are to locals.
+            let value = checked(|error| unsafe {
+                tap_c10d_store_get(store.0, key.as_ptr(), &raw mut length, error)
+            })?;
+            if value.is_null() {
+                return Ok(None);
+            }
+            // SAFETY: the shim says how many bytes it left there.
+            let bytes = unsafe { std::slice::from_raw_parts(value, length) }.to_vec();
+            // SAFETY: they are of malloc, and nobody else has them.
+            unsafe { free(value.cast()) };
+            Ok(Some(bytes))
+        })
     }
-}
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        // SAFETY: it is the shim's, and is closed once.
-        unsafe { tap_c10d_store_close(self.raw) };
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&StoreHandle) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let store = Arc::clone(&self.handle);
+        within(self.timeout, move || question(&store), || self.silent())
+    }
+
+    fn silent(&self) -> String {
+        format!(
+            "the store does not answer any more within {} s",
+            self.timeout.as_secs()
+        )
     }
 }
 
@@ -215,18 +290,28 @@ pub struct Place {
     pub world_size: usize,
 }
 
+/// A group of the shim.
+struct GroupHandle(*mut RawGroup);
+
+// SAFETY: a process group may be used from any thread, by one at a time or under its own mutex.
+unsafe impl Send for GroupHandle {}
+// SAFETY: ProcessGroupGloo takes its work through a queue under a mutex.
+unsafe impl Sync for GroupHandle {}
+
+impl Drop for GroupHandle {
+    fn drop(&mut self) {
+        // SAFETY: it is the shim's, and is closed once.
+        unsafe { tap_c10d_group_close(self.0) };
+    }
+}
+
 /// Ranks that are connected with each other, by gloo. Tensors are dense ones of a CPU.
 pub struct Group {
-    raw: *mut RawGroup,
+    handle: GroupHandle,
     place: Place,
     /// The ranks' addresses are in it, and what it is served by goes away with it.
     _store: Store,
 }
-
-// SAFETY: a process group may be used from any thread, by one at a time or under its own mutex.
-unsafe impl Send for Group {}
-// SAFETY: ProcessGroupGloo takes its work through a queue under a mutex.
-unsafe impl Sync for Group {}
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,24 +340,28 @@ impl Group {
         };
         let (prefix, name, address) = (c_text(prefix)?, c_text(name)?, c_text(address)?);
         let timeout_ms = milliseconds(timeout);
-        let raw = checked(|error| {
-            // SAFETY: the store lives through the call, and the shim keeps a reference of its own to what is in it; the
-            // other pointers are to locals.
-            unsafe {
-                tap_c10d_gloo_open(
-                    store.raw,
-                    prefix.as_ptr(),
-                    name.as_ptr(),
-                    address.as_ptr(),
-                    place.rank as c_int,
-                    place.world_size as c_int,
-                    timeout_ms,
-                    error,
-                )
-            }
-        })?;
+        let of_store = Arc::clone(&store.handle);
+        let open = move || {
+            let raw = checked(|error| {
+                // SAFETY: the store lives through the call, and the shim keeps a reference of its own to what is in it; the
+                // other pointers are to locals.
+                unsafe {
+                    tap_c10d_gloo_open(
+                        of_store.0,
+                        prefix.as_ptr(),
+                        name.as_ptr(),
+                        address.as_ptr(),
+                        place.rank as c_int,
+                        place.world_size as c_int,
+                        timeout_ms,
+                        error,
+                    )
+                }
+            })?;
+            Ok(GroupHandle(raw))
+        };
         Ok(Self {
-            raw,
+            handle: within(timeout, open, || store.silent())?,
             place,
             _store: store,
         })
@@ -291,8 +380,21 @@ impl Group {
     pub fn all_reduce_sum(&self, tensors: &[Tensor]) -> Result<()> {
         let raw = pointers(tensors);
         // SAFETY: group and tensors live through the call, which waits for the work on them.
-        checked(|error| unsafe { tap_c10d_all_reduce_sum(self.raw, raw.as_ptr(), raw.len(), error) })
+        checked(|error| unsafe { tap_c10d_all_reduce_sum(self.handle.0, raw.as_ptr(), raw.len(), error) })
             .map(drop)
+    }
+
+    /// The sum over all ranks, through which gradients flow: a tensor has as gradient the sum of those that all ranks have
+    /// of it, so that their losses act as one. All ranks run their backward passes too, over graphs that are built alike.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late; in the backward pass that is an error of libtorch.
+    pub fn sum_with_gradient(&self, tensor: &Tensor) -> Result<Tensor> {
+        // SAFETY: group and tensor live through the call, which waits for the work on it.
+        let sum =
+            checked(|error| unsafe { tap_c10d_sum_with_gradient(self.handle.0, tensor.as_ptr(), error) })?;
+        // SAFETY: the shim made it, and nobody else has it.
+        Ok(unsafe { Tensor::from_ptr(sum) })
     }
 
     /// Puts the numbers of the tensors of rank `root` into those of all others.
@@ -302,7 +404,7 @@ impl Group {
     pub fn broadcast(&self, tensors: &[Tensor], root: usize) -> Result<()> {
         let (raw, root) = (pointers(tensors), root as c_int);
         // SAFETY: group and tensors live through the call, which waits for the work on them.
-        checked(|error| unsafe { tap_c10d_broadcast(self.raw, raw.as_ptr(), raw.len(), root, error) })
+        checked(|error| unsafe { tap_c10d_broadcast(self.handle.0, raw.as_ptr(), raw.len(), root, error) })
             .map(drop)
     }
 
@@ -315,16 +417,9 @@ impl Group {
         let raw = pointers(&gathered);
         // SAFETY: group and tensors live through the call, which waits for the work on them.
         checked(|error| unsafe {
-            tap_c10d_all_gather(self.raw, tensor.as_ptr(), raw.as_ptr(), raw.len(), error)
+            tap_c10d_all_gather(self.handle.0, tensor.as_ptr(), raw.as_ptr(), raw.len(), error)
         })?;
         Ok(gathered)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // SAFETY: it is the shim's, and is closed once.
-        unsafe { tap_c10d_group_close(self.raw) };
     }
 }
 
@@ -336,8 +431,11 @@ fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use std::io::Write as _;
     use std::net::TcpListener;
-    use std::thread;
+    use std::time::Instant;
+
+    use tch::Kind;
 
     use super::*;
 
@@ -377,6 +475,51 @@ mod tests {
         let expected = (vec![3.0, 4.0], vec![0, 1], 1.0);
         assert_eq!(of_rank(0), expected, "rank 0");
         assert_eq!(other.join().unwrap(), expected, "rank 1");
+    }
+
+    #[test]
+    fn a_sum_over_ranks_has_the_gradient_of_all_their_losses() {
+        let port = free_port();
+        // Of x and y on two ranks, and s = x + y: the losses x s and 3 s^2, whose sum has the gradients 2 x + y + 6 s and
+        // x + 6 s.
+        let of_rank = move |rank: usize| {
+            let group = join(port, rank, TIMEOUT);
+            let own = [[2.0_f32, -1.0], [0.5, 4.0]][rank];
+            let own = Tensor::from_slice(&own).set_requires_grad(true);
+            let sum = group.sum_with_gradient(&own).unwrap();
+            let loss = if rank == 0 { &own * &sum } else { &sum * &sum * 3.0 };
+            loss.sum(Kind::Float).backward();
+            let numbers = |tensor: &Tensor| Vec::<f32>::try_from(tensor).unwrap();
+            let constant = group.sum_with_gradient(&own.detach()).unwrap();
+            assert!(!constant.requires_grad(), "a constant has no gradient");
+            assert!(constant.equal(&sum.detach()), "the same sum");
+            (numbers(&sum.detach()), numbers(&own.grad()))
+        };
+        let other = thread::spawn(move || of_rank(1));
+        assert_eq!(of_rank(0), (vec![2.5, 3.0], vec![19.5, 20.0]), "rank 0");
+        let of_other = other.join().unwrap();
+        assert_eq!(of_other, (vec![2.5, 3.0], vec![17.0, 17.0]), "rank 1");
+    }
+
+    #[test]
+    fn another_service_is_an_error_within_the_time_limit() {
+        let timeout = Duration::from_secs(1);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let begin = Instant::now();
+        let silent = Store::open("127.0.0.1", port, false, timeout).unwrap_err();
+        assert!(begin.elapsed() < 10 * timeout, "{:?}", begin.elapsed());
+        assert!(silent.to_string().contains("another service"), "{silent}");
+        let server = thread::spawn(move || {
+            // The first is the one of before.
+            for stream in listener.incoming().take(2) {
+                let _ = stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            }
+        });
+        let web = Store::open("127.0.0.1", port, false, timeout).unwrap_err();
+        assert!(begin.elapsed() < 10 * timeout, "{:?}", begin.elapsed());
+        assert!(!web.to_string().contains('\n'), "{web}");
+        server.join().unwrap();
     }
 
     #[test]

@@ -4,6 +4,8 @@
 // and the result is null or 0. No exception leaves this file.
 
 #include <c10/util/Logging.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
@@ -88,6 +90,25 @@ bool on_each(at::Tensor* const* tensors, size_t count, Start start) {
   return true;
 }
 
+// The sum over all ranks, in memory of its own; gloo takes dense tensors of a CPU.
+at::Tensor summed(c10d::Backend& backend, const at::Tensor& tensor) {
+  const at::Tensor on_cpu = tensor.detach().to(at::kCPU);
+  std::vector<at::Tensor> sum{on_cpu.clone(at::MemoryFormat::Contiguous)};
+  backend.allreduce(sum)->wait();
+  return sum[0].to(tensor.device());
+}
+
+// The gradient of a sum over all ranks by what each of them adds to it: the sum of the gradients that the ranks have.
+struct SumBackward : torch::autograd::Node {
+  c10::intrusive_ptr<c10d::Backend> backend;
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
+    const at::NoGradGuard no_grad;
+    // A rank whose loss does not depend on the sum takes part all the same: the others wait for it.
+    return {summed(*backend, gradients[0].defined() ? gradients[0] : input_metadata(0).zeros_like())};
+  }
+};
+
 } // namespace
 
 extern "C" {
@@ -157,6 +178,20 @@ TapGroup* tap_c10d_gloo_open(
 bool tap_c10d_all_reduce_sum(TapGroup* group, at::Tensor* const* tensors, size_t count, char** error) {
   return guarded(error, [&]() -> bool {
     return on_each(tensors, count, [&](std::vector<at::Tensor>& tensor) { return group->backend->allreduce(tensor); });
+  });
+}
+
+// A new tensor, through which gradients flow.
+at::Tensor* tap_c10d_sum_with_gradient(TapGroup* group, at::Tensor* tensor, char** error) {
+  return guarded(error, [&]() -> at::Tensor* {
+    at::Tensor sum = summed(*group->backend, *tensor);
+    if (torch::autograd::compute_requires_grad(*tensor)) {
+      const std::shared_ptr<SumBackward> node(new SumBackward(), torch::autograd::deleteNode);
+      node->backend = group->backend;
+      node->set_next_edges(torch::autograd::collect_next_edges(*tensor));
+      torch::autograd::set_history(sum, node);
+    }
+    return new at::Tensor(sum);
   });
 }
 

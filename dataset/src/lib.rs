@@ -68,7 +68,7 @@ pub use audit::{
 #[cfg(feature = "build")]
 pub use builder::{
     BuildEvent, BuildOptions, BuildSummary, BuildTimings, MAX_IN_FLIGHT_BYTES, PlanReport, StageTiming,
-    UnitShards, begin_build, build, build_unit, plan,
+    TrialCommand, UnitShards, begin_build, build, build_unit, plan, try_build, try_unit,
 };
 #[cfg(feature = "build")]
 pub use derive::{

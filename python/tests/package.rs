@@ -206,16 +206,21 @@ fn lay_package(place: &Path) -> PathBuf {
 fn run_script(python: &Path, name: &str, packages: &[&Path]) {
     let place = TempDir::new().unwrap();
     lay_expected(place.path());
-    let site = lay_package(place.path());
+    run_in(place.path(), &mut Command::new(python), name, packages);
+}
+
+/// Gives a script of this folder to a Python, which has the package and these folders of packages. Returns what it says.
+fn run_in(place: &Path, python: &mut Command, name: &str, packages: &[&Path]) -> String {
+    let site = lay_package(place);
     let path = env::join_paths([&*site].iter().chain(packages)).unwrap();
     succeeds(
-        Command::new(python)
+        python
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name))
             .env("PYTHONPATH", path)
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("TAP_ROOT", root())
-            .current_dir(place.path()),
-    );
+            .current_dir(place),
+    )
 }
 
 #[test]
@@ -234,6 +239,30 @@ fn loaders_of_pytorch_share_the_rows() {
         assert!(!is_required, "TAP_TORCH names no Python with torch");
         let _ = writeln!(std::io::stderr(), "skipped: TAP_TORCH names no Python with torch");
     }
+}
+
+/// Only where `TAP_RAY` names a Python with Ray and NumPy (`pip install ray numpy`): it takes a minute and a gigabyte.
+#[test]
+fn a_ray_cluster_whose_processes_are_killed_makes_the_bytes_of_one_machine() {
+    let Some(python) = env::var_os("TAP_RAY") else {
+        let _ = writeln!(std::io::stderr(), "skipped: TAP_RAY names no Python with Ray");
+        return;
+    };
+    let place = TempDir::new().unwrap();
+    let [classes, per_class] = NUM_OBJECTS;
+    let options = SynthesizeOptions {
+        classes,
+        per_class,
+        ..SynthesizeOptions::new(&place.path().join("meshes"))
+    };
+    synthesize(&options, &mut |_| {}).unwrap();
+    // Ray lets in whoever reaches it.
+    let mut alone = Command::new("unshare");
+    alone
+        .args(["--net", "--map-root-user", "sh", "-c"])
+        .args([r#"ip link set lo up && exec "$0" "$@""#, python.to_str().unwrap()]);
+    let said = run_in(place.path(), &mut alone, "ray_cluster.py", &[]);
+    assert!(said.contains("have the bytes of one machine"), "{said}");
 }
 
 /// maturin asks cargo for this crate alone, with other features of its dependencies than the workspace's, which would all be

@@ -242,6 +242,96 @@ fn kill(mut child: Child) {
     child.wait().unwrap();
 }
 
+/// A command whose memory is limited, of which one thread's heap takes no more address space than it uses.
+fn within_memory(place: &TestDir, limit_kib: u32, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!(r#"ulimit -v {limit_kib} && exec "$0" "$@""#)])
+        .arg(env!("CARGO_BIN_EXE_tap"))
+        .args(arguments)
+        .current_dir(place.path(""))
+        .stdin(Stdio::null())
+        .env("MALLOC_ARENA_MAX", "1")
+        .env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// An STL file of this many triangles without extent, which takes no room on a disk.
+fn write_heavy_mesh(place: &TestDir, name: &str, num_triangles: u32) {
+    place.write(name, [&[0; 80][..], &num_triangles.to_le_bytes()].concat());
+    let file = fs::OpenOptions::new().write(true).open(place.path(name)).unwrap();
+    file.set_len(84 + 50 * u64::from(num_triangles)).unwrap();
+}
+
+/// Memory that is not there ends the program, which no panic does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_mesh_that_ends_the_program_is_named_and_the_others_are_built() {
+    use std::os::unix::process::ExitStatusExt as _;
+    let place = TestDir::new();
+    for object in ["box/a", "box/b", "box/d"] {
+        place.write(&format!("meshes/{object}.off"), CUBE);
+    }
+    write_heavy_mesh(&place, "meshes/box/c.stl", 4_000_000);
+    let more = ["--threads", "1", "--ignore-free-space"];
+    let build = [
+        "dataset",
+        "build",
+        "meshes",
+        "--out",
+        "data",
+        "--split-fractions",
+        "1,0",
+    ];
+    let build = [&build[..], &SMALL, &more].concat();
+    // With more it is built, with less the file cannot be read, and is skipped.
+    let ends_it = |limit_kib: &u32| {
+        let output = within_memory(&place, *limit_kib, &build).output().unwrap();
+        let _ = fs::remove_dir_all(place.path("data"));
+        output.status.signal().is_some()
+    };
+    let limit_kib = (280..440).step_by(15).map(|limit| limit * 1000).find(ends_it);
+    let limit_kib = limit_kib.expect("some limit is enough to read it, and not to hold it");
+    let isolated = [&build[..], &["--isolate", "--max-skipped", "1"]].concat();
+    let outcome = Outcome::of(&mut within_memory(&place, limit_kib, &isolated)).succeeds();
+    assert!(
+        outcome.stderr.contains("box/c, crashed: it ends the program"),
+        "{outcome:#?}"
+    );
+
+    // As units, and where nothing ends the program, it costs time alone.
+    let begin = [
+        "dataset",
+        "begin",
+        "meshes",
+        "--out",
+        "units",
+        "--split-fractions",
+        "1,0",
+    ];
+    place.run(&[&begin[..], &SMALL].concat()).succeeds();
+    let unit = ["dataset", "unit", "units", "--shards", "0", "--isolate"];
+    let unit = [&unit[..], &more].concat();
+    Outcome::of(&mut within_memory(&place, limit_kib, &unit)).succeeds();
+    finish(&place, "units").succeeds();
+    assert!(place.files("units") == place.files("data"), "the same bytes");
+    fs::remove_file(place.path("meshes/box/c.stl")).unwrap();
+    for (out, isolate) in [("plain", None), ("isolated", Some("--isolate"))] {
+        let arguments = [
+            "dataset",
+            "build",
+            "meshes",
+            "--out",
+            out,
+            "--split-fractions",
+            "1,0",
+        ];
+        let arguments = [&arguments[..], &SMALL, isolate.as_slice()].concat();
+        place.run(&arguments).succeeds();
+    }
+    assert!(place.files("isolated") == place.files("plain"), "the same bytes");
+}
+
 #[test]
 fn what_would_build_something_else_is_refused_by_name() {
     let place = source_and_one();

@@ -9,14 +9,16 @@ mod shape;
 mod small;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use program::{last_error, stderr, succeeded};
 use serde_json::Value;
+use small::{BACKBONES, Backbone};
 use tap_train::weights::safetensors::read_tensors;
 use tch::Tensor;
 
@@ -71,6 +73,19 @@ impl TestDir {
         self.path(&format!("rank{rank}"))
     }
 
+    /// Rank 1, where the others should be at this port.
+    fn last_rank(&self, arguments: &[String], port: u16) -> Ranks {
+        let mut command = command(&self.of_rank(1), arguments);
+        command
+            .env("RANK", "1")
+            .env("WORLD_SIZE", NUM_RANKS.to_string())
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ranks(vec![command.spawn().unwrap()])
+    }
+
     /// What it does in the folder of a process alone.
     fn alone(&self, arguments: &[String]) -> Output {
         command(&self.path("alone"), arguments).output().unwrap()
@@ -111,6 +126,15 @@ impl TestDir {
         assert!(!self.of_rank(1).join("run").exists(), "and writes nothing");
     }
 
+    /// Removes the runs of rank 0 and of the process alone.
+    fn put_away(&self) {
+        for run in [self.of_rank(0).join("run"), self.path("alone/run")] {
+            if run.exists() {
+                fs::remove_dir_all(run).unwrap();
+            }
+        }
+    }
+
     /// Waits for a file or folder in the folder of rank 0.
     fn wait_for(&self, name: &str) {
         let begin = Instant::now();
@@ -147,6 +171,16 @@ fn command(folder: &Path, arguments: &[String]) -> Command {
 struct Ranks(Vec<Child>);
 
 impl Ranks {
+    /// What the only one does, which has to end by itself within this time.
+    fn output_within(mut self, limit: Duration) -> Output {
+        let begin = Instant::now();
+        while self.0[0].try_wait().unwrap().is_none() {
+            assert!(begin.elapsed() < limit, "it waits on");
+            sleep(Duration::from_millis(20));
+        }
+        self.0.remove(0).wait_with_output().unwrap()
+    }
+
     fn outputs(mut self) -> [Output; NUM_RANKS] {
         let children = std::mem::take(&mut self.0);
         let outputs: Vec<Output> = children
@@ -257,6 +291,121 @@ fn two_ranks_pretrain_and_fine_tune_a_transformer_as_one_process_does() {
     }
 }
 
+/// Three steps and nothing beside them, to compare one network after the other.
+const FEW_STEPS: [&str; 2] = ["pretrain.steps=3", "log={images_every=0,validate_every=0}"];
+const LAST_OF_FEW: [&str; 3] = [
+    "checkpoints/step-0000000003/model.safetensors",
+    "checkpoints/step-0000000003/optimizer.safetensors",
+    "encoder.safetensors",
+];
+
+/// A few steps of a backbone, in the folder `run`.
+fn few_steps(backbone: &Backbone, settings: &[&str]) -> Vec<String> {
+    let arguments = ["pretrain", "--config", backbone.preset, "--out", "run"].map(String::from);
+    let of_run = [&SETTINGS[..], &FEW_STEPS].concat();
+    let all = backbone.settings(&of_run).into_iter();
+    let all = all.chain(settings.iter().copied());
+    let all = all.flat_map(|setting| [String::from("--set"), setting.to_owned()]);
+    arguments.into_iter().chain(all).collect()
+}
+
+#[test]
+fn every_backbone_gives_the_same_bits_on_two_ranks() {
+    let place = TestDir::new();
+    for backbone in &BACKBONES {
+        let arguments = few_steps(backbone, &[]);
+        place.together(&arguments);
+        succeeded(&place.alone(&arguments));
+        place.assert_same(&LAST_OF_FEW);
+        place.put_away();
+    }
+}
+
+#[test]
+fn i2p_mae_gives_the_same_bits_on_two_ranks_but_for_its_contrast_which_is_refused() {
+    let place = TestDir::new();
+    let hierarchy = BACKBONES.iter().find(|backbone| backbone.name == "point_m2ae");
+    let guided = Backbone {
+        preset: "mini-i2p-mae",
+        ..*hierarchy.unwrap()
+    };
+    small::write_teacher(place.0.path(), 0.0);
+    let teacher = "method.teacher=../teacher.safetensors";
+    let arguments = few_steps(&guided, &[teacher, "method.mask_ratio=0.5"]);
+    place.together(&arguments);
+    succeeded(&place.alone(&arguments));
+    place.assert_same(&LAST_OF_FEW);
+    place.put_away();
+    let contrast = few_steps(&guided, &[teacher, "method.contrast_weight=0.1"]);
+    for output in place.start(&contrast).outputs() {
+        let error = last_error(&output);
+        assert!(
+            error.contains("method.contrast_weight") && error.contains("accumulation_steps = 1"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn synchronized_batch_norms_on_two_ranks_are_those_of_the_whole_batch() {
+    const SYNCHRONIZED: &str = "pretrain.batch_norm='synchronized'";
+    // In one network the layers normalize rows, in the other edges that are never formed too.
+    let place = TestDir::new();
+    for name in ["point_net2", "dgcnn"] {
+        let backbone = BACKBONES.iter().find(|backbone| backbone.name == name).unwrap();
+        // 15 objects: a last batch of three, on one rank two and on the other one.
+        let settings = ["pretrain.steps=8", "pretrain.learning_rate=1e-3"];
+        let synchronized = few_steps(backbone, &[&settings[..], &[SYNCHRONIZED]].concat());
+        place.together(&synchronized);
+        let whole = few_steps(
+            backbone,
+            &[&settings[..], &["pretrain.accumulation_steps=1"]].concat(),
+        );
+        succeeded(&place.alone(&whole));
+        let together = losses(&place.of_rank(0).join("run"));
+        let alone = losses(&place.path("alone/run"));
+        place.put_away();
+        place.together(&few_steps(backbone, &settings));
+        let separate = losses(&place.of_rank(0).join("run"));
+        place.put_away();
+        assert_eq!(together.len(), 8, "one record a step");
+        let distance = |other: &[[f64; 2]]| {
+            let pairs = other.iter().flatten().zip(alone.iter().flatten());
+            pairs.map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max)
+        };
+        assert!(distance(&together) < 1e-5, "{name}: {together:?} and {alone:?}");
+        assert!(distance(&separate) > 1e-4, "{name}: {separate:?} and {alone:?}");
+    }
+    // One process, or four micro-batches, cannot do it.
+    let refused = small_run(&["pretrain", "--out", "run"], &[SYNCHRONIZED]);
+    let named = "pretrain.batch_norm = \"synchronized\" needs the 2 micro-batches";
+    assert!(last_error(&place.alone(&refused)).contains(named), "one process");
+    let four = small_run(
+        &["pretrain", "--out", "run"],
+        &[
+            SYNCHRONIZED,
+            "pretrain.accumulation_steps=4",
+            "pretrain.last_batch='carry'",
+        ],
+    );
+    for output in place.start(&four).outputs() {
+        assert!(
+            last_error(&output).contains("needs the 4 micro-batches"),
+            "{output:?}"
+        );
+    }
+    let uneven = small_run(
+        &["pretrain", "--out", "run"],
+        &[SYNCHRONIZED, "pretrain.batch_size=7"],
+    );
+    for output in place.start(&uneven).outputs() {
+        assert!(
+            last_error(&output).contains("a batch of 1 objects makes 1"),
+            "{output:?}"
+        );
+    }
+}
+
 #[test]
 fn four_micro_batches_on_two_ranks_are_those_of_one_process_but_for_rounding() {
     let place = TestDir::new();
@@ -302,6 +451,131 @@ fn after_a_kill_both_ranks_go_on_to_the_numbers_of_an_unbroken_run() {
     assert_eq!(succeeded(&second), "", "nothing to say");
 }
 
+/// torchrun on this machine with two ranks; it ends with this. The ranks are its children.
+#[cfg(target_os = "linux")]
+struct Torchrun(Child);
+
+#[cfg(target_os = "linux")]
+impl Torchrun {
+    fn start(python: &std::ffi::OsStr, place: &TestDir, arguments: &[String]) -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let of_ranks = command(&place.of_rank(0), arguments);
+        let mut torchrun = Command::new(python);
+        torchrun
+            .args(["-m", "torch.distributed.run", "--no_python", "--nnodes=1"])
+            .args(["--nproc_per_node=2", "--max_restarts=3", "--monitor_interval=0.2"])
+            .args([
+                "--rdzv_backend=c10d",
+                &format!("--rdzv_endpoint=127.0.0.1:{port}"),
+            ])
+            // Beside Python 3.11 PyTorch 1.13 takes no other values of these.
+            .args(["--redirects=1", "--tee=1", "--log_dir=log"])
+            .arg(of_ranks.get_program())
+            .args(of_ranks.get_args())
+            .current_dir(place.of_rank(0))
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self(torchrun.spawn().unwrap())
+    }
+
+    /// The process that is this rank now, if it is there.
+    fn rank(&self, rank: usize) -> Option<String> {
+        let id = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        let is_rank = |child: &&str| {
+            let variables = fs::read(format!("/proc/{child}/environ")).unwrap_or_default();
+            let named = format!("RANK={rank}");
+            variables
+                .split(|byte| *byte == 0)
+                .any(|of| of == named.as_bytes())
+        };
+        children.split_whitespace().find(is_rank).map(str::to_owned)
+    }
+
+    fn output(mut self) -> Output {
+        let (mut stdout, mut stderr) = (self.0.stdout.take().unwrap(), self.0.stderr.take().unwrap());
+        let reader = thread::spawn(move || {
+            let mut text = Vec::new();
+            stdout.read_to_end(&mut text).unwrap();
+            text
+        });
+        let mut error = Vec::new();
+        stderr.read_to_end(&mut error).unwrap();
+        Output {
+            status: self.0.wait().unwrap(),
+            stdout: reader.join().unwrap(),
+            stderr: error,
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Torchrun {
+    fn drop(&mut self) {
+        // Its ranks with it.
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
+
+/// The steps of the newest checkpoint of rank 0.
+fn newest_step(place: &TestDir) -> u64 {
+    let folder = fs::read_dir(place.of_rank(0).join("run/checkpoints"));
+    let names = folder.into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let steps = names.filter_map(|name| name.strip_prefix("step-")?.parse().ok());
+    steps.max().unwrap_or(0)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn torchrun_starts_killed_ranks_again_to_the_numbers_of_an_unbroken_run() {
+    let Some(python) = std::env::var_os("TAP_TORCH") else {
+        let is_required = std::env::var_os("TAP_REQUIRE_TORCH").is_some();
+        assert!(!is_required, "TAP_TORCH names no Python with torch");
+        let _ = writeln!(std::io::stderr(), "skipped: TAP_TORCH names no Python with torch");
+        return;
+    };
+    let place = TestDir::new();
+    let long = [
+        "pretrain.steps=240",
+        "log={validate_every=0,images_every=0,keep_checkpoints=3}",
+    ];
+    let torchrun = Torchrun::start(
+        &python,
+        &place,
+        &small_run(&["pretrain", "--out", "run", "--resume"], &long),
+    );
+    for rank in [1, 0] {
+        let (begin, at) = (Instant::now(), newest_step(&place));
+        let process = loop {
+            if newest_step(&place) > at + 4
+                && let Some(process) = torchrun.rank(rank)
+            {
+                break process;
+            }
+            assert!(begin.elapsed() < Duration::from_mins(2), "stuck at step {at}");
+            sleep(Duration::from_millis(5));
+        };
+        let killed = Command::new("kill").args(["-KILL", &process]).status().unwrap();
+        assert!(killed.success(), "rank {rank}");
+    }
+    let output = torchrun.output();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.matches("resumed at step").count() == 2 && said.contains("on 2 ranks"),
+        "it was started again twice: {said}"
+    );
+    succeeded(&place.alone(&small_run(&["pretrain", "--out", "run"], &long)));
+    place.assert_same(&["encoder.safetensors"]);
+}
+
 #[test]
 fn a_rank_that_hangs_is_an_error_within_the_time_limit() {
     let place = TestDir::new();
@@ -309,11 +583,10 @@ fn a_rank_that_hangs_is_an_error_within_the_time_limit() {
         &["pretrain", "--out", "run", "--timeout", "2"],
         &["pretrain.steps=100000"],
     );
-    let ranks = place.start(&arguments);
+    let mut ranks = place.start(&arguments);
     place.wait_for("run/checkpoints/step-0000000002");
     ranks.signal(1, "-STOP");
     let begin = Instant::now();
-    let mut ranks = ranks;
     while ranks.0[0].try_wait().unwrap().is_none() {
         assert!(begin.elapsed() < Duration::from_secs(30), "it waits on");
         sleep(Duration::from_millis(20));
@@ -322,6 +595,32 @@ fn a_rank_that_hangs_is_an_error_within_the_time_limit() {
     let [first, _] = ranks.outputs();
     let error = last_error(&first);
     assert!(error.contains("lost the other ranks while"), "{error}");
+}
+
+#[test]
+fn a_rank_that_meets_another_service_ends_within_the_time_limit() {
+    let place = TestDir::new();
+    let arguments = small_run(&["pretrain", "--out", "run", "--timeout", "2"], &[]);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let meets = || {
+        place
+            .last_rank(&arguments, port)
+            .output_within(Duration::from_secs(30))
+    };
+    // It accepts, and is silent.
+    let silent = meets();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    for output in [silent, meets()] {
+        let error = last_error(&output);
+        let place = format!("could not meet the other ranks at 127.0.0.1:{port}");
+        assert!(error.contains(&place), "{error}");
+        assert_eq!(stderr(&output).lines().count(), 1, "{output:?}");
+    }
 }
 
 #[test]

@@ -6,11 +6,10 @@
 mod shape;
 mod small;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use small::{run_in, turn};
+use small::{run_in, turn, write_teacher};
 use tap_dataset::{
     Dataset, FeatureLayout, FeatureRecipe, FeatureSetWriter, FeatureViews, RowFeatures, ViewSelection,
 };
@@ -20,8 +19,7 @@ use tap_train::seed::Stream;
 use tap_train::task::classify::Classify;
 use tap_train::task::finetune::finetune;
 use tap_train::task::pretrain::pretrain;
-use tap_train::weights::safetensors::write_tensors;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// A tiny hierarchy for clouds of 64 points.
 const NETWORK: [&str; 5] = [
@@ -49,49 +47,6 @@ fn config(preset: &str, more: &[&[&str]]) -> Config {
     let settings = [&NETWORK[..], &RUN].concat().into_iter();
     let settings = settings.chain(more.concat()).map(String::from);
     Config::load(Some(preset), &settings.collect::<Vec<_>>()).unwrap()
-}
-
-/// Writes a random ViT with patches of 32 pixels under timm's names; its positions get `bias` on top.
-fn write_teacher(folder: &Path, bias: f64) -> PathBuf {
-    const CHANNELS: i64 = 64;
-    tch::manual_seed(5);
-    let draw = |size: &[i64]| {
-        let fan = size.iter().skip(1).product::<i64>().max(1) as f64;
-        Tensor::randn(size, (Kind::Float, Device::Cpu)) / fan.sqrt()
-    };
-    let mut tensors = vec![
-        (String::from("cls_token"), draw(&[1, 1, CHANNELS])),
-        (String::from("pos_embed"), draw(&[1, 50, CHANNELS]) + bias),
-        (
-            String::from("patch_embed.proj.weight"),
-            draw(&[CHANNELS, 3, 32, 32]),
-        ),
-        (String::from("patch_embed.proj.bias"), draw(&[CHANNELS])),
-    ];
-    let mut layer = |name: &str, size: &[i64]| {
-        tensors.push((format!("{name}.weight"), draw(size)));
-        tensors.push((format!("{name}.bias"), draw(&size[..1])));
-    };
-    for block in ["blocks.0", "blocks.1"] {
-        layer(&format!("{block}.attn.qkv"), &[3 * CHANNELS, CHANNELS]);
-        layer(&format!("{block}.attn.proj"), &[CHANNELS, CHANNELS]);
-        layer(&format!("{block}.mlp.fc1"), &[2 * CHANNELS, CHANNELS]);
-        layer(&format!("{block}.mlp.fc2"), &[CHANNELS, 2 * CHANNELS]);
-    }
-    for norm in [
-        "blocks.0.norm1",
-        "blocks.0.norm2",
-        "blocks.1.norm1",
-        "blocks.1.norm2",
-        "norm",
-    ] {
-        let ones = Tensor::ones([CHANNELS], (Kind::Float, Device::Cpu));
-        tensors.push((format!("{norm}.weight"), ones));
-        tensors.push((format!("{norm}.bias"), draw(&[CHANNELS])));
-    }
-    let file = folder.join("teacher.safetensors");
-    write_tensors(&file, tensors, &BTreeMap::new()).unwrap();
-    file
 }
 
 fn setting(key: &str, value: &Path) -> String {

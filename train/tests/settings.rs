@@ -156,6 +156,7 @@ fn a_run_begins_with_the_settings_that_act() {
         "ema_decay",
         "bf16",
         "accumulation_steps",
+        "batch_norm",
         "milestone",
         "epochs",
         "class_weights",

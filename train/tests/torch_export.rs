@@ -16,6 +16,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use small::{BACKBONES, Backbone};
 use tap_dataset::sha256::hex;
 use tap_train::config::Plan;
 use tap_train::model::{Cloud, EncoderConfig, Mode};
@@ -31,97 +32,19 @@ const RUN: [&str; 3] = [
     "pretrain.batch_size=4",
     "log={checkpoint_every=1,validate_every=0,num_images=0,keep_checkpoints=9}",
 ];
-/// Pre-trained for an export: its backbone, the preset, its own settings, and the code that the export is for, its default first.
-struct Subject {
-    name: &'static str,
-    preset: &'static str,
-    settings: &'static [&'static str],
-    layouts: &'static [(&'static str, &'static str)],
-}
-
 const TAP: (&str, &str) = ("tap", "model.");
 
-/// Every backbone that there is.
-const SUBJECTS: [Subject; 7] = [
-    Subject {
-        name: "point_net2",
-        preset: "mini",
-        settings: &[
-            "encoder.stages=[{num_centers=16,radius=0.4,num_neighbors=8,widths=[8,8]},{num_centers=8,radius=0.8,num_neighbors=4,widths=[16]}]",
-            "encoder.last={kind='per_token',widths=[16]}",
-            "encoder.num_points=48",
-        ],
-        layouts: &[TAP, ("state-dict", "state_dict.")],
-    },
-    Subject {
-        name: "transformer",
-        preset: "mini",
-        settings: &[
-            "encoder={kind='transformer',num_groups=8,num_neighbors=8,group_widths=[16,32],group_channels=24,channels=32,num_blocks=2,num_heads=2,radius=0.6}",
-        ],
-        layouts: &[TAP, ("point-bert", "base_model.transformer_q.")],
-    },
-    Subject {
-        name: "point_mlp",
-        preset: "mini",
-        settings: &[
-            "encoder={kind='point_mlp',channels=8,bottleneck=0.5,stages=[{reduction=2,num_neighbors=8,expansion=2,num_pre_blocks=2,num_pos_blocks=1},{reduction=4,num_neighbors=6,expansion=2,num_pre_blocks=1,num_pos_blocks=2}]}",
-        ],
-        layouts: &[TAP],
-    },
-    Subject {
-        name: "dgcnn",
-        preset: "mini",
-        settings: &["encoder={kind='dgcnn',num_points=32,num_neighbors=6,widths=[8,12,16],channels=24}"],
-        layouts: &[TAP],
-    },
-    Subject {
-        name: "point_next",
-        preset: "mini",
-        settings: &[
-            "encoder={kind='point_next',width=8,blocks=[1,3],radius=0.4,num_neighbors=8,expansion=2}",
-        ],
-        layouts: &[TAP],
-    },
-    Subject {
-        name: "point_mae",
-        preset: "mini-point-mae",
-        settings: &[
-            "encoder.num_groups=10",
-            "encoder.num_neighbors=12",
-            "encoder.group_widths=[16,32]",
-            "encoder.channels=32",
-            "encoder.num_blocks=3",
-            "encoder.num_heads=2",
-        ],
-        layouts: &[("point-mae", "base_model.MAE_encoder.")],
-    },
-    Subject {
-        name: "point_m2ae",
-        preset: "mini-point-m2ae",
-        settings: &[
-            "encoder.levels=[{num_groups=32,num_neighbors=8,channels=16,num_blocks=1},{num_groups=16,num_neighbors=4,channels=24,num_blocks=2},{num_groups=8,num_neighbors=3,channels=32,num_blocks=1}]",
-            "encoder.group_widths=[16,32]",
-            "encoder.num_heads=2",
-        ],
-        layouts: &[
+/// The code that an export of a backbone is for, its default first, with the prefix of its names.
+fn layouts(backbone: &Backbone) -> &'static [(&'static str, &'static str)] {
+    match backbone.name {
+        "point_net2" => &[TAP, ("state-dict", "state_dict.")],
+        "transformer" => &[TAP, ("point-bert", "base_model.transformer_q.")],
+        "point_mae" => &[("point-mae", "base_model.MAE_encoder.")],
+        "point_m2ae" => &[
             ("point-m2ae", "base_model.h_encoder."),
             ("i2p-mae", "base_model.h_encoder."),
         ],
-    },
-];
-
-impl Subject {
-    fn settings(&self) -> Vec<&str> {
-        // What is no encoder's is the method's: views for TAP alone.
-        let of_run = small::NETWORK.iter().chain(&RUN).copied();
-        let of_run = of_run.filter(|setting| !setting.starts_with("encoder"));
-        let is_tap = self.preset == "mini";
-        let of_run = of_run.filter(|setting| {
-            let of_views = ["photograph", "decoder", "data.num_views"];
-            is_tap || !of_views.iter().any(|prefix| setting.starts_with(prefix))
-        });
-        of_run.chain(self.settings.iter().copied()).collect()
+        _ => &[TAP],
     }
 }
 
@@ -130,16 +53,16 @@ struct TestDir(tempfile::TempDir);
 
 impl TestDir {
     /// With runs of these backbones.
-    fn new(subjects: &[Subject]) -> Self {
+    fn new(backbones: &[Backbone]) -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         shape::write(&place.path("data"), 3, 16, 64);
-        for subject in subjects {
-            let settings = subject.settings();
+        for backbone in backbones {
+            let settings = backbone.settings(&RUN);
             let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-            let command = ["pretrain", "--data", "data", "--out", subject.name];
+            let command = ["pretrain", "--data", "data", "--out", backbone.name];
             let arguments: Vec<&str> = command
                 .into_iter()
-                .chain(["--config", subject.preset, "--threads", "1"])
+                .chain(["--config", backbone.preset, "--threads", "1"])
                 .chain(settings)
                 .collect();
             succeeded(&place.run(&arguments));
@@ -238,16 +161,16 @@ fn cloud_with_tokens(config: &EncoderConfig, weights: &BTreeMap<String, Tensor>)
 
 #[test]
 fn exports_come_back_bit_for_bit_and_mean_the_same_to_pytorch() {
-    let place = TestDir::new(&SUBJECTS);
+    let place = TestDir::new(&BACKBONES);
     let mut kinds = BTreeSet::new();
-    for subject in &SUBJECTS {
-        let run = subject.name;
+    for backbone in &BACKBONES {
+        let run = backbone.name;
         let expected = place.encoder(run);
         let config = place.config(run);
         kinds.insert(config.kind());
         let cloud = place.path("cloud.json");
         fs::write(&cloud, cloud_with_tokens(&config, &expected).to_string()).unwrap();
-        for (i, (layout, prefix)) in subject.layouts.iter().enumerate() {
+        for (i, (layout, prefix)) in layouts(backbone).iter().enumerate() {
             let written: Vec<Vec<u8>> = (0..2)
                 .map(|_| {
                     let export = ["export", run, "--out", "out.pth", "--force"];
@@ -268,9 +191,9 @@ fn exports_come_back_bit_for_bit_and_mean_the_same_to_pytorch() {
                 "{run} as {layout}: every number"
             );
 
-            let settings = subject.settings.iter().flat_map(|setting| ["--set", setting]);
+            let settings = backbone.settings.iter().flat_map(|setting| ["--set", setting]);
             let import = ["import", "out.pth", "--out", "back.safetensors", "--force"];
-            let import = import.into_iter().chain(["--config", subject.preset]);
+            let import = import.into_iter().chain(["--config", backbone.preset]);
             succeeded(&place.run(&import.chain(settings).collect::<Vec<_>>()));
             assert!(
                 read_tensors(&place.path("back.safetensors")).unwrap() == expected,
@@ -302,7 +225,7 @@ fn exports_come_back_bit_for_bit_and_mean_the_same_to_pytorch() {
 
 #[test]
 fn checkpoints_whole_networks_and_safetensors_are_exported_too() {
-    let place = TestDir::new(&SUBJECTS[..1]);
+    let place = TestDir::new(&BACKBONES[..1]);
     let encoder = place.encoder("point_net2");
     let first = "point_net2/checkpoints/step-0000000001";
     succeeded(&place.run(&["export", first, "--out", "first.safetensors"]));
@@ -339,7 +262,7 @@ fn checkpoints_whole_networks_and_safetensors_are_exported_too() {
 
 #[test]
 fn what_cannot_be_exported_is_refused_in_one_line_and_no_file_is_lost() {
-    let place = TestDir::new(&SUBJECTS[..1]);
+    let place = TestDir::new(&BACKBONES[..1]);
     let export = |more: &[&str]| place.run(&[&["export", "point_net2"][..], more].concat());
     refused(
         &export(&["--out", "a.pth", "--as", "point-mae"]),

@@ -15,9 +15,11 @@ mod skip_reason;
 mod source_change;
 mod thin;
 mod timing;
+mod trial;
 mod unit;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{BufRead, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -41,7 +43,8 @@ use timing::{Stage, StageClock};
 
 pub use plan::{PlanReport, plan};
 pub use timing::{BuildTimings, StageTiming};
-pub use unit::{UnitShards, begin_build, build_unit};
+pub use trial::TrialCommand;
+pub use unit::{UnitShards, begin_build, build_unit, try_unit};
 
 /// Limit on the total size of mesh files in flight.
 pub const MAX_IN_FLIGHT_BYTES: u64 = 1 << 30;
@@ -63,6 +66,9 @@ pub struct BuildOptions {
     pub part: Option<BuildPart>,
     /// Do not check the free disk space first.
     pub ignore_free_space: bool,
+    /// Have each object tried first by other processes, and skip those that end them. Then the free disk space is not
+    /// checked.
+    pub trial: Option<TrialCommand>,
 }
 
 impl BuildOptions {
@@ -77,6 +83,7 @@ impl BuildOptions {
             max_mesh_bytes: DEFAULT_MAX_MESH_BYTES,
             part: None,
             ignore_free_space: false,
+            trial: None,
         }
     }
 
@@ -220,6 +227,35 @@ pub(crate) fn build_child(
     build_assigned(&assignment, renderer, options, cancel, on_event)
 }
 
+/// Tries objects of a source, without writing anything: the other side of a [`TrialCommand`]. Numbers of objects come in,
+/// and go out when they were tried.
+///
+/// # Errors
+/// When a line is no number of an object, the streams fail, or no adapter can render.
+pub fn try_build(
+    source: &Source,
+    recipe: &BuildRecipe,
+    options: &BuildOptions,
+    input: impl BufRead,
+    output: impl Write,
+) -> Result<()> {
+    recipe.validate()?;
+    let clock = StageClock::start();
+    trial::answer(input, output, source.objects().len(), |object| {
+        let renderer = start_renderer(recipe, &options.renderer)?;
+        let job = BuildJob {
+            source,
+            recipe,
+            objects: vec![object],
+            max_mesh_bytes: options.max_mesh_bytes,
+            crashing: &BTreeSet::new(),
+            clock: &clock,
+        };
+        run_job(&job, renderer, options, &AtomicBool::new(false), &mut |_| Ok(()))?;
+        Ok(())
+    })
+}
+
 /// Shards to build, and what they are made of.
 struct Assignment<'a> {
     source: &'a Source,
@@ -268,7 +304,8 @@ fn build_assigned(
         .map(|shard| shards[&shard].clone())
         .collect();
     let num_missing: usize = shards.iter().map(Range::len).sum();
-    if !options.ignore_free_space {
+    // The estimate builds a sample, in which an object may be that ends this process.
+    if !options.ignore_free_space && options.trial.is_none() {
         check_free_space(source, recipe, options, num_missing, cancel)?;
     }
     if num_missing < total {
@@ -277,11 +314,17 @@ fn build_assigned(
         });
     }
     let clock = StageClock::start();
+    let objects: Vec<usize> = shards.iter().cloned().flatten().collect();
+    let crashing = match &options.trial {
+        Some(command) => trial::crashing(command, &objects, options.num_workers(), cancel)?,
+        None => BTreeSet::new(),
+    };
     let job = BuildJob {
         source,
         recipe,
-        objects: shards.iter().cloned().flatten().collect(),
+        objects,
         max_mesh_bytes: options.max_mesh_bytes,
+        crashing: &crashing,
         clock: &clock,
     };
     let mut outcomes = OutcomeWriter {
@@ -436,6 +479,8 @@ struct BuildJob<'a> {
     /// Objects to process, in write order; shards of an earlier run leave gaps.
     objects: Vec<usize>,
     max_mesh_bytes: u64,
+    /// Objects of the source that end a process that tries them.
+    crashing: &'a BTreeSet<usize>,
     clock: &'a StageClock,
 }
 
@@ -445,6 +490,14 @@ type Outcome = Result<Box<Sample>, Skip>;
 impl BuildJob<'_> {
     fn object(&self, item: usize) -> &SourceObject {
         &self.source.objects()[self.objects[item]]
+    }
+
+    /// Refuses an object that would end this process.
+    fn require_tried(&self, item: usize) -> Result<(), Skip> {
+        if self.crashing.contains(&self.objects[item]) {
+            return Err(crashed(trial::MESSAGE.to_owned(), None));
+        }
+        Ok(())
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
@@ -483,6 +536,7 @@ impl MeshJob for RenderedJob<'_> {
     }
 
     fn prepare(&self, item: usize) -> Result<Prepared, Outcome> {
+        self.job.require_tried(item).map_err(Err)?;
         let BuildJob {
             source,
             recipe,

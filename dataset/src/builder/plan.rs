@@ -104,6 +104,8 @@ pub fn plan(
         part: None,
         force: false,
         ignore_free_space: true,
+        // Of the objects of another source.
+        trial: None,
         ..options.clone()
     };
     let summary = build(&sample, recipe, &sample_options("sample"), cancel, &mut |event| {

@@ -36,6 +36,9 @@ impl Job for PointsJob<'_> {
             clock,
             ..
         } = *self.0;
+        if let Err(skip) = self.0.require_tried(item) {
+            return Ok(Step::Done(Err(skip)));
+        }
         let object = self.0.object(item);
         let sampled = prepare::sample(source, object, recipe, max_mesh_bytes, clock);
         let row = |(_, _, sampled)| {

@@ -6,15 +6,16 @@
 //! [`finish_build`](crate::finish_build) makes the manifest of the journal, and so does an ordinary [`build`](crate::build()), which
 //! first builds what is missing.
 
+use std::io::{BufRead, Write};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use tap_render::BackendChoice;
+use tap_render::{BackendChoice, RendererOptions};
 
 use super::{
     Assignment, BuildEvent, BuildOptions, BuildSummary, StageClock, adapter_of, build_assigned, new_plan,
-    refuse_empty, start_renderer, to_value,
+    refuse_empty, start_renderer, to_value, try_build,
 };
 use crate::error::{BuildError, DatasetError, ManifestError, Result};
 use crate::manifest::{BuildPart, Manifest, PLAN_FILE_NAME, ShardRanges};
@@ -94,11 +95,7 @@ pub fn build_unit(
     // Another version may not even understand the recipe.
     check_unit_plan(dir, &manifest, &begun)?;
     let recipe = BuildRecipe::of(&manifest, dir)?;
-    let mut renderer = options.renderer.clone();
-    if renderer.backend == BackendChoice::Auto && manifest.adapter["backend"] == "cpu" {
-        renderer.backend = BackendChoice::Cpu;
-    }
-    let renderer = start_renderer(&recipe, &renderer)?;
+    let renderer = start_renderer(&recipe, &as_planned(&manifest, options))?;
     let plan = DatasetPlan {
         header: ShardHeader {
             layout: recipe.row_layout(),
@@ -137,6 +134,40 @@ pub fn build_unit(
         beside: Some(&shards),
     };
     build_assigned(&assignment, renderer, options, cancel, on_event)
+}
+
+/// Tries objects of shards of a build that was begun: the other side of the [`TrialCommand`](super::TrialCommand) of
+/// [`build_unit`], as [`try_build`].
+///
+/// # Errors
+/// As [`build_unit`] and [`try_build`].
+pub fn try_unit(
+    shards: &UnitShards,
+    source: Option<&Path>,
+    options: &BuildOptions,
+    input: impl BufRead,
+    output: impl Write,
+) -> Result<()> {
+    let dir = &options.out;
+    let manifest = Manifest::read_alone(dir)?;
+    check_unit_plan(dir, &manifest, &DatasetPlan::of(&manifest))?;
+    let recipe = BuildRecipe::of(&manifest, dir)?;
+    let options = BuildOptions {
+        renderer: as_planned(&manifest, options),
+        ..options.clone()
+    };
+    let shards = shards.of(manifest.assigned_shards().len());
+    let (source, _) = read_objects(dir, &manifest, &recipe, &shards, source)?;
+    try_build(&source, &recipe, &options, input, output)
+}
+
+/// What renders by default is what rendered for the plan.
+fn as_planned(manifest: &Manifest, options: &BuildOptions) -> RendererOptions {
+    let mut renderer = options.renderer.clone();
+    if renderer.backend == BackendChoice::Auto && manifest.adapter["backend"] == "cpu" {
+        renderer.backend = BackendChoice::Cpu;
+    }
+    renderer
 }
 
 /// The objects of some shards of a build that was begun, and which of them each shard is made of.

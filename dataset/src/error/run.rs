@@ -1,5 +1,6 @@
 //! Errors of whole runs: builds, merges and relighting.
 
+use std::io;
 use std::path::PathBuf;
 
 /// A build or merge that cannot start or finish.
@@ -70,6 +71,12 @@ pub enum BuildError {
         /// Folder.
         path: PathBuf,
     },
+    /// The processes that try objects first do not work.
+    #[error("could not try objects in processes of their own: {source}")]
+    Trial {
+        /// What came of one.
+        source: io::Error,
+    },
     /// The plan has no such shard.
     #[error("there is no shard {shard}, the plan has {num_shards}, from 0: {}", .path.display())]
     NoSuchShard {
@@ -119,7 +126,7 @@ pub struct ThreadError {
     pub requested: usize,
     /// Error of the operating system.
     #[source]
-    pub source: std::io::Error,
+    pub source: io::Error,
 }
 
 /// A dataset that cannot be relit as asked.

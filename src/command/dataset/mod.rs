@@ -30,11 +30,11 @@ use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildEvent, BuildOptions, BuildPart, BuildRecipe, BuildSummary, BuildTimings, ColumnSet, Inspection,
     Layout, ObjectId, RowLayout, Sampler, SkipReason, SkippedObject, Source, SourceOptions, SplitRatios,
-    VerifyEvent, VerifyOptions, inspect, verify,
+    VerifyEvent, VerifyOptions, inspect, try_build, verify,
 };
 use toml::Value;
 
-use self::output::OutputFlags;
+use self::output::{IsolateFlags, OutputFlags, answer_trials};
 pub(super) use self::synthesize::synthesize_with_bar;
 use super::flag::{DeviceFlags, UpFlag, ViewFlags};
 use crate::recipe::{self, BUILD_PRESETS};
@@ -106,6 +106,8 @@ struct BuildArguments {
     /// Build as far as possible where there is not enough disk space.
     #[arg(long)]
     ignore_free_space: bool,
+    #[command(flatten)]
+    isolate: IsolateFlags,
     /// Print the CPU time of each stage, and how close the whole is to the sum of its stages.
     #[arg(long)]
     timings: bool,
@@ -308,8 +310,12 @@ fn run_build(arguments: &BuildArguments) -> Result<ExitCode> {
     let options = BuildOptions {
         part: arguments.part,
         ignore_free_space: arguments.ignore_free_space,
+        trial: arguments.isolate.command()?,
         ..output.build_options()
     };
+    if arguments.isolate.trial {
+        return answer_trials(|numbers, answers| try_build(&source, &recipe, &options, numbers, answers));
+    }
     let Some(summary) = build_with_bar(&source, &recipe, &options)? else {
         return Ok(stopped(&output.out));
     };

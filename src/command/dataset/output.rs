@@ -1,13 +1,17 @@
 //! Flags of all commands that write shards: output, devices, threads, printing; and what they print at the end.
 
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, StdinLock, StdoutLock};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
 use tap_cli::flag::ThreadsFlag;
-use tap_cli::ui;
-use tap_dataset::{BuildOptions, Manifest, refuse_inputs};
+use tap_cli::{interrupt, ui};
+use tap_dataset::{BuildOptions, Manifest, TrialCommand, refuse_inputs};
 
 use super::DeviceFlags;
 
@@ -32,6 +36,47 @@ impl WorkFlags {
             ..BuildOptions::new(out)
         }
     }
+}
+
+/// `--isolate`, and what it tells the processes that it starts.
+#[derive(Debug, Args)]
+pub(super) struct IsolateFlags {
+    /// Try each object first in processes of their own, and list those that end them as crashed: for a source with a mesh
+    /// that ends the program, by a fault or by memory. It does the work twice.
+    #[arg(long)]
+    isolate: bool,
+    /// Try the objects that standard input names, for a command with --isolate.
+    #[arg(long, hide = true, conflicts_with = "isolate")]
+    pub(super) trial: bool,
+}
+
+impl IsolateFlags {
+    /// This command as one that tries objects, if that is asked for.
+    pub(super) fn command(&self) -> Result<Option<TrialCommand>> {
+        if !self.isolate {
+            return Ok(None);
+        }
+        let program = env::current_exe().context("could not find this program, to start it again")?;
+        let as_trial = |argument: OsString| {
+            if argument == "--isolate" {
+                OsString::from("--trial")
+            } else {
+                argument
+            }
+        };
+        let arguments = env::args_os().skip(1).map(as_trial).collect();
+        Ok(Some(TrialCommand { program, arguments }))
+    }
+}
+
+/// Tries objects for a command with `--isolate`, until it has no more of them or ends.
+pub(super) fn answer_trials(
+    answer: impl FnOnce(StdinLock<'_>, StdoutLock<'_>) -> tap_dataset::Result<()>,
+) -> Result<ExitCode> {
+    // Ctrl-C reaches both; the other one decides.
+    let _ = interrupt::listen()?;
+    answer(io::stdin().lock(), io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `--resume`, which trainings and `tap render` need.

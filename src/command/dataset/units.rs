@@ -10,10 +10,10 @@ use tap_cli::flag::MaxSkippedFlag;
 use tap_cli::{interrupt, ui};
 use tap_dataset::{
     BuildOptions, BuildPart, BuildStatus, BuildTimings, ShardRanges, UnitShards, begin_build, build_status,
-    build_unit, finish_build,
+    build_unit, finish_build, try_unit,
 };
 
-use super::output::{WorkFlags, show_finished};
+use super::output::{IsolateFlags, WorkFlags, answer_trials, show_finished};
 use super::{BuildBar, JobFlags, print_timings, refuse_lost, stopped};
 
 /// Longer lists of shards are not printed twice.
@@ -60,6 +60,8 @@ pub(super) struct UnitArguments {
     /// Build as far as possible where there is not enough disk space.
     #[arg(long)]
     ignore_free_space: bool,
+    #[command(flatten)]
+    isolate: IsolateFlags,
     /// Print the CPU time of each stage, and how close the whole is to the sum of its stages.
     #[arg(long)]
     timings: bool,
@@ -73,6 +75,7 @@ Examples:
   tap dataset unit shards --shards 0-3,7,12-15             as tap dataset status prints what is missing
   tap dataset unit shards --unit 3/100                     the third of a hundred equal shares
   tap dataset unit s3://bucket/shards --unit 3/100 --source /mnt/ShapeNetCore.v2 --threads 8
+  tap dataset unit shards --shards 4-7 --isolate           a mesh in them ends the program: name it, build the rest
 
 assets/slurm/units.sh and assets/kubernetes/units.yaml run this on a cluster.";
 
@@ -167,13 +170,21 @@ pub(super) fn unit(arguments: &UnitArguments) -> Result<ExitCode> {
         shards,
         source,
         ignore_free_space,
+        isolate,
         timings,
         work,
     } = arguments;
     let options = BuildOptions {
         ignore_free_space: *ignore_free_space,
+        trial: isolate.command()?,
         ..work.build_options(dir.clone())
     };
+    if isolate.trial {
+        let shards = shards.shards();
+        return answer_trials(|numbers, answers| {
+            try_unit(&shards, source.as_deref(), &options, numbers, answers)
+        });
+    }
     let cancel = interrupt::listen()?;
     let bar = BuildBar::new("building", 0);
     let summary = build_unit(

@@ -321,6 +321,8 @@ pub struct PhaseConfig {
     /// Gradient accumulation: a batch is split into so many micro-batches whose gradients are summed before the step. Less
     /// memory, the same step up to rounding; batch norm uses the statistics of a micro-batch.
     pub accumulation_steps: usize,
+    /// Of what batch norms use the statistics.
+    pub batch_norm: BatchNormScope,
     /// Decay of the moving average of the weights, which is then what is evaluated and kept; 0 is none.
     pub ema_decay: f64,
     /// Products of layers in `bf16`: faster where the processor has them, at three digits.
@@ -350,6 +352,25 @@ pub struct PhaseConfig {
     pub layer_decay: f64,
     /// What a class weighs in the loss of a fine-tuning, and a part in that of part segmentation.
     pub class_weights: ClassWeights,
+}
+
+/// Of what a batch norm uses the statistics in a training step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchNormScope {
+    /// Of its micro-batch.
+    #[default]
+    MicroBatch,
+    /// Of all micro-batches of the step, as if the batch were not split: each is computed on a rank of its own.
+    Synchronized,
+}
+
+impl BatchNormScope {
+    /// Whether ranks compute their statistics together.
+    #[must_use]
+    pub fn is_synchronized(self) -> bool {
+        self == Self::Synchronized
+    }
 }
 
 /// Which weights of a fine-tuning are its result.
@@ -421,6 +442,7 @@ impl Default for PhaseConfig {
             weight_decay: DEFAULT_WEIGHT_DECAY,
             max_grad_norm: DEFAULT_MAX_GRAD_NORM,
             accumulation_steps: 1,
+            batch_norm: BatchNormScope::MicroBatch,
             ema_decay: 0.0,
             bf16: false,
             last_batch: LastBatch::Drop,

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 use tap_dataset::{BlockShuffle, Split};
 
 use super::{
-    ClassWeights, Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig, Selection, invalid,
-    range,
+    BatchNormScope, ClassWeights, Config, LogConfig, LossConfig, MethodConfig, MethodPlan, PhaseConfig,
+    Selection, invalid, range,
 };
 use crate::data::augment::{Augmentation, PartAugmentation};
 use crate::data::collator::PointSampling;
@@ -406,6 +406,9 @@ pub struct PhasePlan {
     /// Micro-batches of a batch.
     #[serde(rename = "num_parts", alias = "accumulation_steps")]
     pub accumulation_steps: usize,
+    /// Of what batch norms use the statistics.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub batch_norm: BatchNormScope,
     /// Decay of the moving average of the weights; 0 is none.
     pub ema_decay: f64,
     /// Whether products are in `bf16`.
@@ -515,6 +518,9 @@ impl Plan {
         let evaluation_split = evaluation_split(config, &task, dataset_info);
         check_selection(config, &task, evaluation_split, dataset_info)?;
         check_encoder_training(config, &task)?;
+        if phase.batch_norm.is_synchronized() {
+            refuse_missing_micro_batches(task.table(), phase, &sampler)?;
+        }
         if task.has_batch_norm_over_samples(&config.head) {
             refuse_single_samples(task.table(), phase, &sampler, num_steps)?;
         }
@@ -625,6 +631,24 @@ impl Plan {
     pub fn to_toml(&self) -> Result<String, TrainError> {
         toml::to_string(self).map_err(|error| invalid(error.to_string()))
     }
+}
+
+/// Refuses batches of fewer micro-batches than ranks that wait for each other in each batch norm.
+fn refuse_missing_micro_batches(
+    table: &str,
+    phase: &PhaseConfig,
+    sampler: &BatchSampler,
+) -> Result<(), TrainError> {
+    let wanted = phase.accumulation_steps;
+    let count = |batch: usize| batch.div_ceil(micro_batch_size(batch, wanted));
+    let batches = [sampler.first_batch(), sampler.last_batch()];
+    let Some(batch) = batches.into_iter().find(|batch| count(*batch) < wanted) else {
+        return Ok(());
+    };
+    Err(invalid(format!(
+        "{table}.batch_norm = \"synchronized\" wants a micro-batch on each rank, and a batch of {batch} objects makes {} of accumulation_steps = {wanted}; set another batch_size, or last_batch = \"carry\"",
+        count(batch)
+    )))
 }
 
 /// Refuses what would normalize a single sample: its variance is 0 / 0.
@@ -802,6 +826,7 @@ fn phase_plan(phase: &PhaseConfig, num_steps: u64, steps_per_epoch: u64) -> Phas
     PhasePlan {
         batch_size: phase.batch_size,
         accumulation_steps: phase.accumulation_steps,
+        batch_norm: phase.batch_norm,
         ema_decay: phase.ema_decay,
         bf16: phase.bf16,
         num_steps,

@@ -6,6 +6,9 @@
 //! them. So a step is the same function of the batch however its micro-batches are dealt out, but for the order in which
 //! more than two gradients are summed.
 //!
+//! Batch norms that are synchronized (`batch_norm = "synchronized"`) are the exception: they normalize all micro-batches at once, each
+//! on a rank of its own, which wait for each other in every forward and backward pass.
+//!
 //! A step whose loss, gradient or update is not finite changes nothing, on any rank: neither weights nor moments, nor the
 //! running statistics.
 
@@ -30,6 +33,9 @@ use crate::run::fault::{Fault, Norm, TensorNorms, TermValue};
 use crate::scalar::{Scalars, Sums};
 use crate::seed::micro_batch_seed;
 use crate::weights::safetensors::{first_non_finite, is_finite};
+
+/// What ranks are at in a forward or backward pass with synchronized batch norms.
+const SYNCHRONIZING: &str = "normalizing a batch";
 
 /// Why a step was not taken.
 #[derive(Debug)]
@@ -215,6 +221,7 @@ impl<'a> Stepper<'a> {
         step: u64,
         cancel: &AtomicBool,
     ) -> Result<Option<Record>, StepError> {
+        self.require_one_on_each_rank(batch, step)?;
         let own = self.prepared(batch, loss)?;
         let Some(normalizer) = self.normalizer(&own, loss, cancel)? else {
             return Ok(None);
@@ -255,6 +262,20 @@ impl<'a> Stepper<'a> {
         optimizer.clear_gradients();
         let fault = no_grad(|| self.fault(what, batch, &own, loss, total, &gradients, step))?;
         Err(StepError::NonFinite(Box::new(fault)))
+    }
+
+    /// Refuses a batch of which some ranks would take nothing, and not come where the others wait for them.
+    fn require_one_on_each_rank(&self, batch: &MicroBatches, step: u64) -> Result<(), TrainError> {
+        let (count, num_ranks) = (batch.count, self.ranks.world_size());
+        if !self.plan.phase.batch_norm.is_synchronized() || count == num_ranks {
+            return Ok(());
+        }
+        let reason = format!(
+            "batch_norm = \"synchronized\" wants a micro-batch on each of {num_ranks} ranks, and the batch of step {} has {count}, of {} samples",
+            step + 1,
+            batch.num_samples
+        );
+        Err(TrainError::Config { reason })
     }
 
     /// The micro-batches that this rank takes, on the device.
@@ -310,6 +331,7 @@ impl<'a> Stepper<'a> {
         let PhasePlan {
             bf16,
             freeze_encoder_steps,
+            batch_norm,
             ..
         } = &self.plan.phase;
         let precision = if *bf16 {
@@ -331,7 +353,13 @@ impl<'a> Stepper<'a> {
                 self.statistics.restore(before);
             }
             tch::manual_seed(micro_batch_seed(self.plan.seed, step, *idx));
-            let Some((total, weighed)) = weigh(loss.terms(micro_batch, mode), normalizer) else {
+            let terms = || loss.terms(micro_batch, mode);
+            let terms = if batch_norm.is_synchronized() {
+                self.ranks.synchronizing(SYNCHRONIZING, terms)?
+            } else {
+                terms()
+            };
+            let Some((total, weighed)) = weigh(terms, normalizer) else {
                 let reason = String::from("the loss has no terms");
                 return Err(TrainError::Config { reason });
             };
@@ -340,7 +368,8 @@ impl<'a> Stepper<'a> {
                 of_micro_batch.loss.is_finite() && of_micro_batch.terms.iter().all(TermValue::is_finite);
             losses.push((*idx, of_micro_batch));
             // Of a loss that is not finite the gradients say which tensors it reaches.
-            optimizer.accumulate(&total)?;
+            let accumulated = optimizer.accumulate(&total);
+            accumulated.map_err(|error| self.named_in_backward(error))?;
             if let Some((sum, of_micro_batch)) = statistics.as_mut().zip(self.statistics.flat()) {
                 let _ = no_grad(|| sum.g_add_(&of_micro_batch));
             }
@@ -357,6 +386,22 @@ impl<'a> Stepper<'a> {
             losses,
             moved: begins.then(|| optimizer.moved()),
         })
+    }
+
+    /// An error of a backward pass; where batch norms are synchronized it is that of another rank that is gone.
+    fn named_in_backward(&self, error: TrainError) -> TrainError {
+        match error {
+            TrainError::Torch { source, .. }
+                if self.plan.phase.batch_norm.is_synchronized() && !self.ranks.is_single() =>
+            {
+                let text = source.to_string();
+                TrainError::Ranks {
+                    action: SYNCHRONIZING,
+                    reason: text.lines().next().unwrap_or_default().to_owned(),
+                }
+            }
+            error => error,
+        }
     }
 
     /// What is known of a step that cannot be taken, with the weights from before it.

@@ -320,6 +320,7 @@ impl Training<'_> {
             options.num_threads,
             &device_name(options.device),
             ranks.world_size(),
+            plan.phase.accumulation_steps,
         );
         if let Some(note) = note {
             on_event(TrainEvent::Note(note));

@@ -4,7 +4,7 @@ use tch::{Kind, Tensor, no_grad};
 
 use super::layer::BatchNorm;
 use super::mode::Mode;
-use crate::ops;
+use crate::{ops, ranks};
 
 /// `embedding_bag`'s number for sums.
 const BAG_SUM: i64 = 0;
@@ -46,22 +46,24 @@ pub(super) fn max_over_edges(
     if !mode.is_training {
         return norm.forward(&edge, mode);
     }
-    let (mean, variance) = edge_statistics(of_center, of_point, neighbors);
-    norm.forward_with(&edge, &mean, &variance, neighbors.numel() as f64)
+    let (mean, variance, num_edges) = edge_statistics(of_center, of_point, neighbors);
+    norm.forward_with(&edge, &mean, &variance, num_edges)
 }
 
-/// Mean and biased variance over all edges, each of C.
-fn edge_statistics(of_center: &Tensor, of_point: &Tensor, neighbors: &Tensor) -> (Tensor, Tensor) {
+/// Mean and biased variance over all edges, each of C, and the number of edges.
+fn edge_statistics(of_center: &Tensor, of_point: &Tensor, neighbors: &Tensor) -> (Tensor, Tensor, f64) {
     let edges = Edges::new(neighbors, of_point.size()[1]);
-    let num_edges = neighbors.numel() as f64;
+    let own_edges = neighbors.numel() as f64;
     let sum = |rows: &Tensor| rows.sum_dim_intlist([0, 1].as_slice(), false, Kind::Float);
-    let mean_of_center = sum(of_center) * (edges.group_size / num_edges);
-    let mean_of_point = sum(&(of_point * &edges.counts)) / num_edges;
+    let (sum_of_center, num_edges) = ranks::total(sum(of_center), own_edges);
+    let mean_of_center = sum_of_center * (edges.group_size / num_edges);
+    let mean_of_point = ranks::total(sum(&(of_point * &edges.counts)), own_edges).0 / num_edges;
     let (of_center, of_point) = (of_center - &mean_of_center, of_point - &mean_of_point);
     let of_group = edges.sum_over_group(&of_point);
     let squares = sum(&(of_center.square() * edges.group_size + &of_center * of_group * 2.0))
         + sum(&(of_point.square() * &edges.counts));
-    (mean_of_center + mean_of_point, squares / num_edges)
+    let variance = ranks::total(squares, own_edges).0 / num_edges;
+    (mean_of_center + mean_of_point, variance, num_edges)
 }
 
 /// The unbiased deviation of `of_point[neighbors[i, k]] - of_center[i]` over all edges and channels of each cloud,

@@ -9,6 +9,7 @@ use std::borrow::Borrow;
 use tch::{Device, Kind, Tensor, nn};
 
 use super::mode::Mode;
+use crate::ranks;
 
 const BATCH_NORM_EPSILON: f64 = 1e-5;
 const BATCH_NORM_MOMENTUM: f64 = 0.1;
@@ -166,7 +167,8 @@ impl Linear {
     }
 }
 
-/// Batch normalization over all axes but the last.
+/// Batch normalization over all axes but the last; over those of all ranks too where the trainer
+/// [synchronizes](ranks::Ranks::synchronizing) them.
 #[derive(Debug)]
 pub(super) struct BatchNorm {
     weight: Tensor,
@@ -197,7 +199,8 @@ impl BatchNorm {
     pub(super) fn forward(&self, x: &Tensor, mode: Mode) -> Tensor {
         let channels = self.weight.size()[0];
         let rows = x.reshape([-1, channels]);
-        let normalized = if mode.is_training && !(2..=MAX_NAIVE_ROWS).contains(&rows.size()[0]) {
+        let is_for_kernel = (2..=MAX_NAIVE_ROWS).contains(&rows.size()[0]) && !ranks::is_synchronizing();
+        let normalized = if mode.is_training && !is_for_kernel {
             self.forward_cascaded(&rows)
         } else {
             rows.batch_norm(
@@ -228,18 +231,18 @@ impl BatchNorm {
         sum.relu_()
     }
 
-    /// The same in training, with pairwise summation.
+    /// The same in training, with pairwise summation, and with the statistics of all ranks.
     ///
     /// # Shapes
     /// - `rows`: R,C
     /// - returns R,C
     fn forward_cascaded(&self, rows: &Tensor) -> Tensor {
-        let num_rows = rows.size()[0] as f64;
         // Sums divided afterwards, and a product instead of a power: on the way back each saves a pass over all rows.
-        let sum = |rows: &Tensor| rows.sum_dim_intlist(0, false, None);
-        let mean = sum(rows) / num_rows;
+        let total = |rows: &Tensor| ranks::total(rows.sum_dim_intlist(0, false, None), rows.size()[0] as f64);
+        let (sum, num_rows) = total(rows);
+        let mean = sum / num_rows;
         let centered = rows - &mean;
-        let variance = sum(&(&centered * &centered)) / num_rows;
+        let variance = total(&(&centered * &centered)).0 / num_rows;
         self.follow(&mean, &variance, num_rows);
         let scale = &self.weight * (variance + BATCH_NORM_EPSILON).rsqrt();
         self.bias.addcmul(&centered, &scale)

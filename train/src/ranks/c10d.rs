@@ -31,8 +31,9 @@ pub(super) fn connect(launch: &Launch, timeout: Duration) -> Result<Group, Strin
         ..
     } = launch;
     let is_server = *rank == 0 && !is_served;
-    let store = Store::open(host, *port, is_server, timeout)
-        .map_err(|error| format!("{error}, with rank 0 at {host}:{port}"))?;
+    let store = Store::open(host, *port, is_server, timeout).map_err(|error| {
+        format!("could not meet the other ranks at {host}:{port}, by MASTER_ADDR and MASTER_PORT: {error}")
+    })?;
     let place = Place {
         rank: *rank,
         world_size: *world_size,
@@ -143,6 +144,10 @@ fn interface(host: &str, port: u16) -> Result<Interface, String> {
 impl ProcessGroup for Group {
     fn all_reduce_sum(&self, tensors: &[Tensor]) -> Result<(), String> {
         Self::all_reduce_sum(self, tensors).map_err(|error| error.to_string())
+    }
+
+    fn sum_with_gradient(&self, tensor: &Tensor) -> Result<Tensor, String> {
+        Self::sum_with_gradient(self, tensor).map_err(|error| error.to_string())
     }
 
     fn broadcast(&self, tensors: &[Tensor]) -> Result<(), String> {

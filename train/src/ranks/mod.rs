@@ -8,6 +8,7 @@
 #[cfg(feature = "distributed")]
 mod c10d;
 mod launch;
+mod synchronized;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tch::{Device, Kind, Tensor, no_grad};
 use crate::error::TrainError;
 
 pub use launch::Launch;
+pub(crate) use synchronized::{is_synchronizing, total};
 
 /// How long a rank waits for another, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
@@ -36,6 +38,13 @@ pub trait ProcessGroup: Debug + Send + Sync {
     /// # Errors
     /// Where a rank is gone or late: in words.
     fn all_reduce_sum(&self, tensors: &[Tensor]) -> Result<(), String>;
+
+    /// The sum over all ranks of a tensor of any device, through which gradients flow: its gradient, too, is summed over all
+    /// ranks.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late: in words.
+    fn sum_with_gradient(&self, tensor: &Tensor) -> Result<Tensor, String>;
 
     /// Puts the numbers of rank 0's tensors into those of all others.
     ///
@@ -223,6 +232,23 @@ impl Ranks {
         })
     }
 
+    /// Computes with batch norms whose statistics are those of all ranks, which compute the same of their own micro-batches.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late.
+    pub fn synchronizing<T>(
+        &self,
+        action: &'static str,
+        compute: impl FnOnce() -> T,
+    ) -> Result<T, TrainError> {
+        match &self.group {
+            Some(group) => {
+                synchronized::within(group, compute).map_err(|reason| TrainError::Ranks { action, reason })
+            }
+            None => Ok(compute()),
+        }
+    }
+
     /// Waits for all others.
     ///
     /// # Errors
@@ -319,6 +345,13 @@ mod tests {
             Ok(())
         }
 
+        fn sum_with_gradient(&self, tensor: &Tensor) -> Result<Tensor, String> {
+            match tensor.numel() {
+                0 => Err(String::from("it is empty")),
+                _ => Ok(tensor * 2.0),
+            }
+        }
+
         fn broadcast(&self, _tensors: &[Tensor]) -> Result<(), String> {
             Ok(())
         }
@@ -354,6 +387,18 @@ mod tests {
             assert_eq!(gathered, [text.clone(), text.clone()], "{length} characters");
             assert_eq!(Ranks::default().gather(text.clone(), "testing").unwrap(), [text]);
         }
+    }
+
+    #[test]
+    fn totals_are_of_all_ranks_where_that_is_asked_for_alone() {
+        let sum = Tensor::from_slice(&[1.0_f32, 0.5]);
+        let numbers = |(total, count): (Tensor, f64)| (Vec::<f32>::try_from(total).unwrap(), count);
+        let own = (vec![1.0, 0.5], 3.0);
+        let of_two = two().synchronizing("testing", || numbers(total(sum.shallow_clone(), 3.0)));
+        assert_eq!(of_two.unwrap(), (vec![2.0, 1.0], 6.0), "both");
+        let alone = Ranks::default().synchronizing("testing", || numbers(total(sum.shallow_clone(), 3.0)));
+        assert_eq!(alone.unwrap(), own, "one");
+        assert_eq!(numbers(total(sum.shallow_clone(), 3.0)), own, "outside");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tch::nn::VarStore;
 
 use super::finetune::{self, Task as FinetuneTask};
 use super::{DataChoice, OpenData, classify::Classify, pretrain, segment::Segment, train_batches};
-use crate::config::{Plan, Task};
+use crate::config::{PhasePlan, Plan, Task};
 use crate::data::collator::{Collator, ViewSampling};
 use crate::data::source::ShardSource;
 use crate::engine::objective::Loss;
@@ -168,6 +168,16 @@ impl Recorded {
         let run = run_of(&folder);
         let plan = run::read_plan(run)?
             .ok_or_else(|| refused(format!("the run that it lies in has no {CONFIG_FILE}")))?;
+        let PhasePlan {
+            batch_norm,
+            accumulation_steps,
+            ..
+        } = plan.phase;
+        if batch_norm.is_synchronized() && accumulation_steps > 1 {
+            return Err(refused(format!(
+                "its batch norms normalize {accumulation_steps} micro-batches at once (batch_norm = \"synchronized\"), and one process takes one after the other"
+            )));
+        }
         let request = Request::read(run)?;
         if !is_named(&plan, request.as_ref(), &checkpoint.state.plan_sha256) {
             return Err(refused(format!(

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tap_dataset::FolderLock;
 
 use super::{DataChoice, OpenData, read_init};
-use crate::config::{Config, ContinuedFrom, Difference, Plan, Task, invalid, listed};
+use crate::config::{Config, ContinuedFrom, Difference, PhasePlan, Plan, Task, invalid, listed};
 use crate::engine::trainer::RunOptions;
 use crate::error::TrainError;
 use crate::process::device_name;
@@ -209,7 +209,7 @@ impl<'a, R: Serialize + DeserializeOwned> Session<'a, R> {
     /// optimizer. Where the micro-batches cannot be shared among the ranks.
     pub(super) fn settle(&mut self, plan: &mut Plan, on_event: OnEvent<'_>) -> Result<(), TrainError> {
         let ranks = &self.options.ranks;
-        require_shares(plan, ranks)?;
+        require_shares(plan, ranks.world_size())?;
         if ranks.is_first() {
             self.settle_first(plan, on_event)?;
         }
@@ -386,17 +386,26 @@ impl Parent {
     }
 }
 
-/// Refuses micro-batches that cannot be dealt out evenly.
-fn require_shares(plan: &Plan, ranks: &Ranks) -> Result<(), TrainError> {
-    let (num_micro_batches, num_ranks) = (plan.phase.accumulation_steps, ranks.world_size());
-    if num_micro_batches.is_multiple_of(num_ranks) {
-        return Ok(());
-    }
+/// Refuses micro-batches that cannot be dealt out evenly, or that have to be computed at once and cannot be.
+fn require_shares(plan: &Plan, num_ranks: usize) -> Result<(), TrainError> {
+    let PhasePlan {
+        accumulation_steps: num_micro_batches,
+        batch_norm,
+        ..
+    } = plan.phase;
     let table = match plan.task {
         Task::Pretrain => "pretrain",
         Task::Segment => "segment",
         Task::Classify | Task::Other(_) => "finetune",
     };
+    if batch_norm.is_synchronized() && num_micro_batches != num_ranks {
+        return Err(invalid(format!(
+            "{table}.batch_norm = \"synchronized\" needs the {num_micro_batches} micro-batches of {table}.accumulation_steps at once, each on a rank of its own; there are so many ranks: {num_ranks}"
+        )));
+    }
+    if num_micro_batches.is_multiple_of(num_ranks) {
+        return Ok(());
+    }
     Err(invalid(format!(
         "{table}.accumulation_steps = {num_micro_batches}: so many micro-batches cannot be dealt out to {num_ranks} ranks; set {num_ranks} or a multiple of it"
     )))

@@ -180,6 +180,9 @@ fn resolved_phase(mut phase: Table, plan: &Plan) -> Table {
     } else if !is_set(&phase, "warmup_fraction") {
         unread.push("warmup_from");
     }
+    if plan.phase.accumulation_steps == 1 {
+        unread.push("batch_norm");
+    }
     if plan.task == Task::Pretrain {
         unread.extend(OF_FINE_TUNING);
     }

@@ -154,8 +154,14 @@ impl CheckpointState {
     }
 
     /// Records what the following steps are computed with. Returns a note where the steps so far were computed with
-    /// something else.
-    pub fn compute_with(&mut self, num_threads: usize, device: &str, num_ranks: usize) -> Option<String> {
+    /// something else, and the numbers depend on it: two micro-batches give the same ones however they are dealt out.
+    pub fn compute_with(
+        &mut self,
+        num_threads: usize,
+        device: &str,
+        num_ranks: usize,
+        num_micro_batches: usize,
+    ) -> Option<String> {
         let first_step = self.step;
         self.compute.retain(|span| span.first_step < first_step);
         let now = ComputeSpan {
@@ -164,11 +170,15 @@ impl CheckpointState {
             device: device.to_owned(),
             num_ranks,
         };
-        let before = self.compute.last().map(ComputeSpan::to_string);
-        if before.as_ref() == Some(&now.to_string()) {
+        let before = self.compute.last();
+        if before.map(ComputeSpan::to_string) == Some(now.to_string()) {
             return None;
         }
-        let note = before.map(|before| {
+        let changes_numbers = |before: &&ComputeSpan| {
+            let machine = |span: &ComputeSpan| (span.num_threads, span.device.clone());
+            num_micro_batches > 2 || machine(before) != machine(&now)
+        };
+        let note = before.filter(changes_numbers).map(|before| {
             format!(
                 "up to step {first_step} the run was computed on {before}, from here on {now}: the losses are not those of an unbroken run bit for bit"
             )
@@ -839,16 +849,18 @@ mod tests {
     #[test]
     fn other_threads_are_noted_from_their_step_on() {
         let mut state = CheckpointState::start(String::from("p"), 1);
-        assert_eq!(state.compute_with(2, "cpu", 1), None, "a new run");
+        assert_eq!(state.compute_with(2, "cpu", 1, 4), None, "a new run");
         state.step = 4;
-        assert_eq!(state.compute_with(2, "cpu", 1), None, "as before");
-        let note = state.compute_with(1, "cpu", 1).unwrap();
+        assert_eq!(state.compute_with(2, "cpu", 1, 4), None, "as before");
+        let note = state.compute_with(1, "cpu", 1, 4).unwrap();
         assert!(
             note.contains("step 4") && note.contains("2 threads, from here on cpu with 1 thread:"),
             "{note}"
         );
-        // That session took no step.
-        state.compute_with(3, "cuda:0", 1).unwrap();
+        // That session took no step, and neither do those after it.
+        assert_eq!(state.compute_with(2, "cpu", 2, 2), None, "the same numbers");
+        state.compute_with(2, "cpu", 2, 4).unwrap();
+        state.compute_with(3, "cuda:0", 1, 4).unwrap();
         let steps: Vec<_> = state
             .compute
             .iter()
@@ -857,7 +869,7 @@ mod tests {
         assert_eq!(steps, [(0, 2), (4, 3)]);
         state.compute.clear();
         assert_eq!(
-            state.compute_with(1, "cpu", 1),
+            state.compute_with(1, "cpu", 1, 4),
             None,
             "of an earlier version nothing is known"
         );

@@ -87,7 +87,7 @@ impl MethodKind for I2pMaeKind {
         masked::check_hierarchy(plan, NAME, settings.mask_ratio)?;
         if settings.contrasts() && plan.phase.accumulation_steps > 1 {
             return Err(invalid(
-                "method.contrast_weight tells the objects of a whole batch apart, so it needs accumulation_steps = 1",
+                "method.contrast_weight tells the objects of a whole batch apart, so it needs accumulation_steps = 1, in one process",
             ));
         }
         Ok(())
