@@ -18,6 +18,7 @@ mod timing;
 mod unit;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -29,7 +30,7 @@ use crate::manifest::{BuildPart, Manifest, ShardEntry, ShardRanges, SkipReason, 
 use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader};
-use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject, expected_bytes};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, ReadAhead, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
 use crate::writer::{Access, DatasetPlan, DatasetWriter, Keep, ObjectFile, num_shards, shard_ranges};
 pub(crate) use encode::encode_color;
@@ -262,6 +263,7 @@ fn build_assigned(
         Some(shards) => (Access::Beside(shards), Keep::Present),
     };
     let mut writer = DatasetWriter::open_with(&options.out, plan, access, keep)?;
+    source.check_store()?;
     report_opened(source, &writer, changes.changed(), on_event);
     let shards: Vec<_> = writer
         .missing_shards()
@@ -277,10 +279,15 @@ fn build_assigned(
         });
     }
     let clock = StageClock::start();
+    let objects: Vec<usize> = shards.iter().cloned().flatten().collect();
+    let ahead = source
+        .is_stored()
+        .then(|| ReadAhead::start(source, &objects, options.max_mesh_bytes));
     let job = BuildJob {
         source,
         recipe,
-        objects: shards.iter().cloned().flatten().collect(),
+        objects,
+        ahead: ahead.transpose()?,
         max_mesh_bytes: options.max_mesh_bytes,
         clock: &clock,
     };
@@ -292,7 +299,11 @@ fn build_assigned(
         shards: shards.iter().map(Range::len).collect(),
     };
     let mut deliver = |delivery: Delivery<Outcome, RenderError>| match delivery {
-        Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
+        Delivery::Output(item, outcome) => {
+            // Before anything is written: a row may lack a texture that the store did not give.
+            source.check_store()?;
+            outcomes.write(job.object(item), outcome, on_event)
+        }
         Delivery::Event(error) => {
             tracing::warn!(error = error_chain(&error), "the device failed");
             Ok(())
@@ -435,6 +446,8 @@ struct BuildJob<'a> {
     recipe: &'a BuildRecipe,
     /// Objects to process, in write order; shards of an earlier run leave gaps.
     objects: Vec<usize>,
+    /// Reads the meshes of a store.
+    ahead: Option<ReadAhead>,
     max_mesh_bytes: u64,
     clock: &'a StageClock,
 }
@@ -445,6 +458,14 @@ type Outcome = Result<Box<Sample>, Skip>;
 impl BuildJob<'_> {
     fn object(&self, item: usize) -> &SourceObject {
         &self.source.objects()[self.objects[item]]
+    }
+
+    /// Reads the mesh of an item.
+    fn read(&self, item: usize) -> io::Result<Vec<u8>> {
+        match &self.ahead {
+            Some(ahead) => ahead.take(item),
+            None => self.source.read(self.object(item), self.max_mesh_bytes),
+        }
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
@@ -493,6 +514,7 @@ impl MeshJob for RenderedJob<'_> {
         prepare::prepare(
             source,
             self.job.object(item),
+            &|| self.job.read(item),
             recipe,
             self.backend_kind,
             max_mesh_bytes,
