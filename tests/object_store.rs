@@ -458,7 +458,8 @@ fn meshes_in_a_store_give_the_bytes_of_a_disk() {
     run(&of_source("build", &format!("{web}/meshes/list.csv"), "web-list")).succeeds();
     assert!(
         place.files("web-list") == place.files("local-list"),
-        "a table of a web server"
+        "a table of a web server: {}",
+        fs::read_to_string(place.path("web-list/_manifest.json")).unwrap()
     );
     run(&build(&format!("{web}/one/meshes.zip"), "web-zip")).succeeds();
     assert!(

@@ -30,7 +30,7 @@ use crate::manifest::{BuildPart, Manifest, ShardEntry, ShardRanges, SkipReason, 
 use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader};
-use crate::source::{DEFAULT_MAX_MESH_BYTES, ReadAhead, Source, SourceObject, expected_bytes};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, MeshFiles, ReadAhead, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
 use crate::writer::{Access, DatasetPlan, DatasetWriter, Keep, ObjectFile, num_shards, shard_ranges};
 pub(crate) use encode::encode_color;
@@ -280,9 +280,10 @@ fn build_assigned(
     }
     let clock = StageClock::start();
     let objects: Vec<usize> = shards.iter().cloned().flatten().collect();
-    let ahead = source
-        .is_stored()
-        .then(|| ReadAhead::start(source, &objects, options.max_mesh_bytes));
+    let ahead = source.is_stored().then(|| {
+        let reads_assets = recipe.render.needs_appearance();
+        ReadAhead::start(source, &objects, reads_assets, options.max_mesh_bytes)
+    });
     let job = BuildJob {
         source,
         recipe,
@@ -460,11 +461,14 @@ impl BuildJob<'_> {
         &self.source.objects()[self.objects[item]]
     }
 
-    /// Reads the mesh of an item.
-    fn read(&self, item: usize) -> io::Result<Vec<u8>> {
+    /// Reads the mesh of an item; of a store with what it refers to.
+    fn read(&self, item: usize) -> io::Result<MeshFiles> {
         match &self.ahead {
             Some(ahead) => ahead.take(item),
-            None => self.source.read(self.object(item), self.max_mesh_bytes),
+            None => {
+                let bytes = self.source.read(self.object(item), self.max_mesh_bytes)?;
+                Ok(MeshFiles::alone(bytes))
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::manifest::SkipReason;
 use crate::recipe::{BuildRecipe, Normalization};
 use crate::schema::MeshStats;
 use crate::sha256;
-use crate::source::{Source, SourceObject};
+use crate::source::{MeshFiles, Source, SourceObject};
 use crate::surface::sample_surface;
 use crate::topology::Topology;
 
@@ -43,7 +43,7 @@ impl QueuedJob for Prepared {
 }
 
 /// Reads the mesh of an object.
-pub(super) type ReadMesh<'a> = dyn Fn() -> io::Result<Vec<u8>> + 'a;
+pub(super) type ReadMesh<'a> = dyn Fn() -> io::Result<MeshFiles> + 'a;
 
 /// From the file to an object that is ready to render.
 pub(super) fn prepare(
@@ -79,7 +79,7 @@ pub(super) fn sample(
     clock: &StageClock,
 ) -> Result<(Mesh, ObjectFromMesh, SampledObject), Skip> {
     let _span = tracing::debug_span!("object", id = %object.id).entered();
-    let bytes = clock.time(Stage::Parse, read).map_err(|e| Skip {
+    let MeshFiles { bytes, assets: ahead } = clock.time(Stage::Parse, read).map_err(|e| Skip {
         reason: reason_of(&e),
         message: e.to_string(),
         source_sha256: None,
@@ -100,7 +100,9 @@ pub(super) fn sample(
         );
         return Err(skip((SkipReason::Changed, message)));
     }
-    let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
+    let assets = source
+        .assets(object, max_mesh_bytes - bytes.len() as u64)
+        .with_ahead(ahead);
     let options = ImportOptions {
         appearance: recipe.needs_appearance(),
         normals: recipe.needs_normals(),

@@ -1,4 +1,4 @@
-//! [`ReadAhead`]: the next meshes of a build are asked of their store before a worker needs them.
+//! [`ReadAhead`]: the next meshes of a build, and what they refer to, are asked of their store before a worker needs them.
 //!
 //! A worker that waits for a store does not work, and one request for each worker is few. Threads of their own read the
 //! meshes in the order of the build, within a bound on what is read and not yet taken.
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::referenced::MeshFiles;
 use super::{ObjectReader, Source, object_reader};
 use crate::error::{Result, ThreadError};
 use crate::pipeline::catch_panic;
@@ -27,6 +28,8 @@ pub(crate) struct ReadAhead(Arc<Shared>);
 struct Shared {
     reader: Arc<dyn ObjectReader>,
     meshes: Vec<Mesh>,
+    /// Whether rows show more than the meshes.
+    reads_assets: bool,
     limit_bytes: u64,
     state: Mutex<State>,
     for_readers: Condvar,
@@ -44,7 +47,7 @@ struct Mesh {
 struct State {
     /// The next mesh to read.
     next: usize,
-    /// Lengths of all that are read or being read, and not taken.
+    /// Lengths of all that are read or being read, and not taken, with what they refer to.
     num_bytes: u64,
     slots: BTreeMap<usize, Slot>,
     is_over: bool,
@@ -53,17 +56,22 @@ struct State {
 #[derive(Debug)]
 enum Slot {
     Reading,
-    Read(io::Result<Vec<u8>>),
+    Read(io::Result<MeshFiles>),
     /// Whoever takes it came first.
     Taken,
 }
 
 impl ReadAhead {
-    /// Begins to read these objects of a source, in their order.
+    /// Begins to read these objects of a source, in their order; with the files that they refer to if `reads_assets`.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start(source: &Source, objects: &[usize], limit_bytes: u64) -> Result<Self> {
+    pub(crate) fn start(
+        source: &Source,
+        objects: &[usize],
+        reads_assets: bool,
+        limit_bytes: u64,
+    ) -> Result<Self> {
         let mesh = |&object: &usize| {
             let object = &source.objects[object];
             Mesh {
@@ -74,6 +82,7 @@ impl ReadAhead {
         let shared = Arc::new(Shared {
             reader: Arc::clone(&source.reader),
             meshes: objects.iter().map(mesh).collect(),
+            reads_assets,
             limit_bytes,
             state: Mutex::default(),
             for_readers: Condvar::new(),
@@ -100,7 +109,7 @@ impl ReadAhead {
     ///
     /// # Errors
     /// As [`ObjectReader::read`].
-    pub(crate) fn take(&self, place: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn take(&self, place: usize) -> io::Result<MeshFiles> {
         let shared = &self.0;
         let mut state = shared.lock();
         loop {
@@ -117,14 +126,13 @@ impl ReadAhead {
                         .unwrap_or_else(PoisonError::into_inner);
                 }
                 Some(Slot::Read(_)) => {
-                    let taken = state.slots.remove(&place);
-                    state.num_bytes -= shared.meshes[place].bytes;
+                    let Some(Slot::Read(read)) = state.slots.remove(&place) else {
+                        unreachable!("it was there, and nobody else holds the lock");
+                    };
+                    state.num_bytes -= shared.held_bytes(place, &read);
                     drop(state);
                     shared.for_readers.notify_all();
-                    if let Some(Slot::Read(read)) = taken {
-                        return read;
-                    }
-                    return shared.read(place);
+                    return read;
                 }
                 // Taken before.
                 None | Some(Slot::Taken) => {
@@ -152,7 +160,10 @@ impl Shared {
     fn read_all(&self) {
         while let Some(place) = self.next() {
             let read = catch_panic(|| self.read(place)).unwrap_or_else(|panic| Err(io::Error::other(panic)));
-            self.lock().slots.insert(place, Slot::Read(read));
+            let mut state = self.lock();
+            state.num_bytes += self.held_bytes(place, &read) - self.meshes[place].bytes;
+            state.slots.insert(place, Slot::Read(read));
+            drop(state);
             self.for_takers.notify_all();
         }
     }
@@ -189,9 +200,20 @@ impl Shared {
         }
     }
 
-    fn read(&self, place: usize) -> io::Result<Vec<u8>> {
-        let bytes = self.reader.read(&self.meshes[place].path, self.limit_bytes)?;
-        Ok(object_reader::within(bytes, self.limit_bytes)?)
+    /// What a mesh counts for until it is taken.
+    fn held_bytes(&self, place: usize, read: &io::Result<MeshFiles>) -> u64 {
+        let of_assets = read.as_ref().map_or(0, MeshFiles::num_asset_bytes);
+        self.meshes[place].bytes + of_assets
+    }
+
+    fn read(&self, place: usize) -> io::Result<MeshFiles> {
+        let path = &self.meshes[place].path;
+        let bytes = object_reader::within(self.reader.read(path, self.limit_bytes)?, self.limit_bytes)?;
+        Ok(if self.reads_assets {
+            MeshFiles::with_assets(&*self.reader, path, bytes)
+        } else {
+            MeshFiles::alone(bytes)
+        })
     }
 }
 
@@ -247,14 +269,14 @@ mod tests {
         // Lengths are unknown: two of the limit are within the bound, and never more.
         for (limit_bytes, at_most) in [(MAX_BYTES / 2, 2), (1000, NUM_REQUESTS)] {
             most.store(0, Ordering::SeqCst);
-            let ahead = ReadAhead::start(&source, &objects, limit_bytes).unwrap();
+            let ahead = ReadAhead::start(&source, &objects, false, limit_bytes).unwrap();
             for pair in objects.chunks(2) {
                 for place in [pair[1], pair[0]] {
                     let read = ahead.take(place);
                     match place {
                         7 => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::NotFound),
                         9 => assert!(read.is_err(), "a panic is an error of its mesh"),
-                        place => assert_eq!(read.unwrap(), format!("{place}.obj").as_bytes()),
+                        place => assert_eq!(read.unwrap().bytes, format!("{place}.obj").as_bytes()),
                     }
                 }
             }
@@ -276,7 +298,7 @@ mod tests {
         };
         let source = Source::from_reader("own", (0..1000).map(object), reader).unwrap();
         let objects: Vec<usize> = (0..1000).collect();
-        let ahead = ReadAhead::start(&source, &objects, 1000).unwrap();
+        let ahead = ReadAhead::start(&source, &objects, false, 1000).unwrap();
         thread::sleep(Duration::from_millis(200));
         let shared = Arc::clone(&ahead.0);
         assert!(shared.lock().slots.len() <= MAX_MESHES);
