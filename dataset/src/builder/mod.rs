@@ -19,7 +19,7 @@ mod trial;
 mod unit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{BufRead, Write};
+use std::io::{self, BufRead, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -31,7 +31,7 @@ use crate::manifest::{BuildPart, Manifest, ShardEntry, ShardRanges, SkipReason, 
 use crate::pipeline::{Delivery, Limits, MeshJob, catch_panic, num_threads, render_all, run};
 use crate::recipe::BuildRecipe;
 use crate::schema::{ObjectId, Sample, ShardHeader};
-use crate::source::{DEFAULT_MAX_MESH_BYTES, Source, SourceObject, expected_bytes};
+use crate::source::{DEFAULT_MAX_MESH_BYTES, MeshFiles, ReadAhead, Source, SourceObject, expected_bytes};
 use crate::writer::Skipped as Skip;
 use crate::writer::{Access, DatasetPlan, DatasetWriter, Keep, ObjectFile, num_shards, shard_ranges};
 pub(crate) use encode::encode_color;
@@ -247,6 +247,7 @@ pub fn try_build(
             source,
             recipe,
             objects: vec![object],
+            ahead: None,
             max_mesh_bytes: options.max_mesh_bytes,
             crashing: &BTreeSet::new(),
             clock: &clock,
@@ -298,6 +299,7 @@ fn build_assigned(
         Some(shards) => (Access::Beside(shards), Keep::Present),
     };
     let mut writer = DatasetWriter::open_with(&options.out, plan, access, keep)?;
+    source.check_store()?;
     report_opened(source, &writer, changes.changed(), on_event);
     let shards: Vec<_> = writer
         .missing_shards()
@@ -319,10 +321,15 @@ fn build_assigned(
         Some(command) => trial::crashing(command, &objects, options.num_workers(), cancel)?,
         None => BTreeSet::new(),
     };
+    let ahead = source.is_stored().then(|| {
+        let reads_assets = recipe.render.needs_appearance();
+        ReadAhead::start(source, &objects, reads_assets, options.max_mesh_bytes)
+    });
     let job = BuildJob {
         source,
         recipe,
         objects,
+        ahead: ahead.transpose()?,
         max_mesh_bytes: options.max_mesh_bytes,
         crashing: &crashing,
         clock: &clock,
@@ -335,7 +342,11 @@ fn build_assigned(
         shards: shards.iter().map(Range::len).collect(),
     };
     let mut deliver = |delivery: Delivery<Outcome, RenderError>| match delivery {
-        Delivery::Output(item, outcome) => outcomes.write(job.object(item), outcome, on_event),
+        Delivery::Output(item, outcome) => {
+            // Before anything is written: a row may lack a texture that the store did not give.
+            source.check_store()?;
+            outcomes.write(job.object(item), outcome, on_event)
+        }
         Delivery::Event(error) => {
             tracing::warn!(error = error_chain(&error), "the device failed");
             Ok(())
@@ -478,6 +489,8 @@ struct BuildJob<'a> {
     recipe: &'a BuildRecipe,
     /// Objects to process, in write order; shards of an earlier run leave gaps.
     objects: Vec<usize>,
+    /// Reads the meshes of a store.
+    ahead: Option<ReadAhead>,
     max_mesh_bytes: u64,
     /// Objects of the source that end a process that tries them.
     crashing: &'a BTreeSet<usize>,
@@ -498,6 +511,17 @@ impl BuildJob<'_> {
             return Err(crashed(trial::MESSAGE.to_owned(), None));
         }
         Ok(())
+    }
+
+    /// Reads the mesh of an item; of a store with what it refers to.
+    fn read(&self, item: usize) -> io::Result<MeshFiles> {
+        match &self.ahead {
+            Some(ahead) => ahead.take(item),
+            None => {
+                let bytes = self.source.read(self.object(item), self.max_mesh_bytes)?;
+                Ok(MeshFiles::alone(bytes))
+            }
+        }
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
@@ -547,6 +571,7 @@ impl MeshJob for RenderedJob<'_> {
         prepare::prepare(
             source,
             self.job.object(item),
+            &|| self.job.read(item),
             recipe,
             self.backend_kind,
             max_mesh_bytes,

@@ -40,7 +40,14 @@ impl Job for PointsJob<'_> {
             return Ok(Step::Done(Err(skip)));
         }
         let object = self.0.object(item);
-        let sampled = prepare::sample(source, object, recipe, max_mesh_bytes, clock);
+        let sampled = prepare::sample(
+            source,
+            object,
+            &|| self.0.read(item),
+            recipe,
+            max_mesh_bytes,
+            clock,
+        );
         let row = |(_, _, sampled)| {
             let row = clock.time(Stage::Encode, || {
                 encode::to_row(source, object, sampled, recipe.row_layout().columns)

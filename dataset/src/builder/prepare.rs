@@ -13,7 +13,7 @@ use crate::manifest::SkipReason;
 use crate::recipe::{BuildRecipe, Normalization};
 use crate::schema::MeshStats;
 use crate::sha256;
-use crate::source::{Source, SourceObject};
+use crate::source::{MeshFiles, Source, SourceObject};
 use crate::surface::sample_surface;
 use crate::topology::Topology;
 
@@ -42,16 +42,20 @@ impl QueuedJob for Prepared {
     }
 }
 
+/// Reads the mesh of an object.
+pub(super) type ReadMesh<'a> = dyn Fn() -> io::Result<MeshFiles> + 'a;
+
 /// From the file to an object that is ready to render.
 pub(super) fn prepare(
     source: &Source,
     object: &SourceObject,
+    read: &ReadMesh<'_>,
     recipe: &BuildRecipe,
     backend_kind: BackendKind,
     max_mesh_bytes: u64,
     clock: &StageClock,
 ) -> Result<Prepared, Skip> {
-    let (mesh, object_from_mesh, object) = sample(source, object, recipe, max_mesh_bytes, clock)?;
+    let (mesh, object_from_mesh, object) = sample(source, object, read, recipe, max_mesh_bytes, clock)?;
     let job = clock.time(Stage::Frame, || {
         RenderJob::try_new(&mesh, &object_from_mesh, &recipe.rendered(), backend_kind)
     });
@@ -69,13 +73,13 @@ pub(super) fn prepare(
 pub(super) fn sample(
     source: &Source,
     object: &SourceObject,
+    read: &ReadMesh<'_>,
     recipe: &BuildRecipe,
     max_mesh_bytes: u64,
     clock: &StageClock,
 ) -> Result<(Mesh, ObjectFromMesh, SampledObject), Skip> {
     let _span = tracing::debug_span!("object", id = %object.id).entered();
-    let read = clock.time(Stage::Parse, || source.read(object, max_mesh_bytes));
-    let bytes = read.map_err(|e| Skip {
+    let MeshFiles { bytes, assets: ahead } = clock.time(Stage::Parse, read).map_err(|e| Skip {
         reason: reason_of(&e),
         message: e.to_string(),
         source_sha256: None,
@@ -96,7 +100,9 @@ pub(super) fn sample(
         );
         return Err(skip((SkipReason::Changed, message)));
     }
-    let assets = source.assets(object, max_mesh_bytes - bytes.len() as u64);
+    let assets = source
+        .assets(object, max_mesh_bytes - bytes.len() as u64)
+        .with_ahead(ahead);
     let options = ImportOptions {
         appearance: recipe.needs_appearance(),
         normals: recipe.needs_normals(),

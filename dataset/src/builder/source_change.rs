@@ -15,11 +15,15 @@ use std::time::SystemTime;
 use tap_render::import::{ImportOptions, MeshFormat, import_object};
 
 use crate::manifest::{ObjectEntry, ShardEntry};
+use crate::pipeline::parallel_map;
 use crate::recipe::BuildRecipe;
 use crate::schema::ObjectId;
 use crate::sha256;
 use crate::source::{Source, SourceObject, content};
 use crate::store;
+
+/// Meshes of a store that are read at a time for each shard that is compared.
+const NUM_MESHES_AT_A_TIME: usize = 8;
 
 /// Compares finished shards with the source.
 pub(super) struct SourceChanges<'a> {
@@ -71,12 +75,11 @@ impl<'a> SourceChanges<'a> {
         if modified(&dir.join(&shard.file)) == Some(newest) {
             return true;
         }
-        let changed: BTreeSet<ObjectId> = shard
-            .objects
-            .iter()
-            .filter(|entry| !self.is_same(entry))
-            .map(|entry| entry.id.clone())
-            .collect();
+        let changed = self.changed_objects(shard);
+        if self.source.check_store().is_err() {
+            // Nothing is known, and the build ends: what is finished stays.
+            return true;
+        }
         if changed.is_empty() {
             self.record(dir, shard);
             return true;
@@ -85,6 +88,21 @@ impl<'a> SourceChanges<'a> {
         all.objects.extend(changed);
         all.shards.insert(shard.file.clone());
         false
+    }
+
+    /// Objects of a shard that are other ones now. Those of a store are read many at a time.
+    fn changed_objects(&self, shard: &ShardEntry) -> BTreeSet<ObjectId> {
+        let is_same = |idx: usize| self.is_same(&shard.objects[idx]);
+        let num_threads = if self.source.is_stored() {
+            NUM_MESHES_AT_A_TIME
+        } else {
+            1
+        };
+        let are_same = parallel_map(num_threads, shard.objects.len(), is_same, || {});
+        // Without threads, or where one panicked, all count as changed: they are built again.
+        let are_same = are_same.unwrap_or_else(|_| vec![false; shard.objects.len()]);
+        let changed = shard.objects.iter().zip(are_same).filter(|(_, is_same)| !is_same);
+        changed.map(|(entry, _)| entry.id.clone()).collect()
     }
 
     /// Notes on a finished shard which state of the source it shows.

@@ -116,6 +116,33 @@ pub enum SourceError {
         /// Source folder.
         path: PathBuf,
     },
+    /// A folder cannot be listed.
+    #[error(
+        "a web server has no list of its files; take a table of meshes (CSV or Parquet), a zip archive or a mesh: {}",
+        .path.display()
+    )]
+    NoList {
+        /// Address.
+        path: PathBuf,
+    },
+    /// An address with a secret in it.
+    #[error(
+        "an address with a user, a password or a query would be written into lists and messages; leave them out, \
+         credentials come from the environment: {}",
+        .path.display()
+    )]
+    Secret {
+        /// Address without it.
+        path: PathBuf,
+    },
+    /// The store of the source stopped answering, or refuses.
+    #[error("the store of the meshes does not give them any more, {detail}; run the same command again to resume: {}", .path.display())]
+    Outage {
+        /// What it said.
+        detail: String,
+        /// Address.
+        path: PathBuf,
+    },
     /// A JSON file is malformed.
     #[error("malformed {detail}: {}", .path.display())]
     Json {

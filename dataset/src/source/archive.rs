@@ -1,24 +1,26 @@
-//! [`Archives`]: zip archives as one file tree, read in place.
+//! [`Archives`]: zip archives as one file tree, read in place, on a disk or by ranges in an object store.
 //!
-//! Nothing is extracted to disk. Names that lead outside are ignored, and no entry is decompressed beyond its
+//! Nothing is extracted to disk. Of an archive in a store the directory at its end is read in growing pieces, and a member
+//! by one request. Names that lead outside are ignored, and no entry is decompressed beyond its
 //! declared size or the caller's limit, so a zip bomb costs no more than its index.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use deflate64::Deflate64Decoder;
 use flate2::Crc;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::walk::is_clutter;
+use super::outage::Outage;
+use super::path_index::PathIndex;
 use super::{DirEntry, listing, mesh_file, normalize_within, slash_path};
 use crate::error::{DatasetError, Result, SourceError};
-use crate::local_file;
+use crate::store::{self, StoreFile};
 
 /// Methods that cannot be read, with their names.
 const UNREADABLE_METHODS: [(CompressionMethod, &str); 6] = [
@@ -31,19 +33,48 @@ const UNREADABLE_METHODS: [(CompressionMethod, &str); 6] = [
 ];
 /// Limit on entries per archive.
 const MAX_ENTRIES: usize = 20_000_000;
+/// What a local header begins with, and its length without name and extra field.
+const LOCAL_HEADER_SIGNATURE: [u8; 4] = *b"PK\x03\x04";
+const LOCAL_HEADER_BYTES: usize = 30;
+/// How much longer than in the directory the extra field of a local header may be without another request.
+const HEADER_SLACK_BYTES: usize = 64;
+/// The first piece of a directory in a store that is read, and the largest.
+const MIN_WINDOW_BYTES: u64 = 1 << 16;
+const MAX_WINDOW_BYTES: u64 = 1 << 23;
 
 /// Files of one or more archives, and sidecar files beside them.
 #[derive(Debug)]
 pub(super) struct Archives {
-    indices: Vec<ZipArchive<SharedFile>>,
-    /// By path: archive, entry index, uncompressed size.
-    files: BTreeMap<String, (usize, usize, u64)>,
-    dirs: BTreeSet<String>,
+    packed: Vec<Packed>,
+    members: PathIndex<Member>,
+    /// Path or address.
     folder: PathBuf,
     /// Whether lists may lie beside the archives.
     has_sidecar_files: bool,
     /// When the newest archive last changed.
     last_change: Option<SystemTime>,
+    outage: Outage,
+}
+
+/// An archive.
+#[derive(Debug)]
+struct Packed {
+    file: StoreFile,
+    /// Cloned for each member that is read.
+    index: Mutex<ZipArchive<SharedFile>>,
+    handover: Arc<Handover>,
+}
+
+/// A file in an archive.
+#[derive(Debug)]
+struct Member {
+    archive: usize,
+    /// Index in the archive.
+    entry: usize,
+    /// Length of the content, as claimed.
+    bytes: u64,
+    /// Where the archive has it, from its header on.
+    range: Range<u64>,
 }
 
 impl Archives {
@@ -52,12 +83,12 @@ impl Archives {
         let has_sidecar_files = sidecar.is_some();
         let folder = sidecar.or_else(|| Some(paths.first()?.parent()?.to_owned()));
         let mut tree = Self {
-            indices: Vec::new(),
-            files: BTreeMap::new(),
-            dirs: BTreeSet::new(),
+            packed: Vec::new(),
+            members: PathIndex::default(),
             folder: folder.unwrap_or_default(),
             has_sidecar_files,
-            last_change: paths.iter().filter_map(|path| local_file::changed(path)).max(),
+            last_change: None,
+            outage: Outage::default(),
         };
         for path in paths {
             tree.add(path)?;
@@ -65,52 +96,63 @@ impl Archives {
         if paths.len() == 1 {
             tree.enter_lone_folder();
         }
-        tree.dirs = tree.files.keys().flat_map(|path| folders_of(path)).collect();
         Ok(tree)
     }
 
     fn add(&mut self, path: &Path) -> Result<()> {
-        let damaged = |source| {
-            DatasetError::Source(SourceError::Archive {
+        let damaged = |source| match source {
+            ZipError::Io(error) if store::is_url(path) => DatasetError::io("read the archive", path)(error),
+            source => DatasetError::Source(SourceError::Archive {
                 path: path.to_owned(),
                 source,
-            })
+            }),
         };
-        let file = SharedFile::open(path).map_err(DatasetError::io("open the archive", path))?;
-        let mut archive = ZipArchive::new(file).map_err(damaged)?;
+        let open = || Ok((store::state(path)?.changed, store::open(path)?));
+        let (changed, file) = open().map_err(DatasetError::io("open the archive", path))?;
+        self.last_change = self.last_change.max(changed);
+        let handover = Arc::new(Handover::new(self.outage.clone()));
+        let reader = SharedFile::new(file.clone(), Arc::clone(&handover));
+        let mut archive = ZipArchive::new(reader).map_err(damaged)?;
+        handover.lock().is_listing = file.is_remote();
         for entry_idx in 0..archive.len().min(MAX_ENTRIES) {
             let entry = archive.by_index_raw(entry_idx).map_err(damaged)?;
             let name = entry.name().replace('\\', "/");
             let inside = normalize_within(Path::new(&name)).filter(|path| !path.as_os_str().is_empty());
             match inside {
                 Some(inside) if entry.is_file() => {
-                    let place = (self.indices.len(), entry_idx, entry.size());
+                    let header_bytes = LOCAL_HEADER_BYTES + entry.name_raw().len() + entry.extra_data().len();
+                    let begin = entry.header_start();
+                    let end = begin
+                        .saturating_add((header_bytes + HEADER_SLACK_BYTES) as u64)
+                        .saturating_add(entry.compressed_size());
+                    let member = Member {
+                        archive: self.packed.len(),
+                        entry: entry_idx,
+                        bytes: entry.size(),
+                        range: begin..end.min(file.len()),
+                    };
                     // Of duplicates the first wins, across archives.
-                    self.files.entry(slash_path(&inside)).or_insert(place);
+                    self.members.insert(slash_path(&inside), member);
                 }
                 Some(_) => {}
                 None => tracing::warn!(name, "ignored: the name leads out of the archive"),
             }
         }
-        self.indices.push(archive);
+        handover.lock().is_listing = false;
+        self.packed.push(Packed {
+            file,
+            index: Mutex::new(archive),
+            handover,
+        });
         Ok(())
     }
 
     /// Makes the folder around the whole set the root; files beside it, such as lists, stay where they are.
     fn enter_lone_folder(&mut self) {
-        let mut meshes = self.walk(usize::MAX - 1);
+        let mut meshes = self.walk(usize::MAX);
         meshes.retain(|path| mesh_file::is_mesh(path));
-        let Some(folder) = listing::lone_folder(&meshes) else {
-            return;
-        };
-        let prefix = slash_path(&folder) + "/";
-        let files = std::mem::take(&mut self.files);
-        let (within, beside): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|(path, _)| path.starts_with(&prefix));
-        let strip = |(path, place): (String, _)| (path[prefix.len()..].to_owned(), place);
-        self.files = within.into_iter().map(strip).collect();
-        for (path, place) in beside {
-            self.files.entry(path).or_insert(place);
+        if let Some(folder) = listing::lone_folder(&meshes) {
+            self.members.enter(&folder);
         }
     }
 
@@ -119,51 +161,32 @@ impl Archives {
     }
 
     pub(super) fn entries(&self, dir: &Path) -> Vec<DirEntry> {
-        let prefix = match slash_path(dir) {
-            root if root.is_empty() => root,
-            dir => dir + "/",
-        };
-        let mut entries: BTreeMap<&str, bool> = BTreeMap::new();
-        for path in self.files.range(prefix.clone()..).map(|(path, _)| path) {
-            let Some(rest) = path.strip_prefix(&prefix) else {
-                break;
-            };
-            let (name, is_dir) = rest
-                .split_once('/')
-                .map_or((rest, false), |(name, _)| (name, true));
-            if !is_clutter(name) {
-                *entries.entry(name).or_default() |= is_dir;
-            }
-        }
-        let entry = |(name, is_dir): (&str, bool)| DirEntry {
-            name: name.to_owned(),
-            is_dir,
-        };
-        entries.into_iter().map(entry).collect()
+        self.members.entries(dir)
     }
 
     /// All files at most `max_depth` folders deep, sorted by path, without hidden ones.
     pub(super) fn walk(&self, max_depth: usize) -> Vec<PathBuf> {
-        let is_visible = |path: &&String| {
-            let names = || path.split('/');
-            names().count() <= max_depth + 1 && !names().any(is_clutter)
-        };
-        self.files.keys().filter(is_visible).map(PathBuf::from).collect()
+        self.members.walk(Path::new(""), max_depth)
     }
 
     pub(super) fn is_file(&self, path: &Path) -> bool {
-        self.files.contains_key(&slash_path(path)) || self.sidecar(path).is_some()
+        self.members.get(path).is_some() || self.sidecar(path).is_some()
     }
 
     pub(super) fn is_dir(&self, path: &Path) -> bool {
-        self.dirs.contains(&slash_path(path))
+        self.members.is_dir(path)
     }
 
     /// A list file beside the archives.
     fn sidecar(&self, path: &Path) -> Option<PathBuf> {
         let is_name = path.components().count() == 1;
         let path = self.folder.join(path);
-        (self.has_sidecar_files && is_name && path.is_file()).then_some(path)
+        let is_file = || store::len(&path).is_ok_and(|len| len.is_some());
+        (self.has_sidecar_files && is_name && is_file()).then_some(path)
+    }
+
+    pub(super) fn outage(&self) -> &Outage {
+        &self.outage
     }
 
     pub(super) fn last_change(&self) -> Option<SystemTime> {
@@ -171,32 +194,34 @@ impl Archives {
     }
 
     pub(super) fn file_bytes(&self, path: &Path) -> io::Result<u64> {
-        match self.files.get(&slash_path(path)) {
-            Some((_, _, bytes)) => Ok(*bytes),
+        match self.members.get(path) {
+            Some(member) => Ok(member.bytes),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     pub(super) fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
-        let Some(&(archive, entry, claimed_bytes)) = self.files.get(&slash_path(path)) else {
+        let Some(member) = self.members.get(path) else {
             return match self.sidecar(path) {
-                Some(path) => local_file::read_bounded(&path, limit_bytes),
+                Some(path) => store::read_bounded(&path, limit_bytes),
                 None => Err(io::ErrorKind::NotFound.into()),
             };
         };
+        let Member {
+            archive,
+            entry,
+            bytes: claimed_bytes,
+            ..
+        } = *member;
         if claimed_bytes > limit_bytes {
             let message = format!("more than {limit_bytes} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        // The index is shared; each clone has its own cursor.
-        let mut archive = self.indices[archive].clone();
-        let method = archive
-            .by_index_raw(entry)
-            .map_err(io::Error::other)?
-            .compression();
+        let mut archive = self.packed[archive].reader_of(member)?;
+        let method = archive.by_index_raw(entry).map_err(unwrapped)?.compression();
         let bytes = if method == CompressionMethod::DEFLATE64 {
             // What Windows Explorer packs large files with; the `zip` crate of this version leaves it to others.
-            let file = archive.by_index_raw(entry).map_err(io::Error::other)?;
+            let file = archive.by_index_raw(entry).map_err(unwrapped)?;
             let sum = file.crc32();
             let bytes = read_to(claimed_bytes, Deflate64Decoder::new(file))?;
             let mut crc = Crc::new();
@@ -208,7 +233,7 @@ impl Archives {
         } else {
             let file = archive.by_index(entry).map_err(|error| match error {
                 ZipError::UnsupportedArchive(detail) => unreadable(method, detail),
-                error => io::Error::other(error),
+                error => unwrapped(error),
             })?;
             read_to(claimed_bytes, file)?
         };
@@ -218,6 +243,35 @@ impl Archives {
             let message = "its length is not what the archive claims";
             Err(io::Error::new(io::ErrorKind::InvalidData, message))
         }
+    }
+}
+
+impl Packed {
+    /// The archive with a cursor of its own; the index is shared. Of a store the member comes along, read at once.
+    fn reader_of(&self, member: &Member) -> io::Result<ZipArchive<SharedFile>> {
+        let num = member.range.end.saturating_sub(member.range.start);
+        let along = if self.file.is_remote() && num <= max_packed_bytes(member.bytes) {
+            Some(self.handover.window(&self.file, member.range.start, num)?)
+        } else {
+            None
+        };
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        self.handover.lock().member = along;
+        Ok(index.clone())
+    }
+}
+
+/// The most that a member of this length takes with its header. What claims more is read piece by piece, so that no crafted
+/// directory fills the memory.
+fn max_packed_bytes(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 64).saturating_add(MIN_WINDOW_BYTES)
+}
+
+/// An error of the crate; one of reading as it was.
+fn unwrapped(error: ZipError) -> io::Error {
+    match error {
+        ZipError::Io(error) => error,
+        error => io::Error::other(error),
     }
 }
 
@@ -243,34 +297,137 @@ fn unreadable(method: CompressionMethod, detail: &str) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, message)
 }
 
-/// Parent folders of a path, nearest first.
-fn folders_of(path: &str) -> impl Iterator<Item = String> {
-    let slashes = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
-    slashes.collect::<Vec<_>>().into_iter()
+/// A file shared by threads: each clone has its own cursor.
+#[derive(Debug)]
+struct SharedFile {
+    file: StoreFile,
+    position: u64,
+    /// Where the cursor was last set.
+    sought: u64,
+    /// What was read last of a store.
+    window: Window,
+    handover: Arc<Handover>,
 }
 
-/// A file shared by threads: each clone has its own cursor.
-#[derive(Debug, Clone)]
-struct SharedFile {
-    file: Arc<File>,
-    len: u64,
-    position: u64,
+/// Bytes of a file from a position on.
+#[derive(Debug, Clone, Default)]
+struct Window {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    /// The bytes from a position on, if it has any.
+    fn bytes_at(&self, position: u64) -> Option<&[u8]> {
+        let skipped = usize::try_from(position.checked_sub(self.start)?).ok()?;
+        self.bytes.get(skipped..).filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// Between an archive and its reader, which the crate owns.
+#[derive(Debug)]
+struct Handover {
+    said: Mutex<Said>,
+    outage: Outage,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    /// Members are listed. The crate looks at the local header of each then, for what the directory has too: the reader
+    /// has an empty one everywhere, where each would be a request.
+    is_listing: bool,
+    /// For the next clone.
+    member: Option<Window>,
+}
+
+impl Handover {
+    fn new(outage: Outage) -> Self {
+        Self {
+            said: Mutex::default(),
+            outage,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of a file in a store.
+    fn window(&self, file: &StoreFile, start: u64, num: u64) -> io::Result<Window> {
+        let bytes = file.bytes(start, num as usize);
+        match bytes {
+            Ok(bytes) => Ok(Window { start, bytes }),
+            Err(error) => {
+                self.outage.note(&error);
+                Err(error)
+            }
+        }
+    }
 }
 
 impl SharedFile {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        Ok(Self {
-            len: file.metadata()?.len(),
-            file: Arc::new(file),
+    fn new(file: StoreFile, handover: Arc<Handover>) -> Self {
+        Self {
+            file,
             position: 0,
-        })
+            sought: 0,
+            window: Window::default(),
+            handover,
+        }
+    }
+
+    /// Bytes of an empty local header where the cursor was set.
+    fn read_header(&self, buffer: &mut [u8]) -> usize {
+        for (position, byte) in (self.position..).zip(buffer.iter_mut()) {
+            let in_header = usize::try_from(position.saturating_sub(self.sought)).ok();
+            let in_signature = in_header.and_then(|place| LOCAL_HEADER_SIGNATURE.get(place));
+            *byte = in_signature.copied().unwrap_or_default();
+        }
+        buffer.len()
+    }
+
+    /// Bytes of a store, a piece at a time; pieces that follow each other grow.
+    fn read_window(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.position >= self.file.len() {
+            return Ok(0);
+        }
+        if self.window.bytes_at(self.position).is_none() {
+            let read_bytes = self.window.bytes.len() as u64;
+            let (start, num) = if read_bytes > 0 && self.position == self.window.start + read_bytes {
+                (
+                    self.position,
+                    (2 * read_bytes).clamp(MIN_WINDOW_BYTES, MAX_WINDOW_BYTES),
+                )
+            } else {
+                // What is looked for from the end on, step by step, is in the same piece.
+                (self.position - self.position % MIN_WINDOW_BYTES, MIN_WINDOW_BYTES)
+            };
+            let num = num.min(self.file.len() - start);
+            self.window = self.handover.window(&self.file, start, num)?;
+        }
+        let found = self.window.bytes_at(self.position).unwrap_or_default();
+        let num = found.len().min(buffer.len());
+        buffer[..num].copy_from_slice(&found[..num]);
+        Ok(num)
+    }
+}
+
+impl Clone for SharedFile {
+    fn clone(&self) -> Self {
+        Self {
+            window: self.handover.lock().member.take().unwrap_or_default(),
+            ..Self::new(self.file.clone(), Arc::clone(&self.handover))
+        }
     }
 }
 
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let num_read = local_file::read_at(&self.file, buffer, self.position)?;
+        let num_read = match &self.file {
+            StoreFile::Local { .. } => self.file.read_at(buffer, self.position)?,
+            StoreFile::Remote(_) if self.handover.lock().is_listing => self.read_header(buffer),
+            StoreFile::Remote(_) => self.read_window(buffer)?,
+        };
         self.position += num_read as u64;
         Ok(num_read)
     }
@@ -280,12 +437,15 @@ impl Seek for SharedFile {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let (start, offset) = match to {
             SeekFrom::Start(position) => (position, 0),
-            SeekFrom::End(offset) => (self.len, offset),
+            SeekFrom::End(offset) => (self.file.len(), offset),
             SeekFrom::Current(offset) => (self.position, offset),
         };
         self.position = start
             .checked_add_signed(offset)
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        if !matches!(to, SeekFrom::Current(_)) {
+            self.sought = self.position;
+        }
         Ok(self.position)
     }
 }

@@ -1,6 +1,7 @@
 //! [`FolderAssets`]: gives an importer access to the files a mesh refers to, and to no others.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct FolderAssets {
     left_bytes: Cell<u64>,
     /// Hash over names and content of all assets read; `None` if none.
     read: RefCell<Option<Sha256>>,
+    /// What was read before it is asked for, by the path in the source.
+    ahead: RefCell<BTreeMap<PathBuf, Vec<u8>>>,
 }
 
 impl FolderAssets {
@@ -71,6 +74,15 @@ impl FolderAssets {
             limit_bytes,
             left_bytes: Cell::new(limit_bytes),
             read: RefCell::new(None),
+            ahead: RefCell::default(),
+        }
+    }
+
+    /// With files that were read already.
+    pub(crate) fn with_ahead(self, ahead: BTreeMap<PathBuf, Vec<u8>>) -> Self {
+        Self {
+            ahead: RefCell::new(ahead),
+            ..self
         }
     }
 
@@ -118,7 +130,10 @@ impl AssetResolver for FolderAssets {
         let left_bytes = self.left_bytes.get();
         let read = |path: &Path| {
             let path = normalize_within(&self.dir.join(path)).ok_or(ReadError::Outside)?;
-            let bytes = self.reader.read_asset(&path, left_bytes)?;
+            let bytes = match self.ahead.borrow_mut().remove(&path) {
+                Some(bytes) => bytes,
+                None => self.reader.read_asset(&path, left_bytes)?,
+            };
             object_reader::within(bytes, left_bytes)
         };
         let is_absent = |error: &ReadError| match error {

@@ -4,15 +4,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::{ObjectReader as _, PartTable, Source, SourceObject, Tree, listing, mesh_file, normalize_within};
+use super::{
+    ObjectReader as _, PartTable, Source, SourceObject, Tree, listing, mesh_file, normalize_within, stored,
+};
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::manifest::Manifest;
+use crate::pipeline::parallel_map;
 use crate::sha256;
 
 /// Depth limit of the search.
 const MAX_DEPTH: usize = 12;
+/// Files of a store that are read at a time to be hashed, each of which is in memory as a whole.
+const NUM_FILES_AT_A_TIME: usize = 8;
 
 impl Source {
     /// The objects of a manifest in a folder of meshes. Objects skipped before reading stay skipped; missing
@@ -27,13 +31,20 @@ impl Source {
                 path: meshes.to_owned(),
             })
         };
+        stored::refuse_secret(meshes)?;
         let mut tree = Tree::open(meshes)?;
         let first = manifest.shards.iter().find_map(|shard| shard.objects.first());
-        if first.is_some_and(|object| !tree.is_file(Path::new(&object.path)))
+        if tree.is_listed()
+            && first.is_some_and(|object| !tree.is_file(Path::new(&object.path)))
             && let Some(lone_folder) = listing::lone_folder(&tree.meshes()?.files)
         {
             tree = tree.enter(&lone_folder);
         }
+        let entries = manifest.shards.iter().flat_map(|shard| &shard.objects);
+        let paths: Vec<PathBuf> = entries
+            .filter_map(|entry| normalize_within(Path::new(&entry.path)))
+            .collect();
+        tree.look_up(&paths)?;
         let mut objects = Vec::new();
         let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
         for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
@@ -79,17 +90,15 @@ impl Source {
         objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
         Ok(Self {
-            reader: Arc::new(tree),
             publication: manifest.source.publication.clone(),
             splits: manifest.source.splits.clone(),
-            layout: manifest.source.layout.clone(),
             notes,
             classes: manifest.classes.clone(),
             objects,
             skipped: skipped.cloned().collect(),
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
             has_scanned_lengths: false,
-            place: None,
+            ..Self::of_files(manifest.source.layout.clone(), tree)
         })
     }
 }
@@ -102,17 +111,24 @@ fn find_by_hash(tree: &Tree, missing: &BTreeMap<(u64, String), usize>) -> Result
     }
     let lengths: BTreeSet<u64> = missing.keys().map(|(bytes, _)| *bytes).collect();
     let mut left = missing.clone();
+    let mut alike = Vec::new();
     for path in tree.walk(MAX_DEPTH)? {
-        let Ok(Some(bytes)) = tree.file_bytes(&path) else {
-            continue;
-        };
-        if !lengths.contains(&bytes) && !lengths.contains(&0) {
-            continue;
+        if let Ok(Some(bytes)) = tree.file_bytes(&path)
+            && (lengths.contains(&bytes) || lengths.contains(&0))
+        {
+            alike.push((path, bytes));
         }
-        let Ok(content) = tree.read(&path, bytes) else {
+    }
+    let num_threads = if tree.is_stored() { NUM_FILES_AT_A_TIME } else { 1 };
+    let hash = |idx: usize| {
+        let (path, bytes) = &alike[idx];
+        tree.read(path, *bytes).ok().map(sha256::of_bytes)
+    };
+    let hashes = parallel_map(num_threads, alike.len(), hash, || {})?;
+    for ((path, bytes), sha256) in alike.into_iter().zip(hashes) {
+        let Some(sha256) = sha256 else {
             continue;
         };
-        let sha256 = sha256::of_bytes(&content);
         let object_idx = left
             .remove(&(bytes, sha256.clone()))
             .or_else(|| left.remove(&(0, sha256)));

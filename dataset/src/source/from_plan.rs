@@ -3,22 +3,23 @@
 //! The folder of meshes is not listed again: the plan has the list, and each object that is needed is compared with it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ObjectReader as _, PartTable, Source, SourceObject, Tree, canonicalize_dir, mesh_file, normalize_within,
+    ObjectReader as _, PartTable, Source, SourceObject, Tree, canonicalize_mesh, mesh_file, normalize_within,
+    stored, tree,
 };
 use crate::error::{DatasetError, ManifestError, Result, SourceError};
 use crate::manifest::Manifest;
+use crate::store;
 use crate::writer::PlannedObject;
 
-/// Where a source on disk was opened.
+/// Where a source was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
-    /// Absolute, on the machine that listed it.
+    /// Absolute, on the machine that listed it; or an address, which is the same on all.
     path: String,
     form: Form,
 }
@@ -28,7 +29,12 @@ pub(crate) struct Place {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) enum Form {
     /// A folder or archives, perhaps with one folder around the whole set.
-    Tree { lone_folder: Option<PathBuf> },
+    Tree {
+        lone_folder: Option<PathBuf>,
+        /// Whether it is a folder of archives.
+        #[serde(default)]
+        has_archives: bool,
+    },
     /// A list of meshes, whose paths are relative to its folder.
     Table,
     /// A single mesh.
@@ -37,9 +43,13 @@ pub(super) enum Form {
 
 impl Place {
     pub(super) fn of(path: &Path, form: Form) -> Self {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let absolute = if store::is_url(path) {
+            path.to_owned()
+        } else {
+            std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+        };
         Self {
-            path: path.to_string_lossy().into_owned(),
+            path: absolute.to_string_lossy().into_owned(),
             form,
         }
     }
@@ -51,8 +61,16 @@ impl Place {
     /// Opens the files of the source, without a list of them.
     fn open(&self, path: &Path) -> Result<Tree> {
         match &self.form {
-            Form::Tree { lone_folder } => {
-                let tree = Tree::open(path)?;
+            Form::Tree {
+                lone_folder,
+                has_archives,
+            } => {
+                let is_folder = store::is_url(path) && !tree::is_archive(path);
+                let tree = match (is_folder, has_archives) {
+                    (true, true) => Tree::open_archives_in(path)?,
+                    (true, false) => Tree::unlisted(path)?,
+                    (false, _) => Tree::open(path)?,
+                };
                 match lone_folder {
                     None => Ok(tree),
                     Some(folder) => match normalize_within(folder) {
@@ -61,16 +79,21 @@ impl Place {
                     },
                 }
             }
-            Form::Table => {
-                let folder = path.parent().unwrap_or(Path::new(""));
-                Ok(Tree::of_folder(canonicalize_dir(folder, "open the source")?))
-            }
+            Form::Table => Tree::unlisted(path.parent().unwrap_or(Path::new(""))),
             Form::Mesh => {
-                let mesh = path
-                    .canonicalize()
-                    .map_err(DatasetError::io("open the mesh", path))?;
+                let mesh = canonicalize_mesh(path)?;
                 Ok(Tree::of_mesh_folder(mesh.parent().unwrap_or(Path::new(""))).0)
             }
+        }
+    }
+}
+
+impl Form {
+    /// A folder without another around it.
+    pub(super) fn tree() -> Self {
+        Self::Tree {
+            lone_folder: None,
+            has_archives: false,
         }
     }
 }
@@ -87,12 +110,18 @@ impl Source {
         planned: Vec<PlannedObject>,
     ) -> Result<Self> {
         let path = path.unwrap_or(Path::new(&place.path));
-        if !path.exists() {
+        stored::refuse_secret(path)?;
+        if !store::is_url(path) && !path.exists() {
             let detail =
                 "there is no such folder or file; name its place on this machine with --source".to_owned();
             return Err(mismatch(path, detail));
         }
         let tree = place.open(path)?;
+        let paths: Vec<PathBuf> = planned
+            .iter()
+            .filter_map(|object| normalize_within(Path::new(&object.path)))
+            .collect();
+        tree.look_up(&paths)?;
         let damaged = |detail: String| {
             DatasetError::Manifest(ManifestError::Plan {
                 detail,
@@ -143,7 +172,7 @@ impl Source {
             classes: manifest.classes.clone(),
             objects,
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
-            ..Self::empty(manifest.source.layout.clone(), Arc::new(tree))
+            ..Self::of_files(manifest.source.layout.clone(), tree)
         })
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! A database, a tar file or meshes made on the fly, from outside of the crate (`dataset/examples/own_source.rs`): list
 //! the objects as [`ListedObject`]s, implement [`ObjectReader`] to read one by its path, and pass both to
-//! [`Source::from_reader`]. Folders and archives are read through the same trait. [`build`](crate::build()) and
+//! [`Source::from_reader`]. Folders and archives, on a disk or in an object store, are read through the same trait. [`build`](crate::build()) and
 //! [`plan`](crate::plan()) take the source like any other. [`rebuild`](crate::rebuild()) and
 //! [`relight_from_meshes`](crate::relight_from_meshes) find meshes by path or hash in a folder, into which the files have
 //! to be written first.
@@ -25,11 +25,16 @@ mod mesh_file;
 mod modelnet;
 mod objaverse;
 mod object_reader;
+mod outage;
 mod part_table;
+mod path_index;
+mod read_ahead;
+mod referenced;
 mod shapenet;
 mod shrec16;
 mod split_list;
 mod split_ratios;
+mod stored;
 mod table;
 mod tree;
 mod walk;
@@ -50,7 +55,10 @@ pub(crate) use from_plan::Place;
 use listing::Listing;
 pub(crate) use mesh_file::{content, expected_bytes, format_of, is_readable, is_unreadable, stem};
 pub use object_reader::{ListedObject, ObjectReader, ReadError};
+use outage::Outage;
 pub use part_table::PartTable;
+pub(crate) use read_ahead::ReadAhead;
+pub(crate) use referenced::MeshFiles;
 pub(crate) use shrec16::{UNLABELED, synsets_in};
 pub(crate) use split_list::SplitList;
 pub use split_ratios::SplitRatios;
@@ -61,7 +69,7 @@ pub(crate) use walk::{Links, Walk, walk};
 use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::manifest::{SkipReason, SkippedObject, SourceDescription};
 use crate::schema::{ObjectId, Split};
-use crate::sha256;
+use crate::{sha256, store};
 
 /// Default split list in the source folder.
 const SPLITS_FILE_NAME: &str = "split.csv";
@@ -155,6 +163,8 @@ pub struct Source {
     has_scanned_lengths: bool,
     /// Where others find it; `None` for a source of one's own.
     place: Option<Place>,
+    /// Set if its files are in an object store, where reading is waiting: their folder, and what was noted of the store.
+    store: Option<(PathBuf, Outage)>,
 }
 
 /// What is found in a source, before names and paths are checked.
@@ -186,14 +196,16 @@ impl Candidate {
 }
 
 impl Source {
-    /// Scans a folder, a zip archive or a folder of archives; reads a table, for [`Layout::Csv`]; or takes a single mesh.
+    /// Scans a folder, a zip archive or a folder of archives; reads a table, for [`Layout::Csv`]; or takes a single mesh. The
+    /// path may be an address in an object store. A web server has no lists: of one, a table, an archive or a mesh is taken.
     ///
     /// Every mesh of a folder or archive becomes an object or is [skipped](Self::skipped) with a reason.
     ///
     /// # Errors
     /// When the source cannot be read or has no objects, or its split list or part list is malformed.
     pub fn open(path: &Path, options: &SourceOptions) -> Result<Self> {
-        let is_plain_file = path.is_file() && !tree::is_archive(path);
+        stored::refuse_secret(path)?;
+        let is_plain_file = !tree::is_archive(path) && stored::is_file(path)?;
         if options.layout != Layout::Csv && is_plain_file && mesh_file::is_mesh(path) {
             Self::of_mesh(path, options)
         } else if options.layout == Layout::Csv || (options.layout == Layout::Auto && is_plain_file) {
@@ -204,9 +216,7 @@ impl Source {
     }
 
     fn of_mesh(path: &Path, options: &SourceOptions) -> Result<Self> {
-        let mesh = path
-            .canonicalize()
-            .map_err(DatasetError::io("open the mesh", path))?;
+        let mesh = canonicalize_mesh(path)?;
         let (tree, folder) = Tree::of_mesh_folder(mesh.parent().unwrap_or(Path::new("")));
         let in_tree = folder.join(mesh.file_name().unwrap_or_default());
         let found = Found {
@@ -218,18 +228,24 @@ impl Source {
     }
 
     fn of_table(path: &Path, options: &SourceOptions) -> Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let tree = Tree::of_folder(canonicalize_dir(folder, "open the source")?);
+        let table = table::Table::read(path)?;
+        let (tree, place) = match table::stored_root(&table)? {
+            Some(root) => (Tree::unlisted(&root)?, Place::of(&root, Form::tree())),
+            None => (
+                Tree::unlisted(path.parent().unwrap_or(Path::new("")))?,
+                Place::of(path, Form::Table),
+            ),
+        };
         let note = format!("layout {}: the source is a file", Layout::Csv);
         let found = Found {
-            candidates: table::find(path, &tree)?,
+            candidates: table::find(&table, &tree)?,
             notes: (options.layout == Layout::Auto)
                 .then_some(note)
                 .into_iter()
                 .collect(),
             ..Found::default()
         };
-        Self::resolve_found(Place::of(path, Form::Table), Layout::Csv, tree, found, options)
+        Self::resolve_found(place, Layout::Csv, tree, found, options)
     }
 
     fn of_tree(path: &Path, options: &SourceOptions) -> Result<Self> {
@@ -276,8 +292,13 @@ impl Source {
         };
         let left = listing.left_by(layout, &candidates);
         if candidates.is_empty() && left.iter().all(Candidate::is_out_of_layout) {
+            let is_nothing = matches!(&listing.tree, Tree::Stored(folder) if folder.is_empty());
             return Err(DatasetError::Source(SourceError::NoObjects {
-                detail: absence(layout, &listing),
+                detail: if is_nothing {
+                    "nothing is at this address".to_owned()
+                } else {
+                    absence(layout, &listing)
+                },
                 path: path.to_owned(),
             }));
         }
@@ -290,6 +311,7 @@ impl Source {
         };
         let form = Form::Tree {
             lone_folder: listing.lone_folder,
+            has_archives: matches!(listing.tree, Tree::Archives(_)) && !tree::is_archive(path),
         };
         Self::resolve_found(Place::of(path, form), layout, listing.tree, found, options)
     }
@@ -320,7 +342,7 @@ impl Source {
             splits: options.split_ratios.as_ref().map(ToString::to_string),
             notes,
             parts,
-            ..Self::empty(layout.to_string(), Arc::new(tree))
+            ..Self::of_files(layout.to_string(), tree)
         };
         source.resolve_all(candidates, splits);
         if let Some(split_ratios) = &options.split_ratios {
@@ -377,6 +399,16 @@ impl Source {
             parts: PartTable::default(),
             has_scanned_lengths: true,
             place: None,
+            store: None,
+        }
+    }
+
+    /// A source of the files of a tree, without an object.
+    fn of_files(layout: String, tree: Tree) -> Self {
+        let store = (tree.folder().to_owned(), tree.outage());
+        Self {
+            store: tree.is_stored().then_some(store),
+            ..Self::empty(layout, Arc::new(tree))
         }
     }
 
@@ -389,6 +421,27 @@ impl Source {
     pub(crate) fn read(&self, object: &SourceObject, limit_bytes: u64) -> io::Result<Vec<u8>> {
         let bytes = self.reader.read(object.path_on_disk(), limit_bytes)?;
         Ok(object_reader::within(bytes, limit_bytes)?)
+    }
+
+    /// Whether its files are in an object store, where many at a time are asked for.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Refuses to go on where a store did not give a file that should be there, which says nothing of the mesh.
+    ///
+    /// # Errors
+    /// What the store said first.
+    pub(crate) fn check_store(&self) -> Result<()> {
+        match &self.store {
+            Some((path, outage)) if outage.get().is_some() => {
+                Err(DatasetError::Source(SourceError::Outage {
+                    detail: outage.get().unwrap_or_default().to_owned(),
+                    path: path.clone(),
+                }))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Length of the mesh when this source was scanned; `None` if it was not, or the length is unknown.
@@ -724,6 +777,15 @@ fn canonicalize_dir(folder: &Path, action: &'static str) -> Result<PathBuf> {
         folder
     };
     folder.canonicalize().map_err(DatasetError::io(action, folder))
+}
+
+/// Canonical path of a mesh; its address, if it is in a store.
+fn canonicalize_mesh(path: &Path) -> Result<PathBuf> {
+    if store::is_url(path) {
+        return Ok(path.to_owned());
+    }
+    path.canonicalize()
+        .map_err(DatasetError::io("open the mesh", path))
 }
 
 /// Lexically normalizes a relative path; `None` if it leaves its base folder.

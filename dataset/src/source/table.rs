@@ -1,5 +1,6 @@
 //! Layout `csv`: a table, CSV or Parquet, with columns `path` and `category` and optionally `split` and `id`.
-//! Paths are relative to the table's folder, or absolute, and must stay within it; they may be written with backslashes.
+//! Paths are relative to the table's folder, or absolute, and must stay within it; they may be written with backslashes. Or
+//! they are addresses in one bucket or web server; then the folder that all are in is the source.
 //! Cells are separated by commas, semicolons or tabs; text is UTF-8, or UTF-16 with a byte order mark.
 
 use std::collections::BTreeMap;
@@ -11,21 +12,23 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_schema::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Candidate, Tree, mesh_file, normalize_within};
+use super::{Candidate, Tree, mesh_file, normalize_within, stored};
 use crate::error::{DatasetError, NameError, Result, SourceError};
-use crate::local_file;
 use crate::manifest::SkipReason;
 use crate::schema::{ObjectId, Split};
+use crate::store;
 
 /// Size limit, about a million rows.
 const MAX_TABLE_BYTES: u64 = 1 << 28;
 
-pub(super) fn find(path: &Path, tree: &Tree) -> Result<Vec<Candidate>> {
-    let table = Table::read(path)?;
+pub(super) fn find(table: &Table, tree: &Tree) -> Result<Vec<Candidate>> {
     let path_column = table.column(&["path"])?;
     let category_column = table.column(&["category", "label", "class"])?;
     let split_column = table.column(&["split"]).ok();
     let id_column = table.column(&["id"]).ok();
+    let cells = table.rows.iter().filter_map(|(_, row)| row.get(path_column));
+    let paths: Vec<PathBuf> = cells.filter_map(|cell| lexical_path(cell, tree)).collect();
+    tree.look_up(&paths)?;
     let mut candidates = Vec::new();
     for (line, row) in &table.rows {
         let cell = |column: usize| row.get(column).unwrap_or_default();
@@ -62,6 +65,46 @@ pub(super) fn find(path: &Path, tree: &Tree) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
+/// The folder in a store that all paths of a table are addresses in; `None` if the first one is no address.
+///
+/// # Errors
+/// When the addresses are in several buckets, or one has a secret in it.
+pub(super) fn stored_root(table: &Table) -> Result<Option<PathBuf>> {
+    let path_column = table.column(&["path"])?;
+    let mut root: Option<PathBuf> = None;
+    for (line, row) in &table.rows {
+        let address = Path::new(row.get(path_column).unwrap_or_default());
+        if !store::is_url(address) {
+            if root.is_none() {
+                return Ok(None);
+            }
+            continue;
+        }
+        stored::refuse_secret(address)?;
+        let folder = address.parent().unwrap_or(address);
+        let common = match &root {
+            Some(root) => root.ancestors().find(|root| folder.starts_with(root)),
+            None => Some(folder),
+        };
+        let common = common.filter(|common| store::is_url(common) && common.components().count() > 1);
+        let several = || {
+            let message = "the paths are in several buckets; make a table of each".to_owned();
+            table.malformed(*line, message)
+        };
+        root = Some(common.ok_or_else(several)?.to_owned());
+    }
+    Ok(root)
+}
+
+/// The path of a cell in the tree by its letters alone; `None` if it leads out of it.
+fn lexical_path(cell: &str, tree: &Tree) -> Option<PathBuf> {
+    match Path::new(cell).strip_prefix(tree.folder()) {
+        Ok(inside) => normalize_within(inside),
+        Err(_) if store::is_url(Path::new(cell)) => None,
+        Err(_) => normalize_within(Path::new(&cell.replace('\\', "/"))),
+    }
+}
+
 /// Class per object, from a table with the columns `id` and `category`.
 ///
 /// # Errors
@@ -89,6 +132,11 @@ pub(crate) fn read_classes(path: &Path) -> Result<BTreeMap<ObjectId, String>> {
 /// The path of a cell, relative to the tree where it leads into it.
 fn path_in_tree(cell: &str, tree: &Tree) -> PathBuf {
     let as_written = PathBuf::from(cell);
+    if store::is_url(&as_written) {
+        let inside = as_written.strip_prefix(tree.folder()).map(Path::to_owned);
+        // Into another tree, as `..` is.
+        return inside.unwrap_or_else(|_| Path::new("..").join(as_written));
+    }
     if tree.is_file(&as_written) && as_written.is_relative() {
         return as_written;
     }
@@ -120,8 +168,8 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes = local_file::read_bounded(path, MAX_TABLE_BYTES)
-            .map_err(DatasetError::io("read the table", path))?;
+        let bytes =
+            store::read_bounded(path, MAX_TABLE_BYTES).map_err(DatasetError::io("read the table", path))?;
         Self::parse(bytes, path.to_owned())
     }
 

@@ -1,4 +1,4 @@
-//! [`Tree`]: files of a source, in a folder or in zip archives read in place.
+//! [`Tree`]: files of a source, in a folder or in zip archives read in place, on a disk or in an object store.
 //!
 //! All paths are relative to the tree and cannot leave it.
 
@@ -12,15 +12,18 @@ use unicode_normalization::UnicodeNormalization as _;
 use walkdir::WalkDir;
 
 use super::archive::Archives;
+use super::outage::Outage;
+use super::stored::{self, StoredFolder};
 use super::walk::{Links, Walk, is_clutter, walk};
 use super::{DirEntry, ObjectReader, ReadError, canonicalize_dir, mesh_file, normalize_within};
 use crate::error::{DatasetError, Result};
-use crate::local_file;
+use crate::{local_file, store};
 
 /// A folder or archives.
 #[derive(Debug, Clone)]
 pub(super) enum Tree {
     Folder(Folder),
+    Stored(StoredFolder),
     Archives(Arc<Archives>),
 }
 
@@ -35,7 +38,19 @@ pub(super) struct Folder {
 }
 
 /// Names of folders for textures beside a mesh's folder, in lower case.
-pub(super) const TEXTURE_FOLDERS: [&str; 6] = ["images", "maps", "materials", "texture", "textures", "tex"];
+const TEXTURE_FOLDERS: [&str; 6] = ["images", "maps", "materials", "texture", "textures", "tex"];
+
+/// Names of folders for textures as they are written.
+pub(super) fn texture_folders() -> impl Iterator<Item = String> {
+    TEXTURE_FOLDERS.iter().flat_map(|name| {
+        let (first, rest) = name.split_at(1);
+        [
+            (*name).to_owned(),
+            first.to_uppercase() + rest,
+            name.to_uppercase(),
+        ]
+    })
+}
 
 impl Tree {
     /// A folder on disk, by its canonical path.
@@ -47,18 +62,29 @@ impl Tree {
         })
     }
 
-    /// What is given with a single mesh, by the canonical path of its folder: that folder, and the folders for textures
+    /// A folder of which files are read by their names: on a disk, or in a store, where it is not listed.
+    ///
+    /// # Errors
+    /// When a folder on a disk does not exist.
+    pub(super) fn unlisted(folder: &Path) -> Result<Self> {
+        if store::is_url(folder) {
+            return Ok(Self::Stored(StoredFolder::unlisted(folder)));
+        }
+        Ok(Self::of_folder(canonicalize_dir(folder, "open the source")?))
+    }
+
+    /// What is given with a single mesh, by the canonical path or the address of its folder: that folder, and the folders for textures
     /// beside it, as in `ShapeNet` (`models` and `images`). Also the path of the folder in this tree.
     pub(super) fn of_mesh_folder(folder: &Path) -> (Self, PathBuf) {
+        if store::is_url(folder) {
+            let (stored, folder) = StoredFolder::of_mesh_folder(folder);
+            return (Self::Stored(stored), folder);
+        }
         let (Some(root), Some(name)) = (folder.parent(), folder.file_name()) else {
             return (Self::of_folder(folder.to_owned()), PathBuf::new());
         };
         let mut given = vec![folder.to_owned()];
-        for name in TEXTURE_FOLDERS {
-            let (first, rest) = name.split_at(1);
-            let capitalized = first.to_uppercase() + rest;
-            given.extend([name.to_owned(), capitalized, name.to_uppercase()].map(|name| root.join(name)));
-        }
+        given.extend(texture_folders().map(|name| root.join(name)));
         let tree = Self::Folder(Folder {
             root: root.to_owned(),
             given,
@@ -78,13 +104,20 @@ impl Tree {
                     root: inner,
                 })
             }
+            Self::Stored(folder) => Self::Stored(folder.enter(lone_folder)),
             // It was entered when the archive was opened.
             archives @ Self::Archives(_) => archives,
         }
     }
 
     /// Opens a folder, an archive, or a folder that holds archives and no mesh.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        if store::is_url(path) {
+            return Self::open_stored(path);
+        }
         let root = canonicalize_dir(path, "open the source")?;
         if is_archive(&root) && root.is_file() {
             return Archives::open(std::slice::from_ref(&root), None).map(Self::from_archives);
@@ -103,14 +136,84 @@ impl Tree {
         Ok(Self::of_folder(root))
     }
 
+    /// A web server has no list of a folder.
+    fn open_stored(path: &Path) -> Result<Self> {
+        if is_archive(path) && stored::is_file(path)? {
+            return Archives::open(&[path.to_owned()], None).map(Self::from_archives);
+        }
+        if !store::can_list(path)? {
+            return Self::unlisted(path);
+        }
+        let folder = Self::Stored(StoredFolder::list(path)?);
+        let has_archives = folder
+            .entries(Path::new(""))?
+            .iter()
+            .any(|entry| !entry.is_dir && is_archive(Path::new(&entry.name)));
+        if has_archives && folder.meshes()?.files.is_empty() {
+            return Self::open_archives_in(path);
+        }
+        Ok(folder)
+    }
+
+    /// Opens the archives of a folder in a store.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub(super) fn open_archives_in(path: &Path) -> Result<Self> {
+        let folder = StoredFolder::unlisted(path);
+        let entries = folder.entries(Path::new(""));
+        let mut archives: Vec<PathBuf> = entries
+            .into_iter()
+            .filter(|entry| !entry.is_dir && !is_clutter(&entry.name))
+            .map(|entry| path.join(entry.name))
+            .filter(|path| is_archive(path))
+            .collect();
+        archives.sort();
+        Archives::open(&archives, Some(path.to_owned())).map(Self::from_archives)
+    }
+
     fn from_archives(archives: Archives) -> Self {
         Self::Archives(Arc::new(archives))
+    }
+
+    /// Asks a store for these files at once, many at a time, where it is not listed.
+    ///
+    /// # Errors
+    /// When none of them can be asked for.
+    pub(super) fn look_up(&self, paths: &[PathBuf]) -> Result<()> {
+        match self {
+            Self::Stored(folder) => folder.look_up(paths),
+            Self::Folder(_) | Self::Archives(_) => Ok(()),
+        }
+    }
+
+    /// Whether it knows all its files.
+    pub(super) fn is_listed(&self) -> bool {
+        match self {
+            Self::Stored(folder) => folder.is_listed(),
+            Self::Folder(_) | Self::Archives(_) => true,
+        }
+    }
+
+    /// Whether its files are in a store.
+    pub(super) fn is_stored(&self) -> bool {
+        store::is_url(self.folder())
+    }
+
+    /// What was noted of its store.
+    pub(super) fn outage(&self) -> Outage {
+        match self {
+            Self::Folder(_) => Outage::default(),
+            Self::Stored(folder) => folder.outage().clone(),
+            Self::Archives(archives) => archives.outage().clone(),
+        }
     }
 
     /// The root folder, or the folder of the archives.
     pub(super) fn folder(&self) -> &Path {
         match self {
             Self::Folder(folder) => &folder.root,
+            Self::Stored(folder) => folder.root(),
             Self::Archives(archives) => archives.folder(),
         }
     }
@@ -119,6 +222,7 @@ impl Tree {
     pub(super) fn entries(&self, dir: &Path) -> Result<Vec<DirEntry>> {
         match self {
             Self::Folder(folder) => read_dir_sorted(&folder.root.join(dir)),
+            Self::Stored(folder) => Ok(folder.entries(dir)),
             Self::Archives(archives) => Ok(archives.entries(dir)),
         }
     }
@@ -135,11 +239,8 @@ impl Tree {
                     .filter_map(|entry| entry.file_name().into_string().ok())
                     .collect()
             }
-            Self::Archives(archives) => archives
-                .entries(dir)
-                .into_iter()
-                .map(|entry| entry.name)
-                .collect(),
+            Self::Stored(folder) => names_of(folder.entries(dir)),
+            Self::Archives(archives) => names_of(archives.entries(dir)),
         }
     }
 
@@ -148,6 +249,7 @@ impl Tree {
     pub(super) fn walk(&self, max_depth: usize) -> Result<Vec<PathBuf>> {
         let folder = match self {
             Self::Folder(folder) => folder,
+            Self::Stored(folder) => return Ok(folder.walk(max_depth)),
             Self::Archives(archives) => return Ok(archives.walk(max_depth)),
         };
         let root = &folder.root;
@@ -188,8 +290,9 @@ impl Tree {
     pub(super) fn files(&self, is_wanted: &dyn Fn(&Path) -> bool) -> Result<Walk> {
         let root = match self {
             Self::Folder(folder) => &folder.root,
+            Self::Stored(folder) => return folder.files(is_wanted),
             Self::Archives(archives) => {
-                let mut files = archives.walk(usize::MAX - 1);
+                let mut files = archives.walk(usize::MAX);
                 files.retain(|path| is_wanted(path));
                 // Strings are sorted otherwise than paths.
                 files.sort();
@@ -218,6 +321,7 @@ impl Tree {
     pub(super) fn is_file(&self, path: &Path) -> bool {
         match self {
             Self::Folder(folder) => folder.root.join(path).is_file(),
+            Self::Stored(folder) => folder.is_file(path),
             Self::Archives(archives) => archives.is_file(path),
         }
     }
@@ -225,6 +329,7 @@ impl Tree {
     pub(super) fn is_dir(&self, path: &Path) -> bool {
         match self {
             Self::Folder(folder) => folder.root.join(path).is_dir(),
+            Self::Stored(folder) => folder.is_dir(path),
             Self::Archives(archives) => archives.is_dir(path),
         }
     }
@@ -236,6 +341,14 @@ impl Tree {
         action: &'static str,
         limit_bytes: u64,
     ) -> Result<Option<Vec<u8>>> {
+        if let Self::Stored(folder) = self {
+            let read = folder.read_list(path, limit_bytes);
+            let read = read.map_err(DatasetError::io(action, &folder.root().join(path)))?;
+            return match (read, folder.around()) {
+                (None, Some(around)) => Self::Stored(around).read_list(path, action, limit_bytes),
+                (read, _) => Ok(read),
+            };
+        }
         if self.is_file(path) {
             let read = self.read(path, limit_bytes).map(Some);
             return read.map_err(|error| DatasetError::io(action, &self.folder().join(path))(error.into()));
@@ -254,7 +367,12 @@ impl Tree {
             let around = folder.around.as_ref();
             around.is_some_and(|around| around.join(path).is_file())
         };
-        self.is_file(path) || matches!(self, Self::Folder(folder) if is_around(folder))
+        self.is_file(path)
+            || match self {
+                Self::Folder(folder) => is_around(folder),
+                Self::Stored(folder) => folder.around().is_some_and(|around| around.is_file(path)),
+                Self::Archives(_) => false,
+            }
     }
 
     /// The file of this name in any Unicode normalization: macOS writes an umlaut as two characters.
@@ -273,16 +391,24 @@ impl ObjectReader for Tree {
         let path = normalize_within(path).ok_or(ReadError::Outside)?;
         match self {
             Self::Folder(folder) => Ok(local_file::read_bounded(&folder.inside(&path)?, limit_bytes)?),
+            Self::Stored(folder) => folder.read(&path, limit_bytes),
             Self::Archives(archives) => Ok(archives.read(&path, limit_bytes)?),
         }
     }
 
     /// Looks for the file in any case if there is none of this very name.
     fn read_asset(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
-        match self.read(path, limit_bytes) {
+        let read = |path: &Path| match self {
+            Self::Stored(folder) => {
+                let path = normalize_within(path).ok_or(ReadError::Outside)?;
+                folder.read_asset(&path, limit_bytes)
+            }
+            Self::Folder(_) | Self::Archives(_) => self.read(path, limit_bytes),
+        };
+        match read(path) {
             Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                 match find_folded(self, path, &str::to_lowercase) {
-                    Some(path) => self.read(&path, limit_bytes),
+                    Some(path) => read(&path),
                     None => Err(error.into()),
                 }
             }
@@ -309,6 +435,7 @@ impl ObjectReader for Tree {
                     Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into())
                 }
             }
+            Self::Stored(folder) => Ok(Some(folder.state(path)?.bytes)),
             Self::Archives(archives) => Ok(Some(archives.file_bytes(path)?)),
         }
     }
@@ -316,6 +443,7 @@ impl ObjectReader for Tree {
     fn changed(&self, path: &Path) -> Option<SystemTime> {
         match self {
             Self::Folder(folder) => local_file::changed(&folder.inside(path).ok()?),
+            Self::Stored(folder) => folder.changed(path),
             Self::Archives(archives) => archives.last_change(),
         }
     }
@@ -330,9 +458,14 @@ impl ObjectReader for Tree {
                     .filter_map(|entry| local_file::changed(entry.path()))
                     .max()
             }
+            Self::Stored(folder) => folder.last_change(),
             Self::Archives(archives) => archives.last_change(),
         }
     }
+}
+
+fn names_of(entries: Vec<DirEntry>) -> Vec<String> {
+    entries.into_iter().map(|entry| entry.name).collect()
 }
 
 /// The file whose names are equal after `fold`, such as lower case; the first match in sorted order.

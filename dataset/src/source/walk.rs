@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// File in a folder of rendered views, whose depth arrays would be taken for points.
-const VIEWS_FILE_NAME: &str = "views.json";
+pub(super) const VIEWS_FILE_NAME: &str = "views.json";
 /// Names that systems and tools leave among files, in lower case; as hidden files they count for nothing.
 const CLUTTER: [&str; 7] = [
     "$recycle.bin",

@@ -22,6 +22,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+#[cfg(feature = "build")]
+use std::time::SystemTime;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,6 +38,8 @@ use remote::{Location, RemoteFile, Upload, Version};
 
 pub(crate) use file_cache::{FileCache, SharedFile};
 pub(crate) use url::is_url;
+#[cfg(feature = "build")]
+pub(crate) use url::{is_bucket, without_secret};
 
 /// How long to wait for another build to release its lock.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,6 +55,55 @@ const CHUNK_BYTES: usize = 1 << 23;
 pub(crate) struct DirEntry {
     pub(crate) name: String,
     pub(crate) bytes: u64,
+}
+
+/// What a store knows of a file without reading it.
+#[cfg(feature = "build")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileState {
+    pub(crate) bytes: u64,
+    /// When it last changed; `None` if the store does not tell. Of an object with a tag, the fraction of the second stands for
+    /// the tag, so that another time is another object even where a store counts whole seconds.
+    pub(crate) changed: Option<SystemTime>,
+}
+
+/// A time of the same second whose microseconds, which file systems keep, stand for a state.
+#[cfg(feature = "build")]
+pub(crate) fn time_of_state(changed: SystemTime, state: impl AsRef<[u8]>) -> SystemTime {
+    let since_epoch = changed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let hash = sha256::of_bytes(state);
+    let micros = u64::from_str_radix(&hash[..8], 16).expect("a hash is hexadecimal") % 1_000_000;
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs()) + Duration::from_micros(micros)
+}
+
+/// All files below the folder of a URL, by their paths in it, in any order; paths that lead out of it do not exist in stores.
+///
+/// # Errors
+/// When the folder is on a disk or a web server, or its store cannot be listed.
+#[cfg(feature = "build")]
+pub(crate) fn list_all(dir: &Path, on_file: &mut dyn FnMut(String, FileState)) -> Result<()> {
+    let listed = match Location::at(dir) {
+        Ok(Some(location)) => location.list_all(on_file),
+        Ok(None) => Err(io::ErrorKind::Unsupported.into()),
+        Err(e) => Err(e),
+    };
+    listed.map_err(DatasetError::io("list", dir))
+}
+
+/// Length and last change of a file.
+#[cfg(feature = "build")]
+pub(crate) fn state(path: &Path) -> io::Result<FileState> {
+    if let Some(location) = Location::at(path)? {
+        return location.state();
+    }
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok(FileState {
+        bytes: metadata.len(),
+        changed: local_file::changed(path),
+    })
 }
 
 /// Direct entries of a folder, with a trailing slash for folders; empty if the folder does not exist.
@@ -194,6 +247,11 @@ impl StoreFile {
         let len = file.metadata()?.len();
         let file = Arc::new(file);
         Ok(Self::Local { file, len })
+    }
+
+    #[cfg(feature = "build")]
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
     }
 
     /// Length in bytes.

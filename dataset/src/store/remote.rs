@@ -14,6 +14,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+#[cfg(feature = "build")]
+use std::time::SystemTime;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,6 +23,9 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::http::HttpBuilder;
+#[cfg(feature = "build")]
+use object_store::list::PaginatedListOptions;
+use object_store::list::PaginatedListStore;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path as Key;
 use object_store::{
@@ -31,6 +36,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::block_cache::{BLOCK_BYTES, BlockCache, ObjectVersion};
 use super::{DirEntry, url};
+#[cfg(feature = "build")]
+use super::{FileState, time_of_state};
 use crate::atomic_file::{attempt_suffix, complete_name};
 
 /// Size of an upload part, which is buffered in memory; larger files use multipart uploads.
@@ -62,15 +69,20 @@ pub(super) struct Location {
 struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// The same store; `None` for a web server.
-    uploads: Option<Arc<dyn MultipartStore>>,
+    uploads: Option<Arc<dyn Uploads>>,
     scheme: &'static str,
     name: String,
     /// Whether any request has succeeded.
     has_responded: AtomicBool,
 }
 
+/// What a store can do and a web server cannot.
+trait Uploads: MultipartStore + PaginatedListStore {}
+
+impl<T: MultipartStore + PaginatedListStore> Uploads for T {}
+
 /// Clients of a bucket, for reading and for uploads.
-type Clients = (Arc<dyn ObjectStore>, Option<Arc<dyn MultipartStore>>);
+type Clients = (Arc<dyn ObjectStore>, Option<Arc<dyn Uploads>>);
 
 impl Location {
     /// The object of a URL; `None` for local paths.
@@ -108,6 +120,43 @@ impl Location {
     /// Whether the store lists what it holds.
     pub(super) fn can_list(&self) -> bool {
         self.bucket.uploads.is_some()
+    }
+
+    /// All objects below a folder, page by page: each is retried alone, so a long list needs no luck.
+    #[cfg(feature = "build")]
+    pub(super) fn list_all(&self, on_file: &mut dyn FnMut(String, FileState)) -> io::Result<()> {
+        let uploads = self.uploads()?;
+        let folder = match self.key.as_ref() {
+            "" => String::new(),
+            key => format!("{key}/"),
+        };
+        let mut page_token = None;
+        loop {
+            let page = self.request(async |_, _| {
+                let options = PaginatedListOptions {
+                    page_token: page_token.clone(),
+                    ..PaginatedListOptions::default()
+                };
+                let prefix = Some(folder.as_str()).filter(|prefix| !prefix.is_empty());
+                uploads.list_paginated(prefix, options).await
+            })?;
+            for object in page.result.objects {
+                // An object that stands for the folder itself has its name.
+                if let Some(path) = object.location.as_ref().strip_prefix(&folder) {
+                    on_file(path.to_owned(), state_of(&object));
+                }
+            }
+            page_token = match page.page_token {
+                Some(next) => Some(next),
+                None => return Ok(()),
+            };
+        }
+    }
+
+    #[cfg(feature = "build")]
+    pub(super) fn state(&self) -> io::Result<FileState> {
+        let found = self.request(async |store, key| store.head(key).await)?;
+        Ok(state_of(&found))
     }
 
     pub(super) fn read_bounded(&self, limit_bytes: u64) -> io::Result<Vec<u8>> {
@@ -164,10 +213,10 @@ impl Location {
     }
 
     /// The client for uploads; refuses a web server.
-    fn uploads(&self) -> io::Result<&dyn MultipartStore> {
+    fn uploads(&self) -> io::Result<&dyn Uploads> {
         self.bucket.uploads.as_deref().ok_or_else(|| {
             let message = format!(
-                "{}:// is only read from; write to a folder or a bucket",
+                "{}:// is only read from, and has no list of its files; take a folder or a bucket",
                 self.bucket.scheme
             );
             io::Error::new(io::ErrorKind::Unsupported, message)
@@ -244,7 +293,8 @@ impl Location {
         .iter()
         .any(|code| text.contains(code));
         if is_bucket_missing {
-            let message = format!("there is no bucket {scheme}://{name}; create it first");
+            let message =
+                format!("there is no bucket {scheme}://{name}; create it, or see whether this is its name");
             return io::Error::other(message);
         }
         // Without credentials in the environment the client asks the instance metadata service; most machines
@@ -266,8 +316,25 @@ impl Location {
                     credentials_hint(scheme)
                 ),
             ),
+            // Asked for until the time was over: nothing is known of the object, another time may tell.
+            error if is_transient(error) => io::Error::new(io::ErrorKind::TimedOut, text.replace('\n', " ")),
             _ => io::Error::other(text.replace('\n', " ")),
         }
+    }
+}
+
+#[cfg(feature = "build")]
+fn state_of(found: &ObjectMeta) -> FileState {
+    let changed = SystemTime::from(found.last_modified);
+    // What a web server says that tells no times.
+    let tells_times = changed > SystemTime::UNIX_EPOCH;
+    let changed = match found.version.as_ref().or(found.e_tag.as_ref()) {
+        Some(tag) => time_of_state(changed, tag),
+        None => changed,
+    };
+    FileState {
+        bytes: found.size,
+        changed: tells_times.then_some(changed),
     }
 }
 
@@ -430,7 +497,7 @@ fn new_clients(scheme: &str, bucket: &str) -> object_store::Result<Clients> {
     })
 }
 
-fn reading_and_uploading<T: ObjectStore + MultipartStore>(client: T) -> Clients {
+fn reading_and_uploading<T: ObjectStore + MultipartStore + PaginatedListStore>(client: T) -> Clients {
     let client = Arc::new(client);
     (client.clone(), Some(client))
 }

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+#[cfg(feature = "build")]
+use super::FileState;
 use super::{DirEntry, url};
 
 /// An object in a store; cannot exist.
@@ -40,6 +42,16 @@ impl Location {
     }
 
     pub(super) fn list(&self) -> io::Result<Vec<DirEntry>> {
+        match self.0 {}
+    }
+
+    #[cfg(feature = "build")]
+    pub(super) fn list_all(&self, _: &mut dyn FnMut(String, FileState)) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    #[cfg(feature = "build")]
+    pub(super) fn state(&self) -> io::Result<FileState> {
         match self.0 {}
     }
 

@@ -19,6 +19,26 @@ pub(crate) fn is_url(path: &Path) -> bool {
     parse(path).is_some()
 }
 
+/// Whether the URL names a bucket or a server, and nothing in it.
+#[cfg(feature = "build")]
+pub(crate) fn is_bucket(path: &Path) -> bool {
+    parse(path).is_some_and(|url| url.key.is_empty())
+}
+
+/// A URL with a user, a password or a query, as signed ones have, without them; `None` for others. What is signed is in
+/// messages and lists wherever the URL is.
+#[cfg(feature = "build")]
+pub(crate) fn without_secret(path: &Path) -> Option<String> {
+    let ObjectUrl { scheme, bucket, key } = parse(path)?;
+    let (user, host) = bucket.rsplit_once('@').unwrap_or(("", bucket));
+    let is_web = scheme.starts_with("http");
+    let (shown, query) = match key.split_once('?') {
+        Some((shown, query)) if is_web => (shown, query),
+        _ => (key, ""),
+    };
+    (!user.is_empty() || !query.is_empty()).then(|| format!("{scheme}://{host}/{shown}"))
+}
+
 /// Parses a URL; `None` for local paths.
 pub(super) fn parse(path: &Path) -> Option<ObjectUrl<'_>> {
     let (scheme, rest) = path.to_str()?.split_once("://")?;
@@ -53,6 +73,18 @@ mod tests {
         );
         for path in ["shards", "/s3/b", "s3:/b", "./s3://b", "ftp://b/a"] {
             assert_eq!(parts(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "build")]
+    fn a_secret_is_found_and_left_out() {
+        let shown = |text: &str| without_secret(Path::new(text));
+        assert_eq!(shown("https://me:key@host/a.csv").unwrap(), "https://host/a.csv");
+        assert_eq!(shown("https://host/a.zip?X-Sig=1").unwrap(), "https://host/a.zip");
+        assert_eq!(shown("s3://key@bucket/a").unwrap(), "s3://bucket/a");
+        for plain in ["s3://bucket/what?.obj", "https://host/@a/b.obj", "a@b?c"] {
+            assert_eq!(shown(plain), None, "{plain}");
         }
     }
 }

@@ -27,6 +27,16 @@ pub enum ViewFolderError {
         #[source]
         source: io::Error,
     },
+    /// An address in an object store.
+    #[error(
+        "meshes are rendered to pictures from a local folder alone, and this is an address; copy them, or build a data set of \
+         them with `tap dataset build`: {}",
+        .path.display()
+    )]
+    Address {
+        /// Address.
+        path: PathBuf,
+    },
     /// Nothing that was asked for is a mesh.
     #[error("no mesh found ({extensions} files are meshes)")]
     NoMesh {

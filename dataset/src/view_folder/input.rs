@@ -14,6 +14,7 @@ use tap_render::import::MeshFormat;
 use super::error::{Result, ViewFolderError};
 use super::glob;
 use crate::source::{Links, Walk, is_readable, is_unreadable, stem, walk};
+use crate::store::is_url;
 
 /// A mesh to render, or a folder of views to relight.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,11 @@ pub(super) fn extensions() -> String {
 
 /// Adds all meshes of a folder, or a file whatever its name.
 fn add(path: &Path, found: &mut Vec<Found>, on_note: &mut OnNote<'_>) -> Result<()> {
+    if is_url(path) {
+        return Err(ViewFolderError::Address {
+            path: path.to_owned(),
+        });
+    }
     if !path.is_dir() {
         found.push(Found {
             path: path.to_owned(),

@@ -123,7 +123,9 @@ Examples:
   tap dataset build meshes --gbuffer --lighting textured --out shards      to relight it later
   tap dataset build meshes --no-views --split-fractions 0.8,0.2 --out shards      points and labels alone
   tap dataset build meshes --config mini-data --split-fractions 0.8,0.2 --out shards
-  tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines";
+  tap dataset build meshes --part 3/8 --out shards-3      on the third of eight machines
+  tap dataset build s3://bucket/meshes --out s3://bucket/shards
+  tap dataset build s3://bucket/ShapeNetCore.v2.zip --out shards           read in place, by ranges";
 
 /// What is built, of what, and where to.
 #[derive(Debug, Args)]
@@ -160,7 +162,7 @@ impl JobFlags {
 #[derive(Debug, Args)]
 struct SourceFlags {
     /// A folder of meshes, a zip archive or a folder of them, a mesh, or a CSV or Parquet file with the columns path and
-    /// category.
+    /// category; on a disk or in an object store (s3://, gs://, az://). Of a web server (https://) a file, not a folder.
     #[arg(value_name = "SRC")]
     source: PathBuf,
     /// Layout of the meshes: auto, shapenet, shrec16, modelnet, objaverse, folders (CATEGORY/.../MESH) or csv.

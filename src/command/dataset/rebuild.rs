@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// The manifest, or the folder that holds it.
     #[arg(value_name = "MANIFEST")]
     manifest: PathBuf,
-    /// Your copy of the meshes.
+    /// Your copy of the meshes; a folder, an archive or an address in an object store.
     #[arg(long, value_name = "SRC")]
     meshes: PathBuf,
     #[command(flatten)]

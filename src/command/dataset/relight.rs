@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// a TOML file.
     #[arg(long, value_name = "NAME|FILE.toml")]
     lighting: String,
-    /// The meshes that it was built from, to render them again.
+    /// The meshes that it was built from, to render them again; a folder or an address in an object store.
     #[arg(long, value_name = "SRC")]
     meshes: Option<PathBuf>,
     /// Folder of shards to write or to resume.

@@ -38,7 +38,7 @@ Examples:
   tap dataset unit /shared/shards --unit 3/100                    on many, in any order
   tap dataset status /shared/shards                               what is missing
   tap dataset finish /shared/shards                               once, at the end
-  tap dataset begin objaverse --split-fractions 0.9,0.1 --backend cpu --out s3://bucket/shards";
+  tap dataset begin s3://bucket/objaverse --split-fractions 0.9,0.1 --backend cpu --out s3://bucket/shards";
 
 /// Build some shards of a build that was begun, straight into its folder or bucket.
 ///
@@ -54,7 +54,8 @@ pub(super) struct UnitArguments {
     dir: PathBuf,
     #[command(flatten)]
     shards: ShardFlags,
-    /// The source, where its path on this machine is another one than where the build was begun.
+    /// The source, where its path on this machine is another one than where the build was begun; an address in an object
+    /// store is the same everywhere.
     #[arg(long, value_name = "SRC")]
     source: Option<PathBuf>,
     /// Build as far as possible where there is not enough disk space.

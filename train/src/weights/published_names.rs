@@ -60,7 +60,10 @@ fn classifier_name(name: &str) -> String {
         let (place, tensor) = rest.split_once('.')?;
         let place: usize = place.parse().ok()?;
         let (layer, part) = (place / HEAD_STEP, place % HEAD_STEP);
-        Some(format!("prediction.head.{}.{part}.{tensor}", layer.checked_mul(2)?))
+        Some(format!(
+            "prediction.head.{}.{part}.{tensor}",
+            layer.checked_mul(2)?
+        ))
     });
     // Point-M2AE and I2P-MAE have their encoder in a module of its own, but for its last norm.
     of_head.unwrap_or_else(|| format!("encoder.{}", name.strip_prefix("h_encoder.").unwrap_or(name)))
@@ -112,7 +115,11 @@ mod tests {
     #[test]
     fn networks_for_parts_get_our_prefix_once() {
         assert_eq!(
-            renamed(&["model_state_dict.convs3.weight", "model_state_dict.norm.bias", "epoch"]),
+            renamed(&[
+                "model_state_dict.convs3.weight",
+                "model_state_dict.norm.bias",
+                "epoch"
+            ]),
             [
                 "epoch",
                 "model_state_dict.segmentor.convs3.weight",
