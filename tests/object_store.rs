@@ -317,6 +317,11 @@ fn of_source<'a>(command: &'a str, src: &'a str, out: &'a str) -> Vec<&'a str> {
     .concat()
 }
 
+/// `tap dataset build` of meshes in their own colors.
+fn build_textured<'a>(src: &'a str, out: &'a str) -> Vec<&'a str> {
+    [&of_source("build", src, out)[..], &["--lighting", "textured"]].concat()
+}
+
 /// Packs a folder.
 fn zip(place: &TestDir, folder: &str, archive: &str) {
     let mut python = Command::new("python3");
@@ -370,15 +375,12 @@ fn meshes_in_a_store_give_the_bytes_of_a_disk() {
     let place = TestDir::new();
     make_meshes(&place);
     store.upload(&place, "meshes", "in/meshes");
-    fn build<'a>(src: &'a str, out: &'a str) -> Vec<&'a str> {
-        [&of_source("build", src, out)[..], &["--lighting", "textured"]].concat()
-    }
-    let local = place.run(&build("meshes", "local")).succeeds();
+    let local = place.run(&build_textured("meshes", "local")).succeeds();
     assert!(local.stdout.contains(" 2 skipped"), "{local:#?}");
     let expected = place.files("local");
     let proxy = Proxy::start(store.port, Faults::OneInFive);
     let run = |arguments: &[&str]| run_with(&place, arguments, proxy.port);
-    run(&build("s3://bucket/in/meshes/", "s3://bucket/out")).succeeds();
+    run(&build_textured("s3://bucket/in/meshes/", "s3://bucket/out")).succeeds();
     assert!(
         store.files("out/") == expected,
         "other bytes than of a folder on a disk: {:?}",
@@ -387,9 +389,9 @@ fn meshes_in_a_store_give_the_bytes_of_a_disk() {
 
     // The same set in one archive, and each category in one.
     zip(&place, "meshes", "meshes.zip");
-    place.run(&build("meshes.zip", "local-zip")).succeeds();
+    place.run(&build_textured("meshes.zip", "local-zip")).succeeds();
     store.put("in/one/meshes.zip", &fs::read(place.path("meshes.zip")).unwrap());
-    run(&build("s3://bucket/in/one/meshes.zip", "zip")).succeeds();
+    run(&build_textured("s3://bucket/in/one/meshes.zip", "zip")).succeeds();
     assert!(place.files("zip") == place.files("local-zip"), "one archive");
     fs::create_dir(place.path("packed")).unwrap();
     for category in fs::read_dir(place.path("meshes")).unwrap().map(Result::unwrap) {
@@ -401,9 +403,9 @@ fn meshes_in_a_store_give_the_bytes_of_a_disk() {
     for list in ["split.csv", "taxonomy.json"] {
         fs::copy(place.path("meshes").join(list), place.path("packed").join(list)).unwrap();
     }
-    place.run(&build("packed", "local-packed")).succeeds();
+    place.run(&build_textured("packed", "local-packed")).succeeds();
     store.upload(&place, "packed", "in/packed");
-    run(&build("s3://bucket/in/packed", "packed-out")).succeeds();
+    run(&build_textured("s3://bucket/in/packed", "packed-out")).succeeds();
     assert!(
         place.files("packed-out") == place.files("local-packed"),
         "a folder of archives"
@@ -434,9 +436,9 @@ fn meshes_in_a_store_give_the_bytes_of_a_disk() {
     }
     let mesh = "crate/a/models/model_normalized.obj";
     place
-        .run(&build(&format!("meshes/{mesh}"), "local-mesh"))
+        .run(&build_textured(&format!("meshes/{mesh}"), "local-mesh"))
         .succeeds();
-    run(&build(&format!("s3://bucket/in/meshes/{mesh}"), "mesh")).succeeds();
+    run(&build_textured(&format!("s3://bucket/in/meshes/{mesh}"), "mesh")).succeeds();
     assert!(
         place.files("mesh") == place.files("local-mesh"),
         "a mesh with its texture"
@@ -457,12 +459,12 @@ fn meshes_in_a_store_give_the_bytes_of_a_disk() {
         place.files("web-list") == place.files("local-list"),
         "a table of a web server"
     );
-    run(&build(&format!("{web}/one/meshes.zip"), "web-zip")).succeeds();
+    run(&build_textured(&format!("{web}/one/meshes.zip"), "web-zip")).succeeds();
     assert!(
         place.files("web-zip") == place.files("local-zip"),
         "an archive of a web server"
     );
-    run(&build(&format!("{web}/meshes"), "never")).fails_with(&["has no list", "table", &web]);
+    run(&build_textured(&format!("{web}/meshes"), "never")).fails_with(&["has no list", "table", &web]);
 }
 
 /// Units, rebuilding and relighting find the meshes by the address that the plan has, or by another.

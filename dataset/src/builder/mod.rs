@@ -515,13 +515,11 @@ impl BuildJob<'_> {
 
     /// Reads the mesh of an item; of a store with what it refers to.
     fn read(&self, item: usize) -> io::Result<MeshFiles> {
-        match &self.ahead {
-            Some(ahead) => ahead.take(item),
-            None => {
-                let bytes = self.source.read(self.object(item), self.max_mesh_bytes)?;
-                Ok(MeshFiles::alone(bytes))
-            }
+        if let Some(ahead) = &self.ahead {
+            return ahead.take(item);
         }
+        let bytes = self.source.read(self.object(item), self.max_mesh_bytes)?;
+        Ok(MeshFiles::alone(bytes))
     }
 
     fn size_bytes(&self, item: usize) -> u64 {
