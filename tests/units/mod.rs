@@ -270,7 +270,7 @@ fn a_mesh_that_ends_the_program_is_named_and_the_others_are_built() {
     use std::os::unix::process::ExitStatusExt as _;
     let place = TestDir::new();
     for object in ["box/a", "box/b", "box/d"] {
-        place.write(&format!("meshes/{object}.off"), CUBE);
+        place.write(&format!("meshes/{object}.obj"), CUBE);
     }
     write_heavy_mesh(&place, "meshes/box/c.stl", 4_000_000);
     let more = ["--threads", "1", "--ignore-free-space"];
