@@ -123,7 +123,10 @@ fn build_recipe(keywords: &mut Keywords<'_>) -> PyResult<BuildRecipe> {
 
 /// What there is of a data set: all of it, or the shards of a unit.
 pub(crate) fn as_dict<'py>(py: Python<'py>, out: &Path, manifest: &Manifest) -> PyResult<Bound<'py, PyDict>> {
-    let skipped = manifest.skipped.iter().map(|skipped| {
+    let all = manifest
+        .first_skipped(usize::MAX)
+        .map_err(|error| dataset_error(&error))?;
+    let skipped = all.iter().map(|skipped| {
         let dict = PyDict::new(py);
         dict.set_item("id", &skipped.id)?;
         dict.set_item("reason", skipped.reason.to_string())?;

@@ -141,10 +141,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
             layout: set.layout,
         }));
     }
-    let mut skipped = BTreeMap::new();
-    for object in &manifest.skipped {
-        *skipped.entry(object.reason).or_default() += 1;
-    }
+    let skipped = manifest.skipped_by_reason();
     Ok(Inspection {
         num_shards_planned: manifest.planned_shards().len(),
         sha256: manifest.sha256,

@@ -1,6 +1,7 @@
 //! [`report`](fn@report): mesh issues and skipped objects per category.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Serialize;
@@ -95,13 +96,14 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
             }
         }
     }
-    for skipped in &manifest.skipped {
+    manifest.visit_skipped(&mut |skipped| {
         let name = skipped.id.split_once('/').map_or("", |(category, _)| category);
         let category = categories.entry(name.to_owned()).or_default();
         for report in [category, &mut all] {
             *report.skipped.entry(skipped.reason).or_default() += 1;
         }
-    }
+        ControlFlow::Continue(())
+    })?;
     let named = |(name, category)| CategoryReport { name, ..category };
     Ok(MeshReport {
         sha256: manifest.sha256,

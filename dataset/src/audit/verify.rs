@@ -12,8 +12,8 @@ use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::feature_set::{check_feature_set, feature_sets};
 use crate::image::decode_gray_png;
 use crate::image_set::{image_set_dir, image_sets, read_image_set};
-use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
-use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
+use crate::manifest::{ListFile, Lists, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry, ShardObjects};
+use crate::pipeline::{Delivery, Limits, OneStage, num_threads, parallel_map, run};
 use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, is_thin, points_in_mask};
 use crate::schema::{MeshIssues, MeshStats, ObjectId, Sample, SampleView};
 use crate::shard::{Projection, ShardReader, ViewSelection};
@@ -130,7 +130,14 @@ pub fn verify(
             .display()
             .to_string();
         match read_image_set(dir, &name, &manifest) {
-            Ok((set_dir, set)) => sets.push((folder, set_dir, set)),
+            Ok((set_dir, set)) => {
+                let found = check_lists(&set_dir, &set).into_iter();
+                problems.extend(found.map(|problem| Problem {
+                    file: format!("{folder}/{}", problem.file),
+                    ..problem
+                }));
+                sets.push((folder, set_dir, set));
+            }
             Err(e) => problems.push(Problem {
                 file: format!("{folder}/{MANIFEST_FILE_NAME}"),
                 row: None,
@@ -142,6 +149,13 @@ pub fn verify(
         let found = check_feature_set(dir, &name, &manifest)?.into_iter();
         problems.extend(found.map(|(file, row, detail)| Problem { file, row, detail }));
     }
+    problems.extend(check_lists(dir, &manifest));
+    let are_lists_whole = problems.is_empty();
+    let objects = manifest.objects()?;
+    let of_sets = sets
+        .iter()
+        .map(|(name, dir, set)| Ok((name, dir, set, set.objects()?)));
+    let sets: Vec<_> = of_sets.collect::<Result<_>>()?;
     on_event(VerifyEvent::Started {
         rows: manifest.shards.iter().map(|s| s.rows).sum(),
     });
@@ -150,9 +164,23 @@ pub fn verify(
         let entry = &manifest.shards[shard_idx];
         let sets: Vec<_> = sets
             .iter()
-            .map(|(name, dir, set)| ImageSetShard::open(name, dir, set, shard_idx))
+            .map(|(name, dir, set, objects)| ImageSetShard::open(name, dir, set, objects, shard_idx))
             .collect();
-        let mut result = check_shard(dir, entry, &manifest, options, &sets, || on_row(RowChecked));
+        let (expected, problem) = match expected(&objects, shard_idx) {
+            Ok(expected) => (Some(expected), None),
+            Err(e) => (None, Some(error_chain(&e))),
+        };
+        let mut result = check_shard(dir, entry, expected, &manifest, options, &sets, || {
+            on_row(RowChecked);
+        });
+        // A list that is damaged is a problem once, and not of each of its shards.
+        result
+            .problems
+            .extend(problem.filter(|_| are_lists_whole).map(|detail| Problem {
+                file: entry.file.clone(),
+                row: None,
+                detail,
+            }));
         result
             .problems
             .extend(sets.into_iter().flat_map(|set| set.problems));
@@ -192,19 +220,19 @@ pub fn verify(
 struct RowChecked;
 
 /// Image-set shard that corresponds to a shard of the dataset.
-struct ImageSetShard<'a> {
+struct ImageSetShard {
     /// Name within the dataset.
     file: String,
-    /// Manifest entries of its rows.
-    expected: Vec<&'a ObjectEntry>,
+    /// Manifest entries of its rows, if they can be read.
+    expected: Vec<ObjectEntry>,
     /// `None` if it cannot be read.
     shard: Option<ShardReader>,
     /// Problems of the shard as a whole.
     problems: Vec<Problem>,
 }
 
-impl<'a> ImageSetShard<'a> {
-    fn open(name: &str, dir: &Path, set: &'a Manifest, shard_idx: usize) -> Self {
+impl ImageSetShard {
+    fn open(name: &str, dir: &Path, set: &Manifest, objects: &ShardObjects<'_>, shard_idx: usize) -> Self {
         let entry = &set.shards[shard_idx];
         let (shard, mut messages) = open_shard(&dir.join(&entry.file), entry, set);
         match &shard {
@@ -223,7 +251,7 @@ impl<'a> ImageSetShard<'a> {
         Self {
             problems: messages.into_iter().map(problem).collect(),
             file,
-            expected: expected(entry),
+            expected: expected(objects, shard_idx).unwrap_or_default(),
             shard: shard.ok(),
         }
     }
@@ -256,12 +284,39 @@ impl<'a> ImageSetShard<'a> {
     }
 }
 
-/// Manifest entries of a shard's rows; empty for manifests of version 1.
-fn expected(entry: &ShardEntry) -> Vec<&ObjectEntry> {
-    entry
-        .objects
-        .iter()
-        .filter(|object| object.row.is_some())
+/// What the manifest says of a shard's rows.
+fn expected(objects: &ShardObjects<'_>, shard_idx: usize) -> Result<Vec<ObjectEntry>> {
+    let objects = objects.of_shard(shard_idx)?;
+    let rows = objects.iter().filter(|object| object.row.is_some());
+    Ok(rows.cloned().collect())
+}
+
+/// Problems of the lists of the objects of a large data set: none for others.
+fn check_lists(dir: &Path, manifest: &Manifest) -> Vec<Problem> {
+    let lists: Vec<&ListFile> = manifest.lists.iter().flat_map(Lists::files).collect();
+    let check = |idx: usize| {
+        let list = lists[idx];
+        match store::fetch(&dir.join(&list.file)) {
+            Ok((_, file)) if file.len() != list.bytes => {
+                Some(format!("{} bytes instead of {}", file.len(), list.bytes))
+            }
+            Ok((sha256, _)) if sha256 != list.sha256 => {
+                Some("its content was changed: the hash does not match the manifest".to_owned())
+            }
+            Ok(_) => None,
+            Err(e) => Some(error_chain(&DatasetError::io("read", &dir.join(&list.file))(e))),
+        }
+    };
+    let details = parallel_map(num_threads(0), lists.len(), check, || {}).unwrap_or_default();
+    let problems = lists.iter().zip(details);
+    problems
+        .filter_map(|(list, detail)| {
+            Some(Problem {
+                file: list.file.clone(),
+                row: None,
+                detail: detail?,
+            })
+        })
         .collect()
 }
 
@@ -356,9 +411,10 @@ fn report(
 fn check_shard(
     dir: &Path,
     entry: &ShardEntry,
+    expected: Option<Vec<ObjectEntry>>,
     manifest: &Manifest,
     options: VerifyOptions,
-    sets: &[ImageSetShard<'_>],
+    sets: &[ImageSetShard],
     on_row: impl Fn(),
 ) -> ShardResult {
     let mut results = ShardResult::new();
@@ -406,13 +462,18 @@ fn check_shard(
     {
         problem(None, "its metadata does not match the manifest".to_owned());
     }
-    let expected = expected(entry);
-    if manifest.schema_version > 1 && expected.len() != entry.rows {
+    // Those of version 1 list no objects.
+    let is_listed = manifest.schema_version > 1;
+    if let Some(expected) = expected
+        .as_ref()
+        .filter(|expected| is_listed && expected.len() != entry.rows)
+    {
         problem(
             None,
             format!("{} objects for {} rows", expected.len(), entry.rows),
         );
     }
+    let expected = expected.unwrap_or_default();
     let mut of_sets: Vec<Problem> = Vec::new();
     // Bounded by the manifest: a damaged footer may claim any number of rows.
     for row in 0..shard.num_rows().min(entry.rows) {
@@ -428,7 +489,7 @@ fn check_shard(
             problem(Some(row), format!("{} is out of order", sample.id));
         }
         results.num_images += sample.views.len() * (1 + sets.len());
-        let (messages, fraction) = check_sample(&sample, expected.get(row).copied(), manifest, options);
+        let (messages, fraction) = check_sample(&sample, expected.get(row), manifest, options);
         results.points_in_mask_min = results.points_in_mask_min.min(fraction);
         for detail in messages {
             problem(Some(row), format!("{}: {detail}", sample.id));

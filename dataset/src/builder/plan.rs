@@ -154,10 +154,9 @@ pub fn plan(
         num_sampled,
         sampled_skips: summary
             .manifest
-            .skipped
-            .iter()
+            .first_skipped(MAX_SAMPLE)?
+            .into_iter()
             .filter(|skip| skip.shard.is_some())
-            .cloned()
             .collect(),
         num_rows,
         num_shards,

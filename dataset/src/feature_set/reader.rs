@@ -15,9 +15,10 @@ use super::{
     FEATURES, FeatureLayout, FeatureManifest, FeatureShard, ID, RowFeatures, SALIENCY, feature_set_dir,
 };
 use crate::error::{DatasetError, FeatureSetError, Result, ShardError};
+use crate::parquet_file::catch_decoder_panic;
 use crate::reader::Dataset;
 use crate::schema::{ObjectId, Split};
-use crate::shard::{ViewSelection, catch_decoder_panic};
+use crate::shard::ViewSelection;
 use crate::store::{FileCache, SharedFile};
 
 /// Files that are open at a time; the footers of all are kept in memory.

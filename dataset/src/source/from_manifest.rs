@@ -28,7 +28,13 @@ impl Source {
             })
         };
         let mut tree = Tree::open(meshes)?;
-        let first = manifest.shards.iter().find_map(|shard| shard.objects.first());
+        let listed = manifest.objects()?;
+        let first = listed
+            .shards()
+            .next()
+            .map(|shard| listed.of_shard(shard))
+            .transpose()?;
+        let first = first.as_ref().and_then(|objects| objects.first());
         if first.is_some_and(|object| !tree.is_file(Path::new(&object.path)))
             && let Some(lone_folder) = listing::lone_folder(&tree.meshes()?.files)
         {
@@ -36,10 +42,7 @@ impl Source {
         }
         let mut objects = Vec::new();
         let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
-        for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
-            let entries = shard.objects.iter();
-            entries.map(move |entry| (shard, entry))
-        }) {
+        listed.visit(&mut |shard, entry| {
             if entry.path.is_empty() {
                 return Err(DatasetError::Manifest(ManifestError::NoMeshes));
             }
@@ -61,7 +64,8 @@ impl Source {
                 relocated_to: None,
                 changed: None,
             });
-        }
+            Ok(())
+        })?;
         if objects.is_empty() {
             return Err(DatasetError::Manifest(ManifestError::NoMeshes));
         }
@@ -77,7 +81,6 @@ impl Source {
             ));
         }
         objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
-        let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
         Ok(Self {
             reader: Arc::new(tree),
             publication: manifest.source.publication.clone(),
@@ -86,7 +89,7 @@ impl Source {
             notes,
             classes: manifest.classes.clone(),
             objects,
-            skipped: skipped.cloned().collect(),
+            skipped: manifest.left_out()?,
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
             has_scanned_lengths: false,
             place: None,
