@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{BuildError, DatasetError, Result};
-use crate::manifest::{BuildPart, Manifest, ShardObjects, SkippedObject};
+use crate::manifest::{BuildPart, Manifest, ShardObjects};
 use crate::writer::{DatasetPlan, DatasetWriter, differences, new_manifest};
 
 /// Progress events of [`merge`](fn@merge).
@@ -103,7 +103,7 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
             return Err(DatasetError::Build(BuildError::NotAPart { path: folder.clone() }));
         };
         let (first_folder, first) = &*first.get_or_insert_with(|| (folder.as_path(), manifest.clone()));
-        let differences = differences_of_parts(first, &manifest);
+        let differences = differences_of_parts(first, &manifest)?;
         if !differences.is_empty() {
             return Err(DatasetError::Build(BuildError::PartMismatch {
                 differences: differences.join("; "),
@@ -141,7 +141,7 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
 }
 
 /// Differences between two parts of one build, ignoring the part index.
-fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
+fn differences_of_parts(first: &Manifest, other: &Manifest) -> Result<Vec<String>> {
     let count = |manifest: &Manifest| manifest.part.map(|part| part.count);
     let mut found = Vec::new();
     if let (Some(here), Some(there)) = (count(first), count(other))
@@ -154,15 +154,10 @@ fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
         ..other.clone()
     };
     found.extend(differences(first, &other));
-    let left_out = |manifest: &Manifest| -> Vec<SkippedObject> {
-        let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
-        skipped.cloned().collect()
-    };
-    let lists = |manifest: &Manifest| manifest.lists.as_ref().and_then(|lists| lists.left_out.clone());
-    if left_out(first) != left_out(&other) || lists(first) != lists(&other) {
+    if first.left_out()? != other.left_out()? {
         found.push("objects that were left out unread".to_owned());
     }
-    found
+    Ok(found)
 }
 
 /// The objects of each part, with its folder.

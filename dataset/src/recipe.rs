@@ -22,7 +22,7 @@ const FILE_NORMALS_SINCE: u32 = 4;
 /// Limit on points per object.
 const MAX_NUM_POINTS: usize = 1 << 18;
 /// Limit on objects per shard.
-const MAX_ROWS_PER_SHARD: usize = 1 << 20;
+pub(crate) const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 
 /// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::shard_scan::read_in_order;
 use crate::error::Result;
 use crate::manifest::{Manifest, SkipReason};
 use crate::schema::{MeshIssue, MeshStats, ObjectId};
@@ -70,8 +71,8 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
         ..CategoryReport::default()
     };
     let mut objects = Vec::new();
-    for entry in &manifest.shards {
-        for row in ShardReader::open_of(&manifest, &dir.join(&entry.file))?.stats()? {
+    read_in_order(dir, &manifest, ShardReader::stats, &mut |_, rows| {
+        for row in rows {
             let category = categories.entry(row.id.category().to_owned()).or_default();
             let kinds = row.mesh.as_ref().and_then(MeshStats::issue_kinds);
             for report in [category, &mut all] {
@@ -95,7 +96,7 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
                 });
             }
         }
-    }
+    })?;
     manifest.visit_skipped(&mut |skipped| {
         let name = skipped.id.split_once('/').map_or("", |(category, _)| category);
         let category = categories.entry(name.to_owned()).or_default();

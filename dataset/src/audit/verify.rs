@@ -1,12 +1,12 @@
 //! [`verify`]: checks a dataset from file hashes to the reprojection of each point.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use glam::Mat3;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::feature_set::{check_feature_set, feature_sets};
@@ -213,7 +213,7 @@ pub fn verify(
         }
         Ok::<_, DatasetError>(())
     })?;
-    Ok(report(&manifest, sha256, options, problems, results))
+    Ok(report(dir, &manifest, sha256, options, problems, results))
 }
 
 /// Event of a worker that checked a row.
@@ -338,10 +338,29 @@ fn open_shard(path: &Path, entry: &ShardEntry, manifest: &Manifest) -> (Result<S
     }
 }
 
+/// The hash of a row's id.
+#[derive(Debug, Clone, Copy)]
+struct IdHash {
+    hash: u64,
+    /// Row in its shard.
+    row: u32,
+}
+
+impl IdHash {
+    fn of(id: &ObjectId, row: usize) -> Self {
+        let digest = Sha256::digest(id.as_str());
+        Self {
+            hash: u64::from_le_bytes(*digest.first_chunk().expect("a digest has 32 bytes")),
+            row: row as u32,
+        }
+    }
+}
+
 /// Result for one shard.
 #[derive(Debug)]
 struct ShardResult {
-    ids: Vec<ObjectId>,
+    /// Hashes of the ids of its rows: a large data set has more ids than memory should hold.
+    id_hashes: Vec<IdHash>,
     num_images: usize,
     points_in_mask_min: f64,
     problems: Vec<Problem>,
@@ -350,7 +369,7 @@ struct ShardResult {
 impl ShardResult {
     fn new() -> Self {
         Self {
-            ids: Vec::new(),
+            id_hashes: Vec::new(),
             num_images: 0,
             points_in_mask_min: 1.0,
             problems: Vec::new(),
@@ -367,6 +386,7 @@ impl ShardResult {
 
 /// Combines results in shard order, independent of thread timing.
 fn report(
+    dir: &Path,
     manifest: &Manifest,
     sha256: String,
     options: VerifyOptions,
@@ -383,29 +403,55 @@ fn report(
         num_problems: 0,
         problems: Vec::new(),
     };
-    let mut shard_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
+    let mut id_hashes = Vec::new();
     for (shard_idx, found) in results.into_iter().enumerate() {
-        let file = &manifest.shards[shard_idx].file;
-        report.num_rows += found.ids.len();
+        report.num_rows += found.id_hashes.len();
         report.num_images += found.num_images;
         report.points_in_mask_min = report.points_in_mask_min.min(found.points_in_mask_min);
         problems.extend(found.problems);
-        for (row, id) in found.ids.into_iter().enumerate() {
-            if let Some(other) = shard_of_id.get(&id) {
-                let detail = format!("{id} is also in {}", manifest.shards[*other].file);
-                problems.push(Problem {
-                    file: file.clone(),
-                    row: Some(row),
-                    detail,
-                });
-            }
-            shard_of_id.insert(id, shard_idx);
-        }
+        let of_shard = found.id_hashes.into_iter();
+        id_hashes.extend(of_shard.map(|IdHash { hash, row }| (hash, shard_idx as u32, row)));
     }
-    report.num_problems = problems.len();
+    let num_repeated = add_repeated_ids(dir, manifest, id_hashes, &mut problems);
+    report.num_problems = problems.len() + num_repeated;
     problems.truncate(MAX_PROBLEMS);
     report.problems = problems;
     report
+}
+
+/// Adds rows whose id another row has, as far as problems are listed; returns the number of the others.
+fn add_repeated_ids(
+    dir: &Path,
+    manifest: &Manifest,
+    mut id_hashes: Vec<(u64, u32, u32)>,
+    problems: &mut Vec<Problem>,
+) -> usize {
+    id_hashes.sort_unstable();
+    let id_of = |(_, shard, row): (u64, u32, u32)| {
+        let path = dir.join(&manifest.shards[shard as usize].file);
+        let ids = ShardReader::open_of(manifest, &path).and_then(|shard| shard.ids());
+        ids.ok()?.into_iter().nth(row as usize)
+    };
+    let mut num_others = 0;
+    for pair in id_hashes.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        if problems.len() >= MAX_PROBLEMS {
+            num_others += 1;
+            continue;
+        }
+        let (first, second) = (pair[0], pair[1]);
+        // Different ids may have the same hash.
+        if let (Some(id), Some(other)) = (id_of(first), id_of(second))
+            && id == other
+        {
+            let file = |(_, shard, _): (u64, u32, u32)| manifest.shards[shard as usize].file.clone();
+            problems.push(Problem {
+                file: file(second),
+                row: Some(second.2 as usize),
+                detail: format!("{id} is also in {}", file(first)),
+            });
+        }
+    }
+    num_others
 }
 
 fn check_shard(
@@ -475,6 +521,7 @@ fn check_shard(
     }
     let expected = expected.unwrap_or_default();
     let mut of_sets: Vec<Problem> = Vec::new();
+    let mut last_id: Option<ObjectId> = None;
     // Bounded by the manifest: a damaged footer may claim any number of rows.
     for row in 0..shard.num_rows().min(entry.rows) {
         on_row();
@@ -485,7 +532,7 @@ fn check_shard(
                 continue;
             }
         };
-        if results.ids.last().is_some_and(|last| *last >= sample.id) {
+        if last_id.as_ref().is_some_and(|last| *last >= sample.id) {
             problem(Some(row), format!("{} is out of order", sample.id));
         }
         results.num_images += sample.views.len() * (1 + sets.len());
@@ -501,7 +548,8 @@ fn check_shard(
                 detail,
             }));
         }
-        results.ids.push(sample.id);
+        results.id_hashes.push(IdHash::of(&sample.id, row));
+        last_id = Some(sample.id);
     }
     results.problems.extend(of_sets);
     results

@@ -327,6 +327,7 @@ pub(super) fn find_intact<'a>(
                 // Without its objects nobody knows what a shard was made from.
                 Keep::Current(is_current) => {
                     store::has_hash(&path, &shard.sha256)
+                        && objects.skipped_of(plan_idx).is_ok()
                         && objects.entry(plan_idx).is_ok_and(|entry| is_current(&entry))
                 }
             })
