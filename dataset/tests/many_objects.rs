@@ -37,6 +37,7 @@ const ROWS_PER_SHARD: usize = 1024;
 const SKIPPED_ONE_IN: usize = 1000;
 const NUM_LEFT_OUT: usize = 10_000;
 const NUM_THREADS: usize = 2;
+const MAX_NAMES: usize = 50_000;
 const LAYOUT: RowLayout = RowLayout {
     num_points: 4,
     num_views: 2,
@@ -235,7 +236,12 @@ fn write_journal(dir: &Path, mut writer: DatasetWriter, ranges: &[Range<usize>])
             .map(|object| skipped(object, Some(shard)))
             .collect();
         let (path, file) = &files[&(objects.len() - skipped.len())];
-        fs::hard_link(path, dir.join(name(shard))).unwrap();
+        // A file has at most so many names.
+        let copy = path.with_file_name(format!("{}-{}", shard / MAX_NAMES, shard % NUM_THREADS));
+        if !copy.exists() {
+            fs::copy(path, &copy).unwrap();
+        }
+        fs::hard_link(copy, dir.join(name(shard))).unwrap();
         let num_skipped = [(SkipReason::Malformed, skipped.len())];
         let entry = ShardEntry {
             file: name(shard),

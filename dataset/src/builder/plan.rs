@@ -194,7 +194,7 @@ fn recommended_rows_per_shard(bytes: f64, bytes_per_row: f64, rows_per_shard: us
         return None;
     }
     let most = (RECOMMENDED_SHARD_BYTES / bytes_per_row.max(1.0)) as usize;
-    let recommended = 1_usize << most.max(1).min(MAX_ROWS_PER_SHARD).ilog2();
+    let recommended = 1_usize << most.clamp(1, MAX_ROWS_PER_SHARD).ilog2();
     let factor = recommended as f64 / rows_per_shard as f64;
     (factor >= SIZE_TOLERANCE || factor <= SIZE_TOLERANCE.recip()).then_some(recommended)
 }
