@@ -19,7 +19,7 @@ use tap_dataset::{
 };
 use tap_render::Lighting;
 
-const LISTS: [&str; 3] = ["_left-out.pq", "_objects-00000-of-00001.pq", "_skipped.pq"];
+const LISTS: [&str; 3] = ["_left-out.parq", "_objects-00000-of-00001.parq", "_skipped.parq"];
 
 /// Boxes of which two are broken, and one is left out on purpose.
 fn source() -> tempfile::TempDir {
@@ -99,7 +99,7 @@ fn lists_say_what_the_manifest_would() {
     assert!(
         names(&big)
             .iter()
-            .filter(|name| name.ends_with(".pq"))
+            .filter(|name| name.ends_with(".parq"))
             .eq(LISTS.iter()),
         "{:?}",
         names(&big)
@@ -378,8 +378,8 @@ fn numbers_that_do_not_add_up_are_refused() {
         ("\"num_objects\": 4", "\"num_objects\": 18446744073709551615"),
         ("\"empty\": 1", "\"empty\": 2"),
         ("\"empty\": 1", "\"empty\": 18446744073709551615"),
-        ("_objects-00000-of-00001.pq", "../objects-00000-of-00001.pq"),
-        ("_skipped.pq", "/etc/passwd"),
+        ("_objects-00000-of-00001.parq", "../objects-00000-of-00001.parq"),
+        ("_skipped.parq", "/etc/passwd"),
         ("\"schema_version\": 5", "\"schema_version\": 4"),
         ("\"skipped\": []", "\"skipped\": [], \"more\": 1"),
     ] {
@@ -401,14 +401,14 @@ fn lists_of_others_are_not_replaced_and_too_many_shards_are_refused() {
     let out = dir.path().join("out");
     let manifest = build_large(source.path(), &out);
     // A complete Parquet file under the name of a list.
-    let mine = out.join("_objects-00007-of-00009.pq");
+    let mine = out.join("_objects-00007-of-00009.parq");
     fs::copy(out.join(&manifest.shards[0].file), &mine).unwrap();
     let forced = BuildOptions {
         force: true,
         ..options(&out, 2)
     };
     let refused = error(run_with(source.path(), &large(false), &forced));
-    assert!(refused.contains("_objects-00007-of-00009.pq"), "{refused}");
+    assert!(refused.contains("_objects-00007-of-00009.parq"), "{refused}");
     assert!(mine.exists());
     fs::remove_file(mine).unwrap();
     run_with(source.path(), &large(false), &forced).unwrap();

@@ -174,7 +174,7 @@ fn skipped(preview: &Preview) -> String {
     let more = preview.num_skipped - preview.skipped.len();
     if more > 0 {
         let list = if preview.manifest.lists.is_some() {
-            "_left-out.pq and _skipped.pq"
+            "_left-out.parq and _skipped.parq"
         } else {
             "_manifest.json"
         };

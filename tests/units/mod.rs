@@ -248,7 +248,7 @@ fn units_of_a_large_data_set_make_the_bytes_of_one_machine() {
     };
     large("build", &["--out", "large", "--max-skipped", "1"]).succeeds();
     let whole = place.files("large");
-    assert!(whole.contains_key("_objects-00000-of-00001.pq") && whole.contains_key("_skipped.pq"));
+    assert!(whole.contains_key("_objects-00000-of-00001.parq") && whole.contains_key("_skipped.parq"));
 
     large("begin", &["--out", "data"]).succeeds();
     let seed = RandomState::new().hash_one(0);
@@ -285,13 +285,13 @@ fn units_of_a_large_data_set_make_the_bytes_of_one_machine() {
     assert!(outcome.stderr.contains("resuming after"), "{outcome:#?}");
     assert!(place.files("data") == whole, "other bytes than before the loss");
 
-    let list = place.path("data/_objects-00000-of-00001.pq");
+    let list = place.path("data/_objects-00000-of-00001.parq");
     let mut changed = fs::read(&list).unwrap();
     changed[200] ^= 1;
     fs::write(list, changed).unwrap();
     place
         .run(&["dataset", "verify", "data"])
-        .fails_with(&["_objects-00000-of-00001.pq", "changed"]);
+        .fails_with(&["_objects-00000-of-00001.parq", "changed"]);
 }
 
 fn kill(mut child: Child) {

@@ -39,13 +39,13 @@ const BATCH_OBJECTS: usize = 1 << 13;
 const METADATA_KEY: &str = "tap.list";
 
 /// What was left out before any mesh was read.
-pub(crate) const LEFT_OUT_FILE_NAME: &str = "_left-out.pq";
+pub(crate) const LEFT_OUT_FILE_NAME: &str = "_left-out.parq";
 /// What was skipped when its mesh was read.
-pub(crate) const SKIPPED_FILE_NAME: &str = "_skipped.pq";
-/// What the names of the lists of the objects of shards begin and end with. As with the shards of image sets, patterns such
-/// as `*.parquet` do not match them.
+pub(crate) const SKIPPED_FILE_NAME: &str = "_skipped.parq";
+/// What the names of the lists of the objects of shards begin and end with. Patterns for shards, `*.parquet`, and for those of
+/// image sets, `*.pq`, do not match them.
 const OBJECTS_FILE_STEM: &str = "_objects-";
-const EXTENSION: &str = ".pq";
+const EXTENSION: &str = ".parq";
 
 /// Whether a data set is so large that its objects are listed in files, by what is known of it before its first row.
 pub(crate) fn needs_list_files(
