@@ -64,3 +64,8 @@ images = f"{folder}/__images/{image_set}"
 say("image set, pyarrow", pq.read_table(images).num_rows)
 say("image set, polars", polars.read_parquet(f"{images}/*.pq").height)
 say("image set, datasets", datasets.load_dataset("parquet", data_files=f"{images}/*.pq")["train"].num_rows)
+
+# The same page's neighbor about the lists of objects.
+formats = open(os.path.join(os.path.dirname(sys.argv[3]), "formats.md")).read().split("### Lists of objects")[1]
+exec(formats.split("```python")[1].split("```")[0], names)
+say("objects listed", (names["objects"].num_rows, names["objects"].column_names[:2]))

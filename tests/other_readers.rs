@@ -15,7 +15,8 @@ fn a_folder_of_shards_is_a_parquet_dataset_for_every_reader() {
     };
     let place = TestDir::new();
     place.synthesize(3, 4);
-    let build = "dataset build meshes --out shards --size 32 --num-points 64 --gbuffer --split-fractions 0.5,0.25,0.25";
+    // With lists of objects beside the shards, which no reader takes for shards.
+    let build = "dataset build meshes --out shards --size 32 --num-points 64 --gbuffer --split-fractions 0.5,0.25,0.25 --set max_objects_in_manifest=8";
     place.run(&build.split(' ').collect::<Vec<_>>()).succeeds();
     let relight = "dataset relight shards --lighting hemisphere --add sky";
     place.run(&relight.split(' ').collect::<Vec<_>>()).succeeds();
@@ -46,6 +47,7 @@ parts in NumPy: (64,)
 image set, pyarrow: 12
 image set, polars: 12
 image set, datasets: 12
+objects listed: (12, ['shard', 'id'])
 ";
     assert_eq!(said, expected);
 }

@@ -25,6 +25,7 @@ mod manifest;
 mod merge;
 pub mod npy;
 mod owned_folder;
+mod parquet_file;
 pub mod pickle;
 mod pipeline;
 pub mod predicate;
@@ -101,8 +102,9 @@ pub use import::{
     EpisodeOptions, ImportEvent, ImportOptions, ImportReport, ImportSet, import, sample_of_points,
 };
 pub use manifest::{
-    BuildPart, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardCount, ShardEntry, ShardRanges, SkipReason,
-    SkippedObject, SourceDescription, is_manifest_name, shard_file_name,
+    BuildPart, LIST_FILES_SCHEMA_VERSION, ListFile, Lists, MANIFEST_FILE_NAME, MAX_OBJECTS_IN_MANIFEST,
+    Manifest, ObjectEntry, ShardCount, ShardEntry, ShardObjects, ShardRanges, SkipReason, SkippedObject,
+    SourceDescription, is_manifest_name, shard_file_name,
 };
 pub use merge::{MergeEvent, merge};
 pub use owned_folder::{OwnedFolder, RUN_FILES, refuse_foreign_file, refuse_inputs, refuse_link};

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::error::{BuildError, DatasetError, Result};
-use crate::manifest::{BuildPart, Manifest, ShardEntry, SkippedObject};
-use crate::schema::Split;
+use crate::manifest::{BuildPart, Manifest, ShardObjects};
 use crate::writer::{DatasetPlan, DatasetWriter, differences, new_manifest};
 
 /// Progress events of [`merge`](fn@merge).
@@ -55,6 +54,7 @@ pub fn merge(
     on_event(MergeEvent::Started { total: planned.len() });
     let plan = DatasetPlan {
         part: None,
+        skipped: first.left_out()?,
         ..DatasetPlan::of(first)
     };
     // Another program version may write different bytes.
@@ -78,9 +78,10 @@ pub fn merge(
             shards: planned.len() - missing.len(),
         });
     }
-    let mut content = content(parts, &planned);
+    let content = content(&parts)?;
     for shard in missing {
-        let (folder, entry, skipped) = take(&mut content, shard);
+        let (folder, objects) = &content[part_of(&content, shard)];
+        let (entry, skipped) = (objects.entry(shard)?, objects.skipped_of(shard)?);
         let entry = writer.import_shard(folder, entry, skipped)?;
         on_event(MergeEvent::Shard {
             file: entry.file.clone(),
@@ -102,7 +103,7 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
             return Err(DatasetError::Build(BuildError::NotAPart { path: folder.clone() }));
         };
         let (first_folder, first) = &*first.get_or_insert_with(|| (folder.as_path(), manifest.clone()));
-        let differences = differences_of_parts(first, &manifest);
+        let differences = differences_of_parts(first, &manifest)?;
         if !differences.is_empty() {
             return Err(DatasetError::Build(BuildError::PartMismatch {
                 differences: differences.join("; "),
@@ -140,7 +141,7 @@ fn read_parts(folders: &[PathBuf]) -> Result<BTreeMap<usize, (&Path, Manifest)>>
 }
 
 /// Differences between two parts of one build, ignoring the part index.
-fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
+fn differences_of_parts(first: &Manifest, other: &Manifest) -> Result<Vec<String>> {
     let count = |manifest: &Manifest| manifest.part.map(|part| part.count);
     let mut found = Vec::new();
     if let (Some(here), Some(there)) = (count(first), count(other))
@@ -153,37 +154,33 @@ fn differences_of_parts(first: &Manifest, other: &Manifest) -> Vec<String> {
         ..other.clone()
     };
     found.extend(differences(first, &other));
-    let left_out = |manifest: &Manifest| -> Vec<SkippedObject> {
-        let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
-        skipped.cloned().collect()
-    };
-    if left_out(first) != left_out(&other) {
+    if first.left_out()? != other.left_out()? {
         found.push("objects that were left out unread".to_owned());
     }
-    found
+    Ok(found)
 }
 
-/// Finished shards of all parts by plan index: the folder, the entry, and the skipped objects.
-type Content<'a> = BTreeMap<usize, (&'a Path, ShardEntry, Vec<SkippedObject>)>;
+/// The objects of each part, with its folder.
+type Content<'a> = Vec<(&'a Path, ShardObjects<'a>)>;
 
-/// Takes the content out of parts that are whole.
-fn content<'a>(parts: BTreeMap<usize, (&'a Path, Manifest)>, planned: &[(Split, String)]) -> Content<'a> {
-    let mut content = BTreeMap::new();
-    for (folder, manifest) in parts.into_values() {
-        let indices = manifest.plan_indices(planned).expect("the manifest was checked");
-        for (shard, entry) in indices.into_iter().zip(manifest.shards) {
-            content.insert(shard, (folder, entry, Vec::new()));
-        }
-        for skipped in manifest.skipped {
-            if let Some((_, _, of_shard)) = skipped.shard.and_then(|shard| content.get_mut(&shard)) {
-                of_shard.push(skipped);
-            }
-        }
-    }
-    content
+fn content<'a>(parts: &'a BTreeMap<usize, (&'a Path, Manifest)>) -> Result<Content<'a>> {
+    let parts = parts.values();
+    parts
+        .map(|(folder, manifest)| Ok((*folder, manifest.objects()?)))
+        .collect()
 }
 
-fn take<'a>(content: &mut Content<'a>, shard: usize) -> (&'a Path, ShardEntry, Vec<SkippedObject>) {
-    let content = content.remove(&shard);
-    content.expect("the parts are whole, and have all shards together")
+/// Which of the parts, sorted by their numbers, has a shard.
+fn part_of(content: &Content<'_>, shard: usize) -> usize {
+    let count = content.len();
+    let has = |index: &usize| {
+        BuildPart {
+            index: index + 1,
+            count,
+        }
+        .has(shard)
+    };
+    (0..count)
+        .find(has)
+        .expect("the parts are whole, and have all shards together")
 }

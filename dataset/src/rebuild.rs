@@ -103,10 +103,11 @@ pub fn rebuild(
         ..options.clone()
     };
     let summary = build(&source, &recipe, &options, cancel, on_event)?;
-    Ok(summary.is_complete.then(|| compare(expected, &summary.manifest)))
+    let report = summary.is_complete.then(|| compare(expected, &summary.manifest));
+    report.transpose()
 }
 
-fn compare(expected: &Manifest, found: &Manifest) -> RebuildReport {
+fn compare(expected: &Manifest, found: &Manifest) -> Result<RebuildReport> {
     let mut report = RebuildReport {
         is_equal: false,
         num_shards: expected.shards.len(),
@@ -117,15 +118,20 @@ fn compare(expected: &Manifest, found: &Manifest) -> RebuildReport {
         kinds: BTreeMap::new(),
         differences: Vec::new(),
     };
-    let skips: BTreeMap<(&str, &str), &SkippedObject> = found
-        .skipped
-        .iter()
-        .filter(|skipped| skipped.shard.is_some())
-        .map(|skipped| ((skipped.id.as_str(), skipped.path.as_str()), skipped))
-        .collect();
-    for (expected, found) in expected.shards.iter().zip(&found.shards) {
+    let [objects_expected, objects_found] = [expected.objects()?, found.objects()?];
+    let shards = objects_expected.shards().zip(objects_found.shards());
+    for ((expected, found), shards) in expected.shards.iter().zip(&found.shards).zip(shards) {
         report.num_equal_shards += usize::from(expected.sha256 == found.sha256);
-        for (expected, found) in expected.objects.iter().zip(&found.objects) {
+        let skipped = objects_found.skipped_of(shards.1)?;
+        let skips: BTreeMap<(&str, &str), &SkippedObject> = skipped
+            .iter()
+            .map(|skipped| ((skipped.id.as_str(), skipped.path.as_str()), skipped))
+            .collect();
+        let (expected, found) = (
+            objects_expected.of_shard(shards.0)?,
+            objects_found.of_shard(shards.1)?,
+        );
+        for (expected, found) in expected.iter().zip(&*found) {
             report.num_objects += 1;
             let skip = skips.get(&(found.id.as_str(), found.path.as_str())).copied();
             let Some((kind, message)) = difference(expected, found, skip) else {
@@ -143,7 +149,7 @@ fn compare(expected: &Manifest, found: &Manifest) -> RebuildReport {
         }
     }
     report.is_equal = report.num_equal_shards == report.num_shards && found.shards.len() == report.num_shards;
-    report
+    Ok(report)
 }
 
 /// First difference along the way from mesh to images.

@@ -9,7 +9,7 @@ use tap_render::{Channels, MaterialChoice, Normals, RenderRecipe, UpAxis};
 
 use crate::error::{DatasetError, RecipeError, Result};
 use crate::image::MAX_IMAGE_SIZE_PX;
-use crate::manifest::Manifest;
+use crate::manifest::{MAX_OBJECTS_IN_MANIFEST, Manifest};
 use crate::schema::{ColumnSet, Columns, ObjectId, RowLayout};
 use crate::surface::Sampler;
 
@@ -22,7 +22,7 @@ const FILE_NORMALS_SINCE: u32 = 4;
 /// Limit on points per object.
 const MAX_NUM_POINTS: usize = 1 << 18;
 /// Limit on objects per shard.
-const MAX_ROWS_PER_SHARD: usize = 1 << 20;
+pub(crate) const MAX_ROWS_PER_SHARD: usize = 1 << 20;
 
 /// Settings of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct BuildRecipe {
     pub normalization: Normalization,
     /// Objects per shard; skipped ones leave it shorter.
     pub rows_per_shard: usize,
+    /// Objects up to which the manifest lists them itself; those of a larger data set are listed in files beside it.
+    #[serde(skip_serializing_if = "is_default_max_objects")]
+    pub max_objects_in_manifest: usize,
     /// Objects that cover less than this fraction of one of their images are left out; 0 keeps all.
     #[serde(skip_serializing_if = "is_zero")]
     pub min_coverage: f32,
@@ -75,6 +78,12 @@ pub(crate) fn check_rows_per_shard(rows_per_shard: usize) -> Result<()> {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &f32) -> bool {
     *number == 0.0
+}
+
+/// Came later, too.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_default_max_objects(number: &usize) -> bool {
+    *number == MAX_OBJECTS_IN_MANIFEST
 }
 
 /// Settings that leave out columns came later: the default is not written, so that recipes without them stay the same.
@@ -110,6 +119,7 @@ impl Default for BuildRecipe {
             up: UpAxis::default(),
             normalization: Normalization::default(),
             rows_per_shard: DEFAULT_ROWS_PER_SHARD,
+            max_objects_in_manifest: MAX_OBJECTS_IN_MANIFEST,
             min_coverage: 0.0,
         }
     }
@@ -134,6 +144,7 @@ impl BuildRecipe {
             up: _,
             normalization: _,
             rows_per_shard,
+            max_objects_in_manifest,
             min_coverage,
         } = self;
         render.validate()?;
@@ -147,6 +158,13 @@ impl BuildRecipe {
             return out_of_range("num_points", num_points.to_string(), "1 to 262144");
         }
         check_rows_per_shard(*rows_per_shard)?;
+        if *max_objects_in_manifest > MAX_OBJECTS_IN_MANIFEST {
+            return out_of_range(
+                "max_objects_in_manifest",
+                max_objects_in_manifest.to_string(),
+                "at most 65536",
+            );
+        }
         if !(0.0..=1.0).contains(min_coverage) {
             return out_of_range("min_coverage", min_coverage.to_string(), "0 to 1");
         }

@@ -316,6 +316,7 @@ fn only_what_was_written_here_is_replaced() {
             parent: None,
             is_relit: false,
             skipped: Vec::new(),
+            has_list_files: false,
         };
         DatasetWriter::open(dir, &plan, true).map(drop)
     };

@@ -20,8 +20,8 @@ use crate::work;
 /// has left there is continued.
 /// Of the source: layout, splits (a CSV file), split_fractions (such as (0.8, 0.2)), split_seed.
 /// Of the recipe: rig, lighting, framing, projection, size, samples as in `render`; num_points, sampler, seed, up, gbuffer,
-///     views, normals, mesh_stats, normalization, rows_per_shard, min_coverage as in a recipe's file; or `render`, a dict of
-///     the former, so that a recipe's file can be passed as `**tomllib.load(file)`.
+///     views, normals, mesh_stats, normalization, rows_per_shard, max_objects_in_manifest, min_coverage as in a recipe's file;
+///     or `render`, a dict of the former, so that a recipe's file can be passed as `**tomllib.load(file)`.
 /// Of the run: threads (0 for one per core), backend, adapter, part ("3/8"), force (replace another data set), progress (True
 ///     to print, or a function that is called with a dict for each event, whose `kind` is started, done, skipped, warned, ...).
 ///
@@ -123,7 +123,10 @@ fn build_recipe(keywords: &mut Keywords<'_>) -> PyResult<BuildRecipe> {
 
 /// What there is of a data set: all of it, or the shards of a unit.
 pub(crate) fn as_dict<'py>(py: Python<'py>, out: &Path, manifest: &Manifest) -> PyResult<Bound<'py, PyDict>> {
-    let skipped = manifest.skipped.iter().map(|skipped| {
+    let all = manifest
+        .first_skipped(usize::MAX)
+        .map_err(|error| dataset_error(&error))?;
+    let skipped = all.iter().map(|skipped| {
         let dict = PyDict::new(py);
         dict.set_item("id", &skipped.id)?;
         dict.set_item("reason", skipped.reason.to_string())?;

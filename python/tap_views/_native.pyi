@@ -158,6 +158,7 @@ def build(
     up: Literal["y", "z"] = "y",
     normalization: Literal["points", "bounding-box", "surface"] = "points",
     rows_per_shard: int = 128,
+    max_objects_in_manifest: int = 65536,
     min_coverage: float = 0.0,
     threads: int = 0,
     backend: Literal["auto", "cpu", "wgpu"] = "auto",

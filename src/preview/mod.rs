@@ -160,8 +160,8 @@ impl Preview {
         Ok(Self {
             name,
             categories: counts.into_iter().map(category).collect(),
-            skipped: manifest.skipped.iter().take(MAX_SKIPPED).cloned().collect(),
-            num_skipped: manifest.skipped.len(),
+            skipped: manifest.first_skipped(MAX_SKIPPED)?,
+            num_skipped: manifest.skipped_by_reason().values().sum(),
             draws_points,
             data: Data {
                 num_rows,

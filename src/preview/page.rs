@@ -173,7 +173,12 @@ fn skipped(preview: &Preview) -> String {
     html.push_str("</table>");
     let more = preview.num_skipped - preview.skipped.len();
     if more > 0 {
-        let _ = write!(html, "<p class='faint'>and {more} more, in _manifest.json</p>");
+        let list = if preview.manifest.lists.is_some() {
+            "_left-out.parq and _skipped.parq"
+        } else {
+            "_manifest.json"
+        };
+        let _ = write!(html, "<p class='faint'>and {more} more, in {list}</p>");
     }
     html
 }

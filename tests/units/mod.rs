@@ -237,6 +237,63 @@ fn killed_units_leave_nothing_wrong() {
     );
 }
 
+/// A data set whose objects are listed in files: units and the end of the build are killed at random moments, and a shard that
+/// was lost is built again.
+#[test]
+fn units_of_a_large_data_set_make_the_bytes_of_one_machine() {
+    let place = source_and_one();
+    let large = |command: &str, more: &[&str]| {
+        let arguments = ["dataset", command, "meshes", "--set", "max_objects_in_manifest=8"];
+        place.run(&[&arguments[..], &SMALL, more].concat())
+    };
+    large("build", &["--out", "large", "--max-skipped", "1"]).succeeds();
+    let whole = place.files("large");
+    assert!(whole.contains_key("_objects-00000-of-00001.parq") && whole.contains_key("_skipped.parq"));
+
+    large("begin", &["--out", "data"]).succeeds();
+    let seed = RandomState::new().hash_one(0);
+    let moment =
+        |kill_idx: u32, most_ms: u64| Duration::from_millis(seed.rotate_left(9 * kill_idx) % most_ms);
+    for kill_idx in 0..4 {
+        let mut unit = place.command(&["dataset", "unit", "data", "--shards", "0-5"]);
+        kill_after(&mut unit, moment(kill_idx, 400));
+        status(&place, "data");
+    }
+    place
+        .run(&["dataset", "unit", "data", "--shards", "0-6"])
+        .succeeds();
+    for kill_idx in 0..4 {
+        let mut finish = place.command(&["dataset", "finish", "data", "--max-skipped", "1"]);
+        kill_after(&mut finish, moment(kill_idx, 60));
+        assert_eq!(status(&place, "data")["num_finished"], 7, "seed {seed}");
+    }
+    let finished = finish(&place, "data").succeeds();
+    assert!(
+        finished.stdout.contains("23 objects in 7 shards, 1 skipped"),
+        "{finished:#?}"
+    );
+    assert!(
+        place.files("data") == whole,
+        "other bytes, seed {seed}: {:?}",
+        left_over(&place.files("data"))
+    );
+    place.run(&["dataset", "verify", "data", "--deep"]).succeeds();
+
+    fs::write(shard(&place, "data", 3), "cut").unwrap();
+    finish(&place, "data").fails_with(&["1 of 7 shards are missing", "--shards 3"]);
+    let outcome = large("build", &["--out", "data", "--max-skipped", "1"]).succeeds();
+    assert!(outcome.stderr.contains("resuming after"), "{outcome:#?}");
+    assert!(place.files("data") == whole, "other bytes than before the loss");
+
+    let list = place.path("data/_objects-00000-of-00001.parq");
+    let mut changed = fs::read(&list).unwrap();
+    changed[200] ^= 1;
+    fs::write(list, changed).unwrap();
+    place
+        .run(&["dataset", "verify", "data"])
+        .fails_with(&["_objects-00000-of-00001.parq", "changed"]);
+}
+
 fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::shard_scan::read_in_order;
 use crate::error::Result;
 use crate::feature_set::{FeatureLayout, FeatureManifest, FeatureViews, feature_set_dir, feature_sets};
 use crate::image_set::{image_set_dir, image_sets};
@@ -103,8 +104,8 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
         test: 0,
     };
     let mut classes: Vec<ClassCount> = manifest.classes.iter().map(count).collect();
-    for entry in &manifest.shards {
-        for label in ShardReader::open_of(&manifest, &dir.join(&entry.file))?.labels()? {
+    read_in_order(dir, &manifest, ShardReader::labels, &mut |entry, labels| {
+        for label in labels {
             // Labels without a class are reported by `verify`.
             let Some(class) = usize::try_from(label)
                 .ok()
@@ -118,7 +119,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
                 Split::Test => &mut class.test,
             } += 1;
         }
-    }
+    })?;
     let mut sets = Vec::new();
     for name in image_sets(dir)? {
         let set = Manifest::read(&image_set_dir(dir, &name)?)?;
@@ -141,10 +142,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
             layout: set.layout,
         }));
     }
-    let mut skipped = BTreeMap::new();
-    for object in &manifest.skipped {
-        *skipped.entry(object.reason).or_default() += 1;
-    }
+    let skipped = manifest.skipped_by_reason();
     Ok(Inspection {
         num_shards_planned: manifest.planned_shards().len(),
         sha256: manifest.sha256,

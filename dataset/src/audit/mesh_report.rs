@@ -1,10 +1,12 @@
 //! [`report`](fn@report): mesh issues and skipped objects per category.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::Serialize;
 
+use super::shard_scan::read_in_order;
 use crate::error::Result;
 use crate::manifest::{Manifest, SkipReason};
 use crate::schema::{MeshIssue, MeshStats, ObjectId};
@@ -69,8 +71,8 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
         ..CategoryReport::default()
     };
     let mut objects = Vec::new();
-    for entry in &manifest.shards {
-        for row in ShardReader::open_of(&manifest, &dir.join(&entry.file))?.stats()? {
+    read_in_order(dir, &manifest, ShardReader::stats, &mut |_, rows| {
+        for row in rows {
             let category = categories.entry(row.id.category().to_owned()).or_default();
             let kinds = row.mesh.as_ref().and_then(MeshStats::issue_kinds);
             for report in [category, &mut all] {
@@ -94,14 +96,15 @@ pub fn report(dir: &Path) -> Result<MeshReport> {
                 });
             }
         }
-    }
-    for skipped in &manifest.skipped {
+    })?;
+    manifest.visit_skipped(&mut |skipped| {
         let name = skipped.id.split_once('/').map_or("", |(category, _)| category);
         let category = categories.entry(name.to_owned()).or_default();
         for report in [category, &mut all] {
             *report.skipped.entry(skipped.reason).or_default() += 1;
         }
-    }
+        ControlFlow::Continue(())
+    })?;
     let named = |(name, category)| CategoryReport { name, ..category };
     Ok(MeshReport {
         sha256: manifest.sha256,

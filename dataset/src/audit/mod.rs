@@ -5,6 +5,7 @@ mod inspect;
 mod mesh_report;
 mod near_duplicates;
 mod orientation;
+mod shard_scan;
 mod verify;
 
 pub use inspect::{ClassCount, FeatureSetSummary, ImageSetSummary, Inspection, inspect};

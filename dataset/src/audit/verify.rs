@@ -1,19 +1,19 @@
 //! [`verify`]: checks a dataset from file hashes to the reprojection of each point.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use glam::Mat3;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::error::{DatasetError, ImageSetError, Result, error_chain};
 use crate::feature_set::{check_feature_set, feature_sets};
 use crate::image::decode_gray_png;
 use crate::image_set::{image_set_dir, image_sets, read_image_set};
-use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry};
-use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
+use crate::manifest::{ListFile, Lists, MANIFEST_FILE_NAME, Manifest, ObjectEntry, ShardEntry, ShardObjects};
+use crate::pipeline::{Delivery, Limits, OneStage, num_threads, parallel_map, run};
 use crate::reprojection::{MIN_POINTS_IN_MASK, from_row_major, is_thin, points_in_mask};
 use crate::schema::{MeshIssues, MeshStats, ObjectId, Sample, SampleView};
 use crate::shard::{Projection, ShardReader, ViewSelection};
@@ -130,7 +130,14 @@ pub fn verify(
             .display()
             .to_string();
         match read_image_set(dir, &name, &manifest) {
-            Ok((set_dir, set)) => sets.push((folder, set_dir, set)),
+            Ok((set_dir, set)) => {
+                let found = check_lists(&set_dir, &set).into_iter();
+                problems.extend(found.map(|problem| Problem {
+                    file: format!("{folder}/{}", problem.file),
+                    ..problem
+                }));
+                sets.push((folder, set_dir, set));
+            }
             Err(e) => problems.push(Problem {
                 file: format!("{folder}/{MANIFEST_FILE_NAME}"),
                 row: None,
@@ -142,6 +149,13 @@ pub fn verify(
         let found = check_feature_set(dir, &name, &manifest)?.into_iter();
         problems.extend(found.map(|(file, row, detail)| Problem { file, row, detail }));
     }
+    problems.extend(check_lists(dir, &manifest));
+    let are_lists_whole = problems.is_empty();
+    let objects = manifest.objects()?;
+    let of_sets = sets
+        .iter()
+        .map(|(name, dir, set)| Ok((name, dir, set, set.objects()?)));
+    let sets: Vec<_> = of_sets.collect::<Result<_>>()?;
     on_event(VerifyEvent::Started {
         rows: manifest.shards.iter().map(|s| s.rows).sum(),
     });
@@ -150,9 +164,23 @@ pub fn verify(
         let entry = &manifest.shards[shard_idx];
         let sets: Vec<_> = sets
             .iter()
-            .map(|(name, dir, set)| ImageSetShard::open(name, dir, set, shard_idx))
+            .map(|(name, dir, set, objects)| ImageSetShard::open(name, dir, set, objects, shard_idx))
             .collect();
-        let mut result = check_shard(dir, entry, &manifest, options, &sets, || on_row(RowChecked));
+        let (expected, problem) = match expected(&objects, shard_idx) {
+            Ok(expected) => (Some(expected), None),
+            Err(e) => (None, Some(error_chain(&e))),
+        };
+        let mut result = check_shard(dir, entry, expected, &manifest, options, &sets, || {
+            on_row(RowChecked);
+        });
+        // A list that is damaged is a problem once, and not of each of its shards.
+        result
+            .problems
+            .extend(problem.filter(|_| are_lists_whole).map(|detail| Problem {
+                file: entry.file.clone(),
+                row: None,
+                detail,
+            }));
         result
             .problems
             .extend(sets.into_iter().flat_map(|set| set.problems));
@@ -185,26 +213,26 @@ pub fn verify(
         }
         Ok::<_, DatasetError>(())
     })?;
-    Ok(report(&manifest, sha256, options, problems, results))
+    Ok(report(dir, &manifest, sha256, options, problems, results))
 }
 
 /// Event of a worker that checked a row.
 struct RowChecked;
 
 /// Image-set shard that corresponds to a shard of the dataset.
-struct ImageSetShard<'a> {
+struct ImageSetShard {
     /// Name within the dataset.
     file: String,
-    /// Manifest entries of its rows.
-    expected: Vec<&'a ObjectEntry>,
+    /// Manifest entries of its rows, if they can be read.
+    expected: Vec<ObjectEntry>,
     /// `None` if it cannot be read.
     shard: Option<ShardReader>,
     /// Problems of the shard as a whole.
     problems: Vec<Problem>,
 }
 
-impl<'a> ImageSetShard<'a> {
-    fn open(name: &str, dir: &Path, set: &'a Manifest, shard_idx: usize) -> Self {
+impl ImageSetShard {
+    fn open(name: &str, dir: &Path, set: &Manifest, objects: &ShardObjects<'_>, shard_idx: usize) -> Self {
         let entry = &set.shards[shard_idx];
         let (shard, mut messages) = open_shard(&dir.join(&entry.file), entry, set);
         match &shard {
@@ -223,7 +251,7 @@ impl<'a> ImageSetShard<'a> {
         Self {
             problems: messages.into_iter().map(problem).collect(),
             file,
-            expected: expected(entry),
+            expected: expected(objects, shard_idx).unwrap_or_default(),
             shard: shard.ok(),
         }
     }
@@ -256,12 +284,39 @@ impl<'a> ImageSetShard<'a> {
     }
 }
 
-/// Manifest entries of a shard's rows; empty for manifests of version 1.
-fn expected(entry: &ShardEntry) -> Vec<&ObjectEntry> {
-    entry
-        .objects
-        .iter()
-        .filter(|object| object.row.is_some())
+/// What the manifest says of a shard's rows.
+fn expected(objects: &ShardObjects<'_>, shard_idx: usize) -> Result<Vec<ObjectEntry>> {
+    let objects = objects.of_shard(shard_idx)?;
+    let rows = objects.iter().filter(|object| object.row.is_some());
+    Ok(rows.cloned().collect())
+}
+
+/// Problems of the lists of the objects of a large data set: none for others.
+fn check_lists(dir: &Path, manifest: &Manifest) -> Vec<Problem> {
+    let lists: Vec<&ListFile> = manifest.lists.iter().flat_map(Lists::files).collect();
+    let check = |idx: usize| {
+        let list = lists[idx];
+        match store::fetch(&dir.join(&list.file)) {
+            Ok((_, file)) if file.len() != list.bytes => {
+                Some(format!("{} bytes instead of {}", file.len(), list.bytes))
+            }
+            Ok((sha256, _)) if sha256 != list.sha256 => {
+                Some("its content was changed: the hash does not match the manifest".to_owned())
+            }
+            Ok(_) => None,
+            Err(e) => Some(error_chain(&DatasetError::io("read", &dir.join(&list.file))(e))),
+        }
+    };
+    let details = parallel_map(num_threads(0), lists.len(), check, || {}).unwrap_or_default();
+    let problems = lists.iter().zip(details);
+    problems
+        .filter_map(|(list, detail)| {
+            Some(Problem {
+                file: list.file.clone(),
+                row: None,
+                detail: detail?,
+            })
+        })
         .collect()
 }
 
@@ -283,10 +338,29 @@ fn open_shard(path: &Path, entry: &ShardEntry, manifest: &Manifest) -> (Result<S
     }
 }
 
+/// The hash of a row's id.
+#[derive(Debug, Clone, Copy)]
+struct IdHash {
+    hash: u64,
+    /// Row in its shard.
+    row: u32,
+}
+
+impl IdHash {
+    fn of(id: &ObjectId, row: usize) -> Self {
+        let digest = Sha256::digest(id.as_str());
+        Self {
+            hash: u64::from_le_bytes(*digest.first_chunk().expect("a digest has 32 bytes")),
+            row: row as u32,
+        }
+    }
+}
+
 /// Result for one shard.
 #[derive(Debug)]
 struct ShardResult {
-    ids: Vec<ObjectId>,
+    /// Hashes of the ids of its rows: a large data set has more ids than memory should hold.
+    id_hashes: Vec<IdHash>,
     num_images: usize,
     points_in_mask_min: f64,
     problems: Vec<Problem>,
@@ -295,7 +369,7 @@ struct ShardResult {
 impl ShardResult {
     fn new() -> Self {
         Self {
-            ids: Vec::new(),
+            id_hashes: Vec::new(),
             num_images: 0,
             points_in_mask_min: 1.0,
             problems: Vec::new(),
@@ -312,6 +386,7 @@ impl ShardResult {
 
 /// Combines results in shard order, independent of thread timing.
 fn report(
+    dir: &Path,
     manifest: &Manifest,
     sha256: String,
     options: VerifyOptions,
@@ -328,37 +403,64 @@ fn report(
         num_problems: 0,
         problems: Vec::new(),
     };
-    let mut shard_of_id: BTreeMap<ObjectId, usize> = BTreeMap::new();
+    let mut id_hashes = Vec::new();
     for (shard_idx, found) in results.into_iter().enumerate() {
-        let file = &manifest.shards[shard_idx].file;
-        report.num_rows += found.ids.len();
+        report.num_rows += found.id_hashes.len();
         report.num_images += found.num_images;
         report.points_in_mask_min = report.points_in_mask_min.min(found.points_in_mask_min);
         problems.extend(found.problems);
-        for (row, id) in found.ids.into_iter().enumerate() {
-            if let Some(other) = shard_of_id.get(&id) {
-                let detail = format!("{id} is also in {}", manifest.shards[*other].file);
-                problems.push(Problem {
-                    file: file.clone(),
-                    row: Some(row),
-                    detail,
-                });
-            }
-            shard_of_id.insert(id, shard_idx);
-        }
+        let of_shard = found.id_hashes.into_iter();
+        id_hashes.extend(of_shard.map(|IdHash { hash, row }| (hash, shard_idx as u32, row)));
     }
-    report.num_problems = problems.len();
+    let num_repeated = add_repeated_ids(dir, manifest, id_hashes, &mut problems);
+    report.num_problems = problems.len() + num_repeated;
     problems.truncate(MAX_PROBLEMS);
     report.problems = problems;
     report
 }
 
+/// Adds rows whose id another row has, as far as problems are listed; returns the number of the others.
+fn add_repeated_ids(
+    dir: &Path,
+    manifest: &Manifest,
+    mut id_hashes: Vec<(u64, u32, u32)>,
+    problems: &mut Vec<Problem>,
+) -> usize {
+    id_hashes.sort_unstable();
+    let id_of = |(_, shard, row): (u64, u32, u32)| {
+        let path = dir.join(&manifest.shards[shard as usize].file);
+        let ids = ShardReader::open_of(manifest, &path).and_then(|shard| shard.ids());
+        ids.ok()?.into_iter().nth(row as usize)
+    };
+    let mut num_others = 0;
+    for pair in id_hashes.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        if problems.len() >= MAX_PROBLEMS {
+            num_others += 1;
+            continue;
+        }
+        let (first, second) = (pair[0], pair[1]);
+        // Different ids may have the same hash.
+        if let (Some(id), Some(other)) = (id_of(first), id_of(second))
+            && id == other
+        {
+            let file = |(_, shard, _): (u64, u32, u32)| manifest.shards[shard as usize].file.clone();
+            problems.push(Problem {
+                file: file(second),
+                row: Some(second.2 as usize),
+                detail: format!("{id} is also in {}", file(first)),
+            });
+        }
+    }
+    num_others
+}
+
 fn check_shard(
     dir: &Path,
     entry: &ShardEntry,
+    expected: Option<Vec<ObjectEntry>>,
     manifest: &Manifest,
     options: VerifyOptions,
-    sets: &[ImageSetShard<'_>],
+    sets: &[ImageSetShard],
     on_row: impl Fn(),
 ) -> ShardResult {
     let mut results = ShardResult::new();
@@ -406,14 +508,20 @@ fn check_shard(
     {
         problem(None, "its metadata does not match the manifest".to_owned());
     }
-    let expected = expected(entry);
-    if manifest.schema_version > 1 && expected.len() != entry.rows {
+    // Those of version 1 list no objects.
+    let is_listed = manifest.schema_version > 1;
+    if let Some(expected) = expected
+        .as_ref()
+        .filter(|expected| is_listed && expected.len() != entry.rows)
+    {
         problem(
             None,
             format!("{} objects for {} rows", expected.len(), entry.rows),
         );
     }
+    let expected = expected.unwrap_or_default();
     let mut of_sets: Vec<Problem> = Vec::new();
+    let mut last_id: Option<ObjectId> = None;
     // Bounded by the manifest: a damaged footer may claim any number of rows.
     for row in 0..shard.num_rows().min(entry.rows) {
         on_row();
@@ -424,11 +532,11 @@ fn check_shard(
                 continue;
             }
         };
-        if results.ids.last().is_some_and(|last| *last >= sample.id) {
+        if last_id.as_ref().is_some_and(|last| *last >= sample.id) {
             problem(Some(row), format!("{} is out of order", sample.id));
         }
         results.num_images += sample.views.len() * (1 + sets.len());
-        let (messages, fraction) = check_sample(&sample, expected.get(row).copied(), manifest, options);
+        let (messages, fraction) = check_sample(&sample, expected.get(row), manifest, options);
         results.points_in_mask_min = results.points_in_mask_min.min(fraction);
         for detail in messages {
             problem(Some(row), format!("{}: {detail}", sample.id));
@@ -440,7 +548,8 @@ fn check_shard(
                 detail,
             }));
         }
-        results.ids.push(sample.id);
+        results.id_hashes.push(IdHash::of(&sample.id, row));
+        last_id = Some(sample.id);
     }
     results.problems.extend(of_sets);
     results

@@ -292,10 +292,7 @@ fn build_assigned(
     let changes = SourceChanges::new(source, recipe, options.max_mesh_bytes, beside.is_none());
     let is_current = |shard: &ShardEntry| changes.is_current(&options.out, shard);
     let (access, keep) = match beside {
-        None => (
-            Access::Alone { force: options.force },
-            Keep::Verified(&is_current),
-        ),
+        None => (Access::Alone { force: options.force }, Keep::Current(&is_current)),
         Some(shards) => (Access::Beside(shards), Keep::Present),
     };
     let mut writer = DatasetWriter::open_with(&options.out, plan, access, keep)?;
@@ -475,7 +472,9 @@ fn new_plan(
         parent: None,
         is_relit: false,
         skipped: source.skipped().to_vec(),
+        has_list_files: false,
     }
+    .listed_above(recipe.max_objects_in_manifest)
 }
 
 /// Recipes and adapter reports are plain data.

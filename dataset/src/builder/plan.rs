@@ -15,7 +15,7 @@ use crate::builder::{BuildEvent, BuildOptions, build};
 use crate::error::{BuildError, DatasetError, Result};
 use crate::image::Mask1Bit;
 use crate::manifest::SkippedObject;
-use crate::recipe::BuildRecipe;
+use crate::recipe::{BuildRecipe, MAX_ROWS_PER_SHARD};
 use crate::schema::{ColumnSet, RowLayout};
 use crate::shard::ShardWriter;
 use crate::source::{Source, SourceObject};
@@ -30,6 +30,14 @@ const MIN_SAMPLE: usize = 16;
 const MAX_SAMPLE: usize = 400;
 /// Required free space relative to the estimate.
 const FREE_SPACE_MARGIN: f64 = 1.05;
+/// Size of a data set from which on small shards are a burden: their files are many to list, to open and to keep.
+const LARGE_BYTES: f64 = (16_u64 << 30) as f64;
+/// Size of a shard that is recommended for a large data set, at most; at least half of it.
+const RECOMMENDED_SHARD_BYTES: f64 = (128_u64 << 20) as f64;
+/// Shards that differ from a recommended one by less than this factor are left alone.
+const SIZE_TOLERANCE: f64 = 2.0;
+/// Bytes of an object that is listed in a file beside the manifest, about.
+const LISTED_OBJECT_BYTES: f64 = 150.0;
 /// Bound on the bytes of a row besides points and images, including its footer metadata.
 const MAX_ROW_OVERHEAD_BYTES: u64 = 1 << 14;
 /// Bound on the growth of incompressible data by PNG or LZ4.
@@ -54,6 +62,9 @@ pub struct PlanReport {
     pub bytes: u64,
     /// Estimated size of a row.
     pub bytes_per_row: f64,
+    /// Rows a shard, a power of two, with which the shards of a large data set have 64 to 128 MiB; `None` if the data set is
+    /// small or its shards have about that size.
+    pub recommended_rows_per_shard: Option<usize>,
     /// Estimated seconds of the whole build.
     pub elapsed_s: f64,
     /// Measured throughput.
@@ -150,28 +161,44 @@ pub fn plan(
         .iter()
         .map(|count| count.shards)
         .sum();
+    let manifest_bytes = if num_objects > recipe.max_objects_in_manifest {
+        num_objects as f64 * LISTED_OBJECT_BYTES
+    } else {
+        manifest_bytes * scale
+    };
+    let bytes = bytes_per_row * num_rows as f64 + empty_bytes * num_shards as f64 + manifest_bytes;
     Ok(Some(PlanReport {
         num_objects,
         num_left_out: source.skipped().len(),
         num_sampled,
         sampled_skips: summary
             .manifest
-            .skipped
-            .iter()
+            .first_skipped(MAX_SAMPLE)?
+            .into_iter()
             .filter(|skip| skip.shard.is_some())
-            .cloned()
             .collect(),
         num_rows,
         num_shards,
-        bytes: (bytes_per_row * num_rows as f64 + empty_bytes * num_shards as f64 + manifest_bytes * scale)
-            as u64,
+        bytes: bytes as u64,
         bytes_per_row,
+        recommended_rows_per_shard: recommended_rows_per_shard(bytes, bytes_per_row, recipe.rows_per_shard),
         elapsed_s: sample_s * scale,
         objects_per_s: num_sampled as f64 / sample_s.max(1e-9),
         peak_memory_bytes: peak_memory_bytes(),
         free_bytes: free_bytes_at(&options.out),
         adapter,
     }))
+}
+
+/// As documented at [`PlanReport::recommended_rows_per_shard`].
+fn recommended_rows_per_shard(bytes: f64, bytes_per_row: f64, rows_per_shard: usize) -> Option<usize> {
+    if bytes < LARGE_BYTES {
+        return None;
+    }
+    let most = (RECOMMENDED_SHARD_BYTES / bytes_per_row.max(1.0)) as usize;
+    let recommended = 1_usize << most.clamp(1, MAX_ROWS_PER_SHARD).ilog2();
+    let factor = recommended as f64 / rows_per_shard as f64;
+    (factor >= SIZE_TOLERANCE || factor <= SIZE_TOLERANCE.recip()).then_some(recommended)
 }
 
 /// Fails if the build does not fit on the disk.
@@ -300,5 +327,31 @@ impl TempFolder {
 impl Drop for TempFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_data_sets_get_shards_of_64_to_128_mib() {
+        let gib = f64::from(1 << 30);
+        for (bytes, bytes_per_row, rows_per_shard, recommended) in [
+            (870.0 * gib, 87_000.0, 128, Some(1024)),
+            (870.0 * gib, 87_000.0, 1024, None),
+            (870.0 * gib, 87_000.0, 4096, Some(1024)),
+            (3000.0 * gib, 303_000.0, 128, Some(256)),
+            (3000.0 * gib, 300e6, 128, Some(1)),
+            (20.0 * gib, 0.0, 128, Some(MAX_ROWS_PER_SHARD)),
+            (4.6 * gib, 87_000.0, 128, None),
+        ] {
+            let found = recommended_rows_per_shard(bytes, bytes_per_row, rows_per_shard);
+            assert_eq!(found, recommended, "{bytes} {bytes_per_row} {rows_per_shard}");
+            if let Some(rows) = found.filter(|rows| (2..MAX_ROWS_PER_SHARD).contains(rows)) {
+                let mib = rows as f64 * bytes_per_row / f64::from(1 << 20);
+                assert!((64.0..=128.0).contains(&mib), "{mib}");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! that they refer to are read and their hashes compared with the manifest's. Times are compared for equality alone, so a
 //! copy of a data set, or a clock that is wrong, costs hashing and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ use tap_render::import::{ImportOptions, MeshFormat, import_object};
 use crate::manifest::{ObjectEntry, ShardEntry};
 use crate::pipeline::parallel_map;
 use crate::recipe::BuildRecipe;
-use crate::schema::ObjectId;
+use crate::schema::{ObjectId, Split};
 use crate::sha256;
 use crate::source::{Source, SourceObject, content};
 use crate::store;
@@ -30,7 +30,6 @@ pub(super) struct SourceChanges<'a> {
     source: &'a Source,
     recipe: &'a BuildRecipe,
     max_mesh_bytes: u64,
-    object_of_id: BTreeMap<&'a ObjectId, &'a SourceObject>,
     /// When anything in the source last changed, if meshes refer to other files.
     last_change: Option<SystemTime>,
     changed: Mutex<Changed>,
@@ -59,7 +58,6 @@ impl<'a> SourceChanges<'a> {
             source,
             recipe,
             max_mesh_bytes,
-            object_of_id: objects.iter().map(|object| (&object.id, object)).collect(),
             last_change: (is_whole && objects.iter().any(refers))
                 .then(|| source.last_change())
                 .flatten(),
@@ -92,7 +90,7 @@ impl<'a> SourceChanges<'a> {
 
     /// Objects of a shard that are other ones now. Those of a store are read many at a time.
     fn changed_objects(&self, shard: &ShardEntry) -> BTreeSet<ObjectId> {
-        let is_same = |idx: usize| self.is_same(&shard.objects[idx]);
+        let is_same = |idx: usize| self.is_same(shard.split, &shard.objects[idx]);
         let num_threads = if self.source.is_stored() {
             NUM_MESHES_AT_A_TIME
         } else {
@@ -133,7 +131,7 @@ impl<'a> SourceChanges<'a> {
     fn newest(&self, shard: &ShardEntry) -> Option<SystemTime> {
         let mut newest = None;
         for entry in &shard.objects {
-            let object = self.object_of_id.get(&entry.id)?;
+            let object = self.object(shard.split, &entry.id)?;
             newest = newest.max(Some(object.changed?));
             if refers_to_files(self.recipe, object) {
                 newest = newest.max(Some(self.last_change?));
@@ -142,9 +140,16 @@ impl<'a> SourceChanges<'a> {
         newest
     }
 
+    /// An object of the source, which is sorted.
+    fn object(&self, split: Split, id: &ObjectId) -> Option<&'a SourceObject> {
+        let objects = self.source.objects();
+        let place = objects.binary_search_by(|object| (object.split, &object.id).cmp(&(split, id)));
+        Some(&objects[place.ok()?])
+    }
+
     /// Whether an object's mesh and the files it refers to have the hashes of the manifest.
-    fn is_same(&self, entry: &ObjectEntry) -> bool {
-        let Some(object) = self.object_of_id.get(&entry.id) else {
+    fn is_same(&self, split: Split, entry: &ObjectEntry) -> bool {
+        let Some(object) = self.object(split, &entry.id) else {
             return false;
         };
         let Ok(bytes) = self.source.read(object, self.max_mesh_bytes) else {

@@ -81,26 +81,30 @@ pub fn open_foreign(path: &Path, original: Option<&Path>) -> Result<(Dataset, Fo
             .sets()
             .filter(|&set| !layout.columns.has(set));
         report.missing_columns = missing.map(|set| set.to_string()).collect();
-        let of_original: BTreeSet<&ObjectId> = ids_of(original).collect();
+        let of_original = ids_of(original)?;
         let mut here = BTreeSet::new();
         for split in Split::ALL {
             here.extend(dataset.ids(split)?);
         }
         // Manifests of version 1 do not list their objects.
         if !of_original.is_empty() {
-            report.num_missing_rows = Some(of_original.iter().filter(|id| !here.contains(id)).count());
-            report.num_new_rows = Some(here.iter().filter(|id| !of_original.contains(id)).count());
+            report.num_missing_rows = Some(of_original.iter().filter(|id| !here.contains(*id)).count());
+            report.num_new_rows = Some(here.iter().filter(|id| !of_original.contains(*id)).count());
         }
     }
     Ok((dataset, report))
 }
 
 /// Ids of the rows of a dataset.
-fn ids_of(manifest: &Manifest) -> impl Iterator<Item = &ObjectId> {
-    let objects = manifest.shards.iter().flat_map(|shard| &shard.objects);
-    objects
-        .filter(|object| object.row.is_some())
-        .map(|object| &object.id)
+fn ids_of(manifest: &Manifest) -> Result<BTreeSet<ObjectId>> {
+    let mut ids = BTreeSet::new();
+    manifest.objects()?.visit(&mut |_, object| {
+        if object.row.is_some() {
+            ids.insert(object.id.clone());
+        }
+        Ok(())
+    })?;
+    Ok(ids)
 }
 
 fn parquet_files(path: &Path) -> Result<Vec<PathBuf>> {
@@ -227,9 +231,14 @@ fn manifest(path: &Path, header: ShardHeader, original: Option<&Manifest>) -> Ma
         parent: None,
         is_relit: false,
         skipped: Vec::new(),
+        has_list_files: false,
     };
     Manifest {
         // For the paths of the meshes.
+        num_shards: original
+            .map(|original| original.num_shards.clone())
+            .unwrap_or_default(),
+        lists: original.and_then(|original| original.lists.clone()),
         shards: original
             .map(|original| original.shards.clone())
             .unwrap_or_default(),

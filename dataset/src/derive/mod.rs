@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{DatasetError, DeriveError, Result};
-use crate::manifest::{ObjectEntry, SourceDescription};
+use crate::manifest::SourceDescription;
 use crate::reader::Dataset;
 use crate::recipe::check_rows_per_shard;
 use crate::schema::{ObjectId, RowLayout, ShardHeader, Split};
@@ -117,7 +117,7 @@ pub fn derive(
     on_event(DeriveEvent::Resumed {
         rows: rows.len() - num_missing,
     });
-    let objects: Vec<_> = inputs.iter().map(objects_by_id).collect();
+    let files = files_of(inputs, &rows)?;
     for shard in missing {
         for row in shards[shard] {
             if cancel.load(Ordering::Relaxed) {
@@ -126,11 +126,10 @@ pub fn derive(
             let input = &inputs[row.input];
             let mut sample = input.read(row.from, row.row, ViewSelection::WithGbuffer)?;
             labels.apply(row, &mut sample)?;
-            let object = objects[row.input].get(&row.old_id);
-            let file = ObjectFile {
-                path: object.map_or("", |object| &object.path),
-                bytes: object.map_or(0, |object| object.bytes),
-            };
+            let (path, bytes) = files[row.input]
+                .get(&row.old_id)
+                .map_or(("", 0), |(path, bytes)| (path.as_str(), *bytes));
+            let file = ObjectFile { path, bytes };
             writer.append(&sample, file)?;
             on_event(DeriveEvent::Written);
         }
@@ -152,10 +151,24 @@ fn num_rows(dataset: &Dataset) -> usize {
     Split::ALL.map(|split| dataset.len(split)).iter().sum()
 }
 
-/// What the manifest says of an input's objects; nothing in manifests of version 1.
-fn objects_by_id(input: &Dataset) -> BTreeMap<&ObjectId, &ObjectEntry> {
-    let objects = input.manifest().shards.iter().flat_map(|shard| &shard.objects);
-    objects.map(|object| (&object.id, object)).collect()
+/// Path and length of the mesh of each chosen row, by input and id; nothing in manifests of version 1.
+fn files_of<'a>(
+    inputs: &[Dataset],
+    rows: &'a [PlacedRow],
+) -> Result<Vec<BTreeMap<&'a ObjectId, (String, u64)>>> {
+    let mut files: Vec<BTreeMap<&ObjectId, (String, u64)>> = inputs.iter().map(|_| BTreeMap::new()).collect();
+    for row in rows {
+        files[row.input].insert(&row.old_id, (String::new(), 0));
+    }
+    for (input, files) in inputs.iter().zip(&mut files) {
+        input.manifest().objects()?.visit(&mut |_, object| {
+            if let Some(file) = files.get_mut(&object.id) {
+                *file = (object.path.clone(), object.bytes);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(files)
 }
 
 fn common_layout(inputs: &[Dataset]) -> Result<RowLayout> {
@@ -253,7 +266,9 @@ fn plan(
         parent: Some(parent),
         is_relit: false,
         skipped: Vec::new(),
+        has_list_files: false,
     }
+    .listed()
 }
 
 /// What all inputs have in common; null where they differ.

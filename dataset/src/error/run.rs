@@ -87,6 +87,20 @@ pub enum BuildError {
         /// Folder.
         path: PathBuf,
     },
+    /// The plan has too many shards.
+    #[error(
+        "{num_shards} shards are more than {max_shards}; put more rows into one (--rows-per-shard, or --set \
+         rows_per_shard=...): {}",
+        .path.display()
+    )]
+    TooManyShards {
+        /// Planned shards.
+        num_shards: usize,
+        /// As many as there may be.
+        max_shards: usize,
+        /// Folder.
+        path: PathBuf,
+    },
     /// Shards are still to be built.
     #[error(
         "{num_missing} of {num_shards} shards are missing; build them with `tap dataset unit`, --shards {missing}: {}",

@@ -170,6 +170,24 @@ pub enum ManifestError {
         /// The file.
         path: PathBuf,
     },
+    /// A list of the objects of a large data set is damaged.
+    #[error("a list of the objects of this data set is damaged, {detail}; restore the file, or build the data set again: {}", .path.display())]
+    List {
+        /// What is wrong.
+        detail: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A manifest of an earlier version that lists too many objects itself.
+    #[error(
+        "the manifest has more than 1 GiB: it lists all objects itself, as earlier versions did; build the data set again \
+         with this version: {}",
+        .path.display()
+    )]
+    TooLarge {
+        /// Manifest file.
+        path: PathBuf,
+    },
     /// Rows with columns that this version does not know, or that do not go together.
     #[error("the rows cannot be read: {}", .path.display())]
     Columns {

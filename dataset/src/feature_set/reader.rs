@@ -15,10 +15,12 @@ use super::{
     FEATURES, FeatureLayout, FeatureManifest, FeatureShard, ID, RowFeatures, SALIENCY, feature_set_dir,
 };
 use crate::error::{DatasetError, FeatureSetError, Result, ShardError};
+use crate::parquet_file::catch_decoder_panic;
+use crate::pipeline::parallel_map;
 use crate::reader::Dataset;
 use crate::schema::{ObjectId, Split};
-use crate::shard::{ViewSelection, catch_decoder_panic};
-use crate::store::{FileCache, SharedFile};
+use crate::shard::ViewSelection;
+use crate::store::{FileCache, NUM_REQUESTS, SharedFile};
 
 /// Files that are open at a time; the footers of all are kept in memory.
 const MAX_OPEN_FILES: usize = 16;
@@ -27,7 +29,25 @@ const MAX_OPEN_FILES: usize = 16;
 #[derive(Debug)]
 pub struct FeatureSet {
     manifest: FeatureManifest,
-    splits: [Vec<FeatureFile>; Split::ALL.len()],
+    splits: [FilesOfSplit; Split::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct FilesOfSplit {
+    files: Vec<FeatureFile>,
+    /// Number of rows up to the end of each file.
+    ends: Vec<usize>,
+}
+
+impl FilesOfSplit {
+    fn num_rows(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn push(&mut self, file: FeatureFile) {
+        self.ends.push(self.num_rows() + file.num_rows);
+        self.files.push(file);
+    }
 }
 
 impl FeatureSet {
@@ -39,11 +59,16 @@ impl FeatureSet {
         let manifest = FeatureManifest::read_complete(dataset.dir(), name, dataset.manifest())?;
         let dir = feature_set_dir(dataset.dir(), name)?;
         let files = Arc::new(FileCache::new(MAX_OPEN_FILES));
-        let mut splits = Split::ALL.map(|_| Vec::new());
-        for shard in &manifest.shards {
+        let open = |idx: usize| {
+            let shard = &manifest.shards[idx];
             let path = dir.join(&shard.file);
             let file = files.file(&path).map_err(DatasetError::io("open", &path))?;
-            splits[shard.split as usize].push(FeatureFile::open(file, &path, shard, manifest.layout)?);
+            FeatureFile::open(file, &path, shard, manifest.layout)
+        };
+        let opened = parallel_map(NUM_REQUESTS, manifest.shards.len(), open, || {})?;
+        let mut splits = Split::ALL.map(|_| FilesOfSplit::default());
+        for (shard, file) in manifest.shards.iter().zip(opened) {
+            splits[shard.split as usize].push(file?);
         }
         Ok(Self { manifest, splits })
     }
@@ -71,18 +96,16 @@ impl FeatureSet {
     /// # Errors
     /// When the row or a view does not exist, or the file is damaged.
     pub fn read(&self, split: Split, row: usize, views: ViewSelection<'_>) -> Result<RowFeatures> {
-        let mut row_in_file = row;
-        for file in &self.splits[split as usize] {
-            if row_in_file < file.num_rows {
-                return file.read(row_in_file, views);
-            }
-            row_in_file -= file.num_rows;
+        let of_split = &self.splits[split as usize];
+        let idx = of_split.ends.partition_point(|&end| end <= row);
+        match of_split.files.get(idx) {
+            Some(file) => file.read(row - (of_split.ends[idx] - file.num_rows), views),
+            None => Err(DatasetError::Shard(ShardError::NoSuchRow {
+                split: split.as_str(),
+                row,
+                num_rows: of_split.num_rows(),
+            })),
         }
-        Err(DatasetError::Shard(ShardError::NoSuchRow {
-            split: split.as_str(),
-            row,
-            num_rows: self.splits[split as usize].iter().map(|file| file.num_rows).sum(),
-        }))
     }
 }
 

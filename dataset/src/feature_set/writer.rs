@@ -23,10 +23,10 @@ use super::{
 use crate::atomic_file::complete_name;
 use crate::error::{DatasetError, FeatureSetError, Result, StoreError};
 use crate::manifest::{image_shard_file_name, shard_stem};
+use crate::parquet_file::HashingFile;
 use crate::pipeline::{num_threads, parallel_map};
 use crate::reader::Dataset;
 use crate::schema::{GENERATOR, Split};
-use crate::shard::HashingFile;
 use crate::store;
 
 /// Rows per row group, which the writer holds in memory: a row may be some megabytes.

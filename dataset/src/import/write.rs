@@ -417,7 +417,9 @@ fn dataset_plan(
         parent: None,
         is_relit: false,
         skipped,
+        has_list_files: false,
     }
+    .listed()
 }
 
 fn sample(

@@ -1,15 +1,17 @@
 //! [`JournalEntry`]: a finished shard that the manifest does not list yet.
 //!
 //! Entries lie beside the shards, one a file, so that any number of machines write them without waiting for each other. An
-//! entry names its plan: those of an abandoned one are passed over.
+//! entry names its plan: those of an abandoned one are passed over. Of a large data set the manifest takes over the entries
+//! without their objects, which an [`ShardObjects`](super::ShardObjects) then finds there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_MANIFEST_BYTES, Manifest, ShardEntry, SkippedObject};
+use super::{MAX_MANIFEST_BYTES, Manifest, ShardEntry, SkipReason, SkippedObject};
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::pipeline::parallel_map;
 use crate::schema::Split;
@@ -29,13 +31,82 @@ pub(crate) struct JournalEntry {
     pub(crate) skipped: Vec<SkippedObject>,
 }
 
+/// A journal entry of a large data set, of which objects are passed over as they are parsed.
+#[derive(Deserialize)]
+struct JournalHead {
+    plan_sha256: String,
+    entry: EntryHead,
+}
+
+#[derive(Deserialize)]
+struct EntryHead {
+    file: String,
+    split: Split,
+    rows: usize,
+    bytes: u64,
+    sha256: String,
+    source_sha256: String,
+    num_objects: Option<usize>,
+    #[serde(default)]
+    num_skipped: BTreeMap<SkipReason, usize>,
+    #[serde(rename = "objects")]
+    _objects: IgnoredAny,
+}
+
+impl From<JournalHead> for JournalEntry {
+    fn from(head: JournalHead) -> Self {
+        let EntryHead {
+            file,
+            split,
+            rows,
+            bytes,
+            sha256,
+            source_sha256,
+            num_objects,
+            num_skipped,
+            _objects,
+        } = head.entry;
+        Self {
+            plan_sha256: head.plan_sha256,
+            entry: ShardEntry {
+                file,
+                split,
+                rows,
+                bytes,
+                sha256,
+                source_sha256,
+                num_listed: num_objects,
+                num_skipped,
+                objects: Vec::new(),
+            },
+            skipped: Vec::new(),
+        }
+    }
+}
+
 impl JournalEntry {
     pub(crate) fn file_name(shard: &str) -> String {
         format!("{shard}{JOURNAL_SUFFIX}")
     }
 
+    /// Writes the entry beside its shard, which exists from then on.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let json = serde_json::to_vec(self).expect("a journal entry has a JSON form");
+        store::replace(&dir.join(Self::file_name(&self.entry.file)), &json)
+    }
+
     /// Reads the entry of a shard; `None` if there is none.
-    fn read(dir: &Path, shard: &str) -> Result<Option<Self>> {
+    pub(super) fn read(dir: &Path, shard: &str) -> Result<Option<Self>> {
+        Self::read_as(dir, shard)
+    }
+
+    /// Reads the entry of a shard of a large data set, without its objects.
+    fn read_head(dir: &Path, shard: &str) -> Result<Option<Self>> {
+        let head: Option<JournalHead> = Self::read_as(dir, shard)?;
+        Ok(head.map(Self::from))
+    }
+
+    fn read_as<T: DeserializeOwned>(dir: &Path, shard: &str) -> Result<Option<T>> {
         let path = dir.join(Self::file_name(shard));
         let bytes = match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
             Ok(bytes) => bytes,
@@ -71,7 +142,12 @@ impl Manifest {
             .map(|&shard| planned[shard].1.as_str())
             .filter(|file| !known.contains(file))
             .collect();
-        let read = |idx: usize| JournalEntry::read(dir, unknown[idx]);
+        let read = if self.lists.is_some() {
+            JournalEntry::read_head
+        } else {
+            JournalEntry::read
+        };
+        let read = |idx: usize| read(dir, unknown[idx]);
         let entries = parallel_map(NUM_REQUESTS, unknown.len(), read, || {})?;
         let mut replayed = Vec::new();
         for (file, entry) in unknown.into_iter().zip(entries) {

@@ -3,18 +3,24 @@
 //! The manifest is written when a build begins and when it ends. In between, each finished shard has a
 //! [`JournalEntry`] beside it, so the cost of progress does not grow with the number of shards; a shard that
 //! neither lists does not exist. The manifest holds no times, absolute paths or worker counts, so equal
-//! builds give equal bytes.
+//! builds give equal bytes. Objects of large data sets are [listed](Lists) in files beside it.
 
 mod difference;
 mod journal;
+mod list_file;
 mod part;
+mod shard_objects;
 mod shard_ranges;
 
 pub(crate) use difference::json_differences;
 pub(crate) use journal::{JOURNAL_SUFFIX, JournalEntry};
+pub use list_file::{ListFile, Lists, MAX_OBJECTS_IN_MANIFEST};
+pub(crate) use list_file::{is_list_file_name, is_own_list, needs_list_files};
 pub use part::BuildPart;
+pub use shard_objects::ShardObjects;
 pub use shard_ranges::ShardRanges;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -35,8 +41,10 @@ pub(crate) const OLD_MANIFEST_FILE_NAME: &str = "manifest.json";
 /// File name of the objects of a build that was begun for several machines; there until it is finished.
 pub(crate) const PLAN_FILE_NAME: &str = "_plan.parquet";
 
-/// Size limit for reading: millions of objects.
+/// Size limit for reading: 2.7 million objects in manifests of versions that listed all of them there.
 pub(crate) const MAX_MANIFEST_BYTES: u64 = 1 << 30;
+/// Version of manifests whose objects are listed in files. All others have [`SCHEMA_VERSION`], as the shards of both do.
+pub const LIST_FILES_SCHEMA_VERSION: u32 = SCHEMA_VERSION + 1;
 /// Extension of shards.
 const SHARD_EXTENSION: &str = ".parquet";
 /// Extension of the shards of image sets.
@@ -44,15 +52,17 @@ const IMAGE_SHARD_EXTENSION: &str = ".pq";
 /// Schema version that gave the shards of image sets their own extension.
 const IMAGE_SHARDS_SINCE: u32 = 4;
 /// Limit on planned shards, against damaged manifests.
-const MAX_SHARDS: usize = 300_000;
+pub(crate) const MAX_SHARDS: usize = 300_000;
 /// Indentation depth: fields of a shard are indented, each of its objects is one line.
 const MAX_INDENT: usize = 4;
+/// The same where objects are listed in files: each shard is one line.
+const MAX_INDENT_WITH_LIST_FILES: usize = 2;
 
 /// Contents of `_manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`SCHEMA_VERSION`], or an older supported version.
+    /// [`SCHEMA_VERSION`], [`LIST_FILES_SCHEMA_VERSION`], or an older supported version.
     pub schema_version: u32,
     /// Program and version that wrote it.
     pub generator: String,
@@ -81,9 +91,12 @@ pub struct Manifest {
     pub parts: Vec<PartName>,
     /// Planned shards per split.
     pub num_shards: Vec<ShardCount>,
+    /// Where the objects are listed, of a large data set; `None` if here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<Lists>,
     /// Finished shards, in plan order.
     pub shards: Vec<ShardEntry>,
-    /// Skipped objects, sorted by split and id.
+    /// Skipped objects, sorted by split and id; none if they are listed in files.
     pub skipped: Vec<SkippedObject>,
 }
 
@@ -133,9 +146,38 @@ pub struct ShardEntry {
     pub sha256: String,
     /// Hash over ids and mesh hashes of its objects, including skipped ones.
     pub source_sha256: String,
-    /// Its objects, including skipped ones; empty in manifests of version 1.
-    #[serde(default)]
+    /// Number of its objects, including skipped ones, where they are listed in files.
+    #[serde(default, rename = "num_objects", skip_serializing_if = "Option::is_none")]
+    pub num_listed: Option<usize>,
+    /// Number of its skipped objects by reason, where they are listed in files.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub num_skipped: BTreeMap<SkipReason, usize>,
+    /// Its objects, including skipped ones; empty in manifests of version 1, and where they are listed in files: see
+    /// [`Manifest::objects`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<ObjectEntry>,
+}
+
+impl ShardEntry {
+    /// Number of its objects, including skipped ones.
+    #[must_use]
+    pub fn num_objects(&self) -> usize {
+        self.num_listed.unwrap_or(self.objects.len())
+    }
+
+    /// Number of its skipped objects, where they are listed in files.
+    fn num_skipped(&self) -> usize {
+        self.num_skipped.values().sum()
+    }
+
+    /// Counts what is to be listed in files.
+    pub(crate) fn count(&mut self, skipped: &[SkippedObject]) {
+        self.num_listed = Some(self.objects.len());
+        self.num_skipped.clear();
+        for object in skipped {
+            *self.num_skipped.entry(object.reason).or_default() += 1;
+        }
+    }
 }
 
 /// An object of a shard, skipped or not: locates its mesh and identifies its row.
@@ -269,9 +311,10 @@ impl Manifest {
                 source,
             })
         };
-        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
-        let version = value.get("schema_version");
-        let readable = u64::from(OLDEST_SCHEMA_VERSION)..=u64::from(SCHEMA_VERSION);
+        // What another version would say first; the rest may be large, and is not made a tree of values.
+        let head: Head = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let version = head.schema_version.as_ref();
+        let readable = u64::from(OLDEST_SCHEMA_VERSION)..=u64::from(LIST_FILES_SCHEMA_VERSION);
         if !version
             .and_then(serde_json::Value::as_u64)
             .is_some_and(|version| readable.contains(&version))
@@ -280,15 +323,16 @@ impl Manifest {
             return Err(DatasetError::Manifest(ManifestError::SchemaVersion {
                 found,
                 oldest: OLDEST_SCHEMA_VERSION,
-                newest: SCHEMA_VERSION,
+                newest: LIST_FILES_SCHEMA_VERSION,
                 path,
             }));
         }
-        let columns = value.pointer("/layout/columns").and_then(Columns::from_json);
+        let columns = head.layout.get("columns").and_then(Columns::from_json);
         if let Some(Err(source)) = columns {
             return Err(DatasetError::Manifest(ManifestError::Columns { path, source }));
         }
-        let manifest: Self = serde_json::from_value(value).map_err(damaged)?;
+        let mut manifest: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
+        manifest.place_lists(dir);
         manifest
             .check()
             .map_err(|detail| DatasetError::Manifest(ManifestError::Invalid { detail, path }))?;
@@ -296,12 +340,15 @@ impl Manifest {
     }
 
     pub(crate) fn sort_skipped(&mut self) {
-        self.skipped
-            .sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
+        sort_skipped(&mut self.skipped);
     }
 
     /// Identifies the plan, independent of progress.
     pub(crate) fn plan_sha256(&self) -> String {
+        self.plan_sha256_with(self.lists.as_ref().map(Lists::of_plan))
+    }
+
+    fn plan_sha256_with(&self, lists: Option<Lists>) -> String {
         let unread = self.skipped.iter().filter(|skipped| skipped.shard.is_none());
         let plan = Self {
             sha256: None,
@@ -316,6 +363,7 @@ impl Manifest {
             num_shards: self.num_shards.clone(),
             generator: self.generator.clone(),
             parent: self.parent.clone(),
+            lists,
             shards: Vec::new(),
             skipped: unread.cloned().collect(),
             ..*self
@@ -323,11 +371,19 @@ impl Manifest {
         sha256::of_bytes(plan.to_json())
     }
 
-    /// JSON with shards indented and one line per object.
+    /// JSON with shards indented and one line per object, or one line per shard where objects are listed in files.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut serializer =
-            serde_json::Serializer::with_formatter(&mut bytes, DepthLimitedFormatter::default());
+        let formatter = DepthLimitedFormatter {
+            max_indent: if self.lists.is_some() {
+                MAX_INDENT_WITH_LIST_FILES
+            } else {
+                MAX_INDENT
+            },
+            depth: 0,
+            has_value: false,
+        };
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
         self.serialize(&mut serializer)
             .expect("a manifest has a JSON form");
         bytes.push(b'\n');
@@ -385,7 +441,9 @@ impl Manifest {
     /// Number of objects lost unintentionally; see [`SkipReason::is_failure`].
     #[must_use]
     pub fn num_failed(&self) -> usize {
-        self.skipped.iter().filter(|s| s.reason.is_failure()).count()
+        let counts = self.skipped_by_reason().into_iter();
+        let failures = counts.filter(|(reason, _)| reason.is_failure());
+        failures.map(|(_, num)| num).sum()
     }
 
     /// Hash of the data: over one line `<file> <sha256>` per shard.
@@ -479,8 +537,46 @@ impl Manifest {
                 return Err("its hash does not match its shards".to_owned());
             }
         }
+        self.check_lists()?;
         self.layout.check()
     }
+
+    fn check_lists(&self) -> Result<(), String> {
+        let Some(lists) = &self.lists else {
+            let is_counted =
+                |shard: &&ShardEntry| shard.num_listed.is_some() || !shard.num_skipped.is_empty();
+            return match self.shards.iter().find(is_counted) {
+                _ if self.schema_version == LIST_FILES_SCHEMA_VERSION => {
+                    Err("it names no lists of objects".to_owned())
+                }
+                Some(shard) => Err(format!("the objects of {} are nowhere", shard.file)),
+                None => Ok(()),
+            };
+        };
+        if self.schema_version != LIST_FILES_SCHEMA_VERSION {
+            return Err("its version has no lists of objects".to_owned());
+        }
+        if !self.skipped.is_empty() {
+            return Err("skipped objects are listed twice".to_owned());
+        }
+        if self.sha256.is_some() && !lists.is_whole() && !self.shards.is_empty() {
+            return Err("a complete dataset without lists of its objects".to_owned());
+        }
+        lists.check(&self.shards)
+    }
+}
+
+/// What is read of a manifest before it is known whether this program can read it.
+#[derive(Deserialize)]
+struct Head {
+    schema_version: Option<serde_json::Value>,
+    #[serde(default)]
+    layout: serde_json::Value,
+}
+
+/// Sorted by split and id.
+fn sort_skipped(skipped: &mut [SkippedObject]) {
+    skipped.sort_by(|a, b| (a.split, &a.id, &a.path).cmp(&(b.split, &b.id, &b.path)));
 }
 
 /// Path and content of a folder's manifest, under its name of today or of earlier versions; `None` without one.
@@ -490,6 +586,9 @@ pub(crate) fn manifest_file(dir: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
         match store::read_bounded(&path, MAX_MANIFEST_BYTES) {
             Ok(bytes) => return Ok(Some((path, bytes))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(DatasetError::Manifest(ManifestError::TooLarge { path }));
+            }
             Err(e) => return Err(DatasetError::io("read the manifest", &path)(e)),
         }
     }
@@ -503,8 +602,9 @@ pub fn is_manifest_name(name: &str) -> bool {
 }
 
 /// JSON formatter with a limited indentation depth.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct DepthLimitedFormatter {
+    max_indent: usize,
     depth: usize,
     has_value: bool,
 }
@@ -518,7 +618,7 @@ impl DepthLimitedFormatter {
 
     fn end<W: ?Sized + io::Write>(&mut self, writer: &mut W, bracket: &[u8]) -> io::Result<()> {
         self.depth -= 1;
-        if self.has_value && self.depth < MAX_INDENT {
+        if self.has_value && self.depth < self.max_indent {
             self.new_line(writer)?;
         }
         self.has_value = true;
@@ -526,7 +626,7 @@ impl DepthLimitedFormatter {
     }
 
     fn item<W: ?Sized + io::Write>(&self, writer: &mut W, is_first: bool) -> io::Result<()> {
-        if self.depth > MAX_INDENT {
+        if self.depth > self.max_indent {
             return writer.write_all(if is_first { b"" } else { b", " });
         }
         writer.write_all(if is_first { b"" } else { b"," })?;
@@ -632,6 +732,7 @@ pub(crate) fn example() -> Manifest {
             split: Split::Train,
             shards: 1,
         }],
+        lists: None,
         shards: Vec::new(),
         skipped: vec![SkippedObject {
             id: "a/b".to_owned(),
@@ -674,7 +775,7 @@ mod tests {
     fn a_manifest_of_another_version_or_with_other_names_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         Manifest {
-            schema_version: SCHEMA_VERSION + 1,
+            schema_version: LIST_FILES_SCHEMA_VERSION + 1,
             ..example()
         }
         .write(dir.path())
@@ -692,6 +793,8 @@ mod tests {
             bytes: 1,
             sha256: String::new(),
             source_sha256: String::new(),
+            num_listed: None,
+            num_skipped: BTreeMap::new(),
             objects: Vec::new(),
         };
         Manifest {
@@ -733,6 +836,8 @@ mod tests {
             bytes: 1,
             sha256: String::new(),
             source_sha256: String::new(),
+            num_listed: None,
+            num_skipped: BTreeMap::new(),
             objects: vec![object("b"), object("c")],
         };
         let manifest = Manifest {

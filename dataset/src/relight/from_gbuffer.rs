@@ -62,8 +62,8 @@ pub fn relight(
     } else {
         manifest.layout.columns
     };
-    let plan = plan_of_child(&manifest, columns, recipe, lighting, &sha256);
-    let total = manifest.shards.iter().map(|shard| shard.objects.len()).sum();
+    let plan = plan_of_child(&manifest, columns, recipe, lighting, &sha256)?;
+    let total = manifest.shards.iter().map(ShardEntry::num_objects).sum();
     on_event(BuildEvent::Started {
         total,
         adapter: Some("the G-buffer".to_owned()),
@@ -76,13 +76,14 @@ pub fn relight(
     let missing: Vec<usize> = writer.missing_shards().collect();
     let num_missing: usize = missing
         .iter()
-        .map(|&shard| manifest.shards[shard].objects.len())
+        .map(|&shard| manifest.shards[shard].num_objects())
         .sum();
     if num_missing < total {
         on_event(BuildEvent::Resumed {
             objects: total - num_missing,
         });
     }
+    let objects = manifest.objects()?;
     let relighter = Relighter {
         parent,
         manifest: &manifest,
@@ -93,7 +94,8 @@ pub fn relight(
         cancel,
     };
     for shard in missing {
-        if !relighter.relight_shard(&manifest.shards[shard], &mut writer, on_event)? {
+        let (entry, skipped) = (objects.entry(shard)?, objects.skipped_of(shard)?);
+        if !relighter.relight_shard(&entry, &skipped, &mut writer, on_event)? {
             return Ok(None);
         }
     }
@@ -155,10 +157,9 @@ fn plan_of_child(
     mut recipe: BuildRecipe,
     lighting: &Lighting,
     sha256: &str,
-) -> DatasetPlan {
+) -> Result<DatasetPlan> {
     recipe.render.lighting = lighting.clone();
-    let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
-    DatasetPlan {
+    Ok(DatasetPlan {
         header: ShardHeader {
             layout: RowLayout {
                 columns,
@@ -172,8 +173,9 @@ fn plan_of_child(
         part: None,
         parent: Some(sha256.to_owned()),
         is_relit: true,
-        skipped: skipped.cloned().collect(),
-    }
+        skipped: manifest.left_out()?,
+        has_list_files: manifest.lists.is_some(),
+    })
 }
 
 /// Shared state of all threads.
@@ -190,10 +192,11 @@ struct Relighter<'a> {
 }
 
 impl Relighter<'_> {
-    /// Relights a shard; `false` if cancelled before its end.
+    /// Relights a shard, given with its objects and those of them that were skipped; `false` if cancelled before its end.
     fn relight_shard(
         self,
         entry: &ShardEntry,
+        skipped: &[SkippedObject],
         writer: &mut DatasetWriter,
         on_event: &mut dyn FnMut(BuildEvent),
     ) -> Result<bool> {
@@ -236,7 +239,9 @@ impl Relighter<'_> {
         };
         let is_complete = run(&job, limits, self.cancel, &mut |delivery| match delivery {
             Delivery::Event(event) => match event {},
-            Delivery::Output(item, sample) => self.write(&entry.objects[item], sample, writer, on_event),
+            Delivery::Output(item, sample) => {
+                self.write(&entry.objects[item], sample, skipped, writer, on_event)
+            }
         })?;
         if !is_complete {
             return Ok(false);
@@ -255,6 +260,7 @@ impl Relighter<'_> {
         self,
         object: &ObjectEntry,
         sample: Option<Sample>,
+        skipped: &[SkippedObject],
         writer: &mut DatasetWriter,
         on_event: &mut dyn FnMut(BuildEvent),
     ) -> Result<()> {
@@ -266,7 +272,7 @@ impl Relighter<'_> {
             writer.append(&sample, file)?;
             on_event(BuildEvent::Done { id: sample.id });
         } else {
-            let skipped = self.skipped(object)?;
+            let skipped = self.skipped(object, skipped)?;
             on_event(BuildEvent::Skipped {
                 id: object.id.to_string(),
                 reason: skipped.reason,
@@ -302,12 +308,11 @@ impl Relighter<'_> {
     }
 
     /// Why the parent skipped an object.
-    fn skipped(self, object: &ObjectEntry) -> Result<Skipped> {
+    fn skipped(self, object: &ObjectEntry, of_shard: &[SkippedObject]) -> Result<Skipped> {
         let is_it = |skipped: &&SkippedObject| {
-            skipped.shard.is_some()
-                && (skipped.id.as_str(), &skipped.path) == (object.id.as_str(), &object.path)
+            (skipped.id.as_str(), &skipped.path) == (object.id.as_str(), &object.path)
         };
-        let found = self.manifest.skipped.iter().find(is_it);
+        let found = of_shard.iter().find(is_it);
         let found = found.ok_or_else(|| {
             DatasetError::Manifest(ManifestError::Invalid {
                 detail: format!("{} is skipped without a reason", object.id),

@@ -16,11 +16,10 @@ pub use decode::RowStats;
 #[cfg(feature = "build")]
 pub(crate) use infer::{InferredShard, infer_shard};
 pub use projection::Projection;
+pub(crate) use reader::SPLIT;
 #[cfg(feature = "build")]
 pub(crate) use reader::metadata_header;
-pub(crate) use reader::{SPLIT, catch_decoder_panic};
 pub use reader::{ShardReader, ViewSelection};
-pub(crate) use writer::HashingFile;
 pub use writer::{ShardDigest, ShardWriter};
 
 /// Rows per row group: small, for seeking and for the writer's memory.

@@ -2,20 +2,17 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::io::BufReader;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use arrow_array::RecordBatch;
-use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::{ChunkReader, Length};
 
 use super::Projection;
 use super::decode::{
@@ -26,6 +23,7 @@ use super::row_pages::{LargeLeaf, RowPages};
 use super::statistics::bounds_in_row_group;
 use crate::error::{DatasetError, ManifestError, Result, ShardError};
 use crate::manifest::Manifest;
+use crate::parquet_file::catch_decoder_panic;
 use crate::predicate::{Bounds, Predicate, Value};
 use crate::schema::column::{self, COLUMNS, Column};
 use crate::schema::{
@@ -586,17 +584,6 @@ pub(crate) fn metadata_header(file: &StoreFile, path: &Path) -> Result<Option<Sh
     Ok(header(&footer, path, None).ok().map(|(_, header)| header))
 }
 
-/// Turns a panic while decoding untrusted bytes into an error: the Parquet and Arrow crates do not promise
-/// not to panic.
-pub(crate) fn catch_decoder_panic<T>(path: &Path, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-        Err(DatasetError::Shard(ShardError::Invalid {
-            detail: "it cannot be decoded".to_owned(),
-            path: path.to_owned(),
-        }))
-    })
-}
-
 /// Projection to the columns of this program that satisfy `is_chosen`.
 fn project(metadata: &ArrowReaderMetadata, is_chosen: impl Fn(&Column) -> bool) -> ProjectionMask {
     let fields = metadata.schema().fields().iter().enumerate();
@@ -673,33 +660,4 @@ fn check_columns(metadata: &ArrowReaderMetadata, layout: &RowLayout, version: u3
         }
     }
     Ok(())
-}
-
-impl Length for StoreFile {
-    fn len(&self) -> u64 {
-        self.len()
-    }
-}
-
-impl ChunkReader for StoreFile {
-    type T = BufReader<store::Cursor>;
-
-    /// Headers of pages are read byte by byte where there is no index of pages.
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(BufReader::new(store::Cursor::new(self.clone(), start)))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        // A damaged footer may ask for any length: never allocate more than the file holds.
-        if start
-            .checked_add(length as u64)
-            .is_none_or(|end| end > self.len())
-        {
-            return Err(ParquetError::EOF(format!(
-                "{length} bytes at {start} of a file of {}",
-                self.len()
-            )));
-        }
-        Ok(self.bytes(start, length)?)
-    }
 }

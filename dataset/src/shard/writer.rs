@@ -1,7 +1,6 @@
 //! [`ShardWriter`]: writes a shard under a `.partial` name and renames it once it is complete and synced.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,13 +10,12 @@ use parquet::basic::Encoding;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::SchemaDescriptor;
-use sha2::{Digest, Sha256};
 
 use super::float_order::FloatOrder;
 use super::{ROW_GROUP_ROWS, encode};
 use crate::error::{DatasetError, Result, ShardError};
+use crate::parquet_file::HashingFile;
 use crate::schema::{RowLayout, SCHEMA_VERSION, Sample, ShardHeader, arrow_schema, column};
-use crate::sha256;
 use crate::store;
 
 /// Identity of a finished shard.
@@ -136,41 +134,4 @@ fn properties(header: &ShardHeader, leaves: &SchemaDescriptor) -> WriterProperti
         }
     }
     properties.build()
-}
-
-/// A writer that hashes what passes through.
-#[derive(Debug)]
-pub(crate) struct HashingFile {
-    file: store::NewFile,
-    hasher: Sha256,
-    bytes: u64,
-}
-
-impl HashingFile {
-    pub(crate) fn new(file: store::NewFile) -> Self {
-        Self {
-            file,
-            hasher: Sha256::new(),
-            bytes: 0,
-        }
-    }
-
-    /// Syncs the file and renames it to its final name; its SHA-256 and its length in bytes.
-    pub(crate) fn finish(self) -> Result<(String, u64)> {
-        self.file.finish()?;
-        Ok((sha256::hex(&self.hasher.finalize()), self.bytes))
-    }
-}
-
-impl Write for HashingFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let num_written = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..num_written]);
-        self.bytes += num_written as u64;
-        Ok(num_written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }

@@ -33,24 +33,30 @@ impl Source {
         };
         stored::refuse_secret(meshes)?;
         let mut tree = Tree::open(meshes)?;
-        let first = manifest.shards.iter().find_map(|shard| shard.objects.first());
+        let listed = manifest.objects()?;
+        let first = listed
+            .shards()
+            .next()
+            .map(|shard| listed.of_shard(shard))
+            .transpose()?;
+        let first = first.as_ref().and_then(|objects| objects.first());
         if tree.is_listed()
             && first.is_some_and(|object| !tree.is_file(Path::new(&object.path)))
             && let Some(lone_folder) = listing::lone_folder(&tree.meshes()?.files)
         {
             tree = tree.enter(&lone_folder);
         }
-        let entries = manifest.shards.iter().flat_map(|shard| &shard.objects);
-        let paths: Vec<PathBuf> = entries
-            .filter_map(|entry| normalize_within(Path::new(&entry.path)))
-            .collect();
-        tree.look_up(&paths)?;
+        if !tree.is_listed() {
+            let mut paths = Vec::new();
+            listed.visit(&mut |_, entry| {
+                paths.extend(normalize_within(Path::new(&entry.path)));
+                Ok(())
+            })?;
+            tree.look_up(&paths)?;
+        }
         let mut objects = Vec::new();
         let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
-        for (shard, entry) in manifest.shards.iter().flat_map(|shard| {
-            let entries = shard.objects.iter();
-            entries.map(move |entry| (shard, entry))
-        }) {
+        listed.visit(&mut |shard, entry| {
             if entry.path.is_empty() {
                 return Err(DatasetError::Manifest(ManifestError::NoMeshes));
             }
@@ -72,7 +78,8 @@ impl Source {
                 relocated_to: None,
                 changed: None,
             });
-        }
+            Ok(())
+        })?;
         if objects.is_empty() {
             return Err(DatasetError::Manifest(ManifestError::NoMeshes));
         }
@@ -88,14 +95,13 @@ impl Source {
             ));
         }
         objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
-        let skipped = manifest.skipped.iter().filter(|skipped| skipped.shard.is_none());
         Ok(Self {
             publication: manifest.source.publication.clone(),
             splits: manifest.source.splits.clone(),
             notes,
             classes: manifest.classes.clone(),
             objects,
-            skipped: skipped.cloned().collect(),
+            skipped: manifest.left_out()?,
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
             has_scanned_lengths: false,
             ..Self::of_files(manifest.source.layout.clone(), tree)

@@ -524,7 +524,9 @@ impl PointSet {
             parent: None,
             is_relit: false,
             skipped: Vec::new(),
+            has_list_files: false,
         }
+        .listed()
     }
 
     /// Everything by which the set is made again; in every shard.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::plan_file::PlanFile;
 use crate::atomic_file::complete_name;
@@ -11,8 +11,9 @@ use crate::error::{DatasetError, Result, StoreError};
 use crate::feature_set::{FEATURE_SETS, is_feature_set};
 use crate::image_set::IMAGE_SET_FOLDERS;
 use crate::manifest::{
-    JOURNAL_SUFFIX, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest, OLD_MANIFEST_FILE_NAME, PLAN_FILE_NAME,
-    image_shard_file_name, is_manifest_name, manifest_file, shard_file_name, shard_stem,
+    JOURNAL_SUFFIX, JournalEntry, ListFile, Lists, MANIFEST_FILE_NAME, MAX_MANIFEST_BYTES, Manifest,
+    OLD_MANIFEST_FILE_NAME, PLAN_FILE_NAME, image_shard_file_name, is_list_file_name, is_manifest_name,
+    is_own_list, manifest_file, shard_file_name, shard_stem,
 };
 use crate::owned_folder::{refuse_foreign, refuse_link};
 use crate::schema::{GENERATOR, Split};
@@ -79,22 +80,30 @@ pub(super) fn check_replaceable(dir: &Path) -> Result<()> {
 /// begins with the generator.
 fn listed_shards(manifest: &[u8]) -> Option<BTreeSet<String>> {
     let program = GENERATOR.split(' ').next().unwrap_or_default();
-    let Ok(manifest) = serde_json::from_slice::<Value>(manifest) else {
+    let Ok(manifest) = serde_json::from_slice::<Listed>(manifest) else {
         let begin = &manifest[..manifest.len().min(256)];
         let begin = String::from_utf8_lossy(begin);
         let is_ours = begin.contains(&format!("\"generator\": \"{program} "));
         return is_ours.then(BTreeSet::new);
     };
-    let generator = manifest.get("generator")?.as_str()?;
+    let generator = manifest.generator?;
     if generator.split(' ').next() != Some(program) {
         return None;
     }
-    let shards = manifest.get("shards").and_then(Value::as_array);
-    let names = shards
-        .into_iter()
-        .flatten()
-        .filter_map(|shard| shard["file"].as_str());
-    Some(names.map(str::to_owned).collect())
+    Some(manifest.shards.into_iter().map(|shard| shard.file).collect())
+}
+
+/// What is read of a manifest of any version.
+#[derive(Deserialize)]
+struct Listed {
+    generator: Option<String>,
+    #[serde(default)]
+    shards: Vec<ListedShard>,
+}
+
+#[derive(Deserialize)]
+struct ListedShard {
+    file: String,
 }
 
 /// Whether it is a complete Parquet file or a manifest of another program: others use the same names.
@@ -107,7 +116,7 @@ fn is_foreign(dir: &Path, name: &str) -> bool {
     if name == PLAN_FILE_NAME {
         return !matches!(PlanFile::open(dir), Ok(Some(_)));
     }
-    if !is_shard_name(name) {
+    if !is_shard_name(name) && !is_list_file_name(name) {
         return false;
     }
     let is_parquet = store::open(&path).is_ok_and(|file| {
@@ -117,7 +126,14 @@ fn is_foreign(dir: &Path, name: &str) -> bool {
                 .bytes(len - PARQUET_MAGIC.len() as u64, PARQUET_MAGIC.len())
                 .is_ok_and(|end| end == PARQUET_MAGIC.as_slice())
     });
-    is_parquet && ShardReader::open(&path).is_err()
+    let is_ours = || {
+        if is_list_file_name(name) {
+            is_own_list(&path)
+        } else {
+            ShardReader::open(&path).is_ok()
+        }
+    };
+    is_parquet && !is_ours()
 }
 
 /// Whether a dataset writer creates files with this name.
@@ -125,6 +141,7 @@ pub(super) fn is_dataset_file(name: &str) -> bool {
     let whole = complete_name(name).unwrap_or(name);
     is_manifest_name(whole)
         || whole == PLAN_FILE_NAME
+        || is_list_file_name(whole)
         || is_shard_name(whole.strip_suffix(JOURNAL_SUFFIX).unwrap_or(whole))
 }
 
@@ -143,10 +160,21 @@ fn is_shard_name(name: &str) -> bool {
     parse().is_some_and(|shard| shard == name || image_shard_file_name(&shard) == name)
 }
 
-/// Removes dataset files that the manifest does not list; refuses where one is another program's. The list of the objects
-/// stays until the manifest is complete.
+/// Removes dataset files that the manifest does not list; refuses where one is another program's. The list of the planned
+/// objects stays until the manifest is complete, and so does the journal of a large data set, until its objects are listed.
 pub(super) fn remove_stale_files(dir: &Path, manifest: &Manifest) -> Result<()> {
-    let listed: BTreeSet<&str> = manifest.shards.iter().map(|shard| shard.file.as_str()).collect();
+    let shards = || manifest.shards.iter().map(|shard| shard.file.as_str());
+    let lists = manifest.lists.iter().flat_map(Lists::files);
+    let mut listed: BTreeSet<&str> = shards()
+        .chain(lists.map(|list: &ListFile| list.file.as_str()))
+        .collect();
+    let is_journaled = manifest.lists.as_ref().is_some_and(|lists| !lists.is_whole());
+    let journal: Vec<String> = if is_journaled {
+        shards().map(JournalEntry::file_name).collect()
+    } else {
+        Vec::new()
+    };
+    listed.extend(journal.iter().map(String::as_str));
     let found = store::list(dir)?;
     let names = found.iter().map(|file| file.name.as_str());
     let is_kept = |name: &str| {

@@ -3,7 +3,8 @@
 //! A folder has one plan. Whoever opens it [agrees](opening) on the plan, takes stock of what is finished of the shards that
 //! are theirs, and writes the others: a file, then its journal entry, upon which the shard exists. A whole build, or a part
 //! of one, has the folder for itself: it removes what its plan does not list, and its manifest absorbs the journal at the end.
-//! A unit of a build that was begun writes beside other units, on any machine, and leaves the rest of the folder alone.
+//! Of a large data set the journal stays until then, and becomes the [lists](crate::Lists) of the objects; memory holds a line a
+//! shard. A unit of a build that was begun writes beside other units, on any machine, and leaves the rest of the folder alone.
 
 mod folder;
 #[cfg_attr(
@@ -76,6 +77,8 @@ pub struct DatasetWriter {
     /// Shards of an earlier run that are missing or damaged.
     damaged: Vec<String>,
     current: OpenShard,
+    /// The shard that was finished last, with its objects.
+    newest: Option<ShardEntry>,
     /// Identifies the plan in journal entries.
     plan_sha256: String,
     /// Held while the writer exists; `None` for a unit, beside which others write.
@@ -96,6 +99,20 @@ impl DatasetWriter {
     /// The manifest so far; of a unit, with its own shards alone.
     #[must_use]
     pub fn into_manifest(self) -> Manifest {
+        let is_unit = self.lock.is_none();
+        let mut manifest = self.all_of_manifest();
+        if is_unit {
+            // What a unit skipped is at hand.
+            manifest.lists = None;
+            manifest
+                .shards
+                .iter_mut()
+                .for_each(|shard| shard.num_skipped.clear());
+        }
+        manifest
+    }
+
+    fn all_of_manifest(self) -> Manifest {
         let mut manifest = self.manifest;
         manifest.shards = self.finished.into_values().collect();
         manifest.sort_skipped();
@@ -185,6 +202,8 @@ impl DatasetWriter {
             bytes: digest.bytes,
             sha256: digest.sha256,
             source_sha256: sha256::hex(&source.finalize()),
+            num_listed: None,
+            num_skipped: BTreeMap::new(),
             objects,
         };
         self.commit(entry, skipped)
@@ -219,23 +238,39 @@ impl DatasetWriter {
         }
     }
 
-    fn commit(&mut self, entry: ShardEntry, mut skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
+    fn commit(&mut self, mut entry: ShardEntry, skipped: Vec<SkippedObject>) -> Result<&ShardEntry> {
+        let has_list_files = self.manifest.lists.is_some();
+        if has_list_files {
+            entry.count(&skipped);
+        }
         let journal_entry = JournalEntry {
             plan_sha256: self.plan_sha256.clone(),
-            entry: entry.clone(),
-            skipped: skipped.clone(),
+            entry,
+            skipped,
         };
-        let journal_file = self.dir.join(JournalEntry::file_name(&entry.file));
-        let json = serde_json::to_vec(&journal_entry).expect("a journal entry has a JSON form");
-        store::replace(&journal_file, &json)?;
+        journal_entry.write(&self.dir)?;
+        let JournalEntry {
+            entry, mut skipped, ..
+        } = journal_entry;
 
         if self.lock.is_none() && store::len(&self.dir.join(PLAN_FILE_NAME))?.is_none() {
             // Meanwhile the build was finished, with the same shard from somebody else.
             store::remove_all(&self.dir, [JournalEntry::file_name(&entry.file).as_str()])?;
         }
         let shard = self.missing.pop_front().expect("a shard was open");
-        self.manifest.skipped.append(&mut skipped);
-        Ok(self.finished.entry(shard).or_insert(entry))
+        let kept = if has_list_files {
+            ShardEntry {
+                objects: Vec::new(),
+                ..entry.clone()
+            }
+        } else {
+            entry.clone()
+        };
+        if !has_list_files || self.lock.is_none() {
+            self.manifest.skipped.append(&mut skipped);
+        }
+        self.finished.insert(shard, kept);
+        Ok(self.newest.insert(entry))
     }
 
     /// Marks the dataset complete. A part is left without a dataset hash; a unit leaves the manifest alone.
@@ -247,11 +282,11 @@ impl DatasetWriter {
     /// When the plan has further shards.
     pub fn finish(mut self) -> Result<Manifest> {
         assert!(self.missing.is_empty(), "every shard of the plan is finished");
-        let (dir, lock) = (std::mem::take(&mut self.dir), self.lock.take());
-        let mut manifest = self.into_manifest();
-        let Some(mut lock) = lock else {
-            return Ok(manifest);
+        let dir = std::mem::take(&mut self.dir);
+        let Some(mut lock) = self.lock.take() else {
+            return Ok(self.into_manifest());
         };
+        let mut manifest = self.all_of_manifest();
         if manifest.part.is_none() {
             refuse_empty(&dir, &manifest)?;
             let content = manifest
@@ -260,6 +295,9 @@ impl DatasetWriter {
                 .fold(Sha256::new(), |hash, s| hash.chain_update(&s.source_sha256));
             manifest.source.content_sha256 = Some(sha256::hex(&content.finalize()));
             manifest.sha256 = Some(manifest.shards_sha256());
+        }
+        if manifest.lists.as_ref().is_some_and(|lists| !lists.is_whole()) {
+            manifest.write_lists(&dir)?;
         }
         refuse_loss(&dir, &manifest)?;
         lock.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
@@ -282,10 +320,9 @@ fn refuse_empty(dir: &Path, manifest: &Manifest) -> Result<()> {
     if manifest.shards.iter().any(|shard| shard.rows > 0) {
         return Ok(());
     }
-    let reasons = manifest
-        .skipped
+    let first = manifest.first_skipped(3)?;
+    let reasons = first
         .iter()
-        .take(3)
         .map(|s| format!("{}: {} ({})", s.id, s.reason, s.message));
     let reasons = reasons.collect::<Vec<_>>().join("; ");
     // Shards without rows would block the next attempt.
@@ -382,8 +419,9 @@ pub fn write_samples(
         parent: None,
         is_relit: false,
         skipped: Vec::new(),
+        has_list_files: false,
     };
-    let mut writer = DatasetWriter::open(dir, &plan, false)?;
+    let mut writer = DatasetWriter::open(dir, &plan.listed(), false)?;
     let shards: Vec<_> = samples
         .chunk_by(|a, b| a.0 == b.0)
         .flat_map(|split| split.chunks(rows_per_shard))

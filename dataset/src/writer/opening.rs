@@ -1,13 +1,15 @@
 //! Opening a folder to write to: agreeing on its plan, taking stock of what is finished, and whether others write there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use super::folder::{check_no_foreign_files, check_replaceable, remove_stale_files};
 use super::plan_file::PlanFile;
 use super::{DatasetPlan, DatasetWriter, OpenShard, differences, new_manifest};
 use crate::error::{BuildError, DatasetError, ManifestError, Result};
-use crate::manifest::{MANIFEST_FILE_NAME, Manifest, ShardEntry, ShardRanges};
+use crate::manifest::{
+    JournalEntry, Lists, MANIFEST_FILE_NAME, MAX_SHARDS, Manifest, ShardEntry, ShardObjects, ShardRanges,
+};
 use crate::pipeline::{num_threads, parallel_map};
 use crate::schema::Split;
 use crate::store::{self, DirEntry, NUM_REQUESTS, WriteLock};
@@ -27,8 +29,10 @@ pub(crate) enum Access<'a> {
 /// When a finished shard is kept.
 #[derive(Clone, Copy)]
 pub(crate) enum Keep<'a> {
-    /// It has the hash of its entry and is current.
-    Verified(&'a (dyn Fn(&ShardEntry) -> bool + Sync)),
+    /// It has the hash of its entry, and is current by its entry with its objects.
+    Current(&'a (dyn Fn(&ShardEntry) -> bool + Sync)),
+    /// It has the hash of its entry.
+    Verified,
     /// It has the length of its entry: a shard is on the disk before its entry is.
     Present,
 }
@@ -40,7 +44,7 @@ impl DatasetWriter {
     /// When `dir` holds a dataset with another plan (unless `force` is set) or unrelated files (with `force` too, beside a
     /// dataset), is locked by another program, or is not writable.
     pub fn open(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Self> {
-        Self::open_with(dir, plan, Access::Alone { force }, Keep::Verified(&|_| true))
+        Self::open_with(dir, plan, Access::Alone { force }, Keep::Verified)
     }
 
     /// As [`open`](Self::open), with a choice of shards and of what is kept of an earlier run.
@@ -54,15 +58,51 @@ impl DatasetWriter {
         keep: Keep<'_>,
     ) -> Result<Self> {
         let mut writer = Self::survey(dir, plan, access, keep)?;
+        if writer.lock.is_some() {
+            writer.reopen_lists()?;
+        }
         if let Some(lock) = &mut writer.lock {
             let manifest = Manifest {
                 shards: writer.finished.values().cloned().collect(),
                 ..writer.manifest.clone()
             };
-            lock.replace(&dir.join(MANIFEST_FILE_NAME), &manifest.to_json())?;
+            // What is not listed in files yet stays in the journal.
+            let is_journaled = manifest.lists.as_ref().is_some_and(|lists| !lists.is_whole());
+            let json = if is_journaled {
+                writer.manifest.to_json()
+            } else {
+                manifest.to_json()
+            };
+            lock.replace(&dir.join(MANIFEST_FILE_NAME), &json)?;
             remove_stale_files(dir, &manifest)?;
         }
         Ok(writer)
+    }
+
+    /// Makes a large data set that was finished, and of which shards are built again, one that goes on: what its lists say of
+    /// the shards that are kept becomes their journal.
+    fn reopen_lists(&mut self) -> Result<()> {
+        let is_whole = self.manifest.lists.as_ref().is_some_and(Lists::is_whole);
+        if !is_whole || self.missing.is_empty() {
+            return Ok(());
+        }
+        let listed = Manifest::read_alone(&self.dir)?;
+        let objects = listed.objects()?;
+        let shards: Vec<usize> = self.finished.keys().copied().collect();
+        let write = |idx: usize| {
+            let entry = JournalEntry {
+                plan_sha256: self.plan_sha256.clone(),
+                entry: objects.entry(shards[idx])?,
+                skipped: objects.skipped_of(shards[idx])?,
+            };
+            entry.write(&self.dir)
+        };
+        let written = parallel_map(NUM_REQUESTS, shards.len(), write, || {})?;
+        written.into_iter().collect::<Result<()>>()?;
+        if let Some(lists) = &mut self.manifest.lists {
+            lists.reopen();
+        }
+        Ok(())
     }
 
     /// Looks at what is finished, and changes nothing.
@@ -90,20 +130,32 @@ impl DatasetWriter {
         }
         let finished = take_finished(dir, &mut manifest, &planned)?;
         let is_assigned = |shard: usize| assigned.binary_search(&shard).is_ok();
-        let (finished, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            finished.into_iter().partition(|(shard, _)| is_assigned(*shard));
-        let (finished, damaged) = keep_intact(dir, finished, found.as_deref(), keep)?;
-        let is_dropped = |shard: usize| others.contains_key(&shard) || damaged.contains_key(&shard);
+        let objects = manifest.objects_of(finished.iter().map(|(shard, entry)| (*shard, entry)));
+        let of_writer = finished.iter().filter(|(shard, _)| is_assigned(**shard));
+        let intact = find_intact(dir, of_writer, &objects, found.as_deref(), keep)?;
+        // A unit tells what it skipped, whoever listed it.
+        let mut skipped_of_unit = Vec::new();
+        if manifest.lists.is_some() && lock.is_none() {
+            for shard in &intact {
+                skipped_of_unit.extend(objects.skipped_of(*shard)?);
+            }
+        }
+        drop(objects);
+        manifest.skipped.append(&mut skipped_of_unit);
+        let (finished, dropped): (BTreeMap<_, _>, BTreeMap<_, _>) = finished
+            .into_iter()
+            .partition(|(shard, _)| intact.contains(shard));
         manifest.skipped.retain(|skipped| match skipped.shard {
-            Some(shard) => !is_dropped(shard),
+            Some(shard) => !dropped.contains_key(&shard),
             // What nobody reads is counted once, not by each unit.
             None => lock.is_some(),
         });
-        if !(others.is_empty() && damaged.is_empty()) {
+        if !dropped.is_empty() {
             manifest.sha256 = None;
             manifest.source.content_sha256 = None;
         }
-        let damaged: Vec<String> = damaged.into_values().map(|shard| shard.file).collect();
+        let damaged = dropped.into_iter().filter(|(shard, _)| is_assigned(*shard));
+        let damaged: Vec<String> = damaged.map(|(_, entry)| entry.file).collect();
         for shard in &damaged {
             tracing::debug!(
                 shard,
@@ -123,6 +175,7 @@ impl DatasetWriter {
             missing,
             damaged,
             current: OpenShard::default(),
+            newest: None,
             plan_sha256,
             lock,
         })
@@ -159,7 +212,15 @@ struct Agreed {
 
 /// Locks a folder. It must hold a dataset of the plan, or none, or one that is replaced by force.
 fn agree(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Agreed> {
-    let expected = new_manifest(plan);
+    let num_shards: usize = plan.num_shards.iter().map(|count| count.shards).sum();
+    if num_shards > MAX_SHARDS {
+        return Err(DatasetError::Build(BuildError::TooManyShards {
+            num_shards,
+            max_shards: MAX_SHARDS,
+            path: dir.to_owned(),
+        }));
+    }
+    let mut expected = new_manifest(plan);
     if force {
         check_replaceable(dir)?;
     }
@@ -182,6 +243,9 @@ fn agree(dir: &Path, plan: &DatasetPlan, force: bool) -> Result<Agreed> {
         }
         Err(e) => return Err(e),
     };
+    if found.is_none() && plan.has_list_files {
+        expected.list_left_out(dir, plan.skipped.clone())?;
+    }
     Ok(Agreed {
         lock: Some(lock),
         is_new: found.is_none(),
@@ -233,23 +297,24 @@ pub(super) fn take_finished(
         .collect())
 }
 
-/// Splits finished shards into those that are kept and those that are to be made again. Lengths are those of a list of the
+/// Plan indices of finished shards that are kept; the others are to be made again. Lengths are those of a list of the
 /// folder, if there is one. Looked at and hashed in parallel, because a resumed build waits for it.
-pub(super) fn keep_intact(
+pub(super) fn find_intact<'a>(
     dir: &Path,
-    finished: BTreeMap<usize, ShardEntry>,
+    finished: impl Iterator<Item = (&'a usize, &'a ShardEntry)>,
+    objects: &ShardObjects<'_>,
     found: Option<&[DirEntry]>,
     keep: Keep<'_>,
-) -> Result<(BTreeMap<usize, ShardEntry>, BTreeMap<usize, ShardEntry>)> {
+) -> Result<BTreeSet<usize>> {
     let listed: Option<BTreeMap<&str, u64>> = found.map(|found| {
         found
             .iter()
             .map(|file| (file.name.as_str(), file.bytes))
             .collect()
     });
-    let shards: Vec<&ShardEntry> = finished.values().collect();
+    let finished: Vec<(usize, &ShardEntry)> = finished.map(|(shard, entry)| (*shard, entry)).collect();
     let is_intact = |i: usize| -> Result<bool> {
-        let shard = shards[i];
+        let (plan_idx, shard) = finished[i];
         let path = dir.join(&shard.file);
         let len = match &listed {
             Some(listed) => listed.get(shard.file.as_str()).copied(),
@@ -258,18 +323,25 @@ pub(super) fn keep_intact(
         Ok(len == Some(shard.bytes)
             && match keep {
                 Keep::Present => true,
-                Keep::Verified(is_current) => store::has_hash(&path, &shard.sha256) && is_current(shard),
+                Keep::Verified => store::has_hash(&path, &shard.sha256),
+                // Without its objects nobody knows what a shard was made from.
+                Keep::Current(is_current) => {
+                    store::has_hash(&path, &shard.sha256)
+                        && objects.skipped_of(plan_idx).is_ok()
+                        && objects.entry(plan_idx).is_ok_and(|entry| is_current(&entry))
+                }
             })
     };
     let num_at_a_time = match keep {
         Keep::Present => NUM_REQUESTS,
-        Keep::Verified(_) => num_threads(0),
+        Keep::Verified | Keep::Current(_) => num_threads(0),
     };
-    let are_intact = parallel_map(num_at_a_time, shards.len(), is_intact, || {})?;
-    let (mut intact, mut damaged) = (BTreeMap::new(), BTreeMap::new());
-    for ((shard, entry), is_intact) in finished.into_iter().zip(are_intact) {
-        let kept = if is_intact? { &mut intact } else { &mut damaged };
-        kept.insert(shard, entry);
+    let are_intact = parallel_map(num_at_a_time, finished.len(), is_intact, || {})?;
+    let mut intact = BTreeSet::new();
+    for ((plan_idx, _), is_intact) in finished.into_iter().zip(are_intact) {
+        if is_intact? {
+            intact.insert(plan_idx);
+        }
     }
-    Ok((intact, damaged))
+    Ok(intact)
 }

@@ -5,7 +5,10 @@
 
 use std::ops::Range;
 
-use crate::manifest::{BuildPart, Manifest, ShardCount, SkippedObject, SourceDescription, json_differences};
+use crate::manifest::{
+    BuildPart, LIST_FILES_SCHEMA_VERSION, Lists, MAX_OBJECTS_IN_MANIFEST, Manifest, ShardCount,
+    SkippedObject, SourceDescription, json_differences, needs_list_files,
+};
 use crate::schema::{GENERATOR, SCHEMA_VERSION, ShardHeader, Split};
 
 /// Everything known about a dataset before its first row.
@@ -25,10 +28,30 @@ pub struct DatasetPlan {
     pub is_relit: bool,
     /// Objects skipped before any mesh is read.
     pub skipped: Vec<SkippedObject>,
+    /// Whether objects are listed in files beside the manifest, as those of large data sets are.
+    pub has_list_files: bool,
 }
 
 impl DatasetPlan {
-    /// The plan of a dataset, complete or not.
+    /// The plan, with its objects listed in files if there are many.
+    #[must_use]
+    pub fn listed(self) -> Self {
+        self.listed_above(MAX_OBJECTS_IN_MANIFEST)
+    }
+
+    /// The plan, with its objects listed in files if there are more than these.
+    pub(crate) fn listed_above(self, max_objects_in_manifest: usize) -> Self {
+        Self {
+            has_list_files: needs_list_files(
+                self.source.num_objects,
+                self.skipped.len(),
+                max_objects_in_manifest,
+            ),
+            ..self
+        }
+    }
+
+    /// The plan of a dataset, complete or not. What was left out and is listed in a file stays there.
     pub(crate) fn of(manifest: &Manifest) -> Self {
         // Exhaustive: a new field must be carried over, or listed here as progress.
         let Manifest {
@@ -45,6 +68,7 @@ impl DatasetPlan {
             classes: _,
             parts: _,
             num_shards,
+            lists,
             shards: _,
             skipped,
         } = manifest;
@@ -57,11 +81,12 @@ impl DatasetPlan {
             parent: parent.clone(),
             is_relit: *is_relit,
             skipped: unread.cloned().collect(),
+            has_list_files: lists.is_some(),
         }
     }
 }
 
-/// The manifest of a plan, before the first shard.
+/// The manifest of a plan, before the first shard and before a list is written.
 pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
     let ShardHeader {
         layout,
@@ -71,7 +96,11 @@ pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
         adapter,
     } = plan.header.clone();
     let mut manifest = Manifest {
-        schema_version: SCHEMA_VERSION,
+        schema_version: if plan.has_list_files {
+            LIST_FILES_SCHEMA_VERSION
+        } else {
+            SCHEMA_VERSION
+        },
         generator: GENERATOR.to_owned(),
         sha256: None,
         part: plan.part,
@@ -87,8 +116,13 @@ pub(crate) fn new_manifest(plan: &DatasetPlan) -> Manifest {
         classes,
         parts,
         num_shards: plan.num_shards.clone(),
+        lists: plan.has_list_files.then(Lists::default),
         shards: Vec::new(),
-        skipped: plan.skipped.clone(),
+        skipped: if plan.has_list_files {
+            Vec::new()
+        } else {
+            plan.skipped.clone()
+        },
     };
     manifest.sort_skipped();
     manifest
@@ -120,6 +154,7 @@ pub(crate) fn differences(found: &Manifest, expected: &Manifest) -> Vec<String> 
             classes,
             parts,
             num_shards,
+            lists: _,
             shards: _,
             skipped: _,
         } = manifest;

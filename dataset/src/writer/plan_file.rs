@@ -4,7 +4,6 @@
 //! ten million objects reads what that shard needs. The manifest beside it holds the rest of the plan; the file names that
 //! plan by its hash, and where the source was found.
 
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +13,6 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
 use parquet::basic::Compression;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -25,9 +21,9 @@ use serde_json::Value;
 
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::manifest::{Manifest, PLAN_FILE_NAME};
+use crate::parquet_file::ParquetFile;
 use crate::schema::{GENERATOR, ObjectId, Split};
-use crate::shard::catch_decoder_panic;
-use crate::store::{self, StoreFile};
+use crate::store;
 
 /// Metadata key of the head.
 const METADATA_KEY: &str = "tap.plan";
@@ -64,8 +60,7 @@ struct Head {
 pub(crate) struct PlanFile {
     path: PathBuf,
     head: Head,
-    file: StoreFile,
-    metadata: ArrowReaderMetadata,
+    file: ParquetFile,
 }
 
 impl PlanFile {
@@ -113,19 +108,11 @@ impl PlanFile {
     /// When it cannot be read, or this program did not write it.
     pub(crate) fn open(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(PLAN_FILE_NAME);
-        let file = match store::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(DatasetError::io("open", &path)(e)),
+        let Some(file) = ParquetFile::open(&path)? else {
+            return Ok(None);
         };
-        let metadata = catch_decoder_panic(&path, || {
-            ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())
-                .map_err(DatasetError::parquet("read", &path))
-        })?;
-        let pairs = metadata.metadata().file_metadata().key_value_metadata();
-        let head = pairs
-            .and_then(|pairs| pairs.iter().find(|pair| pair.key == METADATA_KEY))
-            .and_then(|pair| pair.value.as_deref())
+        let head = file
+            .value(METADATA_KEY)
             .ok_or_else(|| damaged(&path, "it is no list of objects of this program".to_owned()))?;
         let head: Head = serde_json::from_str(head).map_err(|source| {
             DatasetError::Manifest(ManifestError::Json {
@@ -133,20 +120,15 @@ impl PlanFile {
                 source,
             })
         })?;
-        let num_rows = metadata.metadata().file_metadata().num_rows();
         let num_objects = head
             .num_objects
             .iter()
             .try_fold(0_usize, |sum, num| sum.checked_add(*num));
-        if num_objects.and_then(|num| i64::try_from(num).ok()) != Some(num_rows) {
+        if num_objects.is_none() || num_objects != file.num_rows() {
+            let num_rows = file.num_rows().unwrap_or_default();
             return Err(damaged(&path, format!("it has {num_rows} rows")));
         }
-        Ok(Some(Self {
-            path,
-            head,
-            file,
-            metadata,
-        }))
+        Ok(Some(Self { path, head, file }))
     }
 
     /// Whether a folder has the list that goes with its manifest.
@@ -174,47 +156,11 @@ impl PlanFile {
     /// # Errors
     /// When the file cannot be read, or its rows are not objects.
     pub(crate) fn objects(&self, places: &[Range<usize>]) -> Result<Vec<PlannedObject>> {
-        let mut groups = Vec::new();
-        let mut selected = Vec::new();
-        // Where a row group begins, in the file and among those that are read.
-        let (mut start, mut begin) = (0, 0);
-        let mut places = places.iter().cloned().peekable();
-        for (group, metadata) in self.metadata.metadata().row_groups().iter().enumerate() {
-            let len = metadata.num_rows() as usize;
-            let end = start + len;
-            let num_before = selected.len();
-            while let Some(place) = places.peek_mut().filter(|place| place.start < end) {
-                let last = place.end.min(end);
-                selected.push(begin + place.start - start..begin + last - start);
-                if place.end > end {
-                    place.start = end;
-                    break;
-                }
-                places.next();
-            }
-            if selected.len() > num_before {
-                groups.push(group);
-                begin += len;
-            }
-            start = end;
-        }
-        let read_error = |e| DatasetError::parquet("read", &self.path)(e);
-        catch_decoder_panic(&self.path, || {
-            let selection = RowSelection::from_consecutive_ranges(selected.into_iter(), begin);
-            let reader =
-                ParquetRecordBatchReaderBuilder::new_with_metadata(self.file.clone(), self.metadata.clone())
-                    .with_row_groups(groups)
-                    .with_row_selection(selection)
-                    .with_batch_size(ROW_GROUP_ROWS)
-                    .build()
-                    .map_err(read_error)?;
-            let mut objects = Vec::new();
-            for batch in reader {
-                let batch = batch.map_err(|e| read_error(e.into()))?;
-                from_batch(&batch, &mut objects).map_err(|detail| damaged(&self.path, detail))?;
-            }
-            Ok(objects)
-        })
+        let mut objects = Vec::new();
+        self.file.read(places, |batch| {
+            from_batch(batch, &mut objects).map_err(|detail| damaged(&self.path, detail))
+        })?;
+        Ok(objects)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::opening::{Access, Keep, keep_intact, take_finished};
+use super::opening::{Access, Keep, find_intact, take_finished};
 use super::plan_file::PlanFile;
 use super::{DatasetPlan, DatasetWriter};
 use crate::error::{BuildError, DatasetError, Result};
@@ -55,27 +55,30 @@ pub fn build_status(dir: &Path) -> Result<BuildStatus> {
     let assigned = manifest.assigned_shards();
     let planned = manifest.planned_shards();
     let finished = take_finished(dir, &mut manifest, &planned)?;
-    let (finished, lost) = keep_intact(dir, finished, Some(&found), Keep::Present)?;
-    let mut skipped = BTreeMap::new();
-    for object in &manifest.skipped {
-        if object.shard.is_none_or(|shard| !lost.contains_key(&shard)) {
-            *skipped.entry(object.reason).or_default() += 1;
-        }
-    }
+    let objects = manifest.objects_of([]);
+    let intact = find_intact(dir, finished.iter(), &objects, Some(&found), Keep::Present)?;
+    drop(objects);
+    let is_complete = manifest.is_complete() && intact.len() == finished.len();
+    manifest
+        .skipped
+        .retain(|object| object.shard.is_none_or(|shard| intact.contains(&shard)));
+    manifest.shards = finished
+        .into_iter()
+        .filter(|(shard, _)| intact.contains(shard))
+        .map(|(_, entry)| entry)
+        .collect();
+    let skipped = manifest.skipped_by_reason();
     let of_failures = skipped.iter().filter(|(reason, _)| reason.is_failure());
-    let missing = assigned
-        .iter()
-        .copied()
-        .filter(|shard| !finished.contains_key(shard));
+    let missing = assigned.iter().copied().filter(|shard| !intact.contains(shard));
     Ok(BuildStatus {
-        is_complete: manifest.is_complete() && lost.is_empty(),
+        is_complete,
         is_begun,
         sha256: manifest.sha256,
         num_shards: assigned.len(),
-        num_finished: finished.len(),
+        num_finished: intact.len(),
         missing: missing.collect(),
         num_objects: manifest.source.num_objects,
-        num_rows: finished.values().map(|shard| shard.rows).sum(),
+        num_rows: manifest.shards.iter().map(|shard| shard.rows).sum(),
         num_lost: of_failures.map(|(_, num)| num).sum(),
         skipped,
     })

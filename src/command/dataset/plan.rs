@@ -99,6 +99,7 @@ fn print(report: &PlanReport) {
         num_shards,
         bytes,
         bytes_per_row,
+        recommended_rows_per_shard,
         elapsed_s,
         objects_per_s,
         peak_memory_bytes,
@@ -126,4 +127,11 @@ fn print(report: &PlanReport) {
             .map_or_else(String::new, |adapter| format!(" on {adapter}"))
     ));
     ui::result(format_args!("memory     {}", known(peak_memory_bytes)));
+    if let Some(rows) = recommended_rows_per_shard {
+        ui::note(format_args!(
+            "note: --set rows_per_shard={rows} makes {} shards of about {} each",
+            num_rows.div_ceil(*rows),
+            ui::bytes((bytes_per_row * *rows as f64) as u64)
+        ));
+    }
 }
