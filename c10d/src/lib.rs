@@ -538,7 +538,7 @@ mod tests {
     fn a_peer_that_is_gone_or_silent_is_an_error_of_one_line() {
         for is_gone in [true, false] {
             let port = free_port();
-            let (done, wait) = std::sync::mpsc::channel::<()>();
+            let (done, wait) = mpsc::channel::<()>();
             let other = thread::spawn(move || {
                 let group = join(port, 1, TIMEOUT);
                 if !is_gone {

@@ -253,7 +253,7 @@ fn a_ray_cluster_whose_processes_are_killed_makes_the_bytes_of_one_machine() {
     let options = SynthesizeOptions {
         classes,
         per_class,
-        ..SynthesizeOptions::new(&place.path().join("meshes"))
+        ..SynthesizeOptions::new(place.path().join("meshes"))
     };
     synthesize(&options, &mut |_| {}).unwrap();
     // Ray lets in whoever reaches it.
