@@ -1,12 +1,11 @@
 //! [`read_in_order`]: something of every shard, read in parallel and taken in order, a few shards in memory.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use crate::error::{BuildError, DatasetError, Result};
+use crate::error::Result;
 use crate::manifest::{Manifest, ShardEntry};
-use crate::pipeline::{Delivery, Limits, OneStage, num_threads, run};
+use crate::pipeline::{in_order_within, num_threads};
 use crate::shard::ShardReader;
 use crate::store::{self, NUM_REQUESTS};
 
@@ -25,25 +24,23 @@ pub(super) fn read_in_order<T: Send>(
     } else {
         num_threads(0)
     };
-    let limits = Limits {
-        num_threads,
-        max_items: 2 * num_threads,
-        max_bytes: u64::MAX,
-    };
-    let read = |shard: usize, _: &dyn Fn(Infallible)| {
+    let read = |shard: usize| {
         read(&ShardReader::open_of(
             manifest,
             &dir.join(&manifest.shards[shard].file),
         )?)
     };
-    let panicked = |_, message| Err(BuildError::WorkerPanicked(message).into());
-    let job = OneStage::new(manifest.shards.len(), read, panicked);
-    run(&job, limits, &AtomicBool::new(false), &mut |delivery| {
-        match delivery {
-            Delivery::Event(event) => match event {},
-            Delivery::Output(shard, found) => take(&manifest.shards[shard], found),
-        }
-        Ok::<_, DatasetError>(())
-    })?;
+    let never = AtomicBool::new(false);
+    in_order_within(
+        num_threads,
+        2 * num_threads,
+        manifest.shards.len(),
+        &never,
+        read,
+        &mut |shard, found| {
+            take(&manifest.shards[shard], found);
+            Ok(())
+        },
+    )?;
     Ok(())
 }

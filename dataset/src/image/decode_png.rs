@@ -86,11 +86,11 @@ impl<'a> SimplePng<'a> {
     /// Appends the pixels, row by row from the top, and returns whether they could be read; otherwise nothing is appended.
     pub(super) fn decode_into(&self, pixels: &mut Vec<u8>) -> bool {
         WORKSPACE.with_borrow_mut(|workspace| {
-            let filtered_rows = self.decompress(workspace);
-            filtered_rows.is_some_and(|rows| {
-                append_unfiltered(rows, self.row_bytes, pixels);
-                true
-            })
+            let Some(rows) = self.decompress(workspace) else {
+                return false;
+            };
+            append_unfiltered(rows, self.row_bytes, pixels);
+            true
         })
     }
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::list_file::{ListWriter, SKIPPED_FILE_NAME, cut, damaged, objects_from_batch, skipped_from_batch};
 use super::{JournalEntry, ListFile, Lists, Manifest, ObjectEntry, ShardEntry, SkipReason, SkippedObject};
-use crate::error::{BuildError, DatasetError, ManifestError, Result};
+use crate::error::{DatasetError, ManifestError, Result};
 use crate::parquet_file::ParquetFile;
-use crate::pipeline::{Delivery, Limits, OneStage, run};
+use crate::pipeline::in_order_within;
 use crate::store::NUM_REQUESTS;
 
 /// Lists whose footers are kept.
@@ -217,7 +217,7 @@ impl Manifest {
         let reader = self.objects()?;
         let plan_indices: Vec<usize> = reader.shards.keys().copied().collect();
         let cuts = cut(&self.shards);
-        let write = |idx: usize, _: &dyn Fn(std::convert::Infallible)| {
+        let write = |idx: usize| {
             let mut writer = ListWriter::of_objects(dir, owner, idx, cuts.len())?;
             let mut skipped = Vec::new();
             for place in cuts[idx].clone() {
@@ -229,23 +229,15 @@ impl Manifest {
             }
             Ok((writer.finish()?, skipped))
         };
-        let panicked = |_, message| Err(BuildError::WorkerPanicked(message).into());
-        let limits = Limits {
-            num_threads: NUM_REQUESTS,
-            max_items: NUM_REQUESTS,
-            max_bytes: u64::MAX,
-        };
         let mut lists = Vec::with_capacity(cuts.len());
         let mut of_skipped: Option<ListWriter> = None;
-        run(
-            &OneStage::new(cuts.len(), write, panicked),
-            limits,
+        in_order_within(
+            NUM_REQUESTS,
+            NUM_REQUESTS,
+            cuts.len(),
             &AtomicBool::new(false),
-            &mut |delivery| {
-                let (list, skipped) = match delivery {
-                    Delivery::Event(event) => match event {},
-                    Delivery::Output(_, output) => output,
-                };
+            write,
+            &mut |_, (list, skipped)| {
                 lists.push(list);
                 if !skipped.is_empty() {
                     if of_skipped.is_none() {
@@ -256,7 +248,7 @@ impl Manifest {
                         .expect("it was just begun")
                         .add_skipped(&skipped)?;
                 }
-                Ok::<_, DatasetError>(())
+                Ok(())
             },
         )?;
         Ok((lists, of_skipped.map(ListWriter::finish).transpose()?))

@@ -111,9 +111,24 @@ pub(crate) fn in_order<T: Send>(
     deliver: &mut dyn FnMut(usize, T) -> Result<()>,
 ) -> Result<bool> {
     let num_threads = num_threads(workers);
+    in_order_within(num_threads, 4 * num_threads, num, cancel, work, deliver)
+}
+
+/// As `in_order`, with so many items between the start of their work and their delivery at most.
+///
+/// # Errors
+/// As `in_order`.
+pub(crate) fn in_order_within<T: Send>(
+    num_threads: usize,
+    max_items: usize,
+    num: usize,
+    cancel: &AtomicBool,
+    work: impl Fn(usize) -> Result<T> + Sync,
+    deliver: &mut dyn FnMut(usize, T) -> Result<()>,
+) -> Result<bool> {
     let limits = Limits {
         num_threads,
-        max_items: 4 * num_threads,
+        max_items,
         max_bytes: u64::MAX,
     };
     let job = OneStage::new(

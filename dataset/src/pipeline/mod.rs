@@ -20,7 +20,7 @@ mod render;
 
 #[cfg(feature = "build")]
 pub(crate) use map::in_order;
-pub(crate) use map::{OneStage, parallel_map};
+pub(crate) use map::{OneStage, in_order_within, parallel_map};
 pub(crate) use ordered::{Delivery, Limits, num_threads, run};
 #[cfg(feature = "build")]
 pub(crate) use ordered::{Job, Reporter, Step, catch_panic};
