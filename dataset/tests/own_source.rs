@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use boxes::{box_obj, boxes, bytes, options, recipe};
 use tap_dataset::{
@@ -221,6 +222,54 @@ fn a_list_is_checked_like_a_folder() {
         matches!(none, DatasetError::Source(SourceError::NoObjects { .. })),
         "{none}"
     );
+}
+
+/// Boxes with times, of which one was replaced by a longer box in the second in which all were written.
+#[derive(Debug)]
+struct Dated {
+    replaced: Option<usize>,
+}
+
+impl Dated {
+    fn is_replaced(&self, path: &Path) -> bool {
+        let name = path.file_stem().unwrap();
+        self.replaced
+            .is_some_and(|number| name == format!("{number:02}").as_str())
+    }
+}
+
+impl ObjectReader for Dated {
+    fn read(&self, path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
+        if self.is_replaced(path) {
+            return Ok(box_obj(1.0, 0.5, 3.0).into_bytes());
+        }
+        GOOD.read(path, limit_bytes)
+    }
+
+    fn changed(&self, path: &Path) -> Option<SystemTime> {
+        let micros = if self.is_replaced(path) { 2 } else { 5 };
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + Duration::from_micros(micros))
+    }
+}
+
+/// A store counts whole seconds, so that what was replaced need not be newer than what is beside it.
+#[test]
+fn a_mesh_that_is_not_the_newest_of_its_shard_is_found_to_have_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let [out, expected] = ["out", "expected"].map(|name| dir.path().join(name));
+    let source = |replaced| Source::from_reader("boxes", listed(), Dated { replaced }).unwrap();
+    run(&source(None), &out, 1);
+    let mut changed = Vec::new();
+    let mut note = |event| {
+        if let BuildEvent::SourceChanged { objects, .. } = event {
+            changed.extend(objects.iter().map(ToString::to_string));
+        }
+    };
+    let cancel = AtomicBool::new(false);
+    build(&source(Some(3)), &recipe(), &options(&out, 1), &cancel, &mut note).unwrap();
+    assert_eq!(changed, ["plank/03"]);
+    run(&source(Some(3)), &expected, 1);
+    assert!(bytes(&out) == bytes(&expected), "as if it had always been so");
 }
 
 /// Boxes that refer to a material beside their folder, and to one outside of the source.

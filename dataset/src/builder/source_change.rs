@@ -1,9 +1,10 @@
 //! Whether the finished shards of an earlier run still show what is in the source.
 //!
-//! A shard's file has the modification time of the newest file that it was made from: a name for that state of the
-//! source, in no byte of the data set. Where the source's newest time is another one, the shard's meshes and the files
-//! that they refer to are read and their hashes compared with the manifest's. Times are compared for equality alone, so a
-//! copy of a data set, or a clock that is wrong, costs hashing and nothing else.
+//! A shard's file has a modification time that stands for the times of all files that it was made from: the second of the
+//! newest, and a fraction of it that is a hash of them. It names that state of the source, in no byte of the data set. Where
+//! the source has another one now, the shard's meshes and the files that they refer to are read and their hashes compared
+//! with the manifest's. Times are compared for equality alone, so a copy of a data set, or a clock that is wrong, costs
+//! hashing and nothing else.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -67,10 +68,10 @@ impl<'a> SourceChanges<'a> {
 
     /// Whether a shard shows what is in the source now. Sources that tell no times are trusted.
     pub(super) fn is_current(&self, dir: &Path, shard: &ShardEntry) -> bool {
-        let Some(newest) = self.newest(shard) else {
+        let Some(state) = self.state(shard) else {
             return true;
         };
-        if modified(&dir.join(&shard.file)) == Some(newest) {
+        if modified(&dir.join(&shard.file)) == Some(state) {
             return true;
         }
         let changed = self.changed_objects(shard);
@@ -106,13 +107,13 @@ impl<'a> SourceChanges<'a> {
     /// Notes on a finished shard which state of the source it shows.
     pub(super) fn record(&self, dir: &Path, shard: &ShardEntry) {
         let path = dir.join(&shard.file);
-        let (Some(newest), false) = (self.newest(shard), store::is_url(&path)) else {
+        let (Some(state), false) = (self.state(shard), store::is_url(&path)) else {
             return;
         };
         let recorded = File::options()
             .append(true)
             .open(path)
-            .and_then(|file| file.set_modified(newest));
+            .and_then(|file| file.set_modified(state));
         if let Err(error) = recorded {
             tracing::debug!(%error, "the next run reads the shard's meshes again");
         }
@@ -126,18 +127,20 @@ impl<'a> SourceChanges<'a> {
             .clone()
     }
 
-    /// The newest change of a file that the shard was made from; `None` if the source tells no times, or the manifest, of
-    /// version 1, no objects.
-    fn newest(&self, shard: &ShardEntry) -> Option<SystemTime> {
-        let mut newest = None;
+    /// The time that stands for the files that the shard was made from; `None` if the source tells no times, or the
+    /// manifest, of version 1, no objects.
+    fn state(&self, shard: &ShardEntry) -> Option<SystemTime> {
+        let mut times = Vec::with_capacity(shard.objects.len());
         for entry in &shard.objects {
             let object = self.object(shard.split, &entry.id)?;
-            newest = newest.max(Some(object.changed?));
+            times.push(object.changed?);
             if refers_to_files(self.recipe, object) {
-                newest = newest.max(Some(self.last_change?));
+                times.push(self.last_change?);
             }
         }
-        newest
+        let newest = times.iter().max()?;
+        // One file may be replaced within the second in which another one was.
+        Some(store::time_of_state(*newest, format!("{times:?}")))
     }
 
     /// An object of the source, which is sorted.
