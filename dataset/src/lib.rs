@@ -127,8 +127,8 @@ pub use schema::{
 pub use shard::{Projection, ROW_GROUP_ROWS, RowStats, ShardDigest, ShardReader, ShardWriter, ViewSelection};
 #[cfg(feature = "build")]
 pub use source::{
-    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, ListedObject, ObjectReader, PartTable, ReadError, Source,
-    SourceObject, SourceOptions, SplitRatios,
+    DEFAULT_MAX_MESH_BYTES, FolderAssets, Layout, ListedObject, ObjectList, ObjectReader, PartTable,
+    ReadError, Source, SourceObject, SourceOptions, SplitRatios,
 };
 #[cfg(feature = "build")]
 pub use stand_in::{SCANNED_POINTS, StandIn, SuiteEvent, SuiteOptions, SuiteReport, synthesize_suite};

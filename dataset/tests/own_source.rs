@@ -325,7 +325,7 @@ fn plans_and_rebuilds_take_an_own_source() {
 
     // Written out under other names: found by their hashes.
     fs::create_dir(&meshes).unwrap();
-    for object in source.objects() {
+    for object in source.objects().iter() {
         let mesh = GOOD.read(&object.path, u64::MAX).unwrap();
         fs::write(meshes.join(format!("x{}.obj", object.id.name())), mesh).unwrap();
     }

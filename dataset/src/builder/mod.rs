@@ -342,7 +342,7 @@ fn build_assigned(
         Delivery::Output(item, outcome) => {
             // Before anything is written: a row may lack a texture that the store did not give.
             source.check_store()?;
-            outcomes.write(job.object(item), outcome, on_event)
+            outcomes.write(&job.object(item), outcome, on_event)
         }
         Delivery::Event(error) => {
             tracing::warn!(error = error_chain(&error), "the device failed");
@@ -500,8 +500,8 @@ struct BuildJob<'a> {
 type Outcome = Result<Box<Sample>, Skip>;
 
 impl BuildJob<'_> {
-    fn object(&self, item: usize) -> &SourceObject {
-        &self.source.objects()[self.objects[item]]
+    fn object(&self, item: usize) -> SourceObject {
+        self.source.objects().get(self.objects[item])
     }
 
     /// Refuses an object that would end this process.
@@ -517,7 +517,7 @@ impl BuildJob<'_> {
         if let Some(ahead) = &self.ahead {
             return ahead.take(item);
         }
-        let bytes = self.source.read(self.object(item), self.max_mesh_bytes)?;
+        let bytes = self.source.read(&self.object(item), self.max_mesh_bytes)?;
         Ok(MeshFiles::alone(bytes))
     }
 
@@ -567,7 +567,7 @@ impl MeshJob for RenderedJob<'_> {
         } = *self.job;
         prepare::prepare(
             source,
-            self.job.object(item),
+            &self.job.object(item),
             &|| self.job.read(item),
             recipe,
             self.backend_kind,
@@ -585,8 +585,9 @@ impl MeshJob for RenderedJob<'_> {
         let BuildJob { source, recipe, .. } = *self.job;
         let source_sha256 = Some(prepared.object.source_sha256.clone());
         let columns = recipe.row_layout().columns;
+        let object = self.job.object(item);
         let encoded = self.job.clock.time(Stage::Encode, || {
-            catch_panic(|| encode::encode(source, self.job.object(item), prepared, views, columns))
+            catch_panic(|| encode::encode(source, &object, prepared, views, columns))
         });
         let min_coverage = recipe.min_coverage;
         let low_coverage = |coverage: f32| Skip {

@@ -18,7 +18,7 @@ use crate::manifest::SkippedObject;
 use crate::recipe::{BuildRecipe, MAX_ROWS_PER_SHARD};
 use crate::schema::{ColumnSet, RowLayout};
 use crate::shard::ShardWriter;
-use crate::source::{Source, SourceObject};
+use crate::source::Source;
 use crate::store;
 use crate::writer::num_shards;
 
@@ -282,11 +282,11 @@ fn free_bytes(dir: &Path) -> Option<u64> {
 
 /// Indices stratified by file size: the median of each of `num` equal ranges of the size-sorted list.
 fn stratified_by_size(source: &Source, num: usize) -> Vec<usize> {
-    let objects = source.objects();
-    let mut by_size: Vec<usize> = (0..objects.len()).collect();
-    by_size.sort_by_key(|&i| (objects[i].listed_bytes(), i));
+    let mut by_size: Vec<(u64, usize)> = source.objects().listed_bytes().zip(0..).collect();
+    by_size.sort_unstable();
+    let len = by_size.len();
     let mut chosen: Vec<usize> = (0..num)
-        .map(|k| by_size[((2 * k + 1) * objects.len() / (2 * num)).min(objects.len() - 1)])
+        .map(|k| by_size[((2 * k + 1) * len / (2 * num)).min(len - 1)].1)
         .collect();
     chosen.sort_unstable();
     chosen
@@ -294,7 +294,7 @@ fn stratified_by_size(source: &Source, num: usize) -> Vec<usize> {
 
 /// The `len` consecutive objects with the largest total file size.
 fn largest_window(source: &Source, len: usize) -> Vec<usize> {
-    let bytes: Vec<u64> = source.objects().iter().map(SourceObject::listed_bytes).collect();
+    let bytes: Vec<u64> = source.objects().listed_bytes().collect();
     let len = len.min(bytes.len());
     let starts = 0..=bytes.len() - len;
     let start = starts.max_by_key(|&start| bytes[start..start + len].iter().sum::<u64>());

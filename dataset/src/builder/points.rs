@@ -42,7 +42,7 @@ impl Job for PointsJob<'_> {
         let object = self.0.object(item);
         let sampled = prepare::sample(
             source,
-            object,
+            &object,
             &|| self.0.read(item),
             recipe,
             max_mesh_bytes,
@@ -50,7 +50,7 @@ impl Job for PointsJob<'_> {
         );
         let row = |(_, _, sampled)| {
             let row = clock.time(Stage::Encode, || {
-                encode::to_row(source, object, sampled, recipe.row_layout().columns)
+                encode::to_row(source, &object, sampled, recipe.row_layout().columns)
             });
             Box::new(row)
         };

@@ -54,7 +54,7 @@ impl<'a> SourceChanges<'a> {
         is_whole: bool,
     ) -> Self {
         let objects = source.objects();
-        let refers = |object: &SourceObject| refers_to_files(recipe, object);
+        let refers = |object: SourceObject| refers_to_files(recipe, &object);
         Self {
             source,
             recipe,
@@ -132,9 +132,9 @@ impl<'a> SourceChanges<'a> {
     fn state(&self, shard: &ShardEntry) -> Option<SystemTime> {
         let mut times = Vec::with_capacity(shard.objects.len());
         for entry in &shard.objects {
-            let object = self.object(shard.split, &entry.id)?;
+            let object = self.source.objects().find(shard.split, &entry.id)?;
             times.push(object.changed?);
-            if refers_to_files(self.recipe, object) {
+            if refers_to_files(self.recipe, &object) {
                 times.push(self.last_change?);
             }
         }
@@ -143,29 +143,22 @@ impl<'a> SourceChanges<'a> {
         Some(store::time_of_state(*newest, format!("{times:?}")))
     }
 
-    /// An object of the source, which is sorted.
-    fn object(&self, split: Split, id: &ObjectId) -> Option<&'a SourceObject> {
-        let objects = self.source.objects();
-        let place = objects.binary_search_by(|object| (object.split, &object.id).cmp(&(split, id)));
-        Some(&objects[place.ok()?])
-    }
-
     /// Whether an object's mesh and the files it refers to have the hashes of the manifest.
     fn is_same(&self, split: Split, entry: &ObjectEntry) -> bool {
-        let Some(object) = self.object(split, &entry.id) else {
+        let Some(object) = self.source.objects().find(split, &entry.id) else {
             return false;
         };
-        let Ok(bytes) = self.source.read(object, self.max_mesh_bytes) else {
+        let Ok(bytes) = self.source.read(&object, self.max_mesh_bytes) else {
             return entry.sha256.is_none();
         };
         if entry.sha256 != Some(sha256::of_bytes(&bytes)) {
             return false;
         }
         // A skipped object says nothing about other files.
-        if entry.row.is_none() || !refers_to_files(self.recipe, object) {
+        if entry.row.is_none() || !refers_to_files(self.recipe, &object) {
             return true;
         }
-        let assets_sha256 = self.assets_sha256(object, &bytes);
+        let assets_sha256 = self.assets_sha256(&object, &bytes);
         assets_sha256.is_ok_and(|assets_sha256| assets_sha256 == entry.assets_sha256)
     }
 

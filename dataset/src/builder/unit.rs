@@ -62,9 +62,9 @@ pub fn begin_build(source: &Source, recipe: &BuildRecipe, options: &BuildOptions
     if !now.is_complete {
         let objects = source.objects().iter().map(|object| PlannedObject {
             split: object.split,
-            id: object.id.clone(),
             path: slash_path(&object.path),
             bytes: object.bytes,
+            id: object.id,
         });
         let num_objects = Split::ALL.map(|split| source.num_objects(split));
         PlanFile::write(&options.out, &manifest, to_value(place), num_objects, objects)?;

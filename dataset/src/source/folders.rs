@@ -13,42 +13,37 @@ use super::{Candidate, mesh_file, modelnet};
 /// Between the parts of a path in a name.
 pub(super) const SEPARATOR: &str = "-";
 
-pub(super) fn find(listing: &Listing) -> Vec<Candidate> {
+pub(super) fn find(listing: &Listing) -> impl Iterator<Item = Candidate> {
     let mut num_in_folder: BTreeMap<&Path, usize> = BTreeMap::new();
     for mesh in &listing.meshes {
         *num_in_folder
             .entry(mesh.parent().unwrap_or(Path::new("")))
             .or_default() += 1;
     }
-    let objects: Vec<(&PathBuf, Vec<&str>)> = listing
-        .meshes
-        .iter()
-        .map(|mesh| (mesh, object_path(mesh, &num_in_folder)))
-        .collect();
-    let is_split_first =
-        |(_, object): &(_, Vec<&str>)| object.len() > 2 && modelnet::split_of(object[0]).is_some();
-    let has_splits = objects.iter().all(is_split_first);
-    objects
-        .into_iter()
-        .map(|(mesh, object)| {
-            let (split, object) = if has_splits {
-                (modelnet::split_of(object[0]), &object[1..])
-            } else {
-                (None, object.as_slice())
-            };
-            let (category, name) = match object {
-                [category, name @ ..] if !name.is_empty() => (*category, name),
-                name => (listing.name.as_str(), name),
-            };
-            Candidate {
-                category: category.to_owned(),
-                name: name.join(SEPARATOR),
-                path: mesh.clone(),
-                split,
-                ..Candidate::default()
-            }
-        })
-        .collect()
+    let is_split_first = |mesh: &PathBuf| {
+        let object = object_path(mesh, &num_in_folder);
+        object.len() > 2 && modelnet::split_of(object[0]).is_some()
+    };
+    let has_splits = listing.meshes.iter().all(is_split_first);
+    listing.meshes.iter().map(move |mesh| {
+        let object = object_path(mesh, &num_in_folder);
+        let (split, object) = if has_splits {
+            (modelnet::split_of(object[0]), &object[1..])
+        } else {
+            (None, object.as_slice())
+        };
+        let (category, name) = match object {
+            [category, name @ ..] if !name.is_empty() => (*category, name),
+            name => (listing.name.as_str(), name),
+        };
+        Candidate {
+            category: category.to_owned(),
+            name: name.join(SEPARATOR),
+            path: mesh.clone(),
+            split,
+            ..Candidate::default()
+        }
+    })
 }
 
 /// Path of an object: that of its mesh without extension, or of its folder where that keeps one mesh in `meshes`.
@@ -80,7 +75,7 @@ pub(super) fn find_one(on_disk: &Path, mesh: &Path) -> Candidate {
 }
 
 /// What a user has to know about where the categories come from; `None` for meshes one folder deep.
-pub(super) fn describe(listing: &Listing, candidates: &[Candidate]) -> Option<String> {
+pub(super) fn describe(listing: &Listing) -> Option<String> {
     let depth = |mesh: &PathBuf| names(mesh).len();
     let num_direct = listing.meshes.iter().filter(|mesh| depth(mesh) == 1).count();
     let deepest = listing.meshes.iter().position(|mesh| depth(mesh) > 2);
@@ -91,7 +86,7 @@ pub(super) fn describe(listing: &Listing, candidates: &[Candidate]) -> Option<St
             listing.name
         ));
     }
-    if let Some(candidate) = deepest.and_then(|place| candidates.get(place)) {
+    if let Some(candidate) = deepest.and_then(|place| find(listing).nth(place)) {
         said.push(format!(
             "meshes in deeper folders are named after their path, as {}/{}",
             candidate.category, candidate.name

@@ -4,9 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{
-    ObjectReader as _, PartTable, Source, SourceObject, Tree, listing, mesh_file, normalize_within, stored,
+    ObjectListBuilder, ObjectReader as _, PartTable, Source, SourceObject, Tree, listing, mesh_file,
+    normalize_within, stored,
 };
 use crate::error::{DatasetError, ManifestError, Result};
 use crate::manifest::Manifest;
@@ -54,7 +56,7 @@ impl Source {
             })?;
             tree.look_up(&paths)?;
         }
-        let mut objects = Vec::new();
+        let mut objects = ObjectListBuilder::default();
         let mut missing: BTreeMap<(u64, String), usize> = BTreeMap::new();
         listed.visit(&mut |shard, entry| {
             if entry.path.is_empty() {
@@ -69,7 +71,7 @@ impl Source {
             {
                 missing.insert((entry.bytes, sha256.clone()), objects.len());
             }
-            objects.push(SourceObject {
+            let object = SourceObject {
                 id: entry.id.clone(),
                 split: shard.split,
                 path,
@@ -77,15 +79,15 @@ impl Source {
                 bytes: (entry.bytes > 0).then_some(entry.bytes),
                 relocated_to: None,
                 changed: None,
-            });
-            Ok(())
+            };
+            objects.add(&object).map_err(damaged)
         })?;
-        if objects.is_empty() {
+        if objects.len() == 0 {
             return Err(DatasetError::Manifest(ManifestError::NoMeshes));
         }
         let mut num_moved = 0;
         for (object_idx, path) in find_by_hash(&tree, &missing)? {
-            objects[object_idx].relocated_to = Some(path);
+            objects.relocate(object_idx, path);
             num_moved += 1;
         }
         let mut notes = Vec::new();
@@ -94,13 +96,12 @@ impl Source {
                 "{num_moved} meshes lie elsewhere and were found by their hashes"
             ));
         }
-        objects.sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
         Ok(Self {
             publication: manifest.source.publication.clone(),
             splits: manifest.source.splits.clone(),
             notes,
             classes: manifest.classes.clone(),
-            objects,
+            objects: Arc::new(objects.sorted()),
             skipped: manifest.left_out()?,
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
             has_scanned_lengths: false,

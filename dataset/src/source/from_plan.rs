@@ -3,12 +3,13 @@
 //! The folder of meshes is not listed again: the plan has the list, and each object that is needed is compared with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ObjectReader as _, PartTable, Source, SourceObject, Tree, canonicalize_mesh, mesh_file, normalize_within,
-    stored, tree,
+    ObjectListBuilder, ObjectReader as _, PartTable, Source, SourceObject, Tree, canonicalize_mesh,
+    mesh_file, normalize_within, stored, tree,
 };
 use crate::error::{DatasetError, ManifestError, Result, SourceError};
 use crate::manifest::Manifest;
@@ -128,7 +129,7 @@ impl Source {
                 path: path.to_owned(),
             })
         };
-        let mut objects = Vec::with_capacity(planned.len());
+        let mut objects = ObjectListBuilder::default();
         let mut first_difference = None;
         for PlannedObject {
             split,
@@ -153,7 +154,7 @@ impl Source {
             if let Some(difference) = difference {
                 first_difference.get_or_insert_with(|| format!("{}: {difference}", path.display()));
             }
-            objects.push(SourceObject {
+            let object = SourceObject {
                 changed: tree.changed(&path),
                 id,
                 split,
@@ -161,7 +162,8 @@ impl Source {
                 format,
                 bytes,
                 relocated_to: None,
-            });
+            };
+            objects.add(&object).map_err(damaged)?;
         }
         if let Some(difference) = first_difference {
             return Err(mismatch(path, difference));
@@ -170,7 +172,7 @@ impl Source {
             publication: manifest.source.publication.clone(),
             splits: manifest.source.splits.clone(),
             classes: manifest.classes.clone(),
-            objects,
+            objects: Arc::new(objects.in_order()),
             parts: PartTable::from_names(&manifest.parts).map_err(damaged)?,
             ..Self::of_files(manifest.source.layout.clone(), tree)
         })

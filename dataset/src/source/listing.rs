@@ -93,32 +93,47 @@ impl Listing {
     }
 
     pub(super) fn has_mesh(&self, path: &Path) -> bool {
-        self.meshes
-            .binary_search_by(|mesh| mesh.as_path().cmp(path))
-            .is_ok()
+        self.place(path).is_some()
     }
 
-    /// What a layout left: meshes elsewhere, and what could not be looked into. Arrays that may be something else are no
-    /// loss.
-    pub(super) fn left_by(&self, layout: Layout, candidates: &[Candidate]) -> Vec<Candidate> {
-        let taken: BTreeSet<&Path> = candidates
-            .iter()
-            .map(|candidate| candidate.path.as_path())
-            .collect();
-        let left = self
+    fn place(&self, path: &Path) -> Option<usize> {
+        self.meshes.binary_search_by(|mesh| mesh.as_path().cmp(path)).ok()
+    }
+
+    /// Whether all of it could be looked into.
+    pub(super) fn is_visited(&self) -> bool {
+        self.unvisited.is_empty()
+    }
+
+    /// The candidates of a layout, and then what it left: meshes elsewhere, and what could not be looked into. Arrays that may
+    /// be something else are no loss.
+    pub(super) fn with_left(
+        &self,
+        layout: Layout,
+        mut candidates: impl Iterator<Item = Candidate>,
+    ) -> impl Iterator<Item = Candidate> {
+        let mut is_left: Vec<bool> = self
             .meshes
             .iter()
-            .filter(|mesh| !taken.contains(mesh.as_path()) && !mesh_file::is_ambiguous(mesh));
+            .map(|mesh| !mesh_file::is_ambiguous(mesh))
+            .collect();
+        let mut left = 0..self.meshes.len();
         let message = format!("the layout {layout} has no mesh in this place");
-        let left = left.map(|mesh| lost(mesh.clone(), SkipReason::NotInLayout, &message));
-        let unvisited = self.unvisited.iter().map(|candidate| Candidate {
-            category: candidate.category.clone(),
-            name: candidate.name.clone(),
-            path: candidate.path.clone(),
-            skip: candidate.skip.clone(),
-            ..Candidate::default()
+        let with_left = std::iter::from_fn(move || {
+            if let Some(candidate) = candidates.next() {
+                if let Some(place) = self.place(&candidate.path) {
+                    is_left[place] = false;
+                }
+                return Some(candidate);
+            }
+            let place = left.find(|&place| is_left[place])?;
+            Some(lost(
+                self.meshes[place].clone(),
+                SkipReason::NotInLayout,
+                &message,
+            ))
         });
-        left.chain(unvisited).collect()
+        with_left.chain(self.unvisited.iter().cloned())
     }
 
     /// Says which archives are not opened, if any.
@@ -194,27 +209,28 @@ pub(super) fn names(path: &Path) -> Vec<&str> {
 /// The folder, or folders one in another, around a whole set; no category, which holds meshes itself.
 pub(super) fn lone_folder(meshes: &[PathBuf]) -> Option<PathBuf> {
     let mut lone = PathBuf::new();
-    let mut inner = meshes.to_vec();
-    while let Some(folder) = one_lone_folder(&inner) {
-        for mesh in &mut inner {
-            *mesh = below(mesh, &folder);
-        }
+    for depth in 0.. {
+        let Some(folder) = lone_folder_at(meshes, depth) else {
+            break;
+        };
         lone.push(folder);
     }
     (!lone.as_os_str().is_empty()).then_some(lone)
 }
 
-fn one_lone_folder(meshes: &[PathBuf]) -> Option<PathBuf> {
-    let first = names(meshes.first()?).first().copied()?.to_owned();
-    let is_below = |mesh: &PathBuf| {
-        let names = names(mesh);
+/// The lone folder within so many lone folders.
+fn lone_folder_at<'a>(meshes: &'a [PathBuf], depth: usize) -> Option<&'a str> {
+    let within = |mesh: &'a PathBuf| names(mesh).split_off(depth);
+    let first = *within(meshes.first()?).first()?;
+    let is_below = |mesh: &'a PathBuf| {
+        let names = within(mesh);
         names.len() > 2 && names[0] == first
     };
-    let is_category = shapenet::is_synset(&first)
-        || objaverse::is_root(&first)
-        || modelnet::split_of(&first).is_some()
-        || meshes.iter().any(|mesh| is_of_category(&names(mesh)));
-    (!is_category && meshes.iter().all(is_below)).then(|| PathBuf::from(first))
+    let is_category = shapenet::is_synset(first)
+        || objaverse::is_root(first)
+        || modelnet::split_of(first).is_some()
+        || meshes.iter().any(|mesh| is_of_category(&within(mesh)));
+    (!is_category && meshes.iter().all(is_below)).then_some(first)
 }
 
 /// Whether the first folder is a category: it holds splits with meshes, or is that of a single object.

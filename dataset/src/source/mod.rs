@@ -1,6 +1,6 @@
 //! Sources: objects, classes and splits of a folder of meshes. One file per layout.
 //!
-//! A layout only lists candidates; ids, splits, formats and path safety are handled here for all layouts.
+//! A layout only lists candidates, which a `Resolver` takes for all layouts.
 //! Nothing is dropped silently: rejected candidates become [`SkippedObject`]s.
 //!
 //! # Adding a source
@@ -24,12 +24,14 @@ mod listing;
 mod mesh_file;
 mod modelnet;
 mod objaverse;
+mod object_list;
 mod object_reader;
 mod outage;
 mod part_table;
 mod path_index;
 mod read_ahead;
 mod referenced;
+mod resolver;
 mod shapenet;
 mod shrec16;
 mod split_list;
@@ -39,7 +41,6 @@ mod table;
 mod tree;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -54,11 +55,14 @@ use from_plan::Form;
 pub(crate) use from_plan::Place;
 use listing::Listing;
 pub(crate) use mesh_file::{content, expected_bytes, format_of, is_readable, is_unreadable, stem};
+use object_list::ObjectListBuilder;
+pub use object_list::{ObjectList, SourceObject};
 pub use object_reader::{ListedObject, ObjectReader, ReadError};
 use outage::Outage;
 pub use part_table::PartTable;
 pub(crate) use read_ahead::ReadAhead;
 pub(crate) use referenced::MeshFiles;
+use resolver::{Resolved, Resolver};
 pub(crate) use shrec16::{UNLABELED, synsets_in};
 pub(crate) use split_list::SplitList;
 pub use split_ratios::SplitRatios;
@@ -68,7 +72,7 @@ pub(crate) use walk::{Links, Walk, walk};
 
 use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::manifest::{SkipReason, SkippedObject, SourceDescription};
-use crate::schema::{ObjectId, Split};
+use crate::schema::Split;
 use crate::{sha256, store};
 
 /// Default split list in the source folder.
@@ -116,37 +120,6 @@ pub struct SourceOptions {
     pub split_ratios: Option<SplitRatios>,
 }
 
-/// A mesh to become a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceObject {
-    /// Object id.
-    pub id: ObjectId,
-    /// Assigned split.
-    pub split: Split,
-    /// Mesh file, relative to the source folder.
-    pub path: PathBuf,
-    /// Mesh format, from the extension.
-    pub format: MeshFormat,
-    /// File length in bytes; `None` if unknown before reading.
-    pub bytes: Option<u64>,
-    /// Actual path in another copy of the meshes, if not `path`.
-    pub(crate) relocated_to: Option<PathBuf>,
-    /// When the mesh file last changed, before it was read; `None` if the source does not tell.
-    pub(crate) changed: Option<SystemTime>,
-}
-
-impl SourceObject {
-    /// File length for lists and manifests, where 0 stands for an unknown one.
-    pub(crate) fn listed_bytes(&self) -> u64 {
-        self.bytes.unwrap_or(0)
-    }
-
-    /// Path to read, relative to the source folder.
-    fn path_on_disk(&self) -> &Path {
-        self.relocated_to.as_deref().unwrap_or(&self.path)
-    }
-}
-
 /// A list of meshes, in a scanned folder or behind an [`ObjectReader`]; no mesh has been opened.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -156,7 +129,7 @@ pub struct Source {
     splits: Option<String>,
     notes: Vec<String>,
     classes: Vec<String>,
-    objects: Vec<SourceObject>,
+    objects: Arc<ObjectList>,
     skipped: Vec<SkippedObject>,
     parts: PartTable,
     /// Whether file lengths were measured in this folder rather than taken from a manifest.
@@ -168,15 +141,14 @@ pub struct Source {
 }
 
 /// What is found in a source, before names and paths are checked.
-#[derive(Debug, Default)]
-struct Found {
-    candidates: Vec<Candidate>,
+struct Found<'a> {
+    candidates: Box<dyn Iterator<Item = Result<Candidate>> + 'a>,
     notes: Vec<String>,
     publication: Option<String>,
 }
 
 /// A mesh found by a layout.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Candidate {
     category: String,
     /// Alternative category name in split lists.
@@ -187,12 +159,6 @@ struct Candidate {
     split: Option<Split>,
     /// Reason for skipping, if already known.
     skip: Option<(SkipReason, String)>,
-}
-
-impl Candidate {
-    fn is_out_of_layout(&self) -> bool {
-        matches!(self.skip, Some((SkipReason::NotInLayout, _)))
-    }
 }
 
 impl Source {
@@ -220,15 +186,15 @@ impl Source {
         let (tree, folder) = Tree::of_mesh_folder(mesh.parent().unwrap_or(Path::new("")));
         let in_tree = folder.join(mesh.file_name().unwrap_or_default());
         let found = Found {
-            candidates: vec![folders::find_one(&mesh, &in_tree)],
+            candidates: Box::new(std::iter::once(Ok(folders::find_one(&mesh, &in_tree)))),
             notes: vec!["the source is a single mesh".to_owned()],
-            ..Found::default()
+            publication: None,
         };
         Self::resolve_found(Place::of(path, Form::Mesh), Layout::Folders, tree, found, options)
     }
 
     fn of_table(path: &Path, options: &SourceOptions) -> Result<Self> {
-        let table = table::Table::read(path)?;
+        let table = table::Table::open(path)?;
         let (tree, place) = match table::stored_root(&table)? {
             Some(root) => (Tree::unlisted(&root)?, Place::of(&root, Form::tree())),
             None => (
@@ -238,12 +204,12 @@ impl Source {
         };
         let note = format!("layout {}: the source is a file", Layout::Csv);
         let found = Found {
-            candidates: table::find(&table, &tree)?,
+            candidates: Box::new(table::find(&table, tree.clone())?),
             notes: (options.layout == Layout::Auto)
                 .then_some(note)
                 .into_iter()
                 .collect(),
-            ..Found::default()
+            publication: None,
         };
         Self::resolve_found(place, Layout::Csv, tree, found, options)
     }
@@ -272,26 +238,25 @@ impl Source {
         };
         notes.extend(listing.unopened());
         let mut publication = None;
-        let mut candidates = match layout {
+        let candidates: Box<dyn Iterator<Item = Candidate>> = match layout {
             Layout::Shapenet => {
-                let listing = shapenet::find(&listing)?;
-                publication = listing.publication;
-                listing.candidates
+                let found = shapenet::find(&listing)?;
+                publication = found.publication;
+                Box::new(found.candidates.into_iter())
             }
             Layout::Shrec16 => {
                 notes.extend(shrec16::describe_lists(&listing.tree)?);
-                shrec16::find(&listing.tree)?
+                Box::new(shrec16::find(&listing.tree)?.into_iter())
             }
-            Layout::Modelnet => modelnet::find(&listing),
+            Layout::Modelnet => Box::new(modelnet::find(&listing)),
             Layout::Objaverse => objaverse::find(&listing)?,
             Layout::Folders | Layout::Auto | Layout::Csv => {
-                let candidates = folders::find(&listing);
-                notes.extend(folders::describe(&listing, &candidates));
-                candidates
+                notes.extend(folders::describe(&listing));
+                Box::new(folders::find(&listing))
             }
         };
-        let left = listing.left_by(layout, &candidates);
-        if candidates.is_empty() && left.iter().all(Candidate::is_out_of_layout) {
+        let mut candidates = candidates.peekable();
+        if candidates.peek().is_none() && listing.is_visited() {
             let is_nothing = matches!(&listing.tree, Tree::Stored(folder) if folder.is_empty());
             return Err(DatasetError::Source(SourceError::NoObjects {
                 detail: if is_nothing {
@@ -302,18 +267,23 @@ impl Source {
                 path: path.to_owned(),
             }));
         }
-        candidates.extend(left);
         notes.extend(publication.clone());
         let found = Found {
-            candidates,
+            candidates: Box::new(listing.with_left(layout, candidates).map(Ok)),
             notes,
             publication,
         };
         let form = Form::Tree {
-            lone_folder: listing.lone_folder,
+            lone_folder: listing.lone_folder.clone(),
             has_archives: matches!(listing.tree, Tree::Archives(_)) && !tree::is_archive(path),
         };
-        Self::resolve_found(Place::of(path, form), layout, listing.tree, found, options)
+        Self::resolve_found(
+            Place::of(path, form),
+            layout,
+            listing.tree.clone(),
+            found,
+            options,
+        )
     }
 
     /// Splits, parts and order of what a layout found.
@@ -321,7 +291,7 @@ impl Source {
         place: Place,
         layout: Layout,
         tree: Tree,
-        found: Found,
+        found: Found<'_>,
         options: &SourceOptions,
     ) -> Result<Self> {
         let Found {
@@ -344,13 +314,12 @@ impl Source {
             parts,
             ..Self::of_files(layout.to_string(), tree)
         };
-        source.resolve_all(candidates, splits);
-        if let Some(split_ratios) = &options.split_ratios {
-            let objects = source.objects.iter_mut();
-            split_ratios.assign(objects.map(|object| (&object.id, &mut object.split)).collect());
-            source.notes.push(format!("splits by {split_ratios}"));
-        }
-        source.sort_objects();
+        source.notes.extend(
+            options
+                .split_ratios
+                .map(|split_ratios| format!("splits by {split_ratios}")),
+        );
+        source.resolve(candidates, splits, options.split_ratios.as_ref())?;
         if source.objects.is_empty() && source.skipped.is_empty() {
             return Err(DatasetError::Source(SourceError::NoObjects {
                 detail: "the table has no row".to_owned(),
@@ -375,8 +344,7 @@ impl Source {
         reader: impl ObjectReader + 'static,
     ) -> Result<Self> {
         let mut source = Self::empty(layout.to_owned(), Arc::new(reader));
-        source.resolve_all(objects.into_iter().map(Candidate::from).collect(), None);
-        source.sort_objects();
+        source.resolve(objects.into_iter().map(|object| Ok(object.into())), None, None)?;
         if source.objects.is_empty() && source.skipped.is_empty() {
             return Err(DatasetError::Source(SourceError::NoObjects {
                 detail: "the list is empty".to_owned(),
@@ -394,7 +362,7 @@ impl Source {
             splits: None,
             notes: Vec::new(),
             classes: Vec::new(),
-            objects: Vec::new(),
+            objects: Arc::default(),
             skipped: Vec::new(),
             parts: PartTable::default(),
             has_scanned_lengths: true,
@@ -412,9 +380,24 @@ impl Source {
         }
     }
 
-    fn sort_objects(&mut self) {
-        self.objects
-            .sort_by(|a, b| (a.split, &a.id).cmp(&(b.split, &b.id)));
+    /// Takes candidates as objects or skipped objects.
+    fn resolve(
+        &mut self,
+        candidates: impl Iterator<Item = Result<Candidate>>,
+        splits: Option<SplitList>,
+        split_ratios: Option<&SplitRatios>,
+    ) -> Result<()> {
+        let mut resolver = Resolver::new(&*self.reader, splits);
+        for candidate in candidates {
+            resolver.add(candidate?);
+        }
+        let Resolved {
+            objects,
+            skipped,
+            classes,
+        } = resolver.finish(split_ratios);
+        (self.objects, self.skipped, self.classes) = (Arc::new(objects), skipped, classes);
+        Ok(())
     }
 
     /// Reads the mesh of an object.
@@ -467,10 +450,7 @@ impl Source {
     /// Only the objects with these indices, which must ascend; none are skipped.
     pub(crate) fn subset(&self, objects: &[usize]) -> Self {
         Self {
-            objects: objects
-                .iter()
-                .map(|&object| self.objects[object].clone())
-                .collect(),
+            objects: Arc::new(self.objects.subset(objects)),
             skipped: Vec::new(),
             ..self.clone()
         }
@@ -490,13 +470,13 @@ impl Source {
 
     /// Objects sorted by split and id.
     #[must_use]
-    pub fn objects(&self) -> &[SourceObject] {
+    pub fn objects(&self) -> &ObjectList {
         &self.objects
     }
 
     /// Number of objects of a split.
     pub(crate) fn num_objects(&self, split: Split) -> usize {
-        self.objects.iter().filter(|object| object.split == split).count()
+        self.objects.num_of_split(split)
     }
 
     /// Candidates rejected without opening a mesh.
@@ -528,7 +508,7 @@ impl Source {
     /// Description for the manifest, independent of the folder's location.
     pub(crate) fn describe(&self) -> SourceDescription {
         let mut listing = Sha256::new();
-        for object in &self.objects {
+        for object in self.objects.iter() {
             let bytes = object.listed_bytes();
             let SourceObject {
                 id,
@@ -539,7 +519,7 @@ impl Source {
                 relocated_to: _,
                 changed: _,
             } = object;
-            listing.update(format!("{split} {id} {bytes} {}\n", slash_path(path)));
+            listing.update(format!("{split} {id} {bytes} {}\n", slash_path(&path)));
         }
         SourceDescription {
             layout: self.layout.clone(),
@@ -549,110 +529,6 @@ impl Source {
             listing_sha256: sha256::hex(&listing.finalize()),
             content_sha256: None,
         }
-    }
-
-    /// Turns candidates into objects or skipped objects.
-    fn resolve_all(&mut self, mut candidates: Vec<Candidate>, mut splits: Option<SplitList>) {
-        candidates.sort_by(|a, b| (&a.category, &a.name, &a.path).cmp(&(&b.category, &b.name, &b.path)));
-        let categories: BTreeSet<String> = candidates
-            .iter()
-            .flat_map(|c| [Some(c.category.clone()), c.category_alias.clone()])
-            .flatten()
-            .collect();
-        let mut path_of_id: BTreeMap<ObjectId, PathBuf> = BTreeMap::new();
-        for candidate in candidates {
-            let id_text = format!("{}/{}", candidate.category, candidate.name);
-            let path = slash_path(&candidate.path);
-            let split_in_list = splits.as_mut().map(|splits| splits.split_of(&candidate));
-            // A split list overrides folders.
-            let split = split_in_list
-                .flatten()
-                .or(candidate.split)
-                .unwrap_or(Split::Train);
-            let object = match (candidate.skip.clone(), split_in_list) {
-                (Some(skip), _) => Err(skip),
-                (None, Some(None)) => Err((
-                    SkipReason::NotInSplits,
-                    "the list of splits does not name it".to_owned(),
-                )),
-                (None, _) => self.resolve(&candidate, split, &path_of_id),
-            };
-            match object {
-                Ok(object) => {
-                    path_of_id.insert(object.id.clone(), object.path.clone());
-                    self.objects.push(object);
-                }
-                Err((reason, message)) => {
-                    self.skipped.push(SkippedObject {
-                        id: id_text,
-                        split: Some(split),
-                        path,
-                        reason,
-                        message,
-                        shard: None,
-                    });
-                }
-            }
-        }
-        let classes: BTreeSet<&str> = self.objects.iter().map(|object| object.id.category()).collect();
-        self.classes = classes.into_iter().map(str::to_owned).collect();
-        for (id, split) in splits.iter().flat_map(|splits| splits.unused(&categories)) {
-            let message = "the list of splits names it, but there is no such mesh".to_owned();
-            let path = String::new();
-            self.skipped.push(SkippedObject {
-                id,
-                split: Some(split),
-                path,
-                reason: SkipReason::Missing,
-                message,
-                shard: None,
-            });
-        }
-    }
-
-    fn resolve(
-        &self,
-        candidate: &Candidate,
-        split: Split,
-        path_of_id: &BTreeMap<ObjectId, PathBuf>,
-    ) -> Result<SourceObject, (SkipReason, String)> {
-        let Some(format) = format_of(&candidate.path) else {
-            let extension = mesh_file::extension_of(&candidate.path);
-            return Err((
-                SkipReason::UnsupportedFormat,
-                format!("meshes of format \"{extension}\" can't be read"),
-            ));
-        };
-        let id = ObjectId::try_new(&candidate.category, &candidate.name)
-            .map_err(|e| (SkipReason::InvalidId, e.to_string()))?;
-        if let Some(other) = path_of_id.get(&id) {
-            return Err((
-                SkipReason::DuplicateId,
-                format!("{} has this id", slash_path(other)),
-            ));
-        }
-        let bytes = self
-            .reader
-            .file_bytes(&candidate.path)
-            .map_err(|error| match error {
-                ReadError::Outside => (
-                    SkipReason::OutsideSource,
-                    "a link leads out of the source's folder".to_owned(),
-                ),
-                ReadError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
-                    (SkipReason::Missing, "there is no such file".to_owned())
-                }
-                ReadError::Io(e) => (SkipReason::Unreadable, e.to_string()),
-            })?;
-        Ok(SourceObject {
-            id,
-            split,
-            path: candidate.path.clone(),
-            format,
-            bytes,
-            relocated_to: None,
-            changed: self.reader.changed(&candidate.path),
-        })
     }
 }
 

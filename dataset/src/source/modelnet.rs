@@ -19,25 +19,21 @@ pub(super) fn class_with_splits(listing: &Listing) -> Option<&str> {
     })
 }
 
-pub(super) fn find(listing: &Listing) -> Vec<Candidate> {
-    let mut candidates = Vec::new();
-    for mesh in &listing.meshes {
+pub(super) fn find(listing: &Listing) -> impl Iterator<Item = Candidate> {
+    listing.meshes.iter().filter_map(|mesh| {
         let names = names(mesh);
         let [class, folder, rest @ .., _] = names.as_slice() else {
-            continue;
+            return None;
         };
-        let Some(split) = split_of(folder) else {
-            continue;
-        };
+        let split = split_of(folder)?;
         let mut name = rest.to_vec();
         name.extend(mesh_file::stem(mesh));
-        candidates.push(Candidate {
+        Some(Candidate {
             category: (*class).to_owned(),
             name: name.join(SEPARATOR),
             path: mesh.clone(),
             split: Some(split),
             ..Candidate::default()
-        });
-    }
-    candidates
+        })
+    })
 }

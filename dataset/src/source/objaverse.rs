@@ -56,12 +56,12 @@ fn is_batch(name: &str) -> bool {
     })
 }
 
-pub(super) fn find(listing: &Listing) -> Result<Vec<Candidate>> {
+pub(super) fn find(listing: &Listing) -> Result<Box<dyn Iterator<Item = Candidate> + '_>> {
     let Some(root) = mesh_root(listing) else {
-        return Ok(Vec::new());
+        return Ok(Box::new(std::iter::empty()));
     };
     let category_of = categories(&listing.tree)?;
-    let candidates = listing.meshes.iter().map(|mesh| {
+    Ok(Box::new(listing.meshes.iter().map(move |mesh| {
         // The numbered folders mean nothing, those of other sources (`smithsonian/objects`) do.
         let name = if is_in_batch(mesh, &root) {
             mesh_file::stem(mesh).unwrap_or_default().to_owned()
@@ -77,8 +77,7 @@ pub(super) fn find(listing: &Listing) -> Result<Vec<Candidate>> {
             path: mesh.clone(),
             ..Candidate::default()
         }
-    });
-    Ok(candidates.collect())
+    })))
 }
 
 /// Category of each annotated object; if several, the first in sorted order.

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::referenced::MeshFiles;
-use super::{ObjectReader, Source, object_reader};
+use super::{ObjectList, ObjectReader, Source, SourceObject, object_reader};
 use crate::error::{Result, ThreadError};
 use crate::pipeline::catch_panic;
 use crate::store::NUM_REQUESTS;
@@ -27,20 +26,15 @@ pub(crate) struct ReadAhead(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     reader: Arc<dyn ObjectReader>,
-    meshes: Vec<Mesh>,
+    objects: Arc<ObjectList>,
+    /// Objects to read, in their order.
+    places: Vec<usize>,
     /// Whether rows show more than the meshes.
     reads_assets: bool,
     limit_bytes: u64,
     state: Mutex<State>,
     for_readers: Condvar,
     for_takers: Condvar,
-}
-
-#[derive(Debug)]
-struct Mesh {
-    path: PathBuf,
-    /// Length, or the most that is allowed if it is not known.
-    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -72,16 +66,10 @@ impl ReadAhead {
         reads_assets: bool,
         limit_bytes: u64,
     ) -> Result<Self> {
-        let mesh = |&object: &usize| {
-            let object = &source.objects[object];
-            Mesh {
-                path: object.path_on_disk().to_owned(),
-                bytes: object.bytes.unwrap_or(limit_bytes).min(limit_bytes),
-            }
-        };
         let shared = Arc::new(Shared {
             reader: Arc::clone(&source.reader),
-            meshes: objects.iter().map(mesh).collect(),
+            objects: Arc::clone(&source.objects),
+            places: objects.to_vec(),
             reads_assets,
             limit_bytes,
             state: Mutex::default(),
@@ -156,12 +144,22 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn object(&self, place: usize) -> SourceObject {
+        self.objects.get(self.places[place])
+    }
+
+    /// Length of a mesh, or the most that is allowed if it is not known.
+    fn bytes(&self, place: usize) -> u64 {
+        let bytes = self.object(place).bytes.unwrap_or(self.limit_bytes);
+        bytes.min(self.limit_bytes)
+    }
+
     /// The loop of a thread.
     fn read_all(&self) {
         while let Some(place) = self.next() {
             let read = catch_panic(|| self.read(place)).unwrap_or_else(|panic| Err(io::Error::other(panic)));
             let mut state = self.lock();
-            state.num_bytes += self.held_bytes(place, &read) - self.meshes[place].bytes;
+            state.num_bytes += self.held_bytes(place, &read) - self.bytes(place);
             state.slots.insert(place, Slot::Read(read));
             drop(state);
             self.for_takers.notify_all();
@@ -182,10 +180,10 @@ impl Shared {
                 state.next += 1;
             }
             let place = state.next;
-            if state.is_over || place >= self.meshes.len() {
+            if state.is_over || place >= self.places.len() {
                 return None;
             }
-            let bytes = self.meshes[place].bytes;
+            let bytes = self.bytes(place);
             let has_room = state.slots.len() < MAX_MESHES && state.num_bytes + bytes <= MAX_BYTES;
             if state.num_bytes == 0 || has_room {
                 state.next += 1;
@@ -203,11 +201,12 @@ impl Shared {
     /// What a mesh counts for until it is taken.
     fn held_bytes(&self, place: usize, read: &io::Result<MeshFiles>) -> u64 {
         let of_assets = read.as_ref().map_or(0, MeshFiles::num_asset_bytes);
-        self.meshes[place].bytes + of_assets
+        self.bytes(place) + of_assets
     }
 
     fn read(&self, place: usize) -> io::Result<MeshFiles> {
-        let path = &self.meshes[place].path;
+        let object = self.object(place);
+        let path = object.path_on_disk();
         let bytes = object_reader::within(self.reader.read(path, self.limit_bytes)?, self.limit_bytes)?;
         Ok(if self.reads_assets {
             MeshFiles::with_assets(&*self.reader, path, bytes)
@@ -221,7 +220,7 @@ impl Shared {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 

@@ -54,7 +54,10 @@ pub(super) fn matches_layout(tree: &Tree) -> Result<bool> {
 pub(super) fn describe_lists(tree: &Tree) -> Result<Option<String>> {
     let mut lists = Vec::new();
     for (split, published) in PUBLISHED {
-        let found = list(tree, split)?.map(|table| table.rows.len());
+        let found = match list(tree, split)? {
+            Some(table) => Some(table.num_rows()?),
+            None => None,
+        };
         lists.extend(found.map(|found| {
             if found == published {
                 format!("{split} {found}, as published")
@@ -111,7 +114,8 @@ fn synsets(tree: &Tree) -> Result<BTreeMap<String, String>> {
             continue;
         };
         let (id, synset) = (table.column(&["id"])?, table.column(&["synsetId"])?);
-        for (_, row) in &table.rows {
+        for row in table.rows()? {
+            let (_, row) = row?;
             let cell = |column: usize| row.get(column).unwrap_or_default();
             synset_of.insert(
                 format!("{:0>NUM_DIGITS$}", cell(id)),

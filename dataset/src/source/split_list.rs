@@ -21,7 +21,7 @@ impl SplitList {
     /// The requested list, or the one in the source folder; tables of meshes have their own split column.
     pub(super) fn select(requested: Option<&Path>, tree: &Tree, layout: Layout) -> Result<Option<Self>> {
         let table = match requested {
-            Some(path) => Some(Table::read(path)?),
+            Some(path) => Some(Table::open(path)?),
             None if layout != Layout::Csv => Table::in_tree(tree, Path::new(SPLITS_FILE_NAME))?,
             None => None,
         };
@@ -29,7 +29,7 @@ impl SplitList {
     }
 
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        Self::from_table(&Table::read(path)?)
+        Self::from_table(&Table::open(path)?)
     }
 
     fn from_table(table: &Table) -> Result<Self> {
@@ -38,11 +38,12 @@ impl SplitList {
         let category_column = table.column(&["category", "synsetId"]).ok();
         let split_column = table.column(&["split"])?;
         let mut splits = BTreeMap::new();
-        for (line, row) in &table.rows {
+        for row in table.rows()? {
+            let (line, row) = row?;
             let cell = |column: usize| row.get(column).unwrap_or_default();
             let split: Split = cell(split_column)
                 .parse()
-                .map_err(|e: crate::error::NameError| table.malformed(*line, e.to_string()))?;
+                .map_err(|e: crate::error::NameError| table.malformed(line, e.to_string()))?;
             let (mut category, mut name) = (category_column.map_or("", cell), cell(name_column));
             // The id may include the category.
             if let Some((of_id, rest)) = name.split_once('/') {
@@ -52,7 +53,7 @@ impl SplitList {
             if let Some((other, _)) = splits.insert(key, (split, false))
                 && other != split
             {
-                return Err(table.malformed(*line, format!("{name} is in both {other} and {split}")));
+                return Err(table.malformed(line, format!("{name} is in both {other} and {split}")));
             }
         }
         Ok(Self {

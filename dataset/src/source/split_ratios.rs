@@ -1,5 +1,6 @@
 //! [`SplitRatios`]: random splits, stratified by category.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,29 +28,41 @@ impl SplitRatios {
         Self { seed, ..self }
     }
 
-    /// Assigns splits. In each category objects are ranked by a hash of seed and id, so ratios are as exact
-    /// as possible and independent of other categories.
+    /// Assigns splits to objects of any categories.
     pub(crate) fn assign<'a>(&self, mut objects: Vec<(&'a ObjectId, &'a mut Split)>) {
-        let rank = |id: &ObjectId| {
-            let hash = Sha256::new()
-                .chain_update(self.seed.to_le_bytes())
-                .chain_update(id.as_str());
-            <[u8; 32]>::from(hash.finalize())
-        };
-        objects.sort_by_cached_key(|(id, _)| (id.category(), rank(id)));
+        objects.sort_by_key(|(id, _)| id.category());
         for category in objects.chunk_by_mut(|(a, _), (b, _)| a.category() == b.category()) {
-            let num_objects = category.len() as f64;
-            let mut cumulative = 0.0;
-            let mut begin = 0;
-            for (split, ratio) in Split::ALL.into_iter().zip(self.ratios) {
-                cumulative += ratio;
-                let end = ((cumulative * num_objects).round() as usize).clamp(begin, category.len());
-                for (_, assigned) in &mut category[begin..end] {
-                    **assigned = split;
-                }
-                begin = end;
+            let splits = self.splits(category.len(), |place| category[place].0);
+            for ((_, assigned), split) in category.iter_mut().zip(splits) {
+                **assigned = split;
             }
         }
+    }
+
+    /// Splits of the `num` objects of a category. They are ranked by a hash of seed and id, so ratios are as exact as
+    /// possible and independent of other categories.
+    pub(crate) fn splits<Id: Borrow<ObjectId>>(&self, num: usize, id: impl Fn(usize) -> Id) -> Vec<Split> {
+        // Half of a hash tells any number of objects apart.
+        let rank = |place: usize| -> [u8; 16] {
+            let hash = Sha256::new()
+                .chain_update(self.seed.to_le_bytes())
+                .chain_update(id(place).borrow().as_str())
+                .finalize();
+            hash[..16].try_into().expect("a hash has 32 bytes")
+        };
+        let mut ranked: Vec<([u8; 16], u32)> = (0..num).map(|place| (rank(place), place as u32)).collect();
+        ranked.sort_unstable();
+        let mut splits = vec![Split::Train; num];
+        let (mut cumulative, mut begin) = (0.0, 0);
+        for (split, ratio) in Split::ALL.into_iter().zip(self.ratios) {
+            cumulative += ratio;
+            let end = ((cumulative * num as f64).round() as usize).clamp(begin, num);
+            for (_, place) in &ranked[begin..end] {
+                splits[*place as usize] = split;
+            }
+            begin = end;
+        }
+        splits
     }
 }
 

@@ -4,44 +4,84 @@
 //! Cells are separated by commas, semicolons or tabs; text is UTF-8, or UTF-16 with a byte order mark.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type};
 use arrow_schema::DataType;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::reader::ChunkReader;
 
 use super::{Candidate, Tree, mesh_file, normalize_within, stored};
 use crate::error::{DatasetError, NameError, Result, SourceError};
 use crate::manifest::SkipReason;
 use crate::schema::{ObjectId, Split};
-use crate::store;
+use crate::store::{self, StoreFile};
 
-/// Size limit, about a million rows.
-const MAX_TABLE_BYTES: u64 = 1 << 28;
+/// Size limit, some ten million rows, which are read one after the other.
+const MAX_TABLE_BYTES: u64 = 1 << 32;
+/// Size limit of what is read as a whole: a table inside a source, and UTF-16, which Excel writes, with a million rows at most.
+const MAX_BYTES_IN_MEMORY: u64 = 1 << 28;
+/// Where a heading ends at the latest.
+const MAX_HEADING_BYTES: usize = 1 << 16;
+/// Rows whose meshes a store is asked for at once.
+const ROWS_AT_A_TIME: usize = 1 << 13;
 
-pub(super) fn find(table: &Table, tree: &Tree) -> Result<Vec<Candidate>> {
-    let path_column = table.column(&["path"])?;
-    let category_column = table.column(&["category", "label", "class"])?;
-    let split_column = table.column(&["split"]).ok();
-    let id_column = table.column(&["id"]).ok();
-    let cells = table.rows.iter().filter_map(|(_, row)| row.get(path_column));
-    let paths: Vec<PathBuf> = cells.filter_map(|cell| lexical_path(cell, tree)).collect();
-    tree.look_up(&paths)?;
-    let mut candidates = Vec::new();
-    for (line, row) in &table.rows {
+/// The meshes of a table, in its order.
+///
+/// # Errors
+/// When there is no column of paths or categories; and, of a row, when it is malformed or its store cannot be asked.
+pub(super) fn find(table: &Table, tree: Tree) -> Result<impl Iterator<Item = Result<Candidate>>> {
+    let columns = Columns {
+        path: table.column(&["path"])?,
+        category: table.column(&["category", "label", "class"])?,
+        split: table.column(&["split"]).ok(),
+        id: table.column(&["id"]).ok(),
+    };
+    let mut rows = table.rows()?;
+    let several = std::iter::from_fn(move || {
+        let several: Vec<_> = rows.by_ref().take(ROWS_AT_A_TIME).collect();
+        (!several.is_empty()).then_some(several)
+    });
+    Ok(several.flat_map(move |rows| match columns.look_up(&rows, &tree) {
+        Ok(()) => {
+            let candidate = |row: Result<Row>| row.and_then(|row| columns.candidate(table, &tree, &row));
+            rows.into_iter().map(candidate).collect()
+        }
+        Err(error) => vec![Err(error)],
+    }))
+}
+
+/// Where the cells of a mesh are.
+struct Columns {
+    path: usize,
+    category: usize,
+    split: Option<usize>,
+    id: Option<usize>,
+}
+
+impl Columns {
+    fn look_up(&self, rows: &[Result<Row>], tree: &Tree) -> Result<()> {
+        let cells = rows.iter().flatten().filter_map(|(_, row)| row.get(self.path));
+        let paths: Vec<PathBuf> = cells.filter_map(|cell| lexical_path(cell, tree)).collect();
+        tree.look_up(&paths)
+    }
+
+    fn candidate(&self, table: &Table, tree: &Tree, (line, row): &Row) -> Result<Candidate> {
         let cell = |column: usize| row.get(column).unwrap_or_default();
-        let category = cell(category_column).to_owned();
-        let relative = path_in_tree(cell(path_column), tree);
+        let category = cell(self.category).to_owned();
+        let relative = path_in_tree(cell(self.path), tree);
         let stem = mesh_file::stem(&relative).unwrap_or_default();
-        let name = id_column.map(cell).filter(|id| !id.is_empty()).unwrap_or(stem);
+        let name = self.id.map(cell).filter(|id| !id.is_empty()).unwrap_or(stem);
         // The id may include the category.
         let name = name
             .strip_prefix(&format!("{category}/"))
             .unwrap_or(name)
             .to_owned();
-        let split = split_column.map(cell).filter(|split| !split.is_empty());
+        let split = self.split.map(cell).filter(|split| !split.is_empty());
         let split = split
             .map(str::parse::<Split>)
             .transpose()
@@ -53,16 +93,15 @@ pub(super) fn find(table: &Table, tree: &Tree) -> Result<Vec<Candidate>> {
                 "the path leads out of the table's folder".to_owned(),
             )
         });
-        candidates.push(Candidate {
+        Ok(Candidate {
             category,
             category_alias: None,
             name,
             path: inside.unwrap_or(relative),
             split,
             skip,
-        });
+        })
     }
-    Ok(candidates)
 }
 
 /// The folder in a store that all paths of a table are addresses in; `None` if the first one is no address.
@@ -72,7 +111,8 @@ pub(super) fn find(table: &Table, tree: &Tree) -> Result<Vec<Candidate>> {
 pub(super) fn stored_root(table: &Table) -> Result<Option<PathBuf>> {
     let path_column = table.column(&["path"])?;
     let mut root: Option<PathBuf> = None;
-    for (line, row) in &table.rows {
+    for row in table.rows()? {
+        let (line, row) = row?;
         let address = Path::new(row.get(path_column).unwrap_or_default());
         if !store::is_url(address) {
             if root.is_none() {
@@ -89,7 +129,7 @@ pub(super) fn stored_root(table: &Table) -> Result<Option<PathBuf>> {
         let common = common.filter(|common| store::is_url(common) && common.components().count() > 1);
         let several = || {
             let message = "the paths are in several buckets; make a table of each".to_owned();
-            table.malformed(*line, message)
+            table.malformed(line, message)
         };
         root = Some(common.ok_or_else(several)?.to_owned());
     }
@@ -110,20 +150,21 @@ fn lexical_path(cell: &str, tree: &Tree) -> Option<PathBuf> {
 /// # Errors
 /// When it cannot be read, an id is invalid, or an object is listed with two classes.
 pub(crate) fn read_classes(path: &Path) -> Result<BTreeMap<ObjectId, String>> {
-    let table = Table::read(path)?;
+    let table = Table::open(path)?;
     let id_column = table.column(&["id"])?;
     let category_column = table.column(&["category", "label", "class"])?;
     let mut classes = BTreeMap::new();
-    for (line, row) in &table.rows {
+    for row in table.rows()? {
+        let (line, row) = row?;
         let cell = |column: usize| row.get(column).unwrap_or_default();
         let id: ObjectId = cell(id_column)
             .parse()
-            .map_err(|e: NameError| table.malformed(*line, e.to_string()))?;
+            .map_err(|e: NameError| table.malformed(line, e.to_string()))?;
         let class = cell(category_column).to_owned();
         if let Some(other) = classes.insert(id.clone(), class.clone())
             && other != class
         {
-            return Err(table.malformed(*line, format!("{id} is both {other} and {class}")));
+            return Err(table.malformed(line, format!("{id} is both {other} and {class}")));
         }
     }
     Ok(classes)
@@ -157,55 +198,203 @@ fn path_in_tree(cell: &str, tree: &Tree) -> PathBuf {
     tree.find_normalized(&inside).unwrap_or(inside)
 }
 
-/// An in-memory table of strings.
+/// A table of strings, which is read from its file as often as its rows are gone through.
 #[derive(Debug)]
 pub(super) struct Table {
     path: PathBuf,
     headers: csv::StringRecord,
-    /// With line numbers.
-    pub(super) rows: Vec<(u64, csv::StringRecord)>,
+    content: Content,
+    form: Form,
+}
+
+/// A row, with its line number.
+pub(super) type Row = (u64, csv::StringRecord);
+
+type Rows<'a> = Box<dyn Iterator<Item = Result<Row>> + 'a>;
+
+#[derive(Debug, Clone)]
+enum Content {
+    File(StoreFile),
+    Memory(Bytes),
+}
+
+#[derive(Debug)]
+enum Form {
+    Parquet,
+    Text {
+        /// After a byte order mark.
+        begin: u64,
+        delimiter: u8,
+    },
 }
 
 impl Table {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let bytes =
-            store::read_bounded(path, MAX_TABLE_BYTES).map_err(DatasetError::io("read the table", path))?;
-        Self::parse(bytes, path.to_owned())
+    /// Opens a table; one in a store is fetched.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let failed = DatasetError::io("read the table", path);
+        let file = if store::is_url(path) {
+            store::fetch(path).map(|(_, file)| file)
+        } else {
+            store::open(path)
+        };
+        let file = file.map_err(failed)?;
+        if file.len() > MAX_TABLE_BYTES {
+            let error = io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("more than {MAX_TABLE_BYTES} bytes"),
+            );
+            return Err(DatasetError::io("read the table", path)(error));
+        }
+        Self::of_content(Content::File(file), path.to_owned())
     }
 
     /// A table inside the source; `None` if it does not exist.
     pub(super) fn in_tree(tree: &Tree, path: &Path) -> Result<Option<Self>> {
-        let bytes = tree.read_list(path, "read the table", MAX_TABLE_BYTES)?;
+        let bytes = tree.read_list(path, "read the table", MAX_BYTES_IN_MEMORY)?;
         bytes
-            .map(|bytes| Self::parse(bytes, tree.folder().join(path)))
+            .map(|bytes| Self::of_content(Content::Memory(bytes.into()), tree.folder().join(path)))
             .transpose()
     }
 
-    fn parse(bytes: Vec<u8>, path: PathBuf) -> Result<Self> {
-        let is_parquet = path
+    fn of_content(content: Content, path: PathBuf) -> Result<Self> {
+        let mut table = Self {
+            path,
+            headers: csv::StringRecord::new(),
+            content,
+            form: Form::Parquet,
+        };
+        let is_parquet = table
+            .path
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
         if is_parquet {
-            let (headers, rows) = parquet_rows(bytes, &path)?;
-            return Ok(Self { path, headers, rows });
+            table.headers = match table.content.clone() {
+                Content::File(file) => table.parquet_headers(file)?,
+                Content::Memory(bytes) => table.parquet_headers(bytes)?,
+            };
+            return Ok(table);
         }
-        let bytes = to_utf8(bytes);
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter_of(&bytes))
-            .trim(csv::Trim::All)
-            .from_reader(bytes.as_slice());
-        let malformed = |source: csv::Error| {
-            DatasetError::Source(SourceError::Csv {
-                path: path.clone(),
-                source,
-            })
+        let start = table.start(MAX_HEADING_BYTES as u64)?;
+        let begin = match start.as_slice() {
+            [0xff, 0xfe, ..] => {
+                table.content = table.decoded(u16::from_le_bytes)?;
+                0
+            }
+            [0xfe, 0xff, ..] => {
+                table.content = table.decoded(u16::from_be_bytes)?;
+                0
+            }
+            [0xef, 0xbb, 0xbf, ..] => 3,
+            _ => 0,
         };
-        let headers = reader.headers().map_err(malformed)?.clone();
-        let rows = reader
-            .records()
-            .map(|row| row.map(|row| (row.position().map_or(0, csv::Position::line), row)));
-        let rows = rows.collect::<Result<_, _>>().map_err(malformed)?;
-        Ok(Self { path, headers, rows })
+        let heading = table.start(MAX_HEADING_BYTES as u64)?;
+        table.form = Form::Text {
+            begin,
+            delimiter: delimiter_of(&heading),
+        };
+        let mut reader = table.text(begin, delimiter_of(&heading))?;
+        table.headers = reader.headers().map_err(|e| table.csv_error(e))?.clone();
+        Ok(table)
+    }
+
+    /// The first bytes of the content.
+    fn start(&self, limit_bytes: u64) -> Result<Vec<u8>> {
+        let mut start = Vec::new();
+        let read = self.read_from(0)?.take(limit_bytes).read_to_end(&mut start);
+        read.map_err(DatasetError::io("read the table", &self.path))?;
+        Ok(start)
+    }
+
+    /// UTF-16 as UTF-8.
+    fn decoded(&self, unit: fn([u8; 2]) -> u16) -> Result<Content> {
+        let bytes = self.start(MAX_BYTES_IN_MEMORY + 1)?;
+        if bytes.len() as u64 > MAX_BYTES_IN_MEMORY {
+            let detail = format!("UTF-16 is read up to {MAX_BYTES_IN_MEMORY} bytes; save it as UTF-8");
+            return Err(self.malformed(1, detail));
+        }
+        let units: Vec<u16> = bytes[2..]
+            .chunks_exact(2)
+            .map(|pair| unit([pair[0], pair[1]]))
+            .collect();
+        Ok(Content::Memory(
+            String::from_utf16_lossy(&units).into_bytes().into(),
+        ))
+    }
+
+    fn read_from(&self, begin: u64) -> Result<Box<dyn Read>> {
+        let read: parquet::errors::Result<Box<dyn Read>> = match &self.content {
+            Content::File(file) => file.get_read(begin).map(|read| Box::new(read) as _),
+            Content::Memory(bytes) => bytes.get_read(begin).map(|read| Box::new(read) as _),
+        };
+        read.map_err(DatasetError::parquet("read the table", &self.path))
+    }
+
+    fn text(&self, begin: u64, delimiter: u8) -> Result<csv::Reader<Box<dyn Read>>> {
+        let text = self.read_from(begin)?;
+        Ok(csv::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .trim(csv::Trim::All)
+            .from_reader(text))
+    }
+
+    /// All rows, with line numbers.
+    ///
+    /// # Errors
+    /// When the file cannot be read; and, of a row, when it is malformed.
+    pub(super) fn rows(&self) -> Result<Rows<'_>> {
+        match (&self.form, self.content.clone()) {
+            (Form::Parquet, Content::File(file)) => self.parquet_rows(file),
+            (Form::Parquet, Content::Memory(bytes)) => self.parquet_rows(bytes),
+            (&Form::Text { begin, delimiter }, _) => {
+                let rows = self.text(begin, delimiter)?.into_records();
+                Ok(Box::new(rows.map(|row| {
+                    let row = row.map_err(|e| self.csv_error(e))?;
+                    Ok((row.position().map_or(0, csv::Position::line), row))
+                })))
+            }
+        }
+    }
+
+    pub(super) fn num_rows(&self) -> Result<usize> {
+        self.rows()?.try_fold(0, |num, row| row.map(|_| num + 1))
+    }
+
+    fn parquet_headers(&self, file: impl ChunkReader + 'static) -> Result<csv::StringRecord> {
+        let builder = self.parquet(file)?;
+        let fields = builder.schema().fields().iter();
+        Ok(fields.map(|field| field.name().clone()).collect())
+    }
+
+    /// Rows of a Parquet file as text; columns that are neither strings nor integers are empty.
+    fn parquet_rows(&self, file: impl ChunkReader + 'static) -> Result<Rows<'_>> {
+        let batches = self
+            .parquet(file)?
+            .build()
+            .map_err(DatasetError::parquet("read the table", &self.path))?;
+        let rows = batches.flat_map(|batch| match batch {
+            Ok(batch) => {
+                let row = |row| batch.columns().iter().map(|column| text(column, row)).collect();
+                (0..batch.num_rows()).map(row).map(Ok).collect()
+            }
+            Err(error) => vec![Err(DatasetError::parquet("read the table", &self.path)(
+                error.into(),
+            ))],
+        });
+        Ok(Box::new(
+            (1..).zip(rows).map(|(line, row)| row.map(|row| (line, row))),
+        ))
+    }
+
+    fn parquet<R: ChunkReader + 'static>(&self, file: R) -> Result<ParquetRecordBatchReaderBuilder<R>> {
+        ParquetRecordBatchReaderBuilder::try_new(file)
+            .map_err(DatasetError::parquet("read the table", &self.path))
+    }
+
+    fn csv_error(&self, source: csv::Error) -> DatasetError {
+        DatasetError::Source(SourceError::Csv {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -239,23 +428,6 @@ impl Table {
     }
 }
 
-/// Text as UTF-8 without a byte order mark; Excel writes UTF-16 with one.
-fn to_utf8(bytes: Vec<u8>) -> Vec<u8> {
-    let decode = |unit: fn([u8; 2]) -> u16| {
-        let units: Vec<u16> = bytes[2..]
-            .chunks_exact(2)
-            .map(|pair| unit([pair[0], pair[1]]))
-            .collect();
-        String::from_utf16_lossy(&units).into_bytes()
-    };
-    match bytes.as_slice() {
-        [0xff, 0xfe, ..] => decode(u16::from_le_bytes),
-        [0xfe, 0xff, ..] => decode(u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => rest.to_vec(),
-        _ => bytes,
-    }
-}
-
 /// The delimiter that the heading has most of, outside of quotes; a comma if none.
 fn delimiter_of(text: &[u8]) -> u8 {
     let heading = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -268,32 +440,6 @@ fn delimiter_of(text: &[u8]) -> u8 {
         }
     }
     delimiter
-}
-
-type Rows = (csv::StringRecord, Vec<(u64, csv::StringRecord)>);
-
-/// Rows of a Parquet file as text; columns that are neither strings nor integers are empty.
-fn parquet_rows(bytes: Vec<u8>, path: &Path) -> Result<Rows> {
-    let failed = DatasetError::parquet("read the table", path);
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).map_err(failed)?;
-    let headers = builder
-        .schema()
-        .fields()
-        .iter()
-        .map(|field| field.name().clone())
-        .collect();
-    let batches = builder
-        .build()
-        .map_err(DatasetError::parquet("read the table", path))?;
-    let mut rows = Vec::new();
-    for batch in batches {
-        let batch = batch.map_err(|e| DatasetError::parquet("read the table", path)(e.into()))?;
-        for row in 0..batch.num_rows() {
-            let cells = batch.columns().iter().map(|column| text(column, row));
-            rows.push((rows.len() as u64 + 1, cells.collect()));
-        }
-    }
-    Ok((headers, rows))
 }
 
 fn text(column: &dyn Array, row: usize) -> String {

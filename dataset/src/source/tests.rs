@@ -453,10 +453,10 @@ fn archives_are_read_in_place() {
         found(&source),
         ["train chair/a chair/a.obj", "test lamp/b lamp/b.off"]
     );
-    assert_eq!(source.read(&source.objects()[0], 100).unwrap(), b"mesh a");
-    let error = source.read(&source.objects()[0], 5).unwrap_err();
+    assert_eq!(source.read(&source.objects().get(0), 100).unwrap(), b"mesh a");
+    let error = source.read(&source.objects().get(0), 5).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-    let assets = source.assets(&source.objects()[0], 100);
+    let assets = source.assets(&source.objects().get(0), 100);
     assert_eq!(
         tap_render::import::AssetResolver::read(&assets, "a.mtl").unwrap(),
         b"material"
@@ -500,11 +500,11 @@ fn an_archive_cannot_be_larger_than_it_says() {
     assert!(bytes.len() < 1 << 13, "a bomb");
     let source = open(&path, &SourceOptions::default());
     assert_eq!(
-        source.objects()[0].bytes,
+        source.objects().get(0).bytes,
         Some(1 << 20),
         "its length is known unread"
     );
-    let error = source.read(&source.objects()[0], 1 << 19).unwrap_err();
+    let error = source.read(&source.objects().get(0), 1 << 19).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     // The declared size, from 1 MiB to 1 KiB.
     let claimed = (1_u32 << 20).to_le_bytes();
@@ -516,7 +516,7 @@ fn an_archive_cannot_be_larger_than_it_says() {
     }
     fs::write(&path, bytes).unwrap();
     let source = open(&path, &SourceOptions::default());
-    source.read(&source.objects()[0], 1 << 30).unwrap_err();
+    source.read(&source.objects().get(0), 1 << 30).unwrap_err();
 }
 
 #[test]
@@ -805,7 +805,7 @@ fn split_lists_and_names_compare_in_one_normalization() {
     let list = "id,category,split\n\u{e4},st\u{fc}hle,test\n";
     let dir = folder(&["stu\u{308}hle/a\u{308}.obj"], &[("split.csv", list)]);
     let source = open(dir.path(), &SourceOptions::default());
-    assert_eq!(source.objects()[0].split, Split::Test);
+    assert_eq!(source.objects().get(0).split, Split::Test);
     assert!(source.skipped().is_empty(), "{:?}", source.skipped());
 }
 
@@ -824,7 +824,7 @@ fn archives_packed_by_windows_explorer_are_read_and_others_say_what_to_do() {
         }
         fs::write(&path, bytes).unwrap();
         let source = open(&path, &SourceOptions::default());
-        source.read(&source.objects()[0], 1000)
+        source.read(&source.objects().get(0), 1000)
     };
     assert_eq!(repacked(9).unwrap(), b"v 0 0 0, and no byte twice");
     let error = repacked(95).unwrap_err().to_string();
