@@ -23,7 +23,8 @@ use crate::work;
 ///     views, normals, mesh_stats, normalization, rows_per_shard, max_objects_in_manifest, min_coverage as in a recipe's file;
 ///     or `render`, a dict of the former, so that a recipe's file can be passed as `**tomllib.load(file)`.
 /// Of the run: threads (0 for one per core), backend, adapter, part ("3/8"), force (replace another data set), progress (True
-///     to print, or a function that is called with a dict for each event, whose `kind` is started, done, skipped, warned, ...).
+///     to print, or a function that is called with a dict for each event, whose `kind` is started, done, skipped, warned, ...),
+///     isolate (try each object first in processes of their own, and list those that end them as crashed), engine ("ray").
 ///
 /// Returns a dict: out, sha256, num_rows, num_shards, num_lost, skipped (a list of dicts with id, reason and message).
 /// Ctrl-C raises KeyboardInterrupt; the same call continues. Raises DatasetError, ValueError, OSError, RenderError.

@@ -44,7 +44,7 @@ mod native {
     #[pymodule_export]
     use super::renderer::{Renderer, adapters, render};
     #[pymodule_export]
-    use super::units::{begin_build, build_status, build_unit, finish_build};
+    use super::units::{begin_build, build_status, build_unit, finish_build, try_unit};
     #[pymodule_export]
     use super::views::Views;
 

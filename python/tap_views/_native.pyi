@@ -181,9 +181,13 @@ def build_unit(
     threads: int = 0,
     backend: Literal["auto", "cpu", "wgpu"] = "auto",
     adapter: str = "auto",
+    trial: Optional[Sequence[str]] = None,
     progress: Progress = None,
 ) -> dict[str, Any]:
     """Builds some shards of a build that was begun, as `tap dataset unit` does."""
+
+def try_unit(dir: Path, **keywords: Any) -> None:
+    """Tries the objects that standard input names."""
 
 def build_status(dir: Path) -> dict[str, Any]:
     """How far a build is, as `tap dataset status` says."""

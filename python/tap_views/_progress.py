@@ -6,7 +6,7 @@ import functools
 import sys
 import time
 
-from . import _native
+from . import _isolate, _native
 
 _INTERVAL_S = 0.1
 """A terminal is written to at most this often."""
@@ -65,16 +65,17 @@ def _with_line(verb: str):
     return decorate
 
 
-def _build(*arguments, engine=None, **keywords):
+def _build(*arguments, engine=None, isolate=False, **keywords):
     if engine is None:
-        return _native.build(*arguments, **keywords)
+        build = _isolate.build if isolate else _native.build
+        return build(*arguments, **keywords)
     if engine != "ray":
         raise ValueError(f"engine: unknown engine {engine!r}, expected 'ray' or None")
     from . import _ray
 
-    return _ray.build(*arguments, **keywords)
+    return _ray.build(*arguments, isolate=isolate, **keywords)
 
 
 build = _with_line("building")(functools.wraps(_native.build)(_build))
-build_unit = _with_line("building")(_native.build_unit)
+build_unit = _with_line("building")(functools.wraps(_native.build_unit)(_isolate.build_unit))
 relight = _with_line("relighting")(_native.relight)

@@ -1,20 +1,21 @@
 """`build(..., engine="ray")`: units of a few shards as tasks of a Ray cluster, straight into the folder or bucket.
 
-Ray starts a task again, a few times, when its process or its node dies; an exception is the answer, and is not tried again. What
-is finished stays, so the same call goes on. Ray listens on all interfaces and asks nobody for a password unless
+Ray starts a task again, a few times, when its process or its node dies; an exception is the answer, and is not tried again. A
+unit that died each time is started once more with its objects isolated, so that a mesh that ends the process is skipped by name.
+What is finished stays, so the same call goes on. Ray listens on all interfaces and asks nobody for a password unless
 `RAY_AUTH_MODE=token` is set, here and on each node: set it, or keep the cluster in a private network.
 """
 
 from __future__ import annotations
 
-from . import _native
+from . import _isolate, _native
 
 MAX_RETRIES = 3
 """How often a unit whose process or node died is started again."""
 
 
 def _unit(dir: str, shards: str, keywords: dict) -> dict:
-    return _native.build_unit(dir, shards=shards, **keywords)
+    return _isolate.build_unit(dir, shards=shards, **keywords)
 
 
 def _numbers(shards: str) -> list[int]:
@@ -23,7 +24,7 @@ def _numbers(shards: str) -> list[int]:
     return [shard for first, _, last in ranges for shard in range(int(first), int(last or first) + 1)]
 
 
-def build(src, out, *, progress=None, source=None, shards_per_unit=4, threads=0, **keywords) -> dict:
+def build(src, out, *, progress=None, source=None, shards_per_unit=4, threads=0, isolate=False, **keywords) -> dict:
     """As `tap_views.build`, by the machines of a cluster, each of which reaches `out`, and the meshes by the path of `src` or
     of `source`."""
     try:
@@ -42,17 +43,27 @@ def build(src, out, *, progress=None, source=None, shards_per_unit=4, threads=0,
     of_run |= {"threads": threads or 1, "source": source}
     task = ray.remote(max_retries=MAX_RETRIES, retry_exceptions=False, num_cpus=threads or 1)(_unit)
     units = [missing[start : start + shards_per_unit] for start in range(0, len(missing), shards_per_unit)]
-    running = {task.remote(str(out), ",".join(map(str, unit)), of_run): unit for unit in units}
+    running = {}
+
+    def start(unit, isolate):
+        started = task.remote(str(out), ",".join(map(str, unit)), of_run | {"isolate": isolate})
+        running[started] = unit, isolate
+
+    for unit in units:
+        start(unit, isolate)
     failures = []
     while running:
         (done,), _ = ray.wait(list(running), num_returns=1)
-        unit = running.pop(done)
+        unit, is_isolated = running.pop(done)
         try:
             built = ray.get(done)
         except ray.exceptions.RayTaskError as error:
             failures.append(f"shards {unit[0]} to {unit[-1]}: {error.cause}")
         except ray.exceptions.RayError as error:
-            tries = f"died {MAX_RETRIES + 1} times"
+            if not is_isolated:
+                start(unit, isolate=True)
+                continue
+            tries = f"died {MAX_RETRIES + 1} times, with its objects isolated too"
             failures.append(f"shards {unit[0]} to {unit[-1]} {tries}: {type(error).__name__}")
         else:
             if progress:

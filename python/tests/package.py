@@ -9,6 +9,7 @@ import os
 import pathlib
 import pickle
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -224,9 +225,9 @@ class Build(unittest.TestCase):
         size=SIZE, num_points=64, gbuffer=True, rows_per_shard=5, split_fractions=(0.75, 0.25), backend="cpu"
     )
 
-    def assert_same_folders(self, a, b):
+    def assert_same_folders(self, a, b, at_least=5):
         names = sorted(path.name for path in pathlib.Path(a).iterdir() if path.is_file() and path.name != ".lock")
-        self.assertGreater(len(names), 4)
+        self.assertGreaterEqual(len(names), at_least)
         _, differing, failed = filecmp.cmpfiles(a, b, names, shallow=False)
         self.assertEqual((differing, failed), ([], []))
 
@@ -258,7 +259,7 @@ class Build(unittest.TestCase):
     def test_an_engine_builds_units(self):
         with self.assertRaisesRegex(ValueError, "unknown engine 'dask'"):
             tap_views.build("meshes", "never", engine="dask", **self.RECIPE)
-        dies, events = ["3"], []
+        dies, survives_isolated, events = ["3"], [], []
 
         class RayError(Exception):
             pass
@@ -291,7 +292,8 @@ class Build(unittest.TestCase):
 
             @staticmethod
             def get(unit):
-                if dies and dies[0] in unit.arguments[1]:
+                _, shards, settings = unit.arguments
+                if dies and dies[0] in shards and not (survives_isolated and settings["isolate"]):
                     raise RayError
                 try:
                     return unit.task(*unit.arguments)
@@ -302,16 +304,47 @@ class Build(unittest.TestCase):
             "meshes", out, engine="ray", shards_per_unit=2, progress=events.append, **self.RECIPE, **more
         )
         with unittest.mock.patch.dict(sys.modules, ray=Ray):
-            with self.assertRaisesRegex(tap_views.DatasetError, "shards 2 to 3 died 4 times: RayError"):
+            with self.assertRaisesRegex(tap_views.DatasetError, "shards 2 to 3 died 4 times, .* isolated too: RayError"):
                 build("by-engine")
+            survives_isolated.append(True)
+            self.assertEqual(build("by-engine")["num_rows"], 24, "what died is tried isolated")
             dies.clear()
-            self.assertEqual(build("by-engine")["num_rows"], 24)
             with self.assertRaisesRegex(tap_views.DatasetError, "nowhere, and 2 more units"):
                 build("by-others", source="nowhere")
         self.assert_same_folders("shards", "by-engine")
         self.assertEqual(sum(event.get("shards", 0) for event in events if event["kind"] == "unit"), 6)
         with unittest.mock.patch.dict(sys.modules, ray=None), self.assertRaisesRegex(ImportError, "pip install ray"):
             build("by-none")
+
+    def test_a_mesh_that_ends_the_process_is_named(self):
+        recipe = dict(size=16, num_points=32, samples=1, backend="cpu", threads=1)
+        folder = pathlib.Path("fatal/box")
+        folder.mkdir(parents=True)
+        for name in "abc":
+            shutil.copy(MESHES[0], folder / f"{name}.obj")
+        # Hands on what it is asked, and dies of the third object.
+        python = pathlib.Path("dying-python").resolve()
+        python.write_text(f"""#!{sys.executable}
+import os, signal, subprocess, sys
+trial = subprocess.Popen([{sys.executable!r}, *sys.argv[1:]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+for line in sys.stdin.buffer:
+    if line.strip() == b"2":
+        os.kill(os.getpid(), signal.SIGKILL)
+    trial.stdin.write(line)
+    trial.stdin.flush()
+    sys.stdout.buffer.write(trial.stdout.readline())
+    sys.stdout.flush()
+""")
+        python.chmod(0o755)
+        with unittest.mock.patch.object(sys, "executable", str(python)):
+            report = tap_views.build("fatal", "isolated", isolate=True, **recipe)
+        self.assertEqual([(skip["id"], skip["reason"]) for skip in report["skipped"]], [("box/c", "crashed")])
+        self.assertEqual((report["num_rows"], report["num_lost"]), (2, 1))
+        with self.assertRaisesRegex(ValueError, "part"):
+            tap_views.build("fatal", "never", isolate=True, part="1/2", **recipe)
+        tap_views.build("fatal", "whole", **recipe)
+        tap_views.build("fatal", "tried", isolate=True, **recipe)
+        self.assert_same_folders("whole", "tried", at_least=2)
 
     def test_a_build_that_was_interrupted_goes_on(self):
         class Stop(Exception):
