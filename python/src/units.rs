@@ -58,7 +58,13 @@ pub(crate) fn build_unit<'py>(
         })
     });
     let summary = work::run(py, progress.as_ref(), |cancel, on_event| {
-        tap_dataset::build_unit(&unit.shards, unit.source.as_deref(), &unit.options, cancel, on_event)
+        tap_dataset::build_unit(
+            &unit.shards,
+            unit.source.as_deref(),
+            &unit.options,
+            cancel,
+            on_event,
+        )
     })?;
     as_dict(py, &unit.options.out, &summary.manifest)
 }
