@@ -255,6 +255,33 @@ fn a_table_names_meshes_and_stays_in_its_folder() {
 }
 
 #[test]
+fn a_long_table_is_read_to_its_end() {
+    let dir = folder(&["x.obj"], &[]);
+    let path = dir.path().join("list.csv");
+    let num_rows = 20_000;
+    let row = |number: usize| format!("x.obj,chair,{number:05},{}\n", ["train", "test"][number % 2]);
+    let rows: String = (0..num_rows).rev().map(row).collect();
+    let table = format!("path,category,id,split\n{rows}");
+    fs::write(&path, &table).unwrap();
+    let source = open(&path, &SourceOptions::default());
+    let objects = source.objects();
+    assert_eq!(objects.len(), num_rows);
+    let ids = |place: usize| objects.get(place).id.to_string();
+    assert_eq!(
+        [
+            ids(0),
+            ids(num_rows / 2 - 1),
+            ids(num_rows / 2),
+            ids(num_rows - 1)
+        ],
+        ["chair/00000", "chair/19998", "chair/00001", "chair/19999"]
+    );
+    fs::write(&path, table + "x.obj,chair,last,nowhere\n").unwrap();
+    let error = Source::open(&path, &SourceOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("line 20002"), "{error}");
+}
+
+#[test]
 fn an_empty_or_absent_source_is_an_error() {
     let dir = folder(&["readme.txt"], &[]);
     let error = Source::open(dir.path(), &SourceOptions::default()).unwrap_err();
@@ -787,6 +814,7 @@ fn tables_are_read_as_spreadsheets_write_them() {
         .flat_map(u16::to_le_bytes)
         .collect();
     assert_eq!(ids(&utf16), ["a/x"]);
+    assert_eq!(ids(b"\xef\xbb\xbfpath,category\nsub/x.obj,a\n"), ["a/x"]);
     let composed = "path,category,id\n\u{fc}ber.obj,a,o\n";
     assert_eq!(
         ids(composed.as_bytes()),
