@@ -322,7 +322,7 @@ fn every_backbone_gives_the_same_bits_on_two_ranks() {
 }
 
 #[test]
-fn i2p_mae_gives_the_same_bits_on_two_ranks_but_for_its_contrast_which_is_refused() {
+fn i2p_mae_gives_the_same_bits_on_two_ranks_but_for_a_contrast_among_a_batch_which_is_refused() {
     let place = TestDir::new();
     let hierarchy = BACKBONES.iter().find(|backbone| backbone.name == "point_m2ae");
     let guided = Backbone {
@@ -331,19 +331,31 @@ fn i2p_mae_gives_the_same_bits_on_two_ranks_but_for_its_contrast_which_is_refuse
     };
     small::write_teacher(place.0.path(), 0.0);
     let teacher = "method.teacher=../teacher.safetensors";
-    let arguments = few_steps(&guided, &[teacher, "method.mask_ratio=0.5"]);
+    let half = [teacher, "method.mask_ratio=0.5"];
+    let arguments = few_steps(&guided, &half);
     place.together(&arguments);
     succeeded(&place.alone(&arguments));
     place.assert_same(&LAST_OF_FEW);
     place.put_away();
-    let contrast = few_steps(&guided, &[teacher, "method.contrast_weight=0.1"]);
-    for output in place.start(&contrast).outputs() {
+    let contrast = [&half[..], &["method.contrast_weight=0.1"]].concat();
+    for output in place.start(&few_steps(&guided, &contrast)).outputs() {
         let error = last_error(&output);
         assert!(
-            error.contains("method.contrast_weight") && error.contains("accumulation_steps = 1"),
+            error.contains("contrast_among = \"batch\"") && error.contains("accumulation_steps = 1"),
             "{error}"
         );
     }
+    let among = [&contrast[..], &["method.contrast_among='micro-batch'"]].concat();
+    let arguments = few_steps(&guided, &among);
+    place.together(&arguments);
+    succeeded(&place.alone(&arguments));
+    place.assert_same(&LAST_OF_FEW);
+    let text = fs::read_to_string(place.path("alone/run/metrics.jsonl")).unwrap();
+    assert!(text.contains("\"loss_contrast\""), "it is there: {text}");
+    place.put_away();
+    let singles = [&among[..], &["pretrain.batch_size=2"]].concat();
+    let error = last_error(&place.alone(&few_steps(&guided, &singles)));
+    assert!(error.contains("has nothing to tell apart"), "{error}");
 }
 
 #[test]

@@ -32,10 +32,10 @@ use crate::optim::schedule::ScheduleUnit;
 pub use class_weights::{ClassWeights, WeightRule};
 pub use difference::{Difference, listed};
 pub use method::{MethodConfig, MethodPlan, SUM, TAP};
-pub(crate) use plan::num_parts;
 pub use plan::{
     ContinuedFrom, DataPlan, DatasetInfo, FeatureInfo, LogPlan, MixPlan, PartPlan, PhasePlan, Plan, Task,
 };
+pub(crate) use plan::{is_default, num_parts};
 pub use read::{DEFAULT_PRESET, PRESETS};
 
 /// Tables with the settings of one phase of training.

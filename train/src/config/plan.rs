@@ -393,7 +393,7 @@ fn is_one(factor: &f64) -> bool {
     factor.to_bits() == whole().to_bits()
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

@@ -24,8 +24,8 @@ impl Contrast {
         }
     }
 
-    /// Cross entropy of finding an object's images among those of the batch, and the object among those of the batch by
-    /// its images, mean of the two, summed over the batch; a scalar.
+    /// Cross entropy of finding an object's images among those of the batch or micro-batch, and the object among those of the
+    /// batch by its images, mean of the two, summed over the batch; a scalar. Of one object alone it is 0.
     pub(super) fn loss(
         &self,
         decoded: &Decoded,

@@ -13,13 +13,14 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor, nn};
 
 use self::contrast::Contrast;
-use self::settings::{I2pMaeSettings, MaskRule};
+use self::settings::{ContrastScope, I2pMaeSettings, MaskRule};
 pub use self::target::{FeatureTargets, TargetForm};
 use self::teacher::Teacher;
 use super::masked::{self, CHAMFER, Reconstruction};
 use super::{Baselines, CpuBatches, Inputs, Method, MethodKind, plan_with, settings};
-use crate::config::{Config, DatasetInfo, MethodPlan, Plan, invalid};
+use crate::config::{Config, DatasetInfo, MethodPlan, PhasePlan, Plan, invalid};
 use crate::data::batch::{Batch, CpuBatch, ImageFeatureBatch};
+use crate::data::sampler::micro_batch_size;
 use crate::engine::objective::{Loss, Term};
 use crate::error::TrainError;
 use crate::model::{
@@ -85,10 +86,8 @@ impl MethodKind for I2pMaeKind {
     fn check(&self, plan: &Plan, _data: &DatasetInfo) -> Result<(), TrainError> {
         let settings: I2pMaeSettings = settings(plan)?;
         masked::check_hierarchy(plan, NAME, settings.mask_ratio)?;
-        if settings.contrasts() && plan.phase.accumulation_steps > 1 {
-            return Err(invalid(
-                "method.contrast_weight tells the objects of a whole batch apart, so it needs accumulation_steps = 1, in one process",
-            ));
+        if settings.contrasts() {
+            check_contrast(settings.contrast_among, &plan.phase)?;
         }
         Ok(())
     }
@@ -101,6 +100,26 @@ impl MethodKind for I2pMaeKind {
             .transpose()?;
         let encoder = masked::hierarchy(plan, NAME)?;
         Ok(Box::new(I2pMaeMethod::new(vs, encoder, settings, teacher)))
+    }
+}
+
+/// Refuses a contrast among objects that are not computed together, or of objects that are all alone.
+fn check_contrast(among: ContrastScope, phase: &PhasePlan) -> Result<(), TrainError> {
+    let PhasePlan {
+        batch_size,
+        accumulation_steps,
+        ..
+    } = *phase;
+    match among {
+        ContrastScope::Batch if accumulation_steps > 1 => Err(invalid(format!(
+            "method.contrast_weight tells the objects of a whole batch apart (contrast_among = \"batch\"), and accumulation_steps = {accumulation_steps} divides it; set method.contrast_among = \"micro-batch\" to tell those of each micro-batch apart, or accumulation_steps = 1, in one process"
+        ))),
+        ContrastScope::MicroBatch if micro_batch_size(batch_size, accumulation_steps) == 1 => {
+            Err(invalid(format!(
+                "method.contrast_among = \"micro-batch\" has nothing to tell apart: batch_size = {batch_size} and accumulation_steps = {accumulation_steps} make micro-batches of one object; set a larger batch_size, or contrast_weight = 0"
+            )))
+        }
+        ContrastScope::Batch | ContrastScope::MicroBatch => Ok(()),
     }
 }
 
@@ -433,6 +452,42 @@ mod tests {
             assert!(
                 (loss / expected - 1.0).abs() < 1e-4,
                 "an evaluation has the loss of one batch: {loss} and {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_contrast_of_an_object_alone_is_nothing_and_moves_nothing() {
+        tch::manual_seed(3);
+        let vs = nn::VarStore::new(Device::Cpu);
+        let settings = I2pMaeSettings {
+            contrast_weight: 0.5,
+            contrast_among: ContrastScope::MicroBatch,
+            weight_2d: 0.0,
+            ..I2pMaeSettings::default()
+        };
+        let (method, batch) = (method(&vs, settings), batch(3, false));
+        let counted = method.normalizer(&batch).at(CONTRAST, 0);
+        assert!((counted - 3.0).abs() < 1e-9, "each counts: {counted}");
+        for (num_objects, is_told_apart) in [(2, true), (1, false)] {
+            let mut terms = method
+                .terms(&batch.micro_batch(0, num_objects), Mode::TRAIN)
+                .into_iter();
+            let contrast = terms.find(|term| term.name == CONTRAST).unwrap();
+            for mut variable in vs.trainable_variables() {
+                variable.zero_grad();
+            }
+            contrast.sum.backward();
+            let moves = |variable: &Tensor| {
+                let gradient = variable.grad();
+                gradient.defined() && gradient.abs().max().double_value(&[]) > 1e-9
+            };
+            let is_moved = vs.trainable_variables().iter().any(moves);
+            let is_zero = contrast.sum.double_value(&[]).abs() < 1e-9;
+            assert_eq!(
+                (is_moved, is_zero),
+                (is_told_apart, !is_told_apart),
+                "{num_objects} objects"
             );
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Config, invalid};
+use crate::config::{Config, invalid, is_default};
 use crate::error::TrainError;
 use crate::method::masked;
 use crate::model::Compat;
@@ -41,6 +41,17 @@ pub enum Fusion {
     Mean,
 }
 
+/// Among which objects the contrast tells an object and its images apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContrastScope {
+    /// Those of its batch, which is not divided then.
+    #[default]
+    Batch,
+    /// Those of its micro-batch. An object that is alone there has nothing to be told apart from: its contrast is 0.
+    MicroBatch,
+}
+
 /// The settings. The default is the published one, but for the network, which the user has to bring.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,6 +70,9 @@ pub struct I2pMaeSettings {
     pub contrast_weight: f64,
     /// Its temperature.
     pub contrast_temperature: f64,
+    /// Among which objects it tells an object apart.
+    #[serde(skip_serializing_if = "is_default")]
+    pub contrast_among: ContrastScope,
     /// What is predicted of a feature.
     pub targets: TargetScale,
     /// How the views of a point become targets.
@@ -98,6 +112,7 @@ impl Default for I2pMaeSettings {
             weight_2d: 1.0,
             contrast_weight: 0.0,
             contrast_temperature: 0.07,
+            contrast_among: ContrastScope::Batch,
             targets: TargetScale::Raw,
             fusion: Fusion::Concatenated,
             chamfer: ChamferNorm::L2,
