@@ -53,6 +53,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 struct RawStore([u8; 0]);
 #[repr(C)]
 struct RawGroup([u8; 0]);
+#[repr(C)]
+struct RawReducer([u8; 0]);
 
 // src/shim.cpp, which says what `error` is.
 unsafe extern "C" {
@@ -112,6 +114,27 @@ unsafe extern "C" {
         count: usize,
         error: *mut *mut c_char,
     ) -> bool;
+    fn tap_c10d_reducer_new(
+        group: *mut RawGroup,
+        parameters: *const *const C_tensor,
+        count: usize,
+        first_bucket_bytes: usize,
+        bucket_bytes: usize,
+        error: *mut *mut c_char,
+    ) -> *mut RawReducer;
+    fn tap_c10d_reducer_backward(
+        reducer: *mut RawReducer,
+        loss: *const C_tensor,
+        is_last: bool,
+        has_lost_ranks: *mut bool,
+        error: *mut *mut c_char,
+    ) -> bool;
+    fn tap_c10d_reducer_take(
+        reducer: *mut RawReducer,
+        gradients: *mut *mut C_tensor,
+        error: *mut *mut c_char,
+    ) -> bool;
+    fn tap_c10d_reducer_close(reducer: *mut RawReducer);
     fn tap_c10d_group_close(group: *mut RawGroup);
     fn free(memory: *mut c_void);
 }
@@ -172,7 +195,8 @@ impl Drop for StoreHandle {
     }
 }
 
-/// A key-value store that all ranks see: one process serves it.
+/// A key-value store that all ranks see: one process serves it. A copy is the same store.
+#[derive(Clone)]
 pub struct Store {
     handle: Arc<StoreHandle>,
     timeout: Duration,
@@ -423,6 +447,113 @@ impl Group {
     }
 }
 
+/// Sizes of the buckets that gradients are summed in, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketSizes {
+    /// Of the first, which nothing else is summed beside: the smaller, the earlier it is on its way.
+    pub first: usize,
+    /// Of the others.
+    pub others: usize,
+}
+
+/// What ended a backward pass.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackwardError {
+    /// A rank is gone or late.
+    #[error(transparent)]
+    Ranks(Error),
+    /// libtorch failed, here.
+    #[error(transparent)]
+    Torch(Error),
+}
+
+/// Gradients that are summed over all ranks while a backward pass still computes others: c10d's own `Reducer`, by hooks of
+/// the parameters. While there is one, nothing else may run a backward pass into them.
+///
+/// A bucket of gradients is on its way as soon as it is complete, and those before it are. So parameters are best given in
+/// the order in which their gradients are computed. They keep their storage, and their place, as long as this is there.
+///
+/// It speaks through its group from the begin of a backward pass to its end, and the group must have no other use: ranks
+/// compute at their own pace, and what else they sum would come between buckets at another place on each.
+pub struct Reducer {
+    raw: *mut RawReducer,
+    num_parameters: usize,
+}
+
+impl fmt::Debug for Reducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reducer")
+            .field("num_parameters", &self.num_parameters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Reducer {
+    fn drop(&mut self) {
+        // SAFETY: it is the shim's, and is closed once; it has its own references to the group and to what is on its way.
+        unsafe { tap_c10d_reducer_close(self.raw) };
+    }
+}
+
+impl Reducer {
+    /// Over a group, for parameters that require a gradient and have none: the same ones, in the same order, on all ranks.
+    ///
+    /// # Errors
+    /// Where a parameter is no dense one of a CPU, or requires no gradient.
+    pub fn new(group: &Group, parameters: &[Tensor], sizes: BucketSizes) -> Result<Self> {
+        let raw = pointers(parameters);
+        // SAFETY: group and parameters live through the call; the shim keeps references of its own to what is in them.
+        let raw = checked(|error| unsafe {
+            tap_c10d_reducer_new(
+                group.handle.0,
+                raw.as_ptr(),
+                raw.len(),
+                sizes.first,
+                sizes.others,
+                error,
+            )
+        })?;
+        Ok(Self {
+            raw,
+            num_parameters: parameters.len(),
+        })
+    }
+
+    /// Adds the gradient of a loss to that of the parameters. Where it `is_last`, what was added up by then on all ranks is
+    /// summed, and all of it is there when this returns. Each rank calls it so once, after as many other calls as it likes.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late, or libtorch fails. It is of no further use then.
+    pub fn backward(&self, loss: &Tensor, is_last: bool) -> std::result::Result<(), BackwardError> {
+        let mut has_lost_ranks = false;
+        // SAFETY: reducer and loss live through the call, which waits for the work on gradients or has failed.
+        let done = checked(|error| unsafe {
+            tap_c10d_reducer_backward(self.raw, loss.as_ptr(), is_last, &raw mut has_lost_ranks, error)
+        });
+        match done {
+            Ok(_) => Ok(()),
+            Err(error) if has_lost_ranks => Err(BackwardError::Ranks(error)),
+            Err(error) => Err(BackwardError::Torch(error)),
+        }
+    }
+
+    /// Takes the gradients of the parameters, in their order, which have none then. One that the losses of no rank depend on
+    /// is undefined. They are to be read before the next backward pass, which writes over them.
+    ///
+    /// # Errors
+    /// Where libtorch fails.
+    pub fn take_gradients(&self) -> Result<Vec<Tensor>> {
+        let mut raw = vec![std::ptr::null_mut(); self.num_parameters];
+        // SAFETY: there is a place for each parameter.
+        checked(|error| unsafe { tap_c10d_reducer_take(self.raw, raw.as_mut_ptr(), error) })?;
+        // SAFETY: the shim made them, and nobody else has them.
+        Ok(raw
+            .into_iter()
+            .map(|raw| unsafe { Tensor::from_ptr(raw) })
+            .collect())
+    }
+}
+
 fn pointers(tensors: &[Tensor]) -> Vec<*const C_tensor> {
     tensors.iter().map(Tensor::as_ptr).collect()
 }
@@ -499,6 +630,118 @@ mod tests {
         assert_eq!(of_rank(0), (vec![2.5, 3.0], vec![19.5, 20.0]), "rank 0");
         let of_other = other.join().unwrap();
         assert_eq!(of_other, (vec![2.5, 3.0], vec![17.0, 17.0]), "rank 1");
+    }
+
+    const SIZES: BucketSizes = BucketSizes { first: 8, others: 16 };
+
+    /// Parameters, none of which is in a bucket with all others.
+    fn parameters() -> Vec<Tensor> {
+        let options = (Kind::Float, tch::Device::Cpu);
+        let leaf = |size: i64| Tensor::full([size], 2.0, options).set_requires_grad(true);
+        [3, 1, 4, 2].map(leaf).into()
+    }
+
+    #[test]
+    fn a_reducer_sums_what_micro_batches_accumulate_and_leaves_the_unused_alone() {
+        let port = free_port();
+        let of_rank = move |rank: usize| {
+            let group = join(port, rank, TIMEOUT);
+            let parameters = parameters();
+            let reducer = Reducer::new(&group, &parameters, SIZES).unwrap();
+            let number = rank as f64 + 1.0;
+            let mut all = Vec::new();
+            for step in 0..3 {
+                // Of the second parameter rank 1 has no gradient, of the last nobody has.
+                let weighed = |factor: f64| {
+                    let of_rank = &parameters[0] * factor;
+                    let of_all = (&parameters[2] * &parameters[2]).sum(Kind::Float) * number;
+                    of_rank.sum(Kind::Float) + of_all
+                };
+                for micro_batch in 0..2 {
+                    let mut loss = weighed(f64::from(10 * step + micro_batch) * number);
+                    if rank == 0 {
+                        loss += parameters[1].sum(Kind::Float) * 0.5;
+                    }
+                    reducer.backward(&loss, micro_batch == 1).unwrap();
+                }
+                let gradients = reducer.take_gradients().unwrap();
+                let numbers = |gradient: &Tensor| {
+                    let is_there = gradient.defined();
+                    is_there.then(|| Vec::<f32>::try_from(gradient).unwrap())
+                };
+                all.push(gradients.iter().map(numbers).collect::<Vec<_>>());
+                assert!(
+                    parameters.iter().all(|parameter| !parameter.grad().defined()),
+                    "taken"
+                );
+            }
+            drop(reducer);
+            parameters[0].sum(Kind::Float).backward();
+            assert_eq!(
+                Vec::<f32>::try_from(parameters[0].grad()).unwrap(),
+                [1.0; 3],
+                "without it a gradient is one's own"
+            );
+            all
+        };
+        let expected: Vec<_> = (0..3)
+            .map(|step| {
+                let first = 3.0 * (20.0 * step as f32 + 1.0);
+                vec![Some(vec![first; 3]), Some(vec![1.0]), Some(vec![24.0; 4]), None]
+            })
+            .collect();
+        let other = thread::spawn(move || of_rank(1));
+        assert_eq!(of_rank(0), expected, "rank 0");
+        assert_eq!(other.join().unwrap(), expected, "rank 1");
+    }
+
+    #[test]
+    fn a_backward_pass_says_whether_ranks_are_lost_or_torch_fails() {
+        for is_gone in [true, false] {
+            let port = free_port();
+            let (done, wait) = mpsc::channel::<()>();
+            let other = thread::spawn(move || {
+                let group = join(port, 1, TIMEOUT);
+                if !is_gone {
+                    let _ = wait.recv();
+                }
+                drop(group);
+            });
+            let group = join(port, 0, Duration::from_secs(1));
+            if is_gone {
+                other.join().unwrap();
+                drop(done);
+                let parameters = parameters();
+                let reducer = Reducer::new(&group, &parameters, SIZES).unwrap();
+                let no_gradient = Tensor::from_slice(&[1.0]);
+                let failed = reducer.backward(&no_gradient, false).unwrap_err();
+                assert!(matches!(failed, BackwardError::Torch(_)), "{failed:?}");
+                lose(&reducer, &parameters);
+                continue;
+            }
+            let parameters = parameters();
+            let reducer = Reducer::new(&group, &parameters, SIZES).unwrap();
+            let begin = Instant::now();
+            lose(&reducer, &parameters);
+            assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+            drop((reducer, group));
+            assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+            drop(done);
+            other.join().unwrap();
+        }
+    }
+
+    /// Runs a backward pass that no other rank takes part in.
+    fn lose(reducer: &Reducer, parameters: &[Tensor]) {
+        let sum = |parameter: &Tensor| parameter.sum(Kind::Float);
+        let loss = parameters.iter().map(sum).sum::<Tensor>();
+        let lost = reducer.backward(&loss, true).unwrap_err();
+        let text = lost.to_string();
+        assert!(matches!(lost, BackwardError::Ranks(_)), "{lost:?}");
+        assert!(
+            !text.is_empty() && !text.contains('\n') && !text.starts_with('['),
+            "{text}"
+        );
     }
 
     #[test]

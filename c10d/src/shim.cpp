@@ -4,17 +4,22 @@
 // and the result is null or 0. No exception leaves this file.
 
 #include <c10/util/Logging.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroup.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -106,6 +111,44 @@ struct SumBackward : torch::autograd::Node {
     const at::NoGradGuard no_grad;
     // A rank whose loss does not depend on the sum takes part all the same: the others wait for it.
     return {summed(*backend, gradients[0].defined() ? gradients[0] : input_metadata(0).zeros_like())};
+  }
+};
+
+// The all-reduces of the buckets of a backward pass.
+using Buckets = std::vector<c10::intrusive_ptr<c10::ivalue::Future>>;
+
+// Sums a bucket over all ranks. Without a hook c10d divides each gradient by the number of ranks before it sums, which rounds
+// where that number is no power of two; with one it leaves gradients as they are.
+struct SumBucket : c10d::CommHookInterface {
+  c10::intrusive_ptr<c10d::Backend> backend;
+  std::shared_ptr<Buckets> buckets;
+
+  c10::intrusive_ptr<c10::ivalue::Future> runHook(c10d::GradBucket& bucket) override {
+    std::vector<at::Tensor> gradients{bucket.getBufferRef()};
+    buckets->push_back(backend->allreduce(gradients)->getFuture());
+    return buckets->back();
+  }
+
+  at::Tensor parseHookResult(const c10::IValue& result) override {
+    return c10d::detail::parseCppCommHookResult(result);
+  }
+};
+
+struct TapReducer {
+  std::vector<at::Tensor> parameters;
+  std::shared_ptr<Buckets> buckets;
+  size_t num_buckets;
+  std::unique_ptr<c10d::Reducer> reducer;
+
+  // Whether a backward pass that failed did so since ranks lost each other: at a bucket, or, where all buckets are on their
+  // way and no gradient is missing any more, at what c10d sums after them.
+  bool has_lost_ranks() const {
+    for (const auto& bucket : *buckets) {
+      if (bucket->completed() && bucket->hasError()) {
+        return true;
+      }
+    }
+    return buckets->size() == num_buckets;
   }
 };
 
@@ -214,6 +257,90 @@ bool tap_c10d_all_gather(TapGroup* group, at::Tensor* input, at::Tensor* const* 
     wait_for_all({group->backend->allgather(gathered, inputs)});
     return true;
   });
+}
+
+// The parameters in the order in which their gradients are expected; each requires one.
+TapReducer* tap_c10d_reducer_new(
+    TapGroup* group,
+    at::Tensor* const* parameters,
+    size_t count,
+    size_t first_bucket_bytes,
+    size_t bucket_bytes,
+    char** error) {
+  return guarded(error, [&]() -> TapReducer* {
+    auto own = std::make_unique<TapReducer>();
+    for (size_t place = 0; place < count; ++place) {
+      own->parameters.push_back(*parameters[place]);
+    }
+    auto buckets = std::get<0>(
+        c10d::compute_bucket_assignment_by_size(own->parameters, {first_bucket_bytes, bucket_bytes}));
+    own->buckets = std::make_shared<Buckets>();
+    own->num_buckets = buckets.size();
+    const auto& backend = group->backend;
+    auto wrapped = c10::make_intrusive<c10d::ProcessGroup>(backend->getRank(), backend->getSize());
+    wrapped->setBackend(c10::DeviceType::CPU, c10d::ProcessGroup::BackendType::GLOO, backend);
+    wrapped->setDefaultBackend(c10d::ProcessGroup::BackendType::GLOO);
+    own->reducer = std::make_unique<c10d::Reducer>(
+        own->parameters,
+        std::move(buckets),
+        wrapped,
+        std::vector<bool>(count, false),
+        static_cast<int64_t>(bucket_bytes),
+        /*find_unused_parameters=*/true,
+        /*gradient_as_bucket_view=*/true,
+        std::unordered_map<size_t, std::string>(),
+        static_cast<int64_t>(first_bucket_bytes),
+        /*skip_all_reduce_unused_params=*/false,
+        /*use_python_reducer=*/false,
+        std::vector<int64_t>());
+    auto hook = std::make_unique<SumBucket>();
+    hook->backend = backend;
+    hook->buckets = own->buckets;
+    own->reducer->register_comm_hook(std::move(hook));
+    return own.release();
+  });
+}
+
+// Accumulates gradients in the parameters; where `is_last`, what is accumulated is summed over all ranks, and all is there
+// when this returns. Of a failure it says whether it is that of another rank.
+bool tap_c10d_reducer_backward(TapReducer* reducer, at::Tensor* loss, bool is_last, bool* has_lost_ranks, char** error) {
+  return guarded(error, [&]() -> bool {
+    reducer->buckets->clear();
+    if (is_last) {
+      reducer->reducer->prepare_for_backward({*loss});
+    }
+    try {
+      torch::autograd::backward({*loss});
+    } catch (...) {
+      *has_lost_ranks = is_last && reducer->has_lost_ranks();
+      throw;
+    }
+    return true;
+  });
+}
+
+// Moves the gradients out of the parameters, in their order: new tensors, undefined where a parameter has none. They are
+// overwritten by the next backward pass.
+bool tap_c10d_reducer_take(TapReducer* reducer, at::Tensor** gradients, char** error) {
+  return guarded(error, [&]() -> bool {
+    for (size_t place = 0; place < reducer->parameters.size(); ++place) {
+      at::Tensor& gradient = reducer->parameters[place].mutable_grad();
+      gradients[place] = new at::Tensor(gradient);
+      gradient.reset();
+    }
+    return true;
+  });
+}
+
+void tap_c10d_reducer_close(TapReducer* reducer) {
+  // The destructor of c10d's may throw, which no smart pointer allows.
+  const c10d::Reducer* inner = reducer->reducer.release();
+  try {
+    delete inner;
+  } catch (...) {
+    // Its hooks stay with parameters that nobody computes with any more.
+  }
+  delete reducer;
 }
 
 void tap_c10d_group_close(TapGroup* group) {

@@ -98,21 +98,28 @@ impl TestDir {
 
     /// Two ranks, each with its own arguments.
     fn start_each(&self, arguments: [&[String]; NUM_RANKS]) -> Ranks {
+        self.start_all(&arguments)
+    }
+
+    /// A rank for each list of arguments.
+    fn start_all(&self, arguments: &[&[String]]) -> Ranks {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port().to_string();
         drop(listener);
-        let start = |(rank, arguments): (usize, &[String])| {
+        let world_size = arguments.len().to_string();
+        let start = |(rank, arguments): (usize, &&[String])| {
+            fs::create_dir_all(self.of_rank(rank)).unwrap();
             let mut command = command(&self.of_rank(rank), arguments);
             command
                 .env("RANK", rank.to_string())
-                .env("WORLD_SIZE", NUM_RANKS.to_string())
+                .env("WORLD_SIZE", &world_size)
                 .env("MASTER_ADDR", "127.0.0.1")
                 .env("MASTER_PORT", &port)
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
             command.spawn().unwrap()
         };
-        Ranks(arguments.into_iter().enumerate().map(start).collect())
+        Ranks(arguments.iter().enumerate().map(start).collect())
     }
 
     /// Two ranks that come to the end.
@@ -181,13 +188,13 @@ impl Ranks {
         self.0.remove(0).wait_with_output().unwrap()
     }
 
-    fn outputs(mut self) -> [Output; NUM_RANKS] {
-        let children = std::mem::take(&mut self.0);
-        let outputs: Vec<Output> = children
-            .into_iter()
-            .map(|child| child.wait_with_output().unwrap())
-            .collect();
-        outputs.try_into().unwrap()
+    fn outputs(self) -> [Output; NUM_RANKS] {
+        self.all_outputs().try_into().unwrap()
+    }
+
+    fn all_outputs(mut self) -> Vec<Output> {
+        let children = std::mem::take(&mut self.0).into_iter();
+        children.map(|child| child.wait_with_output().unwrap()).collect()
     }
 
     fn signal(&self, rank: usize, signal: &str) {
@@ -435,11 +442,110 @@ fn four_micro_batches_on_two_ranks_are_those_of_one_process_but_for_rounding() {
     }
 }
 
+/// With sums of gradients during the backward pass.
+fn overlapping(arguments: &[String]) -> Vec<String> {
+    [arguments, &[String::from("--overlap")]].concat()
+}
+
+#[test]
+fn overlapping_ranks_pretrain_as_one_process_does() {
+    let place = TestDir::new();
+    let arguments = small_run(&["pretrain", "--out", "run"], &["photograph.dropout=0.2"]);
+    place.together(&overlapping(&arguments));
+    succeeded(&place.alone(&arguments));
+    place.assert_same(&LAST_CHECKPOINT);
+    // Stopped, and gone on with by one rank, which has nothing to overlap.
+    fs::remove_dir_all(place.of_rank(0).join("run")).unwrap();
+    let ranks = place.start(&overlapping(&arguments));
+    place.wait_for("run/checkpoints/step-0000000004");
+    ranks.signal(0, "-TERM");
+    let _ = ranks.outputs();
+    let resume = ["pretrain", "--resume", "--overlap", "--out", "run"].map(String::from);
+    succeeded(&command(&place.of_rank(0), &resume).output().unwrap());
+    place.assert_same(&LAST_CHECKPOINT);
+}
+
+#[test]
+fn overlapping_ranks_accumulate_and_thaw_an_encoder_as_others_do() {
+    let place = TestDir::new();
+    // Batches of 7 of 15 objects: the last has one, so that one rank takes nothing.
+    let accumulated = ["pretrain.accumulation_steps=4", "pretrain.batch_size=7"];
+    let pretrain = ["pretrain", "--config", "mini-point-mae", "--out", "run"].map(String::from);
+    let pretrain = [&pretrain[..], &set(&TRANSFORMER, &accumulated)].concat();
+    let as_others = |files: &[&str], arguments: &[String]| {
+        place.together(arguments);
+        fs::rename(place.of_rank(0).join("run"), place.path("alone/run")).unwrap();
+        place.together(&overlapping(arguments));
+        place.assert_same(files);
+    };
+    as_others(&LAST_CHECKPOINT, &pretrain);
+    for folder in [place.of_rank(0), place.path("alone")] {
+        fs::rename(folder.join("run"), folder.join("before")).unwrap();
+    }
+    let finetune = [
+        "finetune", "--task", "classify", "--init", "before", "--out", "run",
+    ]
+    .map(String::from);
+    let frozen = [
+        "finetune.freeze_encoder_steps=3",
+        "finetune.accumulation_steps=4",
+        "finetune.last_batch='carry'",
+    ];
+    let finetune = [&finetune[..], &set(&TRANSFORMER[..1], &frozen)].concat();
+    as_others(&["model.safetensors"], &finetune);
+}
+
+#[test]
+fn overlapping_ranks_synchronize_batch_norms_as_others_do() {
+    let place = TestDir::new();
+    let backbone = BACKBONES
+        .iter()
+        .find(|backbone| backbone.name == "dgcnn")
+        .unwrap();
+    let arguments = few_steps(
+        backbone,
+        &["pretrain.steps=4", "pretrain.batch_norm='synchronized'"],
+    );
+    place.together(&arguments);
+    fs::rename(place.of_rank(0).join("run"), place.path("alone/run")).unwrap();
+    place.together(&overlapping(&arguments));
+    place.assert_same(&["encoder.safetensors"]);
+}
+
+#[test]
+fn four_overlapping_ranks_are_one_process_but_for_rounding() {
+    let place = TestDir::new();
+    let arguments = small_run(
+        &["pretrain", "--out", "run"],
+        &["pretrain.accumulation_steps=4", "pretrain.steps=6"],
+    );
+    let overlapping = overlapping(&arguments);
+    for output in place.start_all(&[overlapping.as_slice(); 4]).all_outputs() {
+        succeeded(&output);
+    }
+    succeeded(&place.alone(&arguments));
+    let [together, alone] = [place.of_rank(0).join("run"), place.path("alone/run")].map(|run| losses(&run));
+    assert_eq!(together.len(), 6, "one record a step");
+    for (step, (a, b)) in together.iter().zip(&alone).enumerate() {
+        let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-6 * b.abs().max(1.0);
+        assert!(a.iter().zip(b).all(is_near), "step {step}: {a:?} and {b:?}");
+    }
+}
+
 #[test]
 fn after_a_kill_both_ranks_go_on_to_the_numbers_of_an_unbroken_run() {
+    go_on_after_a_kill(&[]);
+}
+
+#[test]
+fn after_a_kill_overlapping_ranks_go_on_to_the_numbers_of_an_unbroken_run() {
+    go_on_after_a_kill(&["--overlap"]);
+}
+
+fn go_on_after_a_kill(flags: &[&str]) {
     let place = TestDir::new();
     let long = ["pretrain.steps=60", "log.validate_every=0", "log.images_every=0"];
-    let arguments = small_run(&["pretrain", "--out", "run"], &long);
+    let arguments = small_run(&[&["pretrain", "--out", "run"], flags].concat(), &long);
     let ranks = place.start(&arguments);
     place.wait_for("run/checkpoints/step-0000000004");
     ranks.signal(1, "-KILL");
@@ -452,7 +558,11 @@ fn after_a_kill_both_ranks_go_on_to_the_numbers_of_an_unbroken_run() {
     );
     let error = last_error(&first);
     assert!(error.contains("lost the other ranks while"), "{error}");
-    place.together(&["pretrain", "--resume", "--out", "run"].map(String::from));
+    let of_error = stderr(&first);
+    let of_error = of_error.split_once("error: ").unwrap().1;
+    assert_eq!(of_error.lines().count(), 1, "one line: {of_error}");
+    let resume = [&["pretrain", "--resume", "--out", "run"], flags].concat();
+    place.together(&resume.into_iter().map(String::from).collect::<Vec<_>>());
     succeeded(&place.alone(&arguments));
     place.assert_same(&["encoder.safetensors"]);
     // A finished run is finished for all.
@@ -558,11 +668,9 @@ fn torchrun_starts_killed_ranks_again_to_the_numbers_of_an_unbroken_run() {
         "pretrain.steps=240",
         "log={validate_every=0,images_every=0,keep_checkpoints=3}",
     ];
-    let torchrun = Torchrun::start(
-        &python,
-        &place,
-        &small_run(&["pretrain", "--out", "run", "--resume"], &long),
-    );
+    // Each start opens groups of its own, that of the sums during backward passes too.
+    let begun = small_run(&["pretrain", "--out", "run", "--resume"], &long);
+    let torchrun = Torchrun::start(&python, &place, &overlapping(&begun));
     for rank in [1, 0] {
         let (begin, at) = (Instant::now(), newest_step(&place));
         let process = loop {
@@ -590,9 +698,15 @@ fn torchrun_starts_killed_ranks_again_to_the_numbers_of_an_unbroken_run() {
 
 #[test]
 fn a_rank_that_hangs_is_an_error_within_the_time_limit() {
+    for flags in [&[][..], &["--overlap"]] {
+        end_within_the_time_limit(flags);
+    }
+}
+
+fn end_within_the_time_limit(flags: &[&str]) {
     let place = TestDir::new();
     let arguments = small_run(
-        &["pretrain", "--out", "run", "--timeout", "2"],
+        &[&["pretrain", "--out", "run", "--timeout", "2"], flags].concat(),
         &["pretrain.steps=100000"],
     );
     let mut ranks = place.start(&arguments);
@@ -679,6 +793,12 @@ fn what_cannot_be_trained_together_is_refused_by_name() {
         "nothing is begun"
     );
 
+    for output in place.start_each([&arguments, &overlapping(&arguments)]).outputs() {
+        let error = last_error(&output);
+        let named = "rank 1 was started with --overlap and rank 0 without it";
+        assert!(error.contains(named), "{error}");
+    }
+
     let odd = small_run(&["pretrain", "--out", "run"], &["pretrain.accumulation_steps=3"]);
     for output in place.start(&odd).outputs() {
         let error = last_error(&output);
@@ -699,10 +819,16 @@ fn what_cannot_be_trained_together_is_refused_by_name() {
 
 #[test]
 fn a_step_that_is_not_finite_is_one_on_both_ranks_and_is_taken_again_by_one() {
+    for flags in [&[][..], &["--overlap"]] {
+        fail_together(flags);
+    }
+}
+
+fn fail_together(flags: &[&str]) {
     let place = TestDir::new();
     // A rate that no weight survives.
     let arguments = small_run(
-        &["pretrain", "--out", "run"],
+        &[&["pretrain", "--out", "run"], flags].concat(),
         &[
             "pretrain.learning_rate=1e30",
             "pretrain.warmup=0",

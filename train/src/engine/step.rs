@@ -9,9 +9,13 @@
 //! Batch norms that are synchronized (`batch_norm = "synchronized"`) are the exception: they normalize all micro-batches at once, each
 //! on a rank of its own, which wait for each other in every forward and backward pass.
 //!
+//! Ranks sum their gradients when all are computed or, where they overlap ([`Ranks::overlap`]), while the backward pass of
+//! their last micro-batch still computes others; what is summed is the same.
+//!
 //! A step whose loss, gradient or update is not finite changes nothing, on any rank: neither weights nor moments, nor the
 //! running statistics.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,7 +31,7 @@ use crate::model::{Mode, Precision};
 use crate::number;
 use crate::optim::AdamW;
 use crate::process::device_name;
-use crate::ranks::Ranks;
+use crate::ranks::{GradientReducer, Ranks};
 use crate::run::event::Record;
 use crate::run::fault::{Fault, Norm, TensorNorms, TermValue};
 use crate::scalar::{Scalars, Sums};
@@ -61,6 +65,39 @@ pub(crate) struct Stepper<'a> {
     num_threads: usize,
     ranks: &'a Ranks,
     statistics: RunningStatistics,
+    /// Of the parameters that move, where gradients are summed during backward passes.
+    overlap: Option<Overlap>,
+}
+
+/// What sums gradients during backward passes, and the names of the parameters that they are of, in its order.
+#[derive(Debug)]
+struct Overlap {
+    names: Vec<String>,
+    reducer: Box<dyn GradientReducer>,
+}
+
+impl Overlap {
+    /// Of the parameters that move, the last that was made first: its gradient is expected first.
+    fn new(ranks: &Ranks, optimizer: &AdamW, store: &VarStore) -> Result<Option<Self>, TrainError> {
+        let made: BTreeMap<usize, usize> = store
+            .trainable_variables()
+            .iter()
+            .enumerate()
+            .map(|(place, variable)| (variable.data_ptr().addr(), place))
+            .collect();
+        let mut moving = optimizer.moving();
+        moving.sort_by_key(|(_, tensor)| Reverse(made.get(&tensor.data_ptr().addr())));
+        let parameters: Vec<Tensor> = moving.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let names = moving.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let reducer = ranks.reducer(&parameters)?;
+        Ok(reducer.map(|reducer| Self { names, reducer }))
+    }
+
+    /// The gradients of the step, by the names of their parameters.
+    fn gradients(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
+        let gradients = self.reducer.take_gradients()?;
+        Ok(self.names.iter().cloned().zip(gradients).collect())
+    }
 }
 
 /// A micro-batch that this rank takes, with its number.
@@ -209,12 +246,13 @@ impl<'a> Stepper<'a> {
             num_threads,
             ranks,
             statistics: RunningStatistics::of(store),
+            overlap: None,
         }
     }
 
     /// Takes one step on a batch, after `step` steps; none where this or another rank is asked to stop.
     pub(crate) fn take(
-        &self,
+        &mut self,
         batch: &MicroBatches,
         loss: &dyn Loss,
         optimizer: &mut AdamW,
@@ -222,6 +260,7 @@ impl<'a> Stepper<'a> {
         cancel: &AtomicBool,
     ) -> Result<Option<Record>, StepError> {
         self.require_one_on_each_rank(batch, step)?;
+        self.renew_overlap(optimizer)?;
         let own = self.prepared(batch, loss)?;
         let Some(normalizer) = self.normalizer(&own, loss, cancel)? else {
             return Ok(None);
@@ -243,8 +282,10 @@ impl<'a> Stepper<'a> {
                 fault = total.first_non_finite();
             }
         }
-        self.ranks
-            .sum(optimizer.accumulated(), "adding the gradients up")?;
+        if self.overlap_of(batch).is_none() {
+            self.ranks
+                .sum(optimizer.accumulated(), "adding the gradients up")?;
+        }
         let mut gradient_norm = 0.0;
         if fault.is_none() {
             match optimizer.apply(total.learning_rate) {
@@ -276,6 +317,24 @@ impl<'a> Stepper<'a> {
             batch.num_samples
         );
         Err(TrainError::Config { reason })
+    }
+
+    /// Begins to sum gradients during backward passes, where ranks do so, as soon as it is known which parameters have one.
+    /// A step that is the first to move some of them finds that out, and sums afterwards.
+    fn renew_overlap(&mut self, optimizer: &AdamW) -> Result<(), TrainError> {
+        if optimizer.begins() {
+            self.overlap = None;
+        } else if self.overlap.is_none() && self.ranks.overlap() {
+            self.overlap = Overlap::new(self.ranks, optimizer, self.store)?;
+        }
+        Ok(())
+    }
+
+    /// What sums the gradients of this batch during backward passes; none where ranks sum afterwards, as they do where some
+    /// take nothing and have no backward pass.
+    fn overlap_of(&self, batch: &MicroBatches) -> Option<&Overlap> {
+        let overlap = self.overlap.as_ref();
+        overlap.filter(|_| batch.count >= self.ranks.world_size())
     }
 
     /// The micro-batches that this rank takes, on the device.
@@ -312,7 +371,8 @@ impl<'a> Stepper<'a> {
         Ok(Some(normalizer))
     }
 
-    /// Losses of this rank's micro-batches, up to one that is not finite; their gradients are accumulated. The running
+    /// Losses of this rank's micro-batches, up to one that is not finite; their gradients are accumulated, and are those of
+    /// all ranks where these overlap. The running
     /// statistics of all ranks are the mean over the micro-batches of what each makes of those from before.
     #[expect(
         clippy::too_many_arguments,
@@ -347,6 +407,7 @@ impl<'a> Stepper<'a> {
         let is_divided = batch.count > 1 || !self.ranks.is_single();
         let mut statistics = is_divided.then(|| self.statistics.flat()).flatten();
         let _ = statistics.as_mut().map(Tensor::zero_);
+        let overlap = self.overlap_of(batch);
         let mut losses = Vec::with_capacity(own.len());
         for (place, (idx, micro_batch)) in own.iter().enumerate() {
             if place > 0 {
@@ -368,7 +429,13 @@ impl<'a> Stepper<'a> {
                 of_micro_batch.loss.is_finite() && of_micro_batch.terms.iter().all(TermValue::is_finite);
             losses.push((*idx, of_micro_batch));
             // Of a loss that is not finite the gradients say which tensors it reaches.
-            let accumulated = optimizer.accumulate(&total);
+            let accumulated = match overlap {
+                Some(overlap) => {
+                    let is_last = !is_finite || place + 1 == own.len();
+                    overlap.reducer.backward(&total, is_last)
+                }
+                None => optimizer.accumulate(&total),
+            };
             accumulated.map_err(|error| self.named_in_backward(error))?;
             if let Some((sum, of_micro_batch)) = statistics.as_mut().zip(self.statistics.flat()) {
                 let _ = no_grad(|| sum.g_add_(&of_micro_batch));
@@ -376,6 +443,9 @@ impl<'a> Stepper<'a> {
             if !is_finite {
                 break;
             }
+        }
+        if let Some(overlap) = overlap {
+            optimizer.set_gradients(overlap.gradients()?);
         }
         if let Some(sum) = statistics {
             let sum = [sum];

@@ -167,7 +167,7 @@ impl Training<'_> {
         self.record_continuation(&mut folder, state.step, on_event)?;
         let clock = SessionClock::start(&state);
         let ([mut recent, mut total], mut flushed_s) = (<[Throughput; 2]>::default(), 0.0);
-        let steps = Stepper::new(plan, self.store, options.device, options.num_threads, ranks);
+        let mut steps = Stepper::new(plan, self.store, options.device, options.num_threads, ranks);
         let mut loader = Loader::of_micro_batches(
             batches,
             state.step..plan.phase.num_steps,

@@ -7,7 +7,8 @@
 //! copied into the tensors (`copy_`); their storage must not be replaced.
 //!
 //! Gradient accumulation: [`AdamW::accumulate`] for each micro-batch, then [`AdamW::apply`]. What was accumulated may be
-//! summed over ranks in between: it is one flat tensor a group.
+//! summed over ranks in between: it is one flat tensor a group. Where something else runs the backward passes,
+//! [`AdamW::set_gradients`] takes what they come to.
 //!
 //! A group may be frozen for its first steps: [`AdamW::freeze`] before each forward pass takes its gradients away and gives
 //! them back, and its moments begin when it moves.
@@ -363,11 +364,36 @@ impl AdamW {
 
     /// The names of the parameters that move, in their order.
     pub(crate) fn moved(&self) -> Vec<String> {
+        let moving = self.moving().into_iter();
+        moving.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The parameters that move, in the order of their names.
+    pub(crate) fn moving(&self) -> Vec<(&str, &Tensor)> {
         let members = self.groups.iter().flat_map(|group| &group.members);
         let mut members: Vec<usize> = members.copied().collect();
         members.sort_unstable();
-        let name = |member: usize| self.parameters[member].name.clone();
-        members.into_iter().map(name).collect()
+        let named = |member: usize| {
+            let Parameter { name, tensor, .. } = &self.parameters[member];
+            (name.as_str(), tensor)
+        };
+        members.into_iter().map(named).collect()
+    }
+
+    /// Takes these gradients, of parameters that move, as all that is accumulated; zeros stand for one that is undefined or
+    /// not there.
+    pub(crate) fn set_gradients(&mut self, mut gradients: BTreeMap<String, Tensor>) {
+        let gradients: Vec<Tensor> = self
+            .parameters
+            .iter()
+            .map(|parameter| gradients.remove(&parameter.name).unwrap_or_default())
+            .collect();
+        self.accumulated = no_grad(|| {
+            let groups = self.groups.iter();
+            groups
+                .map(|group| group.flatten(&gradients, &self.parameters))
+                .collect()
+        });
     }
 
     /// Makes these parameters move, as the gradients of another rank say.

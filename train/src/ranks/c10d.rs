@@ -3,6 +3,8 @@
 //! A store may outlive a group: `torchrun` keeps its own through every restart, with the keys of the ranks before. So a
 //! group first agrees on a name that no other has ([`agree`]), under which its ranks then find each other. (torch counts
 //! restarts in `TORCHELASTIC_RESTART_COUNT` instead, which differs among machines where some came later: pytorch#135712.)
+//!
+//! Sums of gradients during the backward pass are c10d's own `Reducer`, in buckets of a few megabytes.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -10,38 +12,77 @@ use std::net::UdpSocket;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use tap_c10d::{Group, Interface, Place, Store};
-use tch::Tensor;
+use tap_c10d::{BackwardError, BucketSizes, Group, Interface, Place, Reducer, Store};
+use tch::{TchError, Tensor};
 
-use super::{Launch, ProcessGroup};
+use super::{GradientReducer, Launch, ProcessGroup};
+use crate::error::TrainError;
 
 /// How often a rank looks whether another has written.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Gradients that are summed at once: enough that a round trip is short beside them, and few enough that not much is left to
+/// sum after the last gradient is there.
+const BUCKETS: BucketSizes = BucketSizes {
+    first: 1 << 20,
+    others: 4 << 20,
+};
+/// What ranks are at in a backward pass that sums gradients.
+const OVERLAPPING: &str = "adding the gradients up in the backward pass";
 /// The network interface for gloo, by the variable that torch reads too.
 const INTERFACE_VARIABLE: &str = "GLOO_SOCKET_IFNAME";
 
-/// Connects this rank with all others.
-pub(super) fn connect(launch: &Launch, timeout: Duration) -> Result<Group, String> {
-    let Launch {
-        rank,
-        world_size,
-        host,
-        port,
-        is_served,
-        ..
-    } = launch;
-    let is_server = *rank == 0 && !is_served;
-    let store = Store::open(host, *port, is_server, timeout).map_err(|error| {
-        format!("could not meet the other ranks at {host}:{port}, by MASTER_ADDR and MASTER_PORT: {error}")
-    })?;
-    let place = Place {
-        rank: *rank,
-        world_size: *world_size,
-    };
-    let name = agree(&store, place, timeout)?;
-    let interface = interface(host, *port)?;
-    let group = Group::gloo(store, &format!("tap/{name}"), &interface, place, timeout);
-    group.map_err(|error| format!("{error}, from {interface:?}"))
+/// A store where all ranks of this start have met.
+pub(super) struct Meeting {
+    store: Store,
+    name: String,
+    place: Place,
+    interface: Interface,
+    timeout: Duration,
+}
+
+impl Meeting {
+    /// Meets all other ranks.
+    pub(super) fn of(launch: &Launch, timeout: Duration) -> Result<Self, String> {
+        let Launch {
+            rank,
+            world_size,
+            host,
+            port,
+            is_served,
+            ..
+        } = launch;
+        let is_server = *rank == 0 && !is_served;
+        let store = Store::open(host, *port, is_server, timeout).map_err(|error| {
+            format!(
+                "could not meet the other ranks at {host}:{port}, by MASTER_ADDR and MASTER_PORT: {error}"
+            )
+        })?;
+        let place = Place {
+            rank: *rank,
+            world_size: *world_size,
+        };
+        Ok(Self {
+            name: agree(&store, place, timeout)?,
+            interface: interface(host, *port)?,
+            store,
+            place,
+            timeout,
+        })
+    }
+
+    /// Connects this rank with all others, for one use.
+    pub(super) fn group(&self, usage: &str) -> Result<Group, String> {
+        let Self {
+            store,
+            name,
+            place,
+            interface,
+            timeout,
+        } = self;
+        let prefix = format!("tap/{name}/{usage}");
+        let group = Group::gloo(store.clone(), &prefix, interface, *place, *timeout);
+        group.map_err(|error| format!("{error}, from {interface:?}"))
+    }
 }
 
 /// A name that all ranks of this start have, and no earlier one in the same store.
@@ -156,6 +197,33 @@ impl ProcessGroup for Group {
 
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, String> {
         Self::all_gather(self, tensor).map_err(|error| error.to_string())
+    }
+
+    fn reducer(&self, parameters: &[Tensor]) -> Result<Box<dyn GradientReducer>, String> {
+        let reducer = Reducer::new(self, parameters, BUCKETS).map_err(|error| error.to_string())?;
+        Ok(Box::new(reducer))
+    }
+}
+
+impl GradientReducer for Reducer {
+    fn backward(&self, loss: &Tensor, is_last: bool) -> Result<(), TrainError> {
+        Self::backward(self, loss, is_last).map_err(|error| match error {
+            BackwardError::Ranks(error) => TrainError::Ranks {
+                action: OVERLAPPING,
+                reason: error.to_string(),
+            },
+            BackwardError::Torch(error) => TrainError::Torch {
+                action: "running the backward pass",
+                source: TchError::Torch(error.to_string()),
+            },
+        })
+    }
+
+    fn take_gradients(&self) -> Result<Vec<Tensor>, TrainError> {
+        Self::take_gradients(self).map_err(|error| TrainError::Torch {
+            action: "reading gradients",
+            source: TchError::Torch(error.to_string()),
+        })
     }
 }
 

@@ -4,6 +4,9 @@
 //! [`Ranks`] is how the rest of the crate speaks of them. A process alone is rank 0 of 1: sums are what they are, what is
 //! gathered is what was given, and nothing is sent. In several, all ranks call the same functions in the same order.
 //! Rank 0 alone writes and prints. Where one fails, the others fail at their next call.
+//!
+//! Gradients are summed after the backward passes of a step or, where ranks [overlap](RankOptions::overlap), during the last of
+//! them, by a [`GradientReducer`].
 
 #[cfg(feature = "distributed")]
 mod c10d;
@@ -57,6 +60,48 @@ pub trait ProcessGroup: Debug + Send + Sync {
     /// # Errors
     /// Where a rank is gone or late: in words.
     fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, String>;
+
+    /// What sums the gradients of these parameters, which require one and have none, while others are still computed. They are
+    /// in the order in which their gradients are expected. The group has no other use as long as it is there.
+    ///
+    /// # Errors
+    /// Where that cannot be had of such parameters: in words.
+    fn reducer(&self, parameters: &[Tensor]) -> Result<Box<dyn GradientReducer>, String>;
+}
+
+/// Gradients of parameters that are summed over all ranks during backward passes.
+pub trait GradientReducer: Debug {
+    /// Adds the gradient of a loss to that of the parameters. Where it `is_last`, what was added up by then on all ranks is
+    /// summed, and all of it is there when this returns: each rank calls it so once a step.
+    ///
+    /// # Errors
+    /// Where a rank is gone or late, or libtorch fails. It is of no further use then.
+    fn backward(&self, loss: &Tensor, is_last: bool) -> Result<(), TrainError>;
+
+    /// Takes the gradients of the parameters, in their order; undefined where the losses of no rank depend on one. They are to
+    /// be read before the next backward pass.
+    ///
+    /// # Errors
+    /// Where libtorch fails.
+    fn take_gradients(&self) -> Result<Vec<Tensor>, TrainError>;
+}
+
+/// How ranks train together. None of it changes what two of them compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankOptions {
+    /// How long one waits for another.
+    pub timeout: Duration,
+    /// Whether gradients are summed while the backward pass still computes others.
+    pub overlap: bool,
+}
+
+impl Default for RankOptions {
+    fn default() -> Self {
+        Self {
+            timeout: DEFAULT_TIMEOUT,
+            overlap: false,
+        }
+    }
 }
 
 /// The place of a process among the ranks of a run.
@@ -91,6 +136,8 @@ pub struct Ranks {
     local_world_size: usize,
     /// None of a process alone.
     group: Option<Arc<dyn ProcessGroup>>,
+    /// That of the sums of gradients where they overlap the backward pass: what else is summed then would come between them.
+    overlapping: Option<Arc<dyn ProcessGroup>>,
 }
 
 impl Default for Ranks {
@@ -101,40 +148,64 @@ impl Default for Ranks {
             local_rank: 0,
             local_world_size: 1,
             group: None,
+            overlapping: None,
         }
     }
 }
 
 impl Ranks {
-    /// Joins the other ranks, if the environment says that there are any. Waits for them for as long as `timeout`, which is
-    /// also how long later calls wait.
+    /// Joins the other ranks, if the environment says that there are any. Waits for them for as long as the time limit, which
+    /// is also how long later calls wait.
     ///
     /// # Errors
-    /// Where the environment contradicts itself, this program is built without the feature `distributed`, or not all ranks
-    /// come in time.
-    pub fn join(timeout: Duration) -> Result<Self, TrainError> {
+    /// Where the environment contradicts itself, this program is built without the feature `distributed`, not all ranks
+    /// come in time, or they have other options.
+    pub fn join(options: RankOptions) -> Result<Self, TrainError> {
         match Launch::from_env()? {
-            Some(launch) => Self::connect(&launch, timeout),
+            Some(launch) => Self::connect(&launch, options),
             None => Ok(Self::default()),
         }
     }
 
     #[cfg(feature = "distributed")]
-    fn connect(launch: &Launch, timeout: Duration) -> Result<Self, TrainError> {
-        let group = c10d::connect(launch, timeout).map_err(|reason| TrainError::Launch { reason })?;
-        Ok(Self {
+    fn connect(launch: &Launch, options: RankOptions) -> Result<Self, TrainError> {
+        let failed = |reason| TrainError::Launch { reason };
+        let meeting = c10d::Meeting::of(launch, options.timeout).map_err(failed)?;
+        let mut ranks = Self {
             place: Place {
                 rank: launch.rank,
                 world_size: launch.world_size,
             },
             local_rank: launch.local_rank,
             local_world_size: launch.local_world_size.unwrap_or(1),
-            group: Some(Arc::new(group)),
-        })
+            group: Some(Arc::new(meeting.group("all").map_err(failed)?)),
+            overlapping: None,
+        };
+        ranks.require_same_overlap(options.overlap)?;
+        if options.overlap {
+            ranks.overlapping = Some(Arc::new(meeting.group("overlapping").map_err(failed)?));
+        }
+        Ok(ranks)
+    }
+
+    /// Refuses ranks of which some would wait for sums that others never begin.
+    #[cfg(feature = "distributed")]
+    fn require_same_overlap(&self, overlap: bool) -> Result<(), TrainError> {
+        let of_ranks = self.gather(overlap, "comparing how they sum gradients")?;
+        match of_ranks.iter().position(|of_rank| *of_rank != of_ranks[0]) {
+            None => Ok(()),
+            Some(rank) => Err(TrainError::Launch {
+                reason: format!(
+                    "rank {rank} was started {} --overlap and rank 0 {}; start all ranks alike",
+                    if of_ranks[rank] { "with" } else { "without" },
+                    if of_ranks[0] { "with it" } else { "without it" },
+                ),
+            }),
+        }
     }
 
     #[cfg(not(feature = "distributed"))]
-    fn connect(launch: &Launch, _timeout: Duration) -> Result<Self, TrainError> {
+    fn connect(launch: &Launch, _options: RankOptions) -> Result<Self, TrainError> {
         Err(TrainError::Launch {
             reason: format!(
                 "{} processes are to train together, and this program was built without that; build it with `cargo build --release -p tap-train --features distributed`, or start one process",
@@ -177,6 +248,23 @@ impl Ranks {
     #[must_use]
     pub fn is_single(&self) -> bool {
         self.group.is_none()
+    }
+
+    /// Whether gradients are summed while the backward pass still computes others.
+    #[must_use]
+    pub fn overlap(&self) -> bool {
+        self.overlapping.is_some()
+    }
+
+    /// What sums the gradients of these parameters where ranks overlap: see [`ProcessGroup::reducer`].
+    ///
+    /// # Errors
+    /// Where that cannot be had of such parameters.
+    pub fn reducer(&self, parameters: &[Tensor]) -> Result<Option<Box<dyn GradientReducer>>, TrainError> {
+        let reducer = self.overlapping.as_ref().map(|group| group.reducer(parameters));
+        reducer
+            .transpose()
+            .map_err(|reason| TrainError::Launch { reason })
     }
 
     /// Puts the sum over all ranks into each tensor.
@@ -358,6 +446,10 @@ mod tests {
 
         fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>, String> {
             Ok(vec![tensor.copy(), tensor.copy()])
+        }
+
+        fn reducer(&self, _parameters: &[Tensor]) -> Result<Box<dyn GradientReducer>, String> {
+            Err(String::from("it sums afterwards"))
         }
     }
 

@@ -268,7 +268,7 @@ impl Recorded {
             )));
         }
         let (alone, never) = (Ranks::default(), AtomicBool::new(false));
-        let steps = Stepper::new(&self.plan, store, options.device, options.num_threads, &alone);
+        let mut steps = Stepper::new(&self.plan, store, options.device, options.num_threads, &alone);
         let now = match steps.take(&batch, loss, &mut optimizer, state.step, &never) {
             Ok(_) => None,
             Err(StepError::NonFinite(fault)) => Some(*fault),

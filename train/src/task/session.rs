@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tap_dataset::FolderLock;
+use tch::Device;
 
 use super::{DataChoice, OpenData, read_init};
 use crate::config::{Config, ContinuedFrom, Difference, PhasePlan, Plan, Task, invalid, listed};
@@ -210,6 +211,7 @@ impl<'a, R: Serialize + DeserializeOwned> Session<'a, R> {
     pub(super) fn settle(&mut self, plan: &mut Plan, on_event: OnEvent<'_>) -> Result<(), TrainError> {
         let ranks = &self.options.ranks;
         require_shares(plan, ranks.world_size())?;
+        require_main_memory(ranks.overlap(), self.options.device)?;
         if ranks.is_first() {
             self.settle_first(plan, on_event)?;
         }
@@ -411,6 +413,17 @@ fn require_shares(plan: &Plan, num_ranks: usize) -> Result<(), TrainError> {
     )))
 }
 
+/// Refuses gradients that cannot be summed while others are computed: gloo of the libtorch for CPUs takes no others.
+fn require_main_memory(overlap: bool, device: Device) -> Result<(), TrainError> {
+    if !overlap || device == Device::Cpu {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "--overlap sums gradients in main memory during the backward pass, and they are computed on {}; leave it out, or set --device cpu",
+        device_name(device)
+    )))
+}
+
 /// Compares the plans of all ranks, and takes that of rank 0 but for the cache, which is of a machine.
 fn settle_among(plan: &mut Plan, ranks: &Ranks) -> Result<(), TrainError> {
     if ranks.is_single() {
@@ -479,5 +492,26 @@ fn note_changes(differences: &[Difference], on_event: OnEvent<'_>) {
         on_event(TrainEvent::Note(format!(
             "changed for the rest of the run: {changes}"
         )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gradients_of_a_gpu_are_summed_afterwards_or_refused() {
+        for (overlap, device, is_taken) in [
+            (true, Device::Cpu, true),
+            (false, Device::Cuda(1), true),
+            (true, Device::Cuda(1), false),
+        ] {
+            let taken = require_main_memory(overlap, device);
+            assert_eq!(taken.is_ok(), is_taken, "{overlap}, {device:?}");
+            if let Err(error) = taken {
+                let text = error.to_string();
+                assert!(text.contains("--overlap") && text.contains("cuda:1"), "{text}");
+            }
+        }
     }
 }
