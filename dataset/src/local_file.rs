@@ -29,7 +29,12 @@ pub(crate) fn read_bounded(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>>
 /// When a file last changed: its content, or its place in a folder (a file moved there keeps the time of its content).
 #[cfg(feature = "build")]
 pub(crate) fn changed(path: &Path) -> Option<SystemTime> {
-    let metadata = std::fs::metadata(path).ok()?;
+    changed_by(&std::fs::metadata(path).ok()?)
+}
+
+/// The same, of a file of which this is known.
+#[cfg(feature = "build")]
+pub(crate) fn changed_by(metadata: &std::fs::Metadata) -> Option<SystemTime> {
     let modified = metadata.modified().ok()?;
     #[cfg(unix)]
     {

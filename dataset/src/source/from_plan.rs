@@ -142,20 +142,19 @@ impl Source {
                 .ok_or_else(|| damaged(format!("the path of {id} leads out of the source")))?;
             let format = mesh_file::format_of(&path)
                 .ok_or_else(|| damaged(format!("the mesh of {id} is of no format")))?;
-            let difference = match tree.file_bytes(&path) {
-                Err(error) => Some(error.to_string()),
-                Ok(found) if found != bytes => Some(format!(
-                    "{} bytes instead of {}",
-                    found.unwrap_or(0),
-                    bytes.unwrap_or(0)
-                )),
-                Ok(_) => None,
+            let (difference, changed) = match tree.state(&path) {
+                Err(error) => (Some(error.to_string()), None),
+                Ok((found, changed)) if found != bytes => {
+                    let [found, planned] = [found, bytes].map(|bytes| bytes.unwrap_or(0));
+                    (Some(format!("{found} bytes instead of {planned}")), changed)
+                }
+                Ok((_, changed)) => (None, changed),
             };
             if let Some(difference) = difference {
                 first_difference.get_or_insert_with(|| format!("{}: {difference}", path.display()));
             }
             let object = SourceObject {
-                changed: tree.changed(&path),
+                changed,
                 id,
                 split,
                 path,

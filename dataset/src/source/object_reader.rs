@@ -61,6 +61,14 @@ pub trait ObjectReader: fmt::Debug + Send + Sync {
         None
     }
 
+    /// [`file_bytes`](Self::file_bytes) and [`changed`](Self::changed), for readers that know both at once.
+    ///
+    /// # Errors
+    /// As [`file_bytes`](Self::file_bytes).
+    fn state(&self, path: &Path) -> Result<(Option<u64>, Option<SystemTime>), ReadError> {
+        Ok((self.file_bytes(path)?, self.changed(path)))
+    }
+
     /// When any file that a mesh may refer to last changed; `None` (the default) as for [`changed`](Self::changed).
     fn last_change(&self) -> Option<SystemTime> {
         None

@@ -101,19 +101,16 @@ impl<'a> Resolver<'a> {
         };
         let id = ObjectId::try_new(&candidate.category, &candidate.name)
             .map_err(|e| (SkipReason::InvalidId, e.to_string()))?;
-        let bytes = self
-            .reader
-            .file_bytes(&candidate.path)
-            .map_err(|error| match error {
-                ReadError::Outside => (
-                    SkipReason::OutsideSource,
-                    "a link leads out of the source's folder".to_owned(),
-                ),
-                ReadError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
-                    (SkipReason::Missing, "there is no such file".to_owned())
-                }
-                ReadError::Io(e) => (SkipReason::Unreadable, e.to_string()),
-            })?;
+        let (bytes, changed) = self.reader.state(&candidate.path).map_err(|error| match error {
+            ReadError::Outside => (
+                SkipReason::OutsideSource,
+                "a link leads out of the source's folder".to_owned(),
+            ),
+            ReadError::Io(e) if e.kind() == io::ErrorKind::NotFound => {
+                (SkipReason::Missing, "there is no such file".to_owned())
+            }
+            ReadError::Io(e) => (SkipReason::Unreadable, e.to_string()),
+        })?;
         Ok(SourceObject {
             id,
             split,
@@ -121,7 +118,7 @@ impl<'a> Resolver<'a> {
             format,
             bytes,
             relocated_to: None,
-            changed: self.reader.changed(&candidate.path),
+            changed,
         })
     }
 

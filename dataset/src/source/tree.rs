@@ -427,14 +427,7 @@ impl ObjectReader for Tree {
     /// Follows links that stay within the tree.
     fn file_bytes(&self, path: &Path) -> Result<Option<u64>, ReadError> {
         match self {
-            Self::Folder(folder) => {
-                let metadata = folder.inside(path)?.metadata()?;
-                if metadata.is_file() {
-                    Ok(Some(metadata.len()))
-                } else {
-                    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into())
-                }
-            }
+            Self::Folder(folder) => Ok(Some(folder.metadata(path)?.len())),
             Self::Stored(folder) => Ok(Some(folder.state(path)?.bytes)),
             Self::Archives(archives) => Ok(Some(archives.file_bytes(path)?)),
         }
@@ -445,6 +438,16 @@ impl ObjectReader for Tree {
             Self::Folder(folder) => local_file::changed(&folder.inside(path).ok()?),
             Self::Stored(folder) => folder.changed(path),
             Self::Archives(archives) => archives.last_change(),
+        }
+    }
+
+    fn state(&self, path: &Path) -> Result<(Option<u64>, Option<SystemTime>), ReadError> {
+        match self {
+            Self::Folder(folder) => {
+                let metadata = folder.metadata(path)?;
+                Ok((Some(metadata.len()), local_file::changed_by(&metadata)))
+            }
+            Self::Stored(_) | Self::Archives(_) => Ok((self.file_bytes(path)?, self.changed(path))),
         }
     }
 
@@ -485,6 +488,16 @@ fn find_folded(tree: &Tree, relative: &Path, fold: &dyn Fn(&str) -> String) -> O
 }
 
 impl Folder {
+    /// What is known of a regular file.
+    fn metadata(&self, path: &Path) -> Result<fs::Metadata, ReadError> {
+        let metadata = self.inside(path)?.metadata()?;
+        if metadata.is_file() {
+            Ok(metadata)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file").into())
+        }
+    }
+
     /// Canonical path of a file; links must not leave what is given.
     fn inside(&self, path: &Path) -> Result<PathBuf, ReadError> {
         let path = self.root.join(path).canonicalize()?;
