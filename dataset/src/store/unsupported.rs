@@ -59,10 +59,6 @@ impl Location {
         match self.0 {}
     }
 
-    pub(super) fn put(&self, _: &[u8]) -> io::Result<()> {
-        match self.0 {}
-    }
-
     pub(super) fn remove(&self) -> io::Result<()> {
         match self.0 {}
     }
