@@ -13,7 +13,7 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_schema::DataType;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::reader::ChunkReader;
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::{Candidate, Tree, mesh_file, normalize_within, stored};
 use crate::error::{DatasetError, NameError, Result, SourceError};
@@ -26,7 +26,7 @@ const MAX_TABLE_BYTES: u64 = 1 << 32;
 /// Size limit of what is read as a whole: a table inside a source, and UTF-16, which Excel writes, with a million rows at most.
 const MAX_BYTES_IN_MEMORY: u64 = 1 << 28;
 /// Where a heading ends at the latest.
-const MAX_HEADING_BYTES: usize = 1 << 16;
+const MAX_HEADING_BYTES: u64 = 1 << 16;
 /// Rows whose meshes a store is asked for at once.
 const ROWS_AT_A_TIME: usize = 1 << 13;
 
@@ -212,39 +212,50 @@ pub(super) type Row = (u64, csv::StringRecord);
 
 type Rows<'a> = Box<dyn Iterator<Item = Result<Row>> + 'a>;
 
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Parquet,
+    Text { delimiter: u8 },
+}
+
+/// The bytes of a table.
 #[derive(Debug, Clone)]
 enum Content {
     File(StoreFile),
     Memory(Bytes),
 }
 
-#[derive(Debug)]
-enum Form {
-    Parquet,
-    Text {
-        /// After a byte order mark.
-        begin: u64,
-        delimiter: u8,
-    },
+impl Length for Content {
+    fn len(&self) -> u64 {
+        match self {
+            Self::File(file) => file.len(),
+            Self::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl ChunkReader for Content {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        Ok(match self {
+            Self::File(file) => Box::new(file.get_read(start)?),
+            Self::Memory(bytes) => Box::new(bytes.get_read(start)?),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        match self {
+            Self::File(file) => file.get_bytes(start, length),
+            Self::Memory(bytes) => bytes.get_bytes(start, length),
+        }
+    }
 }
 
 impl Table {
     /// Opens a table; one in a store is fetched.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let failed = DatasetError::io("read the table", path);
-        let file = if store::is_url(path) {
-            store::fetch(path).map(|(_, file)| file)
-        } else {
-            store::open(path)
-        };
-        let file = file.map_err(failed)?;
-        if file.len() > MAX_TABLE_BYTES {
-            let error = io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("more than {MAX_TABLE_BYTES} bytes"),
-            );
-            return Err(DatasetError::io("read the table", path)(error));
-        }
+        let file = open_bounded(path, MAX_TABLE_BYTES).map_err(DatasetError::io("read the table", path))?;
         Self::of_content(Content::File(file), path.to_owned())
     }
 
@@ -268,31 +279,23 @@ impl Table {
             .extension()
             .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"));
         if is_parquet {
-            table.headers = match table.content.clone() {
-                Content::File(file) => table.parquet_headers(file)?,
-                Content::Memory(bytes) => table.parquet_headers(bytes)?,
-            };
+            let columns = table.parquet()?.schema().fields().clone();
+            table.headers = columns.iter().map(|column| column.name().as_str()).collect();
             return Ok(table);
         }
-        let start = table.start(MAX_HEADING_BYTES as u64)?;
-        let begin = match start.as_slice() {
-            [0xff, 0xfe, ..] => {
-                table.content = table.decoded(u16::from_le_bytes)?;
-                0
-            }
-            [0xfe, 0xff, ..] => {
-                table.content = table.decoded(u16::from_be_bytes)?;
-                0
-            }
-            [0xef, 0xbb, 0xbf, ..] => 3,
-            _ => 0,
+        let mut heading = table.start(MAX_HEADING_BYTES)?;
+        let of_utf16: Option<fn([u8; 2]) -> u16> = match heading.as_slice() {
+            [0xff, 0xfe, ..] => Some(u16::from_le_bytes),
+            [0xfe, 0xff, ..] => Some(u16::from_be_bytes),
+            _ => None,
         };
-        let heading = table.start(MAX_HEADING_BYTES as u64)?;
-        table.form = Form::Text {
-            begin,
-            delimiter: delimiter_of(&heading),
-        };
-        let mut reader = table.text(begin, delimiter_of(&heading))?;
+        if let Some(unit) = of_utf16 {
+            table.content = table.decoded(unit)?;
+            heading = table.start(MAX_HEADING_BYTES)?;
+        }
+        let delimiter = delimiter_of(&heading);
+        table.form = Form::Text { delimiter };
+        let mut reader = table.text(delimiter)?;
         table.headers = reader.headers().map_err(|e| table.csv_error(e))?.clone();
         Ok(table)
     }
@@ -300,19 +303,18 @@ impl Table {
     /// The first bytes of the content.
     fn start(&self, limit_bytes: u64) -> Result<Vec<u8>> {
         let mut start = Vec::new();
-        let read = self.read_from(0)?.take(limit_bytes).read_to_end(&mut start);
+        let read = self.read()?.take(limit_bytes).read_to_end(&mut start);
         read.map_err(DatasetError::io("read the table", &self.path))?;
         Ok(start)
     }
 
     /// UTF-16 as UTF-8.
     fn decoded(&self, unit: fn([u8; 2]) -> u16) -> Result<Content> {
-        let bytes = self.start(MAX_BYTES_IN_MEMORY + 1)?;
-        if bytes.len() as u64 > MAX_BYTES_IN_MEMORY {
+        if self.content.len() > MAX_BYTES_IN_MEMORY {
             let detail = format!("UTF-16 is read up to {MAX_BYTES_IN_MEMORY} bytes; save it as UTF-8");
             return Err(self.malformed(1, detail));
         }
-        let units: Vec<u16> = bytes[2..]
+        let units: Vec<u16> = self.start(MAX_BYTES_IN_MEMORY)?[2..]
             .chunks_exact(2)
             .map(|pair| unit([pair[0], pair[1]]))
             .collect();
@@ -321,20 +323,16 @@ impl Table {
         ))
     }
 
-    fn read_from(&self, begin: u64) -> Result<Box<dyn Read>> {
-        let read: parquet::errors::Result<Box<dyn Read>> = match &self.content {
-            Content::File(file) => file.get_read(begin).map(|read| Box::new(read) as _),
-            Content::Memory(bytes) => bytes.get_read(begin).map(|read| Box::new(read) as _),
-        };
+    fn read(&self) -> Result<Box<dyn Read>> {
+        let read = self.content.get_read(0);
         read.map_err(DatasetError::parquet("read the table", &self.path))
     }
 
-    fn text(&self, begin: u64, delimiter: u8) -> Result<csv::Reader<Box<dyn Read>>> {
-        let text = self.read_from(begin)?;
+    fn text(&self, delimiter: u8) -> Result<csv::Reader<Box<dyn Read>>> {
         Ok(csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .trim(csv::Trim::All)
-            .from_reader(text))
+            .from_reader(self.read()?))
     }
 
     /// All rows, with line numbers.
@@ -342,11 +340,10 @@ impl Table {
     /// # Errors
     /// When the file cannot be read; and, of a row, when it is malformed.
     pub(super) fn rows(&self) -> Result<Rows<'_>> {
-        match (&self.form, self.content.clone()) {
-            (Form::Parquet, Content::File(file)) => self.parquet_rows(file),
-            (Form::Parquet, Content::Memory(bytes)) => self.parquet_rows(bytes),
-            (&Form::Text { begin, delimiter }, _) => {
-                let rows = self.text(begin, delimiter)?.into_records();
+        match self.form {
+            Form::Parquet => self.parquet_rows(),
+            Form::Text { delimiter } => {
+                let rows = self.text(delimiter)?.into_records();
                 Ok(Box::new(rows.map(|row| {
                     let row = row.map_err(|e| self.csv_error(e))?;
                     Ok((row.position().map_or(0, csv::Position::line), row))
@@ -359,16 +356,10 @@ impl Table {
         self.rows()?.try_fold(0, |num, row| row.map(|_| num + 1))
     }
 
-    fn parquet_headers(&self, file: impl ChunkReader + 'static) -> Result<csv::StringRecord> {
-        let builder = self.parquet(file)?;
-        let fields = builder.schema().fields().iter();
-        Ok(fields.map(|field| field.name().clone()).collect())
-    }
-
     /// Rows of a Parquet file as text; columns that are neither strings nor integers are empty.
-    fn parquet_rows(&self, file: impl ChunkReader + 'static) -> Result<Rows<'_>> {
+    fn parquet_rows(&self) -> Result<Rows<'_>> {
         let batches = self
-            .parquet(file)?
+            .parquet()?
             .build()
             .map_err(DatasetError::parquet("read the table", &self.path))?;
         let rows = batches.flat_map(|batch| match batch {
@@ -385,8 +376,8 @@ impl Table {
         ))
     }
 
-    fn parquet<R: ChunkReader + 'static>(&self, file: R) -> Result<ParquetRecordBatchReaderBuilder<R>> {
-        ParquetRecordBatchReaderBuilder::try_new(file)
+    fn parquet(&self) -> Result<ParquetRecordBatchReaderBuilder<Content>> {
+        ParquetRecordBatchReaderBuilder::try_new(self.content.clone())
             .map_err(DatasetError::parquet("read the table", &self.path))
     }
 
@@ -425,6 +416,20 @@ impl Table {
             detail,
             path: self.path.clone(),
         })
+    }
+}
+
+/// Opens a regular file of at most so many bytes. It is looked at first: opening a pipe would block until there is a writer, and
+/// what is too large is not fetched.
+fn open_bounded(path: &Path, limit_bytes: u64) -> io::Result<StoreFile> {
+    if store::state(path)?.bytes > limit_bytes {
+        let message = format!("more than {limit_bytes} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    if store::is_url(path) {
+        store::fetch(path).map(|(_, file)| file)
+    } else {
+        store::open(path)
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::io::Write as _;
+#[cfg(unix)]
+use std::process::Command;
 
 use super::*;
+#[cfg(unix)]
+use crate::error::error_chain;
 
 /// A folder with these files: empty ones, then ones with content.
 fn folder(empty: &[&str], full: &[(&str, &str)]) -> tempfile::TempDir {
@@ -252,6 +256,31 @@ fn a_table_names_meshes_and_stays_in_its_folder() {
         "a short row"
     );
     assert!(error("path,category\n").contains("no object"), "no row");
+}
+
+/// Opening a pipe would wait for a writer.
+#[cfg(unix)]
+#[test]
+fn a_table_that_is_no_regular_file_or_too_large_is_refused() {
+    let dir = folder(&["x.obj"], &[]);
+    let error = |name: &str| {
+        let options = SourceOptions {
+            splits: Some(dir.path().join(name)),
+            ..SourceOptions::default()
+        };
+        Source::open(dir.path(), &options).unwrap_err()
+    };
+    let pipe = dir.path().join("pipe.csv");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let said = |name: &str| error_chain(&error(name));
+    assert!(
+        said("pipe.csv").contains("not a regular file"),
+        "{}",
+        said("pipe.csv")
+    );
+    let large = fs::File::create(dir.path().join("large.csv")).unwrap();
+    large.set_len((1 << 32) + 1).unwrap();
+    assert!(said("large.csv").contains("more than 4294967296 bytes"));
 }
 
 #[test]
