@@ -53,13 +53,12 @@ impl<'a> SourceChanges<'a> {
         max_mesh_bytes: u64,
         is_whole: bool,
     ) -> Self {
-        let objects = source.objects();
-        let refers = |object: SourceObject| refers_to_files(recipe, &object);
+        let mut formats = source.objects().formats();
         Self {
             source,
             recipe,
             max_mesh_bytes,
-            last_change: (is_whole && objects.iter().any(refers))
+            last_change: (is_whole && formats.any(|format| refers_to_files(recipe, format)))
                 .then(|| source.last_change())
                 .flatten(),
             changed: Mutex::default(),
@@ -134,7 +133,7 @@ impl<'a> SourceChanges<'a> {
         for entry in &shard.objects {
             let object = self.source.objects().find(shard.split, &entry.id)?;
             times.push(object.changed?);
-            if refers_to_files(self.recipe, &object) {
+            if refers_to_files(self.recipe, object.format) {
                 times.push(self.last_change?);
             }
         }
@@ -155,7 +154,7 @@ impl<'a> SourceChanges<'a> {
             return false;
         }
         // A skipped object says nothing about other files.
-        if entry.row.is_none() || !refers_to_files(self.recipe, &object) {
+        if entry.row.is_none() || !refers_to_files(self.recipe, object.format) {
             return true;
         }
         let assets_sha256 = self.assets_sha256(&object, &bytes);
@@ -178,8 +177,8 @@ impl<'a> SourceChanges<'a> {
 }
 
 /// Whether a row may depend on more files than the mesh: materials and textures, or the buffers of a glTF.
-fn refers_to_files(recipe: &BuildRecipe, object: &SourceObject) -> bool {
-    recipe.render.needs_appearance() || object.format == MeshFormat::Gltf
+fn refers_to_files(recipe: &BuildRecipe, format: MeshFormat) -> bool {
+    recipe.render.needs_appearance() || format == MeshFormat::Gltf
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -100,7 +100,7 @@ impl ObjectList {
             id: self.id(entry),
             split: entry.split,
             path: PathBuf::from(path),
-            format: mesh_file::format_of(Path::new(path)).expect("a path of no format is not added"),
+            format: self.format(entry),
             bytes: known_bytes(entry),
             relocated_to: self.relocated.get(&entry.begin).cloned(),
             changed: time(entry.changed_ns),
@@ -126,6 +126,16 @@ impl ObjectList {
             .map(|place| self.get(place))
     }
 
+    /// File length of the object at this place; `None` if unknown before reading.
+    pub(super) fn bytes(&self, place: usize) -> Option<u64> {
+        known_bytes(&self.entries[place])
+    }
+
+    /// The mesh formats of all objects, in order.
+    pub(crate) fn formats(&self) -> impl Iterator<Item = MeshFormat> {
+        self.entries.iter().map(|entry| self.format(entry))
+    }
+
     /// File lengths for lists, where 0 stands for an unknown one.
     pub(crate) fn listed_bytes(&self) -> impl ExactSizeIterator<Item = u64> {
         self.entries.iter().map(|entry| known_bytes(entry).unwrap_or(0))
@@ -148,6 +158,10 @@ impl ObjectList {
 
     fn path(&self, entry: &Entry) -> &str {
         &self.text[entry.begin as usize..][..usize::from(entry.path_bytes)]
+    }
+
+    fn format(&self, entry: &Entry) -> MeshFormat {
+        mesh_file::format_of(Path::new(self.path(entry))).expect("a path of no format is not added")
     }
 
     fn name(&self, entry: &Entry) -> &str {

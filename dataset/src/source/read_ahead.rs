@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::referenced::MeshFiles;
-use super::{ObjectList, ObjectReader, Source, SourceObject, object_reader};
+use super::{ObjectList, ObjectReader, Source, object_reader};
 use crate::error::{Result, ThreadError};
 use crate::pipeline::catch_panic;
 use crate::store::NUM_REQUESTS;
@@ -144,14 +144,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn object(&self, place: usize) -> SourceObject {
-        self.objects.get(self.places[place])
-    }
-
     /// Length of a mesh, or the most that is allowed if it is not known.
     fn bytes(&self, place: usize) -> u64 {
-        let bytes = self.object(place).bytes.unwrap_or(self.limit_bytes);
-        bytes.min(self.limit_bytes)
+        let bytes = self.objects.bytes(self.places[place]);
+        bytes.unwrap_or(self.limit_bytes).min(self.limit_bytes)
     }
 
     /// The loop of a thread.
@@ -205,7 +201,7 @@ impl Shared {
     }
 
     fn read(&self, place: usize) -> io::Result<MeshFiles> {
-        let object = self.object(place);
+        let object = self.objects.get(self.places[place]);
         let path = object.path_on_disk();
         let bytes = object_reader::within(self.reader.read(path, self.limit_bytes)?, self.limit_bytes)?;
         Ok(if self.reads_assets {
