@@ -584,6 +584,20 @@ mod tests {
         Group::gloo(store, "test", &loopback, place, timeout).unwrap()
     }
 
+    /// Rank 0, with a second to wait, and rank 1, that leaves at once if it `is_gone`, else when the sender does.
+    fn join_peer(is_gone: bool) -> (Group, mpsc::Sender<()>, thread::JoinHandle<()>) {
+        let port = free_port();
+        let (done, wait) = mpsc::channel();
+        let peer = thread::spawn(move || {
+            let group = join(port, 1, TIMEOUT);
+            if !is_gone {
+                let _ = wait.recv();
+            }
+            drop(group);
+        });
+        (join(port, 0, Duration::from_secs(1)), done, peer)
+    }
+
     #[test]
     fn two_ranks_sum_gather_and_broadcast() {
         let port = free_port();
@@ -698,16 +712,7 @@ mod tests {
     #[test]
     fn a_backward_pass_says_whether_ranks_are_lost_or_torch_fails() {
         for is_gone in [true, false] {
-            let port = free_port();
-            let (done, wait) = mpsc::channel::<()>();
-            let other = thread::spawn(move || {
-                let group = join(port, 1, TIMEOUT);
-                if !is_gone {
-                    let _ = wait.recv();
-                }
-                drop(group);
-            });
-            let group = join(port, 0, Duration::from_secs(1));
+            let (group, done, other) = join_peer(is_gone);
             if is_gone {
                 other.join().unwrap();
                 drop(done);
@@ -780,16 +785,7 @@ mod tests {
     #[test]
     fn a_peer_that_is_gone_or_silent_is_an_error_of_one_line() {
         for is_gone in [true, false] {
-            let port = free_port();
-            let (done, wait) = mpsc::channel::<()>();
-            let other = thread::spawn(move || {
-                let group = join(port, 1, TIMEOUT);
-                if !is_gone {
-                    let _ = wait.recv();
-                }
-                drop(group);
-            });
-            let group = join(port, 0, Duration::from_secs(1));
+            let (group, done, other) = join_peer(is_gone);
             if is_gone {
                 other.join().unwrap();
                 group.all_reduce_sum(&[Tensor::from_slice(&[1.0])]).unwrap_err();

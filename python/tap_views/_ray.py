@@ -39,8 +39,7 @@ def build(src, out, *, progress=None, source=None, shards_per_unit=4, threads=0,
         progress({"kind": "resumed", "objects": status["num_finished"]})
     if not ray.is_initialized():
         ray.init()
-    of_run = {name: keywords[name] for name in ("backend", "adapter") if name in keywords}
-    of_run |= {"threads": threads or 1, "source": source}
+    of_run = _isolate.given(keywords, _isolate.DEVICE) | {"threads": threads or 1, "source": source}
     task = ray.remote(max_retries=MAX_RETRIES, retry_exceptions=False, num_cpus=threads or 1)(_unit)
     units = [missing[start : start + shards_per_unit] for start in range(0, len(missing), shards_per_unit)]
     running = {}

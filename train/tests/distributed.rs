@@ -164,6 +164,17 @@ impl TestDir {
             }
         }
     }
+
+    /// Asserts that a run has so many records, and the losses of one of a process alone but for rounding.
+    #[track_caller]
+    fn assert_near(&self, num_records: usize) {
+        let [together, alone] = [self.of_rank(0).join("run"), self.path("alone/run")].map(|run| losses(&run));
+        assert_eq!(together.len(), num_records, "one record a step");
+        for (step, (a, b)) in together.iter().zip(&alone).enumerate() {
+            let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-6 * b.abs().max(1.0);
+            assert!(a.iter().zip(b).all(is_near), "step {step}: {a:?} and {b:?}");
+        }
+    }
 }
 
 /// The program on the data of a test, on one thread.
@@ -434,12 +445,7 @@ fn four_micro_batches_on_two_ranks_are_those_of_one_process_but_for_rounding() {
     );
     place.together(&arguments);
     succeeded(&place.alone(&arguments));
-    let [together, alone] = [place.of_rank(0).join("run"), place.path("alone/run")].map(|run| losses(&run));
-    assert_eq!(together.len(), 6, "one record a step");
-    for (step, (a, b)) in together.iter().zip(&alone).enumerate() {
-        let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-6 * b.abs().max(1.0);
-        assert!(a.iter().zip(b).all(is_near), "step {step}: {a:?} and {b:?}");
-    }
+    place.assert_near(6);
 }
 
 /// With sums of gradients during the backward pass.
@@ -524,12 +530,7 @@ fn four_overlapping_ranks_are_one_process_but_for_rounding() {
         succeeded(&output);
     }
     succeeded(&place.alone(&arguments));
-    let [together, alone] = [place.of_rank(0).join("run"), place.path("alone/run")].map(|run| losses(&run));
-    assert_eq!(together.len(), 6, "one record a step");
-    for (step, (a, b)) in together.iter().zip(&alone).enumerate() {
-        let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-6 * b.abs().max(1.0);
-        assert!(a.iter().zip(b).all(is_near), "step {step}: {a:?} and {b:?}");
-    }
+    place.assert_near(6);
 }
 
 #[test]
